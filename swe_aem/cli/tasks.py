@@ -1,10 +1,11 @@
-"""`swe-aem tasks`: list and show tasks, synthesise a set."""
+"""`swe-aem tasks`: list and show tasks, build or synthesise a set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from swe_aem.cli.tasks_build import build
 from swe_aem.cli.tasks_check import check
 from swe_aem.cli.tasks_select import select
 from swe_aem.cli.tasks_select import split as split_set
@@ -12,12 +13,15 @@ from swe_aem.cli.tasks_select import split as split_set
 if TYPE_CHECKING:
     from swe_aem.nouns import TaskRecord
     from swe_aem.tasks import TaskSet
-    from swe_aem.tasks.synth import Progress
 
 app = typer.Typer(
-    help="List, show, check and synthesise tasks.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+    help="List, show, check, choose, build, make tasks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
 )
 
+app.command("build")(build)
 app.command("check")(check)
 app.command("select")(select)
 app.command("split")(split_set)
@@ -96,6 +100,7 @@ def synth(
     ] = None,
 ) -> None:
     """Inject bugs into packages and write those that tests notice as SWE-bench rows."""
+    from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
     from swe_aem.tasks.load import bundled
     from swe_aem.tasks.synth import SynthConfig, synthesize, write_rows
@@ -106,7 +111,7 @@ def synth(
         raise UserError("this installation has no bundled packages; name a directory with --packages")
     sizes = {} if per_package is None else {"per_package": per_package}
     config = SynthConfig(packages=source, seed=seed, only=tuple(only or ()), **sizes)
-    for split, rows in synthesize(config, _progress()).items():
+    for split, rows in synthesize(config, progress()).items():
         path = out / f"{split}.jsonl"
         write_rows(path, rows)
         typer.echo(f"{path}: {len(rows)} tasks")
@@ -115,22 +120,6 @@ def synth(
 def _summary(task_set: "TaskSet", record: "TaskRecord") -> dict[str, str | None]:
     kind = task_set.labels.get(record.task.id, {}).get("mutation_kind")
     return {"id": record.task.id, "repo": record.task.repo, "split": record.split, "kind": kind}
-
-
-def _progress() -> "Progress":
-    """One changing line on a terminal, one line per finished package otherwise."""
-    import sys
-
-    on_terminal = sys.stderr.isatty()
-
-    def line(package: str, done: int, wanted: int) -> None:
-        text = f"{package}: {done} of {wanted}"
-        if on_terminal:
-            typer.echo(f"\r\033[K{text}" + ("\n" if done == wanted else ""), err=True, nl=False)
-        elif done == wanted:
-            typer.echo(text, err=True)
-
-    return line
 
 
 def _echo_table(header: list[str], rows: list[list[Any]]) -> None:

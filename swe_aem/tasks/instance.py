@@ -2,60 +2,59 @@
 
 import difflib
 import hashlib
+import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from swe_aem.tasks.codebase import Codebase
 from swe_aem.tasks.issue import write_issue
 from swe_aem.tasks.mutate import Mutation
-from swe_aem.tasks.probe import ProbeResult, test_arguments
+from swe_aem.tasks.probe import test_arguments
 from swe_aem.tasks.probe_pool import TEST_ENVIRONMENT
-from swe_aem.tasks.testfile import cut_tests
+from swe_aem.tasks.probe_result import ProbeResult
+from swe_aem.tasks.testfile import cut_tests, definition
 from swe_aem.tasks.tree import build_tree
 
 CREATED_AT = "2025-01-01T00:00:00Z"
-IMAGE = "swe-aem/micro:1"
-TIMEOUT_S = 120
-"""Limit of an evaluation. A suite takes below a second; a patch may make it hang."""
 _HEREDOC = "EOF_114329324912"
 
 
-def make_row(package: str, clean: Mapping[str, str], mutation: Mutation, result: ProbeResult) -> dict[str, Any]:
-    """The row. `clean` are the package's files, `result` what its suite says with the mutation in place."""
+def make_row(codebase: Codebase, mutation: Mutation, result: ProbeResult) -> dict[str, Any] | None:
+    """The row; None if a failing test cannot be hidden, or none can be told of. `result` is what the suite says with
+    the mutation in place."""
+    clean, counted = codebase.files, codebase.counted(result)
+    statement = write_issue(codebase, counted.failures)
+    hidden = _hide(codebase, result)
+    if statement is None or hidden is None:
+        return None
     gold_patch = git_diff(mutation.path, mutation.text, clean[mutation.path])
-    tests = {path: text for path, text in clean.items() if is_test_file(path)}
-    hidden = {path: _cut(text, path, result) for path, text in tests.items()}
-    test_patch = "".join(git_diff(path, hidden[path], tests[path]) for path in sorted(tests))
+    test_patch = "".join(git_diff(path, hidden[path], clean[path]) for path in sorted(hidden))
     with tempfile.TemporaryDirectory(prefix="swe-aem-tree-") as directory:
         base_commit = build_tree(Path(directory), clean, gold_patch, test_patch)
     return {
-        "instance_id": f"micro__{package}-{mutation.kind}-{_hash8(mutation)}",
-        "repo": f"micro/{package}",
+        "instance_id": f"{codebase.family}__{codebase.name}-{mutation.kind}-{_hash8(mutation)}",
+        "repo": f"{codebase.family}/{codebase.name}",
         "base_commit": base_commit,
         "patch": gold_patch,
         "test_patch": test_patch,
-        "problem_statement": write_issue(package, clean, result.failures),
+        "problem_statement": statement,
         "hints_text": "",
         "created_at": CREATED_AT,
-        "version": "1",
-        "FAIL_TO_PASS": sorted(result.failed),
-        "PASS_TO_PASS": sorted(result.passed),
+        "version": codebase.version,
+        "FAIL_TO_PASS": sorted(counted.failed),
+        "PASS_TO_PASS": sorted(counted.passed),
         "environment_setup_commit": base_commit,
-        "image": IMAGE,
-        "eval_script": eval_script(base_commit, sorted(tests), test_patch),
+        "image": codebase.image,
+        "eval_script": eval_script(base_commit, codebase.tests, codebase.restored, test_patch),
         "log_parser": "parse_log_pytest",
         "eval_type": "pass_and_fail",
-        "timeout_s": TIMEOUT_S,
+        "timeout_s": codebase.timeout_s,
         "mutation_kind": mutation.kind,
-        "package": package,
+        "package": codebase.name,
         "function": mutation.function,
     }
-
-
-def is_test_file(path: str) -> bool:
-    """Is a file of a package one that pytest runs?"""
-    return path.startswith("tests/test_") and path.endswith(".py")
 
 
 def git_diff(path: str, old: str, new: str) -> str:
@@ -67,13 +66,13 @@ def git_diff(path: str, old: str, new: str) -> str:
     return f"diff --git a/{path} b/{path}\n{body}" if body else ""
 
 
-def eval_script(base_commit: str, test_files: list[str], test_patch: str) -> str:
+def eval_script(base_commit: str, tests: Sequence[str], restored: Sequence[str], test_patch: str) -> str:
     """The evaluation script, in the shape of SWE-bench's own but without conda.
 
-    All test files are put back, not only those of the test patch: an edited test that the patch does not touch must not
-    count. Nothing of the patch under test is printed, which could contain the markers.
+    All test files and what they stand on are put back, not only those of the test patch: an edited test that the patch
+    does not touch must not count. Nothing of the patch under test is printed, which could contain the markers.
     """
-    files = " ".join(test_files)
+    files = shlex.join(restored)
     exports = " ".join(f"{name}={value}" for name, value in sorted(TEST_ENVIRONMENT.items()))
     lines = [
         "#!/bin/bash",
@@ -88,17 +87,23 @@ def eval_script(base_commit: str, test_files: list[str], test_patch: str) -> str
         "",
         _HEREDOC,
         ": '>>>>> Start Test Output'",
-        "python -m pytest -rA --tb=no " + " ".join(test_arguments(test_files)),
+        "python -m pytest -rA --tb=no " + shlex.join(test_arguments([*tests])),
         ": '>>>>> End Test Output'",
         f"git checkout {base_commit} {files}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _cut(text: str, path: str, result: ProbeResult) -> str:
-    """A test file without the tests that fail."""
-    names = {test.partition("::")[2] for test in result.failed if test.startswith(f"{path}::")}
-    return cut_tests(text, names) if names else text
+def _hide(codebase: Codebase, result: ProbeResult) -> dict[str, str] | None:
+    """Test files without the tests that fail; None if one of those is defined nowhere in its file."""
+    names: dict[str, set[str]] = {}
+    for test in result.failed:
+        path, name = definition(test)
+        names.setdefault(path, set()).add(name)
+    try:
+        return {path: cut_tests(codebase.files[path], found) for path, found in names.items()}
+    except LookupError:
+        return None
 
 
 def _hash8(mutation: Mutation) -> str:

@@ -3,10 +3,12 @@
 import ast
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from swe_aem.tasks.probe import Failure
-from swe_aem.tasks.testfile import FailingTest
+from swe_aem.tasks.codebase import Codebase
+from swe_aem.tasks.expectation import Equal, Raises, Truth, expectation
+from swe_aem.tasks.probe_result import Failure
+from swe_aem.tasks.testfile import FailingTest, definition
 
 _TITLES = ("Wrong result from `{name}`", "`{name}` misbehaves", "{package}: unexpected behaviour of `{name}`")
 _OPENINGS = (
@@ -26,20 +28,23 @@ MAX_EXAMPLES = 2
 """How many failing tests are told at most, beyond the first one."""
 
 
-def write_issue(package: str, files: Mapping[str, str], failures: Sequence[Failure]) -> str:
-    """The problem statement for failing tests of a package; `files` maps the clean package's files to their text.
+def write_issue(codebase: Codebase, failures: Sequence[Failure]) -> str | None:
+    """The problem statement for failing tests of a package; None if no failure can be told by code that stands alone.
 
     The same input gives the same text: wordings are chosen by its hash.
     """
     told = sorted(failures, key=lambda failure: (_priority(failure), failure.test))
-    public = _public_names(package, files)
-    reports = [_Report(files, failure) for failure in told]
-    first = reports[0]
+    public = _public_names(codebase)
+    reports = [report for failure in told if (report := _report(codebase, failure)) is not None]
+    if not reports:
+        return None
+    first, package = reports[0], codebase.name
     choose = _Chooser(package, *(failure.test + failure.observed for failure in told))
     name = first.called(public) or package
     title = choose.one_of(_TITLES).format(name=name, package=package)
     parts = [title, choose.one_of(_OPENINGS).format(package=package), f"```python\n{first.code}\n```", first.outcome]
-    others = [line for report in reports[1:] if (line := report.one_line()) is not None][:MAX_EXAMPLES]
+    lines = dict.fromkeys(line for report in reports[1:] if (line := report.one_line()) is not None)
+    others = list(lines)[:MAX_EXAMPLES]
     if others:
         parts.append(choose.one_of(_MORE) + "\n\n" + "\n".join(f"- {line}" for line in others))
     parts.append(choose.one_of(_CLOSINGS))
@@ -64,51 +69,78 @@ class _Chooser:
         return wordings[index]
 
 
-def _public_names(package: str, files: Mapping[str, str]) -> set[str]:
+def _public_names(codebase: Codebase) -> set[str]:
     """Names of the functions and methods of a package that a user may call."""
-    modules = [ast.parse(text) for path, text in files.items() if path.startswith(f"{package}/")]
+    modules = [ast.parse(codebase.files[path]) for path in codebase.sources]
     functions = [node.name for module in modules for node in ast.walk(module) if isinstance(node, ast.FunctionDef)]
     return {name for name in functions if not name.startswith("_")}
+
+
+def _report(codebase: Codebase, failure: Failure) -> "_Report | None":
+    try:
+        return _Report(codebase, failure)
+    except LookupError:
+        return None
 
 
 class _Report:
     """One failing test: code that shows it, and what was expected and observed in words."""
 
-    def __init__(self, files: Mapping[str, str], failure: Failure) -> None:
-        path, _, name = failure.test.partition("::")
+    def __init__(self, codebase: Codebase, failure: Failure) -> None:
+        path, name = definition(failure.test)
         self._failure = failure
-        self._test = FailingTest(files[path], name, failure.line)
+        self._test = FailingTest(codebase.files[path], name, failure.line, failure.parameters)
+        self._expected = expectation(self._test.statement)
         self.called = self._test.called
         self.code, self.outcome = self._tell()
 
     def _tell(self) -> tuple[str, str]:
-        test, failure = self._test, self._failure
-        raises, comparison = test.raises(), test.comparison()
-        if raises is not None:
-            exception, statement = raises
-            expected = f"Expected: `{exception}` is raised{_with_message(statement)}."
-            return test.example(*statement.body), f"{expected}\n\nObserved: {self._observed_instead()}."
+        test, failure, expected = self._test, self._failure, self._expected
+        if isinstance(expected, Raises):
+            demand = f"Expected: `{expected.exception}` is raised{_with_message(expected)}."
+            return self._example(*expected.shown), f"{demand}\n\nObserved: {self._observed_instead()}."
         if failure.how == "raised":
-            shown = test.statement
-            expected = "no exception"
-            if comparison is not None:
-                shown = comparison.left
-                expected = f"the value is `{_one_line(test.source(comparison.comparators[0]))}`"
-            elif isinstance(shown, ast.Assert):
-                expected = "the assertion holds"
-            return test.example(shown), f"Expected: {expected}.\n\nObserved: `{failure.observed}` is raised."
-        if comparison is not None and failure.how == "compared":
-            code = test.example(comparison.left)
-            return code, f"Expected:\n\n```\n{failure.expected}\n```\n\nObserved:\n\n```\n{failure.observed}\n```"
-        if isinstance(test.statement, ast.Assert):
-            return self._tell_truth(test.statement.test)
-        return test.example(test.statement), "Expected: no exception.\n\nObserved: an assertion fails."
+            return self._tell_exception()
+        if failure.how == "compared":
+            wanted, observed = self._values()
+            shown = self._sides(expected)[0] if isinstance(expected, Equal) else test.statement
+            return self._example(shown), f"Expected:\n\n```\n{wanted}\n```\n\nObserved:\n\n```\n{observed}\n```"
+        if isinstance(expected, Equal):
+            left, right = self._sides(expected)
+            demand = f"the value is `{_one_line(test.snippet(right).text)}`"
+            return self._example(left), f"Expected: {demand}.\n\nObserved: it is another one."
+        if isinstance(expected, Truth):
+            values = ("a true", "a false") if expected.wanted else ("a false", "a true")
+            outcome = f"Expected: {values[0]} value.\n\nObserved: {values[1]} one."
+            return self._example(expected.condition), outcome
+        return self._example(test.statement), "Expected: no exception.\n\nObserved: an assertion fails."
 
-    def _tell_truth(self, asserted: ast.expr) -> tuple[str, str]:
-        """Tell of a condition that did not hold."""
-        if isinstance(asserted, ast.UnaryOp) and isinstance(asserted.op, ast.Not):
-            return self._test.example(asserted.operand), "Expected: a false value.\n\nObserved: a true one."
-        return self._test.example(asserted), "Expected: a true value.\n\nObserved: a false one."
+    def _tell_exception(self) -> tuple[str, str]:
+        """Tell of an exception that should not have come."""
+        shown, demand = self._test.statement, "no exception"
+        if isinstance(self._expected, Equal):
+            shown, right = self._sides(self._expected)
+            demand = f"the value is `{_one_line(self._test.snippet(right).text)}`"
+        elif isinstance(self._expected, Truth) and isinstance(shown, ast.Assert):
+            demand = "the assertion holds"
+        elif isinstance(self._expected, Truth):
+            shown, demand = self._expected.condition, f"a {str(self._expected.wanted).lower()} value"
+        return self._example(shown), f"Expected: {demand}.\n\nObserved: `{self._failure.observed}` is raised."
+
+    def _example(self, *last: ast.AST) -> str:
+        return self._test.example(*(self._test.snippet(node) for node in last))
+
+    def _sides(self, equation: Equal) -> tuple[ast.expr, ast.expr]:
+        """What is computed, and what it should be: some write the expected value first."""
+        turned = _is_given(equation.left) and not _is_given(equation.right)
+        return (equation.right, equation.left) if turned else (equation.left, equation.right)
+
+    def _values(self) -> tuple[str, str]:
+        """Expected and observed value of a comparison."""
+        failure, expected = self._failure, self._expected
+        if isinstance(expected, Equal) and self._sides(expected)[0] is expected.right:
+            return failure.observed, failure.expected
+        return failure.expected, failure.observed
 
     def _observed_instead(self) -> str:
         if self._failure.how == "not_raised":
@@ -119,24 +151,30 @@ class _Report:
 
     def one_line(self) -> str | None:
         """The failure on one line, if the test is a single equation that was wrong and short enough."""
-        comparison = self._test.comparison()
-        if comparison is None or self._failure.how != "compared" or self._test.before:
+        if not isinstance(self._expected, Equal) or self._failure.how != "compared" or self._test.before:
             return None
-        line = (
-            f"`{_one_line(self._test.source(comparison.left))}` gives `{self._failure.observed}`, "
-            f"expected `{self._failure.expected}`"
-        )
+        shown = self._sides(self._expected)[0]
+        if self._test.depends(shown):
+            return None
+        wanted, observed = self._values()
+        line = f"`{_one_line(self._test.snippet(shown).text)}` gives `{observed}`, expected `{wanted}`"
         return line if len(line) <= 200 and "for " not in line else None
 
 
-def _with_message(statement: ast.With) -> str:
+def _is_given(side: ast.expr) -> bool:
+    """Is it a value written down, rather than computed?"""
+    if isinstance(side, ast.Name):
+        return side.id.startswith(("expect", "want", "correct"))
+    try:
+        ast.literal_eval(side)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _with_message(raises: Raises) -> str:
     """What the exception's message should contain, if the test says so."""
-    call = statement.items[0].context_expr
-    keywords = call.keywords if isinstance(call, ast.Call) else []
-    for keyword in keywords:
-        if keyword.arg == "match" and isinstance(keyword.value, ast.Constant):
-            return f" with a message like `{_unescape(str(keyword.value.value))}`"
-    return ""
+    return "" if raises.pattern is None else f" with a message like `{_unescape(raises.pattern)}`"
 
 
 def _unescape(pattern: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from swe_aem.errors import UserError
 from swe_aem.nouns import TaskRecord
 from swe_aem.tasks import harbor
+from swe_aem.tasks.built import built_set, is_recipe_set
 from swe_aem.tasks.families import RowReader
 from swe_aem.tasks.packages import PackageStore
 from swe_aem.tasks.reading import Reading
@@ -74,15 +75,16 @@ def bundled(name: str) -> Path | None:
 
 
 def find(source: str) -> Path | None:
-    """The file or directory that `source` means; None for an id on the hub."""
+    """The file or directory that `source` means, for recipes the set built from them; None for an id on the hub."""
     path = Path(source).expanduser()
-    if path.exists():
-        return path
-    if "/" not in source and (found := bundled(source)) is not None:
-        return found
+    found = path if path.exists() else None
+    if found is None and "/" not in source:
+        found = bundled(source)
     # tasks/micro as the documentation writes it, from any directory
-    if len(path.parts) == 2 and path.parts[0] == "tasks" and (found := bundled(path.parts[1])) is not None:
-        return found
+    if found is None and len(path.parts) == 2 and path.parts[0] == "tasks":
+        found = bundled(path.parts[1])
+    if found is not None:
+        return built_set(found) if is_recipe_set(found) else found
     if path.suffix.lower() in FILE_SUFFIXES or path.is_absolute() or source.startswith((".", "~")):
         raise UserError(f"{source}: no such file or directory")
     return None

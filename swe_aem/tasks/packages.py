@@ -12,7 +12,6 @@ from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.nouns import TaskRecord
 from swe_aem.tasks.tree import build_tree
 
-_SUFFIXES = (".py", ".md")
 _FORMAT = b"1"
 """Part of the cache's key; raise it when `build_tree` changes what it makes."""
 
@@ -22,7 +21,7 @@ def read_package(directory: Path) -> dict[str, str]:
     files = {
         path.relative_to(directory).as_posix(): path.read_bytes().decode()
         for path in sorted(directory.rglob("*"))
-        if path.suffix in _SUFFIXES and path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts
     }
     if not files:
         raise UserError(f"{directory}: no package there; it needs {directory.name}/*.py and tests/test_*.py")
@@ -44,7 +43,7 @@ class PackageStore:
 
     def names(self) -> list[str]:
         """Names of the packages, sorted."""
-        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and path.name.isidentifier())
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
     @cached_property
     def digest(self) -> str:

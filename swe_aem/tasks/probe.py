@@ -1,55 +1,31 @@
-"""Run the suite of a package with a bug in it, in a forked child: `python -m swe_aem.tasks.probe`.
+"""Run the suite of a package with a bug in it, in a forked child: `python probe.py TEST_FILE...`.
 
 The server imports pytest once. For each request (one JSON object per line on stdin: `path` and `text` of the changed
 file, relative to the current directory) it writes the file, forks, runs the tests in the child, puts the clean file
 back and answers with one JSON object per line on stdout: a `ProbeResult`, or null if the child did not live to tell.
+
+It stands on pytest alone, any version from 7 on, because it also runs inside sandboxes, where nothing else is.
 """
 
 import json
 import os
 import re
 import resource
-import shutil
 import signal
 import sys
+import types
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
-from swe_aem.nouns.base import Frozen
-
 CPU_LIMIT_S = 3.0
-"""Processor seconds of one run. Not wall time: the set must not depend on how busy the machine is."""
+"""Processor seconds of one run, unless `PROBE_CPU_S` says otherwise. Not wall time: the set must not depend on how busy
+the machine is."""
 WALL_LIMIT_S = 120
 MEMORY_LIMIT_BYTES = 1 << 30
 REPR_LIMIT = 300
 """Longest text of a value that is kept, in characters."""
-
-
-class Failure(Frozen):
-    """How one test failed."""
-
-    test: str
-    line: int
-    """Line of the test file that failed, counted from 1."""
-    how: Literal["compared", "not_raised", "raised", "asserted"]
-    """A comparison was wrong, an expected exception did not come, one came unexpectedly, anything else."""
-    observed: str = ""
-    """For `compared` the left value; for `raised` the exception."""
-    expected: str = ""
-    """For `compared` the right value."""
-
-
-class ProbeResult(Frozen):
-    """What the suite said. `collected` is false if a test file could not be imported."""
-
-    collected: bool
-    passed: tuple[str, ...]
-    failed: tuple[str, ...]
-    failures: tuple[Failure, ...]
-    exhausted: bool
-    """A test ran out of memory, which would end differently on another machine."""
 
 
 class _Recorder:
@@ -58,7 +34,7 @@ class _Recorder:
     def __init__(self) -> None:
         self.passed: list[str] = []
         self.failed: list[str] = []
-        self.failures: list[Failure] = []
+        self.failures: list[dict[str, Any]] = []
         self.collected = True
         self.exhausted = False
         self._compared: tuple[str, str] | None = None
@@ -72,37 +48,69 @@ class _Recorder:
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> None:
         self._compared = (_describe(left), _describe(right)) if op == "==" else None
 
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-        if call.excinfo is None:
-            if call.when == "call":
-                self.passed.append(item.nodeid)
-            return
-        self.failed.append(item.nodeid)
-        self.exhausted = self.exhausted or call.excinfo.errisinstance(MemoryError)
-        self.failures.append(self._explain(item, call.excinfo))
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+        report: pytest.TestReport = (yield).get_result()
+        if report.passed and report.when == "call" and not hasattr(report, "wasxfail"):
+            self.passed.append(item.nodeid)
+        elif report.failed:
+            self.failed.append(item.nodeid)
+            if call.excinfo is not None:
+                self.exhausted = self.exhausted or call.excinfo.errisinstance(MemoryError)
+                self.failures.append({**self._explain(item, call.excinfo), "parameters": _parameters(item)})
 
-    def _explain(self, item: pytest.Item, info: pytest.ExceptionInfo[BaseException]) -> Failure:
-        lines = [entry.lineno + 1 for entry in info.traceback if Path(str(entry.path)) == item.path]
-        line = lines[0] if lines else 0
-        if info.errisinstance(pytest.fail.Exception):
-            return Failure(test=item.nodeid, line=line, how="not_raised")
-        inside = Path(str(info.traceback[-1].path)) == item.path
-        if info.errisinstance(AssertionError) and inside and self._compared is not None:
-            left, right = self._compared
-            return Failure(test=item.nodeid, line=line, how="compared", observed=left, expected=right)
+    def _explain(self, item: pytest.Item, info: "pytest.ExceptionInfo[BaseException]") -> dict[str, Any]:
+        own = [entry for entry in info.traceback if Path(str(entry.path)) == Path(str(item.fspath))]
+        told = {"test": item.nodeid, "line": own[0].lineno + 1 if own else 0}
+        if info.errisinstance(pytest.fail.Exception) or _unittest_missed(info.tb):
+            return {**told, "how": "not_raised"}
+        inside = Path(str(info.traceback[-1].path)) == Path(str(item.fspath))
+        compared = self._compared if inside else _unittest_compared(info.tb)
+        if info.errisinstance(AssertionError) and compared is not None:
+            return {**told, "how": "compared", "observed": compared[0], "expected": compared[1]}
         if info.errisinstance(AssertionError):
-            return Failure(test=item.nodeid, line=line, how="asserted")
-        return Failure(test=item.nodeid, line=line, how="raised", observed=_describe_error(info.value))
+            return {**told, "how": "asserted"}
+        return {**told, "how": "raised", "observed": _describe_error(info.value)}
 
-    def result(self) -> ProbeResult:
-        """Everything noted, in the order of the tests."""
-        return ProbeResult(
-            collected=self.collected,
-            passed=tuple(self.passed),
-            failed=tuple(dict.fromkeys(self.failed)),
-            failures=tuple(self.failures),
-            exhausted=self.exhausted,
-        )
+    def result(self) -> dict[str, Any]:
+        """Everything noted, in the order of the tests, as the fields of a `ProbeResult`."""
+        return {
+            "collected": self.collected,
+            "passed": self.passed,
+            "failed": list(dict.fromkeys(self.failed)),
+            "failures": self.failures,
+            "exhausted": self.exhausted,
+        }
+
+
+def _parameters(item: pytest.Item) -> dict[str, str]:
+    """A parametrised test's arguments, as `repr` gives them."""
+    call = getattr(item, "callspec", None)
+    return {name: _describe(value) for name, value in call.params.items()} if call is not None else {}
+
+
+def _unittest_frames(traceback: "types.TracebackType | None") -> "list[types.FrameType]":
+    """The frames of unittest's assertions on the way to the error."""
+    frames = []
+    while traceback is not None:
+        if "__unittest" in traceback.tb_frame.f_globals:
+            frames.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    return frames
+
+
+def _unittest_compared(traceback: "types.TracebackType | None") -> "tuple[str, str] | None":
+    """The two values that `assertEqual` found to differ."""
+    for frame in _unittest_frames(traceback):
+        if frame.f_code.co_name == "assertEqual":
+            return _describe(frame.f_locals["first"]), _describe(frame.f_locals["second"])
+    return None
+
+
+def _unittest_missed(traceback: "types.TracebackType | None") -> bool:
+    """Did `assertRaises` wait for an exception that did not come?"""
+    frames = _unittest_frames(traceback)
+    return any(frame.f_code.co_name == "__exit__" and frame.f_locals.get("exc_type") is None for frame in frames)
 
 
 def _describe(value: object) -> str:
@@ -122,29 +130,29 @@ def _describe_error(error: BaseException) -> str:
     return f"{name}: {first_line}" if first_line else name
 
 
-def test_arguments(test_files: list[str]) -> list[str]:
+def test_arguments(test_files: "list[str]") -> "list[str]":
     """Arguments of pytest that keep every configuration file and cache out; evaluation scripts use the same."""
     return ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=.", *test_files]
 
 
-def _run_tests(pipe: int) -> None:
-    """In the child: run the suite of the current directory and write the result to the pipe."""
+def _run_tests(test_files: "list[str]", pipe: int) -> None:
+    """In the child: run the suite and write the result to the pipe."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)  # its signal ends the process, whatever the code is doing
+    # The signals of both clocks end the process, whatever the code is doing.
+    signal.setitimer(signal.ITIMER_PROF, float(os.environ.get("PROBE_CPU_S", CPU_LIMIT_S)))
     signal.alarm(WALL_LIMIT_S)
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
     sys.path.insert(0, os.getcwd())
     recorder = _Recorder()
-    files = sorted(str(path) for path in Path("tests").glob("test_*.py"))
-    pytest.main([*test_arguments(files), "--tb=no", "-q"], plugins=[recorder])
+    pytest.main([*test_arguments(test_files), "--tb=no", "-q"], plugins=[recorder])
     with os.fdopen(pipe, "wb") as stream:
-        stream.write(recorder.result().model_dump_json().encode())
+        stream.write(json.dumps(recorder.result()).encode())
 
 
-def _fork_and_run() -> Any:
+def _fork_and_run(test_files: "list[str]") -> Any:
     """Run the suite in a child; its result as JSON values, None if the child was killed or crashed."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -152,7 +160,7 @@ def _fork_and_run() -> Any:
         os.close(reading)
         code = 1
         try:
-            _run_tests(writing)
+            _run_tests(test_files, writing)
             code = 0
         finally:
             os._exit(code)  # the server's loop must not run twice
@@ -163,33 +171,33 @@ def _fork_and_run() -> Any:
     return json.loads(answer) if status == 0 and answer else None
 
 
-def _warm_up() -> None:
-    """Leave the compiled test files in the cache, which halves the time of a run.
+def _warm_up(test_files: "list[str]") -> None:
+    """Leave the test files in the cache as pytest has rewritten them, which halves the time of a run.
 
-    The package's own cache is removed: it is checked by time and size only, which a mutation may leave as they were.
+    What python itself compiled is removed: only its time and size are checked, which a mutation may leave as they were.
     """
     sys.dont_write_bytecode = False
-    _fork_and_run()
+    _fork_and_run(test_files)
     sys.dont_write_bytecode = True
-    for cache in Path().rglob("__pycache__"):
-        if cache.parent != Path("tests"):
-            shutil.rmtree(cache)
+    for compiled in Path().rglob("*.pyc"):
+        if "-pytest-" not in compiled.name:
+            compiled.unlink()
 
 
-def serve() -> None:
+def serve(test_files: "list[str]") -> None:
     """Answer requests until stdin ends."""
-    _warm_up()
+    _warm_up(test_files)
     for line in sys.stdin:
         request = json.loads(line)
         path = Path(request["path"])
         clean = path.read_bytes()
         try:
             path.write_bytes(request["text"].encode())
-            answer = _fork_and_run()
+            answer = _fork_and_run(test_files)
         finally:
             path.write_bytes(clean)
         print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1:])

@@ -6,14 +6,16 @@ import queue
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from swe_aem.errors import InfrastructureError
+from swe_aem.tasks import probe
+from swe_aem.tasks.codebase import Codebase
 from swe_aem.tasks.mutate import Mutation
-from swe_aem.tasks.probe import ProbeResult
+from swe_aem.tasks.probe_result import ProbeResult
 from swe_aem.tasks.tree import write_files
 
 TEST_ENVIRONMENT = {
@@ -26,7 +28,7 @@ TEST_ENVIRONMENT = {
 
 
 class _Server:
-    """One `python -m swe_aem.tasks.probe` and its copy of the package."""
+    """One running `probe.py` and its copy of the package."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -48,11 +50,11 @@ class _Server:
 
 
 @contextmanager
-def _server(files: Mapping[str, str]) -> Iterator[_Server]:
+def _server(codebase: Codebase) -> Iterator[_Server]:
     with tempfile.TemporaryDirectory(prefix="swe-aem-probe-") as directory:
-        write_files(Path(directory), files)
+        write_files(Path(directory), codebase.files)
         process = subprocess.Popen(
-            [sys.executable, "-m", "swe_aem.tasks.probe"],
+            [sys.executable, "-P", probe.__file__, *codebase.tests],
             cwd=directory,
             env={**os.environ, **TEST_ENVIRONMENT},
             stdin=subprocess.PIPE,
@@ -70,13 +72,13 @@ class ProbePool:
     """Runs mutations in parallel and gives the results in the order asked for."""
 
     def __init__(self, servers: list[_Server], executor: ThreadPoolExecutor) -> None:
-        self.size = len(servers)
+        self.batch = 2 * len(servers)
         self._executor = executor
         self._free: queue.Queue[_Server] = queue.Queue()
         for server in servers:
             self._free.put(server)
 
-    def map(self, mutations: Iterable[Mutation]) -> list[ProbeResult | None]:
+    def map(self, mutations: Sequence[Mutation]) -> list[ProbeResult | None]:
         """Results of the mutations, in their order."""
         return list(self._executor.map(self._ask, mutations))
 
@@ -89,8 +91,8 @@ class ProbePool:
 
 
 @contextmanager
-def open_pool(files: Mapping[str, str], size: int) -> Iterator[ProbePool]:
-    """A pool of `size` servers over copies of the package's `files`."""
+def open_pool(codebase: Codebase, size: int) -> Iterator[ProbePool]:
+    """A pool of `size` servers over copies of the package."""
     with ExitStack() as stack:
-        servers = [stack.enter_context(_server(files)) for _ in range(size)]
+        servers = [stack.enter_context(_server(codebase)) for _ in range(size)]
         yield ProbePool(servers, stack.enter_context(ThreadPoolExecutor(size)))

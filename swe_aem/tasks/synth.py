@@ -8,17 +8,18 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from swe_aem.errors import UserError
 from swe_aem.nouns.base import Frozen
-from swe_aem.tasks.instance import is_test_file, make_row
+from swe_aem.tasks.codebase import Codebase, micro_codebase
+from swe_aem.tasks.instance import make_row
 from swe_aem.tasks.mutate import KINDS, Mutation, find_mutations
 from swe_aem.tasks.packages import PackageStore, read_package
-from swe_aem.tasks.probe import ProbeResult
-from swe_aem.tasks.probe_pool import ProbePool, open_pool
+from swe_aem.tasks.probe_pool import open_pool
+from swe_aem.tasks.probe_result import ProbeResult
 
 TRAIN, HELDOUT = "train", "heldout"
 _HELDOUT_PACKAGES = 0.25
@@ -29,24 +30,46 @@ Progress = Callable[[str, int, int], None]
 """Called with a package's name, rows of it made so far, rows wanted of it; equal numbers mean its end."""
 
 
-class SynthConfig(Frozen):
-    """What to generate."""
+def silent(package: str, done: int, wanted: int) -> None:
+    """No progress."""
 
-    packages: Path
-    """Directory with one directory per package."""
+
+class Prober(Protocol):
+    """Runs a package's suite with one mutation at a time."""
+
+    @property
+    def batch(self) -> int:
+        """How many mutations to ask about at once."""
+        ...
+
+    def map(self, mutations: Sequence[Mutation]) -> list[ProbeResult | None]:
+        """Results of the mutations, in their order; None where the suite hung or crashed."""
+        ...
+
+
+class Sizes(Frozen):
+    """How many rows, and which."""
+
     seed: int = 0
     """Decides which mutations are taken and how they are split."""
     per_package: int = 63
     """Rows per package at most; each kind of mutation gets an equal share."""
     per_function: int = 3
     """Rows per kind and function at most, so that a long function does not fill the set."""
+
+
+class SynthConfig(Sizes):
+    """What to generate."""
+
+    packages: Path
+    """Directory with one directory per package."""
     only: tuple[str, ...] = ()
     """Names of packages to use; all if empty."""
     jobs: int = os.cpu_count() or 1
     """Test runs at the same time. Does not change the result."""
 
 
-def synthesize(config: SynthConfig, progress: Progress = lambda package, done, wanted: None) -> dict[str, list[Any]]:
+def synthesize(config: SynthConfig, progress: Progress = silent) -> dict[str, list[Any]]:
     """Generate rows; returns them by split, sorted by id.
 
     Raises `UserError` if a package is missing or its own tests do not pass.
@@ -59,75 +82,96 @@ def synthesize(config: SynthConfig, progress: Progress = lambda package, done, w
     unknown = sorted(set(config.only) - set(names))
     if unknown or not names:
         raise UserError(f"{config.packages}: has no package {', '.join(unknown) or 'at all'}")
-    heldout = heldout_packages(names, config.seed)
-    splits: dict[str, list[Any]] = {TRAIN: [], HELDOUT: []}
-    for name in [name for name in names if not config.only or name in config.only]:
-        for row in package_rows(name, config, progress):
-            held = name in heldout or is_heldout_function(name, row["function"], config.seed)
-            splits[HELDOUT if held else TRAIN].append(row)
-    return {split: sorted(rows, key=lambda row: row["instance_id"]) for split, rows in splits.items()}
+    chosen = [name for name in names if not config.only or name in config.only]
+    rows = [row for name in chosen for row in package_rows(name, config, progress)]
+    return split_rows(rows, names, config.seed)
 
 
 def package_rows(name: str, config: SynthConfig, progress: Progress) -> Iterator[dict[str, Any]]:
     """Rows of one package, kind by kind."""
-    files = read_package(config.packages / name)
-    quota = config.per_package // len(KINDS)
+    codebase = micro_codebase(name, read_package(config.packages / name))
+    with open_pool(codebase, config.jobs) as pool:
+        _check_clean(codebase, pool)
+        yield from codebase_rows(codebase, config, pool, progress)
+
+
+def codebase_rows(
+    codebase: Codebase, sizes: Sizes, prober: Prober, progress: Progress = silent
+) -> Iterator[dict[str, Any]]:
+    """Rows made from a package whose own suite is green."""
+    quota = sizes.per_package // len(KINDS)
     done, wanted = 0, quota * len(KINDS)
-    progress(name, done, wanted)
-    with open_pool(files, config.jobs) as pool:
-        _check_clean(name, files, pool)
-        candidates = _candidates(name, files, config.seed)
-        for kind in KINDS:
-            for mutation, result in _take(candidates[kind], pool, quota, config.per_function):
-                yield make_row(name, files, mutation, result)
-                done += 1
-                if done < wanted:
-                    progress(name, done, wanted)
-    progress(name, done, done)  # fewer than wanted if a kind ran out of candidates
+    progress(codebase.name, done, wanted)
+    candidates = _candidates(codebase, sizes.seed)
+    for kind in KINDS:
+        for row in _take(codebase, candidates[kind], prober, quota, sizes.per_function):
+            yield row
+            done += 1
+            if done < wanted:
+                progress(codebase.name, done, wanted)
+    progress(codebase.name, done, done)  # fewer than wanted if a kind ran out of candidates
 
 
-def _check_clean(name: str, files: Mapping[str, str], pool: ProbePool) -> None:
+def split_rows(rows: Iterable[dict[str, Any]], names: list[str], seed: int) -> dict[str, list[Any]]:
+    """Rows by split, sorted by id; `names` are all packages of the set."""
+    heldout = heldout_packages(names, seed)
+    splits: dict[str, list[Any]] = {TRAIN: [], HELDOUT: []}
+    for row in sorted(rows, key=lambda row: row["instance_id"]):
+        held = row["package"] in heldout or is_heldout_function(row["package"], row["function"], seed)
+        splits[HELDOUT if held else TRAIN].append(row)
+    return splits
+
+
+def _check_clean(codebase: Codebase, prober: Prober) -> None:
     """Refuse a package whose own suite is not green, or that has none."""
-    path = next((path for path in files if is_test_file(path)), None)
-    if path is None:
-        raise UserError(f"package {name} has no tests/test_*.py")
-    result = pool.map([Mutation(path, "", "", files[path])])[0]
+    if not codebase.tests:
+        raise UserError(f"package {codebase.name} has no tests/test_*.py")
+    result = prober.map([unchanged(codebase)])[0]
     if result is None or not result.collected or result.failed or not result.passed:
         failed = ", ".join(result.failed[:3]) if result else "the run did not end"
-        raise UserError(f"package {name}: its own tests do not pass ({failed or 'collection failed'}); fix them first")
+        raise UserError(
+            f"package {codebase.name}: its own tests do not pass ({failed or 'collection failed'}); fix them first"
+        )
 
 
-def _candidates(name: str, files: Mapping[str, str], seed: int) -> dict[str, list[Mutation]]:
+def unchanged(codebase: Codebase) -> Mutation:
+    """A mutation that changes nothing: with it a probe runs the clean suite."""
+    path = codebase.tests[0]
+    return Mutation(path, "", "", codebase.files[path])
+
+
+def _candidates(codebase: Codebase, seed: int) -> dict[str, list[Mutation]]:
     """Mutations of the package's modules by kind, in an order that the seed decides."""
     found: dict[str, list[Mutation]] = {kind: [] for kind in KINDS}
-    for path, text in files.items():
-        if path.startswith(f"{name}/") and path.endswith(".py") and not path.endswith("__init__.py"):
-            for mutation in find_mutations(path, text):
-                found[mutation.kind].append(mutation)
+    for path in codebase.sources:
+        for mutation in find_mutations(path, codebase.files[path]):
+            found[mutation.kind].append(mutation)
     for mutations in found.values():
         mutations.sort(key=lambda mutation: _digest(seed, mutation.path, mutation.text))
     return found
 
 
 def _take(
-    candidates: list[Mutation], pool: ProbePool, quota: int, per_function: int
-) -> Iterator[tuple[Mutation, ProbeResult]]:
-    """The first `quota` candidates that qualify; which ones that are does not depend on the pool's size."""
+    codebase: Codebase, candidates: list[Mutation], prober: Prober, quota: int, per_function: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of the first `quota` candidates that qualify; which ones that are does not depend on the prober's size."""
     taken: Counter[str] = Counter()
     position = 0
     while position < len(candidates) and taken.total() < quota:
-        batch = candidates[position : position + 2 * pool.size]
+        batch = candidates[position : position + prober.batch]
         position += len(batch)
-        for mutation, result in zip(batch, pool.map(batch), strict=True):
-            if taken.total() < quota and taken[mutation.function] < per_function and _qualifies(result):
-                assert result is not None  # `_qualifies` says so
+        for mutation, result in zip(batch, prober.map(batch), strict=True):
+            if taken.total() == quota or taken[mutation.function] == per_function:
+                continue
+            row = make_row(codebase, mutation, result) if result and _qualifies(codebase.counted(result)) else None
+            if row is not None:
                 taken[mutation.function] += 1
-                yield mutation, result
+                yield row
 
 
-def _qualifies(result: ProbeResult | None) -> bool:
+def _qualifies(result: ProbeResult) -> bool:
     """Did the suite run to its end, and did some tests notice the bug and others not?"""
-    return result is not None and result.collected and not result.exhausted and bool(result.failed and result.passed)
+    return result.collected and not result.exhausted and bool(result.failed and result.passed)
 
 
 def heldout_packages(names: list[str], seed: int) -> set[str]:

@@ -1,22 +1,53 @@
 """A package's test files as text and tree: cut tests out, quote a failing test."""
 
 import ast
+import builtins
 import textwrap
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+LONGEST_EXAMPLE = 3000
+"""Characters; a test that takes more to show tells a reader little."""
+_SETUP = ("setUp", "setup_method")
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_Kind = TypeVar("_Kind", ast.FunctionDef, ast.ClassDef)
+
+
+def definition(test: str) -> tuple[str, str]:
+    """File and qualified name of a test from pytest's id: `a/test_b.py::C::test_d[1-x]` is `C::test_d` in its file."""
+    path, _, name = test.partition("::")
+    return path, name.partition("[")[0]
 
 
 def cut_tests(text: str, names: Collection[str]) -> str:
-    """The file without the named test functions, decorators and the blank lines behind them included."""
+    """The file without the named test functions, decorators and the blank lines behind them included.
+
+    A name is that of a function, or `Class::function`. A class that has nothing else gets a `pass`. Raises
+    `LookupError` if the file does not define one of them.
+    """
     lines = text.splitlines(keepends=True)
-    statements = ast.parse(text).body
-    for index in range(len(statements) - 1, -1, -1):
-        statement = statements[index]
-        if not isinstance(statement, ast.FunctionDef) or statement.name not in names:
-            continue
-        following = _first_line(statements[index + 1]) if index + 1 < len(statements) else len(lines) + 1
-        del lines[_first_line(statement) - 1 : following - 1]
+    missing = set(names)
+    for prefix, body, end in [*_bodies(ast.parse(text), "", len(lines))][::-1]:
+        cut = [statement for statement in body if isinstance(statement, _Function) and prefix + statement.name in names]
+        missing -= {prefix + statement.name for statement in cut}
+        emptied = bool(prefix) and len(cut) == len(body)
+        for statement in reversed(cut):
+            position = body.index(statement)
+            following = _first_line(body[position + 1]) if position + 1 < len(body) else end + 1
+            keep = [" " * statement.col_offset + "pass\n"] if emptied and statement is cut[0] else []
+            lines[_first_line(statement) - 1 : following - 1] = keep
+    if missing:
+        raise LookupError(f"not defined there: {', '.join(sorted(missing))}")
     return "".join(lines).rstrip() + "\n"
+
+
+def _bodies(node: ast.Module | ast.ClassDef, prefix: str, end: int) -> Iterator[tuple[str, list[ast.stmt], int]]:
+    """Bodies of the module and its classes: prefix of names in it, statements, last line; outer and earlier first."""
+    yield prefix, node.body, end
+    for statement in node.body:
+        if isinstance(statement, ast.ClassDef):
+            yield from _bodies(statement, f"{prefix}{statement.name}::", statement.end_lineno or end)
 
 
 def _first_line(statement: ast.stmt) -> int:
@@ -24,39 +55,43 @@ def _first_line(statement: ast.stmt) -> int:
     return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-class FailingTest:
-    """One test function and the line in it that failed."""
+class Snippet(NamedTuple):
+    """A piece of code to show."""
 
-    def __init__(self, text: str, name: str, line: int) -> None:
+    text: str
+    nodes: tuple[ast.AST, ...]
+
+
+class FailingTest:
+    """One test function and the statement in it that failed; raises `LookupError` if the file does not hold them."""
+
+    def __init__(self, text: str, name: str, line: int, parameters: Mapping[str, str] | None = None) -> None:
         self._text = text
         self._module = ast.parse(text).body
-        self._function = next(node for node in self._module if isinstance(node, ast.FunctionDef) and node.name == name)
-        body = self._function.body
-        self.statement = next((node for node in body if node.lineno <= line <= (node.end_lineno or 0)), body[-1])
+        self._parameters = parameters or {}
+        *classes, function = name.split("::")
+        body = self._module
+        self._class: list[ast.stmt] = []
+        for wanted in classes:
+            body = self._class = _named(body, wanted, ast.ClassDef).body
+        self._function = _named(body, function, ast.FunctionDef)
+        body = [statement for statement in self._function.body if not _is_docstring(statement)]
+        found = next((node for node in body if node.lineno <= line <= (node.end_lineno or 0)), None)
+        if found is None:
+            raise LookupError(f"{name} has no line {line}")
+        self.statement = found
         """The statement of the test that failed."""
-        self.before = body[: body.index(self.statement)]
-        """The statements that ran before it."""
+        self.before = [node for node in body[: body.index(found)] if not _is_unittest_assertion(node)]
+        """The statements that ran before it, without those that only assert something in unittest's way."""
 
     def source(self, node: ast.AST) -> str:
         """The text of a node, brought to the left margin."""
         segment = ast.get_source_segment(self._text, node, padded=True)
         return textwrap.dedent(segment or "")
 
-    def raises(self) -> tuple[str, ast.With] | None:
-        """If the statement is a `with pytest.raises(...)`: the exception's name and the statement."""
-        statement = self.statement
-        if not isinstance(statement, ast.With) or not isinstance(call := statement.items[0].context_expr, ast.Call):
-            return None
-        if ast.unparse(call.func) != "pytest.raises":
-            return None
-        return ast.unparse(call.args[0]), statement
-
-    def comparison(self) -> ast.Compare | None:
-        """The equation that the statement asserts, if it asserts one."""
-        if not isinstance(self.statement, ast.Assert) or not isinstance(self.statement.test, ast.Compare):
-            return None
-        compare = self.statement.test
-        return compare if len(compare.ops) == 1 and isinstance(compare.ops[0], ast.Eq) else None
+    def snippet(self, node: ast.AST) -> Snippet:
+        """A node as it stands in the file, or as it would if it does not."""
+        return Snippet(self.source(node) if hasattr(node, "lineno") else ast.unparse(node), (node,))
 
     def called(self, public: Collection[str]) -> str | None:
         """The outermost function of `public` that the failing statement calls, else one that the test calls at all."""
@@ -66,37 +101,122 @@ class FailingTest:
                     return name
         return None
 
-    def example(self, *last: ast.AST) -> str:
-        """Code that shows the failure: imports, helpers and constants that it needs, what ran before, then `last`."""
-        shown = [*self.before, *last]
-        needed = self._needed(shown)
-        used = {name for node in [*needed, *shown] for name in _names(node)}
-        blocks = ["".join(f"{line}\n" for line in self._imports(used))]
+    def example(self, *last: Snippet) -> str:
+        """Code that shows the failure: imports, helpers and constants that it needs, what ran before, then `last`.
+
+        Raises `LookupError` if that does not stand alone: it uses a fixture, a method of the test's class, or what the
+        file gets in another way than by a plain import.
+        """
+        own = [*(self.snippet(node) for node in self.before), *last]
+        shown = [*self._arguments(own), *self._prepared(own), *own]
+        needed = self._needed([node for snippet in shown for node in snippet.nodes])
+        nodes = [*needed, *(node for snippet in shown for node in snippet.nodes)]
+        used = {name for node in nodes for name in _names(node)}
+        imports = self._imports(used)
+        unknown = used - imports.keys() - {name for node in nodes for name in _bound(node)} - set(dir(builtins))
+        if unknown:
+            raise LookupError(f"it also needs {', '.join(sorted(unknown))}")
+        blocks = ["".join(f"{line}\n" for line in dict.fromkeys(imports.values()))]
         blocks += [self.source(node) + "\n" for node in needed]
-        blocks.append("".join(self.source(node) + "\n" for node in shown))
-        return "\n".join(block for block in blocks if block).rstrip("\n")
+        blocks.append("".join(snippet.text + "\n" for snippet in shown))
+        code = "\n".join(block for block in blocks if block).rstrip("\n")
+        try:
+            ast.parse(code)
+        except SyntaxError as error:
+            raise LookupError("a part of an expression that needs its brackets") from error
+        if len(code) > LONGEST_EXAMPLE:
+            raise LookupError("it is too long")
+        return code
 
-    def _needed(self, shown: list[ast.AST]) -> list[ast.stmt]:
-        """Functions and constants of the module that the shown code uses; those never use each other."""
+    def depends(self, node: ast.AST) -> bool:
+        """Does it use the test's parameters or its class?"""
+        return bool({*self._parameters, "self"}.intersection(_names(node)))
+
+    def _arguments(self, shown: Sequence[Snippet]) -> Iterator[Snippet]:
+        """Assignments of the parameters that are used."""
+        used = {name for snippet in shown for node in snippet.nodes for name in _names(node)}
+        for name, value in self._parameters.items():
+            if name in used:
+                yield _parsed(f"{name} = {value}")
+
+    def _prepared(self, shown: Sequence[Snippet]) -> Iterator[Snippet]:
+        """What stands in for `self`: attributes of its class, and what the class does before each test."""
+        nodes = [node for snippet in shown for node in snippet.nodes]
+        if not any("self" in _names(node) for node in nodes):
+            return
+        setups = [node for node in self._class if isinstance(node, ast.FunctionDef) and node.name in _SETUP]
+        steps = [step for setup in setups for step in setup.body if not _is_docstring(step)]
+        wanted = {name for node in [*steps, *nodes] for name in _attributes_of_self(node)}
+        known = {name for node in [*steps, *nodes] for name in _attributes_of_self(node, stored=True)}
+        yield _parsed("from types import SimpleNamespace\n\nself = SimpleNamespace()")
+        for node in self._class:
+            if isinstance(node, ast.Assign) and (names := wanted.intersection(_bound(node))):
+                known |= names
+                yield from (_parsed(f"self.{name} = {self.source(node.value)}") for name in sorted(names))
+        yield from (self.snippet(step) for step in steps)
+        if wanted - known:
+            raise LookupError(f"it also needs self.{', self.'.join(sorted(wanted - known))}")
+
+    def _needed(self, shown: Sequence[ast.AST]) -> list[ast.stmt]:
+        """Functions, classes and constants of the module that the shown code uses, and what those use."""
         used = {name for node in shown for name in _names(node)}
-        return [node for node in self._module if used.intersection(_defined(node))]
+        needed: list[ast.stmt] = []
+        while found := [node for node in self._module if node not in needed and used.intersection(_defined(node))]:
+            needed += found
+            used |= {name for node in found for name in _names(node)}
+        return [node for node in self._module if node in needed]
 
-    def _imports(self, used: Collection[str]) -> list[str]:
-        """Import statements, reduced to the names in use."""
-        lines = []
+    def _imports(self, used: Collection[str]) -> dict[str, str]:
+        """Names in use that the module imports, and a line that imports them."""
+        lines: dict[str, str] = {}
         for node in self._module:
-            if isinstance(node, ast.ImportFrom):
-                names = [alias.name for alias in node.names if alias.name in used]
-                if names:
-                    lines.append(f"from {node.module} import {', '.join(names)}")
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                aliases = [alias for alias in node.names if (alias.asname or alias.name) in used]
+                line = f"from {node.module} import {', '.join(_imported(alias) for alias in aliases)}"
+                lines |= {alias.asname or alias.name: line for alias in aliases}
             elif isinstance(node, ast.Import):
-                lines += [f"import {alias.name}" for alias in node.names if alias.name in used]
+                for alias in node.names:
+                    if (name := alias.asname or alias.name.partition(".")[0]) in used:
+                        lines[name] = f"import {_imported(alias)}"
         return lines
+
+
+def _named(body: Sequence[ast.stmt], name: str, kind: type[_Kind]) -> _Kind:
+    """The definition of that name; the last one, as in Python."""
+    found = [node for node in body if isinstance(node, kind) and node.name == name]
+    if not found:
+        raise LookupError(f"{name} is not defined there")
+    return found[-1]
+
+
+def _parsed(text: str) -> Snippet:
+    try:
+        return Snippet(text, tuple(ast.parse(text).body))
+    except SyntaxError as error:
+        raise LookupError(f"{text} is no code") from error
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _is_unittest_assertion(statement: ast.stmt) -> bool:
+    if not isinstance(statement, ast.Expr) or not isinstance(call := statement.value, ast.Call):
+        return False
+    return ast.unparse(call.func).startswith("self.assert")
+
+
+def _imported(alias: ast.alias) -> str:
+    return f"{alias.name} as {alias.asname}" if alias.asname else alias.name
 
 
 def _defined(node: ast.stmt) -> list[str]:
     """Names that a statement of a module defines, imports left out."""
-    if isinstance(node, ast.FunctionDef):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     return [ast.unparse(target) for target in node.targets] if isinstance(node, ast.Assign) else []
 
@@ -117,7 +237,29 @@ def _breadth_first(node: ast.AST) -> Iterator[ast.AST]:
         waiting.extend(ast.iter_child_nodes(current))
 
 
-def _names(node: ast.AST) -> list[str]:
-    """Plain names in a node in the order of the text."""
-    found = [child for child in ast.walk(node) if isinstance(child, ast.Name)]
-    return [child.id for child in sorted(found, key=lambda child: (child.lineno, child.col_offset))]
+def _names(node: ast.AST) -> set[str]:
+    """Plain names in a node."""
+    return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
+
+
+def _bound(node: ast.AST) -> Iterator[str]:
+    """Names that a node binds anywhere in it: by assignment, definition, import, argument or `except`."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+            yield child.id
+        elif isinstance(child, ast.FunctionDef | ast.ClassDef):
+            yield child.name
+        elif isinstance(child, ast.arg):
+            yield child.arg
+        elif isinstance(child, ast.alias):
+            yield child.asname or child.name.partition(".")[0]
+        elif isinstance(child, ast.ExceptHandler) and child.name:
+            yield child.name
+
+
+def _attributes_of_self(node: ast.AST, *, stored: bool = False) -> Iterator[str]:
+    """Attributes of `self` that a node uses, or only those that it sets."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name) and child.value.id == "self":
+            found = not stored or isinstance(child.ctx, ast.Store)
+            yield from [child.attr] if found else []

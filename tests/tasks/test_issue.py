@@ -3,7 +3,7 @@
 import pytest
 
 from swe_aem.tasks.issue import write_issue
-from swe_aem.tasks.probe import Failure
+from swe_aem.tasks.probe_result import Failure
 
 TESTS = """import pytest
 

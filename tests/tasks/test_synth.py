@@ -12,7 +12,7 @@ from swe_aem.tasks import load_tasks
 from swe_aem.tasks.instance import git_diff
 from swe_aem.tasks.mutate import KINDS, Mutation
 from swe_aem.tasks.packages import PackageStore, read_package
-from swe_aem.tasks.probe import Failure
+from swe_aem.tasks.probe_result import Failure
 from swe_aem.tasks.probe_pool import open_pool
 from swe_aem.tasks.synth import HELDOUT, TRAIN, SynthConfig, heldout_packages, synthesize
 

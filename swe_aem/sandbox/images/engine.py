@@ -104,6 +104,35 @@ class Engine:
         except httpx.TransportError as error:
             raise EngineError(0, f"the connection broke: {error!r}") from error
 
+    async def label(self, name: str, label: str) -> str | None:
+        """A label of an image; None if there is no such image or it has no such label."""
+        try:
+            row = await self._json("GET", f"/images/{_quoted(name)}/json")
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise
+        return (row["Config"].get("Labels") or {}).get(label)
+
+    async def build(self, context: bytes, name: str) -> None:
+        """Build an image from a tar archive with a Dockerfile, without a network; raises `EngineError`."""
+        params = {"t": name, "networkmode": "none", "rm": "1", "forcerm": "1"}
+        headers = {"Content-Type": "application/x-tar"}
+        timeout = httpx.Timeout(CALL_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+        request = self._http.stream(
+            "POST", self._prefix + "/build", params=params, headers=headers, content=context, timeout=timeout
+        )
+        try:
+            async with request as response:
+                if response.status_code >= 400:
+                    raise _error(response.status_code, await response.aread())
+                async for line in _lines(response):
+                    message = json.loads(line)
+                    if "error" in message:
+                        raise EngineError(0, f"building {name}: {message['error'].strip()}")
+        except httpx.TransportError as error:
+            raise EngineError(0, f"the connection broke: {error!r}") from error
+
     async def tag(self, name: str, reference: Reference) -> None:
         """Give an image another name. A reference with a digest cannot be given."""
         await self._json("POST", f"/images/{_quoted(name)}/tag", params={"repo": reference.name, "tag": reference.tag})

@@ -1,0 +1,155 @@
+"""Building a set from its recipes: one part per package, each kept as soon as it is done, then the set of all parts."""
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from swe_aem.cache import cache_dir
+from swe_aem.errors import UserError
+from swe_aem.nouns import SandboxBackend
+from swe_aem.nouns.base import Frozen
+from swe_aem.sandbox.images.engine import connect
+from swe_aem.tasks.built import RECIPES, place_of
+from swe_aem.tasks.codebase import Codebase
+from swe_aem.tasks.packages import read_package
+from swe_aem.tasks.pypi.image import IMAGE, check_image, ensure_image
+from swe_aem.tasks.pypi.index import download
+from swe_aem.tasks.pypi.prober import open_prober
+from swe_aem.tasks.pypi.recipe import Recipe, read_recipes
+from swe_aem.tasks.pypi.sdist import read_codebase
+from swe_aem.tasks.rows import read_file_rows
+from swe_aem.tasks.synth import Progress, codebase_rows, silent, split_rows, unchanged, write_rows
+from swe_aem.tasks.tree import write_files
+
+CLEAN_RUNS = 6
+"""How often the clean suite is run; what does not pass every time counts for nothing."""
+ROWS_DIGESTS = "rows.sha256"
+_FORMAT = b"1"
+"""Part of a part's name; raise it when the same recipe makes other rows."""
+
+
+class BuildConfig(Frozen):
+    """What to build."""
+
+    directory: Path
+    """Where the recipes are: its `recipes/*.yaml`."""
+    index: str
+    out: Path | None = None
+    """Where the set goes; where `--tasks` finds it if None."""
+    only: tuple[str, ...] = ()
+    """Names of packages to use; all if empty."""
+    jobs: int = os.cpu_count() or 1
+    """Sandboxes at the same time. Does not change the result."""
+
+
+class Built(Frozen):
+    """A set on the disk."""
+
+    place: Path
+    rows: dict[str, dict[str, int]]
+    """Package, then split: how many rows."""
+    digests: dict[str, str]
+    """Id to the row's SHA-256."""
+
+
+async def build(config: BuildConfig, backend: SandboxBackend, progress: Progress = silent) -> Built:
+    """Build a set. What an earlier, interrupted build has done is not done again.
+
+    Raises `UserError` for a wrong recipe, an unreachable index, a missing engine; `InfrastructureError` if a sandbox
+    or the engine fails.
+    """
+    recipes = read_recipes(config.directory)
+    names = [recipe.name for recipe in recipes]
+    if unknown := sorted(set(config.only) - set(names)):
+        raise UserError(f"no recipe {', '.join(unknown)} in {config.directory / RECIPES}; it has {', '.join(names)}")
+    if config.only and config.out is None:
+        raise UserError("a part of the set is not the set: say with --out where it should go")
+    place = config.out or place_of(config.directory)
+    _refuse_foreign(place)
+    chosen = [recipe for recipe in recipes if not config.only or recipe.name in config.only]
+    async with connect() as engine:
+        wheels = {wheel.file: wheel for recipe in recipes for wheel in recipe.wheels}
+        files = {name: await download(wheel, config.index) for name, wheel in sorted(wheels.items())}
+        await ensure_image(engine, recipes, files)
+    parts = {recipe.name: await _part(recipe, config, backend, progress) for recipe in chosen}
+    rows = [row for part in parts.values() for _, row in read_file_rows(part / "rows.jsonl")]
+    splits = split_rows(rows, names, recipes[0].mutations.seed)
+    _assemble(place, parts, splits)
+    return Built(
+        place=place,
+        rows={name: {split: _count(rows, name) for split, rows in splits.items()} for name in parts},
+        digests={row["instance_id"]: row_digest(row) for rows in splits.values() for row in rows},
+    )
+
+
+def row_digest(row: dict[str, Any]) -> str:
+    """SHA-256 of a row."""
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()
+
+
+def _count(rows: Sequence[dict[str, Any]], package: str) -> int:
+    return sum(row["package"] == package for row in rows)
+
+
+async def _part(recipe: Recipe, config: BuildConfig, backend: SandboxBackend, progress: Progress) -> Path:
+    """Directory with the rows of one package and its clean files."""
+    state = hashlib.sha256(_FORMAT + recipe.model_dump_json().encode()).hexdigest()[:16]
+    target = cache_dir() / "tasks" / "parts" / f"{recipe.name}-{state}"
+    if target.is_dir():
+        return target
+    codebase = read_codebase(recipe, await download(recipe.sdist, config.index), IMAGE)
+    await check_image(backend, recipe)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    try:
+        package = scratch / "package"
+        write_files(package, codebase.files)
+        write_rows(scratch / "rows.jsonl", await _rows(codebase, package, recipe, config, backend, progress))
+        scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+async def _rows(
+    codebase: Codebase, tree: Path, recipe: Recipe, config: BuildConfig, backend: SandboxBackend, progress: Progress
+) -> list[dict[str, Any]]:
+    async with open_prober(codebase, tree, backend, config.jobs, recipe.cpu_s) as prober:
+        runs = await prober.ask([unchanged(codebase)] * (CLEAN_RUNS // 2))
+        passed = [set(run.passed) - set(run.failed) for run in runs if run is not None and run.collected]
+        steady = set.intersection(*passed) if len(passed) == len(runs) else set()
+        if not steady:
+            raise UserError(f"recipe {recipe.name}: the tests of the clean package do not run, or not twice the same")
+        seen = {test for run in runs if run is not None for test in (*run.passed, *run.failed)}
+        sound = replace(codebase, unreliable=frozenset(seen - steady))
+        return await asyncio.to_thread(lambda: list(codebase_rows(sound, recipe.mutations, prober, progress)))
+
+
+def _refuse_foreign(place: Path) -> None:
+    if place.exists() and not (place / "packages").is_dir() and (not place.is_dir() or any(place.iterdir())):
+        raise UserError(f"{place}: holds something else; name another place with --out")
+
+
+def _assemble(place: Path, parts: dict[str, Path], splits: dict[str, list[Any]]) -> None:
+    """Write the set beside its place and put it there in one step."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    scratch.chmod(0o755)
+    try:
+        for name, part in parts.items():
+            write_files(scratch / "new" / "packages" / name, read_package(part / "package"))
+        for split, rows in splits.items():
+            if rows:
+                write_rows(scratch / "new" / f"{split}.jsonl", rows)
+        if place.exists():
+            place.rename(scratch / "old")
+        (scratch / "new").rename(place)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

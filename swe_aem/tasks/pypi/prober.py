@@ -1,0 +1,77 @@
+"""`SandboxProber`: the probe of `tasks/probe.py` inside sandboxes, for code that is not ours."""
+
+import asyncio
+import json
+import shlex
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from swe_aem.errors import InfrastructureError
+from swe_aem.nouns import Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.tasks import probe
+from swe_aem.tasks.codebase import Codebase
+from swe_aem.tasks.mutate import Mutation
+from swe_aem.tasks.probe_pool import TEST_ENVIRONMENT
+from swe_aem.tasks.probe_result import ProbeResult
+
+_PER_SANDBOX = 4
+"""Mutations that one sandbox tries per call: starting pytest costs about as much as a run."""
+_HOME = "/tmp/probe"
+_SLACK_S = 60.0
+
+
+class SandboxProber:
+    """Asks about each mutation twice: a suite that says two things of the same bug says nothing.
+
+    `map` is called from another thread than that of the event loop, which runs the sandboxes.
+    """
+
+    def __init__(self, codebase: Codebase, sandboxes: Sequence[Sandbox], cpu_s: float) -> None:
+        self.batch = _PER_SANDBOX * len(sandboxes)
+        self._sandboxes = sandboxes
+        self._loop = asyncio.get_running_loop()
+        self._env = {**TEST_ENVIRONMENT, "PROBE_CPU_S": str(cpu_s)}
+        server = f"python3 -P {_HOME}/probe.py {shlex.join(codebase.tests)}"
+        self._command = f"{server} < {_HOME}/requests > {_HOME}/answers 2> {_HOME}/complaints"
+
+    def map(self, mutations: Sequence[Mutation]) -> list[ProbeResult | None]:
+        """See `Prober.map`; also None where two runs differ."""
+        return asyncio.run_coroutine_threadsafe(self.ask(mutations), self._loop).result()
+
+    async def ask(self, mutations: Sequence[Mutation]) -> list[ProbeResult | None]:
+        """`map`, for callers on the event loop."""
+        count = len(self._sandboxes)
+        shares = [mutations[index::count] for index in range(count)]
+        answers = await asyncio.gather(*map(self._ask_one, self._sandboxes, shares))
+        return [answers[index % count][index // count] for index in range(len(mutations))]
+
+    async def _ask_one(self, sandbox: Sandbox, mutations: Sequence[Mutation]) -> list[ProbeResult | None]:
+        if not mutations:
+            return []
+        requests = [json.dumps({"path": one.path, "text": one.text}) for one in mutations for _ in range(2)]
+        await sandbox.write_file(f"{_HOME}/requests", "".join(f"{line}\n" for line in requests).encode())
+        limit_s = _SLACK_S + probe.WALL_LIMIT_S * (len(requests) + 1)
+        done = await sandbox.run(self._command, timeout_s=limit_s, env=self._env)
+        answers = (await sandbox.read_file(f"{_HOME}/answers")).decode().splitlines()
+        if done.exit_code != 0 or len(answers) != len(requests):
+            said = (await sandbox.read_file(f"{_HOME}/complaints")).decode("utf-8", "replace").strip()
+            raise InfrastructureError(f"the probe ended with code {done.exit_code}: {said[-500:] or 'it said nothing'}")
+        return [_agreed(first, second) for first, second in zip(answers[::2], answers[1::2], strict=True)]
+
+
+def _agreed(first: str, second: str) -> ProbeResult | None:
+    return ProbeResult.model_validate_json(first) if first == second and first != "null" else None
+
+
+@asynccontextmanager
+async def open_prober(
+    codebase: Codebase, tree: Path, backend: SandboxBackend, size: int, cpu_s: float
+) -> AsyncIterator[SandboxProber]:
+    """A prober with `size` sandboxes; `tree` is a directory with the clean package."""
+    spec = SandboxSpec(image=codebase.image, workspace=tree, labels={"purpose": f"build of {codebase.name}"})
+    async with AsyncExitStack() as stack:
+        sandboxes = [await stack.enter_async_context(backend.open(spec)) for _ in range(size)]
+        for sandbox in sandboxes:
+            await sandbox.write_file(f"{_HOME}/probe.py", Path(probe.__file__).read_bytes())
+        yield SandboxProber(codebase, sandboxes, cpu_s)
