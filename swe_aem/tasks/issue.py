@@ -132,8 +132,18 @@ class _Report:
 
     def _sides(self, equation: Equal) -> tuple[ast.expr, ast.expr]:
         """What is computed, and what it should be: some write the expected value first."""
-        turned = _is_given(equation.left) and not _is_given(equation.right)
+        turned = self._is_given(equation.left) and not self._is_given(equation.right)
         return (equation.right, equation.left) if turned else (equation.left, equation.right)
+
+    def _is_given(self, side: ast.expr) -> bool:
+        """Is it a value written down, rather than computed?"""
+        if isinstance(side, ast.Name):
+            return side.id in self._failure.parameters or side.id.startswith(("expect", "want", "correct"))
+        try:
+            ast.literal_eval(side)
+        except (ValueError, TypeError):
+            return False
+        return True
 
     def _values(self) -> tuple[str, str]:
         """Expected and observed value of a comparison."""
@@ -159,17 +169,6 @@ class _Report:
         wanted, observed = self._values()
         line = f"`{_one_line(self._test.snippet(shown).text)}` gives `{observed}`, expected `{wanted}`"
         return line if len(line) <= 200 and "for " not in line else None
-
-
-def _is_given(side: ast.expr) -> bool:
-    """Is it a value written down, rather than computed?"""
-    if isinstance(side, ast.Name):
-        return side.id.startswith(("expect", "want", "correct"))
-    try:
-        ast.literal_eval(side)
-    except (ValueError, TypeError):
-        return False
-    return True
 
 
 def _with_message(raises: Raises) -> str:

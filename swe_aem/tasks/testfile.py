@@ -28,22 +28,25 @@ def cut_tests(text: str, names: Collection[str]) -> str:
     """
     lines = text.splitlines(keepends=True)
     missing = set(names)
-    for prefix, body, end in [*_bodies(ast.parse(text), "", len(lines))][::-1]:
+    edits: list[tuple[int, int, list[str]]] = []
+    for prefix, body, end in _bodies(ast.parse(text), "", len(lines)):
         cut = [statement for statement in body if isinstance(statement, _Function) and prefix + statement.name in names]
         missing -= {prefix + statement.name for statement in cut}
-        emptied = bool(prefix) and len(cut) == len(body)
-        for statement in reversed(cut):
+        for statement in cut:
             position = body.index(statement)
             following = _first_line(body[position + 1]) if position + 1 < len(body) else end + 1
-            keep = [" " * statement.col_offset + "pass\n"] if emptied and statement is cut[0] else []
-            lines[_first_line(statement) - 1 : following - 1] = keep
+            stays_empty = prefix and len(cut) == len(body) and position == 0
+            left = [" " * statement.col_offset + "pass\n"] if stays_empty else []
+            edits.append((_first_line(statement) - 1, following - 1, left))
     if missing:
         raise LookupError(f"not defined there: {', '.join(sorted(missing))}")
+    for start, stop, left in sorted(edits, reverse=True):
+        lines[start:stop] = left
     return "".join(lines).rstrip() + "\n"
 
 
 def _bodies(node: ast.Module | ast.ClassDef, prefix: str, end: int) -> Iterator[tuple[str, list[ast.stmt], int]]:
-    """Bodies of the module and its classes: prefix of names in it, statements, last line; outer and earlier first."""
+    """Bodies of the module and its classes: prefix of names in it, statements, last line."""
     yield prefix, node.body, end
     for statement in node.body:
         if isinstance(statement, ast.ClassDef):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from swe_aem.tasks.codebase import micro_codebase
 from swe_aem.tasks.issue import write_issue
 from swe_aem.tasks.probe_result import Failure
 
@@ -33,13 +34,15 @@ def test_text():
 """
 
 FILES = {
-    "shapes/__init__.py": "def area(a, b): ...\n\n\nclass Box:\n    def is_empty(self): ...\n",
+    "shapes/boxes.py": "def area(a, b): ...\n\n\nclass Box:\n    def is_empty(self): ...\n",
     "tests/test_shapes.py": TESTS,
 }
 
 
 def _issue(*failures: Failure) -> str:
-    return write_issue("shapes", FILES, failures)
+    text = write_issue(micro_codebase("shapes", FILES), failures)
+    assert text is not None
+    return text
 
 
 def _failure(test: str, line: int, how: str, observed: str = "", expected: str = "") -> Failure:
@@ -117,3 +120,108 @@ def test_same_input_same_words() -> None:
 def test_line_numbers_are_not_told(line: int) -> None:
     test = {7: "test_area", 15: "test_error", 16: "test_error", 21: "test_box"}[line]
     assert f"line {line}" not in _issue(_failure(test, line, "raised", "KeyError: 'x'"))
+
+
+OTHER_STYLES = """import datetime
+import unittest
+
+import pytest
+
+import shapes as sh
+
+SIDES = [1, 2]
+LAST = SIDES[-1]
+
+
+@pytest.mark.parametrize("width, expected_area", [(1, 2), (2, 4)])
+def test_double(width, expected_area):
+    assert expected_area == sh.area(width, LAST)
+
+
+def test_fixture(tmp_path):
+    assert sh.area(tmp_path, 1) == 1
+
+
+class TestBoxes(unittest.TestCase):
+    unit = "cm"
+
+    def setUp(self):
+        self.box = sh.Box(1)
+
+    def test_equal(self):
+        self.assertTrue(self.box)
+        self.assertEqual(self.box.label(self.unit), "box")
+
+    def test_expected_first(self):
+        self.assertEqual("box", sh.label())
+
+    def test_missed(self):
+        self.assertRaises(ValueError, sh.area, -1, 2)
+
+    def test_missed_too(self):
+        with self.assertRaisesRegex(ValueError, "negative"):
+            sh.area(-1, 2)
+
+    def test_in(self):
+        self.assertIn(1, sh.sides())
+
+    def test_helper(self):
+        self.check(sh.area(1, 2))
+
+    def check(self, value):
+        self.assertEqual(value, 2)
+"""
+
+
+def _told(name: str, line: str, how: str, observed: str = "", expected: str = "", **parameters: str) -> str | None:
+    number = OTHER_STYLES.splitlines().index(f"    {line}") + 1
+    failure = _failure(name, number, how, observed, expected).model_copy(update={"parameters": parameters})
+    return write_issue(micro_codebase("shapes", {**FILES, "tests/test_shapes.py": OTHER_STYLES}), [failure])
+
+
+def test_parameters_are_told_and_the_expected_value_is_known_on_either_side() -> None:
+    line = "assert expected_area == sh.area(width, LAST)"
+    text = _told("test_double[1-2]", line, "compared", "2", "1", width="1", expected_area="2")
+    assert text is not None
+    assert "import shapes as sh\n\nSIDES = [1, 2]\n\nLAST = SIDES[-1]\n\nwidth = 1\nsh.area(width, LAST)\n```" in text
+    assert "Expected:\n\n```\n2\n```\n\nObserved:\n\n```\n1\n```" in text
+
+
+def test_unittest_equation_with_what_its_class_prepares() -> None:
+    line = '    self.assertEqual(self.box.label(self.unit), "box")'
+    text = _told("TestBoxes::test_equal", line, "compared", "'bo'", "'box'")
+    assert text is not None
+    assert 'self = SimpleNamespace()\nself.unit = "cm"\nself.box = sh.Box(1)\nself.box.label(self.unit)\n```' in text
+    assert "assert" not in text
+    first = _told(
+        "TestBoxes::test_expected_first", '    self.assertEqual("box", sh.label())', "compared", "'box'", "'bo'"
+    )
+    assert first is not None
+    assert "sh.label()\n```\n\nExpected:\n\n```\n'box'\n```\n\nObserved:\n\n```\n'bo'\n```" in first
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "message"),
+    [
+        ("test_missed", "    self.assertRaises(ValueError, sh.area, -1, 2)", ""),
+        ("test_missed_too", "        sh.area(-1, 2)", " with a message like `negative`"),
+    ],
+)
+def test_unittest_exception(name: str, line: str, message: str) -> None:
+    text = _told(f"TestBoxes::{name}", line, "not_raised")
+    assert text is not None
+    assert f"sh.area(-1, 2)\n```\n\nExpected: `ValueError` is raised{message}." in text
+
+
+def test_unittest_membership() -> None:
+    text = _told("TestBoxes::test_in", "    self.assertIn(1, sh.sides())", "asserted")
+    assert text is not None
+    assert "1 in sh.sides()\n```\n\nExpected: a true value." in text
+
+
+def test_what_does_not_stand_alone_is_not_told() -> None:
+    assert _told("test_fixture", "assert sh.area(tmp_path, 1) == 1", "compared", "0", "1") is None
+    assert _told("TestBoxes::test_helper", "    self.check(sh.area(1, 2))", "compared", "0", "1") is None
+    assert _told("TestBoxes::test_inherited", "    self.check(sh.area(1, 2))", "compared", "0", "1") is None
+    odd = "assert expected_area == sh.area(width, LAST)"
+    assert _told("test_double[1-2]", odd, "compared", "2", "1", width="<object>", expected_area="2") is None

@@ -9,11 +9,12 @@ import pytest
 
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.tasks import load_tasks
+from swe_aem.tasks.codebase import micro_codebase
 from swe_aem.tasks.instance import git_diff
 from swe_aem.tasks.mutate import KINDS, Mutation
 from swe_aem.tasks.packages import PackageStore, read_package
-from swe_aem.tasks.probe_result import Failure
 from swe_aem.tasks.probe_pool import open_pool
+from swe_aem.tasks.probe_result import Failure
 from swe_aem.tasks.synth import HELDOUT, TRAIN, SynthConfig, heldout_packages, synthesize
 
 
@@ -180,8 +181,8 @@ def test_probe_tells_hangs_crashes_and_failures_apart(packages: Path) -> None:
         "not raised": bug("width < 0 or height < 0", "False"),
         "memory": bug("return width * height", "return len([0] * 10**12)"),
     }
-    with open_pool(files, 2) as pool:
-        results = dict(zip(cases, pool.map(cases.values()), strict=True))
+    with open_pool(micro_codebase("shapes", files), 2) as pool:
+        results = dict(zip(cases, pool.map([*cases.values()]), strict=True))
     assert results["hang"] is None
     assert results["crash"] is None
     clean_result, wrong = results["clean"], results["wrong"]

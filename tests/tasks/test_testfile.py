@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.tasks.testfile import FailingTest, cut_tests
+from swe_aem.tasks.expectation import Equal, Raises, Truth, expectation
+from swe_aem.tasks.testfile import FailingTest, cut_tests, definition
 
 FILE = """import pytest
 
@@ -52,7 +53,7 @@ def test_cut_the_last_test() -> None:
 @given(st.lists(st.sampled_from("abcdef"), unique=True, min_size=1), st.sets(st.sampled_from("abcdef")))
 def test_cut_leaves_exactly_the_others(present: list[str], cut: set[str]) -> None:
     text = "import x\n\n\n" + "\n\n".join(f"def test_{name}():\n    assert x.{name}()\n" for name in present)
-    left = cut_tests(text, {f"test_{name}" for name in cut})
+    left = cut_tests(text, {f"test_{name}" for name in cut & set(present)})
     names = [node.name for node in ast.parse(left).body if isinstance(node, ast.FunctionDef)]
     assert names == [f"test_{name}" for name in present if name not in cut]
     assert left.startswith("import x\n")
@@ -62,28 +63,111 @@ def test_cut_leaves_exactly_the_others(present: list[str], cut: set[str]) -> Non
 
 def test_example_has_all_that_it_needs_and_no_more() -> None:
     test = FailingTest(FILE, "test_area", 17)
-    comparison = test.comparison()
-    assert comparison is not None
-    assert test.example(comparison.left) == (
+    demand = expectation(test.statement)
+    assert isinstance(demand, Equal)
+    assert test.example(test.snippet(demand.left)) == (
         "from shapes import area\n\nLIMIT = 3\n\ndef double(value):\n    return value * 2\n\n"
         "width = double(2)\nheight = LIMIT\narea(width, height)"
     )
 
 
-def test_raises() -> None:
-    found = FailingTest(FILE, "test_error", 22).raises()
-    assert found is not None
-    exception, statement = found
-    assert exception == "ValueError"
-    assert ast.unparse(statement.body[0]) == "area(-1, 2)"
+def test_a_line_outside_the_test_is_refused() -> None:
+    with pytest.raises(LookupError, match="no line 3"):
+        FailingTest(FILE, "test_area", 3)
 
 
-def test_assert_is_not_raises() -> None:
-    assert FailingTest(FILE, "test_truth", 26).raises() is None
+@pytest.mark.parametrize(
+    ("test", "place"),
+    [
+        ("tests/test_a.py::test_b", ("tests/test_a.py", "test_b")),
+        ("tests/test_a.py::C::test_b[x::y-[1]]", ("tests/test_a.py", "C::test_b")),
+    ],
+)
+def test_definition(test: str, place: tuple[str, str]) -> None:
+    assert definition(test) == place
 
 
-def test_assert_without_equation() -> None:
-    assert FailingTest(FILE, "test_truth", 26).comparison() is None
+CLASSES = """import unittest
+
+
+class TestOne(unittest.TestCase):
+    def test_a(self):
+        pass
+
+    # about b
+    @unittest.skip("no")
+    def test_b(self):
+        pass
+
+
+class TestTwo:
+    '''Two.'''
+
+    class TestInner:
+        def test_a(self):
+            pass
+
+    def test_c(self):
+        pass
+
+
+def test_a():
+    pass
+"""
+
+
+def test_cut_methods() -> None:
+    left = cut_tests(CLASSES, {"TestOne::test_b", "TestTwo::test_c"})
+    assert left == CLASSES.replace(
+        '    # about b\n    @unittest.skip("no")\n    def test_b(self):\n        pass\n', "    # about b\n"
+    ).replace("    def test_c(self):\n        pass\n", "")
+
+
+def test_a_class_that_is_left_empty_still_stands() -> None:
+    cut = {"TestOne::test_a", "TestOne::test_b", "TestTwo::TestInner::test_a", "TestTwo::test_c"}
+    left = cut_tests(CLASSES, cut)
+    assert "class TestOne(unittest.TestCase):\n    pass\n" in left
+    assert "    class TestInner:\n        pass\n" in left
+    assert left.count("def test_") == 1
+    assert left.endswith("\n\ndef test_a():\n    pass\n")
+    ast.parse(left)
+
+
+def test_what_is_not_defined_there_cannot_be_cut() -> None:
+    with pytest.raises(LookupError, match="TestOne::test_z"):
+        cut_tests(CLASSES, {"test_a", "TestOne::test_z"})
+
+
+@pytest.mark.parametrize(
+    ("code", "demand"),
+    [
+        ("assert f(1) == 2", "Equal f(1) 2"),
+        ("assert not f(1)", "Truth f(1) False"),
+        ("assert f(1) < 2", "Truth f(1) < 2 True"),
+        ("self.assertEqual(f(1), 2, 'text')", "Equal f(1) 2"),
+        ("self.assertFalse(f(1))", "Truth f(1) False"),
+        ("self.assertNotIn(1, f())", "Truth 1 not in f() True"),
+        ("self.assertIsNotNone(f())", "Truth f() is None False"),
+        ("self.assertIsInstance(f(), int)", "Truth isinstance(f(), int) True"),
+        ("with raises(E, match='x'):\n    f()", "Raises E x f()"),
+        ("pytest.raises(E, f, 1, a=2)", "Raises E None f(1, a=2)"),
+        ("self.assertRaisesRegex(E, 'x', f)", "Raises E x f()"),
+        ("with self.subTest():\n    f()", "None"),
+        ("f()", "None"),
+        ("self.check(1)", "None"),
+    ],
+)
+def test_expectation(code: str, demand: str) -> None:
+    match expectation(ast.parse(code).body[0]):
+        case Equal(left, right):
+            told = f"Equal {ast.unparse(left)} {ast.unparse(right)}"
+        case Truth(condition, wanted):
+            told = f"Truth {ast.unparse(condition)} {wanted}"
+        case Raises(exception, pattern, shown):
+            told = f"Raises {exception} {pattern} {'; '.join(ast.unparse(node) for node in shown)}"
+        case None:
+            told = "None"
+    assert told == demand
 
 
 @pytest.mark.parametrize(
