@@ -94,4 +94,4 @@ def _compare(built: "Built", directory: Path, *, record: bool) -> bool:
 
 
 def _prefixes(built: "Built") -> set[str]:
-    return {f"pypi__{name}" for name in built.rows}
+    return {f"{built.name}__{name}" for name in built.rows}

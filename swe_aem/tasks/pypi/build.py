@@ -16,10 +16,10 @@ from swe_aem.errors import UserError
 from swe_aem.nouns import SandboxBackend
 from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox.images.engine import connect
-from swe_aem.tasks.built import RECIPES, place_of
+from swe_aem.tasks.built import RECIPES, place_of, set_name
 from swe_aem.tasks.codebase import Codebase
 from swe_aem.tasks.packages import read_package
-from swe_aem.tasks.pypi.image import IMAGE, check_image, ensure_image
+from swe_aem.tasks.pypi.image import check_image, ensure_image
 from swe_aem.tasks.pypi.index import download
 from swe_aem.tasks.pypi.prober import open_prober
 from swe_aem.tasks.pypi.recipe import Recipe, read_recipes
@@ -48,10 +48,21 @@ class BuildConfig(Frozen):
     jobs: int = os.cpu_count() or 1
     """Sandboxes at the same time. Does not change the result."""
 
+    @property
+    def name(self) -> str:
+        """The set's name, which ids begin with."""
+        return set_name(self.directory)
+
+    @property
+    def image(self) -> str:
+        """What its tests run in."""
+        return f"swe-aem/{self.name}:1"
+
 
 class Built(Frozen):
     """A set on the disk."""
 
+    name: str
     place: Path
     rows: dict[str, dict[str, int]]
     """Package, then split: how many rows."""
@@ -77,12 +88,13 @@ async def build(config: BuildConfig, backend: SandboxBackend, progress: Progress
     async with connect() as engine:
         wheels = {wheel.file: wheel for recipe in recipes for wheel in recipe.wheels}
         files = {name: await download(wheel, config.index) for name, wheel in sorted(wheels.items())}
-        await ensure_image(engine, recipes, files)
+        await ensure_image(engine, config.image, recipes, files)
     parts = {recipe.name: await _part(recipe, config, backend, progress) for recipe in chosen}
     rows = [row for part in parts.values() for _, row in read_file_rows(part / "rows.jsonl")]
     splits = split_rows(rows, names, recipes[0].mutations.seed)
     _assemble(place, parts, splits)
     return Built(
+        name=config.name,
         place=place,
         rows={name: {split: _count(rows, name) for split, rows in splits.items()} for name in parts},
         digests={row["instance_id"]: row_digest(row) for rows in splits.values() for row in rows},
@@ -100,12 +112,12 @@ def _count(rows: Sequence[dict[str, Any]], package: str) -> int:
 
 async def _part(recipe: Recipe, config: BuildConfig, backend: SandboxBackend, progress: Progress) -> Path:
     """Directory with the rows of one package and its clean files."""
-    state = hashlib.sha256(_FORMAT + recipe.model_dump_json().encode()).hexdigest()[:16]
+    state = hashlib.sha256(_FORMAT + config.image.encode() + recipe.model_dump_json().encode()).hexdigest()[:16]
     target = cache_dir() / "tasks" / "parts" / f"{recipe.name}-{state}"
     if target.is_dir():
         return target
-    codebase = read_codebase(recipe, await download(recipe.sdist, config.index), IMAGE)
-    await check_image(backend, recipe)
+    codebase = read_codebase(config.name, recipe, await download(recipe.sdist, config.index), config.image)
+    await check_image(backend, config.image, recipe)
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
     try:

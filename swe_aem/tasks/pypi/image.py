@@ -15,15 +15,14 @@ from swe_aem.sandbox.images.unpack import unpack
 from swe_aem.tasks.codebase import MICRO_IMAGE
 from swe_aem.tasks.pypi.recipe import Recipe
 
-IMAGE = "swe-aem/pypi:1"
 _LABEL = "swe-aem.recipes"
 _TIMEOUT_S = 60.0
 _SITES = "dist-packages|site-packages|_vendor|vendored|extern|python3|python3.[0-9]+"
 """Directories that hold modules."""
 
 
-async def ensure_image(engine: Engine, recipes: Sequence[Recipe], wheels: Mapping[str, Path]) -> None:
-    """Build the image if the engine has none of these recipes, and unpack it for bubblewrap.
+async def ensure_image(engine: Engine, image: str, recipes: Sequence[Recipe], wheels: Mapping[str, Path]) -> None:
+    """Build the image if the engine's is not of these recipes, and unpack it for bubblewrap.
 
     `wheels` are the downloaded files by name. Raises `UserError` if the base image is missing.
     """
@@ -34,24 +33,24 @@ async def ensure_image(engine: Engine, recipes: Sequence[Recipe], wheels: Mappin
     state = hashlib.sha256(base.id.encode())
     for name, content in sorted(files.items()):
         state.update(f"{name}\0{len(content)}\0".encode() + content)
-    if await engine.label(IMAGE, _LABEL) != state.hexdigest():
+    if await engine.label(image, _LABEL) != state.hexdigest():
         dockerfile = _dockerfile(bool(wheels), recipes[0].python, state.hexdigest())
-        await engine.build(_archive({**files, "Dockerfile": dockerfile.encode()}), IMAGE)
-    await unpack(engine, Ledger.of_roots(), IMAGE)
+        await engine.build(_archive({**files, "Dockerfile": dockerfile.encode()}), image)
+    await unpack(engine, Ledger.of_roots(), image)
 
 
-async def check_image(backend: SandboxBackend, recipe: Recipe) -> None:
+async def check_image(backend: SandboxBackend, image: str, recipe: Recipe) -> None:
     """Refuse an image with another Python, or one in which an agent could read the clean package."""
     names = "|".join(recipe.import_names)
     look = f"find / -xdev -regextype posix-extended -regex '.*/({_SITES})/({names})(\\.py)?' -print -quit 2>/dev/null"
     version = "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'"
-    async with backend.open(SandboxSpec(image=IMAGE)) as sandbox:
+    async with backend.open(SandboxSpec(image=image)) as sandbox:
         python = (await sandbox.run(version, timeout_s=_TIMEOUT_S)).output.strip()
         found = (await sandbox.run(look, timeout_s=_TIMEOUT_S)).output.strip()
     if python != recipe.python:
-        raise UserError(f"recipe {recipe.name} wants Python {recipe.python}, image {IMAGE} has {python or 'none'}")
+        raise UserError(f"recipe {recipe.name} wants Python {recipe.python}, image {image} has {python or 'none'}")
     if found:
-        raise UserError(f"recipe {recipe.name}: image {IMAGE} holds the package itself, in {found}; take another one")
+        raise UserError(f"recipe {recipe.name}: image {image} holds the package itself, in {found}; take another one")
 
 
 def _install_files(recipes: Sequence[Recipe]) -> dict[str, bytes]:

@@ -55,7 +55,7 @@ async def _patiently(pin: Pin, index: str, http: httpx.AsyncClient) -> bytes:
                     f"{pin.file} could not be got from {index}: {error or type(error).__name__}; check the network, "
                     "or name a mirror with --index-url or PIP_INDEX_URL"
                 ) from None
-            await asyncio.sleep(2.0**attempt)
+            await asyncio.sleep(2.0 ** (attempt - 1))
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

@@ -47,21 +47,23 @@ class SandboxProber:
         return [answers[index % count][index // count] for index in range(len(mutations))]
 
     async def _ask_one(self, sandbox: Sandbox, mutations: Sequence[Mutation]) -> list[ProbeResult | None]:
+        first = await self._run(sandbox, mutations)
+        again = [mutation for mutation, answer in zip(mutations, first, strict=True) if answer is not None]
+        second = iter(await self._run(sandbox, again))
+        return [answer if answer is not None and answer == next(second) else None for answer in first]
+
+    async def _run(self, sandbox: Sandbox, mutations: Sequence[Mutation]) -> list[ProbeResult | None]:
         if not mutations:
             return []
-        requests = [json.dumps({"path": one.path, "text": one.text}) for one in mutations for _ in range(2)]
-        await sandbox.write_file(f"{_HOME}/requests", "".join(f"{line}\n" for line in requests).encode())
-        limit_s = _SLACK_S + probe.WALL_LIMIT_S * (len(requests) + 1)
+        requests = "".join(json.dumps({"path": one.path, "text": one.text}) + "\n" for one in mutations)
+        await sandbox.write_file(f"{_HOME}/requests", requests.encode())
+        limit_s = _SLACK_S + probe.WALL_LIMIT_S * (len(mutations) + 1)
         done = await sandbox.run(self._command, timeout_s=limit_s, env=self._env)
         answers = (await sandbox.read_file(f"{_HOME}/answers")).decode().splitlines()
-        if done.exit_code != 0 or len(answers) != len(requests):
+        if done.exit_code != 0 or len(answers) != len(mutations):
             said = (await sandbox.read_file(f"{_HOME}/complaints")).decode("utf-8", "replace").strip()
             raise InfrastructureError(f"the probe ended with code {done.exit_code}: {said[-500:] or 'it said nothing'}")
-        return [_agreed(first, second) for first, second in zip(answers[::2], answers[1::2], strict=True)]
-
-
-def _agreed(first: str, second: str) -> ProbeResult | None:
-    return ProbeResult.model_validate_json(first) if first == second and first != "null" else None
+        return [None if line == "null" else ProbeResult.model_validate_json(line) for line in answers]
 
 
 @asynccontextmanager

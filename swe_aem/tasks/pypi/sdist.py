@@ -8,7 +8,7 @@ from swe_aem.tasks.codebase import Codebase
 from swe_aem.tasks.pypi.recipe import Recipe, matches
 
 
-def read_codebase(recipe: Recipe, sdist: Path, image: str) -> Codebase:
+def read_codebase(family: str, recipe: Recipe, sdist: Path, image: str) -> Codebase:
     """The files that the recipe names; raises `UserError` if one of its patterns finds none."""
     files = _read_files(recipe, sdist)
     tests = tuple(path for path in files if matches(path, recipe.tests))
@@ -20,7 +20,7 @@ def read_codebase(recipe: Recipe, sdist: Path, image: str) -> Codebase:
     if odd:
         raise UserError(f"recipe {recipe.name}: {odd[0]} has line ends that are not a line feed; leave it out of tests")
     return Codebase(
-        family="pypi",
+        family=family,
         name=recipe.name,
         files=files,
         image=image,
