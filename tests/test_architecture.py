@@ -16,6 +16,7 @@ ROOMS = (
     "agent",
     "grading",
     "rollout",
+    "advantage",
     "preflight",
     "evaluate",
     "doctor",
@@ -52,6 +53,18 @@ def test_every_room_is_in_the_list() -> None:
 @pytest.mark.parametrize("module", ["torch", "transformers", "renderers", "datasets", "docker", "swebench", "pydantic"])
 def test_help_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, swe_aem.cli; assert {module!r} not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_aem_imports_torch_alone() -> None:
+    pytest.importorskip("torch", reason="needs the transformers extra")
+    code = (
+        "import sys, swe_aem.advantage.aem, swe_aem.advantage.group\n"
+        "ours = {name for name in sys.modules if name.startswith('swe_aem')}\n"
+        "expected = {'swe_aem', 'swe_aem.advantage', 'swe_aem.advantage.aem', 'swe_aem.advantage.group'}\n"
+        "assert ours == expected, ours\n"
+        "assert not {'transformers', 'trl', 'pydantic'} & set(sys.modules)\n"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -31,6 +31,7 @@ class SandboxProber:
         self.batch = _PER_SANDBOX * len(sandboxes)
         self._sandboxes = sandboxes
         self._loop = asyncio.get_running_loop()
+        self._run_limit_s = probe.WALL_PER_CPU * cpu_s
         self._env = {**TEST_ENVIRONMENT, "PROBE_CPU_S": str(cpu_s)}
         server = f"python3 -P {_HOME}/probe.py {shlex.join(codebase.tests)}"
         self._command = f"{server} < {_HOME}/requests > {_HOME}/answers 2> {_HOME}/complaints"
@@ -57,7 +58,7 @@ class SandboxProber:
             return []
         requests = "".join(json.dumps({"path": one.path, "text": one.text}) + "\n" for one in mutations)
         await sandbox.write_file(f"{_HOME}/requests", requests.encode())
-        limit_s = _SLACK_S + probe.WALL_LIMIT_S * (len(mutations) + 1)
+        limit_s = _SLACK_S + self._run_limit_s * (len(mutations) + 1)
         done = await sandbox.run(self._command, timeout_s=limit_s, env=self._env)
         answers = (await sandbox.read_file(f"{_HOME}/answers")).decode().splitlines()
         if done.exit_code != 0 or len(answers) != len(mutations):

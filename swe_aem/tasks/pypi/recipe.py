@@ -66,8 +66,8 @@ class Recipe(Frozen):
     """What else of the sdist an agent finds."""
     wheels: tuple[Pin, ...] = ()
     """What the tests import beyond the package, pytest and the standard library."""
-    cpu_s: float = Field(default=10.0, gt=0)
-    """Processor seconds that a run of the tests may take while bugs are tried."""
+    cpu_s: float = Field(default=6.0, gt=0)
+    """Processor seconds that a run of the tests may take while bugs are tried; ten times as long may pass."""
     mutations: Mutations = Mutations()
 
     @model_validator(mode="after")

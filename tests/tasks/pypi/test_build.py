@@ -61,10 +61,8 @@ def test_rows_tell_behaviour(built: Path) -> None:
     tasks = load_tasks(str(built / "set"))
     for record in tasks:
         statement, patch = record.task.problem_statement, record.key.gold_patch
-        changed = [
-            line[1:].strip() for line in patch.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")
-        ]
         assert "```python" in statement
+        lines = [line for line in patch.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
         changed = [line[1:].strip() for line in lines]
         assert not any(line in statement for line in changed if len(line) > 10)
         assert tasks.labels[record.task.id]["mutation_kind"] not in statement

@@ -1,0 +1,1 @@
+"""Advantages: group baselines (`group`) and Adaptive Entropy Modulation (`aem`). Tensors in, tensors out."""
