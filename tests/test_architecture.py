@@ -18,6 +18,7 @@ ROOMS = (
     "rollout",
     "advantage",
     "preflight",
+    "train",
     "evaluate",
     "doctor",
     "cli",

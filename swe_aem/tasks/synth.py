@@ -56,6 +56,8 @@ class Sizes(Frozen):
     """Rows per package at most; each kind of mutation gets an equal share."""
     per_function: int = 3
     """Rows per kind and function at most, so that a long function does not fill the set."""
+    tries: int | None = None
+    """Mutations per kind that are tried at most; all if None."""
 
 
 class SynthConfig(Sizes):
@@ -104,7 +106,7 @@ def codebase_rows(
     progress(codebase.name, done, wanted)
     candidates = _candidates(codebase, sizes.seed)
     for kind in KINDS:
-        for row in _take(codebase, candidates[kind], prober, quota, sizes.per_function):
+        for row in _take(codebase, candidates[kind][: sizes.tries], prober, quota, sizes.per_function):
             yield row
             done += 1
             if done < wanted:

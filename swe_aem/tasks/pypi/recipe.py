@@ -40,6 +40,7 @@ class Mutations(Sizes):
 
     per_package: int = Field(default=2 * len(KINDS), ge=len(KINDS))
     per_function: int = Field(default=2, ge=1)
+    tries: int | None = 40
     modules: tuple[Glob, ...] = ("*",)
     """Sources that bugs are made in."""
 

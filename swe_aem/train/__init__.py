@@ -1,0 +1,1 @@
+"""Training: GRPO with AEM on TRL's trainer."""

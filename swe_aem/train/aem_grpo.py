@@ -1,0 +1,206 @@
+"""`AEMGRPOTrainer`: TRL's GRPO trainer, with baselines of groups that lost members, and AEM.
+
+Three overrides and a trim. Rewards are those of the rollouts, not of functions of text. While TRL scores a generation
+batch with the old policy, the entropies that its fused head computes anyway are kept. Then the advantages, (B,), become
+(B, T): the base advantage of the row times the factor of the response. Rows come as `rollout_func` gives them, with
+the extra fields of `ROW_FIELDS`; `num_generations` rows in a row are one group, over all processes.
+
+AEM needs no forward pass of its own as long as TRL scores the batch: with vLLM's correction, or when
+`gradient_accumulation_steps` is no multiple of `steps_per_generation * num_iterations`. Otherwise one is added.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import gather, gather_object
+from torch import Tensor
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from swe_aem.advantage.aem import Responses, coefficients, responses, shuffled, token_advantages
+from swe_aem.advantage.group import group_relative, leave_one_out
+from swe_aem.train.refusals import refuse_silent_changes
+from swe_aem.train.settings import AdvantageSettings
+
+ROW_FIELDS = ("reward", "counts", "weight", "response_of_token")
+"""What `rollout_func` returns for each row beyond TRL's own `prompt_ids`, `completion_ids`, `logprobs`, `env_mask`: the
+reward; whether the row counts in the baseline; a factor of its advantage; and for each completion token the number of
+its response, -1 where `env_mask` is 0."""
+
+
+def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:
+    """Names the reward in TRL's logs; never called."""
+    raise AssertionError("rewards come with the rollouts")
+
+
+class AEMGRPOTrainer(GRPOTrainer):
+    """See the module. `reward_funcs` is not given; everything else is as TRL has it."""
+
+    def __init__(self, *args: Any, advantage: AdvantageSettings, **kwargs: Any) -> None:
+        self.advantage = advantage
+        self._scoring = False
+        self._old_entropy: Tensor | None = None
+        self._rewards: Tensor | None = None
+        super().__init__(*args, reward_funcs=resolved, **kwargs)
+        refuse_silent_changes(self.args, advantage)
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        """Rewards of all processes, (N, 1); NaN for rows that do not count, which TRL's own figures then leave out."""
+        missing = [field for field in ROW_FIELDS if field not in inputs[0]]
+        if missing:
+            raise ValueError(f"rollout_func returned no {', '.join(missing)}")
+        rewards = [row["reward"] if row["counts"] else float("nan") for row in inputs]
+        gathered: Any = gather(torch.tensor(rewards, dtype=torch.float32, device=self.accelerator.device))
+        self._rewards = gathered
+        return gathered.unsqueeze(1)
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """TRL's, but the first pass over a generation batch, which is the old policy's, also yields its entropies."""
+        if not self._scoring or self._old_entropy is not None:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+            )
+        logps, entropy, aux_loss = super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, *args, **{**kwargs, "compute_entropy": True}
+        )
+        self._old_entropy = entropy
+        return logps, None, aux_loss
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        self._scoring, self._old_entropy = self._modulated, None
+        try:
+            output = super()._generate_and_score_completions(inputs)
+        finally:
+            self._scoring = False
+        base = self._base_advantages(inputs)
+        if self._modulated:
+            output["advantages"] = self._modulate(base, inputs, output)
+        else:
+            output["advantages"] = base
+        return output
+
+    @property
+    def _modulated(self) -> bool:
+        return self.advantage.aem and self._training
+
+    @property
+    def _training(self) -> bool:
+        model: Any = self.model
+        return model.training
+
+    @property
+    def _group_size(self) -> int:
+        """Rows of a group, over all processes."""
+        size: Any = self.num_generations if self._training else self.num_generations_eval
+        return size
+
+    def _base_advantages(self, inputs: Any) -> Tensor:
+        """(B,): this process's rows against their groups over all processes."""
+        assert self._rewards is not None  # TRL asks for the rewards in every generation
+        rewards = self._rewards
+        group = torch.arange(rewards.numel(), device=rewards.device) // self._group_size
+        counts = ~rewards.isnan()
+        if self.advantage.baseline == "leave_one_out":
+            everyone = leave_one_out(rewards, group, counts)
+        else:
+            everyone = group_relative(rewards, group, counts, scale=self.advantage.baseline == "group_normalised")
+        first = self.accelerator.process_index * len(inputs)
+        weight = torch.tensor([row["weight"] for row in inputs], dtype=torch.float32, device=rewards.device)
+        return everyone[first : first + len(inputs)] * weight
+
+    def _modulate(self, base: Tensor, inputs: Any, output: dict[str, Any]) -> Tensor:
+        """(B, T): base advantages times AEM's factors, normalised over all processes."""
+        entropy = self._old_entropy if self._old_entropy is not None else self._score_once_more(output)
+        self._old_entropy = None
+        own = responses(entropy, self._response_numbers(inputs, output["completion_ids"]))
+        alpha, everyone, entropies = self._factors(own, len(inputs))
+        self._note(everyone, entropies)
+        return token_advantages(base, alpha.to(base.device), own.of_token)
+
+    def _response_numbers(self, inputs: Any, completion_ids: Tensor) -> Tensor:
+        """(B, T) long: the response of each token, -1 beyond the rows' ends."""
+        numbers = torch.full_like(completion_ids, -1)
+        for row, fields in enumerate(inputs):
+            mine = fields["response_of_token"]
+            numbers[row, : len(mine)] = torch.tensor(mine, dtype=torch.long)
+        return numbers
+
+    def _factors(self, own: Responses, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Factors of this process's responses; factors and mean entropies of all."""
+        first = self.accelerator.process_index * rows
+        sizes = gather_object([own.row.numel()])
+        entropies = torch.tensor(gather_object(own.mean_entropy.tolist()), dtype=torch.float64)
+        row = torch.tensor(gather_object((own.row + first).tolist()), dtype=torch.long)
+        settings = self.advantage
+        scope = {"trajectory": row, "group": row // self._group_size, "batch": torch.zeros_like(row)}[
+            settings.scope
+        ]
+        lam = settings.lam if settings.direction == "paper" else -settings.lam
+        everyone = coefficients(entropies, scope, lam=lam, min_range=settings.min_range)
+        if settings.shuffle:
+            # The same on every process, and after a resumption.
+            generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.state.global_step)
+            everyone = shuffled(everyone, scope, generator)
+        before = sum(sizes[: self.accelerator.process_index])
+        return everyone[before : before + own.row.numel()], everyone, entropies
+
+    def _score_once_more(self, output: dict[str, Any]) -> Tensor:
+        """Old-policy entropies by a forward pass of our own, where TRL made none."""
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+        with torch.no_grad():
+            _, entropy, _ = super()._get_per_token_logps_and_entropies(
+                self.model,
+                ids,
+                mask,
+                output["completion_ids"].size(1),
+                batch_size=self.args.per_device_train_batch_size,
+                compute_entropy=True,
+            )
+        return entropy
+
+    def _note(self, alpha: Tensor, entropies: Tensor) -> None:
+        """Figures of the step, of all processes alike."""
+        if not alpha.numel():
+            return
+        figures = {
+            "aem/alpha_min": alpha.min(),
+            "aem/alpha_max": alpha.max(),
+            "aem/alpha_std": alpha.std(correction=0),
+            "aem/gated_share": (alpha == 1).double().mean(),
+            "aem/response_entropy": entropies.mean(),
+            "aem/responses": torch.tensor(float(alpha.numel())),
+        }
+        for name, value in figures.items():
+            self._metrics["train"][name].append(float(value))
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        return super()._compute_loss(model, trimmed(inputs))
+
+
+_COMPLETION_SIDE = (
+    "completion_ids", "completion_mask", "tool_mask", "advantages", "old_per_token_logps", "ref_per_token_logps",
+    "sampling_per_token_logps", "importance_sampling_ratio",
+)  # fmt: skip
+
+
+def trimmed(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A micro-batch without the columns that are padding in all of its rows.
+
+    TRL pads to the longest row of the whole generation batch, and one long trajectory makes every micro-batch as wide.
+    """
+    prompt = inputs["prompt_mask"].any(0)
+    completion = inputs["completion_mask"].any(0)
+    width = completion.numel()
+    start = int(prompt.int().argmax()) if bool(prompt.any()) else prompt.numel() - 1
+    end = max(int(completion.nonzero().max()) + 1 if bool(completion.any()) else 0, 1)
+    result = dict(inputs)
+    for name in ("prompt_ids", "prompt_mask"):
+        result[name] = inputs[name][:, start:]
+    for name in _COMPLETION_SIDE:
+        value = inputs.get(name)
+        if isinstance(value, Tensor) and value.dim() == 2 and value.size(1) == width:
+            result[name] = value[:, :end]
+    return result

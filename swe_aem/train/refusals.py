@@ -1,0 +1,36 @@
+"""What TRL would take and silently do something else with: refused when the trainer is made, with the reason."""
+
+from typing import Any
+
+from swe_aem.errors import UserError
+from swe_aem.train.settings import AdvantageSettings
+
+_PER_TOKEN_LOSSES = ("cispo", "vespo")
+
+
+def refuse_silent_changes(config: Any, settings: AdvantageSettings) -> None:
+    """Raise `UserError` for a `GRPOConfig` that does not do what it says, together with these settings."""
+    modulated = settings.aem and settings.lam > 0
+    if modulated and config.importance_sampling_level == "sequence" and config.loss_type not in _PER_TOKEN_LOSSES:
+        raise UserError(
+            f"importance_sampling_level=sequence with loss_type={config.loss_type} has one ratio per sequence, so the "
+            "factors of AEM average out within a row: use importance_sampling_level=token, or loss_type=cispo or vespo"
+        )
+    if config.scale_rewards != "none":
+        raise UserError(
+            f"scale_rewards={config.scale_rewards} would not be honoured: the baseline is ours. Set "
+            "scale_rewards=none, and advantage.baseline=group_normalised for a division by the deviation"
+        )
+    if config.mask_truncated_completions:
+        raise UserError(
+            "mask_truncated_completions looks at the last token only, so it masks rows that end with a tool's answer: "
+            "set it to false; outcomes decide which rows are trained"
+        )
+    mode = config.vllm_importance_sampling_mode
+    if config.use_vllm and config.vllm_importance_sampling_correction and mode.startswith("sequence"):
+        raise UserError(
+            f"vllm_importance_sampling_mode={mode} sums over thousands of tokens and drops or keeps whole trajectories "
+            "at random: use token_truncate or token_mask"
+        )
+    if config.multi_objective_aggregation != "sum_then_normalize":
+        raise UserError("multi_objective_aggregation has no meaning here: there is one reward; leave it out")

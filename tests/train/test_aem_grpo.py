@@ -1,0 +1,222 @@
+"""The trainer against TRL's own, and AEM inside it against the formulas."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+pytest.importorskip("trl", reason="needs the train extra")
+
+from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
+
+from swe_aem.advantage.aem import coefficients, responses  # noqa: E402
+from swe_aem.advantage.group import group_relative, leave_one_out  # noqa: E402
+from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
+from swe_aem.train.settings import AdvantageSettings  # noqa: E402
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*checkpointing.*:FutureWarning"),
+]
+
+LIKE_TRL = AdvantageSettings(baseline="group_mean", lam=0.0)
+
+
+def _reward(completions: list[Any], reward: list[float | None], **fields: Any) -> list[float | None]:
+    return reward
+
+
+@pytest.fixture
+def train(make_model: Any, tokenizer: Any, make_config: Any, dataset: Any, feed: Any) -> Callable[..., Any]:
+    """Trains with the scripted feed and returns the trainer; plain TRL if no settings are given."""
+
+    def run(settings: AdvantageSettings | None, rollouts: Any = None, **config: Any) -> Any:
+        common = {
+            "model": make_model(),
+            "args": make_config(**config),
+            "train_dataset": dataset,
+            "processing_class": tokenizer,
+            "rollout_func": rollouts or feed(),
+        }
+        if settings is None:
+            trainer: Any = GRPOTrainer(reward_funcs=_reward, **common)
+        else:
+            trainer = AEMGRPOTrainer(advantage=settings, **common)
+        trainer.train()
+        return trainer
+
+    return run
+
+
+def _difference(one: Any, other: Any) -> float:
+    pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
+    return max(float((a - b).detach().abs().max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("config", [{}, {"gradient_accumulation_steps": 2}, {"num_iterations": 2}])
+def test_without_modulation_it_is_trl_bit_for_bit(train: Any, feed: Any, config: dict[str, Any]) -> None:
+    rollouts = {"ragged": False}
+    plain = train(None, feed(**rollouts), max_steps=10, **config)
+    ours = train(LIKE_TRL, feed(**rollouts), max_steps=10, **config)
+    assert _difference(plain, ours) == 0.0
+    assert _difference(plain, train(LIKE_TRL.model_copy(update={"lam": 1.0}), feed(**rollouts), max_steps=10)) > 1e-4
+
+
+def test_trimming_changes_rounding_only(train: Any) -> None:
+    assert _difference(train(None), train(LIKE_TRL)) < 1e-4
+
+
+def test_normalised_baseline_is_trls(train: Any, feed: Any) -> None:
+    plain = train(None, feed(ragged=False), scale_rewards="group")
+    ours = train(AdvantageSettings(baseline="group_normalised", aem=False), feed(ragged=False))
+    assert _difference(plain, ours) < 1e-6
+
+
+class _Recorded(AEMGRPOTrainer):
+    """Keeps what a generation became."""
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        output = super()._generate_and_score_completions(inputs)
+        self.seen = (inputs, output)
+        return output
+
+
+@pytest.fixture
+def recorded(make_model: Any, tokenizer: Any, make_config: Any, dataset: Any, feed: Any) -> Callable[..., Any]:
+    """One generation of a trainer: rows, what became of them, and the old policy's entropies by a plain forward."""
+
+    def run(settings: AdvantageSettings, rollouts: Any = None, **config: Any) -> tuple[Any, Any, Any, Any]:
+        model = make_model()
+        trainer = _Recorded(
+            model=model,
+            args=make_config(max_steps=1, learning_rate=0.0, **config),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            rollout_func=rollouts or feed(),
+            advantage=settings,
+        )
+        trainer.train()
+        rows, output = trainer.seen
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
+        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
+        model.eval()
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=mask).logits[:, -output["completion_ids"].size(1) - 1 : -1]
+        chances = logits.float().log_softmax(-1)
+        return trainer, rows, output, -(chances.exp() * chances).sum(-1)
+
+    return run
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_advantages_are_the_formulas_with_the_old_policys_entropies(recorded: Any, feed: Any, aligned: bool) -> None:
+    schedule = {"gradient_accumulation_steps": 2, "steps_per_generation": 2} if aligned else {}
+    trainer, rows, output, entropy = recorded(AdvantageSettings(), feed(lost=[2]), **schedule)
+    span = torch.full(output["completion_ids"].shape, -1)
+    for index, row in enumerate(rows):
+        span[index, : len(row["response_of_token"])] = torch.tensor(row["response_of_token"])
+    own = responses(entropy, span)
+    alpha = coefficients(own.mean_entropy, own.row // 4)
+    assert float(alpha.std()) > 0.1
+    counts = torch.tensor([row["counts"] for row in rows])
+    reward = torch.tensor([row["reward"] if row["counts"] else float("nan") for row in rows])
+    base = leave_one_out(reward, torch.arange(len(rows)) // 4, counts)
+    expected = base.unsqueeze(1) * torch.where(own.of_token >= 0, alpha[own.of_token.clamp(min=0)], 1.0)
+    assert torch.allclose(output["advantages"], expected.float(), atol=1e-4)
+    assert output["advantages"][~counts].eq(0).all()
+    assert trainer._metrics["train"]["aem/responses"] or trainer.state.log_history
+    assert any("aem/alpha_std" in entry for entry in trainer.state.log_history)
+
+
+def test_rows_that_do_not_count_are_in_no_figure(recorded: Any, feed: Any) -> None:
+    trainer, rows, _, _ = recorded(AdvantageSettings(), feed(lost=[0, 1]))
+    rewards = [row["reward"] for row in rows if row["counts"]]
+    assert trainer.state.log_history[0]["reward"] == pytest.approx(sum(rewards) / len(rewards))
+
+
+def test_a_batch_of_nothing_but_faults_of_ours_changes_nothing(train: Any, feed: Any, make_model: Any) -> None:
+    trainer = train(AdvantageSettings(), feed(lost=range(4)), max_steps=2)
+    for trained, fresh in zip(trainer.model.parameters(), make_model().parameters(), strict=True):
+        assert torch.equal(trained, fresh)
+
+
+def test_ablations_change_the_factors(recorded: Any) -> None:
+    def advantages(**settings: Any) -> Any:
+        return recorded(AdvantageSettings(**settings))[2]["advantages"]
+
+    paper = advantages()
+    for settings in ({"direction": "reversed"}, {"shuffle": True}, {"scope": "trajectory"}, {"scope": "batch"}):
+        assert not torch.allclose(paper, advantages(**settings))
+        assert torch.equal(paper.sign(), advantages(**settings).sign())
+    assert torch.equal(advantages(shuffle=True), advantages(shuffle=True))
+
+
+def test_weights_scale_advantages(recorded: Any, feed: Any) -> None:
+    class Light(type(feed())):
+        def _row(self, *arguments: Any) -> dict[str, Any]:
+            return {**super()._row(*arguments), "weight": 0.5}
+
+    full = recorded(AdvantageSettings())[2]["advantages"]
+    assert torch.allclose(recorded(AdvantageSettings(), Light())[2]["advantages"], full / 2)
+
+
+def test_a_feed_that_lacks_a_field_is_named(train: Any, feed: Any) -> None:
+    def bare(prompts: Any, trainer: Any) -> Any:
+        rows = feed()(prompts, trainer)
+        del rows["weight"]
+        return rows
+
+    with pytest.raises(ValueError, match="no weight"):
+        train(AdvantageSettings(), bare)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"importance_sampling_level": "sequence"}, "importance_sampling_level=token"),
+        ({"scale_rewards": "group"}, "scale_rewards=none"),
+        ({"mask_truncated_completions": True}, "outcomes decide"),
+        ({"multi_objective_aggregation": "normalize_then_sum"}, "one reward"),
+    ],
+)
+def test_refused(train: Any, config: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train(AdvantageSettings(), max_steps=0, **config)
+
+
+def test_sequence_ratios_without_modulation_are_allowed(train: Any) -> None:
+    train(LIKE_TRL, max_steps=1, importance_sampling_level="sequence")
+    train(AdvantageSettings(), max_steps=1, importance_sampling_level="sequence", loss_type="cispo")
+
+
+def test_trimmed() -> None:
+    prompt_mask = torch.tensor([[0, 0, 1], [0, 1, 1]])
+    completion_mask = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0]])
+    batch = {
+        "prompt_ids": prompt_mask * 7,
+        "prompt_mask": prompt_mask,
+        "completion_ids": completion_mask * 7,
+        "completion_mask": completion_mask,
+        "advantages": torch.ones(2),
+        "old_per_token_logps": torch.ones(2, 4),
+        "importance_sampling_ratio": torch.ones(2, 1),
+        "num_items_in_batch": torch.tensor(3),
+    }
+    left = trimmed(batch)
+    assert left["prompt_ids"].tolist() == [[0, 7], [7, 7]]
+    assert left["completion_ids"].tolist() == [[7, 7], [7, 0]]
+    assert left["old_per_token_logps"].shape == (2, 2)
+    assert left["importance_sampling_ratio"].shape == (2, 1)
+    assert left["advantages"].shape == (2,)
+    assert left["num_items_in_batch"] == 3
+
+
+def test_group_relative_is_what_trl_logs(recorded: Any) -> None:
+    trainer, rows, _, _ = recorded(AdvantageSettings(baseline="group_mean", aem=False))
+    reward = torch.tensor([row["reward"] for row in rows])
+    group = torch.arange(len(rows)) // 4
+    expected = group_relative(reward, group, torch.ones(len(rows), dtype=torch.bool), scale=False)
+    assert list(trainer._logs["advantages"]) == pytest.approx(expected.tolist(), abs=1e-6)
