@@ -134,9 +134,7 @@ class AEMGRPOTrainer(GRPOTrainer):
         entropies = torch.tensor(gather_object(own.mean_entropy.tolist()), dtype=torch.float64)
         row = torch.tensor(gather_object((own.row + first).tolist()), dtype=torch.long)
         settings = self.advantage
-        scope = {"trajectory": row, "group": row // self._group_size, "batch": torch.zeros_like(row)}[
-            settings.scope
-        ]
+        scope = {"trajectory": row, "group": row // self._group_size, "batch": torch.zeros_like(row)}[settings.scope]
         lam = settings.lam if settings.direction == "paper" else -settings.lam
         everyone = coefficients(entropies, scope, lam=lam, min_range=settings.min_range)
         if settings.shuffle:

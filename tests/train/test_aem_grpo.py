@@ -1,6 +1,10 @@
 """The trainer against TRL's own, and AEM inside it against the formulas."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from swe_aem.advantage.aem import coefficients, responses  # noqa: E402
 from swe_aem.advantage.group import group_relative, leave_one_out  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
+from swe_aem.train.scripted import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.settings import AdvantageSettings  # noqa: E402
 
 pytestmark = [
@@ -23,6 +28,8 @@ pytestmark = [
 ]
 
 LIKE_TRL = AdvantageSettings(baseline="group_mean", lam=0.0)
+EVEN: Any = {"responses": (2, 2), "tokens": (6, 6)}
+"""Rows of one length: nothing to trim."""
 
 
 def _reward(completions: list[Any], reward: list[float | None], **fields: Any) -> list[float | None]:
@@ -30,16 +37,16 @@ def _reward(completions: list[Any], reward: list[float | None], **fields: Any) -
 
 
 @pytest.fixture
-def train(make_model: Any, tokenizer: Any, make_config: Any, dataset: Any, feed: Any) -> Callable[..., Any]:
+def train(make_config: Any, dataset: Any) -> Callable[..., Any]:
     """Trains with the scripted feed and returns the trainer; plain TRL if no settings are given."""
 
     def run(settings: AdvantageSettings | None, rollouts: Any = None, **config: Any) -> Any:
         common = {
-            "model": make_model(),
+            "model": tiny_model(),
             "args": make_config(**config),
             "train_dataset": dataset,
-            "processing_class": tokenizer,
-            "rollout_func": rollouts or feed(),
+            "processing_class": tiny_tokenizer(),
+            "rollout_func": rollouts or ScriptedFeed(4),
         }
         if settings is None:
             trainer: Any = GRPOTrainer(reward_funcs=_reward, **common)
@@ -51,27 +58,30 @@ def train(make_model: Any, tokenizer: Any, make_config: Any, dataset: Any, feed:
     return run
 
 
+def _apart(one: Any, other: Any) -> float:
+    return max(float((a - b).detach().abs().max()) for a, b in zip(one, other, strict=True))
+
+
 def _difference(one: Any, other: Any) -> float:
-    pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
-    return max(float((a - b).detach().abs().max()) for a, b in pairs)
+    return _apart(one.model.parameters(), other.model.parameters())
 
 
 @pytest.mark.parametrize("config", [{}, {"gradient_accumulation_steps": 2}, {"num_iterations": 2}])
-def test_without_modulation_it_is_trl_bit_for_bit(train: Any, feed: Any, config: dict[str, Any]) -> None:
-    rollouts = {"ragged": False}
-    plain = train(None, feed(**rollouts), max_steps=10, **config)
-    ours = train(LIKE_TRL, feed(**rollouts), max_steps=10, **config)
+def test_without_modulation_it_is_trl_bit_for_bit(train: Any, config: dict[str, Any]) -> None:
+    plain = train(None, ScriptedFeed(4, **EVEN), max_steps=10, **config)
+    ours = train(LIKE_TRL, ScriptedFeed(4, **EVEN), max_steps=10, **config)
     assert _difference(plain, ours) == 0.0
-    assert _difference(plain, train(LIKE_TRL.model_copy(update={"lam": 1.0}), feed(**rollouts), max_steps=10)) > 1e-4
+    modulated = LIKE_TRL.model_copy(update={"lam": 1.0})
+    assert _difference(plain, train(modulated, ScriptedFeed(4, **EVEN), max_steps=10, **config)) > 1e-4
 
 
 def test_trimming_changes_rounding_only(train: Any) -> None:
     assert _difference(train(None), train(LIKE_TRL)) < 1e-4
 
 
-def test_normalised_baseline_is_trls(train: Any, feed: Any) -> None:
-    plain = train(None, feed(ragged=False), scale_rewards="group")
-    ours = train(AdvantageSettings(baseline="group_normalised", aem=False), feed(ragged=False))
+def test_normalised_baseline_is_trls(train: Any) -> None:
+    plain = train(None, ScriptedFeed(4, **EVEN), scale_rewards="group")
+    ours = train(AdvantageSettings(baseline="group_normalised", aem=False), ScriptedFeed(4, **EVEN))
     assert _difference(plain, ours) < 1e-6
 
 
@@ -85,17 +95,17 @@ class _Recorded(AEMGRPOTrainer):
 
 
 @pytest.fixture
-def recorded(make_model: Any, tokenizer: Any, make_config: Any, dataset: Any, feed: Any) -> Callable[..., Any]:
+def recorded(make_config: Any, dataset: Any) -> Callable[..., Any]:
     """One generation of a trainer: rows, what became of them, and the old policy's entropies by a plain forward."""
 
     def run(settings: AdvantageSettings, rollouts: Any = None, **config: Any) -> tuple[Any, Any, Any, Any]:
-        model = make_model()
+        model = tiny_model()
         trainer = _Recorded(
             model=model,
             args=make_config(max_steps=1, learning_rate=0.0, **config),
             train_dataset=dataset,
-            processing_class=tokenizer,
-            rollout_func=rollouts or feed(),
+            processing_class=tiny_tokenizer(),
+            rollout_func=rollouts or ScriptedFeed(4),
             advantage=settings,
         )
         trainer.train()
@@ -112,9 +122,9 @@ def recorded(make_model: Any, tokenizer: Any, make_config: Any, dataset: Any, fe
 
 
 @pytest.mark.parametrize("aligned", [False, True])
-def test_advantages_are_the_formulas_with_the_old_policys_entropies(recorded: Any, feed: Any, aligned: bool) -> None:
+def test_advantages_are_the_formulas_with_the_old_policys_entropies(recorded: Any, aligned: bool) -> None:
     schedule = {"gradient_accumulation_steps": 2, "steps_per_generation": 2} if aligned else {}
-    trainer, rows, output, entropy = recorded(AdvantageSettings(), feed(lost=[2]), **schedule)
+    trainer, rows, output, entropy = recorded(AdvantageSettings(), ScriptedFeed(4, lost=[2]), **schedule)
     span = torch.full(output["completion_ids"].shape, -1)
     for index, row in enumerate(rows):
         span[index, : len(row["response_of_token"])] = torch.tensor(row["response_of_token"])
@@ -131,15 +141,15 @@ def test_advantages_are_the_formulas_with_the_old_policys_entropies(recorded: An
     assert any("aem/alpha_std" in entry for entry in trainer.state.log_history)
 
 
-def test_rows_that_do_not_count_are_in_no_figure(recorded: Any, feed: Any) -> None:
-    trainer, rows, _, _ = recorded(AdvantageSettings(), feed(lost=[0, 1]))
+def test_rows_that_do_not_count_are_in_no_figure(recorded: Any) -> None:
+    trainer, rows, _, _ = recorded(AdvantageSettings(), ScriptedFeed(4, lost=[0, 1]))
     rewards = [row["reward"] for row in rows if row["counts"]]
     assert trainer.state.log_history[0]["reward"] == pytest.approx(sum(rewards) / len(rewards))
 
 
-def test_a_batch_of_nothing_but_faults_of_ours_changes_nothing(train: Any, feed: Any, make_model: Any) -> None:
-    trainer = train(AdvantageSettings(), feed(lost=range(4)), max_steps=2)
-    for trained, fresh in zip(trainer.model.parameters(), make_model().parameters(), strict=True):
+def test_a_batch_of_nothing_but_faults_of_ours_changes_nothing(train: Any) -> None:
+    trainer = train(AdvantageSettings(), ScriptedFeed(4, lost=range(4)), max_steps=2)
+    for trained, fresh in zip(trainer.model.parameters(), tiny_model().parameters(), strict=True):
         assert torch.equal(trained, fresh)
 
 
@@ -154,18 +164,14 @@ def test_ablations_change_the_factors(recorded: Any) -> None:
     assert torch.equal(advantages(shuffle=True), advantages(shuffle=True))
 
 
-def test_weights_scale_advantages(recorded: Any, feed: Any) -> None:
-    class Light(type(feed())):
-        def _row(self, *arguments: Any) -> dict[str, Any]:
-            return {**super()._row(*arguments), "weight": 0.5}
-
+def test_weights_scale_advantages(recorded: Any) -> None:
     full = recorded(AdvantageSettings())[2]["advantages"]
-    assert torch.allclose(recorded(AdvantageSettings(), Light())[2]["advantages"], full / 2)
+    assert torch.allclose(recorded(AdvantageSettings(), ScriptedFeed(4, weight=0.5))[2]["advantages"], full / 2)
 
 
-def test_a_feed_that_lacks_a_field_is_named(train: Any, feed: Any) -> None:
+def test_a_feed_that_lacks_a_field_is_named(train: Any) -> None:
     def bare(prompts: Any, trainer: Any) -> Any:
-        rows = feed()(prompts, trainer)
+        rows = ScriptedFeed(4)(prompts, trainer)
         del rows["weight"]
         return rows
 
@@ -220,3 +226,19 @@ def test_group_relative_is_what_trl_logs(recorded: Any) -> None:
     group = torch.arange(len(rows)) // 4
     expected = group_relative(reward, group, torch.ones(len(rows), dtype=torch.bool), scale=False)
     assert list(trainer._logs["advantages"]) == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_two_processes_are_one(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("processes.py")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for count, rows in ((1, 4), (2, 2)):
+        command = [*torchrun, str(count), str(script), str(tmp_path / str(count)), str(rows)]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (torch.load(tmp_path / str(count)) for count in (1, 2))
+    assert one["alpha_std"] == pytest.approx(two["alpha_std"], rel=1e-4)
+    assert one["alpha_std"][0] > 0.05
+    fresh = [parameter.detach() for parameter in tiny_model().parameters()]
+    assert _apart(one["parameters"], two["parameters"]) < 1e-5
+    assert _apart(one["parameters"], fresh) > 1e-3

@@ -1,0 +1,102 @@
+"""Fakes for tests and benchmarks of trainers: a tiny random policy, and a feed that plays rollouts from a seed.
+
+`ScriptedFeed` is not a policy: its rollouts do not depend on the model, so that two trainers see the same data.
+"""
+
+import random
+from collections.abc import Collection
+from typing import Any
+
+VOCABULARY = 64
+PAD, EOS = 0, 1
+
+
+def tiny_model(*, seed: int = 0, sharpness: float = 40.0, **shape: Any) -> Any:
+    """A Qwen3 of random weights, the same each time; `sharpness` scales its logits, so that entropies differ."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    small: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 256,
+    }
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        **{**small, **shape}, eos_token_id=EOS, pad_token_id=PAD, bos_token_id=None, tie_word_embeddings=False
+    )
+    model = Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(sharpness)
+    return model
+
+
+def tiny_tokenizer() -> Any:
+    """Turns `<n>` into the token n."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {"<pad>": PAD, "<eos>": EOS, **{f"<{n}>": n for n in range(2, VOCABULARY)}}
+    inner = Tokenizer(WordLevel(vocabulary, unk_token="<2>"))
+    inner.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", padding_side="left")
+
+
+def tiny_prompts(count: int) -> list[dict[str, str]]:
+    """Rows of a data set: prompts of different lengths."""
+    return [{"prompt": " ".join(f"<{token}>" for token in range(5, 8 + n % 8))} for n in range(count)]
+
+
+class ScriptedFeed:
+    """A `rollout_func`: what a row holds depends on seed, prompt, place in the group and number of the call."""
+
+    def __init__(
+        self,
+        group: int,
+        *,
+        responses: tuple[int, int] = (1, 3),
+        tokens: tuple[int, int] = (2, 9),
+        lost: Collection[int] = (),
+        weight: float = 1.0,
+    ) -> None:
+        self.group = group
+        self.responses, self.tokens = responses, tokens
+        """Fewest and most responses of a row, and tokens of a response."""
+        self.lost = lost
+        """Members of each group that do not count, as after a failure of ours."""
+        self.weight = weight
+        self.calls = 0
+
+    def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
+        """One row per prompt."""
+        first = trainer.accelerator.process_index * len(prompts)
+        rows = [self._row(prompt, (first + index) % self.group) for index, prompt in enumerate(prompts)]
+        self.calls += 1
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _row(self, prompt: str, member: int) -> dict[str, Any]:
+        dice = random.Random(f"{prompt} {self.calls} {member}")
+        ids: list[int] = []
+        numbers: list[int] = []
+        for response in range(dice.randint(*self.responses)):
+            length = dice.randint(*self.tokens)
+            ids += [dice.randrange(2, VOCABULARY) for _ in range(length + 3)]
+            numbers += [response] * length + [-1] * 3
+        counts = member not in self.lost
+        return {
+            "prompt_ids": [int(word.strip("<>")) for word in prompt.split()],
+            "completion_ids": [*ids, EOS],
+            "logprobs": [-1.0] * (len(ids) + 1),
+            "env_mask": [int(number >= 0 and counts) for number in [*numbers, -1]],
+            "response_of_token": [number if counts else -1 for number in [*numbers, -1]],
+            "reward": float(dice.random() < 0.5) if counts else None,
+            "counts": counts,
+            "weight": self.weight,
+        }

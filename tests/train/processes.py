@@ -1,0 +1,51 @@
+"""Train the tiny policy for some steps, in one process or under torchrun; the first process writes its parameters.
+
+torchrun --nproc-per-node 2 processes.py OUT ROWS_PER_PROCESS
+"""
+
+import sys
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig
+
+from swe_aem.train.aem_grpo import AEMGRPOTrainer
+from swe_aem.train.scripted import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer
+from swe_aem.train.settings import AdvantageSettings
+
+out, rows = sys.argv[1], int(sys.argv[2])
+config = GRPOConfig(
+    output_dir=f"{out}.runs",
+    per_device_train_batch_size=rows,
+    gradient_accumulation_steps=2,
+    steps_per_generation=2,
+    num_iterations=2,
+    num_generations=4,
+    max_completion_length=64,
+    max_steps=4,
+    learning_rate=1e-2,
+    optim="sgd",
+    lr_scheduler_type="constant",
+    loss_type="dr_grpo",
+    scale_rewards="none",
+    bf16=False,
+    gradient_checkpointing=False,
+    use_cpu=True,
+    report_to="none",
+    save_strategy="no",
+    disable_tqdm=True,
+    shuffle_dataset=False,
+)
+trainer = AEMGRPOTrainer(
+    model=tiny_model(),
+    args=config,
+    train_dataset=Dataset.from_list(tiny_prompts(8)),
+    processing_class=tiny_tokenizer(),
+    rollout_func=ScriptedFeed(4, lost=[1]),
+    advantage=AdvantageSettings(),
+)
+trainer.train()
+if trainer.accelerator.is_main_process:
+    figures = [entry["aem/alpha_std"] for entry in trainer.state.log_history if "aem/alpha_std" in entry]
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    torch.save({"parameters": [p.detach() for p in model.parameters()], "alpha_std": figures}, out)
