@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,7 +142,9 @@ async def _rows(
             raise UserError(f"recipe {recipe.name}: the tests of the clean package do not run, or not twice the same")
         seen = {test for run in runs if run is not None for test in (*run.passed, *run.failed)}
         sound = replace(codebase, unreliable=frozenset(seen - steady))
-        return await asyncio.to_thread(lambda: list(codebase_rows(sound, recipe.mutations, prober, progress)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of code that is not ours, at each parse
+            return await asyncio.to_thread(lambda: list(codebase_rows(sound, recipe.mutations, prober, progress)))
 
 
 def _refuse_foreign(place: Path) -> None:
