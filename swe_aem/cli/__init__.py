@@ -1,6 +1,7 @@
 """The command line: one file per verb. A verb's file is imported when that verb runs, so that `--help` stays fast.
 
-A verb is a file `swe_aem/cli/<verb>.py` that exports a typer `app`, plus one row in `VERBS`.
+A verb is a file `swe_aem/cli/<verb>.py` (with underscores for hyphens) that exports a typer `app`, plus one row in
+`VERBS`.
 """
 
 import importlib
@@ -20,6 +21,7 @@ VERBS = {
     "sandbox": "List, prune and enter sandboxes.",
     "doctor": "Look at this host: what is wrong, and the command that mends it.",
     "eval": "pass@1 with its interval, pass@k, and paired comparison of two runs.",
+    "replay-advantages": "Advantages of stored groups under other settings: AEM, its ablations, no GPU.",
     "export": "Write a store in other formats, e.g. predictions for the SWE-bench harness.",
 }
 """Every verb with the line that `swe-aem --help` shows for it, so that no verb is imported for that."""
@@ -36,7 +38,7 @@ class LazyGroup(TyperGroup):
         """The command of one verb, or None for an unknown name."""
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"{__name__}.{cmd_name}")
+        module = importlib.import_module(f"{__name__}.{cmd_name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command

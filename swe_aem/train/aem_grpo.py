@@ -17,8 +17,8 @@ from accelerate.utils import gather, gather_object
 from torch import Tensor
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from swe_aem.advantage.aem import Responses, coefficients, responses, shuffled, token_advantages
-from swe_aem.advantage.group import group_relative, leave_one_out
+from swe_aem.advantage.aem import Responses, responses, token_advantages
+from swe_aem.train.advantages import base_advantages, factors
 from swe_aem.train.refusals import refuse_silent_changes
 from swe_aem.train.settings import AdvantageSettings
 
@@ -101,11 +101,7 @@ class AEMGRPOTrainer(GRPOTrainer):
         assert self._rewards is not None  # TRL asks for the rewards in every generation
         rewards = self._rewards
         group = torch.arange(rewards.numel(), device=rewards.device) // self._group_size
-        counts = ~rewards.isnan()
-        if self.advantage.baseline == "leave_one_out":
-            everyone = leave_one_out(rewards, group, counts)
-        else:
-            everyone = group_relative(rewards, group, counts, scale=self.advantage.baseline == "group_normalised")
+        everyone = base_advantages(rewards, group, self.advantage)
         first = self.accelerator.process_index * len(inputs)
         weight = torch.tensor([row["weight"] for row in inputs], dtype=torch.float32, device=rewards.device)
         return everyone[first : first + len(inputs)] * weight
@@ -133,14 +129,7 @@ class AEMGRPOTrainer(GRPOTrainer):
         sizes = gather_object([own.row.numel()])
         entropies = torch.tensor(gather_object(own.mean_entropy.tolist()), dtype=torch.float64)
         row = torch.tensor(gather_object((own.row + first).tolist()), dtype=torch.long)
-        settings = self.advantage
-        scope = {"trajectory": row, "group": row // self._group_size, "batch": torch.zeros_like(row)}[settings.scope]
-        lam = settings.lam if settings.direction == "paper" else -settings.lam
-        everyone = coefficients(entropies, scope, lam=lam, min_range=settings.min_range)
-        if settings.shuffle:
-            # The same on every process, and after a resumption.
-            generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.state.global_step)
-            everyone = shuffled(everyone, scope, generator)
+        everyone = factors(entropies, row, row // self._group_size, self.advantage, step=self.state.global_step)
         before = sum(sizes[: self.accelerator.process_index])
         return everyone[before : before + own.row.numel()], everyone, entropies
 

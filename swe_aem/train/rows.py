@@ -1,0 +1,41 @@
+"""`training_row`: one trajectory as a row of a `rollout_func`, with the ids and log-probabilities as stored."""
+
+from typing import Any
+
+from swe_aem.nouns import Trajectory
+from swe_aem.nouns.outcome import OUTCOME_TABLE
+
+
+def training_row(trajectory: Trajectory, *, train_limits: bool = False) -> dict[str, Any]:
+    """The row, by the outcome table: `prompt_ids`, `completion_ids`, `logprobs`, `env_mask`, and the fields of
+    `aem_grpo.ROW_FIELDS`.
+
+    The completion begins with the first sampled token. Tokens that the policy did not sample have log-probability 0 and
+    mask 0. `train_limits` also trains trajectories that ended at a limit (no compact filtering). Raises `ValueError`
+    for a trajectory that was not graded, or that counts and has nothing to train on or no reward.
+    """
+    if trajectory.outcome is None:
+        raise ValueError(f"{trajectory.id} was not graded")
+    rule = OUTCOME_TABLE[trajectory.outcome]
+    counts = rule.in_baseline
+    if counts and (not trajectory.responses or trajectory.reward is None):
+        raise ValueError(f"{trajectory.id} ended as {trajectory.outcome} without a response or without a reward")
+    trained = rule.trained or (train_limits and counts)
+    start = trajectory.responses[0].start if trajectory.responses else max(len(trajectory.token_ids) - 1, 0)
+    length = len(trajectory.token_ids) - start
+    logprobs, numbers = [0.0] * length, [-1] * length
+    for number, response in enumerate(trajectory.responses):
+        span = slice(response.start - start, response.end - start)
+        logprobs[span] = response.logprobs
+        if trained:
+            numbers[span] = [number] * (response.end - response.start)
+    return {
+        "prompt_ids": list(trajectory.token_ids[:start]),
+        "completion_ids": list(trajectory.token_ids[start:]),
+        "logprobs": logprobs,
+        "env_mask": [int(number >= 0) for number in numbers],
+        "response_of_token": numbers,
+        "reward": trajectory.reward if counts else None,
+        "counts": counts,
+        "weight": trajectory.weight,
+    }

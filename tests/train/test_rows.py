@@ -1,0 +1,66 @@
+"""Training rows: exact ids and log-probabilities, masks by the outcome table."""
+
+import pytest
+
+from swe_aem.nouns import Outcome, Response, Trajectory
+from swe_aem.train.rows import training_row
+
+
+def trajectory(outcome: Outcome | None, reward: float | None = 0.0, **fields: object) -> Trajectory:
+    responses = (
+        Response(start=3, end=5, logprobs=(-0.1, -0.2), version=0, finish_reason="stop", sample_s=0.1),
+        Response(start=5, end=6, logprobs=(-0.3,), version=1, finish_reason="stop", sample_s=0.1),
+        Response(start=8, end=9, logprobs=(-0.4,), version=1, finish_reason="stop", sample_s=0.1),
+    )
+    return Trajectory.model_validate(
+        {
+            "task_id": "t",
+            "sample": 0,
+            "agent": "native",
+            "model": "m",
+            "token_ids": tuple(range(100, 110)),
+            "responses": responses,
+            "outcome": outcome,
+            "reward": reward,
+            **fields,
+        }
+    )
+
+
+def test_ids_and_logprobs_are_the_stored_ones() -> None:
+    row = training_row(trajectory(Outcome.RESOLVED, 1.0, weight=0.5))
+    assert row["prompt_ids"] == [100, 101, 102]
+    assert row["completion_ids"] == [103, 104, 105, 106, 107, 108, 109]
+    assert row["logprobs"] == [-0.1, -0.2, -0.3, 0.0, 0.0, -0.4, 0.0]
+    assert row["env_mask"] == [1, 1, 1, 0, 0, 1, 0]
+    assert row["response_of_token"] == [0, 0, 1, -1, -1, 2, -1]  # adjacent responses stay two
+    assert (row["reward"], row["counts"], row["weight"]) == (1.0, True, 0.5)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_outcomes(outcome: Outcome) -> None:
+    ours = outcome in (Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE)
+    limit = outcome in (Outcome.TURN_LIMIT, Outcome.CONTEXT_LIMIT, Outcome.TIME_LIMIT)
+    row = training_row(trajectory(outcome, None if ours else 0.0))
+    assert row["counts"] is not ours
+    assert row["reward"] == (None if ours else 0.0)
+    assert any(row["env_mask"]) is not (ours or limit)
+    assert any(training_row(trajectory(outcome, None if ours else 0.0), train_limits=True)["env_mask"]) is not ours
+
+
+def test_a_failure_before_the_first_response() -> None:
+    row = training_row(trajectory(Outcome.INFRASTRUCTURE, None, token_ids=(), responses=()))
+    assert (row["prompt_ids"], row["completion_ids"], row["counts"]) == ([], [], False)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fields", "message"),
+    [
+        (None, {}, "not graded"),
+        (Outcome.UNRESOLVED, {"reward": None}, "without a reward"),
+        (Outcome.UNRESOLVED, {"responses": ()}, "without a response"),
+    ],
+)
+def test_refused(outcome: Outcome | None, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        training_row(trajectory(outcome, **fields))
