@@ -107,7 +107,7 @@ class _Report:
             return self._example(shown), f"Expected:\n\n```\n{wanted}\n```\n\nObserved:\n\n```\n{observed}\n```"
         if isinstance(expected, Equal):
             left, right = self._sides(expected)
-            demand = f"the value is `{_one_line(test.snippet(right).text)}`"
+            demand = f"the value is `{self._written(right)}`"
             return self._example(left), f"Expected: {demand}.\n\nObserved: it is another one."
         if isinstance(expected, Truth):
             values = ("a true", "a false") if expected.wanted else ("a false", "a true")
@@ -120,7 +120,7 @@ class _Report:
         shown, demand = self._test.statement, "no exception"
         if isinstance(self._expected, Equal):
             shown, right = self._sides(self._expected)
-            demand = f"the value is `{_one_line(self._test.snippet(right).text)}`"
+            demand = f"the value is `{self._written(right)}`"
         elif isinstance(self._expected, Truth) and isinstance(shown, ast.Assert):
             demand = "the assertion holds"
         elif isinstance(self._expected, Truth):
@@ -134,6 +134,14 @@ class _Report:
         """What is computed, and what it should be: some write the expected value first."""
         turned = self._is_given(equation.left) and not self._is_given(equation.right)
         return (equation.right, equation.left) if turned else (equation.left, equation.right)
+
+    def _written(self, side: ast.expr) -> str:
+        """The expected value on one line; raises `LookupError` if a reader could not know it."""
+        if isinstance(side, ast.Name) and side.id in self._failure.parameters:
+            return self._failure.parameters[side.id]
+        if self._test.depends(side):
+            raise LookupError("the expected value is not in the example")
+        return _one_line(self._test.snippet(side).text)
 
     def _is_given(self, side: ast.expr) -> bool:
         """Is it a value written down, rather than computed?"""

@@ -66,7 +66,7 @@ class _Recorder:
         if info.errisinstance(pytest.fail.Exception) or _unittest_missed(info.tb):
             return {**told, "how": "not_raised"}
         inside = Path(str(info.traceback[-1].path)) == Path(str(item.fspath))
-        compared = self._compared if inside else _unittest_compared(info.tb)
+        compared = (self._compared if inside else None) or _unittest_compared(info.tb)
         if info.errisinstance(AssertionError) and compared is not None:
             return {**told, "how": "compared", "observed": compared[0], "expected": compared[1]}
         if info.errisinstance(AssertionError):
@@ -84,10 +84,15 @@ class _Recorder:
         }
 
 
-def _parameters(item: pytest.Item) -> dict[str, str]:
-    """A parametrised test's arguments, as `repr` gives them."""
+def _parameters(item: pytest.Item) -> "dict[str, str]":
+    """Arguments that `parametrize` gives to the test itself, not to its fixtures, as `repr` gives them."""
     call = getattr(item, "callspec", None)
-    return {name: _describe(value) for name, value in call.params.items()} if call is not None else {}
+    names: set[str] = set()
+    for mark in item.iter_markers("parametrize"):
+        arguments = mark.args[0] if mark.args else mark.kwargs["argnames"]
+        if not mark.kwargs.get("indirect"):
+            names |= {name.strip() for name in arguments.split(",")} if isinstance(arguments, str) else set(arguments)
+    return {name: _describe(value) for name, value in call.params.items() if name in names} if call else {}
 
 
 def _unittest_frames(traceback: "types.TracebackType | None") -> "list[types.FrameType]":

@@ -187,6 +187,13 @@ def test_parameters_are_told_and_the_expected_value_is_known_on_either_side() ->
     assert "Expected:\n\n```\n2\n```\n\nObserved:\n\n```\n1\n```" in text
 
 
+def test_an_expected_value_is_written_out() -> None:
+    line = "assert expected_area == sh.area(width, LAST)"
+    text = _told("test_double[1-2]", line, "raised", "TypeError: no", width="1", expected_area="2")
+    assert text is not None
+    assert "Expected: the value is `2`.\n\nObserved: `TypeError: no` is raised." in text
+
+
 def test_unittest_equation_with_what_its_class_prepares() -> None:
     line = '    self.assertEqual(self.box.label(self.unit), "box")'
     text = _told("TestBoxes::test_equal", line, "compared", "'bo'", "'box'")
