@@ -7,12 +7,15 @@ back and answers with one JSON object per line on stdout: a `ProbeResult`, or nu
 It stands on pytest alone, any version from 7 on, because it also runs inside sandboxes, where nothing else is.
 """
 
+import contextlib
 import json
 import os
 import re
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 import types
 from pathlib import Path
 from typing import Any
@@ -141,8 +144,8 @@ def test_arguments(test_files: "list[str]") -> "list[str]":
     return ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=.", *test_files]
 
 
-def _run_tests(test_files: "list[str]", pipe: int) -> None:
-    """In the child: run the suite and write the result to the pipe."""
+def _run_tests(test_files: "list[str]", answer: int) -> None:
+    """In the child: run the suite and write the result to the file."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The signals of both clocks end the process, whatever the code is doing.
@@ -155,27 +158,29 @@ def _run_tests(test_files: "list[str]", pipe: int) -> None:
     sys.path.insert(0, os.getcwd())
     recorder = _Recorder()
     pytest.main([*test_arguments(test_files), "--tb=no", "-q"], plugins=[recorder])
-    with os.fdopen(pipe, "wb") as stream:
+    with os.fdopen(answer, "wb", closefd=False) as stream:
         stream.write(json.dumps(recorder.result()).encode())
 
 
 def _fork_and_run(test_files: "list[str]") -> Any:
     """Run the suite in a child; its result as JSON values, None if the child was killed or crashed."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        code = 1
-        try:
-            _run_tests(test_files, writing)
-            code = 0
-        finally:
-            os._exit(code)  # the server's loop must not run twice
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        answer = stream.read()
-    _, status = os.waitpid(child, 0)
-    return json.loads(answer) if status == 0 and answer else None
+    # A file and not a pipe: processes that the tests left running would keep a pipe open.
+    with tempfile.TemporaryFile() as answer:
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            code = 1
+            try:
+                _run_tests(test_files, answer.fileno())
+                code = 0
+            finally:
+                os._exit(code)  # the server's loop must not run twice
+        _, status = os.waitpid(child, 0)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        answer.seek(0)
+        said = answer.read()
+    return json.loads(said) if status == 0 and said else None
 
 
 def _warm_up(test_files: "list[str]") -> None:
@@ -193,17 +198,37 @@ def _warm_up(test_files: "list[str]") -> None:
 
 def serve(test_files: "list[str]") -> None:
     """Answer requests until stdin ends."""
+    clean = _snapshot()
     _warm_up(test_files)
     for line in sys.stdin:
         request = json.loads(line)
-        path = Path(request["path"])
-        clean = path.read_bytes()
+        _restore(clean)
+        Path(request["path"]).write_bytes(request["text"].encode())
         try:
-            path.write_bytes(request["text"].encode())
             answer = _fork_and_run(test_files)
         finally:
-            path.write_bytes(clean)
+            _restore(clean)
         print(json.dumps(answer), flush=True)
+
+
+def _snapshot() -> "dict[Path, bytes]":
+    """The files of the current directory, compiled ones left out."""
+    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def _restore(clean: "dict[Path, bytes]") -> None:
+    """Undo what a run did to the tree: what is left of one bug must not decide about the next."""
+    for path, content in clean.items():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        if path.is_symlink():
+            path.unlink()
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    for path in [path for path in Path().rglob("*") if path.is_file() or path.is_symlink()]:
+        if path not in clean and path.suffix != ".pyc":
+            path.unlink()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What the probe tells of tests in other styles than the bundled packages': unittest, parameters, skips, odd names."""
 
+from dataclasses import replace
+
 import pytest
 
 from swe_aem.tasks.codebase import micro_codebase
 from swe_aem.tasks.mutate import Mutation
 from swe_aem.tasks.probe_pool import open_pool
-from swe_aem.tasks.probe_result import Failure
+from swe_aem.tasks.probe_result import Failure, ProbeResult
 
 SOURCE = "def area(a, b):\n    if a < 0:\n        raise ValueError('negative')\n    return a * b\n"
 TESTS = """import unittest
@@ -58,6 +60,20 @@ class TestUnit(unittest.TestCase):
         self.assertTrue(area(1, 1) == 1)
 """
 FILES = {"shapes/core.py": SOURCE, "tests/test_shapes.py": TESTS}
+
+
+def test_what_does_not_pass_in_the_clean_package_counts_for_nothing() -> None:
+    passed, skipped = "tests/test_shapes.py::test_a", "tests/test_shapes.py::test_skipped"
+    result = ProbeResult(
+        collected=True,
+        passed=(passed,),
+        failed=(skipped,),
+        failures=(Failure(test=skipped, line=1, how="asserted"),),
+        exhausted=False,
+    )
+    codebase = replace(micro_codebase("shapes", FILES), steady=frozenset([passed]))
+    counted = codebase.counted(result)
+    assert (counted.passed, counted.failed, counted.failures) == ((passed,), (), ())
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox.images.engine import connect
 from swe_aem.tasks.built import RECIPES, place_of, set_name
 from swe_aem.tasks.codebase import Codebase
+from swe_aem.tasks.lock import FILE as LOCK
 from swe_aem.tasks.packages import read_package
 from swe_aem.tasks.pypi.image import check_image, ensure_image
 from swe_aem.tasks.pypi.index import download
@@ -114,11 +115,11 @@ def _count(rows: Sequence[dict[str, Any]], package: str) -> int:
 async def _part(recipe: Recipe, config: BuildConfig, backend: SandboxBackend, progress: Progress) -> Path:
     """Directory with the rows of one package and its clean files."""
     state = hashlib.sha256(_FORMAT + config.image.encode() + recipe.model_dump_json().encode()).hexdigest()[:16]
+    await check_image(backend, config.image, recipe)  # also where the part is there: the image may be another one
     target = cache_dir() / "tasks" / "parts" / f"{recipe.name}-{state}"
     if target.is_dir():
         return target
     codebase = read_codebase(config.name, recipe, await download(recipe.sdist, config.index), config.image)
-    await check_image(backend, config.image, recipe)
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
     try:
@@ -140,8 +141,7 @@ async def _rows(
         steady = set.intersection(*passed) if len(passed) == len(runs) else set()
         if not steady:
             raise UserError(f"recipe {recipe.name}: the tests of the clean package do not run, or not twice the same")
-        seen = {test for run in runs if run is not None for test in (*run.passed, *run.failed)}
-        sound = replace(codebase, unreliable=frozenset(seen - steady))
+        sound = replace(codebase, steady=frozenset(steady))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # of code that is not ours, at each parse
             return await asyncio.to_thread(lambda: list(codebase_rows(sound, recipe.mutations, prober, progress)))
@@ -164,6 +164,8 @@ def _assemble(place: Path, parts: dict[str, Path], splits: dict[str, list[Any]])
             if rows:
                 write_rows(scratch / "new" / f"{split}.jsonl", rows)
         if place.exists():
+            for lock in place.glob(f"*{LOCK}"):
+                shutil.copy2(lock, scratch / "new")  # its entries say which rows they are for
             place.rename(scratch / "old")
         (scratch / "new").rename(place)
     finally:

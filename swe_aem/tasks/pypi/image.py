@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from swe_aem.errors import UserError
+from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.nouns import SandboxBackend, SandboxSpec
 from swe_aem.sandbox.images.engine import Engine
 from swe_aem.sandbox.images.ledger import Ledger
@@ -16,7 +16,7 @@ from swe_aem.tasks.codebase import MICRO_IMAGE
 from swe_aem.tasks.pypi.recipe import Recipe
 
 _LABEL = "swe-aem.recipes"
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 300.0
 _SITES = "dist-packages|site-packages|_vendor|vendored|extern|python3|python3.[0-9]+"
 """Directories that hold modules."""
 
@@ -42,14 +42,16 @@ async def ensure_image(engine: Engine, image: str, recipes: Sequence[Recipe], wh
 async def check_image(backend: SandboxBackend, image: str, recipe: Recipe) -> None:
     """Refuse an image with another Python, or one in which an agent could read the clean package."""
     names = "|".join(recipe.import_names)
-    look = f"find / -xdev -regextype posix-extended -regex '.*/({_SITES})/({names})(\\.py)?' -print -quit 2>/dev/null"
+    look = f"find / -xdev -regextype posix-extended -regex '.*/({_SITES})/({names})(\\.py)?' -print -quit"
     version = "python3 -c 'import sys; print(\"%d.%d\" % sys.version_info[:2])'"
     async with backend.open(SandboxSpec(image=image)) as sandbox:
         python = (await sandbox.run(version, timeout_s=_TIMEOUT_S)).output.strip()
-        found = (await sandbox.run(look, timeout_s=_TIMEOUT_S)).output.strip()
+        looked = await sandbox.run(look, timeout_s=_TIMEOUT_S)
     if python != recipe.python:
         raise UserError(f"recipe {recipe.name} wants Python {recipe.python}, image {image} has {python or 'none'}")
-    if found:
+    if looked.exit_code != 0:
+        raise InfrastructureError(f"{image} could not be searched for {recipe.name}: {looked.output.strip()[-300:]}")
+    if found := looked.output.strip():
         raise UserError(f"recipe {recipe.name}: image {image} holds the package itself, in {found}; take another one")
 
 

@@ -19,6 +19,8 @@ _PER_SANDBOX = 4
 """Mutations that one sandbox tries per call: starting pytest costs about as much as a run."""
 _HOME = "/tmp/probe"
 _SLACK_S = 60.0
+_TTL_S = 24 * 3600.0
+"""The build closes its sandboxes itself; this is for one that was killed."""
 
 
 class SandboxProber:
@@ -72,7 +74,8 @@ async def open_prober(
     codebase: Codebase, tree: Path, backend: SandboxBackend, size: int, cpu_s: float
 ) -> AsyncIterator[SandboxProber]:
     """A prober with `size` sandboxes; `tree` is a directory with the clean package."""
-    spec = SandboxSpec(image=codebase.image, workspace=tree, labels={"purpose": f"build of {codebase.name}"})
+    labels = {"purpose": f"build of {codebase.name}"}
+    spec = SandboxSpec(image=codebase.image, workspace=tree, labels=labels, ttl_s=_TTL_S)
     async with AsyncExitStack() as stack:
         sandboxes = [await stack.enter_async_context(backend.open(spec)) for _ in range(size)]
         for sandbox in sandboxes:

@@ -80,6 +80,8 @@ class Recipe(Frozen):
             if not wheel.file.endswith("-none-any.whl"):
                 raise ValueError(f"{wheel.file}: only wheels of pure Python")
             _ = wheel.project
+        if odd := [name for name in self.import_names if not name.isidentifier()]:
+            raise ValueError(f"sources must name a module or package first, not {odd[0]!r}")
         return self
 
     def has(self, path: str) -> bool:

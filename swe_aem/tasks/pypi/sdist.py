@@ -37,7 +37,7 @@ def _read_files(recipe: Recipe, sdist: Path) -> dict[str, str]:
         with tarfile.open(sdist) as archive:
             for member in archive:
                 path = member.name.partition("/")[2]
-                if not member.isfile() or not path or ".." in path.split("/") or not recipe.has(path):
+                if not member.isfile() or not _stays_inside(path) or not recipe.has(path):
                     continue
                 content = archive.extractfile(member)
                 assert content is not None  # it is a file
@@ -49,6 +49,10 @@ def _read_files(recipe: Recipe, sdist: Path) -> dict[str, str]:
             f"recipe {recipe.name}: a file of {sdist.name} is not UTF-8; name files more narrowly"
         ) from None
     return dict(sorted(files.items()))
+
+
+def _stays_inside(path: str) -> bool:
+    return not {"", ".", ".."}.intersection(path.split("/"))
 
 
 def _is_plain(text: str) -> bool:
