@@ -4,7 +4,7 @@ import secrets
 
 from swe_aem.errors import GraderError
 from swe_aem.grading.diff import DiffError, parse_diff
-from swe_aem.grading.shell import run_git_script
+from swe_aem.grading.shell import put_file, run_git_script
 from swe_aem.nouns import Sandbox
 
 
@@ -16,7 +16,7 @@ async def apply_patch(
     Raises `GraderError` if it cannot be told whether the patch applies, and `SandboxDead`.
     """
     path = f"/tmp/{secrets.token_hex(16)}.patch"
-    await sandbox.write_file(path, patch.encode("utf-8", "surrogateescape"))
+    await put_file(sandbox, path, patch.encode("utf-8", "surrogateescape"))
     done = await run_git_script(
         sandbox,
         "apply.sh",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from swe_aem.errors import GraderError
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marked_lines, marker_problem
+from swe_aem.grading.shell import put_file
 from swe_aem.grading.witness import Testimony, Witness
 from swe_aem.nouns import Deadline, ExecResult, Sandbox
 from swe_aem.sandbox.warden import BASE_ENV
@@ -127,7 +128,7 @@ async def evaluate(sandbox: Sandbox, script: str, workdir: str, limit_s: float, 
     """
     prepared = instrument(script)
     path = f"/tmp/{secrets.token_hex(16)}"
-    await sandbox.write_file(path, prepared.text.encode("utf-8", "surrogateescape"))
+    await put_file(sandbox, path, prepared.text.encode("utf-8", "surrogateescape"))
     timeout_s = min(limit_s, deadline.remaining_s())
     command = f"unset {' '.join(AGENT_ENV)}; exec bash -c {shlex.quote(_RUNNER)} bash {path} {prepared.begin}"
     result = await sandbox.run(

@@ -10,7 +10,7 @@ is a verdict at all. No text that a program prints can turn an attempt into a fa
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -25,6 +25,7 @@ from swe_aem.grading.patch import CleanPatch, clean_patch
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_reward
+from swe_aem.grading.shell import put_file
 from swe_aem.nouns import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
 
 APPLY_TIMEOUT_S = 120.0
@@ -125,7 +126,8 @@ class GradeSlot:
             applied, log = await apply_patch(sandbox, self._workdir, clean.patch, self._key.test_patch, timeout_s)
             if not applied:
                 return _not_applied(clean, log)
-        await _put(sandbox, self._key.files)
+        for path, content in self._key.files.items():
+            await put_file(sandbox, path, content)
         script = await inline_command(script, sandbox)
         evaluation = await evaluate(sandbox, script, self._workdir, self._key.timeout_s, deadline)
         return await self._judge(clean, evaluation, sandbox)
@@ -171,14 +173,6 @@ class GradeSlot:
 
 _RULES = {"reward_file": read_reward}
 """Eval types whose verdict is not read from the log: what makes a report of an evaluation."""
-
-
-async def _put(sandbox: Sandbox, files: Mapping[str, bytes]) -> None:
-    for path, content in files.items():
-        try:
-            await sandbox.write_file(path, content)
-        except OSError as error:
-            raise GraderError(f"the sandbox has no place for the task's {path}: {error.strerror or error}") from error
 
 
 def _not_applied(clean: CleanPatch, why: str) -> Verdict:

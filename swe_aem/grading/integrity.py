@@ -52,6 +52,8 @@ def contradictions(
 ) -> tuple[str, ...]:
     """Evidence that the `results` of the tests of the task were not reported by the runner; empty if they agree."""
     passed = {test for test, status in results.items() if status in PASSING and test != "[100%]"}
+    if excused := sorted(test for test in key.fail_to_pass if results.get(test) is TestStatus.XFAIL):
+        return (f"a test that has to pass ended as an expected failure, which any code can ask for: {excused[0]}",)
     if not passed or key.eval_type not in ("pass_and_fail", "exact_map"):
         return ()
     body = _ANSI.sub("", body)

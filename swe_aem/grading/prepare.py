@@ -9,7 +9,7 @@ from typing import Literal
 
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading.scrub import scrub_history
-from swe_aem.grading.shell import run_git_script
+from swe_aem.grading.shell import put_file, run_git_script
 from swe_aem.nouns import Sandbox, TaskRecord
 
 PREPARE_TIMEOUT_S = 300.0
@@ -49,7 +49,7 @@ async def _prepare(
     path = ""
     if record.key.setup_patch:
         path = f"/tmp/{secrets.token_hex(16)}.patch"
-        await sandbox.write_file(path, record.key.setup_patch.encode("utf-8", "surrogateescape"))
+        await put_file(sandbox, path, record.key.setup_patch.encode("utf-8", "surrogateescape"))
     done = await run_git_script(
         sandbox,
         "prepare.sh",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from swe_aem.errors import GraderError
 from swe_aem.nouns import ExecResult, Sandbox
 
 
@@ -13,6 +14,14 @@ from swe_aem.nouns import ExecResult, Sandbox
 def script_text(name: str) -> str:
     """A script of this package, by file name."""
     return resources.files("swe_aem.grading").joinpath("scripts", name).read_text(encoding="utf-8")
+
+
+async def put_file(sandbox: Sandbox, path: str, content: bytes) -> None:
+    """Write a file of ours; raises `GraderError` if the sandbox has no place for it, and `SandboxDead`."""
+    try:
+        await sandbox.write_file(path, content)
+    except OSError as error:
+        raise GraderError(f"the sandbox has no place for {path}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from swe_aem.errors import UserError
+from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.grading import Grader
 from swe_aem.nouns import Limits, SandboxBackend, SandboxSpec, TaskRecord
 from swe_aem.nouns.base import Frozen
@@ -95,7 +95,7 @@ async def check(
 async def _find(
     record: TaskRecord, tasks: TaskSet, grader: Grader, backend: SandboxBackend, config: CheckConfig
 ) -> Finding:
-    """One task's finding; what the host lacks for it (`UserError`, e.g. its image) is not its fault either."""
+    """One task's finding. What the host lacks for it, e.g. its image, and failures of ours are not its fault."""
     task = record.task
     try:
         problems = await grader.check(record)
@@ -112,7 +112,7 @@ async def _find(
         )
         image = await backend.image_digest(task.image)
         return await probe_patiently(record, grader, spec, config.repeats, backend=backend.name, image=image)
-    except UserError as error:
+    except (UserError, InfrastructureError) as error:
         return NotChecked(task_id=task.id, why=str(error))
 
 
@@ -128,7 +128,7 @@ async def _known(
         if image not in digests:
             try:
                 digests[image] = await backend.image_digest(image)
-            except UserError:
+            except (UserError, InfrastructureError):
                 digests[image] = ""  # not there: found out, and told, when the task is checked
         if entry.image == digests[image]:
             found[entry.task_id] = entry

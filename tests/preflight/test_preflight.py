@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.errors import SandboxDead, UserError
+from swe_aem.errors import InfrastructureError, SandboxDead, UserError
 from swe_aem.nouns import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict
 from swe_aem.preflight import CheckConfig, Checked, Repeats, check
 from swe_aem.sandbox import open_backend
@@ -134,6 +134,27 @@ def test_flaky_tests_are_named(run: Any) -> None:
 def test_the_network_that_the_tests_need_is_found(run: Any) -> None:
     (entry,) = run(StandInGrader([BAD], blackhole=[GOOD]), one()).entries
     assert (entry.passed, entry.network) == (True, "blackhole")
+
+
+def test_a_flaky_task_gets_no_second_chance_under_another_network(run: Any) -> None:
+    (entry,) = run(StandInGrader([GOOD, BAD, GOOD], blackhole=[GOOD]), one()).entries
+    assert (entry.passed, entry.network, entry.flaky) == (False, "none", ("t",))
+
+
+def test_a_failure_of_ours_before_the_first_sandbox_stops_no_other_check(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = TaskSet.workspace
+
+    def broken(self: TaskSet, task_id: str) -> Path | None:
+        if task_id == TASKS.records[0].task.id:
+            raise InfrastructureError("its tree has another commit")
+        return workspace(self, task_id)
+
+    monkeypatch.setattr(TaskSet, "workspace", broken)
+    checked = run(StandInGrader([GOOD]))
+    assert [finding.why for finding in checked.not_checked] == ["its tree has another commit"]
+    assert len(checked.entries) == len(TASKS) - 1
 
 
 def test_a_failure_of_our_side_is_tried_again_and_never_held_against_a_task(run: Any) -> None:

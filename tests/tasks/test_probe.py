@@ -1,5 +1,6 @@
 """What the probe tells of tests in other styles than the bundled packages': unittest, parameters, skips, odd names."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -100,3 +101,37 @@ def test_styles() -> None:
     assert told["TestUnit::test_text"].line == TESTS.splitlines().index(line) + 1
     assert told["TestUnit::test_missed"].how == told["TestUnit::test_missed_by_call"].how == "not_raised"
     assert told["TestUnit::test_truth"].how == "asserted"
+
+
+LEAVES = """import subprocess
+import sys
+from pathlib import Path
+
+from shapes.core import area
+
+
+def test_leaves():
+    Path("left").write_text("x")
+    Path("shapes/other.py").unlink()
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert area(2, 3) == 6
+
+
+def test_finds_nothing():
+    assert not Path("left").exists() or area(1, 1) == 1
+"""
+
+
+@pytest.mark.slow
+def test_what_one_run_leaves_does_not_meet_the_next() -> None:
+    """A file that is left, one that is gone, a process that stays."""
+    files = {**FILES, "shapes/other.py": "", "tests/test_shapes.py": LEAVES}
+    codebase = micro_codebase("shapes", files)
+    bug = Mutation("shapes/core.py", "area", "operator", "def area(a, b):\n    return a + b\n")
+    began_s = time.monotonic()
+    with open_pool(codebase, 1) as pool:
+        first, second = pool.map([bug, bug])
+    assert first == second
+    assert first is not None
+    assert len(first.failed) == 2
+    assert time.monotonic() - began_s < 30

@@ -62,6 +62,7 @@ def test_the_bundled_recipes_are_sound() -> None:
         ({"sdist": {"file": "shapes.zip", "sha256": "0" * 64}}, "shapes.zip"),
         ({"wheels": [{"file": "x-1-cp311-cp311-linux_x86_64.whl", "sha256": "0" * 64}]}, "only wheels of pure Python"),
         ({"sources": ["/etc/*"]}, "sources.0"),
+        ({"sources": ["*.py"]}, "sources must name a module"),
         ({"mutations": {"per_package": 3}}, "mutations.per_package"),
         ({"colour": "red"}, "colour"),
         ({"name": "forms"}, "is not the sdist of forms"),
@@ -119,7 +120,8 @@ def test_lines_that_git_and_python_tell_apart_differently(codebase: Callable[...
 
 
 def test_a_path_out_of_the_archive_is_passed_over(codebase: Callable[..., Codebase]) -> None:
-    assert not any(".." in path for path in codebase(more={"shapes/../../etc/x.py": b"x = 1\n"}).files)
+    more = {"shapes/../../etc/x.py": b"x = 1\n", "/etc/cron.d/shapes/x.py": b"x = 1\n"}
+    assert not any("etc" in path for path in codebase(more=more, keep=["*/shapes/x.py", "*etc/x.py"]).files)
 
 
 def test_an_archive_that_is_none(codebase: Callable[..., Codebase]) -> None:
