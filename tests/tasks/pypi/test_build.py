@@ -1,5 +1,6 @@
 """Real packages end to end: built from PyPI in sandboxes, graded in both backends."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -88,7 +89,7 @@ async def test_what_is_done_is_not_done_again(
     def refuse(*arguments: Any, **settings: Any) -> None:
         raise AssertionError("bugs are tried again")
 
-    monkeypatch.setattr("swe_aem.tasks.pypi.build.open_prober", refuse)
+    monkeypatch.setattr(importlib.import_module("swe_aem.tasks.pypi.build"), "open_prober", refuse)
     directory = bundled("pypi")
     assert directory is not None
     config = BuildConfig(directory=directory, index=default_index(), only=(PACKAGE,), out=tmp_path / "again")
