@@ -14,12 +14,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from swe_aem.errors import UserError
 from swe_aem.nouns.base import Frozen
 from swe_aem.tasks.parsers import PARSERS
+from swe_aem.tasks.yaml_text import parse_yaml
 
 FILE = "specs.yaml"
 
@@ -73,7 +73,7 @@ class Specs(Frozen):
 def read_specs(path: Path) -> Specs:
     """Read a specs file; files in `v5` are relative to its directory. Raises `UserError`."""
     try:
-        specs = _parse(path.read_text(encoding="utf-8"), str(path))
+        specs = parse_yaml(path.read_text(encoding="utf-8"), Specs, str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     beside = (path.parent / source for source in specs.v5)
@@ -85,15 +85,4 @@ def read_specs(path: Path) -> Specs:
 def swe_gym() -> Specs:
     """The specs of SWE-Gym's repositories, which ship with this package."""
     name = "swe-gym.yaml"
-    return _parse(resources.files("swe_aem.tasks").joinpath("specs", name).read_text(encoding="utf-8"), name)
-
-
-def _parse(text: str, where: str) -> Specs:
-    try:
-        return Specs.model_validate(yaml.safe_load(text) or {})
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: is not YAML ({' '.join(str(error).split())[:200]})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {place}: {first['msg']}") from error
+    return parse_yaml(resources.files("swe_aem.tasks").joinpath("specs", name).read_text(encoding="utf-8"), Specs, name)

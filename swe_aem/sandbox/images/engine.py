@@ -46,6 +46,7 @@ class EngineImage(Frozen):
     """`name@sha256:...`, one for each repository that it came from."""
     size_bytes: int
     """With the layers that it shares with others."""
+    labels: dict[str, str] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,7 +68,10 @@ class Engine:
             tags = tuple(tag for tag in row["RepoTags"] or () if tag != "<none>:<none>")
             digests = tuple(digest for digest in row["RepoDigests"] or () if not digest.startswith("<none>"))
             if tags or digests:
-                found.append(EngineImage(id=row["Id"], tags=tags, digests=digests, size_bytes=row["Size"]))
+                labels = row.get("Labels") or {}
+                found.append(
+                    EngineImage(id=row["Id"], tags=tags, digests=digests, size_bytes=row["Size"], labels=labels)
+                )
         return found
 
     async def inspect(self, name: str) -> EngineImage | None:
@@ -79,7 +83,8 @@ class Engine:
                 return None
             raise
         tags, digests = tuple(row["RepoTags"] or ()), tuple(row["RepoDigests"] or ())
-        return EngineImage(id=row["Id"], tags=tags, digests=digests, size_bytes=row["Size"])
+        labels = row["Config"].get("Labels") or {}
+        return EngineImage(id=row["Id"], tags=tags, digests=digests, size_bytes=row["Size"], labels=labels)
 
     async def pull(self, reference: Reference, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
         """The engine's messages while it pulls; raises `EngineError`. No timeout: the caller watches what moves.
@@ -88,48 +93,29 @@ class Engine:
         """
         headers = {"X-Registry-Auth": encode_auth(auth)} if auth else {}
         params = {"fromImage": reference.name, "tag": reference.digest or reference.tag or "latest"}
-        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
-        request = self._http.stream(
-            "POST", self._prefix + "/images/create", params=params, headers=headers, timeout=timeout
-        )
-        try:
-            async with request as response:
-                if response.status_code >= 400:
-                    raise _error(response.status_code, await response.aread())
-                async for line in _lines(response):
-                    message = json.loads(line)
-                    if "error" in message:
-                        raise EngineError(0, message["error"])
-                    yield message
-        except httpx.TransportError as error:
-            raise EngineError(0, f"the connection broke: {error!r}") from error
-
-    async def label(self, name: str, label: str) -> str | None:
-        """A label of an image; None if there is no such image or it has no such label."""
-        try:
-            row = await self._json("GET", f"/images/{_quoted(name)}/json")
-        except EngineError as error:
-            if error.status == 404:
-                return None
-            raise
-        return (row["Config"].get("Labels") or {}).get(label)
+        async for message in self._messages("/images/create", timeout_s=None, params=params, headers=headers):
+            yield message
 
     async def build(self, context: bytes, name: str) -> None:
         """Build an image from a tar archive with a Dockerfile, without a network; raises `EngineError`."""
         params = {"t": name, "networkmode": "none", "rm": "1", "forcerm": "1"}
         headers = {"Content-Type": "application/x-tar"}
-        timeout = httpx.Timeout(CALL_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        request = self._http.stream(
-            "POST", self._prefix + "/build", params=params, headers=headers, content=context, timeout=timeout
-        )
+        request = {"params": params, "headers": headers, "content": context}
+        async for _ in self._messages("/build", timeout_s=CALL_TIMEOUT_S, **request):
+            pass
+
+    async def _messages(self, path: str, *, timeout_s: float | None, **request: Any) -> AsyncIterator[dict[str, Any]]:
+        """What the engine tells of long work while it does it; raises `EngineError`."""
+        timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
         try:
-            async with request as response:
+            async with self._http.stream("POST", self._prefix + path, timeout=timeout, **request) as response:
                 if response.status_code >= 400:
                     raise _error(response.status_code, await response.aread())
                 async for line in _lines(response):
                     message = json.loads(line)
                     if "error" in message:
-                        raise EngineError(0, f"building {name}: {message['error'].strip()}")
+                        raise EngineError(0, message["error"].strip())
+                    yield message
         except httpx.TransportError as error:
             raise EngineError(0, f"the connection broke: {error!r}") from error
 

@@ -33,7 +33,8 @@ async def ensure_image(engine: Engine, image: str, recipes: Sequence[Recipe], wh
     state = hashlib.sha256(base.id.encode())
     for name, content in sorted(files.items()):
         state.update(f"{name}\0{len(content)}\0".encode() + content)
-    if await engine.label(image, _LABEL) != state.hexdigest():
+    present = await engine.inspect(image)
+    if present is None or present.labels.get(_LABEL) != state.hexdigest():
         dockerfile = _dockerfile(bool(wheels), recipes[0].python, state.hexdigest())
         await engine.build(_archive({**files, "Dockerfile": dockerfile.encode()}), image)
     await unpack(engine, Ledger.of_roots(), image)

@@ -2,17 +2,17 @@
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from swe_aem.errors import UserError
 from swe_aem.nouns.base import Frozen
 from swe_aem.tasks.built import RECIPES, recipe_files
 from swe_aem.tasks.mutate import KINDS
 from swe_aem.tasks.synth import Sizes
+from swe_aem.tasks.yaml_text import parse_yaml
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Glob = Annotated[str, Field(pattern=r"^[\w*?\[][\w.*?\[\]/-]*$")]
@@ -130,15 +130,7 @@ def read_recipes(directory: Path) -> list[Recipe]:
 
 
 def _read(path: Path) -> Recipe:
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        recipe = Recipe.model_validate(content)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {place + ': ' if place else ''}{first['msg']}") from None
+    recipe = parse_yaml(path.read_text(encoding="utf-8"), Recipe, str(path))
     if path.stem != recipe.name:
         raise UserError(f"{path}: is the recipe of {recipe.name}; call it {recipe.name}.yaml")
     return recipe

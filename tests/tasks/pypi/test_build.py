@@ -99,6 +99,16 @@ async def test_what_is_done_is_not_done_again(
     assert (tmp_path / "again" / "train.jsonl").read_bytes() == (built / "set" / "train.jsonl").read_bytes()
 
 
+async def test_a_rebuild_keeps_the_lock(built: Path, cache: None, tmp_path: Path) -> None:
+    directory = bundled("pypi")
+    assert directory is not None
+    config = BuildConfig(directory=directory, index=default_index(), only=(PACKAGE,), out=tmp_path / "set")
+    await build(config, open_backend("bubblewrap"))
+    (tmp_path / "set" / "tasks.lock").write_text("what was found")
+    await build(config, open_backend("bubblewrap"))
+    assert (tmp_path / "set" / "tasks.lock").read_text() == "what was found"
+
+
 async def test_a_package_that_the_image_holds_is_refused(
     recipe_of: Callable[..., dict[str, Any]], require_docker: None
 ) -> None:
