@@ -20,6 +20,7 @@ ROOMS = (
     "preflight",
     "train",
     "evaluate",
+    "view",
     "doctor",
     "cli",
 )

@@ -32,5 +32,8 @@ class NativeConfig(Frozen):
     whole distribution; a completions server does not, and is refused."""
     seed: int = 0
     """Every request gets a seed of its own, made from this, the task, the sample and the turn."""
+    describe_tools: bool = True
+    """False leaves the tools' schemas out of the prompt: for a policy that was trained on them and is better off with a
+    short prompt. The tools are the same."""
     prompts: Path | None = None
     """Directory with templates that replace the shipped ones of the same name."""

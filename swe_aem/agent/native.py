@@ -87,7 +87,7 @@ class _Episode:
             render_result=self.prompts.bash_result,
         )
         self.messages: list[Message] = self._first_messages()
-        self.prompt_ids = self.renderer.start(self.messages, SPECS)
+        self.prompt_ids = self.renderer.start(self.messages, SPECS if self.config.describe_tools else ())
         self.token_ids = self.prompt_ids
         """What is kept: the prompt of the last response, and that response."""
         self.responses: list[Response] = []

@@ -22,6 +22,7 @@ VERBS = {
     "doctor": "Look at this host: what is wrong, and the command that mends it.",
     "eval": "pass@1 with its interval, pass@k, and paired comparison of two runs.",
     "replay-advantages": "Advantages of stored groups under other settings: AEM, its ablations, no GPU.",
+    "report": "A training run as plots and one HTML page: did it learn, what did it cost.",
     "export": "Write a store in other formats, e.g. predictions for the SWE-bench harness.",
 }
 """Every verb with the line that `swe-aem --help` shows for it, so that no verb is imported for that."""

@@ -21,8 +21,8 @@ __all__ = ["AGENTS", "ContextOverflow", "PolicyFactory", "open_policy_factory"]
 PolicyFactory = Callable[[TaskRecord, int], Policy]
 """(record, sample) to the policy of one attempt; call it anew for every attempt. A shared policy is always the same."""
 
-AGENTS = ("gold", "noop", "replay", "native")
-"""What `--agent` takes: three scripts, and the native agent with a sampling policy."""
+AGENTS = ("gold", "noop", "demo", "replay", "native")
+"""What `--agent` takes: four scripts, and the native agent with a sampling policy."""
 
 
 @asynccontextmanager
@@ -77,6 +77,10 @@ def _scripted_factory(
             return scripted.gold(record, renderer)
         if agent == "noop":
             return scripted.noop(renderer)
+        if agent == "demo":
+            from swe_aem.policy.demonstrator import demonstrator
+
+            return demonstrator(record, renderer)
         trajectory = replay_from.get(f"{record.task.id}.{sample}")
         if trajectory is None:
             raise UserError(f"the run to replay has no trajectory {record.task.id}.{sample}")

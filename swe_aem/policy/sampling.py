@@ -41,28 +41,35 @@ class Row:
         """Is there nothing more to sample?"""
         return self.stopped or len(self.token_ids) >= self.params.max_tokens or self.cancelled()
 
-    def take(self, logits: torch.Tensor) -> int:
-        """Sample the next token from `logits` of shape (vocabulary,)."""
-        scale = self.params.temperature or 1.0
-        logprobs = torch.log_softmax(logits.double() / scale, dim=-1)
-        token = self._choose(logprobs)
+    def take(self, token: int, logprob: float) -> None:
+        """Append a sampled token."""
         self.token_ids.append(token)
-        self.logprobs.append(float(logprobs[token]))
+        self.logprobs.append(logprob)
         self.stopped = token in self.params.stop_token_ids
-        return token
 
-    def _choose(self, logprobs: torch.Tensor) -> int:
-        if self.params.temperature == 0:
-            return int(logprobs.argmax())
-        draw = torch.rand((), generator=self.generator, dtype=torch.float64)
-        if self.params.top_p >= 1:
-            cumulative = logprobs.exp().cumsum(-1)
-            return int(torch.searchsorted(cumulative, draw.to(cumulative.device) * cumulative[-1], right=True))
-        ordered, tokens = logprobs.sort(descending=True, stable=True)
-        cumulative = ordered.exp().cumsum(-1)
-        # The smallest set of best tokens with at least top_p in all.
-        kept = cumulative[: int((cumulative < self.params.top_p).sum()) + 1]
-        return int(tokens[torch.searchsorted(kept, draw.to(kept.device) * kept[-1], right=True)])
+
+def choose(rows: list[Row], logits: torch.Tensor) -> tuple[list[int], list[float]]:
+    """The next token of each row and its log-probability, from `logits` of shape (rows, vocabulary)."""
+    scale = torch.tensor([row.params.temperature or 1.0 for row in rows], dtype=torch.float64, device=logits.device)
+    logprobs = torch.log_softmax(logits.double() / scale.unsqueeze(1), dim=-1)
+    draws = [torch.rand((), generator=row.generator, dtype=torch.float64) for row in rows]
+    cumulative = logprobs.exp().cumsum(-1)
+    thresholds = torch.stack(draws).to(logits.device).unsqueeze(1) * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, thresholds, right=True)
+    for n, row in enumerate(rows):
+        if row.params.temperature == 0:
+            tokens[n] = logprobs[n].argmax()
+        elif row.params.top_p < 1:
+            tokens[n] = _from_nucleus(logprobs[n], draws[n], row.params.top_p)
+    return tokens.squeeze(1).tolist(), logprobs.gather(1, tokens).squeeze(1).tolist()
+
+
+def _from_nucleus(logprobs: torch.Tensor, draw: torch.Tensor, top_p: float) -> torch.Tensor:
+    """A token of the smallest set of best ones that has at least `top_p` in all."""
+    ordered, tokens = logprobs.sort(descending=True, stable=True)
+    cumulative = ordered.exp().cumsum(-1)
+    kept = cumulative[: int((cumulative < top_p).sum()) + 1]
+    return tokens[torch.searchsorted(kept, draw.to(kept.device) * kept[-1], right=True)]
 
 
 @torch.inference_mode()
@@ -84,7 +91,9 @@ def sample_batch(model: Any, rows: list[Row]) -> None:
             logits_to_keep=1,
         )
         cache = output.past_key_values
-        tokens = [row.take(logits) for row, logits in zip(rows, output.logits[:, -1], strict=True)]
+        tokens, logprobs = choose(rows, output.logits[:, -1])
+        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
+            row.take(token, logprob)
         kept = [n for n, row in enumerate(rows) if not row.done]
         if not kept:
             return

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BYTE_TOKENIZER_NAME = "bytes"
 """`name_or_path` of the built-in tokenizer."""
 
-_QWEN3_CONTROL_TOKENS = (
+QWEN3_CONTROL_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
     "<|im_end|>",
@@ -118,7 +118,7 @@ def _byte_level() -> "tokenizers.Tokenizer":
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(text, normalized=False) for text in _QWEN3_CONTROL_TOKENS])
+    backend.add_special_tokens([AddedToken(text, normalized=False) for text in QWEN3_CONTROL_TOKENS])
     return backend
 
 

@@ -6,7 +6,7 @@ that samples. For small models, tests and machines without a server; a served mo
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -61,6 +61,18 @@ class TransformersPolicy:
         finally:
             request.cancelled.set()
 
+    async def update(self, weights: Mapping[str, Any], version: int) -> None:
+        """Take over the weights of a state dict of the same model, between two batches: no response has two versions.
+
+        The dict is read until this returns.
+        """
+
+        def load() -> None:
+            self._model.load_state_dict(weights)
+            self.version = version
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, load)
+
     async def close(self) -> None:
         """Drop what waits and what is being sampled; requests that wait get a `PolicyError`."""
         self._closed = True
@@ -108,10 +120,14 @@ class TransformersPolicy:
         from swe_aem.policy.sampling import Row, sample_batch
 
         rows = [Row(request.prompt_ids, request.params, request.cancelled.is_set) for request in batch]
-        version = self.version
-        loop = asyncio.get_running_loop()
+
+        def sample() -> int:
+            version = self.version  # read here: what the thread does next decides, not what was asked of it
+            sample_batch(self._model, rows)
+            return version
+
         try:
-            await loop.run_in_executor(self._thread, sample_batch, self._model, rows)
+            version = await asyncio.get_running_loop().run_in_executor(self._thread, sample)
         except Exception as error:  # whatever the model raises belongs to the callers, and the collector goes on
             self._fail(batch, "failed", error)
             return

@@ -11,7 +11,14 @@ class Board:
     """Counts of the run and totals of its store. The orchestrator writes, `progress.py` reads."""
 
     def __init__(
-        self, totals: Totals, *, wanted: int, group_size: int, earlier_wall_s: float = 0.0, earlier_surplus: int = 0
+        self,
+        totals: Totals,
+        *,
+        wanted: int,
+        group_size: int,
+        earlier_wall_s: float = 0.0,
+        earlier_surplus: int = 0,
+        tell_groups: bool = True,
     ) -> None:
         self.totals = totals
         self.wanted = wanted
@@ -22,6 +29,7 @@ class Board:
         self.news: deque[str] = deque(maxlen=1000)
         """Lines for a person, oldest first; whoever shows them takes them out."""
         self.surplus_cancelled = 0
+        self._tell_groups = tell_groups
         self._phases: dict[str, str] = {}
         self._began = time.monotonic()
         self._earlier_wall_s = earlier_wall_s
@@ -62,6 +70,8 @@ class Board:
 
     def group_ended(self, task_id: str, rewards: list[float | None]) -> None:
         """No trajectory of the group is outstanding; `rewards` are those that this process added."""
+        if not self._tell_groups:
+            return
         shown = " ".join("-" if reward is None else f"{reward:g}" for reward in rewards)
         self.news.append(f"{task_id}: rewards {shown or 'none'}")
 

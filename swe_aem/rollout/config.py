@@ -77,8 +77,9 @@ class RolloutConfig(Frozen):
     lock_policy: LockPolicy = "require"
     """For tasks that are not fit: require refuses to start, drop leaves them out, weigh keeps flaky ones with a weight
     below 1."""
-    agent: Literal["gold", "noop", "replay", "native"] = "gold"
-    """gold: applies the gold patch through the tools; noop: submits nothing; replay: repeats a store's actions;
+    agent: Literal["gold", "noop", "demo", "replay", "native"] = "gold"
+    """gold: applies the gold patch through the tools; noop: submits nothing; demo: shows a small policy how tasks/nano
+    are solved; replay: repeats a store's actions;
     native: the loop around a model."""
     policy: str | None = None
     """For native: URL of a /v1/completions server that takes token ids, or path of a model to run in this process."""
@@ -165,12 +166,12 @@ def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence
         if not isinstance(values, dict):
             raise UserError(f"--config {file}: expected a mapping of settings at the top")
     for name, value in options.items():
-        _assign(values, name, value)
+        assign(values, name, value)
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(f"--set {assignment}: expected NAME=VALUE, e.g. --set native.max_turns=30")
-        _assign(values, name.strip(), yaml.safe_load(text))
+        assign(values, name.strip(), yaml.safe_load(text))
     return validated(values)
 
 
@@ -186,7 +187,8 @@ def validated(values: Mapping[str, Any]) -> RolloutConfig:
         raise UserError("; ".join(clauses)) from None
 
 
-def _assign(values: dict[str, Any], name: str, value: Any) -> None:
+def assign(values: dict[str, Any], name: str, value: Any) -> None:
+    """Set a value by its dotted name, making sections on the way; raises `UserError` if one of them is a value."""
     *sections, last = name.split(".")
     for section in sections:
         values = values.setdefault(section, {})

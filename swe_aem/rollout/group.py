@@ -1,18 +1,23 @@
 """`Group`: the trajectories of one task that share a baseline, as they come in."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 
 from swe_aem.nouns import OUTCOME_TABLE, Outcome, TaskRecord, Trajectory
+from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.outcomes import in_baseline
+from swe_aem.rollout.store import Entry, Key
 
 
 class Group:
     """Which samples are stored, which are under way, and whether there are enough."""
 
-    def __init__(self, record: TaskRecord, *, size: int, oversample: int, stored: dict[int, Outcome]) -> None:
+    def __init__(self, record: TaskRecord, samples: range, *, size: int, stored: Mapping[int, Outcome]) -> None:
+        """`samples` are the group's, `size` of which it needs; `stored` are those among them that have a record."""
         self.record = record
+        self.samples = samples
         self.size = size
-        self.missing = [sample for sample in range(size + oversample) if sample not in stored]
+        self.missing = [sample for sample in samples if sample not in stored]
         """Samples that have no record yet, in order."""
         self.rewards: list[float | None] = []
         """Rewards of the trajectories that were added here."""
@@ -52,3 +57,22 @@ class Group:
         self._cancellable.clear()
         self._outstanding.clear()
         return len(surplus)
+
+
+def group_of(config: RolloutConfig, record: TaskRecord, entries: Mapping[Key, Entry], *, visit: int = 0) -> Group:
+    """The group of a task's n-th visit, whose samples follow those of the visits before it. A rollout has visit 0."""
+    block = block_size(config)
+    samples = range(visit * block, (visit + 1) * block)
+    keys = ((record.task.id, sample) for sample in samples)
+    stored = {key[1]: entries[key].outcome for key in keys if key in entries}
+    return Group(record, samples, size=config.group_size, stored=stored)
+
+
+def block_size(config: RolloutConfig) -> int:
+    """Samples that a group has at most."""
+    return config.group_size + config.oversample
+
+
+def groups_of(config: RolloutConfig, records: Iterable[TaskRecord], entries: Mapping[Key, Entry]) -> list[Group]:
+    """One group per task."""
+    return [group_of(config, record, entries) for record in records]

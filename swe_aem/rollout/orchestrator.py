@@ -1,4 +1,4 @@
-"""`Orchestrator`: takes every (task, sample) that the store lacks to a terminal record in it, each exactly once.
+"""`Orchestrator`: takes every sample of some groups that the store lacks to a terminal record in it, each exactly once.
 
     dispatch ──place for an agent──> roll (start, prepare, agent, patch) ──place for grading──> verdict ──> store
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from swe_aem.errors import InfrastructureError
-from swe_aem.nouns import Deadline, Outcome, SandboxBackend, TaskRecord, Trajectory
+from swe_aem.nouns import Deadline, SandboxBackend, Trajectory
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.bounded import bounded
 from swe_aem.rollout.breaker import Breaker, RunAborted, describe
@@ -36,7 +36,7 @@ class Orchestrator:
     def __init__(
         self,
         config: RolloutConfig,
-        records: Sequence[TaskRecord],
+        groups: Sequence[Group],
         crew: Crew,
         backend: SandboxBackend,
         writer: StoreWriter,
@@ -54,7 +54,8 @@ class Orchestrator:
         self._gate = Gate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
         self._agents = asyncio.Semaphore(limits.concurrency)
         self._grading = asyncio.Semaphore(limits.grading)
-        self._groups = _groups(config, records, writer)
+        self._groups = tuple(groups)
+        self._group_of = {(group.record.task.id, sample): group for group in groups for sample in group.samples}
         self._unsettled: list[Trajectory] = []
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._main: asyncio.Task[None] | None = None
@@ -127,7 +128,7 @@ class Orchestrator:
 
     async def _dispatch(self, tasks: asyncio.TaskGroup, desk: Desk) -> None:
         """Start one task per missing trajectory, group by group, each as soon as there is a place for its agent."""
-        for group in self._groups.values():
+        for group in self._groups:
             for sample in group.missing:
                 await self._agents.acquire()
                 place = _Place(self._agents)
@@ -158,7 +159,7 @@ class Orchestrator:
             trajectory = self._unsettled.pop(0)
             await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append, trajectory)
             self._board.stored(trajectory)
-            group = self._groups[trajectory.task_id]
+            group = self._group_of[trajectory.task_id, trajectory.sample]
             group.stored(trajectory)
             if self._config.early_completion and group.complete:
                 self._board.surplus_cancelled += group.cancel_surplus()
@@ -200,19 +201,6 @@ class _Place:
         if self._semaphore is not None:
             self._semaphore.release()
             self._semaphore = None
-
-
-def _groups(config: RolloutConfig, records: Sequence[TaskRecord], writer: StoreWriter) -> dict[str, Group]:
-    stored: dict[str, dict[int, Outcome]] = {record.task.id: {} for record in records}
-    for (task_id, sample), entry in writer.entries.items():
-        if task_id in stored:
-            stored[task_id][sample] = entry.outcome
-    return {
-        record.task.id: Group(
-            record, size=config.group_size, oversample=config.oversample, stored=stored[record.task.id]
-        )
-        for record in records
-    }
 
 
 def _first(error: BaseException) -> BaseException:

@@ -15,11 +15,11 @@ _TICK_S = 0.5
 _LIMITS = (Outcome.TURN_LIMIT, Outcome.CONTEXT_LIMIT, Outcome.TIME_LIMIT)
 
 
-async def show(board: Board, *, every_s: float = 30.0, stream: TextIO | None = None) -> None:
-    """Show the board until cancelled: a table if the stream is a terminal, else a line every `every_s` seconds and
-    whatever is news."""
+async def show(board: Board, *, every_s: float = 30.0, stream: TextIO | None = None, live: bool = True) -> None:
+    """Show the board until cancelled: a table if the stream is a terminal and `live`, else a line every `every_s`
+    seconds and whatever is news."""
     out = stream or sys.stderr
-    if out.isatty():
+    if live and out.isatty():
         await _show_table(board, out)
     else:
         await _show_lines(board, out, every_s)

@@ -10,6 +10,7 @@ from swe_aem.nouns.base import Frozen
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
+from swe_aem.rollout.group import groups_of
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import show
@@ -55,7 +56,8 @@ async def roll_out(
             board.news.append(f"a torn record was moved to {writer.quarantined}; its trajectory is rolled out again")
         try:
             async with open_crew(config, tasks) as crew:
-                orchestrator = Orchestrator(config, tasks.records, crew, backend, writer, board, run=manifest.run)
+                groups = groups_of(config, tasks.records, writer.entries)
+                orchestrator = Orchestrator(config, groups, crew, backend, writer, board, run=manifest.run)
                 with two_step_stop(orchestrator.stop, orchestrator.cancel, board.news.append):
                     await _reporting(orchestrator, board, directory, line_every_s)
         finally:

@@ -67,14 +67,14 @@ class Store:
         """Keys of all records."""
         return frozenset(self.index())
 
-    def groups(self) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
-        """Task id and trajectories, ordered by sample, for each task in the order of first writing; one group in memory
-        at a time."""
-        by_task: dict[str, list[tuple[int, Entry]]] = {}
+    def groups(self, block: int | None = None) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
+        """Task id and trajectories, ordered by sample, for each group in the order of first writing; one group in
+        memory at a time. A group is a task, or where `block` is given `block` samples of one: a visit in training."""
+        members: dict[Key, list[tuple[int, Entry]]] = {}
         for (task_id, sample), entry in self.index().items():
-            by_task.setdefault(task_id, []).append((sample, entry))
-        for task_id, members in by_task.items():
-            yield task_id, tuple(self.load(entry) for _, entry in sorted(members))
+            members.setdefault((task_id, sample // block if block else 0), []).append((sample, entry))
+        for (task_id, _), found in members.items():
+            yield task_id, tuple(self.load(entry) for _, entry in sorted(found))
 
     def load(self, entry: Entry) -> Trajectory:
         """The trajectory at an index entry."""

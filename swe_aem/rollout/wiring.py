@@ -1,14 +1,14 @@
 """From a configuration to the tasks and the crew that it names, out of the other rooms."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
 from swe_aem.errors import UserError
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
-from swe_aem.nouns import TaskRecord, Trajectory
-from swe_aem.policy import open_policy_factory
+from swe_aem.nouns import SandboxBackend, TaskRecord, Trajectory
+from swe_aem.policy import PolicyFactory, open_policy_factory
 from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, Tokenizer, load_tokenizer
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
@@ -22,17 +22,33 @@ _UNLIMITED = 1 << 40
 @asynccontextmanager
 async def open_crew(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[Crew]:
     """The crew of a configuration, with its policies open; raises `UserError` for what does not fit or is not there."""
-    renderer = TurnRenderer(_tokenizer(config), config.renderer)
+    renderer = turn_renderer(config)
     stored = StoredById(Store(config.replay_from)) if config.replay_from else None
     async with open_policy_factory(config.agent, config.policy, renderer, replay_from=stored) as policies:
-        yield Crew(
-            agent=NativeAgent(_native(config), renderer),
-            policies=policies,
-            grader=Grader,
-            prepare=prepare_for_agent,
-            capture=capture_patch,
-            workspace=tasks.workspace,
-        )
+        yield crew_of(config, tasks, renderer, policies, Grader)
+
+
+def crew_of(
+    config: RolloutConfig,
+    tasks: TaskSet,
+    renderer: TurnRenderer,
+    policies: PolicyFactory,
+    grader: Callable[[SandboxBackend], Grader],
+) -> Crew:
+    """The native agent with these policies, and the grading room."""
+    return Crew(
+        agent=NativeAgent(_native(config), renderer),
+        policies=policies,
+        grader=grader,
+        prepare=prepare_for_agent,
+        capture=capture_patch,
+        workspace=tasks.workspace,
+    )
+
+
+def turn_renderer(config: RolloutConfig) -> TurnRenderer:
+    """The renderer of a configuration, over its tokenizer."""
+    return TurnRenderer(_tokenizer(config), config.renderer)
 
 
 def chosen_tasks(config: RolloutConfig) -> TaskSet:

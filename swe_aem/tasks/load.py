@@ -9,14 +9,15 @@ from swe_aem.nouns import TaskRecord
 from swe_aem.tasks import harbor
 from swe_aem.tasks.built import built_set, is_recipe_set
 from swe_aem.tasks.families import RowReader
-from swe_aem.tasks.packages import PackageStore
+from swe_aem.tasks.library import FunctionLibrary
+from swe_aem.tasks.packages import PackageStore, TreeStore
 from swe_aem.tasks.reading import Reading
 from swe_aem.tasks.rows import DEFAULT_HUB_SPLIT, FILE_SUFFIXES, Row, read_file_rows, read_hub_rows
 from swe_aem.tasks.specs_file import FILE as SPECS_FILE
 from swe_aem.tasks.specs_file import read_specs
 from swe_aem.tasks.taskset import TaskSet
 
-LABEL_COLUMNS = ("mutation_kind", "package", "function", "difficulty")
+LABEL_COLUMNS = ("mutation_kind", "package", "function", "difficulty", "part")
 """Columns beyond SWE-bench's that are kept for people."""
 _ROOM = Path(__file__).resolve().parent
 _BUNDLED = (_ROOM.parents[1] / "tasks", _ROOM.parent / "bundled" / "tasks")
@@ -54,7 +55,7 @@ class _Content:
 
     records: list[TaskRecord] = field(default_factory=list)
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
-    packages: PackageStore | None = None
+    packages: TreeStore | None = None
     notes: list[str] = field(default_factory=list)
 
     def add(self, rows: Iterable[tuple[str, Row]], reader: RowReader) -> None:
@@ -90,6 +91,14 @@ def find(source: str) -> Path | None:
     return None
 
 
+def _trees(directory: Path) -> TreeStore | None:
+    """What makes the trees of a set's tasks; None if images hold them."""
+    for name, store in (("packages", PackageStore), ("functions", FunctionLibrary)):
+        if (directory / name).is_dir():
+            return store((directory / name).resolve())
+    return None
+
+
 def _read_hub(source: str, split: str) -> _Content:
     content, reader = _Content(), RowReader(Reading(split=split))
     content.add(read_hub_rows(source, split), reader)
@@ -103,7 +112,7 @@ def _read_path(path: Path, split: str | None) -> _Content:
     directory = path if path.is_dir() else path.parent
     specs = directory / SPECS_FILE
     reading = Reading(specs=read_specs(specs)) if specs.is_file() else Reading()
-    content, reader = _Content(packages=PackageStore.beside(directory)), RowReader(reading)
+    content, reader = _Content(packages=_trees(directory)), RowReader(reading)
     files = _split_files(path, split) if path.is_dir() else [(path, _split_of_file(path, split, content.packages))]
     for file, name in files:
         reader.reading = replace(reading, split=name)
@@ -133,7 +142,7 @@ def _split_files(directory: Path, split: str | None) -> list[tuple[Path, str]]:
     return [(files[name], name) for name in names]
 
 
-def _split_of_file(path: Path, split: str | None, packages: PackageStore | None) -> str | None:
+def _split_of_file(path: Path, split: str | None, packages: TreeStore | None) -> str | None:
     # A file of a set with packages is one split of that set; any other file has no splits.
     own = path.stem if packages is not None else None
     if split is not None and split != own:

@@ -1,8 +1,10 @@
-"""`PackageStore`: the clean packages of a bundled set, and the cache of trees made from them."""
+"""The trees of a bundled set's tasks, made from clean packages and cached; `PackageStore` is those of a directory."""
 
 import hashlib
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,29 +31,26 @@ def read_package(directory: Path) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class PackageStore:
+class TreeStore(ABC):
     """Makes and keeps the trees of a set's tasks."""
 
     root: Path
-    """Directory with one subdirectory per package."""
+    """Directory that the clean packages come from."""
 
-    @classmethod
-    def beside(cls, directory: Path) -> "PackageStore | None":
-        """The store in a set's directory; None if the set ships no packages."""
-        root = directory / "packages"
-        return cls(root.resolve()) if root.is_dir() else None
+    @abstractmethod
+    def clean(self, package: str) -> Mapping[str, str]:
+        """Files of a clean package, relative path to text; raises `UserError` if there is none of that name."""
 
-    def names(self) -> list[str]:
-        """Names of the packages, sorted."""
-        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    @abstractmethod
+    def _content(self) -> Iterator[tuple[str, str]]:
+        """Name and text of everything that a tree can depend on."""
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all clean packages; trees of different versions of a set never share a directory."""
+        """Hash of all content; trees of different versions of a set never share a directory."""
         state = hashlib.sha256(_FORMAT)
-        for name in self.names():
-            for path, text in read_package(self.root / name).items():
-                state.update(f"{name}/{path}\0{len(text)}\0{text}".encode())
+        for name, text in self._content():
+            state.update(f"{name}\0{len(text)}\0{text}".encode())
         return state.hexdigest()[:16]
 
     def workspace(self, record: TaskRecord) -> Path:
@@ -78,18 +77,34 @@ class PackageStore:
 
     def _make(self, record: TaskRecord, scratch: Path, target: Path) -> None:
         scratch.mkdir(mode=0o755)
-        package = record.task.repo.rpartition("/")[2]
-        if package not in self.names():
-            raise UserError(f"{self.root}: has no package {package!r}, which {record.task.id} needs")
-        clean = read_package(self.root / package)
+        clean = self.clean(record.task.repo.rpartition("/")[2])
         commit = build_tree(scratch, clean, record.key.gold_patch, record.key.test_patch)
         if commit != record.task.base_commit:
             raise InfrastructureError(
                 f"{record.task.id}: its tree has commit {commit} instead of {record.task.base_commit}; "
-                "the packages were changed after the rows were made: run `swe-aem tasks synth` again"
+                f"{self.root} was changed after the rows were made: make them again, as the set's README says"
             )
         try:
             scratch.rename(target)
         except OSError:
             if not target.is_dir():  # else another thread or process was faster, with the same bytes
                 raise
+
+
+class PackageStore(TreeStore):
+    """Packages as they lie in a directory, one subdirectory each."""
+
+    def names(self) -> list[str]:
+        """Names of the packages, sorted."""
+        return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+    def clean(self, package: str) -> Mapping[str, str]:
+        """See `TreeStore.clean`."""
+        if package not in self.names():
+            raise UserError(f"{self.root}: has no package {package!r}")
+        return read_package(self.root / package)
+
+    def _content(self) -> Iterator[tuple[str, str]]:
+        for name in self.names():
+            for path, text in read_package(self.root / name).items():
+                yield f"{name}/{path}", text

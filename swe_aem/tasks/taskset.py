@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swe_aem.errors import UserError
 from swe_aem.nouns import TaskRecord
-from swe_aem.tasks.packages import PackageStore
+from swe_aem.tasks.packages import TreeStore
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TaskSet:
     records: tuple[TaskRecord, ...]
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Per task id, columns for people such as `mutation_kind`. They may give the answer away and stay on the host."""
-    packages: PackageStore | None = None
+    packages: TreeStore | None = None
     """The clean packages that the tasks' trees are made from; None if an image holds the tree."""
     notes: tuple[str, ...] = ()
     """What a person should hear about how the set was chosen."""

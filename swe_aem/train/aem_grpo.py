@@ -36,13 +36,18 @@ def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:
 class AEMGRPOTrainer(GRPOTrainer):
     """See the module. `reward_funcs` is not given; everything else is as TRL has it."""
 
-    def __init__(self, *args: Any, advantage: AdvantageSettings, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, advantage: AdvantageSettings, importance_cap: float | None = None, **kwargs: Any
+    ) -> None:
+        """`importance_cap` bounds the ratio of old policy to sampler that multiplies a token's advantage (truncated
+        importance sampling); there is no such factor if it is None."""
         self.advantage = advantage
+        self.importance_cap = importance_cap
         self._scoring = False
-        self._old_entropy: Tensor | None = None
+        self._old: tuple[Tensor, Tensor] | None = None
         self._rewards: Tensor | None = None
         super().__init__(*args, reward_funcs=resolved, **kwargs)
-        refuse_silent_changes(self.args, advantage)
+        refuse_silent_changes(self.args, advantage, importance_cap)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """Rewards of all processes, (N, 1); NaN for rows that do not count, which TRL's own figures then leave out."""
@@ -58,28 +63,39 @@ class AEMGRPOTrainer(GRPOTrainer):
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
         """TRL's, but the first pass over a generation batch, which is the old policy's, also yields its entropies."""
-        if not self._scoring or self._old_entropy is not None:
+        if not self._scoring or self._old is not None:
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
         logps, entropy, aux_loss = super()._get_per_token_logps_and_entropies(
             model, input_ids, attention_mask, logits_to_keep, *args, **{**kwargs, "compute_entropy": True}
         )
-        self._old_entropy = entropy
+        self._old = (logps, entropy)
         return logps, None, aux_loss
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        self._scoring, self._old_entropy = self._modulated, None
+        self._scoring, self._old = self._scored, None
         try:
             output = super()._generate_and_score_completions(inputs)
         finally:
             self._scoring = False
-        base = self._base_advantages(inputs)
-        if self._modulated:
-            output["advantages"] = self._modulate(base, inputs, output)
-        else:
-            output["advantages"] = base
+        advantages = self._base_advantages(inputs)
+        if self._training:
+            self._metrics["train"]["positive_share"].append(self._positive_share(advantages))
+        if self._scored:
+            logps, entropy = self._old if self._old is not None else self._score_once_more(output)
+            self._old = None
+            if self._modulated:
+                advantages = self._modulate(advantages, entropy, inputs, output)
+            if self.importance_cap is not None:
+                advantages = self._corrected(advantages, logps, output)
+        output["advantages"] = advantages
         return output
+
+    @property
+    def _scored(self) -> bool:
+        """Is the old policy's pass over a generation batch needed?"""
+        return self._modulated or (self.importance_cap is not None and self._training)
 
     @property
     def _modulated(self) -> bool:
@@ -106,14 +122,35 @@ class AEMGRPOTrainer(GRPOTrainer):
         weight = torch.tensor([row["weight"] for row in inputs], dtype=torch.float32, device=rewards.device)
         return everyone[first : first + len(inputs)] * weight
 
-    def _modulate(self, base: Tensor, inputs: Any, output: dict[str, Any]) -> Tensor:
+    def _positive_share(self, advantage: Tensor) -> float:
+        """Share of positive advantages among those that are not 0, over all processes."""
+        everyone: Any = gather(advantage)
+        moved = int((everyone != 0).sum())
+        return float((everyone > 0).sum()) / moved if moved else 0.0
+
+    def _modulate(self, base: Tensor, entropy: Tensor, inputs: Any, output: dict[str, Any]) -> Tensor:
         """(B, T): base advantages times AEM's factors, normalised over all processes."""
-        entropy = self._old_entropy if self._old_entropy is not None else self._score_once_more(output)
-        self._old_entropy = None
         own = responses(entropy, self._response_numbers(inputs, output["completion_ids"]))
         alpha, everyone, entropies = self._factors(own, len(inputs))
         self._note(everyone, entropies)
         return token_advantages(base, alpha.to(base.device), own.of_token)
+
+    def _corrected(self, advantages: Tensor, logps: Tensor, output: dict[str, Any]) -> Tensor:
+        """(B, T): advantages times min(old policy / sampler, cap) at each token. A positive factor commutes with the
+        clipped objective, so this is what TRL does for vLLM."""
+        assert self.importance_cap is not None
+        if advantages.dim() == 1:
+            advantages = advantages.unsqueeze(1)
+        sampled = output["completion_mask"].bool() & output["tool_mask"].bool()
+        ratio = torch.exp(logps - output["sampling_per_token_logps"]).masked_fill(~sampled, 1.0)
+        everyone: Any = gather(ratio[sampled].new_tensor([ratio[sampled].sum(), ratio[sampled].numel()]).unsqueeze(0))
+        capped: Any = gather((ratio > self.importance_cap).sum().unsqueeze(0))
+        highest: Any = gather(ratio.max().unsqueeze(0))
+        total = max(float(everyone[:, 1].sum()), 1.0)
+        self._metrics["train"]["importance/mean"].append(float(everyone[:, 0].sum()) / total)
+        self._metrics["train"]["importance/max"].append(float(highest.max()))
+        self._metrics["train"]["importance/capped_share"].append(float(capped.sum()) / total)
+        return advantages * ratio.clamp(max=self.importance_cap)
 
     def _response_numbers(self, inputs: Any, completion_ids: Tensor) -> Tensor:
         """(B, T) long: the response of each token, -1 beyond the rows' ends."""
@@ -133,12 +170,12 @@ class AEMGRPOTrainer(GRPOTrainer):
         before = sum(sizes[: self.accelerator.process_index])
         return everyone[before : before + own.row.numel()], everyone, entropies
 
-    def _score_once_more(self, output: dict[str, Any]) -> Tensor:
-        """Old-policy entropies by a forward pass of our own, where TRL made none."""
+    def _score_once_more(self, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Old-policy log-probabilities and entropies by a forward pass of our own, where TRL made none."""
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
         mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
         with torch.no_grad():
-            _, entropy, _ = super()._get_per_token_logps_and_entropies(
+            logps, entropy, _ = super()._get_per_token_logps_and_entropies(
                 self.model,
                 ids,
                 mask,
@@ -146,7 +183,7 @@ class AEMGRPOTrainer(GRPOTrainer):
                 batch_size=self.args.per_device_train_batch_size,
                 compute_entropy=True,
             )
-        return entropy
+        return logps, entropy
 
     def _note(self, alpha: Tensor, entropies: Tensor) -> None:
         """Figures of the step, of all processes alike."""

@@ -8,7 +8,7 @@ from swe_aem.train.settings import AdvantageSettings
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
 
 
-def refuse_silent_changes(config: Any, settings: AdvantageSettings) -> None:
+def refuse_silent_changes(config: Any, settings: AdvantageSettings, importance_cap: float | None = None) -> None:
     """Raise `UserError` for a `GRPOConfig` that does not do what it says, together with these settings."""
     modulated = settings.aem and settings.lam > 0
     if modulated and config.importance_sampling_level == "sequence" and config.loss_type not in _PER_TOKEN_LOSSES:
@@ -31,6 +31,10 @@ def refuse_silent_changes(config: Any, settings: AdvantageSettings) -> None:
         raise UserError(
             f"vllm_importance_sampling_mode={mode} sums over thousands of tokens and drops or keeps whole trajectories "
             "at random: use token_truncate or token_mask"
+        )
+    if importance_cap is not None and config.use_vllm and config.vllm_importance_sampling_correction:
+        raise UserError(
+            "importance_cap and vllm_importance_sampling_correction would correct the same thing twice: leave one out"
         )
     if config.multi_objective_aggregation != "sum_then_normalize":
         raise UserError("multi_objective_aggregation has no meaning here: there is one reward; leave it out")

@@ -5,7 +5,7 @@ response's mean surprisal is an unbiased but noisy estimate of its mean entropy,
 comes out here differs from what a trainer computes, most in short responses.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ from torch import Tensor
 from swe_aem.errors import UserError
 from swe_aem.nouns import Trajectory
 from swe_aem.nouns.base import Frozen
+from swe_aem.rollout.group import block_size
+from swe_aem.rollout.manifest import read as read_manifest
 from swe_aem.rollout.store import Store
 from swe_aem.train.advantages import base_advantages, factors
 from swe_aem.train.rows import training_row
@@ -67,7 +69,7 @@ class Replay(Frozen):
 def read(directory: Path, *, train_limits: bool = False) -> Stored:
     """Read a store; raises `UserError` if it has nothing that could be trained on."""
     found = _Collector()
-    for number, (task_id, members) in enumerate(Store(directory).groups()):
+    for number, (task_id, members) in enumerate(stored_groups(directory)):
         for trajectory in members:
             found.add(number, task_id, trajectory, train_limits=train_limits)
     if not found.surprisal:
@@ -75,6 +77,12 @@ def read(directory: Path, *, train_limits: bool = False) -> Stored:
             f"{directory}: has no trajectory with sampled tokens that count (gold and noop agents sample none)"
         )
     return found.stored()
+
+
+def stored_groups(directory: Path) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
+    """Task id and trajectories of each group of a store: a training run visits a task more than once."""
+    manifest = read_manifest(directory)
+    return Store(directory).groups(block_size(manifest.config) if manifest else None)
 
 
 class _Collector:

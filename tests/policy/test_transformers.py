@@ -119,14 +119,15 @@ async def test_temperature_zero_takes_the_best_token(model, policy):
 
 def test_sampling_follows_the_distribution():
     """Frequencies of 4,000 draws, against the exact probabilities, with and without top-p."""
-    from swe_aem.policy.sampling import Row
+    from swe_aem.policy.sampling import Row, choose
 
     logits = torch.log(torch.tensor([0.5, 0.2, 0.2, 0.1]))
     for top_p, expected in ((1.0, [0.5, 0.2, 0.2, 0.1]), (0.6, [5 / 7, 2 / 7, 0, 0]), (0.4, [1, 0, 0, 0])):
         row = Row([0], SamplingParams(max_tokens=4000, top_p=top_p, seed=3))
-        counts = torch.bincount(torch.tensor([row.take(logits) for _ in range(4000)]), minlength=4) / 4000
-        assert counts.tolist() == pytest.approx(expected, abs=0.03)
-        assert row.logprobs == pytest.approx([float(logits[token]) for token in row.token_ids], abs=1e-6)
+        chosen = [choose([row], logits.unsqueeze(0)) for _ in range(4000)]
+        tokens, logprobs = [tokens[0] for tokens, _ in chosen], [logprobs[0] for _, logprobs in chosen]
+        assert (torch.bincount(torch.tensor(tokens), minlength=4) / 4000).tolist() == pytest.approx(expected, abs=0.03)
+        assert logprobs == pytest.approx([float(logits[token]) for token in tokens], abs=1e-6)
 
 
 async def test_a_cancelled_request_leaves_its_neighbours_alone(policy):

@@ -30,6 +30,7 @@ from swe_aem.nouns import (
 )
 from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, Scheduling, Store
 from swe_aem.rollout.board import Board
+from swe_aem.rollout.group import groups_of
 from swe_aem.rollout.summary import Totals
 from swe_aem.sandbox.fake import FakeBackend
 
@@ -238,7 +239,8 @@ class Bench:
         store = Store(self.directory)
         with store.writer() as writer:
             self.board = Board(Totals(), wanted=0, group_size=config.group_size)
-            yield Orchestrator(config, self.records, self.crew(), self.backend, writer, self.board, run="run")
+            groups = groups_of(config, self.records, writer.entries)
+            yield Orchestrator(config, groups, self.crew(), self.backend, writer, self.board, run="run")
 
     async def run(self) -> dict[tuple[str, int], Trajectory]:
         """Roll out, and return what the store holds then."""

@@ -1,0 +1,270 @@
+"""The generator of `tasks/nano`: small repositories composed from a library of functions, one bug in each.
+
+Command: `swe-aem tasks compose --functions tasks/nano/functions --out tasks/nano --seed 0`.
+
+A policy of a few million parameters can learn these, so the whole loop can be seen on a laptop. Bugs are those of
+`mutate.py` that checks notice. A third of them is held out, and no repository is in two splits, so a held-out task is
+an unseen bug in an unseen layout. `part` says what warm-start demonstrations (split `demos`) cover: nothing of the
+kinds `NEW_KINDS`, nothing of a third of the functions. What is left is for reinforcement learning to find.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swe_aem.errors import UserError
+from swe_aem.nouns.base import Frozen
+from swe_aem.tasks.codebase import MICRO_IMAGE
+from swe_aem.tasks.instance import CREATED_AT, git_diff
+from swe_aem.tasks.library import Check, Function, FunctionLibrary, Layout
+from swe_aem.tasks.mutate import KINDS, Mutation, find_mutations
+from swe_aem.tasks.tree import build_tree
+
+TRAIN, HELDOUT, DEMOS = "train", "heldout", "demos"
+NEW_KINDS = ("off_by_one", "wrong_return")
+DEMONSTRATED, NEW_KIND, NEW_FUNCTION = "demonstrated", "new kind", "new function"
+MODULES = ("ranges", "counts", "items", "words", "basics", "helpers", "toolbox", "measures", "sums", "pieces")
+FUNCTIONS_PER_MODULE = (2, 4)
+_HELDOUT_BUGS = 1 / 3
+_NEW_FUNCTIONS = 1 / 3
+_CHECK_CPU_S = 0.5
+_HEREDOC = "EOF_114329324912"
+
+
+class ComposeConfig(Frozen):
+    """What to generate."""
+
+    functions: Path
+    """Directory of the library."""
+    train: int = 640
+    """Rows."""
+    heldout: int = 192
+    demos: int = 0
+    """Rows for demonstrations, from the part `demonstrated` alone."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A mutated function, and the checks that notice, with what they see."""
+
+    function: str
+    kind: str
+    text: str
+    noticed: tuple[tuple[int, str], ...]
+    """Number of a check from 1, and what it sees: a value, or an exception."""
+
+    @property
+    def id(self) -> str:
+        """Eight digits that tell bugs of one function and kind apart."""
+        return hashlib.sha256(f"{self.function}\0{self.text}".encode()).hexdigest()[:8]
+
+
+def compose(config: ComposeConfig, progress: Callable[[int, int], None] = lambda done, wanted: None) -> dict[str, Any]:
+    """Rows by split, sorted by id; `progress` is told how many are made. Raises `UserError` for a library that has no
+    functions, a wrong check, or bugs of too few kinds."""
+    library = FunctionLibrary(config.functions.resolve())
+    if not library.functions:
+        raise UserError(f"{config.functions}: has no functions; give the directory that holds NAME.py files")
+    bugs = [bug for function in library.functions.values() for bug in _bugs(function)]
+    held = {bug.id for bug in bugs if _share(config.seed, "bug", bug.id) < _HELDOUT_BUGS}
+    pools = {
+        TRAIN: [bug for bug in bugs if bug.id not in held],
+        HELDOUT: [bug for bug in bugs if bug.id in held],
+        DEMOS: [
+            bug for bug in bugs if bug.id not in held and part(bug.function, bug.kind, config.seed) == DEMONSTRATED
+        ],
+    }
+    wanted = {TRAIN: config.train, HELDOUT: config.heldout, DEMOS: config.demos}
+    taken: set[str] = set()
+    splits: dict[str, list[Any]] = {}
+    total = sum(wanted.values())
+    for split, pool in pools.items():
+        dice = random.Random(f"{config.seed} {split}")
+        rows: list[dict[str, Any]] = []
+        for bug in _dealt(pool, wanted[split], dice):
+            layout = _layout(library, bug.function, dice, taken)
+            rows.append(_row(library, layout, bug, config.seed))
+            progress(sum(map(len, splits.values())) + len(rows), total)
+        splits[split] = sorted(rows, key=lambda row: row["instance_id"])
+    return {split: rows for split, rows in splits.items() if wanted[split]}
+
+
+def part(function: str, kind: str, seed: int) -> str:
+    """What demonstrations cover of a bug: everything, not its kind, or not its function."""
+    if _share(seed, "function", function) < _NEW_FUNCTIONS:
+        return NEW_FUNCTION
+    return NEW_KIND if kind in NEW_KINDS else DEMONSTRATED
+
+
+def _share(seed: int, *words: str) -> float:
+    """A number in 0..1 that the words decide."""
+    digest = hashlib.sha256("\0".join([str(seed), *words]).encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def _dealt(pool: Sequence[Bug], count: int, dice: random.Random) -> Iterator[Bug]:
+    """`count` bugs, kind after kind so that none dominates; each bug of a kind as often as every other."""
+    by_kind = {kind: [bug for bug in pool if bug.kind == kind] for kind in KINDS}
+    kinds = [kind for kind in KINDS if by_kind[kind]]
+    if count and not kinds:
+        raise UserError("the library yields no bugs for this split; give it more functions or checks")
+    hands: dict[str, list[Bug]] = {kind: [] for kind in kinds}
+    for number in range(count):
+        kind = kinds[number % len(kinds)]
+        if not hands[kind]:
+            hands[kind] = dice.sample(by_kind[kind], len(by_kind[kind]))
+        yield hands[kind].pop()
+
+
+def _layout(library: FunctionLibrary, function: str, dice: random.Random, taken: set[str]) -> Layout:
+    """A layout with the function that no other task has."""
+    others = [name for name in library.functions if name != function]
+    while True:
+        names = [function, *dice.sample(others, min(len(others), dice.randint(*FUNCTIONS_PER_MODULE) - 1))]
+        dice.shuffle(names)
+        layout = Layout(dice.choice(MODULES), tuple(names))
+        if layout.name not in taken:
+            taken.add(layout.name)
+            return layout
+
+
+def _bugs(function: Function) -> Iterator[Bug]:
+    """Bugs of a function that some of its checks notice."""
+    if _noticed(function.text, function.checks):
+        raise UserError(f"{function.name}: its own checks do not hold; run `pytest {function.name}.py`")
+    for mutation in find_mutations(f"{function.name}.py", function.text):
+        noticed = _noticed(mutation.text, function.checks)
+        if noticed and _mends_in_one_line(mutation, function):
+            yield Bug(function.name, mutation.kind, mutation.text, tuple(noticed))
+
+
+def _mends_in_one_line(mutation: Mutation, function: Function) -> bool:
+    """Does writing one line of the mutated function anew give the clean one?"""
+    return replaced_line(mutation.text, function.text) is not None
+
+
+def replaced_line(broken: str, clean: str) -> tuple[int, list[str]] | None:
+    """(line number from 1, lines that replace it) to get from one text to the other; None if that is not enough."""
+    old, new = broken.splitlines(), clean.splitlines()
+    head = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    tail = 0
+    while tail < len(old) - head and tail < len(new) - head and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    if len(old) - head - tail == 0 and head < len(old):  # lines are missing: write the next one anew
+        tail -= 1
+    if len(old) - head - tail != 1 or len(new) - head - tail < 1:
+        return None
+    return head + 1, new[head : len(new) - tail]
+
+
+def _noticed(text: str, checks: Sequence[Check]) -> list[tuple[int, str]] | None:
+    """Checks that a function's text fails, and what they see; None if it does not come to an end.
+
+    Runs in a child with a limit on processor time, because a mutation may loop for ever.
+    """
+    with tempfile.TemporaryFile() as answer:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                signal.setitimer(signal.ITIMER_PROF, _CHECK_CPU_S)
+                answer.write(json.dumps(_observe(text, checks)).encode())
+                answer.flush()
+                os._exit(0)
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+        answer.seek(0)
+        return [(number, seen) for number, seen in json.loads(answer.read())] if status == 0 else None
+
+
+def _observe(text: str, checks: Sequence[Check]) -> list[tuple[int, str]]:
+    scope: dict[str, Any] = {}
+    exec(text, scope)
+    seen: list[tuple[int, str]] = []
+    for number, check in enumerate(checks, 1):
+        try:
+            value = eval(check.call, scope)
+        except Exception as error:
+            seen.append((number, f"raises {type(error).__name__}"))
+        else:
+            if value != eval(check.expected, scope):
+                seen.append((number, f"gives {value!r}"))
+    return seen
+
+
+def _row(library: FunctionLibrary, layout: Layout, bug: Bug, seed: int) -> dict[str, Any]:
+    clean = library.compose(layout)
+    broken = library.compose(layout, changed={bug.function: bug.text})
+    gold_patch = git_diff(layout.source, broken[layout.source], clean[layout.source])
+    test_patch = _new_file(layout.tests, clean[layout.tests])
+    with tempfile.TemporaryDirectory(prefix="swe-aem-tree-") as directory:
+        base_commit = build_tree(Path(directory), clean, gold_patch, test_patch)
+    tests = {
+        (name, number): f"test_{number} (tests.test_{layout.module}.{library.functions[name].test_class}.test_{number})"
+        for name in layout.functions
+        for number in range(1, len(library.functions[name].checks) + 1)
+    }
+    failing = {(bug.function, number) for number, _ in bug.noticed}
+    return {
+        "instance_id": f"nano__{layout.name}-{bug.kind}-{bug.id}",
+        "repo": f"nano/{layout.name}",
+        "base_commit": base_commit,
+        "patch": gold_patch,
+        "test_patch": test_patch,
+        "problem_statement": _statement(library.functions[bug.function], layout, bug),
+        "hints_text": "",
+        "created_at": CREATED_AT,
+        "version": "1",
+        "FAIL_TO_PASS": sorted(test for key, test in tests.items() if key in failing),
+        "PASS_TO_PASS": sorted(test for key, test in tests.items() if key not in failing),
+        "environment_setup_commit": base_commit,
+        "image": MICRO_IMAGE,
+        "eval_script": _eval_script(layout, test_patch),
+        "log_parser": "parse_log_django",
+        "eval_type": "pass_and_fail",
+        "timeout_s": 20,
+        "mutation_kind": bug.kind,
+        "function": bug.function,
+        "part": part(bug.function, bug.kind, seed),
+    }
+
+
+def _statement(function: Function, layout: Layout, bug: Bug) -> str:
+    """What is wrong, by one failing check: short, because every token of it is read in every step of the loop."""
+    number, seen = bug.noticed[0]
+    check = function.checks[number - 1]
+    return f"`{function.name}` in `{layout.source}`: `{check.call}` {seen}, expected {check.expected}.\n"
+
+
+def _new_file(path: str, text: str) -> str:
+    lines = text.splitlines()
+    header = (
+        f"diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1,{len(lines)} @@\n"
+    )
+    return header + "".join(f"+{line}\n" for line in lines)
+
+
+def _eval_script(layout: Layout, test_patch: str) -> str:
+    lines = [
+        "#!/bin/bash",
+        "set -uxo pipefail",
+        "cd /testbed",
+        "git config --global --add safe.directory /testbed",
+        "export PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0",
+        f"git apply -v - <<'{_HEREDOC}'",
+        test_patch.rstrip("\n"),
+        "",
+        _HEREDOC,
+        ": '>>>>> Start Test Output'",
+        f"python -S -m unittest -v {layout.tests}",
+        ": '>>>>> End Test Output'",
+    ]
+    return "\n".join(lines) + "\n"

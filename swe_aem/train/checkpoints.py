@@ -1,0 +1,38 @@
+"""Checkpoints of TRL's trainer that are known to be whole: a mark is written when one is complete."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+MARK = "complete"
+
+
+class Marker(TrainerCallback):
+    """Marks each checkpoint, after the trainer has written all of it."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Called on every process; the first one marks."""
+        directory = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero and directory.is_dir():
+            (directory / MARK).touch()
+
+
+def latest(directory: Path) -> Path | None:
+    """The last whole checkpoint, None if there is none."""
+    whole = [path.parent for path in directory.glob(f"checkpoint-*/{MARK}")]
+    return max(whole, key=_update, default=None)
+
+
+def remove_torn(directory: Path) -> list[Path]:
+    """Remove checkpoints that a killed process did not finish; returns them."""
+    torn = [path for path in directory.glob("checkpoint-*") if not (path / MARK).exists()]
+    for path in torn:
+        shutil.rmtree(path)
+    return torn
+
+
+def _update(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])

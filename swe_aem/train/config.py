@@ -1,0 +1,210 @@
+"""`TrainConfig`: every setting of a training run. Importable without torch.
+
+    swe-aem train configs/quickstart.yaml --set steps=10
+
+Paths in a file that begin with `./` or `../` are relative to that file; all others mean what they mean on the command
+line of `swe-aem rollout`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from swe_aem.errors import UserError
+from swe_aem.nouns.base import Frozen
+from swe_aem.rollout.config import RolloutConfig, assign
+from swe_aem.train.settings import AdvantageSettings
+
+_Count = Annotated[int, Field(ge=1)]
+
+OWNED = {
+    "output_dir": "--out",
+    "max_steps": "steps",
+    "num_train_epochs": "steps",
+    "num_generations": "rollout.group_size",
+    "generation_batch_size": "groups_per_step",
+    "steps_per_generation": "updates_per_step and micro_batch_size",
+    "gradient_accumulation_steps": "updates_per_step and micro_batch_size",
+    "per_device_train_batch_size": "micro_batch_size",
+    "num_iterations": "updates_per_step",
+    "temperature": "rollout.native.temperature",
+    "top_p": "rollout.native.top_p",
+    "save_steps": "save_every",
+    "save_strategy": "save_every",
+    "logging_steps": "nothing: every step is logged",
+    "seed": "seed",
+    "report_to": "report_to",
+    "max_completion_length": "rollout.native.max_context_tokens",
+}
+"""Fields of `GRPOConfig` that follow from other settings, and from which."""
+
+
+class HeldoutConfig(Frozen):
+    """What is measured before and after, on tasks that are never trained on."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    tasks: str | None = None
+    """A task set; that of the rollouts if not given."""
+    split: str | None = "heldout"
+    """Its split."""
+    limit: _Count | None = None
+    """Only the first N tasks."""
+    samples: _Count = 1
+    """Sampled trajectories per task, at the training temperature."""
+    greedy: bool = True
+    """Also one greedy trajectory per task: what sampling alone gains may be mere sharpening."""
+    every: _Count | None = None
+    """Also after every N steps, sampled only; 0.5 % of a run is well spent on it."""
+
+
+class LoraSettings(Frozen):
+    """A low-rank adapter in place of full fine-tuning (peft)."""
+
+    r: _Count = 16
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class TrainConfig(Frozen):
+    """What is trained, on what, and how."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    model: str
+    """Directory of the policy to begin with."""
+    steps: _Count
+    """Batches of fresh rollouts; a rerun may raise it."""
+    groups_per_step: _Count
+    """Groups that a step trains on."""
+    candidates_per_step: _Count | None = None
+    """Groups that are rolled out for it; as many if not given. Of more, those whose rewards differ are taken first
+    (dynamic sampling, DAPO), the others only to fill up."""
+    updates_per_step: _Count = 1
+    """Optimiser updates that a step's rows are dealt to."""
+    micro_batch_size: _Count = 1
+    """Rows of one forward pass of one process."""
+    ahead: Annotated[int, Field(ge=0)] = 0
+    """Steps that generation may run ahead of training. 0 is on-policy; above, set importance_cap."""
+    importance_cap: Annotated[float, Field(gt=0)] | None = None
+    """Truncated importance sampling: a token's advantage is multiplied with its probability under the old policy over
+    that at which it was sampled, at most this. Not corrected if not given."""
+    train_limits: bool = False
+    """Also train on tokens of trajectories that ended at a limit (no compact filtering)."""
+    rollout: RolloutConfig
+    """As of `swe-aem rollout`: task set and split, group size, limits, sandboxes, scheduling."""
+    advantage: AdvantageSettings = AdvantageSettings()
+    """Baseline and AEM."""
+    grpo: dict[str, Any] = {}
+    """Fields of TRL's `GRPOConfig` on top of the preset (`swe_aem/train/preset.py`: GRPO++ of DeepSWE)."""
+    lora: LoraSettings | None = None
+    """Train an adapter; all weights if not given."""
+    heldout: HeldoutConfig | None = HeldoutConfig()
+    """Evaluation; none if null."""
+    save_every: _Count = 5
+    """Steps between checkpoints, from which a rerun goes on."""
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] | None = None
+    """Where figures go beside metrics.jsonl; trackio if it is installed, if not given."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policy is trained and, in this process, sampled."""
+    seed: int = 0
+    """Decides the order of tasks, sampling and training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rollouts_are_the_policys(cls, values: Any) -> Any:
+        """The rollout section need not say who acts: the policy that is trained."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("rollout"), Mapping):
+            return values
+        rollout = {"agent": "native", "policy": values.get("model"), **values["rollout"]}
+        native = {"seed": values.get("seed", 0), **(rollout.get("native") or {})}
+        return {**values, "rollout": {**rollout, "native": native}}
+
+    @model_validator(mode="after")
+    def _settings_are_honoured(self) -> "TrainConfig":
+        for name in self.grpo.keys() & OWNED.keys():
+            raise ValueError(f"grpo.{name} follows from other settings: set {OWNED[name]}")
+        if self.rollout.agent != "native":
+            raise ValueError(f"rollout.agent is {self.rollout.agent}: only what a policy samples can be trained on")
+        if self.rollout.policy != self.model:
+            raise ValueError("rollout.policy is the model that is trained: leave it out")
+        if self.rollout.group_size < 2:
+            raise ValueError("rollout.group_size must be 2 or more: a group is its own baseline")
+        if self.rollout.native.top_p != 1 or self.rollout.native.temperature == 0:
+            raise ValueError("train with rollout.native.top_p 1 and a temperature above 0: others change the sampler")
+        if self.candidates_per_step is not None and self.candidates_per_step < self.groups_per_step:
+            raise ValueError("candidates_per_step is below groups_per_step")
+        if self.ahead and self.importance_cap is None:
+            raise ValueError("ahead makes rollouts stale: set importance_cap too, e.g. 2")
+        rows = self.groups_per_step * self.rollout.group_size
+        if rows % (self.updates_per_step * self.micro_batch_size):
+            raise ValueError(
+                f"groups_per_step * rollout.group_size = {rows} rows cannot be dealt to updates_per_step "
+                f"{self.updates_per_step} of micro batches of {self.micro_batch_size}"
+            )
+        return self
+
+    @property
+    def candidates(self) -> int:
+        """Groups that are rolled out for a step."""
+        return self.candidates_per_step or self.groups_per_step
+
+
+_FREE = ("steps", "save_every", "report_to", "heldout", "device")
+
+
+def read_config(path: Path, assignments: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a YAML file and `a.b=c` assignments; raises `UserError` that names the setting."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; configs/quickstart.yaml is one to begin with") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a mapping of settings at the top")
+    values = _beside(values, path.parent)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: expected NAME=VALUE, e.g. --set advantage.lam=0")
+        assign(values, name.strip(), yaml.safe_load(text))
+    return validated(values)
+
+
+def validated(values: Mapping[str, Any]) -> TrainConfig:
+    """`TrainConfig` of plain values; raises `UserError` with one clause per wrong setting."""
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        clauses = [
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        ]
+        raise UserError("; ".join(clauses)) from None
+
+
+def changes(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
+    """Settings that keep `wanted` from going on with a run made under `stored`."""
+    old, new = stored.model_dump(mode="json"), wanted.model_dump(mode="json")
+    for values in (old, new):
+        values["rollout"].pop("scheduling")
+    return [
+        f"{name} was {old[name]!r} and is now {new[name]!r}"
+        for name in old
+        if name not in _FREE and old[name] != new[name]
+    ]
+
+
+def _beside(value: Any, directory: Path) -> Any:
+    """The value with every path that begins with ./ or ../ made relative to where we are."""
+    if isinstance(value, dict):
+        return {name: _beside(inner, directory) for name, inner in value.items()}
+    if isinstance(value, str) and value.startswith(("./", "../")):
+        return str(directory / value)
+    return value

@@ -1,0 +1,67 @@
+"""`Feed`: the `rollout_func` of the trainer. The first process fetches a step's groups and deals the rows to all.
+
+TRL's data set is a row of slots: prompts come from the trajectories, and `num_generations` rows in a row, over all
+processes, are one group. The step's number follows from the trainer's own, so a resumed run asks for the right one.
+"""
+
+import time
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from swe_aem.train.rows import training_row
+from swe_aem.train.steps import Step, StepSource
+
+SLOT = "slot"
+"""Stands for a prompt in the data set."""
+
+
+class Feed:
+    """Whole groups from a source, as rows."""
+
+    def __init__(self, source: StepSource | None, *, updates_per_step: int, train_limits: bool = False) -> None:
+        """`source` is None on all processes but the first."""
+        self._source = source
+        self._updates_per_step = updates_per_step
+        self._train_limits = train_limits
+        self.last: Step | None = None
+        """The latest step, on the first process."""
+        self.wait_s = 0.0
+        """Seconds that training waited for it."""
+
+    def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
+        """This process's rows of the next step, as many as there are prompts."""
+        accelerator = trainer.accelerator
+        number = trainer.state.global_step // self._updates_per_step + 1
+        box: list[Any] = [self._rows(number, trainer) if self._source is not None else None]
+        if accelerator.num_processes > 1:
+            broadcast_object_list(box)
+        first = accelerator.process_index * len(prompts)
+        mine = box[0][first : first + len(prompts)]
+        if len(mine) != len(prompts) or len(box[0]) != len(prompts) * accelerator.num_processes:
+            raise ValueError(f"step {number} has {len(box[0])} rows for {len(prompts)} slots of each process")
+        return {name: [row[name] for row in mine] for name in mine[0]}
+
+    def _rows(self, number: int, trainer: GRPOTrainer) -> list[dict[str, Any]]:
+        assert self._source is not None
+        model: Any = trainer.accelerator.unwrap_model(trainer.model)
+        started_s = time.monotonic()
+        self.last = self._source.step(number, model.state_dict())
+        self.wait_s = time.monotonic() - started_s
+        rows = [training_row(one, train_limits=self._train_limits) for group in self.last.groups for one in group]
+        return [row if row["completion_ids"] else _empty(row, trainer) for row in rows]
+
+
+def _empty(row: dict[str, Any], trainer: GRPOTrainer) -> dict[str, Any]:
+    """A row for a failure of ours that left no token: one of padding, which counts in nothing."""
+    tokenizer: Any = trainer.processing_class
+    pad = tokenizer.pad_token_id
+    filler = {
+        "prompt_ids": [pad],
+        "completion_ids": [pad],
+        "logprobs": [0.0],
+        "env_mask": [0],
+        "response_of_token": [-1],
+    }
+    return {**row, **filler}

@@ -1,0 +1,90 @@
+"""From a `TrainConfig` to TRL's `GRPOConfig`: GRPO++ (DeepSWE) as the preset, and how a step's rows are dealt.
+
+GRPO++: clip 0.2 / 0.28 (DAPO's clip-higher), no KL and so no reference model, no division by the standard deviation and
+a constant length normalisation (Dr. GRPO), leave-one-out baseline and compact filtering (ours, see `settings.py`), no
+entropy bonus.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from swe_aem.errors import UserError
+from swe_aem.train.config import TrainConfig
+
+GRPO_PLUS_PLUS: dict[str, Any] = {
+    "loss_type": "dr_grpo",
+    "scale_rewards": "none",
+    "epsilon": 0.2,
+    "epsilon_high": 0.28,
+    "beta": 0.0,
+    "mask_truncated_completions": False,
+    "learning_rate": 1e-6,
+    "lr_scheduler_type": "constant",
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "log_completions": False,
+}
+"""What `grpo:` in a configuration is laid over."""
+
+DDP_TIMEOUT_S = 24 * 3600
+"""Other processes wait in a collective while the first one rolls out; what watches for hangs are trajectories' own
+deadlines."""
+
+
+def deal(config: TrainConfig, processes: int) -> dict[str, int]:
+    """Batch sizes in TRL's words. Raises `UserError` if the rows do not divide."""
+    rows = config.groups_per_step * config.rollout.group_size
+    slices, rest = divmod(rows, processes * config.micro_batch_size)
+    accumulated, uneven = divmod(slices, config.updates_per_step)
+    if rest or uneven or not accumulated:
+        raise UserError(
+            f"groups_per_step * rollout.group_size = {rows} rows cannot be dealt to {processes} processes, "
+            f"updates_per_step {config.updates_per_step} and micro_batch_size {config.micro_batch_size}: make the "
+            "product of the last three a divisor of the rows"
+        )
+    return {
+        "per_device_train_batch_size": config.micro_batch_size,
+        "steps_per_generation": slices,
+        "gradient_accumulation_steps": accumulated,
+        "num_generations": config.rollout.group_size,
+    }
+
+
+def grpo_arguments(config: TrainConfig, directory: Path, processes: int) -> dict[str, Any]:
+    """Arguments of `GRPOConfig`; raises `UserError` for a field that it does not have."""
+    from dataclasses import fields
+
+    from trl.trainer.grpo_config import GRPOConfig
+
+    known = {field.name for field in fields(GRPOConfig) if field.init}
+    if unknown := sorted(config.grpo.keys() - known):
+        raise UserError(f"grpo.{unknown[0]}: TRL's GRPOConfig has no such field")
+    updates = config.updates_per_step
+    return {
+        **GRPO_PLUS_PLUS,
+        **config.grpo,
+        **deal(config, processes),
+        "output_dir": str(directory),
+        "max_steps": config.steps * updates,
+        "save_strategy": "steps",
+        "save_steps": config.save_every * updates,
+        "save_total_limit": 2,
+        "logging_steps": updates,
+        "temperature": config.rollout.native.temperature,
+        "max_completion_length": config.rollout.native.max_context_tokens,
+        "shuffle_dataset": False,
+        "ignore_data_skip": True,
+        "ddp_timeout": DDP_TIMEOUT_S,
+        "disable_tqdm": True,
+        "report_to": reporters(config),
+        "seed": config.seed,
+        "use_cpu": config.device == "cpu",
+    }
+
+
+def reporters(config: TrainConfig) -> list[str]:
+    """Where figures go beside metrics.jsonl."""
+    if config.report_to is not None:
+        return list(config.report_to)
+    return ["trackio"] if find_spec("trackio") else []

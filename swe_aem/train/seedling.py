@@ -1,0 +1,124 @@
+"""A policy of a million random weights and a tokenizer for it: what the quickstart's policy grows from.
+
+Command: `swe-aem seedling --from STORE --out DIR`, as `configs/quickstart/make_policy.sh` calls it. The store holds
+conversations of the kind that the policy will have; byte pairs are merged where they occur there, so that a whole
+trajectory is some 200 tokens and not 700. The architecture is Qwen3's, small.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from swe_aem.errors import UserError
+from swe_aem.nouns import Trajectory
+from swe_aem.nouns.base import Frozen
+from swe_aem.policy.tokenizer import QWEN3_CONTROL_TOKENS, load_tokenizer
+from swe_aem.rollout.files import replace
+from swe_aem.rollout.store import Store
+
+if TYPE_CHECKING:
+    import tokenizers
+
+END, PAD = "<|im_end|>", "<|endoftext|>"
+_CALL = r'\{"name": "\w+", "arguments": \{(?:"command": "|\}\})'
+_PIECES = _CALL + r"| ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s*[\r\n]+|\s+(?!\S)|\s+"
+"""What is never merged across: the frame of a tool call (so that it can be one token), words, digits one by one (line
+numbers are copied digit by digit), signs, white space."""
+
+
+class SeedlingSettings(Frozen):
+    """Size of the model."""
+
+    vocabulary: int = Field(default=704, ge=300)
+    """Token ids, the control tokens included; the multiple of 64 above it is the embedding's size."""
+    hidden_size: int = Field(default=128, ge=8)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
+    kv_heads: int = Field(default=2, ge=1)
+    intermediate_size: int = Field(default=384, ge=8)
+    max_tokens: int = Field(default=1024, ge=64)
+    """Context of the model."""
+    seed: int = 0
+
+
+def plant(store: Path, out: Path, settings: SeedlingSettings) -> dict[str, int]:
+    """Write tokenizer and model to `out`; returns the numbers of parameters and of token ids. Raises `UserError` for a
+    store without conversations, or made with another tokenizer than `bytes`."""
+    tokenizer = _trained_tokenizer(_texts(store), settings.vocabulary)
+    out.mkdir(parents=True, exist_ok=True)
+    model = _model(tokenizer, settings)
+    model.save_pretrained(out)
+    tokenizer.save(str(out / "tokenizer.json"))
+    described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": PAD}
+    replace(out / "tokenizer_config.json", json.dumps({**described, "padding_side": "left"}, indent=2) + "\n")
+    return {"parameters": sum(weight.numel() for weight in model.parameters()), "tokens": tokenizer.get_vocab_size()}
+
+
+def _texts(directory: Path) -> list[str]:
+    stored = list(Store(directory).trajectories())
+    if not stored:
+        raise UserError(f"{directory}: no trajectories; roll some out with --agent demo and without --tokenizer")
+    return [text for trajectory in stored for text in _said(directory, trajectory)]
+
+
+def _said(directory: Path, trajectory: Trajectory) -> Iterator[str]:
+    """The trajectory's text between control tokens, which are never merged with anything."""
+    tokenizer = load_tokenizer(None)
+    if trajectory.token_ids and max(trajectory.token_ids) >= len(tokenizer):
+        raise UserError(f"{directory}: was made with another tokenizer; leave --tokenizer out when you roll it out")
+    piece: list[int] = []
+    for token in trajectory.token_ids:
+        if token in tokenizer.control_token_ids:
+            yield tokenizer.decode(piece)
+            piece = []
+        else:
+            piece.append(token)
+
+
+def _trained_tokenizer(texts: list[str], size: int) -> "tokenizers.Tokenizer":
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - len(QWEN3_CONTROL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.add_special_tokens([AddedToken(text, normalized=False) for text in QWEN3_CONTROL_TOKENS])
+    return backend
+
+
+def _model(tokenizer: "tokenizers.Tokenizer", settings: SeedlingSettings) -> Any:
+    import torch
+    from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(settings.seed)
+    end, pad = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
+    config = Qwen3Config(
+        vocab_size=-(-tokenizer.get_vocab_size() // 64) * 64,
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.kv_heads,
+        head_dim=settings.hidden_size // settings.heads,
+        max_position_embeddings=settings.max_tokens,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=pad,
+    )
+    model = Qwen3ForCausalLM(config)
+    model.generation_config = GenerationConfig(eos_token_id=[end], pad_token_id=pad)
+    return model

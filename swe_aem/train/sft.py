@@ -1,0 +1,147 @@
+"""Rejection fine-tuning: a policy learns from resolved trajectories, before or between reinforcement learning.
+
+TRL's `SFTTrainer` on the stored token streams: the same ids as in reinforcement learning, loss on responses only.
+Nothing is tokenised here, and nothing but a verdict decides what is learned from.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from swe_aem.errors import UserError
+from swe_aem.nouns import Outcome, Trajectory
+from swe_aem.nouns.base import Frozen
+from swe_aem.rollout.store import Store
+
+_IGNORED = -100
+"""A label that has no loss."""
+
+
+class SFTSettings(Frozen):
+    """How it is trained."""
+
+    epochs: float = Field(default=2.0, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0)
+    batch_size: int = Field(default=16, ge=1)
+    """Trajectories per optimiser step and process."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Trajectories per forward pass; a divisor of the batch size, which it is if not given."""
+    warmup_share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the steps in which the learning rate rises; then it falls along a cosine."""
+    per_task: int | None = Field(default=None, ge=1)
+    """Trajectories of one task at most; all if not given."""
+    max_tokens: int | None = Field(default=None, ge=2)
+    """Longer trajectories are left out, and counted."""
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    save_every: int = Field(default=200, ge=1)
+    """Steps between checkpoints, which a rerun goes on from."""
+    seed: int = 0
+
+
+class Collected(Frozen):
+    """What the stores gave."""
+
+    rows: list[dict[str, list[int]]]
+    """`input_ids` and `labels` of a trajectory, equally long."""
+    resolved: int
+    """Resolved trajectories in all."""
+    repeated: int
+    """Left out because another one has the same tokens."""
+    surplus: int
+    """Left out because their task had enough."""
+    too_long: int
+
+
+def collect(stores: Iterable[Path], settings: SFTSettings) -> Collected:
+    """Rows of every resolved trajectory of the stores; raises `UserError` if there is none."""
+    seen: set[tuple[int, ...]] = set()
+    per_task: dict[str, int] = {}
+    rows: list[dict[str, list[int]]] = []
+    left = {"resolved": 0, "repeated": 0, "surplus": 0, "too_long": 0}
+    for trajectory in _resolved(stores):
+        left["resolved"] += 1
+        if trajectory.token_ids in seen:
+            left["repeated"] += 1
+        elif settings.max_tokens is not None and len(trajectory.token_ids) > settings.max_tokens:
+            left["too_long"] += 1
+        elif settings.per_task is not None and per_task.get(trajectory.task_id, 0) >= settings.per_task:
+            left["surplus"] += 1
+        else:
+            seen.add(trajectory.token_ids)
+            per_task[trajectory.task_id] = per_task.get(trajectory.task_id, 0) + 1
+            rows.append(row(trajectory))
+    if not rows:
+        raise UserError(
+            "no resolved trajectory to learn from: roll out with --agent demo, or a policy that resolves some tasks"
+        )
+    return Collected(rows=rows, **left)
+
+
+def row(trajectory: Trajectory) -> dict[str, list[int]]:
+    """The stored ids, and labels that are the ids where the policy spoke."""
+    labels = [_IGNORED] * len(trajectory.token_ids)
+    for response in trajectory.responses:
+        labels[response.start : response.end] = trajectory.token_ids[response.start : response.end]
+    return {"input_ids": list(trajectory.token_ids), "labels": labels}
+
+
+def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, settings: SFTSettings) -> dict[str, Any]:
+    """Train and write the model to `out`; returns TRL's figures. A rerun goes on from the last checkpoint in
+    `out/checkpoints`. Raises `UserError` for a model that cannot be loaded or has too few token ids."""
+    from datasets import Dataset
+    from transformers.trainer_utils import get_last_checkpoint
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from swe_aem.train.models import load_model, load_processing
+
+    policy = load_model(model)
+    highest = max(max(one["input_ids"]) for one in rows)
+    if highest >= policy.config.vocab_size:
+        raise UserError(f"{model}: has {policy.config.vocab_size} ids, but the trajectories have {highest}: they were "
+                        "sampled with another tokenizer; roll out again with --tokenizer of this model")  # fmt: skip
+    micro = settings.micro_batch_size or settings.batch_size
+    if settings.batch_size % micro:
+        raise UserError(f"micro_batch_size {micro} does not divide batch_size {settings.batch_size}")
+    checkpoints = out / "checkpoints"
+    steps = len(rows) / settings.batch_size * settings.epochs
+    config = SFTConfig(
+        output_dir=str(checkpoints),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=settings.batch_size // micro,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup_share * steps),
+        weight_decay=0.0,
+        bf16=settings.bf16,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        max_length=None,
+        packing=False,
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        logging_steps=20,
+        report_to="none",
+        seed=settings.seed,
+    )
+    trainer = SFTTrainer(
+        model=policy,
+        args=config,
+        train_dataset=Dataset.from_list(list(rows)),
+        processing_class=load_processing(model),
+    )
+    result = trainer.train(
+        resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    )
+    trainer.save_model(str(out))
+    return dict(result.metrics)
+
+
+def _resolved(stores: Iterable[Path]) -> Iterator[Trajectory]:
+    for directory in stores:
+        for trajectory in Store(directory).trajectories():
+            if trajectory.outcome is Outcome.RESOLVED and trajectory.responses:
+                yield trajectory

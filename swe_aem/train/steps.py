@@ -1,0 +1,89 @@
+"""`Step`: what was rolled out for one step of training, which groups it trains on, and its figures."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from swe_aem.nouns import OUTCOME_TABLE, Trajectory
+from swe_aem.nouns.base import Frozen
+
+Group = tuple[Trajectory, ...]
+
+
+class Step(Frozen):
+    """All trajectories of a step."""
+
+    number: int
+    """From 1."""
+    groups: tuple[Group, ...]
+    """Groups that are trained on, each with the same number of trajectories."""
+    rejected: tuple[Group, ...] = ()
+    """Groups that were rolled out and are not trained on: their rewards are all the same."""
+    rollout_s: float = 0.0
+    """Seconds from the first sandbox to the last verdict; 0 if all of it was in the store."""
+
+    def figures(self) -> dict[str, Any]:
+        """What metrics.jsonl says of the rollouts; of all trajectories, rejected groups included."""
+        trajectories = [one for group in (*self.groups, *self.rejected) for one in group]
+        judged = [one for one in trajectories if _counts(one)]
+        responses = [response for one in judged for response in one.responses]
+        calls = [call for response in responses for call in response.tool_calls]
+        sampled = sum(response.end - response.start for response in responses)
+        behind = [self.number - 1 - response.version for response in responses]
+        return {
+            "resolved_rate": _share(sum(one.reward == 1.0 for one in judged), len(judged)),
+            "outcomes": dict(Counter(str(one.outcome) for one in trajectories)),
+            "infrastructure_failures": len(trajectories) - len(judged),
+            "retries": sum(one.attempt for one in trajectories),
+            "groups": len(self.groups),
+            "rejected_groups": len(self.rejected),
+            "zero_variance_groups": sum(not varied(group) for group in self.groups),
+            "turns": _share(len(responses), len(judged)),
+            "sampled_tokens": sampled,
+            "tokens_per_s": _share(sampled, self.rollout_s),
+            "tool_failure_rate": _share(sum(bool(call.exit_code) for call in calls), len(calls)),
+            "malformed_rate": _share(sum(call.status == "malformed" for call in calls), len(calls)),
+            "version": max((response.version for response in responses), default=self.number - 1),
+            "staleness": _share(sum(behind), len(behind)),
+            "rollout_s": self.rollout_s,
+        }
+
+
+class StepSource(Protocol):
+    """Where steps come from: live rollouts, or a fake of tests."""
+
+    def step(self, number: int, weights: Any) -> Step:
+        """Step `number`, counted from 1; blocks until it is rolled out. `weights` is a state dict, read before the call
+        returns, that has seen `number - 1` steps of training."""
+        ...
+
+
+def choose(groups: Sequence[Group], wanted: int, size: int) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    """(groups to train on, groups rejected), both in the order given: those whose rewards differ first, then others.
+
+    A group with more than `size` trajectories (oversampling) keeps the first ones that count in the baseline, and those
+    that do not count only where there are too few others.
+    """
+    cut = [_cut(group, size) for group in groups]
+    preferred = sorted(range(len(cut)), key=lambda n: (not varied(cut[n]), n))
+    kept = set(preferred[:wanted])
+    return tuple(cut[n] for n in sorted(kept)), tuple(cut[n] for n in range(len(cut)) if n not in kept)
+
+
+def varied(group: Group) -> bool:
+    """Do the rewards of the trajectories that count differ? Otherwise no advantage of the group is other than 0."""
+    return len({one.reward for one in group if _counts(one)}) > 1
+
+
+def _cut(group: Group, size: int) -> Group:
+    return tuple(
+        sorted(sorted(group, key=lambda one: (not _counts(one), one.sample))[:size], key=lambda one: one.sample)
+    )
+
+
+def _counts(trajectory: Trajectory) -> bool:
+    return trajectory.outcome is not None and OUTCOME_TABLE[trajectory.outcome].in_baseline
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,427 @@
+"""The plots of a training run. One function per plot, one row in `PLOTS`; a plot whose keys never occur is left out.
+
+matplotlib is imported when the first plot is drawn, and only as objects: no global state, no display.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from swe_aem.errors import UserError
+from swe_aem.view.run import HeldOut, Rates, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#2f6db5", "#e08a1e", "#3a9b5c", "#c8453b", "#7d5ba6", "#9aa0a6"
+_OUTCOME_COLOURS = {
+    "resolved": GREEN,
+    "unresolved": "#b9c3cf",
+    "empty_patch": "#8fa0b3",
+    "tests_hang": "#66788c",
+    "turn_limit": "#f2cf8f",
+    "context_limit": "#e8b04f",
+    "time_limit": "#cf8f1f",
+    "malformed": "#a98bc9",
+    "integrity_violation": "#6b3fa0",
+    "infrastructure": RED,
+    "grader_failure": "#8f1f1f",
+}
+"""Greys: it did not work; yellows: a limit; violets: it broke a rule; reds: our side failed."""
+
+
+Line = tuple[str, str, str]
+"""Field of `Step`, label for the legend (none if empty), colour."""
+
+
+class Drawn(NamedTuple):
+    """A plot, ready to be saved."""
+
+    name: str
+    """File name without `.png`."""
+    title: str
+    caption: str
+    """How to read it."""
+    figure: "Figure"
+
+
+def draw(run: Run) -> Iterator[Drawn]:
+    """Every plot that the run has numbers for; raises `UserError` if matplotlib is not installed."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError("matplotlib is not installed: `uv sync --extra train`") from None
+    for name, title, caption, plot in PLOTS:
+        figure = plot(run)
+        if figure is not None:
+            yield Drawn(name, title, caption, figure)
+
+
+def moving_mean(values: Sequence[float], window: int) -> list[float]:
+    """Means of each `window` consecutive values, one for each value that ends such a window."""
+    return [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
+
+
+def smoothing_window(values: int) -> int:
+    """Values in a moving mean: a fifth of all, at most 10; below 2 nothing is smoothed."""
+    return min(10, values // 5)
+
+
+def resolved_rate(run: Run) -> "Figure | None":
+    """Rate in training per step with its moving mean, and the held-out evaluations with their intervals."""
+    steps, rates = run.series("resolved_rate")
+    points = [one for one in run.heldout if one.pass_at_1 is not None]
+    greedy = [one for one in run.heldout if one.greedy is not None]
+    if not (steps or points or greedy):
+        return None
+    figure, axes = _canvas()
+    if steps:
+        axes.plot(steps, _percent(rates), ".", color=GREY, markersize=5, label="training tasks, per step")
+    window = smoothing_window(len(rates))
+    if window > 1:
+        smooth = _percent(moving_mean(rates, window))
+        axes.plot(steps[window - 1 :], smooth, color=BLUE, linewidth=2, label=f"mean of the last {window} steps")
+    apart = run.last_step / 200  # so that the two kinds of points do not hide each other
+    if points:
+        _bars_of_error(axes, [one.step - apart for one in points], points, RED, "o", "held-out tasks, sampled")
+    if greedy:
+        _bars_of_error(
+            axes,
+            [one.step + apart for one in greedy],
+            [one.of_greedy for one in greedy],
+            ORANGE,
+            "D",
+            "held-out, greedy",
+        )
+    axes.set(ylabel="resolved, %", ylim=(-3, 103))
+    _by_step(axes)
+    return figure
+
+
+def heldout(run: Run) -> "Figure | None":
+    """Held-out rates before and after, sampled and greedy, in all and by part."""
+    before, after = run.before, run.after
+    # A pair of nothing would leave a gap.
+    pairs = [(n, a, b) for n, a, b in _pairs(before, after) if a.pass_at_1 is not None or b.pass_at_1 is not None]
+    if not pairs:
+        return None
+    figure, axes = _canvas()
+    _bars(axes, [a for _, a, _ in pairs], -0.2, GREY, "before")
+    _bars(axes, [b for _, _, b in pairs], 0.2, BLUE, f"after {after.step} steps" if after else "after")
+    axes.set_xticks(range(len(pairs)), [name for name, _, _ in pairs], fontsize=8)
+    axes.set(ylabel="held-out tasks resolved, %", ylim=(0, 112))
+    axes.set_yticks(range(0, 101, 20))
+    _legend(axes)
+    return figure
+
+
+def entropy(run: Run) -> "Figure | None":
+    """Mean entropy of the old policy's responses."""
+    steps, values = run.series("response_entropy")
+    if not steps:
+        return None
+    figure, axes = _canvas()
+    axes.plot(steps, values, color=BLUE, marker=".", markersize=4, linewidth=1.5)
+    axes.set(ylabel="entropy, nats per token")
+    axes.set_ylim(bottom=0)
+    _by_step(axes)
+    return figure
+
+
+def alpha(run: Run) -> "Figure | None":
+    """The factors' range and deviation, and the share of responses that AEM leaves alone."""
+    lows, highs = dict(zip(*run.series("alpha_min"), strict=True)), dict(zip(*run.series("alpha_max"), strict=True))
+    both = sorted(lows.keys() & highs.keys())
+    spread = (("alpha_std", "α, standard deviation", PURPLE),)
+    gated = (("gated_share", "gated responses (right)", ORANGE),)
+    if not (both or _any(run, (*spread, *gated))):
+        return None
+    figure, axes = _canvas()
+    if both:
+        low, high = [lows[step] for step in both], [highs[step] for step in both]
+        axes.fill_between(both, low, high, color=BLUE, alpha=0.2, linewidth=0, label="α, min to max")
+        axes.plot(both, low, ".-", color=BLUE, linewidth=0.8, markersize=3)
+        axes.plot(both, high, ".-", color=BLUE, linewidth=0.8, markersize=3)
+        axes.axhline(1.0, color="#555555", linewidth=0.8, linestyle=":")
+    _lines(axes, run, spread)
+    axes.set(ylabel="α")
+    axes.set_ylim(bottom=0)
+    shares = None
+    if _any(run, gated):
+        shares = _right(axes, "responses with α = 1, %")
+        _lines(shares, run, gated, scale=100)
+        shares.set_ylim(-3, 103)
+    _by_step(axes, shares)
+    return figure
+
+
+def outcomes(run: Run) -> "Figure | None":
+    """How the trajectories of each step ended."""
+    steps = [step for step in run.steps if step.outcomes]
+    if not steps:
+        return None
+    colours = {name: _OUTCOME_COLOURS.get(name, "#111111") for name in run.outcomes}
+    figure, axes = _canvas()
+    layers = [(name, colours[name], [(step.outcomes or {}).get(name, 0) for step in steps]) for name in colours]
+    _stack(axes, [step.step for step in steps], layers)
+    axes.set(ylabel="trajectories")
+    _by_step(axes, beside=True)
+    return figure
+
+
+def seconds(run: Run) -> "Figure | None":
+    """Where the time of each step went."""
+    phases = (("rollout_s", "rollouts", BLUE), ("train_s", "training", GREEN), ("wait_s", "waiting", GREY))
+    found = {name: dict(zip(*run.series(name), strict=True)) for name, _, _ in phases}
+    steps = sorted({step for values in found.values() for step in values})
+    if not steps:
+        return None
+    figure, axes = _canvas()
+    layers = [
+        (label, colour, [found[name].get(step, 0.0) for step in steps]) for name, label, colour in phases if found[name]
+    ]
+    _stack(axes, steps, layers)
+    axes.set(ylabel="seconds")
+    _by_step(axes, beside=True)
+    return figure
+
+
+def clipping(run: Run) -> "Figure | None":
+    """Shares of tokens whose ratio is clipped or whose importance weight is capped."""
+    lines = (
+        ("clip_low", "ratio clipped below", BLUE),
+        ("clip_high", "ratio clipped above", ORANGE),
+        ("importance_capped_share", "importance weight capped", RED),
+    )
+    return _line_plot(run, lines, "%", scale=100)
+
+
+def importance(run: Run) -> "Figure | None":
+    """Importance weights between the policy that sampled and the one that learns."""
+    return _line_plot(run, (("importance_mean", "mean", BLUE), ("importance_max", "largest", PURPLE)), "weight")
+
+
+def staleness(run: Run) -> "Figure | None":
+    """How many versions the weights that sampled were behind those that learned."""
+    return _line_plot(run, (("staleness", "", BLUE),), "versions behind, mean")
+
+
+def failures(run: Run) -> "Figure | None":
+    """Tool calls that failed, and those that could not be understood."""
+    lines = (("tool_failure_rate", "tool calls that failed", ORANGE), ("malformed_rate", "malformed", RED))
+    return _line_plot(run, lines, "%", scale=100)
+
+
+def groups(run: Run) -> "Figure | None":
+    """Groups with one reward for all, which teach nothing, and those that were rejected."""
+    named = (
+        ("zero_variance_groups", "… of these with one reward for all", ORANGE),
+        ("rejected_groups", "rolled out and rejected", RED),
+    )
+    if not _any(run, named):
+        return None
+    return _line_plot(run, (("groups", "trained on", GREY), *named), "groups")
+
+
+def positive(run: Run) -> "Figure | None":
+    """Share of training rows with a positive advantage: AEM explores below a half and sharpens above it."""
+    return _line_plot(run, (("positive_share", "", GREEN),), "rows with positive advantage, %", scale=100)
+
+
+def optimiser(run: Run) -> "Figure | None":
+    """Loss and norm of the gradient."""
+    norm = ("grad_norm", "norm of the gradient (right)", ORANGE)
+    return _two_scales(run, ("loss", "loss", BLUE), "loss", norm, "norm", from_zero=False)
+
+
+def effort(run: Run) -> "Figure | None":
+    """Turns per trajectory, and how fast tokens are sampled."""
+    speed = ("tokens_per_s", "sampled tokens per second (right)", ORANGE)
+    return _two_scales(run, ("turns", "turns per trajectory", BLUE), "turns", speed, "tokens per second")
+
+
+PLOTS: tuple[tuple[str, str, str, Callable[[Run], "Figure | None"]], ...] = (
+    (
+        "resolved_rate",
+        "Resolved rate",
+        "Training tasks change from step to step, so their rate jumps; held-out tasks are always the same. "
+        "Bars are 95 % intervals.",
+        resolved_rate,
+    ),
+    ("heldout", "Held-out tasks, before and after", "No step was trained on these. Bars are 95 % intervals.", heldout),
+    (
+        "entropy",
+        "Response entropy",
+        "Falling to 0: the policy samples one answer only, and there is nothing left to learn from.",
+        entropy,
+    ),
+    ("alpha", "AEM's factors", "α above 1: confident responses, whose advantage is strengthened.", alpha),
+    ("outcomes", "Outcomes", "How each step's trajectories ended. Red: a failure of our side.", outcomes),
+    ("seconds", "Seconds per phase", "Phases may overlap where rollouts go on during training.", seconds),
+    (
+        "clipping",
+        "Clipping",
+        "Where the trained policy has moved so far from the samples that a token is held back.",
+        clipping,
+    ),
+    (
+        "importance",
+        "Importance weights",
+        "1 everywhere: the sampler and the trainer agree about the probability of each token.",
+        importance,
+    ),
+    ("staleness", "Staleness", "Versions of the weights between sampling and training.", staleness),
+    (
+        "failures",
+        "Tool failures and malformed calls",
+        "Both fall as the policy learns to use its tools.",
+        failures,
+    ),
+    ("groups", "Groups without a lesson", "Where all rewards of a group are the same, every advantage is 0.", groups),
+    (
+        "positive_share",
+        "Positive advantages",
+        "AEM explores while failures dominate and sharpens once successes do.",
+        positive,
+    ),
+    ("optimiser", "Loss and gradient", "The loss of policy gradients is no measure of success.", optimiser),
+    ("effort", "Turns and speed", "How long trajectories are, and how fast they are sampled.", effort),
+)
+"""File name, title, caption and function of every plot, in the order of the page."""
+
+
+def _canvas() -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    return figure, axes
+
+
+def _right(axes: "Axes", label: str) -> "Axes":
+    """A second scale on the right side."""
+    right = axes.twinx()
+    right.spines["top"].set_visible(False)
+    right.tick_params(labelsize=8)
+    right.set(ylabel=label)
+    return right
+
+
+def _by_step(axes: "Axes", right: "Axes | None" = None, *, beside: bool = False) -> None:
+    """Steps as whole numbers below; the legend above, or beside where it has many rows."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set(xlabel="step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _legend(axes, right, beside=beside)
+
+
+def _legend(axes: "Axes", right: "Axes | None" = None, *, beside: bool = False) -> None:
+    found = [one.get_legend_handles_labels() for one in (axes, right) if one is not None]
+    handles, labels = [one for pair in found for one in pair[0]], [one for pair in found for one in pair[1]]
+    if not handles:
+        return
+    if beside:  # reversed: as the layers lie
+        axes.legend(
+            handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8
+        )
+    else:
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "borderaxespad": 0}
+        axes.legend(handles, labels, ncols=len(handles), frameon=False, fontsize=8, **place)
+
+
+def _any(run: Run, lines: Sequence[Line]) -> bool:
+    """Does one of the lines have a value?"""
+    return any(run.series(name)[0] for name, _, _ in lines)
+
+
+def _lines(axes: "Axes", run: Run, lines: Sequence[Line], *, scale: float = 1) -> None:
+    """One line for each field that has values. Points are marked: a line of one step would not be seen."""
+    for name, label, colour in lines:
+        steps, values = run.series(name)
+        if steps:
+            shown = [scale * value for value in values]
+            axes.plot(steps, shown, ".-", color=colour, markersize=4, linewidth=1.3, label=label or None)
+
+
+def _line_plot(run: Run, lines: Sequence[Line], unit: str, *, scale: float = 1) -> "Figure | None":
+    """Lines on one scale that begins at 0."""
+    if not _any(run, lines):
+        return None
+    figure, axes = _canvas()
+    _lines(axes, run, lines, scale=scale)
+    axes.set(ylabel=unit)
+    axes.set_ylim(bottom=0)
+    _by_step(axes)
+    return figure
+
+
+def _two_scales(
+    run: Run, left: Line, unit: str, right: Line, right_unit: str, *, from_zero: bool = True
+) -> "Figure | None":
+    """A line on the left scale and one on the right, which begins at 0; `from_zero`: so does the left."""
+    if not _any(run, (left, right)):
+        return None
+    figure, axes = _canvas()
+    _lines(axes, run, [left])
+    axes.set(ylabel=unit)
+    if from_zero:
+        axes.set_ylim(bottom=0)
+    other = None
+    if _any(run, [right]):
+        other = _right(axes, right_unit)
+        _lines(other, run, [right])
+        other.set_ylim(bottom=0)
+    _by_step(axes, other)
+    return figure
+
+
+def _stack(axes: "Axes", steps: Sequence[int], layers: Sequence[tuple[str, str, Sequence[float]]]) -> None:
+    """Bars upon bars; without gaps where there are many."""
+    floor = [0.0] * len(steps)
+    width = 0.8 if len(steps) <= 60 else 1.0
+    for label, colour, values in layers:
+        axes.bar(steps, values, bottom=floor, width=width, color=colour, label=label)
+        floor = [low + value for low, value in zip(floor, values, strict=True)]
+
+
+def _bars(axes: "Axes", rates: Sequence[Rates], offset: float, colour: str, label: str) -> None:
+    """One bar with its interval and number for each rate that is there, `offset` beside its place."""
+    there = [(place + offset, one.pass_at_1, one) for place, one in enumerate(rates) if one.pass_at_1 is not None]
+    if not there:
+        return
+    xs = [x for x, _, _ in there]
+    axes.bar(xs, _percent([value for _, value, _ in there]), width=0.38, color=colour, label=label)
+    _bars_of_error(axes, xs, [one for _, _, one in there], "#333333", "", None)
+    for x, value, one in there:
+        axes.annotate(f"{100 * value:.0f}", (x, 100 * max(value, one.high or 0.0) + 1.5), ha="center", fontsize=8)
+
+
+def _bars_of_error(
+    axes: "Axes", xs: Sequence[float], rates: Sequence[Rates], colour: str, marker: str, label: str | None
+) -> None:
+    """Rates in percent with their intervals; a rate without one is a point."""
+    values = [one.pass_at_1 or 0.0 for one in rates]
+    # A negative length is an error in matplotlib, and rounding makes some at 0 and 1.
+    down = [max(0.0, value - one.low) if one.low is not None else 0.0 for value, one in zip(values, rates, strict=True)]
+    up = [max(0.0, one.high - value) if one.high is not None else 0.0 for value, one in zip(values, rates, strict=True)]
+    style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6, "capsize": 3, "linestyle": "none"}
+    axes.errorbar(xs, _percent(values), yerr=[_percent(down), _percent(up)], label=label, zorder=3, **style)
+
+
+def _pairs(before: HeldOut | None, after: HeldOut | None) -> Iterator[tuple[str, Rates, Rates]]:
+    """(name, before, after) of what was evaluated: everything and each part, sampled and greedy."""
+    a, b = before or HeldOut(), after or HeldOut()
+    names = dict.fromkeys((*a.parts, *b.parts))
+    rows = [("all", a, b), *((name, a.parts.get(name, Rates()), b.parts.get(name, Rates())) for name in names)]
+    for name, first, second in rows:
+        yield f"{name}\nsampled", first, second
+        yield f"{name}\ngreedy", first.of_greedy, second.of_greedy
+
+
+def _percent(values: Sequence[float]) -> list[float]:
+    return [100 * value for value in values]

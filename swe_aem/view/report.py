@@ -1,0 +1,259 @@
+"""The page about a training run: one HTML file that holds its plots, and the sentence that says what they amount to.
+
+`write(read_run(DIR), OUT)` makes OUT/report.html and OUT/plots/*.png.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from swe_aem.errors import UserError
+from swe_aem.nouns import Trajectory
+from swe_aem.nouns.base import Frozen
+from swe_aem.rollout.files import replace
+from swe_aem.view.plots import Drawn, draw
+from swe_aem.view.run import Example, HeldOut, Rates, Run, examples
+
+SHOWN_CHARACTERS = 4000
+"""Of one message of an example; its middle is left out."""
+SHOWN_MESSAGES = 60
+"""Of one example."""
+_DPI = 120
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+"""Control characters, which HTML forbids, as their pictures."""
+
+
+class Written(Frozen):
+    """What `write` made."""
+
+    page: Path
+    plots: tuple[Path, ...]
+    sentence: str
+    """Did it learn, in one sentence."""
+
+
+def write(run: Run, out: Path) -> Written:
+    """Draw a run into `out`, which is created; raises `UserError` for a place that cannot be written."""
+    shown = examples(run.directory)
+    try:
+        (out / "plots").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out / 'plots'}: {error.strerror}; name another place with --out") from None
+    plots, paths = [], []
+    for drawn in draw(run):
+        image = _png(drawn)
+        paths.append(out / "plots" / f"{drawn.name}.png")
+        paths[-1].write_bytes(image)
+        data = base64.b64encode(image).decode()
+        plots.append({"title": drawn.title, "caption": drawn.caption, "data": data})
+    found = sentence(run)
+    page = _template().render(
+        name=run.directory.resolve().name,
+        sentence=found,
+        rates=list(rate_rows(run)),
+        facts=list(fact_rows(run)),
+        later=later(run),
+        notes=run.notes,
+        plots=plots,
+        examples=[_shown(one) for one in shown],
+        config=run.config,
+    )
+    replace(out / "report.html", readable(page))
+    return Written(page=out / "report.html", plots=tuple(paths), sentence=found)
+
+
+def sentence(run: Run) -> str:
+    """Did it learn, as far as held-out tasks tell, and could the difference be chance: one sentence."""
+    before, after = run.before, run.after
+    if before is None or after is None:
+        missing = "before" if before is None else "after"
+        return f"Whether it learned is not known: there is no evaluation on held-out tasks {missing} training."
+    clauses = [
+        clause
+        for clause in (
+            _change("sampled", before, after),
+            _change("greedy", before.of_greedy, after.of_greedy),
+        )
+        if clause
+    ]
+    if not clauses:
+        return "Whether it learned is not known: the evaluations on held-out tasks have no rates."
+    state = "" if run.ended else f", {after.step} steps into a run that has not ended"
+    return f"On held-out tasks{state}, {'; '.join(clauses)}."
+
+
+def _change(what: str, before: Rates, after: Rates) -> str | None:
+    """A clause about one kind of rate, None if an end of it is missing."""
+    a, b = before.pass_at_1, after.pass_at_1
+    if a is None or b is None:
+        return None
+    if a == b:
+        return f"the {what} rate stayed at {a:.1%}"
+    return f"the {what} rate {'rose' if b > a else 'fell'} from {a:.1%} to {b:.1%} ({_overlap(before, after)})"
+
+
+def _overlap(before: Rates, after: Rates) -> str:
+    """What two 95 % intervals say. That they overlap does not show that nothing changed, and a paired comparison of
+    the same tasks sees more than they do."""
+    if before.low is None or before.high is None or after.low is None or after.high is None:
+        return "without intervals, so chance is not excluded"
+    if max(before.low, after.low) > min(before.high, after.high):
+        return "the 95 % intervals do not overlap"
+    return "the 95 % intervals overlap, so they alone do not exclude chance"
+
+
+def rate_rows(run: Run) -> Iterator[tuple[str, str, str, str]]:
+    """(what, before, after, change) of the held-out rates: in all, then by part; sampled, then greedy."""
+    before, after = run.before or HeldOut(), run.after or HeldOut()
+    names = dict.fromkeys((*before.parts, *after.parts))
+    rows = [("", before, after), *((name, before.parts.get(name), after.parts.get(name)) for name in names)]
+    for name, a, b in rows:
+        a, b = a or Rates(), b or Rates()
+        for kind, first, second in (("sampled", a, b), ("greedy", a.of_greedy, b.of_greedy)):
+            if first.pass_at_1 is not None or second.pass_at_1 is not None:
+                tasks = second.tasks or first.tasks
+                of = f", {tasks} tasks" if tasks else ""
+                what = f"{name}, {kind}{of}" if name else f"Did it learn? held-out tasks, {kind}{of}"
+                yield what, rate(first), rate(second), _points(first, second)
+
+
+def fact_rows(run: Run) -> Iterator[tuple[str, str]]:
+    """(what, answer): how long, how many trajectories, how many failures of our side, and what was trained."""
+    ended = "" if run.ended else " so far; the run has not ended"
+    time = "not recorded" if run.wall_s is None else duration(run.wall_s)
+    yield "How long?", f"{time}, {run.last_step} steps{ended}"
+    counts = run.outcomes
+    total = sum(counts.values())
+    if counts:
+        kinds = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+        yield "How many trajectories?", f"{total:,} ({kinds})" if total else "0"
+    else:
+        yield "How many trajectories?", "not recorded"
+    if run.faults is None:
+        yield "Failures of our side?", "not recorded"
+    else:
+        whole = total and all(step.outcomes is not None for step in run.steps)
+        share = f" ({run.faults / total:.1%} of all)" if whole else ""
+        yield "Failures of our side?", f"{run.faults:,.0f}{share}"
+    tokens = run.series("sampled_tokens")[1]
+    if tokens:
+        yield "Sampled tokens", f"{sum(tokens):,.0f}"
+    if run.summary and run.summary.model:
+        yield "Model", run.summary.model
+    if run.summary and isinstance(run.summary.tasks, str | int):
+        yield "Training tasks", str(run.summary.tasks)
+
+
+def later(run: Run) -> str:
+    """Heading of the column of the latest evaluation."""
+    if run.ended or run.after is None:
+        return "after"
+    return f"so far, step {run.after.step}"
+
+
+def rate(rates: Rates) -> str:
+    """A rate and its 95 % interval."""
+    if rates.pass_at_1 is None:
+        return "–"
+    interval = "" if rates.low is None or rates.high is None else f"  [{rates.low:.1%}, {rates.high:.1%}]"
+    return f"{rates.pass_at_1:.1%}{interval}"
+
+
+def duration(seconds: float) -> str:
+    """`52 s`, `14 min 3 s`, `3 h 7 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def conversation(trajectory: Trajectory) -> Iterator[tuple[str, str]]:
+    """(speaker, text) of the messages of a trajectory, long ones cut in the middle; its patch last.
+
+    Text is what the policy and its commands wrote: the template must escape it.
+    """
+    for n, message in enumerate(trajectory.messages):
+        if n == SHOWN_MESSAGES:
+            yield "…", f"{len(trajectory.messages) - n} messages left out"
+            break
+        yield str(message.get("role", "?")), _cut("\n".join(_parts(message)))
+    if trajectory.patch:
+        yield "patch", _cut(trajectory.patch)
+    if trajectory.error:
+        yield "error", _cut(trajectory.error)
+
+
+def _parts(message: dict[str, Any]) -> Iterator[str]:
+    if message.get("reasoning_content"):
+        yield f"(thinks) {message['reasoning_content']}"
+    content = message.get("content")
+    if content:
+        yield content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    for call in message.get("tool_calls") or ():
+        function = call.get("function", {})
+        yield f"→ {function.get('name', '?')} {_arguments(function.get('arguments', ''))}"
+
+
+def _arguments(text: Any) -> str:
+    """Arguments of a call for a person: strings with their line breaks, one argument a line if there are several."""
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError):
+        return str(text)  # malformed: as the policy wrote it
+    if not isinstance(found, dict):
+        return str(text)
+    shown = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in found.values()]
+    if len(shown) == 1:
+        return shown[0]
+    return "".join(f"\n    {name}: {value}" for name, value in zip(found, shown, strict=True))
+
+
+def _shown(example: Example) -> dict[str, Any]:
+    one = example.trajectory
+    turns = len(one.responses)
+    tokens = sum(response.end - response.start for response in one.responses)
+    version = f", weight version {one.responses[-1].version}" if one.responses else ""
+    title = (
+        f"{example.what}: {one.task_id}, sample {one.sample}: {one.outcome}, {turns} turns, {tokens:,} tokens{version}"
+    )
+    return {"title": title, "messages": list(conversation(one))}
+
+
+def _points(before: Rates, after: Rates) -> str:
+    if before.pass_at_1 is None or after.pass_at_1 is None:
+        return "–"
+    return f"{100 * (after.pass_at_1 - before.pass_at_1):+.1f} points"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    half = SHOWN_CHARACTERS // 2
+    return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"
+
+
+def readable(text: str) -> str:
+    """`text` as UTF-8 and HTML can hold it: lone surrogates as escapes, control characters as pictures."""
+    return text.translate(_VISIBLE).encode("utf-8", "backslashreplace").decode()
+
+
+def _png(drawn: Drawn) -> bytes:
+    buffer = io.BytesIO()
+    drawn.figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
+
+
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja")

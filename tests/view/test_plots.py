@@ -1,0 +1,79 @@
+"""Plots: each is drawn when one of its keys occurs, and left out when none does."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swe_aem.view.plots import draw, moving_mean, smoothing_window
+from swe_aem.view.run import read_run
+
+pytest.importorskip("matplotlib", reason="needs the train extra")
+
+PLOT_OF_KEY = {
+    "resolved_rate": "resolved_rate",
+    "aem/response_entropy": "entropy",
+    "aem/alpha_std": "alpha",
+    "aem/gated_share": "alpha",
+    "outcomes": "outcomes",
+    "rollout_s": "seconds",
+    "train_s": "seconds",
+    "wait_s": "seconds",
+    "clip_ratio/low_mean": "clipping",
+    "clip_ratio/high_mean": "clipping",
+    "importance/capped_share": "clipping",
+    "importance/mean": "importance",
+    "importance/max": "importance",
+    "staleness": "staleness",
+    "tool_failure_rate": "failures",
+    "malformed_rate": "failures",
+    "zero_variance_groups": "groups",
+    "rejected_groups": "groups",
+    "positive_share": "positive_share",
+    "loss": "optimiser",
+    "grad_norm": "optimiser",
+    "turns": "effort",
+    "tokens_per_s": "effort",
+}
+NO_PLOT = ("wall_s", "version", "groups", "reward", "aem/alpha_min", "aem/alpha_max", "learning_rate", "sampled_tokens")
+
+
+def drawn(directory: Path, text: str, **files: str) -> dict[str, Any]:
+    (directory / "metrics.jsonl").write_text(text)
+    for name, content in files.items():
+        (directory / name.replace("_", ".")).write_text(content)
+    return {one.name: one.figure for one in draw(read_run(directory))}
+
+
+@pytest.mark.parametrize(("key", "plot"), [*PLOT_OF_KEY.items(), *((key, None) for key in NO_PLOT)])
+def test_one_key_on_one_line_is_enough(tmp_path: Path, kit: Any, key: str, plot: str | None) -> None:
+    (line,) = kit.metrics(1)
+    text = kit.jsonl([{"step": 1}, {"step": 2, key: line[key]}, {"step": 3}])
+    assert list(drawn(tmp_path, text)) == ([plot] if plot else [])
+
+
+def test_a_whole_run_has_every_plot(whole_run: Path) -> None:
+    names = [one.name for one in draw(read_run(whole_run))]
+    assert sorted(names) == sorted({*PLOT_OF_KEY.values(), "heldout"})
+
+
+def test_held_out_rates_alone(tmp_path: Path, kit: Any) -> None:
+    only_greedy = kit.jsonl([{"step": 0, "greedy": 0.25}, {"step": 5, "greedy": 0.5}])
+    figures = drawn(tmp_path, '{"step": 1}\n', heldout_jsonl=only_greedy)
+    assert list(figures) == ["resolved_rate", "heldout"]
+    heights = [bar.get_height() for bar in figures["heldout"].axes[0].patches]
+    assert heights == [25, 50]
+
+
+def test_stacks_end_at_the_number_of_trajectories(tmp_path: Path, kit: Any) -> None:
+    figures = drawn(
+        tmp_path, kit.jsonl([{"step": 1, "outcomes": {"resolved": 3, "new": 2}}, {"step": 2, "outcomes": {}}])
+    )
+    tops = [bar.get_y() + bar.get_height() for bar in figures["outcomes"].axes[0].patches]
+    assert tops == [3, 5]
+
+
+def test_moving_mean() -> None:
+    assert moving_mean([1, 2, 3, 6], 2) == [1.5, 2.5, 4.5]
+    assert moving_mean([1], 2) == []
+    assert [smoothing_window(n) for n in (3, 10, 500)] == [0, 2, 10]
