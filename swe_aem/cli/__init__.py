@@ -16,12 +16,16 @@ from swe_aem.errors import UserError
 
 VERBS = {
     "rollout": "Run an agent against tasks, grade its patches, store the trajectories.",
+    "train": "Train a policy by reinforcement learning: GRPO with AEM on live rollouts.",
+    "sft": "Warm start: fine-tune a policy on resolved trajectories.",
+    "seedling": "A tokenizer and a small random model, for experiments on a laptop.",
     "tasks": "List, show, check and synthesise tasks.",
     "images": "List, pull, build, unpack and remove the images that tasks run in.",
     "sandbox": "List, prune and enter sandboxes.",
     "doctor": "Look at this host: what is wrong, and the command that mends it.",
     "eval": "pass@1 with its interval, pass@k, and paired comparison of two runs.",
     "replay-advantages": "Advantages of stored groups under other settings: AEM, its ablations, no GPU.",
+    "diagnose": "The AEM paper's diagnostics on a store and a policy: signs, entropy change, relative surprisal.",
     "report": "A training run as plots and one HTML page: did it learn, what did it cost.",
     "export": "Write a store in other formats, e.g. predictions for the SWE-bench harness.",
 }

@@ -117,6 +117,39 @@ def synth(
         typer.echo(f"{path}: {len(rows)} tasks")
 
 
+@app.command()
+def compose(
+    out: Annotated[Path, typer.Option("--out", help="Directory for one file per split.")],
+    functions: Annotated[
+        Path | None,
+        typer.Option("--functions", help="Directory of functions; the bundled ones by default."),
+    ] = None,
+    train: Annotated[int, typer.Option("--train", min=0, help="Rows to train on.")] = 640,
+    heldout: Annotated[int, typer.Option("--heldout", min=0, help="Rows to measure on.")] = 192,
+    demos: Annotated[int, typer.Option("--demos", min=0, help="Rows to demonstrate for a warm start.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Decides bugs, layouts and splits.")] = 0,
+) -> None:
+    """Compose small repositories of single functions, each with a bug: tasks that a tiny policy can learn."""
+    from swe_aem.cli.tasks_progress import progress
+    from swe_aem.errors import UserError
+    from swe_aem.tasks.compose import ComposeConfig
+    from swe_aem.tasks.compose import compose as make
+    from swe_aem.tasks.load import bundled
+    from swe_aem.tasks.synth import write_rows
+
+    own = bundled("nano")
+    source = functions or (own / "functions" if own else None)
+    if source is None:
+        raise UserError("this installation has no bundled functions; name a directory with --functions")
+    show = progress()
+    config = ComposeConfig(functions=source, train=train, heldout=heldout, demos=demos, seed=seed)
+    splits = make(config, lambda done, wanted: show("rows", done, wanted))
+    for split, rows in splits.items():
+        path = out / f"{split}.jsonl"
+        write_rows(path, rows)
+        typer.echo(f"{path}: {len(rows)} tasks")
+
+
 def _summary(task_set: "TaskSet", record: "TaskRecord") -> dict[str, str | None]:
     kind = task_set.labels.get(record.task.id, {}).get("mutation_kind")
     return {"id": record.task.id, "repo": record.task.repo, "split": record.split, "kind": kind}

@@ -1,4 +1,4 @@
-"""A script that shows how `tasks/nano` are solved: look at the function that the issue names, write one line anew,
+"""A script that shows how `tasks/nano` are solved: look at the file that the issue names, write one line anew,
 submit. What a small policy is warm-started on; `gold` solves every task, but no policy could learn its ways."""
 
 import re
@@ -8,20 +8,17 @@ from swe_aem.errors import UserError
 from swe_aem.nouns import TaskRecord
 from swe_aem.policy.scripted import AssistantRenderer, ScriptedPolicy, call, scripted
 
-SHOWN_LINES = 9
-"""Lines of the file that the look shows after the function's first one."""
-_NAMED = re.compile(r"`(\w+)` in `([\w./-]+)`")
+_NAMED = re.compile(r"` in `([\w./-]+)`")
 _HUNK = re.compile(r"^@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@.*\n", re.MULTILINE)
 
 
 def demonstrator(record: TaskRecord, renderer: AssistantRenderer) -> ScriptedPolicy:
-    """The script for a task; raises `UserError` for one whose issue names no function in a file, or that takes more
-    than one line."""
+    """The script for a task; raises `UserError` for one whose issue names no file, or that takes more than a line."""
     named = _NAMED.search(record.task.problem_statement)
     if named is None:
-        raise UserError(f"{record.task.id}: its issue names no function in a file; the agent 'demo' is for tasks/nano")
-    function, path = named[1], named[2]
-    look = call("", "bash", {"command": f"grep -n -A{SHOWN_LINES} 'def {function}(' {path}"})
+        raise UserError(f"{record.task.id}: its issue names no file; the agent 'demo' is for tasks/nano")
+    path = named[1]
+    look = call("", "bash", {"command": f"grep -n . {path}"})
     edit = call("", "bash", {"command": _edit(record, path)})
     edit["tool_calls"] += call("", "submit", {})["tool_calls"]
     return scripted("demo", [look, edit], renderer)

@@ -1,6 +1,7 @@
 """Checkpoints of TRL's trainer that are known to be whole: a mark is written when one is complete."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,20 @@ class Marker(TrainerCallback):
         directory = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and directory.is_dir():
             (directory / MARK).touch()
+
+
+class SameDice(TrainerCallback):
+    """Restores the state of the random generators just before the first step of a resumed run: transformers does so
+    before it opens the data loader, which draws a number, and the rows of a step would be shuffled otherwise."""
+
+    def __init__(self, restore: Callable[[], None]) -> None:
+        self._restore: Callable[[], None] | None = restore
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Once."""
+        if self._restore is not None:
+            self._restore()
+            self._restore = None
 
 
 def latest(directory: Path) -> Path | None:

@@ -64,7 +64,7 @@ class LoraSettings(Frozen):
     """A low-rank adapter in place of full fine-tuning (peft)."""
 
     r: _Count = 16
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: _Count = 32
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str | tuple[str, ...] = "all-linear"
 

@@ -16,6 +16,7 @@ S of a stored response minus the mean S of fresh ones from the same state. Entro
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,16 +28,14 @@ from torch import Tensor
 
 from swe_aem.advantage.diagnostics import pearson, pearson_interval, sign_agreement
 from swe_aem.errors import UserError
-from swe_aem.nouns import SamplingParams, Trajectory
+from swe_aem.nouns import SamplingParams
 from swe_aem.nouns.base import Frozen
 from swe_aem.policy.sampling import Row, sample_batch
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.rollout.manifest import read as read_manifest
 from swe_aem.train.advantages import base_advantages, factors
 from swe_aem.train.models import load_model
-from swe_aem.train.replay import stored_groups
-from swe_aem.train.rows import training_row
-from swe_aem.train.scoring import Scored, Stream, context_tokens, require_vocabulary, score
+from swe_aem.train.scoring import Episode, Scored, context_tokens, read_episodes, require_vocabulary, score
 from swe_aem.train.settings import AdvantageSettings
 
 Progress = Callable[[str, int, int], None]
@@ -193,29 +192,10 @@ class Report(NamedTuple):
     states: list[StateRow]
 
 
-class _Episode(NamedTuple):
-    """What is needed of a trajectory."""
-
-    task_id: str
-    sample: int
-    group: int
-    reward: float
-    """NaN if it does not count."""
-    weight: float
-    versions: tuple[int, ...]
-    """Of its trained responses."""
-    stream: Stream
-    """Up to the end of the last trained response; without spans if none is trained."""
-    logprobs: tuple[Tensor, ...]
-    """As stored, of each trained response."""
-    stops: frozenset[int]
-    """Tokens that ended a response by themselves."""
-
-
 class _Measured(NamedTuple):
     """The trained responses that the model has a context for; N of them."""
 
-    episode: list[_Episode]
+    episode: list[Episode]
     turn: list[int]
     scored: list[Scored]
     group: Tensor
@@ -223,7 +203,7 @@ class _Measured(NamedTuple):
     entropy: Tensor
     """(N,) float64: mean over a response's tokens."""
     base: Tensor
-    """(N,) float64."""
+    """(N,) float64: base advantages times weights."""
     alpha: Tensor
     """(N,) float64."""
 
@@ -241,70 +221,67 @@ def diagnose(
     for path in filter(None, (model_directory, after_directory)):
         if not (path / "config.json").is_file():
             raise UserError(f"{path}: no model there; name a directory with config.json and safetensors")
-    episodes = _read(directory, settings)
-    manifest = read_manifest(directory)
-    native = manifest.config.native if manifest and manifest.config.agent == "native" else None
-    temperature = (native.temperature if native else 1.0) or 1.0
+    episodes = read_episodes(directory, version=settings.version, train_limits=settings.train_limits)
+    run = _run_settings(directory, episodes, settings)
+    base = _base(episodes, settings)
     model = _open(model_directory, episodes)
-    fitting = [one for one in episodes if one.stream.token_ids.numel() <= context_tokens(model)]
-    if not any(one.stream.spans for one in fitting):
+    fits = [0 < one.token_ids.numel() <= context_tokens(model) for one in episodes]
+    if not any(fits):
         raise UserError(
             f"every trained trajectory of {directory} is longer than the {context_tokens(model)} positions of "
             f"{model_directory}; name the model that sampled it"
         )
-    base = _base(episodes, settings)
-    scored = _score(model, fitting, temperature, "entropies", progress)
-    measured = _measure(fitting, scored, base, settings)
-    responses = _response_rows(measured)
-    longest = max(row.tokens for row in responses)
-    max_tokens = settings.max_tokens or (native.max_response_tokens if native else longest)
+    fitting = [one for one, fit in zip(episodes, fits, strict=True) if fit]
+    scored = _score(model, fitting, run.temperature, "entropies", progress)
+    measured = _measure(fitting, scored, base[torch.tensor(fits)], settings)
     stops = _stop_tokens(model, model_directory, episodes)
-    context = min(context_tokens(model), native.max_context_tokens if native else context_tokens(model))
-    sampler = _Sampler(model, temperature, stops, max_tokens, context, settings)
     drawn = _draw(measured, settings)
     states = []
     for number, index in enumerate(drawn):
         progress("states", number, len(drawn))
-        states.append(sampler.state(measured, index, number))
+        states.append(_state(model, measured, index, number, run, stops, settings))
     progress("states", len(drawn), len(drawn))
+    del model
+    change = None
     if after_directory is not None:
-        del sampler, model
         after = _open(after_directory, fitting)
-        if context_tokens(after) < max(one.stream.token_ids.numel() for one in fitting):
-            raise UserError(f"{after_directory} has a shorter context than {model_directory}; name the same model's")
-        changed = _score(after, fitting, temperature, "entropies after", progress)
-        change = [float(one.entropy.double().mean()) for several in changed for one in several] - measured.entropy.numpy()
-        responses = [row.model_copy(update={"change": float(c)}) for row, c in zip(responses, change, strict=True)]
-        states = [
-            row.model_copy(update={"change": float(change[index])}) for row, index in zip(states, drawn, strict=True)
-        ]
-    pressure = torch.tensor([row.pressure for row in responses], dtype=torch.float64)
-    changes = [row.change for row in responses if row.change is not None]
-    trained = [(one, advantage) for one, advantage in zip(episodes, base.tolist(), strict=True) if one.stream.spans]
+        if context_tokens(after) < max(one.token_ids.numel() for one in fitting):
+            raise UserError(
+                f"{after_directory} has {context_tokens(after)} positions, fewer than {model_directory}; name a later "
+                "state of the same model"
+            )
+        change = (
+            _mean_entropies(_score(after, fitting, run.temperature, "entropies after", progress)) - measured.entropy
+        )
+        states = [row.model_copy(update={"change": float(change[n])}) for row, n in zip(states, drawn, strict=True)]
+    pressure = measured.base * (measured.alpha - 1)
+    trained = [(one, value) for one, value in zip(episodes, base.tolist(), strict=True) if one.spans]
     diagnosis = Diagnosis(
         store=str(directory),
         model=str(model_directory),
         after=None if after_directory is None else str(after_directory),
         settings=settings,
-        temperature=temperature,
-        max_tokens=max_tokens,
+        temperature=run.temperature,
+        max_tokens=run.max_tokens,
         stop_token_ids=stops,
         trajectories=len(trained),
-        too_long=sum(bool(one.stream.spans) for one in episodes) - sum(bool(one.stream.spans) for one in fitting),
+        too_long=len(trained) - len(fitting),
         positive=_by_version(trained),
         groups=_by_group(episodes, trained),
-        responses=len(responses),
+        responses=len(measured.turn),
         gated=int((measured.alpha == 1).sum()),
         pressure_up=int((pressure > 0).sum()),
         pressure_down=int((pressure < 0).sum()),
-        logprob_gap=_logprob_gap(fitting, scored),
-        change=sum(changes) / len(changes) if changes else None,
-        change_relations=_change_relations(measured, responses, drawn, states, settings.seed) if changes else (),
+        logprob_gap=_logprob_gap(measured),
+        change=None if change is None else float(change.mean()),
+        change_relations=()
+        if change is None
+        else _change_relations(measured, pressure, change, drawn, states, settings),
         states=len(states),
         cut_share=sum(row.cut for row in states) / sum(row.samples for row in states) if states else None,
-        state_relations=_state_relations(measured, drawn, states, settings.seed),
+        state_relations=_state_relations(measured, drawn, states, settings),
     )
-    return Report(diagnosis, responses, states)
+    return Report(diagnosis, _response_rows(measured, pressure, change), states)
 
 
 def relation(name: str, x: Tensor, y: Tensor, cluster: Tensor, *, seed: int = 0) -> Relation:
@@ -317,13 +294,7 @@ def relation(name: str, x: Tensor, y: Tensor, cluster: Tensor, *, seed: int = 0)
         low, high = pearson_interval(x, y, cluster, torch.Generator().manual_seed(seed))
     agree, signs = sign_agreement(x, y)
     return Relation(
-        name=name,
-        points=x.numel(),
-        r=_known(r),
-        r_low=_known(low),
-        r_high=_known(high),
-        agree=agree,
-        signs=signs,
+        name=name, points=x.numel(), r=_known(r), r_low=_known(low), r_high=_known(high), agree=agree, signs=signs
     )
 
 
@@ -331,65 +302,41 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _read(directory: Path, settings: DiagnoseSettings) -> list[_Episode]:
-    """Every trajectory of the groups that `settings` ask for; raises `UserError` if none of their tokens is trained."""
-    episodes: list[_Episode] = []
-    for group, (_, members) in enumerate(stored_groups(directory)):
-        found = [_episode(group, one, train_limits=settings.train_limits) for one in members]
-        versions = {version for one in found for version in one.versions}
-        if settings.version is None or versions == {settings.version}:
-            episodes += found
-    if not any(one.stream.spans for one in episodes):
-        what = "" if settings.version is None else f" in a group of version {settings.version} alone"
-        raise UserError(
-            f"{directory}: has no trained response{what} (gold and noop agents sample none; the store of a training "
-            "run is its directory rollouts)"
-        )
-    return episodes
+class _RunSettings(NamedTuple):
+    """How the store was sampled, as far as it tells."""
+
+    temperature: float
+    max_tokens: int
+    context_tokens: int | None
 
 
-def _episode(group: int, trajectory: Trajectory, *, train_limits: bool) -> _Episode:
-    row = training_row(trajectory, train_limits=train_limits)
-    responses = trajectory.responses if any(row["env_mask"]) else ()
-    if responses and responses[0].start == 0:
-        raise UserError(f"{trajectory.id} begins with a sampled token: there is no prompt that it could be scored after")
-    end = responses[-1].end if responses else 0
-    return _Episode(
-        task_id=trajectory.task_id,
-        sample=trajectory.sample,
-        group=group,
-        reward=row["reward"] if row["counts"] else math.nan,
-        weight=trajectory.weight,
-        versions=tuple(response.version for response in responses),
-        stream=Stream(
-            torch.tensor(trajectory.token_ids[:end], dtype=torch.int32), tuple((one.start, one.end) for one in responses)
-        ),
-        logprobs=tuple(torch.tensor(response.logprobs) for response in responses),
-        stops=frozenset(trajectory.token_ids[one.end - 1] for one in responses if one.finish_reason == "stop"),
+def _run_settings(directory: Path, episodes: Sequence[Episode], settings: DiagnoseSettings) -> _RunSettings:
+    manifest = read_manifest(directory)
+    if manifest is None or manifest.config.agent != "native":
+        longest = max(end - start for one in episodes for start, end in one.spans)
+        return _RunSettings(1.0, settings.max_tokens or longest, None)
+    native = manifest.config.native
+    # Greedy sampling records the log-probabilities of the unscaled distribution.
+    return _RunSettings(
+        native.temperature or 1.0, settings.max_tokens or native.max_response_tokens, native.max_context_tokens
     )
 
 
-def _open(directory: Path, episodes: Sequence[_Episode]) -> Any:
+def _open(directory: Path, episodes: Sequence[Episode]) -> Any:
     model = load_model(directory).eval()
-    require_vocabulary(model, [one.stream for one in episodes if one.stream.spans], str(directory))
+    require_vocabulary(model, episodes, str(directory))
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _score(
-    model: Any, episodes: Sequence[_Episode], temperature: float, what: str, progress: Progress
+    model: Any, episodes: Sequence[Episode], temperature: float, what: str, progress: Progress
 ) -> list[list[Scored]]:
-    total = sum(bool(one.stream.spans) for one in episodes)
-    progress(what, 0, total)
-    return score(
-        model,
-        [one.stream for one in episodes],
-        temperature=temperature,
-        done=lambda count: progress(what, count, total),
-    )
+    progress(what, 0, len(episodes))
+    return score(model, episodes, temperature=temperature, done=lambda count: progress(what, count, len(episodes)))
 
 
-def _base(episodes: Sequence[_Episode], settings: DiagnoseSettings) -> Tensor:
-    """(M,) float64: base advantages of all trajectories times their weights."""
+def _base(episodes: Sequence[Episode], settings: DiagnoseSettings) -> Tensor:
+    """(M,) float64: base advantages of all trajectories, times their weights as in training."""
     reward = torch.tensor([one.reward for one in episodes], dtype=torch.float64)
     group = torch.tensor([one.group for one in episodes])
     weight = torch.tensor([one.weight for one in episodes], dtype=torch.float64)
@@ -397,6 +344,182 @@ def _base(episodes: Sequence[_Episode], settings: DiagnoseSettings) -> Tensor:
 
 
 def _measure(
-    fitting: Sequence[_Episode], scored: list[list[Scored]], base: Tensor, settings: DiagnoseSettings
+    episodes: Sequence[Episode], scored: list[list[Scored]], base: Tensor, settings: DiagnoseSettings
 ) -> _Measured:
-    raise NotImplementedError
+    places = [(row, turn) for row, several in enumerate(scored) for turn in range(len(several))]
+    row = torch.tensor([row for row, _ in places])
+    group = torch.tensor([one.group for one in episodes])[row]
+    entropy = _mean_entropies(scored)
+    return _Measured(
+        episode=[episodes[row] for row, _ in places],
+        turn=[turn for _, turn in places],
+        scored=[scored[row][turn] for row, turn in places],
+        group=group,
+        entropy=entropy,
+        base=base[row],
+        alpha=factors(entropy, row, group, settings.advantage),
+    )
+
+
+def _mean_entropies(scored: list[list[Scored]]) -> Tensor:
+    """(N,) float64."""
+    return torch.tensor([float(one.entropy.double().mean()) for several in scored for one in several]).double()
+
+
+def _stop_tokens(model: Any, directory: Path, episodes: Sequence[Episode]) -> tuple[int, ...]:
+    """What ends a sampled response: what the model and its tokenizer say, and what ended the stored ones."""
+    declared = getattr(model.generation_config, "eos_token_id", None)
+    stops = set(declared if isinstance(declared, list) else [] if declared is None else [declared])
+    with suppress(UserError):  # no tokenizer beside the model, or one that an agent could not use
+        eos = load_tokenizer(str(directory)).eos_token_id
+        stops |= set() if eos is None else {eos}
+    return tuple(sorted(stops.union(*(one.stops for one in episodes))))
+
+
+def _draw(measured: _Measured, settings: DiagnoseSettings) -> list[int]:
+    """Responses whose states are sampled from: not gated, and one for each turn of a group, since members of a group
+    share the state of their first turn."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    seen: dict[tuple[int, int], int] = {}
+    for index in torch.randperm(len(measured.turn), generator=generator).tolist():
+        if measured.alpha[index] != 1:
+            seen.setdefault((int(measured.group[index]), measured.turn[index]), index)
+    return list(seen.values())[: settings.states]
+
+
+def _state(
+    model: Any,
+    measured: _Measured,
+    index: int,
+    number: int,
+    run: _RunSettings,
+    stops: tuple[int, ...],
+    settings: DiagnoseSettings,
+) -> StateRow:
+    """Sample a stored response's state anew; `number` counts states, for seeds of their own."""
+    episode, turn, scored = measured.episode[index], measured.turn[index], measured.scored[index]
+    prompt = episode.token_ids[: episode.spans[turn][0]].tolist()
+    context = min(context_tokens(model), run.context_tokens or context_tokens(model))
+    max_tokens = max(1, min(run.max_tokens, context - len(prompt)))
+    rows = [
+        Row(
+            prompt,
+            SamplingParams(
+                max_tokens=max_tokens,
+                temperature=run.temperature,
+                stop_token_ids=stops,
+                seed=(settings.seed * 1_000_003 + number) * 65_537 + sample,
+            ),
+        )
+        for sample in range(settings.samples)
+    ]
+    together = max(1, _SAMPLING_TOKENS // (len(prompt) + max_tokens))
+    for first in range(0, len(rows), together):
+        sample_batch(model, rows[first : first + together])
+    surprisal = torch.tensor([-math.fsum(row.logprobs) for row in rows], dtype=torch.float64)
+    lengths = torch.tensor([len(row.token_ids) for row in rows])
+    stored = -scored.logprob[:max_tokens].double()
+    return StateRow(
+        task_id=episode.task_id,
+        sample=episode.sample,
+        response=turn,
+        prompt_tokens=len(prompt),
+        tokens=stored.numel(),
+        max_tokens=max_tokens,
+        samples=len(rows),
+        cut=sum(not row.stopped for row in rows),
+        base=float(measured.base[index]),
+        alpha=float(measured.alpha[index]),
+        surprisal=float(stored.sum()),
+        response_entropy=float(surprisal.mean()),
+        response_entropy_se=float(surprisal.std()) / math.sqrt(len(rows)),
+        relative=float(stored.sum() - surprisal.mean()),
+        relative_per_token=float(stored.mean() - (surprisal / lengths).mean()),
+    )
+
+
+def _by_version(trained: Sequence[tuple[Episode, float]]) -> tuple[VersionShare, ...]:
+    everyone = Counter(one.versions[0] for one, _ in trained)
+    positive = Counter(one.versions[0] for one, advantage in trained if advantage > 0)
+    return tuple(
+        VersionShare(version=version, trajectories=count, positive=positive[version])
+        for version, count in sorted(everyone.items())
+    )
+
+
+def _by_group(episodes: Sequence[Episode], trained: Sequence[tuple[Episode, float]]) -> tuple[GroupShare, ...]:
+    rewards: dict[int, set[float]] = {}
+    for one in episodes:
+        rewards.setdefault(one.group, set()).update([] if math.isnan(one.reward) else [one.reward])
+    members: dict[int, list[tuple[Episode, float]]] = {}
+    for one, advantage in trained:
+        members.setdefault(one.group, []).append((one, advantage))
+    return tuple(
+        GroupShare(
+            task_id=found[0][0].task_id,
+            first_sample=found[0][0].sample,
+            trajectories=len(found),
+            positive=sum(advantage > 0 for _, advantage in found),
+            zero_variance=len(rewards[group]) == 1,
+        )
+        for group, found in members.items()
+    )
+
+
+def _logprob_gap(measured: _Measured) -> float:
+    stored = torch.cat([one.logprobs[turn] for one, turn in zip(measured.episode, measured.turn, strict=True)])
+    return float((stored - torch.cat([one.logprob for one in measured.scored])).abs().double().mean())
+
+
+def _response_rows(measured: _Measured, pressure: Tensor, change: Tensor | None) -> list[ResponseRow]:
+    return [
+        ResponseRow(
+            task_id=episode.task_id,
+            sample=episode.sample,
+            response=turn,
+            version=episode.versions[turn],
+            tokens=scored.logprob.numel(),
+            entropy=float(measured.entropy[n]),
+            surprisal=-float(scored.logprob.double().mean()),
+            base=float(measured.base[n]),
+            alpha=float(measured.alpha[n]),
+            pressure=float(pressure[n]),
+            change=None if change is None else float(change[n]),
+        )
+        for n, (episode, turn, scored) in enumerate(zip(measured.episode, measured.turn, measured.scored, strict=True))
+    ]
+
+
+def _change_relations(
+    measured: _Measured,
+    pressure: Tensor,
+    change: Tensor,
+    drawn: list[int],
+    states: list[StateRow],
+    settings: DiagnoseSettings,
+) -> tuple[Relation, ...]:
+    numbers, member = torch.unique(measured.group, return_inverse=True)
+    zeros = torch.zeros(numbers.numel(), dtype=torch.float64)
+    of_group = zeros.index_add(0, member, pressure)
+    mean_change = zeros.index_add(0, member, change) / zeros.index_add(0, member, torch.ones_like(change))
+    relative = torch.tensor([row.base * row.relative for row in states], dtype=torch.float64)
+    seed = settings.seed
+    return (
+        relation("A(α-1), responses", pressure, change, measured.group, seed=seed),
+        relation("sum of A(α-1), groups", of_group, mean_change, numbers, seed=seed),
+        relation("A(S-H), sampled states", relative, change[drawn], measured.group[drawn], seed=seed),
+    )
+
+
+def _state_relations(
+    measured: _Measured, drawn: list[int], states: list[StateRow], settings: DiagnoseSettings
+) -> tuple[Relation, ...]:
+    alpha = measured.alpha[drawn] - 1
+    columns = {
+        "S-H of the response": [row.relative for row in states],
+        "S-H per token": [row.relative_per_token for row in states],
+    }
+    return tuple(
+        relation(name, alpha, torch.tensor(values, dtype=torch.float64), measured.group[drawn], seed=settings.seed)
+        for name, values in columns.items()
+    )

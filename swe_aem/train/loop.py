@@ -16,8 +16,8 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from swe_aem.train.journal import Journal
 from swe_aem.train.models import load_model, load_processing
 from swe_aem.train.preset import grpo_arguments
 from swe_aem.train.session import Session
+from swe_aem.train.steps import StepSource
 
 BEFORE, AFTER = "before", "after"
 
@@ -54,7 +55,12 @@ class RunSummary(Frozen):
     heldout_after: Heldout | None = None
 
 
-def train(config: TrainConfig, directory: Path) -> RunSummary | None:
+OpenSource = Callable[[TrainConfig, Path, Any, str], AbstractContextManager[Any]]
+"""(configuration, directory, a copy of the model, its name) to a `StepSource` as a context manager, which
+evaluates too if the configuration asks for it. `Session` is the real one."""
+
+
+def train(config: TrainConfig, directory: Path, open_source: OpenSource = Session) -> RunSummary | None:
     """Train to the end; returns the summary on the first process. Raises `UserError` for what is wrong with the input,
     `RunAborted` where nothing works any more, `KeyboardInterrupt` after a clean end of what was rolled out."""
     from accelerate import PartialState
@@ -65,14 +71,15 @@ def train(config: TrainConfig, directory: Path) -> RunSummary | None:
         if state.is_main_process:
             stack.enter_context(locked(directory))
             _hold_fast(config, directory)
-        return _Run(config, directory, state).run()
+        return _Run(config, directory, state, open_source).run()
 
 
 class _Run:
     """One process's part of a run."""
 
-    def __init__(self, config: TrainConfig, directory: Path, state: Any) -> None:
+    def __init__(self, config: TrainConfig, directory: Path, state: Any, open_source: OpenSource) -> None:
         self.config = config
+        self.open_source = open_source
         self.directory = directory
         self.main = bool(state.is_main_process)
         self.processes = int(state.num_processes)
@@ -84,16 +91,14 @@ class _Run:
         config = self.config
         model = _adapted(load_model(config.model), config.lora)
         processing = load_processing(config.model)
-        own_copy = copy.deepcopy(model) if self.main else None
-        session = Session(config, self.directory, own_copy, Path(config.model).name) if self.main else None
-        for note in session.notes if session else ():
-            print(note, file=sys.stderr)
-        with session or nullcontext():
+        with self._source(model) as session:
             evaluations = _Evaluations(config, self.directory, session) if session else None
             if evaluations is not None and config.heldout is not None:
                 evaluations.run(model.state_dict(), 0, BEFORE)
             trainer = self._trainer(model, processing, session, evaluations)
             last = checkpoints.latest(Path(str(trainer.args.output_dir)))
+            if last is not None:
+                trainer.add_callback(checkpoints.SameDice(lambda: trainer._load_rng_state(str(last))))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             trainer.save_model(str(self.directory / "policy"))
             if evaluations is None:
@@ -103,8 +108,14 @@ class _Run:
                 evaluations.run(unwrapped.state_dict(), config.steps, AFTER)
             return self._summary(evaluations)
 
+    def _source(self, model: Any) -> AbstractContextManager[Any]:
+        """Where steps come from, on the first process."""
+        if not self.main:
+            return nullcontext()
+        return self.open_source(self.config, self.directory, copy.deepcopy(model), Path(self.config.model).name)
+
     def _trainer(
-        self, model: Any, processing: Any, session: Session | None, evaluations: "_Evaluations | None"
+        self, model: Any, processing: Any, session: StepSource | None, evaluations: "_Evaluations | None"
     ) -> AEMGRPOTrainer:
         from datasets import Dataset
         from trl.trainer.grpo_config import GRPOConfig

@@ -1,11 +1,17 @@
-"""Fakes for tests and benchmarks of trainers: a tiny random policy, and a feed that plays rollouts from a seed.
+"""Fakes for tests and benchmarks of trainers: a tiny random policy, and rollouts that are played from a seed.
 
-`ScriptedFeed` is not a policy: its rollouts do not depend on the model, so that two trainers see the same data.
+`ScriptedFeed` stands in for a `rollout_func`, `ScriptedSteps` for live rollouts. Neither asks the policy: what they
+give does not depend on the model, so that two trainers see the same data.
 """
 
 import random
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
+
+from swe_aem.nouns import Outcome, Response, Trajectory
+from swe_aem.train.config import TrainConfig
+from swe_aem.train.steps import Step
 
 VOCABULARY = 64
 PAD, EOS = 0, 1
@@ -100,3 +106,60 @@ class ScriptedFeed:
             "counts": counts,
             "weight": self.weight,
         }
+
+
+class ScriptedSteps:
+    """A `StepSource` whose trajectories depend on the number of the step, the place in it, and nothing else."""
+
+    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
+        self._config = config
+
+    def __enter__(self) -> "ScriptedSteps":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Nothing to release."""
+
+    def step(self, number: int, weights: Any) -> Step:
+        """See `StepSource`."""
+        size = self._config.rollout.group_size
+        groups = [
+            tuple(self._trajectory(number, group, sample) for sample in range(size))
+            for group in range(self._config.groups_per_step)
+        ]
+        return Step(number=number, groups=tuple(groups), rollout_s=1.0)
+
+    def _trajectory(self, number: int, group: int, sample: int) -> Trajectory:
+        dice = random.Random(f"{number} {group} {sample}")
+        ids = [dice.randrange(2, VOCABULARY) for _ in range(dice.randint(2, 6))]
+        responses = []
+        for _ in range(dice.randint(1, 3)):
+            start, length = len(ids), dice.randint(2, 9)
+            ids += [dice.randrange(2, VOCABULARY) for _ in range(length + 2)]
+            responses.append(
+                Response(
+                    start=start,
+                    end=start + length,
+                    logprobs=(-1.0,) * length,
+                    version=number - 1,
+                    finish_reason="stop",
+                    sample_s=0.0,
+                )
+            )
+        resolved = dice.random() < 0.5
+        return Trajectory(
+            task_id=f"task-{group}",
+            sample=sample,
+            agent="scripted",
+            model="tiny",
+            token_ids=tuple(ids),
+            responses=tuple(responses),
+            outcome=Outcome.RESOLVED if resolved else Outcome.UNRESOLVED,
+            reward=float(resolved),
+        )
+
+
+def save_tiny(directory: Path, **shape: Any) -> None:
+    """Write the tiny policy and its tokenizer as a model directory."""
+    tiny_model(**shape).save_pretrained(directory)
+    tiny_tokenizer().save_pretrained(directory)

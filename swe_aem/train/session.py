@@ -65,12 +65,9 @@ class Session:
         self._backend: SandboxBackend = open_backend(config.rollout.sandbox)
         self._running: set[Orchestrator] = set()
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should hear about how the tasks were chosen."""
-        return self._tasks.notes
-
     def __enter__(self) -> "Session":
+        for note in self._tasks.notes:
+            print(note, file=sys.stderr)
         self._writer = self._locks.enter_context(Store(self._directory / "rollouts").writer())
         stored = {task_id for task_id, _ in self._writer.entries}
         manifest = claim(self._writer.store.directory, self._config.rollout, self._tasks.records, stored_tasks=stored)

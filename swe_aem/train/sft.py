@@ -30,6 +30,8 @@ class SFTSettings(Frozen):
     """Trajectories per forward pass; a divisor of the batch size, which it is if not given."""
     warmup_share: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps in which the learning rate rises; then it falls along a cosine."""
+    everything: bool = False
+    """Loss on all tokens, what the environment said included: a policy that has read nothing yet reads first."""
     per_task: int | None = Field(default=None, ge=1)
     """Trajectories of one task at most; all if not given."""
     max_tokens: int | None = Field(default=None, ge=2)
@@ -72,7 +74,7 @@ def collect(stores: Iterable[Path], settings: SFTSettings) -> Collected:
         else:
             seen.add(trajectory.token_ids)
             per_task[trajectory.task_id] = per_task.get(trajectory.task_id, 0) + 1
-            rows.append(row(trajectory))
+            rows.append(row(trajectory, everything=settings.everything))
     if not rows:
         raise UserError(
             "no resolved trajectory to learn from: roll out with --agent demo, or a policy that resolves some tasks"
@@ -80,8 +82,10 @@ def collect(stores: Iterable[Path], settings: SFTSettings) -> Collected:
     return Collected(rows=rows, **left)
 
 
-def row(trajectory: Trajectory) -> dict[str, list[int]]:
-    """The stored ids, and labels that are the ids where the policy spoke."""
+def row(trajectory: Trajectory, *, everything: bool = False) -> dict[str, list[int]]:
+    """The stored ids, and labels that are the ids where the policy spoke, or `everything`."""
+    if everything:
+        return {"input_ids": list(trajectory.token_ids), "labels": list(trajectory.token_ids)}
     labels = [_IGNORED] * len(trajectory.token_ids)
     for response in trajectory.responses:
         labels[response.start : response.end] = trajectory.token_ids[response.start : response.end]

@@ -30,6 +30,9 @@ _OUTCOME_COLOURS = {
 """Greys: it did not work; yellows: a limit; violets: it broke a rule; reds: our side failed."""
 
 
+MANY_STEPS = 60
+"""Above so many values a line is faint and its moving mean is drawn over it."""
+
 Line = tuple[str, str, str]
 """Field of `Step`, label for the legend (none if empty), colour."""
 
@@ -76,14 +79,14 @@ def resolved_rate(run: Run) -> "Figure | None":
         return None
     figure, axes = _canvas()
     if steps:
-        axes.plot(steps, _percent(rates), ".", color=GREY, markersize=5, label="training tasks, per step")
+        axes.plot(steps, _percent(rates), ".", color=GREY, markersize=5, label="training, per step")
     window = smoothing_window(len(rates))
     if window > 1:
         smooth = _percent(moving_mean(rates, window))
-        axes.plot(steps[window - 1 :], smooth, color=BLUE, linewidth=2, label=f"mean of the last {window} steps")
+        axes.plot(steps[window - 1 :], smooth, color=BLUE, linewidth=2, label=f"mean of the last {window}")
     apart = run.last_step / 200  # so that the two kinds of points do not hide each other
     if points:
-        _bars_of_error(axes, [one.step - apart for one in points], points, RED, "o", "held-out tasks, sampled")
+        _bars_of_error(axes, [one.step - apart for one in points], points, RED, "o", "held out, sampled")
     if greedy:
         _bars_of_error(
             axes,
@@ -91,7 +94,7 @@ def resolved_rate(run: Run) -> "Figure | None":
             [one.of_greedy for one in greedy],
             ORANGE,
             "D",
-            "held-out, greedy",
+            "held out, greedy",
         )
     axes.set(ylabel="resolved, %", ylim=(-3, 103))
     _by_step(axes)
@@ -109,7 +112,7 @@ def heldout(run: Run) -> "Figure | None":
     _bars(axes, [a for _, a, _ in pairs], -0.2, GREY, "before")
     _bars(axes, [b for _, _, b in pairs], 0.2, BLUE, f"after {after.step} steps" if after else "after")
     axes.set_xticks(range(len(pairs)), [name for name, _, _ in pairs], fontsize=8)
-    axes.set(ylabel="held-out tasks resolved, %", ylim=(0, 112))
+    axes.set(ylabel="held-out tasks resolved, %", ylim=(0, 112), xlim=(-0.6, len(pairs) - 0.4))
     axes.set_yticks(range(0, 101, 20))
     _legend(axes)
     return figure
@@ -117,15 +120,7 @@ def heldout(run: Run) -> "Figure | None":
 
 def entropy(run: Run) -> "Figure | None":
     """Mean entropy of the old policy's responses."""
-    steps, values = run.series("response_entropy")
-    if not steps:
-        return None
-    figure, axes = _canvas()
-    axes.plot(steps, values, color=BLUE, marker=".", markersize=4, linewidth=1.5)
-    axes.set(ylabel="entropy, nats per token")
-    axes.set_ylim(bottom=0)
-    _by_step(axes)
-    return figure
+    return _line_plot(run, (("response_entropy", "", BLUE),), "entropy, nats per token")
 
 
 def alpha(run: Run) -> "Figure | None":
@@ -140,8 +135,9 @@ def alpha(run: Run) -> "Figure | None":
     if both:
         low, high = [lows[step] for step in both], [highs[step] for step in both]
         axes.fill_between(both, low, high, color=BLUE, alpha=0.2, linewidth=0, label="α, min to max")
-        axes.plot(both, low, ".-", color=BLUE, linewidth=0.8, markersize=3)
-        axes.plot(both, high, ".-", color=BLUE, linewidth=0.8, markersize=3)
+        edge: dict[str, Any] = {"color": BLUE, "linewidth": 0.8, "marker": "." if len(both) <= MANY_STEPS else ""}
+        axes.plot(both, low, markersize=3, **edge)
+        axes.plot(both, high, markersize=3, **edge)
         axes.axhline(1.0, color="#555555", linewidth=0.8, linestyle=":")
     _lines(axes, run, spread)
     axes.set(ylabel="α")
@@ -160,7 +156,7 @@ def outcomes(run: Run) -> "Figure | None":
     steps = [step for step in run.steps if step.outcomes]
     if not steps:
         return None
-    colours = {name: _OUTCOME_COLOURS.get(name, "#111111") for name in run.outcomes}
+    colours = {name: _OUTCOME_COLOURS.get(name, "#111111") for name, count in run.outcomes.items() if count}
     figure, axes = _canvas()
     layers = [(name, colours[name], [(step.outcomes or {}).get(name, 0) for step in steps]) for name in colours]
     _stack(axes, [step.step for step in steps], layers)
@@ -330,7 +326,12 @@ def _legend(axes: "Axes", right: "Axes | None" = None, *, beside: bool = False) 
             handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8
         )
     else:
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "borderaxespad": 0}
+        place: dict[str, Any] = {
+            "loc": "lower left",
+            "bbox_to_anchor": (0, 1.01),
+            "borderaxespad": 0,
+            "columnspacing": 1.4,
+        }
         axes.legend(handles, labels, ncols=len(handles), frameon=False, fontsize=8, **place)
 
 
@@ -340,11 +341,15 @@ def _any(run: Run, lines: Sequence[Line]) -> bool:
 
 
 def _lines(axes: "Axes", run: Run, lines: Sequence[Line], *, scale: float = 1) -> None:
-    """One line for each field that has values. Points are marked: a line of one step would not be seen."""
+    """One line for each field that has values. Few points are marked: a line of one step would not be seen."""
     for name, label, colour in lines:
         steps, values = run.series(name)
-        if steps:
-            shown = [scale * value for value in values]
+        shown = [scale * value for value in values]
+        if len(steps) > MANY_STEPS:
+            axes.plot(steps, shown, color=colour, linewidth=0.8, alpha=0.3)
+            window = smoothing_window(len(steps))
+            axes.plot(steps[window - 1 :], moving_mean(shown, window), color=colour, linewidth=1.6, label=label or None)
+        elif steps:
             axes.plot(steps, shown, ".-", color=colour, markersize=4, linewidth=1.3, label=label or None)
 
 
@@ -383,7 +388,7 @@ def _two_scales(
 def _stack(axes: "Axes", steps: Sequence[int], layers: Sequence[tuple[str, str, Sequence[float]]]) -> None:
     """Bars upon bars; without gaps where there are many."""
     floor = [0.0] * len(steps)
-    width = 0.8 if len(steps) <= 60 else 1.0
+    width = 0.8 if len(steps) <= MANY_STEPS else 1.0
     for label, colour, values in layers:
         axes.bar(steps, values, bottom=floor, width=width, color=colour, label=label)
         floor = [low + value for low, value in zip(floor, values, strict=True)]

@@ -14,7 +14,7 @@ from swe_aem.errors import UserError
 from swe_aem.nouns import Trajectory
 from swe_aem.nouns.base import Frozen
 from swe_aem.rollout.files import replace
-from swe_aem.view.plots import Drawn, draw
+from swe_aem.view.plots import MANY_STEPS, Drawn, draw
 from swe_aem.view.run import Example, HeldOut, Rates, Run, examples
 
 SHOWN_CHARACTERS = 4000
@@ -58,6 +58,7 @@ def write(run: Run, out: Path) -> Written:
         later=later(run),
         notes=run.notes,
         plots=plots,
+        smoothed=len(run.steps) > MANY_STEPS,
         examples=[_shown(one) for one in shown],
         config=run.config,
     )

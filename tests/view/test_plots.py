@@ -73,6 +73,14 @@ def test_stacks_end_at_the_number_of_trajectories(tmp_path: Path, kit: Any) -> N
     assert tops == [3, 5]
 
 
+def test_many_steps_are_smoothed(tmp_path: Path, kit: Any) -> None:
+    lines = [{"step": step, "staleness": step % 2} for step in range(1, 101)]
+    raw, mean = drawn(tmp_path, kit.jsonl(lines))["staleness"].axes[0].lines
+    assert len(raw.get_ydata()) == 100
+    assert list(mean.get_xdata()) == list(range(10, 101))
+    assert set(mean.get_ydata()) == {0.5}
+
+
 def test_moving_mean() -> None:
     assert moving_mean([1, 2, 3, 6], 2) == [1.5, 2.5, 4.5]
     assert moving_mean([1], 2) == []

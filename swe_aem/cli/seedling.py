@@ -1,0 +1,31 @@
+"""`swe-aem seedling`: a tokenizer and a small model of random weights, for experiments on a laptop."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command(
+    epilog="Example: swe-aem seedling --from runs/demos --out models/seedling; configs/quickstart/make_policy.sh has "
+    "the whole way to a policy that acts."
+)
+def seedling(
+    store: Annotated[Path, typer.Option("--from", help="A store of conversations, made with the tokenizer `bytes`.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for model and tokenizer.")],
+    vocabulary: Annotated[int, typer.Option("--vocabulary", help="Token ids.")] = 704,
+    hidden_size: Annotated[int, typer.Option("--hidden-size", help="Width.")] = 128,
+    layers: Annotated[int, typer.Option("--layers", help="Depth.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Of the weights.")] = 0,
+) -> None:
+    """Make a policy to begin with: byte pairs merged where the conversations have them, Qwen3's architecture, small."""
+    from swe_aem.cli.train import quiet
+
+    quiet()
+    from swe_aem.train.seedling import SeedlingSettings, plant
+
+    settings = SeedlingSettings(vocabulary=vocabulary, hidden_size=hidden_size, layers=layers, seed=seed)
+    made = plant(store, out, settings)
+    typer.echo(f"{out}: {made['parameters']:,} parameters, {made['tokens']} token ids")

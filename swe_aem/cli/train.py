@@ -1,0 +1,134 @@
+"""`swe-aem train`: reinforcement learning of a policy on live rollouts."""
+
+import signal
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_EXAMPLES = """\b
+Examples:
+  swe-aem train configs/quickstart.yaml --out runs/quickstart
+      the whole loop on two CPU cores, no docker, no GPU: about ten minutes, and a report at the end
+  swe-aem train configs/quickstart.yaml --out runs/grpo --set advantage.aem=false --set seed=1
+      the same without AEM
+  accelerate launch -m swe_aem train CONFIG --out DIR
+      several processes: the first one rolls out, all train
+
+\b
+Repeat a command to go on after a crash or Ctrl-C: training continues from the last checkpoint, with the trajectories
+that are stored. Exit code 1: nothing worked any more; 2: wrong input; 130: interrupted. Needs the extra `train`.
+docs/training.md explains every figure and setting.
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; configs/ has some to begin with.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory of the run. [default: runs/NAME of the file]")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE for any setting, e.g. advantage.lam=0; may be given several times."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings; do nothing.")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Draw report.html and plots at the end.")] = True,
+) -> None:
+    """Train a policy: roll out, grade, learn, and measure on held-out tasks before and after.
+
+    Writes OUT/metrics.jsonl (a line per step), OUT/summary.json, OUT/policy (the model), OUT/rollouts (every
+    trajectory) and OUT/report.html.
+    """
+    from swe_aem.train.config import read_config
+
+    settings = read_config(config, assignments or ())
+    directory = out or Path("runs") / config.stem
+    if dry_run:
+        _print_plan(settings, directory)
+        return
+    code = _run(settings, directory)
+    if code == 0 and report and (directory / "summary.json").exists():
+        _report(directory)
+    raise typer.Exit(code)
+
+
+def _print_plan(settings: Any, directory: Path) -> None:
+    import yaml
+
+    from swe_aem.rollout.wiring import chosen_tasks
+
+    tasks = chosen_tasks(settings.rollout)
+    typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
+    trajectories = settings.steps * settings.candidates * settings.rollout.group_size
+    typer.echo(f"# {len(tasks)} tasks, {settings.steps} steps, {trajectories} trajectories, into {directory}")
+
+
+def _run(settings: Any, directory: Path) -> int:
+    """Train, say how it went, and return the exit code."""
+    quiet()
+    from swe_aem.errors import SweAemError, UserError
+    from swe_aem.train.loop import train as run
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a Ctrl-C: sandboxes are closed, files are whole
+    try:
+        summary = run(settings, directory)
+    except KeyboardInterrupt:
+        typer.echo("swe-aem: interrupted; repeat the command to go on, finished trajectories are kept", err=True)
+        return 130
+    except UserError:
+        raise
+    except SweAemError as error:
+        typer.echo(f"swe-aem: {error}", err=True)
+        return 1
+    if summary is not None:
+        _tell(summary)
+    return 0
+
+
+def quiet() -> None:
+    """What the libraries say that no user can act on: deprecations of names, bars of single files."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        from swe_aem.errors import UserError
+
+        raise UserError("training needs torch and trl: install swe-aem[train]") from None
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*rollout_func.*")
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+
+def _tell(summary: Any) -> None:
+    rows = [("", "sampled pass@1", "greedy pass@1")]
+    for name, rates in (("before", summary.heldout_before), ("after", summary.heldout_after)):
+        for part, one in ((f"{name}, all", rates), *((f"{name}, {part}", one) for part, one in _parts(rates))):
+            if one is not None:
+                rows.append((f"{part} ({one.tasks})", _rate(one.pass_at_1, one.low, one.high), _greedy(one)))
+    for row in rows if len(rows) > 1 else ():
+        typer.echo(f"{row[0]:32} {row[1]:24} {row[2]}")
+    typer.echo(f"{summary.steps} steps in {summary.wall_s:.0f} s")
+
+
+def _parts(rates: Any) -> list[tuple[str, Any]]:
+    return list(rates.parts.items()) if rates is not None else []
+
+
+def _rate(value: float, low: float, high: float) -> str:
+    return f"{value:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _greedy(one: Any) -> str:
+    return "" if one.greedy is None else _rate(one.greedy, one.greedy_low, one.greedy_high)
+
+
+def _report(directory: Path) -> None:
+    from swe_aem.view.report import write
+    from swe_aem.view.run import read_run
+
+    written = write(read_run(directory), directory)
+    typer.echo(f"open {written.page}")

@@ -1,0 +1,84 @@
+"""`swe-aem diagnose`: what it prints and writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("torch", reason="needs the transformers extra")
+pytest.importorskip("matplotlib", reason="needs the train extra")
+
+from swe_aem.cli.diagnose import app
+from swe_aem.errors import UserError
+from swe_aem.nouns import Outcome, Response, Trajectory
+from swe_aem.rollout.store import Store
+from swe_aem.train.scripted import tiny_model
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A group of one success and two failures, a response each."""
+    with Store(tmp_path / "store").writer() as writer:
+        for sample in range(3):
+            response = Response(
+                start=2, end=4 + sample, logprobs=(-1.0,) * (2 + sample), version=3, finish_reason="stop", sample_s=0.1
+            )
+            writer.append(
+                Trajectory(
+                    task_id="a",
+                    sample=sample,
+                    agent="native",
+                    model="m",
+                    token_ids=tuple(range(4 + sample)),
+                    responses=(response,),
+                    outcome=Outcome.UNRESOLVED if sample else Outcome.RESOLVED,
+                    reward=0.0 if sample else 1.0,
+                )
+            )
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A tiny policy."""
+    tiny_model(sharpness=6.0).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_text_and_files(store: Path, model: Path, tmp_path: Path) -> None:
+    tiny_model(sharpness=3.0).save_pretrained(tmp_path / "after")
+    arguments = [str(store), "--model", str(model), "--after", str(tmp_path / "after"), "--samples", "4"]
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, [*arguments, "--min-range", "0", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "3 trained trajectories in 1 groups; 3 responses" in done.output
+    assert "another policy sampled it" in done.output
+    assert "groups with one reward for all, and no advantage: 0 of 1 (0%)" in done.output
+    (paper,) = [line.split() for line in done.output.splitlines() if line.startswith("paper, 32B")]
+    assert paper[2:7] == ["64", "+0.63", "-", "55", "of"]
+    written = json.loads((out / "diagnose.json").read_text())
+    assert written["positive"] == [{"version": 3, "trajectories": 3, "positive": 1}]
+    assert written["paper"] == {"r": 0.63, "agree": 55, "signs": 64}
+    low, high = written["change_relations"][0]["agree_interval"]
+    assert 0 <= low < high <= 1
+    assert len((out / "responses.jsonl").read_text().splitlines()) == 3
+    assert len((out / "states.jsonl").read_text().splitlines()) == written["states"] == 1
+    for name in ("change.png", "surprisal.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_after_and_without_states(store: Path, model: Path) -> None:
+    done = CliRunner().invoke(app, [str(store), "--model", str(model), "--min-range", "9"])
+    assert done.exit_code == 0, done.output
+    assert "3 of 3 responses are gated" in done.output
+    assert "no state was sampled from" in done.output
+    assert "name the policy after training" in done.output
+
+
+def test_a_missing_model(store: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [str(store), "--model", str(tmp_path / "nowhere")])
+    assert isinstance(done.exception, UserError)
+    assert "no model there" in str(done.exception)

@@ -1,0 +1,55 @@
+"""Train the tiny policy on scripted steps, for tests: `killable.py MODEL OUT STEPS KILL_AT [SETTING...]`.
+
+KILL_AT n > 0 ends this process by SIGKILL when step n is asked for; `save` does so in the middle of the first checkpoint.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from swe_aem.train import loop
+from swe_aem.train.config import validated
+from swe_aem.train.scripted import ScriptedSteps
+from swe_aem.train.steps import Step
+
+model, out, steps, kill_at, *settings = sys.argv[1:]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Killable(ScriptedSteps):
+    def step(self, number: int, weights: Any) -> Step:
+        if str(number) == kill_at:
+            die()
+        return super().step(number, weights)
+
+
+if kill_at == "save":
+
+    def torn(self: Any, *args: Any, **kwargs: Any) -> None:
+        saved(self, *args, **kwargs)
+        die()
+
+    saved = loop.AEMGRPOTrainer._save_optimizer_and_scheduler
+    loop.AEMGRPOTrainer._save_optimizer_and_scheduler = torn  # type: ignore[method-assign]
+
+values: dict[str, Any] = {
+    "model": model,
+    "steps": int(steps),
+    "groups_per_step": 4,
+    "updates_per_step": 2,
+    "micro_batch_size": 4,
+    "save_every": 2,
+    "rollout": {"group_size": 4, "native": {"max_context_tokens": 64}},
+    "grpo": {"learning_rate": 0.01, "lr_scheduler_type": "linear"},
+    "heldout": None,
+    "device": "cpu",
+}
+for setting in settings:
+    name, _, value = setting.partition("=")
+    values[name] = int(value)
+loop.train(validated(values), Path(out), Killable)

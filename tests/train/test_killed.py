@@ -1,0 +1,95 @@
+"""A training run that is killed and repeated is the run that was never killed, bit for bit."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+pytest.importorskip("trl", reason="needs the train extra")
+
+from swe_aem.train.checkpoints import MARK, latest, remove_torn  # noqa: E402
+from swe_aem.train.scripted import save_tiny  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+TIMES = ("wall_s", "wait_s", "train_s", "step_time", "train_runtime")
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("model")
+    save_tiny(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def run(model: Path) -> Run:
+    def run(out: Path, steps: int, kill_at: str, *settings: str) -> Any:
+        script = Path(__file__).with_name("killable.py")
+        command = [sys.executable, str(script), str(model), str(out), str(steps), kill_at, *settings]
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    done = run(out, 5, "0")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def weights(out: Path) -> bytes:
+    return (out / "policy" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("kill_at", ["1", "3", "4", "save"])
+def test_a_killed_run_goes_on_bit_for_bit(run: Run, undisturbed: Path, tmp_path: Path, kill_at: str) -> None:
+    killed = run(tmp_path, 5, kill_at)
+    assert killed.returncode == -signal.SIGKILL
+    again = run(tmp_path, 5, "0")
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert [line["step"] for line in metrics(tmp_path)] == [1, 2, 3, 4, 5]
+    assert metrics(tmp_path) == metrics(undisturbed)
+    assert weights(tmp_path) == weights(undisturbed)
+
+
+def test_a_finished_run_is_not_trained_again(run: Run, undisturbed: Path) -> None:
+    before = (metrics(undisturbed), weights(undisturbed))
+    assert run(undisturbed, 5, "1").returncode == 0  # it never asks for step 1
+    assert (metrics(undisturbed), weights(undisturbed)) == before
+
+
+def test_other_settings_are_refused_by_name(run: Run, undisturbed: Path) -> None:
+    done = run(undisturbed, 5, "0", "seed=7")
+    assert done.returncode != 0
+    assert "holds another run: seed was 0 and is now 7" in done.stderr
+
+
+def test_the_summary_says_what_was_trained(undisturbed: Path) -> None:
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    assert summary["steps"] == 5
+    assert summary["heldout_before"] is summary["heldout_after"] is None
+
+
+def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
+    for number, whole in ((2, True), (10, True), (12, False)):
+        directory = tmp_path / f"checkpoint-{number}"
+        directory.mkdir()
+        if whole:
+            (directory / MARK).touch()
+    assert latest(tmp_path) == tmp_path / "checkpoint-10"
+    assert remove_torn(tmp_path) == [tmp_path / "checkpoint-12"]
+    assert latest(tmp_path / "none") is None
