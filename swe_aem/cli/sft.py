@@ -19,9 +19,7 @@ def sft(
     model: Annotated[Path, typer.Option("--model", help="Directory of the model to begin with.")],
     out: Annotated[Path, typer.Option("--out", help="Directory for the trained model.")],
     epochs: Annotated[float, typer.Option("--epochs", help="Passes over the trajectories.")] = 2.0,
-    learning_rate: Annotated[
-        float, typer.Option("--learning-rate", help="The highest; falls as a cosine.")
-    ] = 1e-5,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest; falls as a cosine.")] = 1e-5,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Trajectories per update and process.")] = 16,
     micro_batch_size: Annotated[
         int | None, typer.Option("--micro-batch-size", help="Trajectories per forward pass. [default: the batch]")

@@ -8,12 +8,8 @@ an unseen bug in an unseen layout. `part` says what warm-start demonstrations (s
 kinds `NEW_KINDS`, nothing of a fifth of the functions. What is left is for reinforcement learning to find.
 """
 
-import contextlib
 import hashlib
-import json
-import os
 import random
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +20,9 @@ from swe_aem.errors import UserError
 from swe_aem.nouns.base import Frozen
 from swe_aem.tasks.codebase import MICRO_IMAGE
 from swe_aem.tasks.instance import CREATED_AT, git_diff
-from swe_aem.tasks.library import Check, Function, FunctionLibrary, Layout
+from swe_aem.tasks.library import Function, FunctionLibrary, Layout
 from swe_aem.tasks.mutate import KINDS, Mutation, find_mutations
+from swe_aem.tasks.notice import notice
 from swe_aem.tasks.tree import build_tree
 
 TRAIN, HELDOUT, DEMOS = "train", "heldout", "demos"
@@ -35,7 +32,6 @@ MODULES = ("ranges", "counts", "items", "words", "basics", "helpers", "toolbox",
 FUNCTIONS_PER_MODULE = (1, 2)
 _HELDOUT_BUGS = 1 / 3
 _NEW_FUNCTIONS = 1 / 5
-_CHECK_CPU_S = 0.5
 _HEREDOC = "EOF_114329324912"
 
 
@@ -139,10 +135,12 @@ def _layout(library: FunctionLibrary, function: str, dice: random.Random, taken:
 
 def _bugs(function: Function) -> Iterator[Bug]:
     """Bugs of a function that some of its checks notice."""
-    if _noticed(function.text, function.checks):
+    mutations = find_mutations(f"{function.name}.py", function.text)
+    checks = [(check.call, check.expected) for check in function.checks]
+    clean, *found = notice([function.text, *(mutation.text for mutation in mutations)], checks)
+    if clean is None or clean:
         raise UserError(f"{function.name}: its own checks do not hold; run `pytest {function.name}.py`")
-    for mutation in find_mutations(f"{function.name}.py", function.text):
-        noticed = _noticed(mutation.text, function.checks)
+    for mutation, noticed in zip(mutations, found, strict=True):
         if noticed and _mends_in_one_line(mutation, function):
             yield Bug(function.name, mutation.kind, mutation.text, tuple(noticed))
 
@@ -164,40 +162,6 @@ def replaced_line(broken: str, clean: str) -> tuple[int, list[str]] | None:
     if len(old) - head - tail != 1 or len(new) - head - tail < 1:
         return None
     return head + 1, new[head : len(new) - tail]
-
-
-def _noticed(text: str, checks: Sequence[Check]) -> list[tuple[int, str]] | None:
-    """Checks that a function's text fails, and what they see; None if it does not come to an end.
-
-    Runs in a child with a limit on processor time, because a mutation may loop for ever.
-    """
-    with tempfile.TemporaryFile() as answer:
-        child = os.fork()
-        if child == 0:
-            with contextlib.suppress(BaseException):
-                signal.setitimer(signal.ITIMER_PROF, _CHECK_CPU_S)
-                answer.write(json.dumps(_observe(text, checks)).encode())
-                answer.flush()
-                os._exit(0)
-            os._exit(1)
-        _, status = os.waitpid(child, 0)
-        answer.seek(0)
-        return [(number, seen) for number, seen in json.loads(answer.read())] if status == 0 else None
-
-
-def _observe(text: str, checks: Sequence[Check]) -> list[tuple[int, str]]:
-    scope: dict[str, Any] = {}
-    exec(text, scope)
-    seen: list[tuple[int, str]] = []
-    for number, check in enumerate(checks, 1):
-        try:
-            value = eval(check.call, scope)
-        except Exception as error:
-            seen.append((number, f"raises {type(error).__name__}"))
-        else:
-            if value != eval(check.expected, scope):
-                seen.append((number, f"gives {value!r}"))
-    return seen
 
 
 def _row(library: FunctionLibrary, layout: Layout, bug: Bug, seed: int) -> dict[str, Any]:

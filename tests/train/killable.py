@@ -1,6 +1,6 @@
 """Train the tiny policy on scripted steps, for tests: `killable.py MODEL OUT STEPS KILL_AT [SETTING...]`.
 
-KILL_AT n > 0 ends this process by SIGKILL when step n is asked for; `save` does so in the middle of the first checkpoint.
+KILL_AT n > 0 ends this process by SIGKILL when step n is asked for; `save` does so within the first checkpoint.
 """
 
 import os

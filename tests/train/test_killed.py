@@ -55,7 +55,7 @@ def weights(out: Path) -> bytes:
     return (out / "policy" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("kill_at", ["1", "3", "4", "save"])
+@pytest.mark.parametrize("kill_at", ["3", "save"])
 def test_a_killed_run_goes_on_bit_for_bit(run: Run, undisturbed: Path, tmp_path: Path, kill_at: str) -> None:
     killed = run(tmp_path, 5, kill_at)
     assert killed.returncode == -signal.SIGKILL

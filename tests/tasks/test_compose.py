@@ -1,0 +1,165 @@
+"""Small repositories composed of single functions, and the library that they come from."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swe_aem.errors import UserError
+from swe_aem.tasks import load_tasks
+from swe_aem.tasks.compose import (
+    DEMONSTRATED,
+    DEMOS,
+    HELDOUT,
+    NEW_KINDS,
+    TRAIN,
+    ComposeConfig,
+    compose,
+    replaced_line,
+)
+from swe_aem.tasks.library import FunctionLibrary, Layout
+from swe_aem.tasks.load import bundled
+
+LIBRARY = """def half(n):
+    if n < 0:
+        return 0
+    return n // 2
+
+
+def test_half():
+    assert half(8) == 4
+    assert half(-2) == 0
+    assert half(3) == 1
+"""
+LOOPING = """def countdown(n):
+    steps = 0
+    while n > 0:
+        n = n - 1
+        steps = steps + 1
+    return steps
+
+
+def test_countdown():
+    assert countdown(3) == 3
+    assert countdown(0) == 0
+"""
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Path:
+    directory = tmp_path / "set" / "functions"
+    directory.mkdir(parents=True)
+    (directory / "half.py").write_text(LIBRARY)
+    (directory / "countdown.py").write_text(LOOPING)
+    return directory
+
+
+def nano() -> Path:
+    directory = bundled("nano")
+    assert directory is not None
+    return directory
+
+
+def rows(split: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (nano() / f"{split}.jsonl").read_text().splitlines()]
+
+
+def test_the_checks_of_every_bundled_function_hold() -> None:
+    files = sorted(map(str, (nano() / "functions").glob("*.py")))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", *files]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_held_out_tasks_are_unseen_bugs_in_unseen_layouts() -> None:
+    train, heldout = rows(TRAIN), rows(HELDOUT)
+    assert len(heldout) >= 150
+    assert not {row["repo"] for row in train} & {row["repo"] for row in heldout}
+
+    def bugs(split: list[dict[str, str]]) -> set[tuple[str, str]]:
+        return {(row["function"], row["instance_id"].rpartition("-")[2]) for row in split}
+
+    assert not bugs(train) & bugs(heldout)
+    assert {row["part"] for row in heldout} == {DEMONSTRATED, "new kind", "new function"}
+
+
+def test_demonstrations_show_no_held_back_kind_function_or_bug(functions: Path) -> None:
+    config = ComposeConfig(functions=nano() / "functions", train=0, heldout=0, demos=40)
+    demos = compose(config)[DEMOS]
+    held = {(row["function"], row["instance_id"].rpartition("-")[2]) for row in rows(HELDOUT)}
+    new = {row["function"] for row in rows(TRAIN) if row["part"] == "new function"}
+    for row in demos:
+        assert row["mutation_kind"] not in NEW_KINDS
+        assert row["function"] not in new
+        assert (row["function"], row["instance_id"].rpartition("-")[2]) not in held
+
+
+@pytest.mark.slow
+def test_the_bundled_rows_are_what_the_command_makes() -> None:
+    made = compose(ComposeConfig(functions=nano() / "functions"))
+    for split in (TRAIN, HELDOUT):
+        assert made[split] == rows(split)
+
+
+def test_rows_load_and_their_trees_come_out(functions: Path) -> None:
+    from swe_aem.tasks.synth import write_rows
+
+    for split, made in compose(ComposeConfig(functions=functions, train=6, heldout=2)).items():
+        write_rows(functions.parent / f"{split}.jsonl", made)
+    tasks = load_tasks(str(functions.parent))
+    assert {record.split for record in tasks} == {"train", "heldout"}
+    for record in tasks:
+        tree = tasks.workspace(record.task.id)
+        assert tree is not None
+        assert not (tree / "tests").exists()  # what grades is nowhere that an agent can read
+        assert record.task.problem_statement.startswith("`")
+
+
+def test_bugs_that_loop_for_ever_are_left_out(functions: Path) -> None:
+    made = compose(ComposeConfig(functions=functions, train=30, heldout=0))
+    assert not any("+    n = n - 1" in row["patch"] and "n = n + 1" in row["patch"] for row in made[TRAIN])
+
+
+def test_a_file_of_another_form_is_named(functions: Path) -> None:
+    (functions / "odd.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match=r"odd\.py: expected `def odd`"):
+        compose(ComposeConfig(functions=functions))
+
+
+def test_a_wrong_check_is_named(functions: Path) -> None:
+    (functions / "half.py").write_text(LIBRARY.replace("== 4", "== 5"))
+    with pytest.raises(UserError, match="half: its own checks do not hold"):
+        compose(ComposeConfig(functions=functions))
+
+
+def test_an_empty_library_and_an_unknown_function_are_refused(tmp_path: Path, functions: Path) -> None:
+    with pytest.raises(UserError, match="has no functions"):
+        compose(ComposeConfig(functions=tmp_path))
+    with pytest.raises(UserError, match="has no function third"):
+        FunctionLibrary(functions).clean("items-half-third")
+
+
+def test_a_layouts_name_says_what_is_in_it(functions: Path) -> None:
+    library = FunctionLibrary(functions)
+    layout = Layout("items", ("half", "countdown"))
+    assert library.clean(layout.name) == library.compose(layout)
+    text = library.clean(layout.name)["items.py"]
+    assert text.index("def half") < text.index("def countdown")
+
+
+LINES = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=6)
+
+
+@given(clean=LINES, at=st.integers(0, 5), broken=st.lists(st.sampled_from(["a", "x"]), max_size=1))
+def test_a_replaced_line_gives_the_clean_text(clean: list[str], at: int, broken: list[str]) -> None:
+    at = min(at, len(clean) - 1)
+    old = [*clean[:at], *broken, *clean[at + 1 :]]
+    found = replaced_line("\n".join(old), "\n".join(clean))
+    if found is None:
+        assert clean[: len(old)] == old  # nothing to do, or no line behind the missing one
+    else:
+        number, text = found
+        assert [*old[: number - 1], *text, *old[number:]] == clean

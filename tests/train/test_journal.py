@@ -1,0 +1,50 @@
+"""metrics.jsonl: a line per step, also of a run that was killed."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the train extra")
+pytest.importorskip("trl", reason="needs the train extra")
+
+from swe_aem.train.journal import Journal, read_lines
+from swe_aem.train.steps import Step
+
+
+def journal(directory: Path, *, step: int, done: int) -> Journal:
+    feed: Any = SimpleNamespace(last=Step(number=step, groups=()), wait_s=0.5)
+    return Journal(directory, feed, updates_per_step=1, steps=4, done=done)
+
+
+def log(one: Journal, **figures: Any) -> None:
+    nothing: Any = None
+    one.on_log(nothing, nothing, nothing, figures)
+
+
+def lines(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_line_joins_rollouts_and_training(tmp_path: Path) -> None:
+    log(journal(tmp_path, step=1, done=0), loss=0.5, reward=float("nan"), epoch=1)
+    (line,) = lines(tmp_path)
+    assert (line["step"], line["loss"], line["reward"], line["wait_s"]) == (1, 0.5, None, 0.5)
+    assert "epoch" not in line
+    assert line["infrastructure_failures"] == 0
+
+
+def test_what_trl_says_at_the_end_is_no_step(tmp_path: Path) -> None:
+    log(journal(tmp_path, step=1, done=0), train_runtime=3.0)
+    assert lines(tmp_path) == []
+
+
+def test_lines_after_the_checkpoint_and_a_torn_one_are_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "wall_s": 7.0}\n{"step": 2, "wall_s": 9.0}\n{"step": 3, "wa')
+    assert [line["step"] for line in read_lines(path)] == [1, 2]
+    log(journal(tmp_path, step=2, done=1), loss=1.0)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+    assert lines(tmp_path)[1]["wall_s"] >= 7.0  # the clock goes on where the kept lines end

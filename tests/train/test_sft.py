@@ -1,0 +1,98 @@
+"""Rejection fine-tuning: what is learned from, where the loss is, and that it learns."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+pytest.importorskip("trl", reason="needs the train extra")
+
+from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.nouns import Outcome, Response, Trajectory  # noqa: E402
+from swe_aem.rollout.store import Store  # noqa: E402
+from swe_aem.train.scripted import save_tiny  # noqa: E402
+from swe_aem.train.sft import SFTSettings, collect, fine_tune, row  # noqa: E402
+
+pytestmark = [pytest.mark.torch]
+
+
+def trajectory(task: int, sample: int = 0, *, outcome: Outcome = Outcome.RESOLVED, tail: int = 9) -> Trajectory:
+    spans = ((2, 4), (6, 8))
+    responses = tuple(
+        Response(start=start, end=end, logprobs=(-1.0, -1.0), version=0, finish_reason="stop", sample_s=0.0)
+        for start, end in spans
+    )
+    return Trajectory(
+        task_id=f"t{task}",
+        sample=sample,
+        agent="native",
+        model="m",
+        token_ids=(2, 3, 4, 5, 6, 7, 8, tail),
+        responses=responses,
+        outcome=outcome,
+        reward=float(outcome is Outcome.RESOLVED),
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Callable[..., Path]:
+    def make(*trajectories: Trajectory) -> Path:
+        with Store(tmp_path / "store").writer() as writer:
+            for one in trajectories:
+                writer.append(one)
+        return tmp_path / "store"
+
+    return make
+
+
+def test_the_loss_is_on_responses_and_the_tokens_are_the_stored_ones() -> None:
+    one = row(trajectory(0))
+    assert one["input_ids"] == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert one["labels"] == [-100, -100, 4, 5, -100, -100, 8, 9]
+    assert row(trajectory(0), everything=True)["labels"] == one["input_ids"]
+
+
+def test_only_resolved_trajectories_are_learned_from_each_once(store: Callable[..., Path]) -> None:
+    directory = store(
+        trajectory(0),
+        trajectory(1),  # the same tokens
+        trajectory(2, outcome=Outcome.UNRESOLVED, tail=10),
+        trajectory(3, outcome=Outcome.TURN_LIMIT, tail=11),
+        trajectory(4, 0, tail=12),
+        trajectory(4, 1, tail=13),
+    )
+    found = collect([directory], SFTSettings(per_task=1))
+    assert [one["input_ids"][-1] for one in found.rows] == [9, 12]
+    assert (found.resolved, found.repeated, found.surplus, found.too_long) == (4, 1, 1, 0)
+    assert collect([directory], SFTSettings(max_tokens=8)).too_long == 0
+    with pytest.raises(UserError, match="no resolved trajectory"):
+        collect([directory], SFTSettings(max_tokens=7))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_it_learns_what_was_said(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    save_tiny(model, sharpness=1.0)
+    rows = [row(trajectory(0))] * 8
+    settings = SFTSettings(epochs=30, learning_rate=0.02, batch_size=8, warmup_share=0)
+    fine_tune(model, rows, tmp_path / "out", settings)
+
+    def loss(directory: Path) -> float:
+        from swe_aem.train.models import load_model
+
+        batch = {name: torch.tensor([values]) for name, values in rows[0].items()}
+        with torch.no_grad():
+            return float(load_model(directory)(**batch).loss)
+
+    assert loss(tmp_path / "out") < 0.1 < 1.0 < loss(model)
+
+
+def test_a_model_with_too_few_ids_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    save_tiny(model)
+    with pytest.raises(UserError, match="another tokenizer"):
+        fine_tune(model, [{"input_ids": [2, 500], "labels": [2, 500]}], tmp_path / "out", SFTSettings())
+    with pytest.raises(UserError, match="no model that transformers can load"):
+        fine_tune(tmp_path / "none", [{"input_ids": [2], "labels": [2]}], tmp_path / "out", SFTSettings())

@@ -1,0 +1,115 @@
+"""Which tasks a step visits, which of its groups are trained on, and what is said of them."""
+
+import random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swe_aem.nouns import Outcome, Response, Task, TaskRecord, ToolCall, Trajectory
+from swe_aem.nouns.task import AnswerKey
+from swe_aem.train.schedule import visits
+from swe_aem.train.steps import Step, choose, varied
+
+
+def record(number: int) -> TaskRecord:
+    task = Task(id=f"t{number}", repo="r/r", base_commit="", problem_statement="", image="i")
+    key: dict[str, Any] = dict.fromkeys(("version", "gold_patch", "test_patch", "eval_script", "log_parser"), "")
+    return TaskRecord(
+        task=task,
+        key=AnswerKey(task_id=task.id, repo="r/r", eval_type="x", fail_to_pass=(), pass_to_pass=(), **key),
+    )
+
+
+def trajectory(sample: int, outcome: Outcome, *, version: int = 0, calls: tuple[ToolCall, ...] = ()) -> Trajectory:
+    response = Response(
+        start=1, end=3, logprobs=(-1.0, -1.0), version=version, finish_reason="stop", sample_s=0.0, tool_calls=calls
+    )
+    fault = outcome is Outcome.INFRASTRUCTURE
+    return Trajectory(
+        task_id="t",
+        sample=sample,
+        agent="a",
+        model="m",
+        token_ids=() if fault else (1, 2, 3),
+        responses=() if fault else (response,),
+        outcome=outcome,
+        reward=None if fault else float(outcome is Outcome.RESOLVED),
+    )
+
+
+RESOLVED, UNRESOLVED, FAULT = Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.INFRASTRUCTURE
+
+
+@given(count=st.integers(1, 12), per_step=st.integers(1, 20), seed=st.integers(0, 3))
+def test_every_task_is_visited_once_before_any_is_visited_again(count: int, per_step: int, seed: int) -> None:
+    records = [record(n) for n in range(count)]
+    steps = [visits(records, step=step, per_step=per_step, seed=seed) for step in range(1, count + 1)]
+    everything = [(visit.record.task.id, visit.number) for step in steps for visit in step]
+    assert len(set(everything)) == len(everything) == count * per_step
+    for epoch in range(per_step):
+        part = everything[epoch * count : (epoch + 1) * count]
+        assert sorted(part) == sorted((f"t{n}", epoch) for n in range(count))
+
+
+def test_another_seed_is_another_order() -> None:
+    records = [record(n) for n in range(20)]
+    orders = {tuple(visit.record.task.id for visit in visits(records, step=1, per_step=20, seed=s)) for s in range(3)}
+    assert len(orders) == 3
+
+
+def test_groups_whose_rewards_differ_come_first() -> None:
+    same = tuple(trajectory(n, UNRESOLVED) for n in range(2))
+    mixed = (trajectory(0, RESOLVED), trajectory(1, UNRESOLVED))
+    kept, rejected = choose([same, mixed, same, mixed], 3, 2)
+    assert kept == (same, mixed, mixed)
+    assert rejected == (same,)
+
+
+def test_a_fault_is_no_difference() -> None:
+    assert not varied((trajectory(0, FAULT), trajectory(1, RESOLVED)))
+
+
+def test_of_an_oversampled_group_those_that_count_are_kept() -> None:
+    group = (trajectory(0, FAULT), trajectory(1, RESOLVED), trajectory(2, UNRESOLVED), trajectory(3, RESOLVED))
+    ((kept,), _) = choose([group], 1, 2)
+    assert [one.sample for one in kept] == [1, 2]
+    (((*_, last),), _) = choose([(trajectory(0, RESOLVED), trajectory(1, FAULT))], 1, 2)
+    assert last.outcome is FAULT  # never a silently smaller group
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([RESOLVED, UNRESOLVED, FAULT]), min_size=3, max_size=5), min_size=4, max_size=8)
+)
+def test_nothing_is_lost_or_doubled(outcomes: list[list[Outcome]]) -> None:
+    groups = [tuple(trajectory(n, outcome) for n, outcome in enumerate(group)) for group in outcomes]
+    random.Random(0).shuffle(groups)
+    kept, rejected = choose(groups, 4, 3)
+    assert len(kept) == 4
+    assert len(kept) + len(rejected) == len(groups)
+    assert all(len(group) == 3 for group in (*kept, *rejected))
+
+
+def test_figures_leave_faults_out_of_rates_and_show_them() -> None:
+    failed = ToolCall(name="bash", arguments={}, exit_code=1)
+    worked = ToolCall(name="bash", arguments={}, exit_code=0)
+    bad = ToolCall(name="bash", arguments={}, status="malformed")
+    group = (
+        trajectory(0, RESOLVED, version=3, calls=(failed, worked)),
+        trajectory(1, UNRESOLVED, version=4, calls=(bad, worked)),
+        trajectory(2, FAULT),
+    )
+    figures = Step(number=5, groups=(group,), rollout_s=2.0).figures()
+    assert figures["resolved_rate"] == 0.5
+    assert figures["outcomes"] == {"resolved": 1, "unresolved": 1, "infrastructure": 1}
+    assert figures["infrastructure_failures"] == 1
+    assert figures["tool_failure_rate"] == figures["malformed_rate"] == 0.25
+    assert figures["staleness"] == 0.5
+    assert figures["tokens_per_s"] == 2.0
+    assert figures["zero_variance_groups"] == 0
+
+
+def test_a_step_of_nothing_but_faults_has_figures() -> None:
+    figures = Step(number=1, groups=((trajectory(0, FAULT), trajectory(1, FAULT)),)).figures()
+    assert figures["resolved_rate"] is None
+    assert figures["infrastructure_failures"] == 2
