@@ -32,6 +32,8 @@ MODULES = ("ranges", "counts", "items", "words", "basics", "helpers", "toolbox",
 FUNCTIONS_PER_MODULE = (1, 2)
 _HELDOUT_BUGS = 1 / 3
 _NEW_FUNCTIONS = 1 / 5
+_TEST_CPU_S = 1
+"""Processor seconds of a test run, which needs a twentieth. An endless loop ends there however busy the machine is."""
 _HEREDOC = "EOF_114329324912"
 
 
@@ -227,6 +229,7 @@ def _eval_script(layout: Layout, test_patch: str) -> str:
         test_patch.rstrip("\n"),
         "",
         _HEREDOC,
+        f"ulimit -t {_TEST_CPU_S}",
         ": '>>>>> Start Test Output'",
         f"python -S -m unittest -v {layout.tests}",
         ": '>>>>> End Test Output'",

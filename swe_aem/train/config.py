@@ -56,6 +56,8 @@ class HeldoutConfig(Frozen):
     """Sampled trajectories per task, at the training temperature."""
     greedy: bool = True
     """Also one greedy trajectory per task: what sampling alone gains may be mere sharpening."""
+    before: bool = True
+    """Also before training; false where another run of the same policy has measured that."""
     every: _Count | None = None
     """Also after every N steps, sampled only; 0.5 % of a run is well spent on it."""
 
@@ -156,10 +158,18 @@ class TrainConfig(Frozen):
 _FREE = ("steps", "save_every", "report_to", "heldout", "device")
 
 
+_ROOM = Path(__file__).resolve().parent
+_SHIPPED = (_ROOM.parents[1], _ROOM.parent / "bundled")
+"""Where `configs/` lies: in a checkout, and in an installed wheel."""
+
+
 def read_config(path: Path, assignments: Sequence[str] = ()) -> TrainConfig:
-    """The configuration of a YAML file and `a.b=c` assignments; raises `UserError` that names the setting."""
+    """The configuration of a YAML file and `a.b=c` assignments; `configs/NAME.yaml` is found from anywhere. Raises
+    `UserError` that names the setting."""
     import yaml
 
+    if not path.exists() and path.parent == Path("configs"):
+        path = next((root / path for root in _SHIPPED if (root / path).is_file()), path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -93,7 +93,7 @@ class _Run:
         processing = load_processing(config.model)
         with self._source(model) as session:
             evaluations = _Evaluations(config, self.directory, session) if session else None
-            if evaluations is not None and config.heldout is not None:
+            if evaluations is not None and config.heldout is not None and config.heldout.before:
                 evaluations.run(model.state_dict(), 0, BEFORE)
             trainer = self._trainer(model, processing, session, evaluations)
             last = checkpoints.latest(Path(str(trainer.args.output_dir)))
@@ -223,7 +223,8 @@ def _adapted(model: Any, settings: LoraSettings | None) -> Any:
 def _hold_fast(config: TrainConfig, directory: Path) -> None:
     """Write the configuration; raises `UserError` if the directory holds a run under another one."""
     path = directory / "config.yaml"
-    if path.exists():
+    begun = any((directory / name).exists() for name in ("rollouts", "heldout", "checkpoints"))
+    if path.exists() and begun:  # a run that failed on its settings holds nothing
         stored = validated(yaml.safe_load(path.read_text(encoding="utf-8")))
         if found := changes(stored, config):
             raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")

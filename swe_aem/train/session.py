@@ -44,7 +44,10 @@ from swe_aem.train.steps import Group, Step, choose
 
 _T = TypeVar("_T")
 _LINE_EVERY_S = 60.0
+_GATHER_S = 0.03
+"""How long a request waits for others to be sampled with it: a batch costs little more than one row."""
 _CLOSE_S = 120.0
+"""Longer than sandboxes take to close."""
 
 
 class Session:
@@ -63,11 +66,20 @@ class Session:
         self._scheduled: dict[int, Future[Step]] = {}
         self._tasks = chosen_tasks(config.rollout)
         self._backend: SandboxBackend = open_backend(config.rollout.sandbox)
-        self._running: set[Orchestrator] = set()
+        self._closing = False
+        self._running: dict[Orchestrator, asyncio.Task[Any]] = {}
 
     def __enter__(self) -> "Session":
         for note in self._tasks.notes:
             print(note, file=sys.stderr)
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def _begin(self) -> None:
         self._writer = self._locks.enter_context(Store(self._directory / "rollouts").writer())
         stored = {task_id for task_id, _ in self._writer.entries}
         manifest = claim(self._writer.store.directory, self._config.rollout, self._tasks.records, stored_tasks=stored)
@@ -76,17 +88,12 @@ class Session:
         for trajectory in self._writer.store.trajectories():
             self._totals.add(trajectory)
         self._thread.start()
-        try:
-            self._wait(self._submit(self._open()))
-        except BaseException:
-            self.__exit__(*sys.exc_info())
-            raise
-        return self
+        self._wait(self._submit(self._open()))
 
     def __exit__(self, *exc: object) -> None:
         try:
             if self._thread.is_alive():
-                self._submit(self._close()).result(_CLOSE_S)
+                self._submit(self._close()).result(2 * _CLOSE_S)
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join(_CLOSE_S)
         finally:
@@ -119,19 +126,20 @@ class Session:
     async def _open(self) -> None:
         self._order = asyncio.Lock()
         scheduling = self._config.rollout.scheduling
-        self._policy = TransformersPolicy(self._model, name=self._name, max_batch=2 * scheduling.concurrency)
+        self._policy = TransformersPolicy(
+            self._model, name=self._name, max_batch=scheduling.concurrency, gather_s=_GATHER_S
+        )
         self._lifetimes.push_async_callback(self._policy.close)
         self._parser = await self._lifetimes.enter_async_context(SwebenchParser())
         self._renderer = turn_renderer(self._config.rollout)
 
     async def _close(self) -> None:
+        """End what runs; its sandboxes are closed, and what was finished is stored."""
+        self._closing = True
         for orchestrator in self._running:
             orchestrator.cancel()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if self._running:  # their sandboxes are closed before they end
-            await asyncio.wait(others, timeout=_CLOSE_S)
-        for task in others:
-            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=_CLOSE_S)
         await self._lifetimes.aclose()
 
     def _crew(self, config: RolloutConfig, tasks: TaskSet) -> Crew:
@@ -142,6 +150,8 @@ class Session:
     async def _in_turn(self, number: int) -> Step:
         """Step after step, also where several are scheduled."""
         async with self._order:
+            if self._closing:
+                raise Interrupted(f"step {number} was not begun")
             return await self._step(number)
 
     async def _step(self, number: int) -> Step:
@@ -179,11 +189,13 @@ class Session:
         crew = self._crew(config, tasks)
         orchestrator = Orchestrator(config, groups, crew, self._backend, writer, board, run=self._run_id)
         reporter = asyncio.create_task(show(board, every_s=_LINE_EVERY_S, live=False))
-        self._running.add(orchestrator)
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[orchestrator] = task
         try:
             await orchestrator.run()
         finally:
-            self._running.discard(orchestrator)
+            del self._running[orchestrator]
             reporter.cancel()
             await asyncio.wait({reporter})
             write_summary(writer.store.directory, board.summary())

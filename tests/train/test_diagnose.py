@@ -16,7 +16,8 @@ from swe_aem.policy.sampling import Row, sample_batch  # noqa: E402
 from swe_aem.rollout.config import RolloutConfig  # noqa: E402
 from swe_aem.rollout.manifest import claim  # noqa: E402
 from swe_aem.rollout.store import Store  # noqa: E402
-from swe_aem.train.diagnose import DiagnoseSettings, Report, diagnose, relation  # noqa: E402
+from swe_aem.train.diagnose import diagnose, relation  # noqa: E402
+from swe_aem.train.diagnosis import DiagnoseSettings, Report  # noqa: E402
 from swe_aem.train.scoring import Episode, context_tokens, read_episodes, score  # noqa: E402
 from swe_aem.train.scripted import EOS, VOCABULARY, tiny_model  # noqa: E402
 from swe_aem.train.settings import AdvantageSettings  # noqa: E402

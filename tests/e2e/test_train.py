@@ -1,0 +1,142 @@
+"""`swe-aem train` as a user runs it: the shipped policy, real sandboxes and tests; finished, interrupted, repeated."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+pytest.importorskip("trl", reason="needs the train extra")
+
+from swe_aem.rollout.store import Store  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch]
+
+SMALL = (
+    "candidates_per_step=3", "groups_per_step=2", "updates_per_step=1", "micro_batch_size=4", "save_every=1",
+    "rollout.group_size=4", "heldout.limit=6",
+)  # fmt: skip
+
+
+def command(out: Path, *settings: str) -> list[str]:
+    chosen = [f"--set={setting}" for setting in (*SMALL, *settings)]
+    return [sys.executable, "-m", "swe_aem", "train", "configs/quickstart.yaml", "--out", str(out), *chosen]
+
+
+def train(out: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command(out, *settings), capture_output=True, text=True, timeout=280, check=False)
+
+
+def stored(out: Path) -> dict[str, Any]:
+    return {one.id: one for one in Store(out / "rollouts").trajectories()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    done = train(out, "steps=2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "held out after 2 steps" in done.stderr
+    assert f"open {out / 'report.html'}" in done.stdout
+    return out
+
+
+def test_a_run_leaves_what_it_promises(finished: Path, require_bubblewrap: None) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    for name in ("heldout_before", "heldout_after"):
+        assert summary[name]["tasks"] == 6
+        assert 0 <= summary[name]["low"] <= summary[name]["pass_at_1"] <= summary[name]["high"] <= 1
+        assert summary[name]["greedy"] is not None
+        assert summary[name]["faults"] == 0
+    assert summary["steps"] == 2
+    assert summary["wall_s"] > 0
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert [line["groups"] + line["rejected_groups"] for line in lines] == [3, 3]
+    assert all(line["infrastructure_failures"] == 0 for line in lines)
+    assert (finished / "policy" / "model.safetensors").exists()
+    assert (finished / "report.html").stat().st_size > 10_000
+
+
+def test_stored_tokens_and_logprobs_are_those_of_the_policy_that_sampled(finished: Path) -> None:
+    from swe_aem.train.models import load_model
+
+    model = load_model("configs/quickstart/policy")
+    first = [one for one in stored(finished).values() if one.responses[0].version == 0]
+    assert len(first) == 12
+    for one in first:
+        with torch.no_grad():
+            logprobs = model(torch.tensor([one.token_ids])).logits[0].double().log_softmax(-1)
+        for response in one.responses:
+            ids = torch.tensor(one.token_ids[response.start : response.end])
+            exact = logprobs[response.start - 1 : response.end - 1].gather(1, ids.unsqueeze(1)).squeeze(1)
+            assert exact.tolist() == pytest.approx(response.logprobs, abs=1e-4)
+
+
+def test_every_response_bears_the_version_that_sampled_it(finished: Path) -> None:
+    versions = [response.version for one in stored(finished).values() for response in one.responses]
+    assert set(versions) == {0, 1}
+    assert len(stored(finished)) == 24
+
+
+def test_training_changed_the_policy(finished: Path) -> None:
+    from swe_aem.train.models import load_model
+
+    before, after = load_model("configs/quickstart/policy"), load_model(finished / "policy")
+    pairs = zip(before.parameters(), after.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_finished_run_can_be_given_more_steps(finished: Path) -> None:
+    known = stored(finished)
+    done = train(finished, "steps=3")
+    assert done.returncode == 0, done.stderr[-3000:]
+    now = stored(finished)
+    assert len(now) == 36
+    assert {id: now[id] for id in known} == known
+
+
+def test_ctrl_c_ends_it_cleanly_and_the_rerun_finishes(tmp_path: Path, require_bubblewrap: None) -> None:
+    settings = ("steps=2", "heldout=null", "rollout.group_size=8", "rollout.scheduling.concurrency=4")
+    process = subprocess.Popen(command(tmp_path, *settings), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (_trajectories(tmp_path) >= 4):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "repeat the command to go on" in said
+    assert not _sandboxes_of(process.pid)
+    known = stored(tmp_path)
+    assert 4 <= len(known) < 48
+    done = train(tmp_path, *settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    now = stored(tmp_path)
+    assert len(now) == 48
+    assert {id: now[id] for id in known} == known
+
+
+def test_a_failed_start_holds_nothing(tmp_path: Path) -> None:
+    done = train(tmp_path, "model=/no/such/model")
+    assert done.returncode == 2
+    assert "no model that transformers can load" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "rollouts").exists()
+
+
+def _trajectories(out: Path) -> int:
+    parts = (out / "rollouts" / "trajectories").glob("*.jsonl")
+    return sum(part.read_bytes().count(b"\n") for part in parts)
+
+
+def _sandboxes_of(pid: int) -> list[str]:
+    """Sandboxes whose entry names that process as owner."""
+    from swe_aem.sandbox.bubblewrap import state_dir
+
+    entries = (path.read_text() for path in state_dir().glob("*/entry.json"))
+    return [entry for entry in entries if json.loads(entry)["lease"]["owner"]["pid"] == pid]
