@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
 from swe_aem.errors import UserError
@@ -143,8 +143,11 @@ class _Run:
             advantage=config.advantage,
             importance_cap=config.importance_cap,
         )
-        from transformers.trainer_callback import PrinterCallback
-
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise UserError(
+                "the policy samples in this process with whole weights, and FSDP or DeepSpeed would shard them: launch "
+                "with plain data parallelism, or train an adapter with lora"
+            )
         trainer.remove_callback(PrinterCallback)
         return trainer
 

@@ -14,6 +14,7 @@ class AdvantageSettings(Frozen):
     """Reward minus the mean of the others (DeepSWE), minus the group's mean (Dr. GRPO), or that over the deviation
     (GRPO)."""
     aem: bool = True
+    """False computes no entropies either; `lam` 0 computes them and changes nothing."""
     lam: float = Field(default=1.0, ge=0.0, le=50.0)
     """Strength; 0 is no modulation."""
     min_range: float = Field(default=0.1, ge=0.0)

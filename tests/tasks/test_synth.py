@@ -12,7 +12,7 @@ from swe_aem.tasks import load_tasks
 from swe_aem.tasks.codebase import micro_codebase
 from swe_aem.tasks.instance import git_diff
 from swe_aem.tasks.mutate import KINDS, Mutation
-from swe_aem.tasks.packages import PackageStore, read_package
+from swe_aem.tasks.packages import read_package
 from swe_aem.tasks.probe_pool import open_pool
 from swe_aem.tasks.probe_result import Failure
 from swe_aem.tasks.synth import HELDOUT, TRAIN, SynthConfig, heldout_packages, synthesize
@@ -115,7 +115,7 @@ def test_workspace_is_made_once(made: Path) -> None:
 def test_changed_package_is_noticed(made: Path, packages: Path) -> None:
     (packages / "shapes" / "README.md").write_text("# Shapes, changed\n")
     tasks = load_tasks(str(made))
-    with pytest.raises(InfrastructureError, match="the packages were changed after the rows were made"):
+    with pytest.raises(InfrastructureError, match="packages was changed after the rows were made"):
         tasks.workspace(tasks.records[0].task.id)
 
 
@@ -211,4 +211,4 @@ def test_whole_packages_are_held_out() -> None:
 
 def test_splits_are_named_like_the_files(made: Path) -> None:
     assert {path.stem for path in made.glob("*.jsonl")} == {TRAIN, HELDOUT}
-    assert PackageStore.beside(made) is not None
+    assert load_tasks(str(made)).packages is not None
