@@ -11,14 +11,14 @@ as_trained=(--set native.prompts=configs/quickstart/prompts --set native.describ
 mkdir -p "$work/tasks"
 ln -sfn "$PWD/tasks/nano/functions" "$work/tasks/functions"
 [ -f "$work/tasks/demos.jsonl" ] ||
-    swe-aem tasks compose --train 0 --heldout 0 --demos 2400 --out "$work/tasks"
+    swe-aem tasks compose --train 0 --heldout 0 --demos 1600 --out "$work/tasks"
 swe-aem rollout --tasks "$work/tasks" --agent demo --limit 200 --out "$work/read" "${as_trained[@]}"
 [ -f "$work/seedling/model.safetensors" ] || swe-aem seedling --from "$work/read" --out "$work/seedling"
 swe-aem rollout --tasks "$work/tasks" --agent demo --tokenizer "$work/seedling" --out "$work/demos" "${as_trained[@]}"
 swe-aem sft --from "$work/demos" --model "$work/seedling" --out "$work/reader" \
     --everything --epochs 2 --batch-size 16 --learning-rate 2e-3
 swe-aem sft --from "$work/demos" --model "$work/reader" --out "$work/warm" \
-    --epochs 6 --batch-size 16 --learning-rate 1.5e-3
+    --epochs 5 --batch-size 16 --learning-rate 1.5e-3
 python - "$work/warm" configs/quickstart/policy <<'END'
 import sys
 

@@ -5,7 +5,7 @@ Command: `swe-aem tasks compose --functions tasks/nano/functions --out tasks/nan
 A policy of a few million parameters can learn these, so the whole loop can be seen on a laptop. Bugs are those of
 `mutate.py` that checks notice. A third of them is held out, and no repository is in two splits, so a held-out task is
 an unseen bug in an unseen layout. `part` says what warm-start demonstrations (split `demos`) cover: nothing of the
-kinds `NEW_KINDS`, nothing of a fifth of the functions. What is left is for reinforcement learning to find.
+kinds `NEW_KINDS`, nothing of a tenth of the functions. What is left is for reinforcement learning to find.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ from swe_aem.tasks.notice import notice
 from swe_aem.tasks.tree import build_tree
 
 TRAIN, HELDOUT, DEMOS = "train", "heldout", "demos"
-NEW_KINDS = ("off_by_one", "wrong_return")
+NEW_KINDS = ("off_by_one", "constant", "swapped_arguments", "wrong_return")
 DEMONSTRATED, NEW_KIND, NEW_FUNCTION = "demonstrated", "new kind", "new function"
 MODULES = ("ranges", "counts", "items", "words", "basics", "helpers", "toolbox", "measures", "sums", "pieces")
 FUNCTIONS_PER_MODULE = (1, 2)
 _HELDOUT_BUGS = 1 / 3
-_NEW_FUNCTIONS = 1 / 5
+_NEW_FUNCTIONS = 1 / 10
 _TEST_CPU_S = 1
 """Processor seconds of a test run, which needs a twentieth. An endless loop ends there however busy the machine is."""
 _HEREDOC = "EOF_114329324912"
@@ -90,7 +90,7 @@ def compose(config: ComposeConfig, progress: Callable[[int, int], None] = lambda
         rows: list[dict[str, Any]] = []
         for bug in _dealt(pool, wanted[split], dice):
             layout = _layout(library, bug.function, dice, taken)
-            rows.append(_row(library, layout, bug, config.seed))
+            rows.append(_row(library, layout, bug, dice.choice(bug.noticed), config.seed))
             progress(sum(map(len, splits.values())) + len(rows), total)
         splits[split] = sorted(rows, key=lambda row: row["instance_id"])
     return {split: rows for split, rows in splits.items() if wanted[split]}
@@ -166,7 +166,8 @@ def replaced_line(broken: str, clean: str) -> tuple[int, list[str]] | None:
     return head + 1, new[head : len(new) - tail]
 
 
-def _row(library: FunctionLibrary, layout: Layout, bug: Bug, seed: int) -> dict[str, Any]:
+def _row(library: FunctionLibrary, layout: Layout, bug: Bug, told: tuple[int, str], seed: int) -> dict[str, Any]:
+    """`told` is the check that the issue tells of."""
     clean = library.compose(layout)
     broken = library.compose(layout, changed={bug.function: bug.text})
     gold_patch = git_diff(layout.source, broken[layout.source], clean[layout.source])
@@ -185,7 +186,7 @@ def _row(library: FunctionLibrary, layout: Layout, bug: Bug, seed: int) -> dict[
         "base_commit": base_commit,
         "patch": gold_patch,
         "test_patch": test_patch,
-        "problem_statement": _statement(library.functions[bug.function], layout, bug),
+        "problem_statement": _statement(library.functions[bug.function], layout, *told),
         "hints_text": "",
         "created_at": CREATED_AT,
         "version": "1",
@@ -203,9 +204,8 @@ def _row(library: FunctionLibrary, layout: Layout, bug: Bug, seed: int) -> dict[
     }
 
 
-def _statement(function: Function, layout: Layout, bug: Bug) -> str:
+def _statement(function: Function, layout: Layout, number: int, seen: str) -> str:
     """What is wrong, by one failing check: short, because every token of it is read in every step of the loop."""
-    number, seen = bug.noticed[0]
     check = function.checks[number - 1]
     return f"`{function.name}` in `{layout.source}`: `{check.call}` {seen}, expected {check.expected}.\n"
 
