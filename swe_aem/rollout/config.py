@@ -138,7 +138,7 @@ _MAY_GROW = ("group_size", "limit")
 
 def differences(stored: RolloutConfig, wanted: RolloutConfig) -> list[str]:
     """What keeps `wanted` from going on with a store made under `stored`, one clause per setting."""
-    old, new = _flat(stored.model_dump(mode="json")), _flat(wanted.model_dump(mode="json"))
+    old, new = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
     found = []
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
@@ -197,11 +197,12 @@ def assign(values: dict[str, Any], name: str, value: Any) -> None:
     values[last] = value
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def _size(value: int | None) -> float:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from swe_aem.errors import UserError
 from swe_aem.nouns.base import Frozen
-from swe_aem.rollout.config import RolloutConfig, assign
+from swe_aem.rollout.config import RolloutConfig, assign, flat
 from swe_aem.train.settings import AdvantageSettings
 
 _Count = Annotated[int, Field(ge=1)]
@@ -155,7 +155,7 @@ class TrainConfig(Frozen):
         return self.candidates_per_step or self.groups_per_step
 
 
-_FREE = ("steps", "save_every", "report_to", "heldout", "device")
+_FREE = ("steps", "save_every", "report_to", "heldout", "device", "rollout.scheduling")
 
 
 _ROOM = Path(__file__).resolve().parent
@@ -201,13 +201,11 @@ def validated(values: Mapping[str, Any]) -> TrainConfig:
 
 def changes(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
     """Settings that keep `wanted` from going on with a run made under `stored`."""
-    old, new = stored.model_dump(mode="json"), wanted.model_dump(mode="json")
-    for values in (old, new):
-        values["rollout"].pop("scheduling")
+    old, new = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
     return [
-        f"{name} was {old[name]!r} and is now {new[name]!r}"
-        for name in old
-        if name not in _FREE and old[name] != new[name]
+        f"{name} was {old.get(name)!r} and is now {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in _FREE)
     ]
 
 
