@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes configs/quickstart/policy anew, in about 25 minutes on two cores: tasks to demonstrate, a tokenizer and random
+# Makes configs/quickstart/policy anew, in about 15 minutes on two cores: tasks to demonstrate, a tokenizer and random
 # weights, demonstrations in real sandboxes, a first pass over all that was said (the policy has read no code before),
 # and fine-tuning on the responses. Give a directory for what comes on the way; a rerun goes on where it was.
 set -euo pipefail

@@ -75,7 +75,8 @@ def test_a_finished_run_is_not_trained_again(run: Run, undisturbed: Path) -> Non
 def test_other_settings_are_refused_by_name(run: Run, undisturbed: Path) -> None:
     done = run(undisturbed, 5, "0", "seed=7")
     assert done.returncode != 0
-    assert "holds another run: seed was 0 and is now 7" in done.stderr
+    assert "holds another run: " in done.stderr
+    assert "seed was 0 and is now 7. Choose another --out" in done.stderr
 
 
 def test_the_summary_says_what_was_trained(undisturbed: Path) -> None:
