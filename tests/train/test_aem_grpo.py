@@ -28,6 +28,8 @@ pytestmark = [
 ]
 
 LIKE_TRL = AdvantageSettings(baseline="group_mean", lam=0.0)
+CAP = 0.002
+"""Small: the scripted tokens are unlikely under the tiny policy."""
 EVEN: Any = {"responses": (2, 2), "tokens": (6, 6)}
 """Rows of one length: nothing to trim."""
 
@@ -242,3 +244,33 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     fresh = [parameter.detach() for parameter in tiny_model().parameters()]
     assert _apart(one["parameters"], two["parameters"]) < 1e-5
     assert _apart(one["parameters"], fresh) > 1e-3
+
+
+def test_importance_weights_are_ratios_to_the_sampler_up_to_the_cap(make_config: Any, dataset: Any) -> None:
+    """The scripted feed says that every token was sampled with log-probability -1."""
+    seen: dict[float | None, dict[str, Any]] = {}
+
+    class Watched(AEMGRPOTrainer):
+        def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+            output = super()._generate_and_score_completions(inputs)
+            seen.setdefault(self.importance_cap, output)
+            return output
+
+    for cap in (None, CAP):
+        trainer = Watched(
+            model=tiny_model(),
+            args=make_config(max_steps=1),
+            train_dataset=dataset,
+            processing_class=tiny_tokenizer(),
+            rollout_func=ScriptedFeed(4),
+            advantage=AdvantageSettings(),
+            importance_cap=cap,
+        )
+        trainer.train()
+    free, capped = seen[None], seen[CAP]
+    sampled = free["completion_mask"].bool() & free["tool_mask"].bool()
+    ratio = torch.exp(free["old_per_token_logps"] + 1.0)
+    assert bool((ratio[sampled] > CAP).any())
+    assert bool((ratio[sampled] < CAP).any())
+    expected = (free["advantages"] * ratio.clamp(max=CAP))[sampled]
+    assert torch.allclose(capped["advantages"][sampled], expected, atol=1e-7)
