@@ -5,7 +5,7 @@ A field's docstring is also its `--help` text.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -17,6 +17,7 @@ from swe_aem.nouns.base import Frozen
 from swe_aem.tasks.lock import LockPolicy
 
 _Count = Annotated[int, Field(ge=1)]
+_Settings = TypeVar("_Settings", bound=Frozen)
 _Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -177,8 +178,13 @@ def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence
 
 def validated(values: Mapping[str, Any]) -> RolloutConfig:
     """`RolloutConfig` of plain values; raises `UserError` with one clause per wrong setting."""
+    return checked(RolloutConfig, values)
+
+
+def checked(model: type[_Settings], values: Mapping[str, Any]) -> _Settings:
+    """A model of plain values; raises `UserError` with one clause per wrong setting."""
     try:
-        return RolloutConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         clauses = [
             f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"

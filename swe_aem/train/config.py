@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from swe_aem.errors import UserError
 from swe_aem.nouns.base import Frozen
-from swe_aem.rollout.config import RolloutConfig, assign, flat
+from swe_aem.rollout.config import RolloutConfig, assign, checked, flat
 from swe_aem.train.settings import AdvantageSettings
 
 _Count = Annotated[int, Field(ge=1)]
@@ -59,7 +59,7 @@ class HeldoutConfig(Frozen):
     before: bool = True
     """Also before training; false where another run of the same policy has measured that."""
     every: _Count | None = None
-    """Also after every N steps, sampled only; 0.5 % of a run is well spent on it."""
+    """Also after every N steps, sampled only."""
 
 
 class LoraSettings(Frozen):
@@ -189,14 +189,7 @@ def read_config(path: Path, assignments: Sequence[str] = ()) -> TrainConfig:
 
 def validated(values: Mapping[str, Any]) -> TrainConfig:
     """`TrainConfig` of plain values; raises `UserError` with one clause per wrong setting."""
-    try:
-        return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        clauses = [
-            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        ]
-        raise UserError("; ".join(clauses)) from None
+    return checked(TrainConfig, values)
 
 
 def changes(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
