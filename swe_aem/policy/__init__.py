@@ -21,7 +21,7 @@ __all__ = ["AGENTS", "ContextOverflow", "PolicyFactory", "open_policy_factory"]
 PolicyFactory = Callable[[TaskRecord, int], Policy]
 """(record, sample) to the policy of one attempt; call it anew for every attempt. A shared policy is always the same."""
 
-AGENTS = ("gold", "noop", "demo", "replay", "native")
+AGENTS = ("gold", "noop", "demo", "hasty", "replay", "native")
 """What `--agent` takes: four scripts, and the native agent with a sampling policy."""
 
 
@@ -77,10 +77,10 @@ def _scripted_factory(
             return scripted.gold(record, renderer)
         if agent == "noop":
             return scripted.noop(renderer)
-        if agent == "demo":
-            from swe_aem.policy.demonstrator import demonstrator
+        if agent in ("demo", "hasty"):
+            from swe_aem.policy.demonstrator import HASTY_LOOKS, demonstrator
 
-            return demonstrator(record, renderer)
+            return demonstrator(record, renderer, looks=1.0 if agent == "demo" else HASTY_LOOKS)
         trajectory = replay_from.get(f"{record.task.id}.{sample}")
         if trajectory is None:
             raise UserError(f"the run to replay has no trajectory {record.task.id}.{sample}")

@@ -1,6 +1,11 @@
-"""A script that shows how `tasks/nano` are solved: look at the file that the issue names, write one line anew,
-submit. What a small policy is warm-started on; `gold` solves every task, but no policy could learn its ways."""
+"""Scripts that show how `tasks/nano` are solved: look at the file, write one line anew, submit. What a small policy is
+warm-started on; `gold` solves every task, but no policy could learn its ways.
 
+The hasty demonstrator seldom looks. It knows the key and resolves its tasks all the same; a policy that imitates it
+edits files whose names it cannot know. That looking pays is then left for reinforcement learning to find.
+"""
+
+import hashlib
 import re
 import shlex
 
@@ -8,26 +13,28 @@ from swe_aem.errors import UserError
 from swe_aem.nouns import TaskRecord
 from swe_aem.policy.scripted import AssistantRenderer, ScriptedPolicy, call, scripted
 
-_NAMED = re.compile(r"` in `([\w./-]+)`")
+HASTY_LOOKS = 0.4
+"""Share of the tasks for which the hasty demonstrator looks first."""
+_LOOK = "ls ./*.py; grep -n . *.py"
+_PATH = re.compile(r"^\+\+\+ b/(\S+)$", re.MULTILINE)
 _HUNK = re.compile(r"^@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@.*\n", re.MULTILINE)
 
 
-def demonstrator(record: TaskRecord, renderer: AssistantRenderer) -> ScriptedPolicy:
-    """The script for a task; raises `UserError` for one whose issue names no file, or that takes more than a line."""
-    named = _NAMED.search(record.task.problem_statement)
-    if named is None:
-        raise UserError(f"{record.task.id}: its issue names no file; the agent 'demo' is for tasks/nano")
-    path = named[1]
-    look = call("", "bash", {"command": f"grep -n . {path}"})
-    edit = call("", "bash", {"command": _edit(record, path)})
+def demonstrator(record: TaskRecord, renderer: AssistantRenderer, *, looks: float = 1.0) -> ScriptedPolicy:
+    """The script for a task, which looks first for this share of the tasks; raises `UserError` for a task that takes
+    more than writing one line anew."""
+    edit = call("", "bash", {"command": _edit(record)})
     edit["tool_calls"] += call("", "submit", {})["tool_calls"]
-    return scripted("demo", [look, edit], renderer)
+    look = [call("", "bash", {"command": _LOOK})]
+    hasty = hashlib.sha256(record.task.id.encode()).digest()[0] >= looks * 256
+    return scripted("demo", [edit] if hasty else [*look, edit], renderer)
 
 
-def _edit(record: TaskRecord, path: str) -> str:
+def _edit(record: TaskRecord) -> str:
     """A sed command that does what the gold patch does."""
     header, *hunks = _HUNK.split(record.key.gold_patch)
-    if len(hunks) != 2 or header.count("diff --git ") != 1:
+    paths = _PATH.findall(header)
+    if len(hunks) != 2 or len(paths) != 1:
         raise UserError(f"{record.task.id}: its patch has more than one hunk; the agent 'demo' is for tasks/nano")
     number, lines = int(hunks[0]), hunks[1].splitlines()
     changed = [n for n, line in enumerate(lines) if line[:1] in "+-"]
@@ -39,4 +46,4 @@ def _edit(record: TaskRecord, path: str) -> str:
     if not removed:  # lines are missing: the next one is written anew behind them
         added.append(lines[changed[-1] + 1][1:])
     text = "\\n".join(re.sub(r"[\\&|]", r"\\\g<0>", line) for line in added)
-    return f"sed -i {shlex.quote(f'{number + before}s|.*|{text}|')} {path}"
+    return f"sed -i {shlex.quote(f'{number + before}s|.*|{text}|')} ./{paths[0]}"

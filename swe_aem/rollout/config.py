@@ -78,10 +78,10 @@ class RolloutConfig(Frozen):
     lock_policy: LockPolicy = "require"
     """For tasks that are not fit: require refuses to start, drop leaves them out, weigh keeps flaky ones with a weight
     below 1."""
-    agent: Literal["gold", "noop", "demo", "replay", "native"] = "gold"
+    agent: Literal["gold", "noop", "demo", "hasty", "replay", "native"] = "gold"
     """gold: applies the gold patch through the tools; noop: submits nothing; demo: shows a small policy how tasks/nano
-    are solved; replay: repeats a store's actions;
-    native: the loop around a model."""
+    are solved; hasty: the same, mostly without looking first; replay: repeats a store's actions; native: the loop
+    around a model."""
     policy: str | None = None
     """For native: URL of a /v1/completions server that takes token ids, or path of a model to run in this process."""
     tokenizer: str | None = None

@@ -4,14 +4,15 @@ Command: `swe-aem tasks compose --functions tasks/nano/functions --out tasks/nan
 
 A policy of a few million parameters can learn these, so the whole loop can be seen on a laptop. Bugs are those of
 `mutate.py` that checks notice. A third of them is held out, and no repository is in two splits, so a held-out task is
-an unseen bug in an unseen layout. `part` says what warm-start demonstrations (split `demos`) cover: nothing of the
-kinds `NEW_KINDS`, nothing of a tenth of the functions. What is left is for reinforcement learning to find.
+an unseen bug in an unseen layout. Warm-start demonstrations (split `demos`) have none of these bugs: they show slips of
+one token (`slips.py`), in nine tenths of the functions. `part` says what that covers of a task: bugs of the kinds
+`NEW_KINDS` are no such slips, and a tenth of the functions is new. What is left is for reinforcement learning to find.
 """
 
 import hashlib
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from swe_aem.nouns.base import Frozen
 from swe_aem.tasks.codebase import MICRO_IMAGE
 from swe_aem.tasks.instance import CREATED_AT, git_diff
 from swe_aem.tasks.library import Function, FunctionLibrary, Layout
-from swe_aem.tasks.mutate import KINDS, Mutation, find_mutations
+from swe_aem.tasks.mutate import RULES, Rule, find_mutations
 from swe_aem.tasks.notice import notice
+from swe_aem.tasks.slips import SLIPS
 from swe_aem.tasks.tree import build_tree
 
 TRAIN, HELDOUT, DEMOS = "train", "heldout", "demos"
-NEW_KINDS = ("off_by_one", "constant", "swapped_arguments", "wrong_return")
+NEW_KINDS = ("swapped_arguments", "missing_branch", "wrong_return")
 DEMONSTRATED, NEW_KIND, NEW_FUNCTION = "demonstrated", "new kind", "new function"
 MODULES = ("ranges", "counts", "items", "words", "basics", "helpers", "toolbox", "measures", "sums", "pieces")
 FUNCTIONS_PER_MODULE = (1, 2)
@@ -46,7 +48,7 @@ class ComposeConfig(Frozen):
     """Rows."""
     heldout: int = 192
     demos: int = 0
-    """Rows for demonstrations, from the part `demonstrated` alone."""
+    """Rows for demonstrations."""
     seed: int = 0
 
 
@@ -57,6 +59,8 @@ class Bug:
     function: str
     kind: str
     text: str
+    line: int
+    """The line, from 1, that is to be written anew."""
     noticed: tuple[tuple[int, str], ...]
     """Number of a check from 1, and what it sees: a value, or an exception."""
 
@@ -72,14 +76,12 @@ def compose(config: ComposeConfig, progress: Callable[[int, int], None] = lambda
     library = FunctionLibrary(config.functions.resolve())
     if not library.functions:
         raise UserError(f"{config.functions}: has no functions; give the directory that holds NAME.py files")
-    bugs = [bug for function in library.functions.values() for bug in _bugs(function)]
+    bugs = [bug for function in library.functions.values() for bug in _bugs(function, RULES)]
     held = {bug.id for bug in bugs if _share(config.seed, "bug", bug.id) < _HELDOUT_BUGS}
     pools = {
         TRAIN: [bug for bug in bugs if bug.id not in held],
         HELDOUT: [bug for bug in bugs if bug.id in held],
-        DEMOS: [
-            bug for bug in bugs if bug.id not in held and part(bug.function, bug.kind, config.seed) == DEMONSTRATED
-        ],
+        DEMOS: _to_demonstrate(library, {bug.id for bug in bugs}, config.seed) if config.demos else [],
     }
     wanted = {TRAIN: config.train, HELDOUT: config.heldout, DEMOS: config.demos}
     taken: set[str] = set()
@@ -96,11 +98,21 @@ def compose(config: ComposeConfig, progress: Callable[[int, int], None] = lambda
     return {split: rows for split, rows in splits.items() if wanted[split]}
 
 
+def _to_demonstrate(library: FunctionLibrary, others: Collection[str], seed: int) -> list[Bug]:
+    """Slips in the functions that demonstrations cover, without the bugs `others`."""
+    covered = [function for function in library.functions.values() if not _is_new(function.name, seed)]
+    return [bug for function in covered for bug in _bugs(function, SLIPS) if bug.id not in others]
+
+
 def part(function: str, kind: str, seed: int) -> str:
-    """What demonstrations cover of a bug: everything, not its kind, or not its function."""
-    if _share(seed, "function", function) < _NEW_FUNCTIONS:
+    """What demonstrations cover of a bug: all but the bug itself, not its kind, or not its function."""
+    if _is_new(function, seed):
         return NEW_FUNCTION
     return NEW_KIND if kind in NEW_KINDS else DEMONSTRATED
+
+
+def _is_new(function: str, seed: int) -> bool:
+    return _share(seed, "function", function) < _NEW_FUNCTIONS
 
 
 def _share(seed: int, *words: str) -> float:
@@ -111,8 +123,8 @@ def _share(seed: int, *words: str) -> float:
 
 def _dealt(pool: Sequence[Bug], count: int, dice: random.Random) -> Iterator[Bug]:
     """`count` bugs, kind after kind so that none dominates; each bug of a kind as often as every other."""
-    by_kind = {kind: [bug for bug in pool if bug.kind == kind] for kind in KINDS}
-    kinds = [kind for kind in KINDS if by_kind[kind]]
+    kinds = sorted({bug.kind for bug in pool})
+    by_kind = {kind: [bug for bug in pool if bug.kind == kind] for kind in kinds}
     if count and not kinds:
         raise UserError("the library yields no bugs for this split; give it more functions or checks")
     hands: dict[str, list[Bug]] = {kind: [] for kind in kinds}
@@ -135,21 +147,17 @@ def _layout(library: FunctionLibrary, function: str, dice: random.Random, taken:
             return layout
 
 
-def _bugs(function: Function) -> Iterator[Bug]:
+def _bugs(function: Function, rules: Sequence[tuple[str, Rule]]) -> Iterator[Bug]:
     """Bugs of a function that some of its checks notice."""
-    mutations = find_mutations(f"{function.name}.py", function.text)
+    mutations = find_mutations(f"{function.name}.py", function.text, rules)
     checks = [(check.call, check.expected) for check in function.checks]
     clean, *found = notice([function.text, *(mutation.text for mutation in mutations)], checks)
     if clean is None or clean:
         raise UserError(f"{function.name}: its own checks do not hold; run `pytest {function.name}.py`")
     for mutation, noticed in zip(mutations, found, strict=True):
-        if noticed and _mends_in_one_line(mutation, function):
-            yield Bug(function.name, mutation.kind, mutation.text, tuple(noticed))
-
-
-def _mends_in_one_line(mutation: Mutation, function: Function) -> bool:
-    """Does writing one line of the mutated function anew give the clean one?"""
-    return replaced_line(mutation.text, function.text) is not None
+        mended = replaced_line(mutation.text, function.text)
+        if noticed and mended is not None:
+            yield Bug(function.name, mutation.kind, mutation.text, mended[0], tuple(noticed))
 
 
 def replaced_line(broken: str, clean: str) -> tuple[int, list[str]] | None:
@@ -186,7 +194,7 @@ def _row(library: FunctionLibrary, layout: Layout, bug: Bug, told: tuple[int, st
         "base_commit": base_commit,
         "patch": gold_patch,
         "test_patch": test_patch,
-        "problem_statement": _statement(library.functions[bug.function], layout, *told),
+        "problem_statement": _statement(library.functions[bug.function], bug, *told),
         "hints_text": "",
         "created_at": CREATED_AT,
         "version": "1",
@@ -204,10 +212,12 @@ def _row(library: FunctionLibrary, layout: Layout, bug: Bug, told: tuple[int, st
     }
 
 
-def _statement(function: Function, layout: Layout, number: int, seen: str) -> str:
-    """What is wrong, by one failing check: short, because every token of it is read in every step of the loop."""
+def _statement(function: Function, bug: Bug, number: int, seen: str) -> str:
+    """What is wrong, by one failing check and the line that its reporter suspects (where lines are missing, the one
+    behind them); not in which file, nor where. Short, since every token of it is read in every step of the loop."""
     check = function.checks[number - 1]
-    return f"`{function.name}` in `{layout.source}`: `{check.call}` {seen}, expected {check.expected}.\n"
+    line = bug.text.splitlines()[bug.line - 1].strip()
+    return f"`{function.name}`: `{check.call}` {seen}, expected {check.expected}; `{line}`?\n"
 
 
 def _new_file(path: str, text: str) -> str:

@@ -5,7 +5,7 @@ changed; annotations, docstrings, f-strings, decorators and the arguments of `ra
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from swe_aem.tasks import mutate_branches, mutate_values
@@ -40,14 +40,14 @@ class Mutation:
     """The whole file with the bug in it."""
 
 
-def find_mutations(path: str, text: str) -> list[Mutation]:
+def find_mutations(path: str, text: str, rules: Sequence[tuple[str, Rule]] = RULES) -> list[Mutation]:
     """All mutations of one file in the order of its functions; no two have the same text, none the original's tree."""
     source = Source(text)
     original = ast.dump(source.tree)
     seen = {text}
     found: list[Mutation] = []
     for name, function in _functions(source.tree, ""):
-        for kind, rule in RULES:
+        for kind, rule in rules:
             for node in _mutable_nodes(function):
                 for edit in rule(node, source):
                     changed = source.apply(edit)

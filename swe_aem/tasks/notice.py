@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-CPU_LIMIT_S = 0.5
+CPU_LIMIT_S = 0.1
 
 Noticed = list[tuple[int, str]]
 """Numbers of checks, from 1, and what they see: a value, or an exception."""

@@ -1,12 +1,16 @@
 """The script that solves `tasks/nano` by writing one line anew."""
 
+import asyncio
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from swe_aem.agent import TurnRenderer
 from swe_aem.errors import UserError
-from swe_aem.policy.demonstrator import demonstrator
+from swe_aem.nouns import SamplingParams
+from swe_aem.policy.demonstrator import HASTY_LOOKS, demonstrator
+from swe_aem.policy.scripted import ScriptedPolicy
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.tasks import load_tasks
 
@@ -21,22 +25,34 @@ def test_every_bundled_task_can_be_shown(renderer: TurnRenderer) -> None:
         assert demonstrator(record, renderer).name == "demo"
 
 
-def test_tasks_of_other_sets_are_refused(renderer: TurnRenderer) -> None:
-    record = load_tasks("micro", limit=1).records[0]
+def test_a_task_that_takes_more_than_a_line_is_refused(renderer: TurnRenderer) -> None:
+    record = load_tasks("nano", limit=1).records[0]
+    longer = record.key.model_copy(update={"gold_patch": 2 * record.key.gold_patch})
     with pytest.raises(UserError, match="the agent 'demo' is for tasks/nano"):
-        demonstrator(record, renderer)
+        demonstrator(record.model_copy(update={"key": longer}), renderer)
+
+
+def test_a_hasty_demonstrator_mostly_edits_without_looking(renderer: TurnRenderer) -> None:
+    records = load_tasks("nano").records
+    looked = [_looks_first(demonstrator(record, renderer, looks=HASTY_LOOKS)) for record in records]
+    assert 0.3 < sum(looked) / len(looked) < 0.5
+    assert all(_looks_first(demonstrator(record, renderer)) for record in records)
+
+
+def _looks_first(policy: ScriptedPolicy) -> bool:
+    first = asyncio.run(policy.sample([], SamplingParams(max_tokens=1), trajectory_id=""))
+    return "grep -n" in load_tokenizer(None).decode(list(first.token_ids))
 
 
 @pytest.mark.bubblewrap
-def test_demonstrations_resolve(tmp_path: Path, require_bubblewrap: None) -> None:
-    import asyncio
-
+@pytest.mark.parametrize("agent", ["demo", "hasty"])
+def test_demonstrations_resolve(tmp_path: Path, agent: Literal["demo", "hasty"], require_bubblewrap: None) -> None:
     from swe_aem.rollout.config import RolloutConfig
     from swe_aem.rollout.run import roll_out
     from swe_aem.rollout.wiring import chosen_tasks, open_crew
     from swe_aem.sandbox import open_backend
 
-    config = RolloutConfig(tasks="nano", split="heldout", limit=14, agent="demo")
+    config = RolloutConfig(tasks="nano", split="heldout", limit=14, agent=agent)
     tasks = chosen_tasks(config)
     finished = asyncio.run(roll_out(config, tasks, tmp_path / "out", open_backend("bubblewrap"), open_crew))
     assert finished.summary.outcomes == {"resolved": 14}

@@ -15,6 +15,8 @@ from swe_aem.tasks.compose import (
     DEMONSTRATED,
     DEMOS,
     HELDOUT,
+    NEW_FUNCTION,
+    NEW_KIND,
     NEW_KINDS,
     TRAIN,
     ComposeConfig,
@@ -23,6 +25,7 @@ from swe_aem.tasks.compose import (
 )
 from swe_aem.tasks.library import FunctionLibrary, Layout
 from swe_aem.tasks.load import bundled
+from swe_aem.tasks.slips import SLIPS
 
 LIBRARY = """def half(n):
     if n < 0:
@@ -83,18 +86,39 @@ def test_held_out_tasks_are_unseen_bugs_in_unseen_layouts() -> None:
         return {(row["function"], row["instance_id"].rpartition("-")[2]) for row in split}
 
     assert not bugs(train) & bugs(heldout)
-    assert {row["part"] for row in heldout} == {DEMONSTRATED, "new kind", "new function"}
+    assert {row["part"] for row in heldout} == {DEMONSTRATED, NEW_KIND, NEW_FUNCTION}
 
 
-def test_demonstrations_show_no_held_back_kind_function_or_bug(functions: Path) -> None:
-    config = ComposeConfig(functions=nano() / "functions", train=0, heldout=0, demos=40)
+@pytest.mark.slow
+def test_demonstrations_show_no_held_back_kind_function_or_bug() -> None:
+    config = ComposeConfig(functions=nano() / "functions", train=0, heldout=0, demos=400)
     demos = compose(config)[DEMOS]
-    held = {(row["function"], row["instance_id"].rpartition("-")[2]) for row in rows(HELDOUT)}
-    new = {row["function"] for row in rows(TRAIN) if row["part"] == "new function"}
+    both = rows(TRAIN) + rows(HELDOUT)
+    bugs = {(row["function"], row["instance_id"].rpartition("-")[2]) for row in both}
+    new = {row["function"] for row in both if row["part"] == NEW_FUNCTION}
+    assert new
+    assert {row["mutation_kind"] for row in demos} == {kind for kind, _ in SLIPS}
     for row in demos:
-        assert row["mutation_kind"] not in NEW_KINDS
         assert row["function"] not in new
-        assert (row["function"], row["instance_id"].rpartition("-")[2]) not in held
+        assert (row["function"], row["instance_id"].rpartition("-")[2]) not in bugs
+
+
+def test_demonstrations_are_slips_that_are_no_bugs_of_tasks(functions: Path) -> None:
+    made = compose(ComposeConfig(functions=functions, train=12, heldout=6, demos=12))
+    patches = {(row["function"], row["instance_id"].rpartition("-")[2]) for row in made[TRAIN] + made[HELDOUT]}
+    assert made[DEMOS]
+    for row in made[DEMOS]:
+        assert row["mutation_kind"] not in NEW_KINDS
+        assert (row["function"], row["instance_id"].rpartition("-")[2]) not in patches
+
+
+def test_an_issue_names_the_function_and_the_line_but_no_file(functions: Path) -> None:
+    for row in compose(ComposeConfig(functions=functions, train=12, heldout=0))[TRAIN]:
+        module = row["repo"].partition("/")[2].partition("-")[0]
+        assert module not in row["problem_statement"]
+        suspected = row["problem_statement"].rpartition("; `")[2].removesuffix("`?\n")
+        told = [line[1:].strip() for line in row["patch"].splitlines()[4:] if line[:1] in " -"]
+        assert suspected in told
 
 
 @pytest.mark.slow
