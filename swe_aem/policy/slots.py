@@ -36,7 +36,7 @@ def adapted(limit: int, load: Load, *, preempted: bool, saturated: bool) -> int:
         limit = limit * 3 // 4
     elif load.waiting > max(4, load.running // 4):
         limit = load.running + max(4, load.running // 4)
-    elif saturated:
+    elif saturated and not load.waiting:
         limit += max(4, limit // 2)
     return min(MOST, max(LEAST, limit))
 

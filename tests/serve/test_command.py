@@ -28,6 +28,6 @@ def test_a_server_that_ends_is_told_with_its_cause(tmp_path):
     program = tmp_path / "vllm"
     program.write_text("#!/bin/sh\necho 'ValueError: no such model'\nexit 3\n")
     program.chmod(0o755)
-    with Served(ServeConfig(model="m", program=str(program), port=1), tmp_path) as server:
-        with pytest.raises(UserError, match="ValueError: no such model"):
-            server.wait_ready(lambda line: None, 30)
+    config = ServeConfig(model="m", program=str(program), port=1)
+    with Served(config, tmp_path) as server, pytest.raises(UserError, match="ValueError: no such model"):
+        server.wait_ready(lambda line: None, 30)
