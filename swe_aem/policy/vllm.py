@@ -10,6 +10,7 @@ so no response has two versions.
 """
 
 import asyncio
+import itertools
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -136,6 +137,7 @@ class VllmPolicy:
         self.servers = tuple(Server(url, config) for url in config.urls)
         self.repair: Callable[[Server], Awaitable[bool]] | None = None
         """Brings a server that was restarted to the weights that it should have; False if that is not possible."""
+        self._seeds = itertools.count()
         self._homes: OrderedDict[str, Server] = OrderedDict()
         self._switching = asyncio.Lock()
         self._still = asyncio.Lock()
@@ -183,6 +185,8 @@ class VllmPolicy:
     async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
         """See `nouns.Policy`. Raises `ContextOverflow` if the prompt fills the model's context, `PolicyError` with the
         cause if the server failed while it may have sampled, or if none took the request for `patience_s`."""
+        if params.seed is None:  # here, not in a server's client: they would deal the same ones
+            params = params.model_copy(update={"seed": next(self._seeds)})
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self.config.patience_s
         pause_s = _BACKOFF_S[0]

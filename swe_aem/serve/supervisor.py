@@ -4,6 +4,7 @@ with Served(config, directory) as server:
     server.wait_ready(print)
 """
 
+import json
 import os
 import re
 import shutil
@@ -87,7 +88,19 @@ class Served:
             if time.monotonic() - began > limit_s:
                 raise UserError(f"vLLM is not ready after {limit_s:.0f} s, still {phase}; {self.log} has its words")
             time.sleep(_POLL_S)
+        tell(f"{time.monotonic() - began:4.0f} s  making the first token")
+        self._first_token(limit_s)
         tell(f"{time.monotonic() - began:4.0f} s  ready")
+
+    def _first_token(self, limit_s: float) -> None:
+        """The first request compiles what is left, for half a minute in which the server answers nothing else."""
+        body = {"model": self.config.name, "prompt": [1] * 8, "max_tokens": 2, "logprobs": 20, "seed": 0}
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.config.url}/v1/completions", json.dumps(body).encode(), headers)
+        try:
+            urllib.request.urlopen(request, timeout=limit_s).close()
+        except OSError as error:
+            raise UserError(f"vLLM makes no token: {error}; {self._cause()} (all of it in {self.log})") from error
 
     def wait(self) -> None:
         """Return when it ends, which is not its job: raises `UserError` with the cause."""
