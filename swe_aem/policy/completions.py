@@ -10,6 +10,7 @@ failures are tried again is decided by one question: can the server have sampled
 import asyncio
 import itertools
 import json
+import ssl
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ _CERTAIN_LOGPROB = -1e-4
 _PROBES_UNTIL_WARNING = 8
 _KEEPALIVE_S = 2.0
 """Shorter than the servers' own (uvicorn: 5 s), so that no request meets a connection that is just being closed."""
+_CLIENTS = 32
+"""Requests take turns at so many clients, for one looks at all of its connections at every request."""
 
 
 class CompletionsConfig(Frozen):
@@ -78,13 +81,19 @@ class CompletionsPolicy:
         self._scaling_lock = asyncio.Lock()
         self._inconclusive_probes = 0
         headers = {"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}
-        self._client = httpx.AsyncClient(
-            base_url=root,
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=config.connect_timeout_s),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_S),
-            trust_env=False,
-        )
+        trusted = ssl.create_default_context()
+        self._clients = [
+            httpx.AsyncClient(
+                base_url=root,
+                headers=headers,
+                timeout=httpx.Timeout(None, connect=config.connect_timeout_s),
+                limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_S),
+                verify=trusted,
+                trust_env=False,
+            )
+            for _ in range(_CLIENTS)
+        ]
+        self._turn = itertools.cycle(self._clients)
 
     async def open(self) -> None:
         """Ask the server for its models; raises `UserError` if it cannot be reached or does not have ours."""
@@ -119,7 +128,8 @@ class CompletionsPolicy:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     def _request(self, prompt_ids: Sequence[int], params: SamplingParams) -> dict[str, Any]:
         return request_body(self.name, prompt_ids, params, top_logprobs=self.config.top_logprobs)
@@ -203,7 +213,7 @@ class CompletionsPolicy:
         limit = asyncio.timeout(self.config.request_timeout_s)
         try:
             async with limit:
-                return await self._client.request(method, path, json=body)
+                return await next(self._turn).request(method, path, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise _NotConnected(f"cannot connect: {error}") from error
         except httpx.HTTPError as error:
