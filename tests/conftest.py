@@ -112,7 +112,7 @@ def vllm_url(serve: Callable[..., Any]) -> Iterator[str]:
         patch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "True")
         patch.setenv("OMP_NUM_THREADS", "1")
         with serve(extra=("--max-num-seqs", "32", *lora)) as server:
-            server.wait_ready(lambda line: None, 240)
+            server.wait_ready(lambda line: None, 400)
             yield server.config.url
 
 
