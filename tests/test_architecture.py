@@ -13,6 +13,7 @@ ROOMS = (
     "sandbox",
     "tasks",
     "policy",
+    "serve",
     "agent",
     "grading",
     "rollout",

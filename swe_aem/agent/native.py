@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import time
+from statistics import fmean
 from typing import Any
 
 from swe_aem.agent.config import NativeConfig
@@ -201,6 +202,8 @@ class _Episode:
                 version=completion.version,
                 finish_reason=completion.finish_reason,
                 sample_s=sample_s,
+                entropy=None if completion.entropies is None else fmean(completion.entropies),
+                entropy_estimator=completion.entropy_estimator,
                 tool_calls=tuple(calls),
             )
         )

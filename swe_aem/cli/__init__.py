@@ -17,6 +17,7 @@ from swe_aem.errors import UserError
 VERBS = {
     "rollout": "Run an agent against tasks, grade its patches, store the trajectories.",
     "train": "Train a policy by reinforcement learning: GRPO with AEM on live rollouts.",
+    "serve": "Serve a policy with vLLM, so that rollouts and training may use it.",
     "sft": "Warm start: fine-tune a policy on resolved trajectories.",
     "seedling": "A tokenizer and a small random model, for experiments on a laptop.",
     "tasks": "List, show, check and synthesise tasks.",

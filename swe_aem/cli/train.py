@@ -35,7 +35,9 @@ def train(
         list[str] | None,
         typer.Option("--set", help="NAME=VALUE for any setting, e.g. advantage.lam=0; may be given several times."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings; do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved settings and who would hold what.")
+    ] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Draw report.html and plots at the end.")] = True,
 ) -> None:
     """Train a policy: roll out, grade, learn, and measure on held-out tasks before and after.
@@ -59,12 +61,11 @@ def train(
 def _print_plan(settings: Any, directory: Path) -> None:
     import yaml
 
-    from swe_aem.rollout.wiring import chosen_tasks
+    from swe_aem.train.plan import plan
 
-    tasks = chosen_tasks(settings.rollout)
     typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
-    trajectories = settings.steps * settings.candidates * settings.rollout.group_size
-    typer.echo(f"# {len(tasks)} tasks, {settings.steps} steps, {trajectories} trajectories, into {directory}")
+    for line in plan(settings, directory):
+        typer.echo(f"# {line}")
 
 
 def _run(settings: Any, directory: Path) -> int:

@@ -5,6 +5,10 @@ from typing import Literal, Protocol
 
 from swe_aem.nouns.base import Frozen
 
+EntropyEstimator = Literal["top20", "surprisal"]
+"""`top20`: the sum of -p log p over the 20 likeliest tokens, a lower bound; `surprisal`: -log p of the sampled token,
+right on average only."""
+
 
 class SamplingParams(Frozen):
     """How one response is sampled."""
@@ -27,6 +31,10 @@ class Completion(Frozen):
     finish_reason: Literal["stop", "length"]
     version: int = 0
     """Version of the weights that sampled it."""
+    entropies: tuple[float, ...] | None = None
+    """An estimate, in nats, of the sampling distribution's entropy at each token; as long as `token_ids`."""
+    entropy_estimator: EntropyEstimator | None = None
+    """What made the estimates."""
 
 
 class Policy(Protocol):

@@ -7,6 +7,7 @@ from pydantic import model_validator
 
 from swe_aem.nouns.base import Frozen
 from swe_aem.nouns.outcome import Outcome
+from swe_aem.nouns.policy import EntropyEstimator
 from swe_aem.nouns.verdict import Verdict
 
 
@@ -43,6 +44,10 @@ class Response(Frozen):
     finish_reason: Literal["stop", "length"]
     sample_s: float
     """Seconds that the policy took."""
+    entropy: float | None = None
+    """Mean of the policy's entropy estimates over the span, in nats; None if it made none."""
+    entropy_estimator: EntropyEstimator | None = None
+    """What made them; estimates of two estimators do not compare."""
     tool_calls: tuple[ToolCall, ...] = ()
 
 

@@ -35,8 +35,9 @@ async def open_policy_factory(
 ) -> AsyncIterator[PolicyFactory]:
     """The policies of a run, open for the length of an `async with`.
 
-    `policy` is for `native` only: the URL of a server or the directory of a model. `replay_from` is for `replay` only:
-    stored trajectories by their `id`. Raises `UserError` if they do not fit, or the server or model cannot be used.
+    `policy` is for `native` only: the URL of a server, or several with commas between them, or the directory of a
+    model. `replay_from` is for `replay` only: stored trajectories by their `id`. Raises `UserError` if they do not fit,
+    or the server or model cannot be used.
     """
     if agent not in AGENTS:
         raise UserError(f"unknown agent {agent!r}; known: {', '.join(AGENTS)}")
@@ -57,9 +58,9 @@ async def open_policy_factory(
 
 def _open_shared(policy: str) -> AbstractAsyncContextManager[Policy]:
     if policy.startswith(("http://", "https://")):
-        from swe_aem.policy.completions import open_completions
+        from swe_aem.policy.vllm import open_served
 
-        return open_completions(policy)
+        return open_served(policy)
     if Path(policy).is_dir():
         from swe_aem.policy.transformers import open_transformers
 

@@ -10,6 +10,7 @@ failures are tried again is decided by one question: can the server have sampled
 import asyncio
 import itertools
 import json
+import ssl
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,8 @@ from swe_aem.errors import PolicyError, UserError
 from swe_aem.nouns import Completion, SamplingParams
 from swe_aem.nouns.base import Frozen
 from swe_aem.policy.completions_wire import probe_body, read_completion, read_probe, request_body
-from swe_aem.policy.errors import ContextOverflow
+from swe_aem.policy.entropy import TOP
+from swe_aem.policy.errors import ContextOverflow, NothingSampled
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +34,8 @@ _CERTAIN_LOGPROB = -1e-4
 _PROBES_UNTIL_WARNING = 8
 _KEEPALIVE_S = 2.0
 """Shorter than the servers' own (uvicorn: 5 s), so that no request meets a connection that is just being closed."""
+_CLIENTS = 32
+"""Requests take turns at so many clients, for one looks at all of its connections at every request."""
 
 
 class CompletionsConfig(Frozen):
@@ -48,9 +52,11 @@ class CompletionsConfig(Frozen):
     connect_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """Seconds that a connection may take to be made."""
     attempts: Annotated[int, Field(ge=1)] = 6
-    """Attempts per request where nothing can have been sampled."""
+    """Attempts per request where nothing can have been sampled; then `NothingSampled` is raised."""
     backoff_s: Annotated[float, Field(gt=0)] = 0.5
     """Wait before the second attempt; doubled for each further one, at most 10 s."""
+    top_logprobs: Annotated[int, Field(ge=0, le=TOP)] = 0
+    """Alternatives to ask for at each token, for estimates of the entropy; 20 for `top20`."""
 
 
 class CompletionsPolicy:
@@ -67,19 +73,27 @@ class CompletionsPolicy:
         self.name: str = config.model or ""
         self.version = 0
         """Stamped on completions as of when their request was sent; whoever updates the weights sets it."""
+        self.engine: str | None = None
+        """What the server says it is, e.g. vllm."""
         self._max_model_tokens: int | None = None
         self._seeds = itertools.count()
         self._scaling_checked: set[float] = {0.0, 1.0}
         self._scaling_lock = asyncio.Lock()
         self._inconclusive_probes = 0
         headers = {"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}
-        self._client = httpx.AsyncClient(
-            base_url=root,
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=config.connect_timeout_s),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_S),
-            trust_env=False,
-        )
+        trusted = ssl.create_default_context()
+        self._clients = [
+            httpx.AsyncClient(
+                base_url=root,
+                headers=headers,
+                timeout=httpx.Timeout(None, connect=config.connect_timeout_s),
+                limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_S),
+                verify=trusted,
+                trust_env=False,
+            )
+            for _ in range(_CLIENTS)
+        ]
+        self._turn = itertools.cycle(self._clients)
 
     async def open(self) -> None:
         """Ask the server for its models; raises `UserError` if it cannot be reached or does not have ours."""
@@ -94,6 +108,7 @@ class CompletionsPolicy:
         if len(wanted) != 1:
             raise UserError(f"{self.config.url} serves {', '.join(cards) or 'no model'}; name one of them as the model")
         self.name = wanted[0]
+        self.engine = cards[self.name].get("owned_by")
         self._max_model_tokens = cards[self.name].get("max_model_len")
 
     async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
@@ -106,14 +121,18 @@ class CompletionsPolicy:
             )
         params = self._fitted(prompt_ids, params)
         version = self.version
-        response = await self._send("POST", "/v1/completions", request_body(self.name, prompt_ids, params))
+        response = await self._send("POST", "/v1/completions", self._request(prompt_ids, params))
         completion = read_completion(self._body(response), params, version)
         await self._check_scaling(params.temperature, prompt_ids, completion)
         return completion
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
+
+    def _request(self, prompt_ids: Sequence[int], params: SamplingParams) -> dict[str, Any]:
+        return request_body(self.name, prompt_ids, params, top_logprobs=self.config.top_logprobs)
 
     def _fitted(self, prompt_ids: Sequence[int], params: SamplingParams) -> SamplingParams:
         """With a seed, and no longer than the model's context allows."""
@@ -186,7 +205,7 @@ class CompletionsPolicy:
                 problem = f"status {response.status_code}: {_message(response)}"
             if attempt < self.config.attempts:
                 await asyncio.sleep(min(10.0, self.config.backoff_s * 2 ** (attempt - 1)))
-        raise PolicyError(f"{self.config.url}: {problem} ({self.config.attempts} attempts)")
+        raise NothingSampled(f"{self.config.url}: {problem} ({self.config.attempts} attempts)")
 
     async def _attempt(self, method: str, path: str, body: dict[str, Any] | None) -> "httpx.Response":
         import httpx
@@ -194,7 +213,7 @@ class CompletionsPolicy:
         limit = asyncio.timeout(self.config.request_timeout_s)
         try:
             async with limit:
-                return await self._client.request(method, path, json=body)
+                return await next(self._turn).request(method, path, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise _NotConnected(f"cannot connect: {error}") from error
         except httpx.HTTPError as error:

@@ -6,12 +6,16 @@ from typing import Any
 
 from swe_aem.errors import PolicyError
 from swe_aem.nouns import Completion, SamplingParams
+from swe_aem.policy.entropy import estimated
 
 _TOKEN_PREFIX = "token_id:"
 
 
-def request_body(model: str, prompt_ids: Sequence[int], params: SamplingParams) -> dict[str, Any]:
-    """A request for one completion with its token ids, by both ways in which servers report them."""
+def request_body(
+    model: str, prompt_ids: Sequence[int], params: SamplingParams, *, top_logprobs: int = 0
+) -> dict[str, Any]:
+    """A request for one completion with its token ids, by both ways in which servers report them; with the
+    log-probabilities of so many alternatives at each token."""
     return {
         "model": model,
         "prompt": list(prompt_ids),
@@ -22,7 +26,7 @@ def request_body(model: str, prompt_ids: Sequence[int], params: SamplingParams) 
         "seed": params.seed,
         "n": 1,
         "stream": False,
-        "logprobs": 0,  # the sampled token's own, no alternatives
+        "logprobs": top_logprobs,
         "skip_special_tokens": False,
         "return_token_ids": True,
         "return_tokens_as_token_ids": True,
@@ -51,15 +55,21 @@ def read_completion(body: Any, params: SamplingParams, version: int) -> Completi
             f"the response stopped, but its last token {token_ids[-1]} is none of the stop tokens "
             f"{list(params.stop_token_ids)}: the server must include the stop token in what it returns"
         )
+    entropies, estimator = estimated(logprobs.get("top_logprobs"), values)
     return Completion(
-        token_ids=tuple(token_ids), logprobs=tuple(map(float, values)), finish_reason=finish_reason, version=version
+        token_ids=tuple(token_ids),
+        logprobs=tuple(map(float, values)),
+        finish_reason=finish_reason,
+        version=version,
+        entropies=entropies,
+        entropy_estimator=estimator,
     )
 
 
 def probe_body(model: str, prompt_ids: Sequence[int], temperature: float) -> dict[str, Any]:
     """A request for the best next token and its log-probability."""
     params = SamplingParams(max_tokens=1, temperature=temperature, seed=0)
-    return {**request_body(model, prompt_ids, params), "logprobs": 1}
+    return request_body(model, prompt_ids, params, top_logprobs=1)
 
 
 def read_probe(body: Any) -> float:

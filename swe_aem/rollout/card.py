@@ -89,6 +89,10 @@ dataset_info:
       dtype: string
     - name: sample_s
       dtype: float64
+    - name: entropy
+      dtype: float64
+    - name: entropy_estimator
+      dtype: string
     - name: tool_calls
       list:
       - name: name

@@ -83,7 +83,8 @@ class RolloutConfig(Frozen):
     are solved; hasty: the same, mostly without looking first; replay: repeats a store's actions; native: the loop
     around a model."""
     policy: str | None = None
-    """For native: URL of a /v1/completions server that takes token ids, or path of a model to run in this process."""
+    """For native: URL of a /v1/completions server that takes token ids (several with commas between them), or path of a
+    model to run in this process."""
     tokenizer: str | None = None
     """Directory or tokenizer.json of the model, or `bytes` for the built-in byte tokenizer. If not given: for native
     the policy's own directory, for the scripted agents `bytes`."""

@@ -96,6 +96,8 @@ def _response_to_row(response: Response) -> Row:
         "version": response.version,
         "finish_reason": response.finish_reason,
         "sample_s": response.sample_s,
+        "entropy": response.entropy,
+        "entropy_estimator": response.entropy_estimator,
         "tool_calls": [_call_to_row(call) for call in response.tool_calls],
     }
 

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from swe_aem.errors import UserError
 from swe_aem.nouns.base import Frozen
 from swe_aem.rollout.config import RolloutConfig, assign, checked, flat
+from swe_aem.serve.config import ServersConfig
 from swe_aem.train.settings import AdvantageSettings
 
 _Count = Annotated[int, Field(ge=1)]
@@ -71,6 +72,27 @@ class LoraSettings(Frozen):
     target_modules: str | tuple[str, ...] = "all-linear"
 
 
+class HardwareConfig(Frozen):
+    """What the run is meant for: `--dry-run` plans with it, nothing else reads it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    gpu: str
+    """Its name, for people."""
+    gpu_memory_gb: Annotated[float, Field(gt=0)]
+    """Of one, in 10^9 bytes."""
+    gpus_per_host: _Count
+    trainer_gpus: _Count
+    """Processes that train."""
+    sharding: Literal["none", "fsdp2", "zero3"] = "none"
+    """Does each hold a share of the model, or all of it?"""
+    servers: _Count
+    gpus_per_server: _Count = 1
+    """GPUs that a server's model is spread over (tensor parallel)."""
+    server_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Of a GPU's memory, for vLLM (its --gpu-memory-utilization); below a half where the trainer has the same GPU."""
+
+
 class TrainConfig(Frozen):
     """What is trained, on what, and how."""
 
@@ -102,8 +124,14 @@ class TrainConfig(Frozen):
     """Baseline and AEM."""
     grpo: dict[str, Any] = {}
     """Fields of TRL's `GRPOConfig` on top of the preset (`swe_aem/train/preset.py`: GRPO++ of DeepSWE)."""
+    servers: ServersConfig | None = None
+    """vLLM servers that sample; if not given, a copy of the policy does in this process."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What weights, gradients and the optimiser are held in."""
     lora: LoraSettings | None = None
     """Train an adapter; all weights if not given."""
+    hardware: HardwareConfig | None = None
+    """What `--dry-run` plans with."""
     heldout: HeldoutConfig | None = HeldoutConfig()
     """Evaluation; none if null."""
     save_every: _Count = 5
@@ -139,6 +167,12 @@ class TrainConfig(Frozen):
             raise ValueError("train with rollout.native.top_p 1 and a temperature above 0: others change the sampler")
         if self.candidates_per_step is not None and self.candidates_per_step < self.groups_per_step:
             raise ValueError("candidates_per_step is below groups_per_step")
+        if self.servers is not None and self.lora is None and self.servers.sync == "lora":
+            raise ValueError("servers.sync lora sends adapters: set lora, or servers.sync file")
+        if self.servers is not None and self.lora is not None and self.servers.sync != "lora":
+            raise ValueError(
+                f"servers.sync {self.servers.sync} sends all weights, and lora trains an adapter: set lora"
+            )
         if self.ahead and self.importance_cap is None:
             raise ValueError("ahead makes rollouts stale: set importance_cap too, e.g. 2")
         rows = self.groups_per_step * self.rollout.group_size
@@ -155,7 +189,7 @@ class TrainConfig(Frozen):
         return self.candidates_per_step or self.groups_per_step
 
 
-_FREE = ("steps", "save_every", "report_to", "heldout", "device", "rollout.scheduling")
+_FREE = ("steps", "save_every", "report_to", "heldout", "device", "servers", "hardware", "rollout.scheduling")
 
 
 _ROOM = Path(__file__).resolve().parent

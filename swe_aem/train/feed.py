@@ -5,11 +5,13 @@ processes, are one group. The step's number follows from the trainer's own, so a
 """
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from swe_aem.train.policies import whole_weights
 from swe_aem.train.rows import training_row
 from swe_aem.train.steps import Step, StepSource
 
@@ -34,7 +36,8 @@ class Feed:
         """This process's rows of the next step, as many as there are prompts."""
         accelerator = trainer.accelerator
         number = trainer.state.global_step // self._updates_per_step + 1
-        box: list[Any] = [self._rows(number, trainer) if self._source is not None else None]
+        weights = whole_weights(trainer)
+        box: list[Any] = [self._rows(number, trainer, weights) if self._source is not None else None]
         if accelerator.num_processes > 1:
             broadcast_object_list(box)
         first = accelerator.process_index * len(prompts)
@@ -43,11 +46,10 @@ class Feed:
             raise ValueError(f"step {number} has {len(box[0])} rows for {len(prompts)} slots of each process")
         return {name: [row[name] for row in mine] for name in mine[0]}
 
-    def _rows(self, number: int, trainer: GRPOTrainer) -> list[dict[str, Any]]:
+    def _rows(self, number: int, trainer: GRPOTrainer, weights: Mapping[str, Any]) -> list[dict[str, Any]]:
         assert self._source is not None
-        model: Any = trainer.accelerator.unwrap_model(trainer.model)
         started_s = time.monotonic()
-        self.last = self._source.step(number, model.state_dict())
+        self.last = self._source.step(number, weights)
         self.wait_s = time.monotonic() - started_s
         rows = [training_row(one, train_limits=self._train_limits) for group in self.last.groups for one in group]
         return [row if row["completion_ids"] else _empty(row, trainer) for row in rows]

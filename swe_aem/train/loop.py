@@ -36,7 +36,9 @@ from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.heldout import Heldout, heldout_rollout, judge
 from swe_aem.train.journal import Journal
 from swe_aem.train.models import load_model, load_processing
+from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
+from swe_aem.train.refusals import refuse_sharding
 from swe_aem.train.session import Session
 from swe_aem.train.steps import StepSource
 
@@ -56,7 +58,7 @@ class RunSummary(Frozen):
 
 
 OpenSource = Callable[[TrainConfig, Path, Any, str], AbstractContextManager[Any]]
-"""(configuration, directory, a copy of the model, its name) to a `StepSource` as a context manager, which
+"""(configuration, directory, the model or a copy of it, its name) to a `StepSource` as a context manager, which
 evaluates too if the configuration asks for it. `Session` is the real one."""
 
 
@@ -89,7 +91,7 @@ class _Run:
     def run(self) -> RunSummary | None:
         """Everything, from the model to the summary."""
         config = self.config
-        model = _adapted(load_model(config.model), config.lora)
+        model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)
         processing = load_processing(config.model)
         with self._source(model) as session:
             evaluations = _Evaluations(config, self.directory, session) if session else None
@@ -101,18 +103,19 @@ class _Run:
                 trainer.add_callback(checkpoints.SameDice(lambda: trainer._load_rng_state(str(last))))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             trainer.save_model(str(self.directory / "policy"))
+            weights = whole_weights(trainer)
             if evaluations is None:
                 return None
-            unwrapped: Any = trainer.accelerator.unwrap_model(trainer.model)
             if config.heldout is not None:
-                evaluations.run(unwrapped.state_dict(), config.steps, AFTER)
+                evaluations.run(weights, config.steps, AFTER)
             return self._summary(evaluations)
 
     def _source(self, model: Any) -> AbstractContextManager[Any]:
         """Where steps come from, on the first process."""
         if not self.main:
             return nullcontext()
-        return self.open_source(self.config, self.directory, copy.deepcopy(model), Path(self.config.model).name)
+        sampled = copy.deepcopy(model) if self.config.servers is None else model
+        return self.open_source(self.config, self.directory, sampled, Path(self.config.model).name)
 
     def _trainer(
         self, model: Any, processing: Any, session: StepSource | None, evaluations: "_Evaluations | None"
@@ -143,11 +146,7 @@ class _Run:
             advantage=config.advantage,
             importance_cap=config.importance_cap,
         )
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            raise UserError(
-                "the policy samples in this process with whole weights, and FSDP or DeepSpeed would shard them: launch "
-                "with plain data parallelism, or train an adapter with lora"
-            )
+        refuse_sharding(config, sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
         trainer.remove_callback(PrinterCallback)
         return trainer
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from swe_aem.errors import UserError
+from swe_aem.train.config import TrainConfig
 from swe_aem.train.settings import AdvantageSettings
 
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
@@ -38,3 +39,18 @@ def refuse_silent_changes(config: Any, settings: AdvantageSettings, importance_c
         )
     if config.multi_objective_aggregation != "sum_then_normalize":
         raise UserError("multi_objective_aggregation has no meaning here: there is one reward; leave it out")
+
+
+def refuse_sharding(config: TrainConfig, *, sharded: bool) -> None:
+    """Raise `UserError` for what FSDP or DeepSpeed cannot do."""
+    if sharded and config.servers is None:
+        raise UserError(
+            "the policy samples in this process with whole weights, and FSDP or DeepSpeed would shard them: name "
+            "servers, launch with plain data parallelism, or train an adapter with lora"
+        )
+    if sharded and config.heldout is not None and config.heldout.every is not None:
+        raise UserError(
+            "heldout.every needs whole weights in the middle of training, and they are sharded: leave it out"
+        )
+    if sharded and config.lora is not None:
+        raise UserError("lora with FSDP or DeepSpeed is not supported: launch with plain data parallelism")

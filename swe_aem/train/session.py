@@ -5,8 +5,8 @@
         trainer.train()                 # asks for session.step(1), step(2), ...
         session.evaluate(...)           # after
 
-It holds what outlives a step: the policy, a copy of the trained model that takes over its weights before a step, the
-grading room's parser, and the store. A step whose groups are in the store already is read, not rolled out again: a run
+It holds what outlives a step: the policy, which takes over the trained weights before a step, the grading room's
+parser, and the store. A step whose groups are in the store already is read, not rolled out again: a run
 that was killed goes on from its last checkpoint with the very trajectories that the steps after it had.
 """
 
@@ -24,7 +24,6 @@ from swe_aem.errors import SweAemError
 from swe_aem.grading import Grader
 from swe_aem.grading.parser import SwebenchParser
 from swe_aem.nouns import SandboxBackend
-from swe_aem.policy.transformers import TransformersPolicy
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
@@ -39,13 +38,12 @@ from swe_aem.rollout.wiring import chosen_tasks, crew_of, turn_renderer
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
+from swe_aem.train.policies import open_policy
 from swe_aem.train.schedule import visits
 from swe_aem.train.steps import Group, Step, choose
 
 _T = TypeVar("_T")
 _LINE_EVERY_S = 60.0
-_GATHER_S = 0.03
-"""How long a request waits for others to be sampled with it: a batch costs little more than one row."""
 _CLOSE_S = 120.0
 """Longer than sandboxes take to close."""
 
@@ -54,7 +52,8 @@ class Session:
     """Rolls out steps and evaluations. Use as a context manager, on the first process only."""
 
     def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
-        """`model` is the session's own copy; `directory` gets `rollouts/` and the stores of evaluations."""
+        """`model` is the session's own copy, or with servers the one that is trained; `directory` gets `rollouts/` and
+        the stores of evaluations."""
         self._config = config
         self._directory = directory
         self._model = model
@@ -101,7 +100,7 @@ class Session:
 
     def step(self, number: int, weights: Mapping[str, Any]) -> Step:
         """See `StepSource.step`. Up to `ahead` further steps are begun, each with the weights that are there then."""
-        self._wait(self._submit(self._policy.update(weights, number - 1)))
+        self._wait(self._submit(self._updates.update(weights, number - 1)))
         for wanted in range(number, min(number + self._config.ahead, self._config.steps) + 1):
             if wanted not in self._scheduled:
                 self._scheduled[wanted] = self._submit(self._in_turn(wanted))
@@ -112,7 +111,7 @@ class Session:
         where it was, and does nothing where all is there."""
         directory = self._directory / "heldout" / name
         tasks = chosen_tasks(config)
-        self._wait(self._submit(self._policy.update(weights, version)))
+        self._wait(self._submit(self._updates.update(weights, version)))
         self._wait(self._submit(self._evaluate(config, tasks, directory)))
         return directory
 
@@ -125,11 +124,8 @@ class Session:
 
     async def _open(self) -> None:
         self._order = asyncio.Lock()
-        scheduling = self._config.rollout.scheduling
-        self._policy = TransformersPolicy(
-            self._model, name=self._name, max_batch=scheduling.concurrency, gather_s=_GATHER_S
-        )
-        self._lifetimes.push_async_callback(self._policy.close)
+        opened = open_policy(self._config, self._directory, self._model, self._name)
+        self._policy, self._updates = await self._lifetimes.enter_async_context(opened)
         self._parser = await self._lifetimes.enter_async_context(SwebenchParser())
         self._renderer = turn_renderer(self._config.rollout)
 

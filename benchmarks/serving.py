@@ -1,0 +1,250 @@
+"""What the policy costs between agents and vLLM, and whether one process keeps a thousand of them busy.
+
+    uv run --all-extras python benchmarks/serving.py through --url http://127.0.0.1:8000
+        requests and tokens per second through the policy and straight at a real server (swe-aem serve), interleaved
+    uv run --all-extras python benchmarks/serving.py scale
+        a rollout of 1,000 trajectories at a time, with sandboxes in memory and a simulated server in another process
+
+Both sides of `through` send the same bodies. In `scale` a response takes 4 to 12 s and has 64 tokens with 20
+alternatives each; the ideal is what the same latencies take on 1,000 places with nothing in between.
+"""
+
+import argparse
+import asyncio
+import heapq
+import json
+import random
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+PROMPT_TOKENS, RESPONSE_TOKENS = 200, 64
+TURNS = 6
+LATENCY_S = (4.0, 12.0)
+
+
+def latency_s(trajectory: int, turn: int) -> float:
+    """Of one response in `scale`; client and server know it alike."""
+    return random.Random(f"{trajectory}.{turn}").uniform(*LATENCY_S)
+
+
+def prompts(count: int, seed: int) -> list[list[int]]:
+    """Random ids that the quickstart policy has."""
+    rng = random.Random(seed)
+    return [rng.choices(range(20, 690), k=PROMPT_TOKENS) for _ in range(count)]
+
+
+async def straight(url: str, requests: list[list[int]], concurrency: int) -> int:
+    """The load without the policy; returns the tokens sampled."""
+    import httpx
+
+    from swe_aem.nouns import SamplingParams
+    from swe_aem.policy.completions_wire import request_body
+
+    places = asyncio.Semaphore(concurrency)
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=httpx.Limits(max_connections=None)) as client:
+
+        async def one(seed: int, prompt: list[int]) -> int:
+            params = SamplingParams(max_tokens=RESPONSE_TOKENS, seed=seed)
+            body = request_body("policy", prompt, params, top_logprobs=20)
+            async with places:
+                answer = await client.post("/v1/completions", json=body)
+            return len(answer.json()["choices"][0]["token_ids"])
+
+        return sum(await asyncio.gather(*(one(n, prompt) for n, prompt in enumerate(requests))))
+
+
+async def through(url: str, requests: list[list[int]], concurrency: int) -> int:
+    """The same load through the policy."""
+    from swe_aem.nouns import SamplingParams
+    from swe_aem.policy.vllm import VllmConfig, VllmPolicy
+
+    places = asyncio.Semaphore(concurrency)
+    async with VllmPolicy(VllmConfig(urls=(url,))) as policy:
+
+        async def one(seed: int, prompt: list[int]) -> int:
+            params = SamplingParams(max_tokens=RESPONSE_TOKENS, seed=seed)
+            async with places:
+                return len((await policy.sample(prompt, params, trajectory_id=f"t.{seed}")).token_ids)
+
+        return sum(await asyncio.gather(*(one(n, prompt) for n, prompt in enumerate(requests))))
+
+
+def compare(url: str, *, requests: int, concurrency: int, rounds: int) -> dict[str, Any]:
+    """Medians over rounds; both see fresh prompts each time, and take turns at going first."""
+    seconds: dict[str, list[float]] = {"straight": [], "through": []}
+    tokens: dict[str, list[int]] = {"straight": [], "through": []}
+    ways = [("straight", straight), ("through", through)]
+    asyncio.run(straight(url, prompts(requests // 4, 0), concurrency))
+    for number in range(rounds):
+        for offset, (name, way) in enumerate(ways if number % 2 else reversed(ways)):
+            load = prompts(requests, 1 + 2 * number + offset)
+            began_s = time.perf_counter()
+            tokens[name].append(asyncio.run(way(url, load, concurrency)))
+            seconds[name].append(time.perf_counter() - began_s)
+    result: dict[str, Any] = {"requests": requests, "concurrency": concurrency, "rounds": rounds}
+    for name in seconds:
+        rates = [count / spent for count, spent in zip(tokens[name], seconds[name], strict=True)]
+        result[f"{name}_requests_per_s"] = requests / statistics.median(seconds[name])
+        result[f"{name}_tokens_per_s"] = statistics.median(rates)
+    result["share"] = result["through_tokens_per_s"] / result["straight_tokens_per_s"]
+    return result
+
+
+async def simulate() -> None:
+    """The server of `scale`: prints its URL and serves until standard input ends."""
+    from swe_aem.policy.tokenizer import load_tokenizer
+    from swe_aem.serve.simulated import SimulatedVllm
+
+    tokenizer = load_tokenizer(None)
+    call = '<tool_call>\n{"name": "bash", "arguments": {"command": "ls"}}\n</tool_call><|im_end|>'
+    response = tokenizer.encode(call)
+    turns: Counter[int] = Counter()
+    number = re.compile(r"trajectory number (\d+)\.")
+
+    def latency(body: dict[str, Any]) -> float:
+        match = number.search(bytes(one for one in body["prompt"] if one < 256).decode("utf-8", "replace"))
+        assert match is not None
+        trajectory = int(match[1])
+        turns[trajectory] += 1
+        return latency_s(trajectory, turns[trajectory] - 1)
+
+    async with SimulatedVllm(tokens=lambda body: response, latency_s=latency, top_logprobs=True) as server:
+        print(server.url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+def ideal_s(trajectories: int, places: int) -> float:
+    """Seconds of the same trajectories on so many places, one after the other on each, and nothing in between."""
+    free = [0.0] * places
+    for number in range(trajectories):
+        start = heapq.heappop(free)
+        heapq.heappush(free, start + sum(latency_s(number, turn) for turn in range(TURNS)))
+    return max(free)
+
+
+async def roll_out(url: str, trajectories: int, places: int, directory: Path) -> float:
+    """Seconds of a whole rollout into a store."""
+    from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
+    from swe_aem.nouns import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Verdict
+    from swe_aem.policy.tokenizer import load_tokenizer
+    from swe_aem.policy.vllm import VllmConfig, VllmPolicy
+    from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, Scheduling, Store
+    from swe_aem.rollout.board import Board
+    from swe_aem.rollout.group import groups_of
+    from swe_aem.rollout.summary import Totals
+    from swe_aem.sandbox.fake import FakeBackend
+
+    class Graded:
+        async def grade(self, patch: str, deadline: Deadline) -> Verdict:
+            return Verdict(resolved=True, patch_applied=True)
+
+    class Room:
+        @asynccontextmanager
+        async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator[Graded]:
+            yield Graded()
+
+    @asynccontextmanager
+    async def grader(backend: SandboxBackend) -> AsyncIterator[Room]:
+        yield Room()
+
+    async def prepare(sandbox: Sandbox, record: TaskRecord) -> str:
+        return "base"
+
+    async def capture(sandbox: Sandbox, workdir: str, base: str) -> str:
+        return "diff --git a/x b/x\n"
+
+    def record(number: int) -> TaskRecord:
+        statement = f"This is trajectory number {number}. Fix the bug."
+        task = Task(id=f"t-{number}", repo="o/r", base_commit="b" * 40, problem_statement=statement, image="fake")
+        key = AnswerKey(
+            task_id=task.id, repo="o/r", version="1", gold_patch="g", test_patch="t", eval_script="true",
+            log_parser="parse_log_pytest", eval_type="pass_and_fail", fail_to_pass=("a",), pass_to_pass=("b",),
+            timeout_s=60,
+        )  # fmt: skip
+        return TaskRecord(task=task, key=key)
+
+    limits = Scheduling(concurrency=places, starting=64, grading=64)
+    config = RolloutConfig(agent="native", policy=url, tokenizer="bytes", scheduling=limits)
+    agent = NativeAgent(NativeConfig(max_turns=TURNS, max_context_tokens=30000), TurnRenderer(load_tokenizer(None)))
+    async with VllmPolicy(VllmConfig(urls=(url,))) as policy:
+        policy.servers[0].slots.resize(places)
+        crew = Crew(
+            agent=agent, policies=lambda record, sample: policy, grader=grader, prepare=prepare, capture=capture,
+            workspace=lambda task_id: None,
+        )  # fmt: skip
+        with Store(directory).writer() as writer:
+            groups = groups_of(config, [record(number) for number in range(trajectories)], writer.entries)
+            board = Board(Totals(), wanted=trajectories, group_size=1, tell_groups=False)
+            began_s = time.perf_counter()
+            await Orchestrator(config, groups, crew, FakeBackend(), writer, board, run="benchmark").run()
+            spent_s = time.perf_counter() - began_s
+            assert len(writer.entries) == trajectories
+            assert all(one.responses[-1].finish_reason == "stop" for one in Store(directory).trajectories())
+    return spent_s
+
+
+def scale(*, trajectories: int, places: int) -> dict[str, Any]:
+    """Throughput against the ideal, and the memory of this process."""
+    server = subprocess.Popen(
+        [sys.executable, __file__, "simulate"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        url = server.stdout.readline().strip()
+        with tempfile.TemporaryDirectory() as directory:
+            spent_s = asyncio.run(roll_out(url, trajectories, places, Path(directory)))
+    finally:
+        server.stdin.close()
+        server.wait(10)
+    ideal = ideal_s(trajectories, places)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "trajectories": trajectories,
+        "places": places,
+        "responses": trajectories * TURNS,
+        "wall_s": spent_s,
+        "ideal_s": ideal,
+        "share": ideal / spent_s,
+        "peak_rss_gb": peak / 1e9,
+    }
+
+
+def main() -> None:
+    """Measure one of the two, print it, and write it with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["through", "scale", "simulate"])
+    parser.add_argument("--url", help="of a server that `swe-aem serve` started, for `through`")
+    parser.add_argument("--quick", action="store_true", help="a first impression")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    options = parser.parse_args()
+    if options.what == "simulate":
+        asyncio.run(simulate())
+        return
+    if options.what == "through":
+        if options.url is None:
+            parser.error("through needs --url")
+        quick = {"requests": 32, "rounds": 2} if options.quick else {"requests": 256, "rounds": 6}
+        result = compare(options.url, concurrency=32, **quick)
+    else:
+        result = scale(
+            **({"trajectories": 20, "places": 20} if options.quick else {"trajectories": 3000, "places": 1000})
+        )
+    for name, value in result.items():
+        print(f"{name:28} {value:.3f}" if isinstance(value, float) else f"{name:28} {value}")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

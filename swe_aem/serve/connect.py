@@ -1,0 +1,46 @@
+"""From `ServersConfig` to a policy and the way in which it gets new weights."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from swe_aem.errors import UserError
+from swe_aem.policy.vllm import VllmConfig, VllmPolicy
+from swe_aem.serve.config import ServersConfig
+from swe_aem.serve.sync import AdapterSync, WeightSync
+from swe_aem.serve.transport import FileTransport, GlooTransport, NcclTransport, Transport
+
+
+@asynccontextmanager
+async def connect(
+    config: ServersConfig, directory: Path, adapter: Any | None = None
+) -> AsyncIterator[tuple[VllmPolicy, WeightSync | AdapterSync]]:
+    """Policy and sync for the length of an `async with`. `directory` is for weights if the configuration names none;
+    `adapter` is the `peft` configuration of what is trained, if it is an adapter. Raises `UserError` for what does not
+    fit or is not there."""
+    if (config.sync == "lora") != (adapter is not None):
+        raise UserError(
+            "servers.sync lora is for adapters and all weights are trained: set lora, or servers.sync file"
+            if adapter is None
+            else f"an adapter is trained and servers.sync is {config.sync}: start servers with --sync lora, and set it"
+        )
+    settings = VllmConfig(
+        urls=config.urls,
+        top_logprobs=config.top_logprobs,
+        request_timeout_s=config.request_timeout_s,
+        patience_s=config.patience_s,
+    )
+    place = config.directory or directory
+    async with VllmPolicy(settings) as policy:
+        sync = AdapterSync(policy, place, adapter) if adapter else WeightSync(policy, _transport(config, place))
+        await sync.open()
+        yield policy, sync
+
+
+def _transport(config: ServersConfig, place: Path) -> Transport:
+    if config.sync == "gloo":
+        return GlooTransport(config.host, config.dtype)
+    if config.sync == "nccl":
+        return NcclTransport(config.host, config.dtype)
+    return FileTransport(place, config.dtype)

@@ -1,0 +1,86 @@
+"""The process between `swe-aem serve` and vLLM: whatever ends, and however, nothing of the server is left.
+
+    supervisor ──pipe──> guard ──> vLLM, a process group of its own (API server, engine, workers)
+
+vLLM's engine and workers outlive an API server that is killed. The guard ends the whole group when its pipe closes,
+which also happens when the supervisor is killed, or when the API server ends; then it removes the shared memory that
+the group had. If the guard itself is killed, the kernel asks the API server to stop, which ends the rest.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_SHARED = "/dev/shm/"
+TERM_LIMIT_S = 15.0
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command until it ends or standard input does; its exit code, 0 if it was asked to end."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    child = subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
+    )
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: asked.set())
+    threading.Thread(target=lambda: (sys.stdin.buffer.read(), asked.set()), daemon=True).start()
+    shared: set[str] = set()
+    while child.poll() is None and not asked.wait(0.5):
+        shared |= shared_memory(child.pid)
+    end_group(child, shared)
+    for path in shared:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    return 0 if asked.is_set() else child.returncode
+
+
+def end_group(leader: "subprocess.Popen[bytes]", shared: set[str]) -> None:
+    """Ask the group to end, then kill it; adds to `shared` what it had mapped until then."""
+    shared |= shared_memory(leader.pid)
+    with suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGTERM)
+        os.killpg(leader.pid, signal.SIGCONT)  # a stopped process takes no signal but this one
+    until = time.monotonic() + TERM_LIMIT_S
+    while time.monotonic() < until and (leader.poll() is None or members(leader.pid)):
+        time.sleep(0.1)
+    with suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()
+
+
+def members(group: int) -> list[int]:
+    """Living processes of a group."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            state, _, pgrp = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(pgrp) == group and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def shared_memory(group: int) -> set[str]:
+    """Files of shared memory that a group has mapped."""
+    found = set()
+    for pid in members(group):
+        with suppress(OSError):
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                path = line.partition(_SHARED)[2]
+                if path and not path.endswith(" (deleted)"):
+                    found.add(_SHARED + path)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""`SimulatedVllm`: the endpoints of a vLLM server over real sockets, with chosen latencies and faults, and no model.
+
+For tests of faults that a real server does not show on demand, and for scale that this machine could not sample: it
+answers a request after `latency_s(request)` with the ids of `tokens(request)`.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+_STOP = 258
+
+
+class SimulatedVllm:
+    """One server; use as an async context manager."""
+
+    def __init__(
+        self,
+        *,
+        tokens: Callable[[dict[str, Any]], list[int]] | None = None,
+        latency_s: Callable[[dict[str, Any]], float] = lambda body: 0.0,
+        top_logprobs: bool = False,
+    ) -> None:
+        """`tokens` makes a response to a request, 8 random ids and a stop token if not given."""
+        self._tokens = tokens or (lambda body: [*random.choices(range(20, 250), k=8), _STOP])
+        self._latency_s = latency_s
+        self._top_logprobs = top_logprobs
+        self.weights = "default"
+        """Answer of /weight_info."""
+        self.statuses: list[int] = []
+        """Statuses other than 200 that the next requests for completions get."""
+        self.well = True
+        """Does it answer /health?"""
+        self.stuck = False
+        """Does it take requests and make no token?"""
+        self.running = 0
+        self.most_running = 0
+        self.requests: list[dict[str, Any]] = []
+        self.sampled = 0
+        self.url = ""
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "SimulatedVllm":
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=4096)
+        self.url = f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._listener.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                line, *headers = head.split("\r\n")
+                lengths = [one.split(":")[1] for one in headers if one.lower().startswith("content-length")]
+                body = await reader.readexactly(int(lengths[0])) if lengths else b""
+                status, answer = await self._answer(line.split()[1].partition("?")[0], body)
+                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, path: str, body: bytes) -> tuple[int, Any]:
+        match path:
+            case "/health":
+                return (200 if self.well else 503), {}
+            case "/metrics":
+                return 200, self._metrics()
+            case "/v1/models":
+                return 200, {"data": [{"id": "policy", "root": "m", "owned_by": "vllm", "max_model_len": 32768}]}
+            case "/weight_info":
+                return 200, {"weight_version": self.weights}
+            case "/v1/completions":
+                return await self._complete(json.loads(body))
+        return 404, {}
+
+    async def _complete(self, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.statuses:
+            return self.statuses.pop(0), {"error": {"message": "asked for by a test"}}
+        self.requests.append({name: value for name, value in body.items() if name != "prompt"})
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            ids = self._tokens(body)
+            await asyncio.sleep(1e6 if self.stuck else self._latency_s(body))
+            self.sampled += len(ids)
+        finally:
+            self.running -= 1
+        top = [{f"token_id:{n}": -3.0 - n for n in range(20)}] * len(ids) if self._top_logprobs else None
+        logprobs = {"token_logprobs": [-0.5] * len(ids), "tokens": [""] * len(ids), "top_logprobs": top}
+        return 200, {"choices": [{"token_ids": ids, "logprobs": logprobs, "finish_reason": "stop", "text": ""}]}
+
+    def _metrics(self) -> bytes:
+        figures = {
+            "num_requests_running": self.running,
+            "num_requests_waiting": 0,
+            "kv_cache_usage_perc": 0.1,
+            "generation_tokens_total": self.sampled,
+        }
+        return "".join(f'vllm:{name}{{engine="0"}} {value}\n' for name, value in figures.items()).encode()

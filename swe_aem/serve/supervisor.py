@@ -1,0 +1,132 @@
+"""`Served`: a vLLM server for the length of a `with`, its log kept, its readiness told, nothing of it left.
+
+with Served(config, directory) as server:
+    server.wait_ready(print)
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from swe_aem.errors import UserError
+from swe_aem.serve.command import ServeConfig, command, environment
+from swe_aem.serve.guard import TERM_LIMIT_S
+
+_PHASES = (
+    ("Resolved architecture", "reading the configuration"),
+    ("Starting to load model", "loading weights"),
+    ("Compiling a graph", "compiling"),
+    ("GPU KV cache size", "sizing the KV cache"),
+    ("Capturing CUDA graphs", "capturing graphs"),
+    ("Starting vLLM", "opening the port"),
+)
+"""What vLLM's log says at the beginning of each part of its start."""
+_ERROR = re.compile(r"^.*?((?:\w+\.)*\w*(?:Error|Exception): .+)$")
+_POLL_S = 0.3
+
+
+class Served:
+    """One server and its guard."""
+
+    def __init__(self, config: ServeConfig, directory: Path) -> None:
+        """`directory` gets `vllm-PORT.log`. Raises `UserError` if there is no such vllm command."""
+        program = shutil.which(config.program)
+        if program is None:
+            raise UserError(
+                f"no command {config.program}: install vllm, in an environment of its own if its torch is another one, "
+                "and name its command with --vllm"
+            )
+        self.config = config.model_copy(update={"program": program})
+        self.log = directory / f"vllm-{config.port}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Served":
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        # vLLM leaves sockets and files in the temporary directory; one of its own goes with it.
+        self._scratch = tempfile.mkdtemp(prefix="vllm-")
+        inherited = {**os.environ, "TMPDIR": self._scratch}
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("guard.py")), *command(self.config)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment(self.config, inherited),
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(2 * TERM_LIMIT_S)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def wait_ready(self, tell: Callable[[str], None], limit_s: float = 1800.0) -> None:
+        """Return once it answers; says each part of the start as it begins. Raises `UserError` if it ends or takes
+        longer than the limit."""
+        began, told = time.monotonic(), ""
+        while not healthy(self.config.url):
+            phase = self._phase()
+            if self._ended() is not None:
+                raise UserError(f"vLLM ended while {phase}: {self._cause()} (all of it in {self.log})")
+            if phase != told:
+                tell(f"{time.monotonic() - began:4.0f} s  {phase}")
+                told = phase
+            if time.monotonic() - began > limit_s:
+                raise UserError(f"vLLM is not ready after {limit_s:.0f} s, still {phase}; {self.log} has its words")
+            time.sleep(_POLL_S)
+        tell(f"{time.monotonic() - began:4.0f} s  making the first token")
+        self._first_token(limit_s)
+        tell(f"{time.monotonic() - began:4.0f} s  ready")
+
+    def _first_token(self, limit_s: float) -> None:
+        """The first request compiles what is left, for half a minute in which the server answers nothing else."""
+        body = {"model": self.config.name, "prompt": [1] * 8, "max_tokens": 2, "logprobs": 20, "seed": 0}
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.config.url}/v1/completions", json.dumps(body).encode(), headers)
+        try:
+            urllib.request.urlopen(request, timeout=limit_s).close()
+        except OSError as error:
+            raise UserError(f"vLLM makes no token: {error}; {self._cause()} (all of it in {self.log})") from error
+
+    def wait(self) -> None:
+        """Return when it ends, which is not its job: raises `UserError` with the cause."""
+        assert self._process is not None
+        self._process.wait()
+        raise UserError(f"vLLM ended: {self._cause()} (all of it in {self.log})")
+
+    def _ended(self) -> int | None:
+        assert self._process is not None
+        return self._process.poll()
+
+    def _phase(self) -> str:
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        return next((phase for words, phase in reversed(_PHASES) if words in text), "importing")
+
+    def _cause(self) -> str:
+        """The first error in the log, which the later ones follow from; else the last line."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [match[1] for line in lines if (match := _ERROR.match(line))]
+        return errors[0] if errors else (lines or ["no word"])[-1]
+
+
+def healthy(url: str) -> bool:
+    """Does a server answer there?"""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,212 @@
+"""New weights for running servers, with agents still asking for responses.
+
+    prepare ──> no new requests, those in flight end ──> /pause ──> /start_weight_update ──> /update_weights
+            ──> /finish_weight_update (label) ──> /resume ──> requests go on, stamped with the new version
+
+A server that does not take an update is out of rotation until it has it; if none takes it, all go on with the old
+weights and the trainer is told, or, where a broken update may have left a mixture, nothing goes on. Adapters are loaded
+under a name of their own while generation goes on: a request names the one that answers it.
+"""
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from swe_aem.errors import PolicyError, UserError
+from swe_aem.policy.vllm import Server, VllmPolicy
+from swe_aem.policy.vllm_control import Identity
+from swe_aem.serve.transport import Parcel, Transport, Weights
+
+
+class WeightSync:
+    """Whole weights, by a transport."""
+
+    def __init__(self, policy: VllmPolicy, transport: Transport, *, limit_s: float = 1800.0) -> None:
+        """`limit_s` bounds each endpoint that takes longer for larger models."""
+        self._policy = policy
+        self._transport = transport
+        self._limit_s = limit_s
+        self._tag = uuid.uuid4().hex[:8]
+        self._latest: Parcel | None = None
+
+    async def open(self) -> None:
+        """Introduce trainer and servers. Raises `UserError` if a server was not started for it."""
+        try:
+            await self._transport.open([server.control for server in self._policy.servers], self._limit_s)
+            for server in self._policy.servers:
+                if (await server.control.identity()).weights is None:
+                    raise UserError(
+                        f"{server.url} has no endpoints for new weights: start it with swe-aem serve, or with "
+                        "VLLM_SERVER_DEV_MODE=1 and --weight-transfer-config"
+                    )
+        except PolicyError as error:
+            raise UserError(f"servers cannot take weights this way (was --sync the same?): {error}") from error
+        if self._transport.again:
+            self._policy.repair = self._repair
+
+    async def update(self, weights: Weights, version: int) -> None:
+        """Bring the weights of a state dict, under Hugging Face's names, to every server in rotation; they are read
+        before this returns. Raises `PolicyError` if no server has taken them."""
+        parcel = await self._transport.prepare(weights, version, f"{self._tag}.{version}")
+        delivered = False
+        try:
+            async with self._policy.switch() as servers:
+                failed = await self._deliver(servers, parcel)
+                delivered = len(failed) < len(servers)
+                if delivered:
+                    self._latest = parcel
+                    self._note(failed, parcel)
+                else:
+                    self._refuse(failed)
+        finally:
+            self._transport.settled(parcel, delivered=delivered)
+
+    async def _deliver(self, servers: Sequence[Server], parcel: Parcel) -> dict[Server, BaseException]:
+        """The servers that did not take it, and why."""
+        try:
+            await self._each(servers, "/pause", query={"mode": "wait"})
+            await self._each(servers, "/start_weight_update")
+        except PolicyError as error:
+            await self._each(servers, "/resume", tolerant=True)
+            raise PolicyError(f"the update was not begun, all go on with the old weights: {error}") from error
+        *received, broken = await asyncio.gather(
+            *(self._receive(server, parcel) for server in servers), self._transmit(parcel), return_exceptions=True
+        )
+        failed = {server: one for server, one in zip(servers, received, strict=True) if one is not None}
+        if broken is not None:
+            failed = {server: failed.get(server, broken) for server in servers}
+        whole = [server for server in servers if server not in failed or self._transport.atomic]
+        await self._each(whole, "/resume", tolerant=True)
+        return failed
+
+    async def _receive(self, server: Server, parcel: Parcel) -> None:
+        await server.control.post("/update_weights", {"update_info": parcel.update_info}, limit_s=self._limit_s)
+        await server.control.post("/finish_weight_update", {"weight_version": parcel.label}, limit_s=self._limit_s)
+
+    async def _transmit(self, parcel: Parcel) -> None:
+        try:
+            await self._transport.transmit(parcel)
+        except RuntimeError as error:
+            raise PolicyError(f"sending the weights failed: {error}") from error
+
+    def _note(self, failed: Mapping[Server, BaseException], parcel: Parcel) -> None:
+        for server in self._policy.servers:
+            assert server.expected is not None
+            expected = server.expected.model_copy(update={"weights": parcel.label})
+            self._policy.serves(server, expected, parcel.version)
+        for server, error in failed.items():
+            self._policy.suspect(server, f"it did not take version {parcel.version}: {error}")
+            print(f"{server.url} is out of rotation: {server.fault}", file=sys.stderr, flush=True)
+
+    def _refuse(self, failed: Mapping[Server, BaseException]) -> None:
+        why = "; ".join(f"{server.url}: {error}" for server, error in failed.items())
+        if self._transport.atomic:
+            raise PolicyError(f"no server took the new weights, all go on with the old ones: {why}")
+        raise PolicyError(f"the update broke off and servers may hold a mixture: restart them, then this. {why}")
+
+    async def _repair(self, server: Server) -> bool:
+        """Deliver the latest weights to a server that was restarted."""
+        parcel = self._latest
+        if parcel is None:
+            return False
+        try:
+            await self._each([server], "/pause", query={"mode": "wait"})
+            await self._each([server], "/start_weight_update")
+            await self._receive(server, parcel)
+            await self._each([server], "/resume")
+        except PolicyError as error:
+            server.fault = f"it was restarted and does not take version {parcel.version}: {error}"
+            return False
+        return True
+
+    async def _each(
+        self, servers: Sequence[Server], path: str, *, query: dict[str, str] | None = None, tolerant: bool = False
+    ) -> None:
+        posts = (server.control.post(path, limit_s=self._limit_s, query=query) for server in servers)
+        for result in await asyncio.gather(*posts, return_exceptions=True):
+            if isinstance(result, BaseException) and not tolerant:
+                raise result
+
+
+class AdapterSync:
+    """A LoRA adapter, as a directory that trainer and servers see, under a name with its version."""
+
+    def __init__(self, policy: VllmPolicy, directory: Path, adapter: Any, *, limit_s: float = 300.0) -> None:
+        """`adapter` is the `peft` configuration."""
+        self._policy = policy
+        self._directory = directory.resolve()
+        self._adapter = adapter
+        self._limit_s = limit_s
+        self._tag = uuid.uuid4().hex[:8]
+        self._base: dict[Server, Identity] = {}
+        self._loaded: list[str] = []
+
+    async def open(self) -> None:
+        """Make the directory."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for server in self._policy.servers:
+            assert server.expected is not None
+            self._base[server] = server.expected
+        self._policy.repair = self._repair
+
+    async def update(self, weights: Weights, version: int) -> None:
+        """Load the adapter in a state dict of a `peft` model on every server, then let requests name it. Raises
+        `PolicyError` if one does not take it; requests then go on with the previous one."""
+        name = f"{self._policy.name}-{self._tag}-v{version}"
+        path = self._directory / name
+        await asyncio.to_thread(self._save, weights, path)
+        await self._forget(keep=1)
+        servers = [server for server in self._policy.servers if server.fault is None]
+        await asyncio.gather(*(self._load(server, name) for server in servers))
+        if name not in self._loaded:
+            self._loaded.append(name)
+        for server in self._policy.servers:
+            base = self._base[server]
+            expected = base.model_copy(update={"names": (*base.names, name)})
+            self._policy.serves(server, expected, version, name)
+
+    async def _load(self, server: Server, name: str) -> None:
+        body = {"lora_name": name, "lora_path": str(self._directory / name), "load_inplace": True}
+        await server.control.post("/v1/load_lora_adapter", body, limit_s=self._limit_s)
+
+    async def _forget(self, keep: int) -> None:
+        """Unload all but the latest, each when nothing in flight names it any more."""
+        while len(self._loaded) > keep:
+            name = self._loaded.pop(0)
+            for server in self._policy.servers:
+                await server.without(name)
+                if server.fault is None:
+                    await server.control.post("/v1/unload_lora_adapter", {"lora_name": name}, limit_s=self._limit_s)
+            shutil.rmtree(self._directory / name, ignore_errors=True)
+
+    async def _repair(self, server: Server) -> bool:
+        try:
+            for name in self._loaded[-1:]:
+                await self._load(server, name)
+        except PolicyError as error:
+            server.fault = f"it was restarted and does not take the adapter: {error}"
+            return False
+        return bool(self._loaded)
+
+    def _save(self, weights: Weights, path: Path) -> None:
+        from safetensors.torch import save_file
+
+        tensors = {
+            re.sub(r"\.default(\.|$)", r"\1", name): tensor.detach().float().contiguous().cpu()
+            for name, tensor in weights.items()
+            if "lora_" in name
+        }
+        if not tensors:
+            raise UserError("servers.sync lora sends adapters, and the policy has none: set lora, or another sync")
+        path.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, path / "adapter_model.safetensors")
+        settings = self._adapter.to_dict()
+        settings["inference_mode"] = True
+        text = json.dumps(settings, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
+        (path / "adapter_config.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,116 @@
+"""What a training process and a vLLM server hold in memory, by arithmetic. docs/memory.md explains each term.
+
+    trainer  = (weights + gradients + 2 moments) / shards  +  gathered layers  +  activations  +  head
+    server   = weights / tensor parallel  +  KV cache
+
+All in bytes, per GPU. Exact for weights, gradients, moments and KV cache; activations are what autograd keeps for the
+backward pass of an attention that stores no matrix (SDPA, flash), and the largest layer while it is computed again.
+"""
+
+from swe_aem.nouns.base import Frozen
+from swe_aem.train.shapes import ModelShape
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_HEAD_TOKENS = 256
+"""Tokens whose logits TRL's fused head has at a time."""
+_RUNTIME_BYTES = 2.5e9
+"""CUDA context, NCCL and allocator slack."""
+
+
+class TrainerMemory(Frozen):
+    """Bytes per GPU of a training process."""
+
+    weights: float
+    gradients: float
+    optimiser: float
+    gathered: float
+    """Whole layers, of which sharding holds two at a time."""
+    activations: float
+    head: float
+    runtime: float = _RUNTIME_BYTES
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(self.model_dump().values())
+
+
+class ServerMemory(Frozen):
+    """Bytes per GPU of a vLLM server."""
+
+    weights: float
+    cache: float
+    """What is left for the KV cache."""
+    cache_tokens: int
+    """Tokens that it holds, over the GPUs of a server."""
+
+
+def lora_parameters(shape: ModelShape, rank: int) -> int:
+    """Of an adapter on all linear layers but the head."""
+    queries = shape.num_attention_heads * shape.head_dim
+    keys = shape.num_key_value_heads * shape.head_dim
+    ends = 2 * (shape.hidden_size + queries) + 2 * (shape.hidden_size + keys)
+    ends += 3 * (shape.hidden_size + shape.intermediate_size)
+    return rank * ends * shape.num_hidden_layers
+
+
+def layer_elements(shape: ModelShape) -> int:
+    """Numbers per token that autograd keeps of one layer: six of the model's width (what goes into the norms and comes
+    out of them), four of the queries' and of the keys' (before and after their norms, what attention takes and gives),
+    four of the MLP's."""
+    queries = shape.num_attention_heads * shape.head_dim
+    keys = shape.num_key_value_heads * shape.head_dim
+    return 6 * shape.hidden_size + 4 * queries + 4 * keys + 4 * shape.intermediate_size
+
+
+def activation_bytes(shape: ModelShape, tokens: int, compute: str, *, checkpointing: bool) -> float:
+    """What `tokens` tokens keep in one forward pass: all layers, or with checkpointing their inputs and the one layer
+    that is computed again; and the last norm."""
+    per_token = 2 * shape.hidden_size
+    if checkpointing:
+        per_token += shape.num_hidden_layers * shape.hidden_size + layer_elements(shape)
+    else:
+        per_token += shape.num_hidden_layers * layer_elements(shape)
+    return float(tokens * BYTES[compute] * per_token)
+
+
+def trainer_memory(
+    shape: ModelShape,
+    *,
+    tokens: int,
+    dtype: str,
+    compute: str,
+    shards: int,
+    checkpointing: bool,
+    lora_rank: int | None = None,
+) -> TrainerMemory:
+    """Of one process of `shards` that share the model. `tokens` is the longest row times the rows of a micro batch,
+    `dtype` what weights and moments are held in, `compute` what layers compute in."""
+    size = BYTES[dtype]
+    trained = shape.parameters if lora_rank is None else lora_parameters(shape, lora_rank)
+    extra = 0 if lora_rank is None else trained
+    held = (shape.parameters + extra) * size / shards
+    whole = 2 * shape.layer_parameters + shape.embedding_parameters
+    return TrainerMemory(
+        weights=held,
+        gradients=trained * size / shards,
+        optimiser=2 * trained * size / shards,
+        gathered=whole * BYTES[compute] if shards > 1 else 0.0,
+        activations=activation_bytes(shape, tokens, compute, checkpointing=checkpointing),
+        head=2 * 4 * _HEAD_TOKENS * shape.vocab_size + tokens * shape.hidden_size * BYTES[compute],
+    )
+
+
+def cache_bytes_per_token(shape: ModelShape, dtype: str) -> int:
+    """Keys and values of one token in all layers."""
+    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * BYTES[dtype]
+
+
+def server_memory(
+    shape: ModelShape, *, gpu_bytes: float, tensor_parallel: int, dtype: str = "bfloat16", utilisation: float = 0.9
+) -> ServerMemory:
+    """Of a server over `tensor_parallel` GPUs, of each of which vLLM takes the share `utilisation`."""
+    weights = shape.parameters * BYTES[dtype] / tensor_parallel
+    cache = gpu_bytes * utilisation - weights - _RUNTIME_BYTES
+    tokens = int(max(0.0, cache) * tensor_parallel / cache_bytes_per_token(shape, dtype))
+    return ServerMemory(weights=weights, cache=cache, cache_tokens=tokens)

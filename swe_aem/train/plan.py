@@ -1,0 +1,144 @@
+"""`swe-aem train CONFIG --dry-run`: who would run where, what each would hold, and what is missing here."""
+
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from swe_aem.errors import UserError
+from swe_aem.rollout.wiring import chosen_tasks
+from swe_aem.serve.supervisor import healthy
+from swe_aem.train.config import HardwareConfig, TrainConfig
+from swe_aem.train.memory import BYTES, TrainerMemory, lora_parameters, server_memory, trainer_memory
+from swe_aem.train.shapes import ModelShape, shape_of
+
+_CHECKPOINTS = 2
+"""Kept at a time, and each has weights and two moments."""
+
+
+def plan(config: TrainConfig, directory: Path) -> Iterator[str]:
+    """The plan, line by line. Needs no GPU, no server, no model and no torch."""
+    yield from _work(config, directory)
+    try:
+        shape = shape_of(config.model)
+    except UserError as error:
+        yield f"memory: not estimated: {error}"
+        return
+    yield f"model: {config.model}, {shape.parameters / 1e6:,.1f} million parameters"
+    hardware = config.hardware
+    if hardware is not None:
+        yield from _roles(config, hardware)
+        yield from _trainer(config, hardware, shape)
+        yield from _server(config, hardware, shape)
+    yield from _missing(config, directory, shape)
+
+
+def _work(config: TrainConfig, directory: Path) -> Iterator[str]:
+    trajectories = config.steps * config.candidates * config.rollout.group_size
+    try:
+        tasks = f"{len(chosen_tasks(config.rollout))} tasks"
+    except UserError as error:
+        tasks = f"tasks of {config.rollout.tasks} (MISSING: {error})"
+    yield f"{tasks}, {config.steps} steps, {trajectories} trajectories, into {directory}"
+
+
+def _roles(config: TrainConfig, hardware: HardwareConfig) -> Iterator[str]:
+    serving = hardware.servers * hardware.gpus_per_server
+    shared = hardware.trainer_gpus + serving > hardware.gpus_per_host == 1
+    gpus = max(hardware.trainer_gpus, serving) if shared else hardware.trainer_gpus + serving
+    hosts = -(-gpus // hardware.gpus_per_host)
+    scheduling = config.rollout.scheduling
+    yield f"hosts: {hosts} with {hardware.gpus_per_host} {hardware.gpu} of {hardware.gpu_memory_gb:g} GB each"
+    sharding = {"none": "a whole copy each", "fsdp2": "shards (FSDP2)", "zero3": "shards (ZeRO-3)"}
+    yield f"  trainer: {hardware.trainer_gpus} GPUs, {sharding[hardware.sharding]}; its first process rolls out"
+    yield (
+        f"  rollouts: on the first trainer's host, up to {scheduling.concurrency} agents and as many grading sandboxes "
+        f"({config.rollout.sandbox})"
+    )
+    urls = ", ".join(config.servers.urls) if config.servers else "none: the policy samples in the trainer"
+    yield f"  servers: {hardware.servers} of {hardware.gpus_per_server} GPUs; {urls}"
+
+
+def _trainer(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> Iterator[str]:
+    memory = trainer_estimate(config, hardware, shape)
+    parts = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in memory.model_dump().items() if value)
+    room = hardware.gpu_memory_gb * (1 - hardware.server_share if hardware.gpus_per_host == 1 else 1)
+    yield f"memory per trainer GPU, GB: {parts}; {memory.total / 1e9:.1f} of {room:.0f}{_verdict(memory.total, room)}"
+
+
+def _server(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> Iterator[str]:
+    memory = server_memory(
+        shape,
+        gpu_bytes=hardware.gpu_memory_gb * 1e9,
+        tensor_parallel=hardware.gpus_per_server,
+        utilisation=hardware.server_share,
+    )
+    row = config.rollout.native.max_context_tokens
+    yield (
+        f"memory per server GPU, GB: weights {memory.weights / 1e9:.1f}, KV cache {memory.cache / 1e9:.1f}: "
+        f"{memory.cache_tokens} tokens per server, {memory.cache_tokens // row} trajectories of {row} tokens"
+        + ("" if memory.cache_tokens >= row else "; DOES NOT FIT: more gpus_per_server, or a shorter context")
+    )
+
+
+def _verdict(needed: float, room_gb: float) -> str:
+    return "" if needed <= room_gb * 1e9 else "; DOES NOT FIT: more trainer_gpus, shorter rows, or lora"
+
+
+def trainer_estimate(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> TrainerMemory:
+    """What one training process holds at the longest row."""
+    compute = "bfloat16" if config.grpo.get("bf16") else config.dtype
+    return trainer_memory(
+        shape,
+        tokens=config.micro_batch_size * config.rollout.native.max_context_tokens,
+        dtype=config.dtype,
+        compute=compute,
+        shards=hardware.trainer_gpus if hardware.sharding != "none" else 1,
+        checkpointing=bool(config.grpo.get("gradient_checkpointing")),
+        lora_rank=config.lora.r if config.lora else None,
+    )
+
+
+def _missing(config: TrainConfig, directory: Path, shape: ModelShape) -> Iterator[str]:
+    """One line for each thing that a run would ask for, with the command that brings it."""
+    if not (Path(config.model) / "config.json").is_file():
+        yield f"MISSING model: hf download Qwen/{Path(config.model).name} --local-dir {config.model}"
+    for url in config.servers.urls if config.servers else ():
+        if healthy(url):
+            yield f"server {url} answers"
+        else:
+            port = url.rpartition(":")[2]
+            yield f"MISSING server {url}: swe-aem serve {config.model} --port {port} --sync {_sync(config)}"
+    if config.hardware is not None:
+        found = _gpus()
+        if found < min(config.hardware.trainer_gpus, config.hardware.gpus_per_host):
+            yield f"MISSING GPUs: this host has {found}, a trainer's has {config.hardware.gpus_per_host}"
+    if config.rollout.sandbox == "docker" and not Path("/var/run/docker.sock").exists():
+        yield "MISSING docker: no engine answers here; start one, or set rollout.sandbox to bubblewrap"
+    needed = _disk_bytes(config, shape)
+    place = next(parent for parent in (directory, *directory.resolve().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    word = "disk" if free >= needed else "MISSING disk"
+    needs = f"{needed / 1e9:.0f} GB for checkpoints, the policy and weights on their way"
+    yield f"{word}: {needs}, {free / 1e9:.0f} GB free"
+
+
+def _sync(config: TrainConfig) -> str:
+    assert config.servers is not None
+    return config.servers.sync
+
+
+def _gpus() -> int:
+    if find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _disk_bytes(config: TrainConfig, shape: ModelShape) -> float:
+    size = BYTES[config.dtype]
+    if config.lora is not None:
+        return (3 * _CHECKPOINTS + 3) * size * lora_parameters(shape, config.lora.r)
+    sent = BYTES[(config.servers.dtype if config.servers else None) or config.dtype]
+    return shape.parameters * (size * (3 * _CHECKPOINTS + 1) + 2 * sent)

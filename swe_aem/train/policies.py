@@ -1,0 +1,49 @@
+"""What samples in a training run, and how it takes over the trained weights: servers, or a copy in this process."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from swe_aem.nouns import Policy
+from swe_aem.policy.transformers import TransformersPolicy
+from swe_aem.train.config import TrainConfig
+
+_GATHER_S = 0.03
+"""How long a request waits for others to be sampled with it: a batch costs little more than one row."""
+
+
+class Updates(Protocol):
+    """Takes over new weights."""
+
+    async def update(self, weights: Mapping[str, Any], version: int) -> None:
+        """Sample with the weights of a state dict, which is read until this returns."""
+        ...
+
+
+@asynccontextmanager
+async def open_policy(
+    config: TrainConfig, directory: Path, model: Any, name: str
+) -> AsyncIterator[tuple[Policy, Updates]]:
+    """For the length of an `async with`. `model` is what is trained, or for sampling in this process a copy of it."""
+    if config.servers is None:
+        concurrency = config.rollout.scheduling.concurrency
+        policy = TransformersPolicy(model, name=name, max_batch=concurrency, gather_s=_GATHER_S)
+        try:
+            yield policy, policy
+        finally:
+            await policy.close()
+        return
+    from swe_aem.serve.connect import connect
+
+    adapter = model.peft_config["default"] if config.lora else None
+    async with connect(config.servers, directory / "weights", adapter) as (served, sync):
+        yield served, sync
+
+
+def whole_weights(trainer: Any) -> Mapping[str, Any]:
+    """The trained weights, whole on the first process also where they are sharded. All processes have to call it."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    return model.state_dict()

@@ -1,0 +1,141 @@
+"""Which server gets a request, and what a fault of one means, against simulated servers over real sockets."""
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from swe_aem.errors import PolicyError, UserError
+from swe_aem.nouns import SamplingParams
+from swe_aem.policy.vllm import VllmConfig, VllmPolicy, open_served
+from swe_aem.policy.vllm_control import read_load
+from swe_aem.serve.simulated import SimulatedVllm
+
+PARAMS = SamplingParams(max_tokens=16, stop_token_ids=(258,))
+QUICK = {"probe_s": 0.05, "probe_limit_s": 0.5, "probes_until_down": 2, "patience_s": 2.0, "stall_s": 0.5}
+
+
+@asynccontextmanager
+async def opened(*servers, **changes):
+    async with VllmPolicy(VllmConfig(urls=tuple(server.url for server in servers), **(QUICK | changes))) as policy:
+        yield policy
+
+
+async def ask(policy, trajectory="t.0"):
+    return await policy.sample([1, 2, 3], PARAMS, trajectory_id=trajectory)
+
+
+async def eventually(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_trajectory_stays_and_new_ones_go_where_there_is_room():
+    one, two = SimulatedVllm(latency_s=lambda body: 0.1), SimulatedVllm(latency_s=lambda body: 0.1)
+    async with one, two, opened(one, two) as policy:
+        for _ in range(3):
+            await asyncio.gather(*(ask(policy, f"t.{n}") for n in range(10)))
+    assert len(one.requests) == len(two.requests) == 15
+    assert one.most_running == two.most_running == 5
+    assert len(one.requests) + len(two.requests) == 30
+
+
+async def test_requests_have_seeds_of_their_own_over_all_servers():
+    async with SimulatedVllm() as one, SimulatedVllm() as two, opened(one, two) as policy:
+        await asyncio.gather(*(ask(policy, f"t.{n}") for n in range(20)))
+    seeds = [request["seed"] for request in (*one.requests, *two.requests)]
+    assert len(set(seeds)) == 20
+
+
+async def test_what_was_not_sampled_goes_elsewhere():
+    """A server that is gone costs nothing but a moment."""
+    async with SimulatedVllm() as stays, SimulatedVllm() as gone, opened(stays, gone) as policy:
+        await asyncio.gather(ask(policy, "a"), ask(policy, "b"))
+        gone._listener.close()
+        gone.statuses = [503] * 100
+        found = await asyncio.gather(*(ask(policy, name) for name in ("a", "b", "c", "d")))
+    assert len(found) == 4
+    assert len(stays.requests) >= 4
+
+
+async def test_an_error_after_sampling_is_not_tried_again():
+    async with SimulatedVllm() as server, opened(server) as policy:
+        server.statuses = [500]
+        with pytest.raises(PolicyError, match="answers 500: asked for by a test"):
+            await ask(policy)
+        assert server.requests == []
+        assert (await ask(policy)).token_ids[-1] == 258
+
+
+async def test_a_server_that_answers_nothing_is_given_up_with_what_is_in_flight():
+    async with SimulatedVllm(latency_s=lambda body: 100) as server, opened(server) as policy:
+        request = asyncio.create_task(ask(policy))
+        await eventually(lambda: server.running)
+        server.well = False
+        with pytest.raises(PolicyError, match="given up"):
+            await request
+        assert policy.servers[0].slots.in_flight == 0
+
+
+async def test_a_stuck_engine_behind_a_healthy_port_is_given_up():
+    async with SimulatedVllm() as server, opened(server) as policy:
+        server.stuck = True
+        with pytest.raises(PolicyError, match="made no token"):
+            await ask(policy)
+
+
+async def test_other_weights_than_expected_are_never_sampled_from():
+    async with SimulatedVllm() as server, opened(server) as policy:
+        await ask(policy)
+        server.weights = "of another trainer"
+        await eventually(lambda: policy.servers[0].fault)
+        with pytest.raises(PolicyError, match="restarted with other weights"):
+            await ask(policy)
+        assert len(server.requests) == 1
+        server.weights = "default"
+        assert await ask(policy)
+
+
+async def test_nothing_is_in_flight_inside_a_switch_and_what_arrives_waits():
+    async with SimulatedVllm(latency_s=lambda body: 0.2) as server, opened(server) as policy:
+        before = asyncio.create_task(ask(policy, "before"))
+        await eventually(lambda: server.running)
+        async with policy.switch() as servers:
+            assert before.done() or policy.servers[0].slots.in_flight == 0
+            after = asyncio.create_task(ask(policy, "after"))
+            await asyncio.sleep(0.1)
+            assert server.running == 0
+            server.weights = "new"
+            policy.serves(servers[0], servers[0].expected.model_copy(update={"weights": "new"}), 7)
+        assert ((await before).version, (await after).version) == (0, 7)
+
+
+async def test_cancelling_gives_the_slot_back():
+    async with SimulatedVllm(latency_s=lambda body: 100) as server, opened(server) as policy:
+        request = asyncio.create_task(ask(policy))
+        await eventually(lambda: server.running)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert policy.servers[0].slots.in_flight == 0
+
+
+async def test_several_urls_and_one_that_is_missing():
+    one, two = SimulatedVllm(top_logprobs=True), SimulatedVllm(top_logprobs=True)
+    async with one, two, AsyncExitStack() as stack:
+        policy = await stack.enter_async_context(open_served(f"{one.url},{two.url}"))
+        assert isinstance(policy, VllmPolicy)
+        assert (await ask(policy)).entropy_estimator == "top20"
+    with pytest.raises(UserError, match="no completions server at"):
+        async with open_served("http://127.0.0.1:9,http://127.0.0.1:10"):
+            pass
+
+
+def test_figures_of_several_engines_add_up():
+    metrics = (
+        '# HELP x\nvllm:num_requests_running{engine="0",model_name="p"} 3.0\n'
+        'vllm:num_requests_running{engine="1",model_name="p"} 4.0\nvllm:kv_cache_usage_perc{engine="0"} 0.25\nother 1\n'
+    )
+    load = read_load(metrics)
+    assert (load.running, load.waiting, load.cache_usage) == (7, 0, 0.25)

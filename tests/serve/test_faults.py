@@ -1,0 +1,129 @@
+"""Faults of a real server: what the policy says, what recovers, and what is left behind."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from swe_aem.errors import PolicyError
+from swe_aem.nouns import SamplingParams
+from swe_aem.policy.vllm import VllmConfig, VllmPolicy
+from swe_aem.serve.guard import members
+from swe_aem.serve.sync import WeightSync
+from swe_aem.serve.transport import FileTransport, GlooTransport
+
+pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(500)]
+
+PROMPT = list(range(20, 320))
+QUICK = {"probe_s": 0.3, "probe_limit_s": 2.0, "probes_until_down": 2, "patience_s": 20.0, "stall_s": 3.0}
+
+
+def params(max_tokens=16):
+    return SamplingParams(max_tokens=max_tokens, seed=4)
+
+
+def quick(url, **changes):
+    return VllmPolicy(VllmConfig(urls=(url,), **(QUICK | changes)))
+
+
+async def ask(policy, max_tokens=16):
+    return await policy.sample(PROMPT, params(max_tokens), trajectory_id="a")
+
+
+async def running(policy):
+    """Return once the server generates."""
+    for _ in range(100):
+        if (await policy.servers[0].control.load()).running:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("nothing runs")
+
+
+def group_of(server):
+    """(process group, API server, engine) of a `Served`."""
+    guard = server._process.pid
+    children = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
+    group = int(children[0])
+    engine = next(pid for pid in members(group) if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text())
+    return group, group, engine
+
+
+def shared():
+    return set(os.listdir("/dev/shm"))
+
+
+async def test_broadcast_stalled_and_killed(serve, model, other, logprobs_of):
+    """One server's life: weights over TCP; an engine that hangs, and comes back; an API server that is killed."""
+    before = shared()
+    with serve(sync="gloo") as server:
+        server.wait_ready(lambda line: None, 400)
+        group, api, engine = group_of(server)
+        async with quick(server.config.url) as policy:
+            sync = WeightSync(policy, GlooTransport("127.0.0.1"), limit_s=60)
+            await sync.open()
+            for version in (1, 2):
+                changed = other(version)
+                await sync.update(changed.state_dict(), version)
+                completion = await ask(policy)
+                assert completion.version == version
+                exact = logprobs_of(changed, PROMPT, completion.token_ids)
+                assert exact == pytest.approx(completion.logprobs, abs=1e-4)
+
+            request = asyncio.create_task(ask(policy, 700))
+            await running(policy)
+            os.kill(engine, signal.SIGSTOP)
+            with pytest.raises(PolicyError, match="given up"):
+                await request
+            os.kill(engine, signal.SIGCONT)
+            assert (await ask(policy)).version == 2
+
+            request = asyncio.create_task(ask(policy, 700))
+            await running(policy)
+            os.kill(api, signal.SIGKILL)
+            with pytest.raises(PolicyError, match=r"broke off|given up"):
+                await request
+            with pytest.raises(PolicyError, match=r"no server for|cannot connect"):
+                await ask(policy)
+    assert members(group) == []
+    assert shared() <= before
+
+
+async def test_a_supervisor_that_is_killed_leaves_nothing(serve):
+    """The guard's pipe closes, as it does when whoever holds it is killed."""
+    before = shared()
+    server = serve(sync="none").__enter__()
+    try:
+        for _ in range(200):
+            children = Path(f"/proc/{server._process.pid}/task/{server._process.pid}/children").read_text().split()
+            if children and len(members(int(children[0]))) > 1:
+                break
+            await asyncio.sleep(0.2)
+        group = int(children[0])
+        server._process.stdin.close()
+        server._process.wait(40)
+        assert members(group) == []
+        assert shared() <= before
+    finally:
+        server.__exit__(None, None, None)
+
+
+async def test_weights_that_someone_else_replaced(vllm_url, model, other, tmp_path, logprobs_of):
+    """As after a restart: without a way to send them again the policy stops, with the cause; by file it recovers."""
+    async with quick(vllm_url, patience_s=2) as policy:
+        sync = WeightSync(policy, FileTransport(tmp_path / "ours"))
+        await sync.open()
+        await sync.update(model.state_dict(), 1)
+        policy.repair = None
+        async with quick(vllm_url) as intruder:
+            theirs = WeightSync(intruder, FileTransport(tmp_path / "theirs"))
+            await theirs.open()
+            await theirs.update(other(1).state_dict(), 9)
+        await asyncio.sleep(1)
+        with pytest.raises(PolicyError, match="restarted with other weights"):
+            await ask(policy)
+        await sync.open()
+        completion = await ask(policy)
+        assert completion.version == 1
+        assert logprobs_of(model, PROMPT, completion.token_ids) == pytest.approx(completion.logprobs, abs=1e-4)

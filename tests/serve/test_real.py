@@ -1,0 +1,154 @@
+"""Policy and weight sync on a real vLLM server: the same numbers as transformers, and never another version's."""
+
+import asyncio
+import random
+
+import pytest
+
+from swe_aem.errors import PolicyError
+from swe_aem.nouns import SamplingParams
+from swe_aem.policy import ContextOverflow
+
+pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(400)]
+
+TOLERANCE = 1e-4
+BLOCK = 128
+"""Tokens of a block of the prefix cache."""
+
+
+def prompt_of(length, seed=0):
+    return random.Random(seed).choices(range(20, 690), k=length)
+
+
+def params(seed, max_tokens=24, **changes):
+    return SamplingParams(max_tokens=max_tokens, seed=seed, **changes)
+
+
+def agree(completion, expected):
+    return max(abs(a - b) for a, b in zip(completion.logprobs, expected, strict=True)) < TOLERANCE
+
+
+async def reached(server, running):
+    """Return when the server has so many requests."""
+    for _ in range(200):
+        if (await server.control.load()).running == running:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"not {running} requests in 10 s")
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+async def test_logprobs_are_those_of_transformers(policy, sync, model, logprobs_of, temperature):
+    await sync.update(model.state_dict(), 0)
+    for length in (1, 40, 300, 700):
+        completion = await policy.sample(prompt_of(length), params(length, temperature=temperature), trajectory_id="a")
+        assert agree(completion, logprobs_of(model, prompt_of(length), completion.token_ids, temperature))
+        assert completion.entropy_estimator == "top20"
+        assert all(value >= 0 for value in completion.entropies)
+
+
+async def test_an_update_never_meets_the_old_weights_cache(policy, sync, model, other, logprobs_of):
+    """The prompt is longer than two blocks, so its cached prefix would be used again if nothing emptied the cache."""
+    prompt = prompt_of(5 * BLOCK, seed=1)
+    await sync.update(model.state_dict(), 1)
+    first = await policy.sample(prompt, params(1), trajectory_id="a")
+    again = await policy.sample(prompt, params(1), trajectory_id="a")
+    assert first.token_ids == again.token_ids
+    changed = other(1)
+    await sync.update(changed.state_dict(), 2)
+    second = await policy.sample(prompt, params(1), trajectory_id="a")
+    assert (first.version, second.version) == (1, 2)
+    assert agree(first, logprobs_of(model, prompt, first.token_ids))
+    assert agree(second, logprobs_of(changed, prompt, second.token_ids))
+    assert not agree(second, logprobs_of(model, prompt, second.token_ids))
+
+
+async def test_updates_under_32_trajectories(policy, sync, other, logprobs_of):
+    """Every response is wholly of the version that it bears, while five versions come and agents keep asking."""
+    models = {version: other(version) for version in range(1, 6)}
+    await sync.update(models[1].state_dict(), 1)
+    found = []
+    stop = asyncio.Event()
+
+    async def trajectory(number):
+        turn = 0
+        while not stop.is_set():
+            prompt = prompt_of(300, seed=number) + prompt_of(10 * turn, seed=1000 + number)
+            completion = await policy.sample(prompt, params(100 * number + turn, 32), trajectory_id=f"t.{number}")
+            found.append((prompt, completion))
+            turn = (turn + 1) % 8
+
+    agents = [asyncio.create_task(trajectory(number)) for number in range(32)]
+    for version in range(2, 6):
+        await asyncio.sleep(1.5)
+        await sync.update(models[version].state_dict(), version)
+    await asyncio.sleep(1.5)
+    stop.set()
+    await asyncio.gather(*agents)
+    assert {completion.version for _, completion in found} == set(models)
+    for prompt, completion in found:
+        assert agree(completion, logprobs_of(models[completion.version], prompt, completion.token_ids))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda weights: {"no.such.layer": weights["model.norm.weight"]},
+        lambda weights: weights | {"model.norm.weight": weights["model.norm.weight"][:5]},
+        lambda weights: {name: tensor for name, tensor in weights.items() if "layers.1." not in name},
+    ],
+    ids=["unknown", "shape", "missing"],
+)
+async def test_an_update_that_fails_leaves_both_on_the_old_version(policy, sync, model, other, logprobs_of, spoil):
+    await sync.update(model.state_dict(), 3)
+    with pytest.raises(PolicyError, match="go on with the old"):
+        await sync.update(spoil(dict(other(3).state_dict())), 4)
+    completion = await policy.sample(prompt_of(300), params(5), trajectory_id="a")
+    assert completion.version == 3
+    assert agree(completion, logprobs_of(model, prompt_of(300), completion.token_ids))
+    await sync.update(other(5).state_dict(), 5)
+    assert (await policy.sample(prompt_of(300), params(5), trajectory_id="a")).version == 5
+
+
+async def test_a_full_context_is_no_failure(policy):
+    with pytest.raises(ContextOverflow):
+        await policy.sample(prompt_of(1024), params(1), trajectory_id="a")
+
+
+async def test_a_cancelled_request_ends_generation(policy):
+    server = policy.servers[0]
+    before = (await server.control.load()).tokens
+    request = asyncio.create_task(policy.sample(prompt_of(20), params(1, 1000), trajectory_id="a"))
+    await reached(server, running=1)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    await reached(server, running=0)
+    assert (await server.control.load()).tokens - before < 900
+    assert server.slots.in_flight == 0
+
+
+async def test_adapters_by_versioned_names(policy, sync, model, logprobs_of, tmp_path):
+    """While one adapter answers, the next one is loaded; each response is of the adapter that it asked for."""
+    import copy
+
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from swe_aem.serve.sync import AdapterSync
+
+    await sync.update(model.state_dict(), 0)
+    config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(copy.deepcopy(model), config)
+    adapters = AdapterSync(policy, tmp_path / "adapters", config)
+    await adapters.open()
+    for version in (1, 2, 3):
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "lora_" in name:
+                    parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(version))
+        await adapters.update(adapted.state_dict(), version)
+        completion = await policy.sample(prompt_of(300), params(7), trajectory_id="a")
+        assert completion.version == version
+        assert agree(completion, logprobs_of(adapted, prompt_of(300), completion.token_ids))
+        assert not agree(completion, logprobs_of(model, prompt_of(300), completion.token_ids))

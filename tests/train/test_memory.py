@@ -1,0 +1,169 @@
+"""The formula of docs/memory.md against what real models hold on this CPU."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+
+from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.train.memory import (  # noqa: E402
+    activation_bytes,
+    cache_bytes_per_token,
+    lora_parameters,
+    server_memory,
+    trainer_memory,
+)
+from swe_aem.train.shapes import KNOWN, ModelShape, shape_of  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+TOKENS = 192
+SHAPES = [
+    {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 384},
+    {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 768},
+    {"hidden_size": 128, "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 512},
+]
+
+
+@pytest.fixture(params=SHAPES, ids=["base", "wide", "heads"], scope="module")
+def made(request):
+    """(shape, a model of it, float32)."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    fields = {**request.param, "num_hidden_layers": 3, "head_dim": 32, "vocab_size": 512}
+    config = Qwen3Config(**fields, max_position_embeddings=1024, tie_word_embeddings=False)
+    return ModelShape(**fields), Qwen3ForCausalLM(config).float().train()
+
+
+def kept_bytes(model, run):
+    """Bytes of what autograd keeps for the backward pass, weights not counted."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = run()
+    assert output is not None
+    return sum(size for size, _ in kept.values())
+
+
+def test_weights_gradients_and_moments_are_exact(made):
+    shape, model = made
+    estimate = trainer_memory(shape, tokens=TOKENS, dtype="float32", compute="float32", shards=1, checkpointing=False)
+    optimiser = torch.optim.AdamW(model.parameters())
+    model(torch.randint(0, 512, (1, 8)), labels=torch.randint(0, 512, (1, 8))).loss.backward()
+    optimiser.step()
+    assert sum(one.numel() for one in model.parameters()) == shape.parameters
+    assert sum(one.nbytes for one in model.parameters()) == estimate.weights
+    assert sum(one.grad.nbytes for one in model.parameters()) == estimate.gradients
+    moments = [one for state in optimiser.state.values() for one in state.values() if one.dim()]
+    assert sum(one.nbytes for one in moments) == estimate.optimiser
+    model.zero_grad()
+
+
+def test_activations_are_within_a_twentieth(made):
+    shape, model = made
+    ids = torch.randint(0, 512, (1, TOKENS))
+    found = kept_bytes(model, lambda: model.model(ids).last_hidden_state)
+    assert found == pytest.approx(activation_bytes(shape, TOKENS, "float32", checkpointing=False), rel=0.05)
+
+
+def test_checkpointed_activations_are_layer_inputs_and_one_layer(made):
+    """What is kept between the passes, and what one layer keeps while it is computed again."""
+    shape, model = made
+    ids = torch.randint(0, 512, (1, TOKENS))
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    between = kept_bytes(model, lambda: model.model(ids, use_cache=False).last_hidden_state)
+    model.gradient_checkpointing_disable()
+    hidden = torch.randn(1, TOKENS, shape.hidden_size, requires_grad=True)
+    positions = model.model.rotary_emb(hidden, torch.arange(TOKENS)[None])
+    layer = kept_bytes(model, lambda: model.model.layers[0](hidden, position_embeddings=positions))
+    estimate = activation_bytes(shape, TOKENS, "float32", checkpointing=True)
+    assert between + layer == pytest.approx(estimate, rel=0.06)
+
+
+def test_an_adapter_is_exact(made):
+    from peft import LoraConfig, get_peft_model
+
+    shape, model = made
+    adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    trained = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
+    assert trained == lora_parameters(shape, 4)
+
+
+@given(st.sampled_from(sorted(KNOWN)), st.integers(1, 64), st.integers(1, 65536))
+def test_more_shards_never_take_more_and_more_tokens_never_less(name, shards, tokens):
+    def total(shards, tokens):
+        return trainer_memory(
+            KNOWN[name], tokens=tokens, dtype="float32", compute="bfloat16", shards=shards, checkpointing=True
+        )
+
+    one, more = total(shards, tokens), total(2 * shards, tokens)
+    assert more.weights + more.gradients + more.optimiser < one.weights + one.gradients + one.optimiser
+    assert total(shards, 2 * tokens).total > one.total
+
+
+def test_known_shapes_are_of_the_size_in_their_name():
+    for name, shape in KNOWN.items():
+        assert shape.parameters / 1e9 == pytest.approx(float(name.split("-")[1][:-1]), rel=0.28)
+    assert KNOWN["Qwen3-8B"].parameters == 8_190_735_360
+    assert KNOWN["Qwen3-32B"].parameters == 32_762_123_264
+
+
+def test_a_model_directory_tells_its_shape(tmp_path):
+    assert shape_of("configs/quickstart/policy").num_hidden_layers == 4
+    assert shape_of("models/Qwen3-8B") == KNOWN["Qwen3-8B"]
+    with pytest.raises(UserError, match=r"no config\.json"):
+        shape_of(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "other"}))
+    with pytest.raises(UserError, match="not a dense"):
+        shape_of(str(tmp_path))
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_servers_cache_holds_what_the_formula_says(vllm_url):
+    """The shared server has 1 GiB of cache in float32, which it reports in sequences of its longest length."""
+    import re
+    import urllib.request
+
+    metrics = urllib.request.urlopen(f"{vllm_url}/metrics").read().decode()
+    sequences = float(re.search(r'kv_cache_max_concurrency="([\d.]+)"', metrics)[1])
+    shape = shape_of("configs/quickstart/policy")
+    assert sequences * 1024 == 2**30 // cache_bytes_per_token(shape, "float32")
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_plans_without_a_gpu(path):
+    """Which also says what is missing here; where a size is planned, it fits."""
+    from swe_aem.train.config import read_config
+    from swe_aem.train.plan import plan
+
+    lines = "\n".join(plan(read_config(path), Path("runs") / path.stem))
+    assert "million parameters" in lines
+    assert "DOES NOT FIT" not in lines
+    if path.stem != "quickstart":
+        assert "memory per trainer GPU" in lines
+        assert "MISSING server" in lines
+        assert "MISSING model: hf download" in lines
+
+
+def test_what_does_not_fit_says_so():
+    from swe_aem.train.config import read_config
+    from swe_aem.train.plan import plan
+
+    config = read_config(Path("configs/qwen3-8b-1node.yaml"), ["hardware.trainer_gpus=1", "hardware.sharding=none"])
+    assert "DOES NOT FIT: more trainer_gpus" in "\n".join(plan(config, Path("runs/x")))
+    small = server_memory(KNOWN["Qwen3-32B"], gpu_bytes=40e9, tensor_parallel=1)
+    assert small.cache_tokens == 0
