@@ -14,6 +14,7 @@ ROOMS = (
     "tasks",
     "policy",
     "agent",
+    "gateway",
     "grading",
     "rollout",
     "advantage",
