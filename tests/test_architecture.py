@@ -15,6 +15,7 @@ ROOMS = (
     "policy",
     "agent",
     "gateway",
+    "harness",
     "grading",
     "rollout",
     "advantage",

@@ -19,7 +19,7 @@ from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.gateway import wire
 from swe_aem.gateway.messages import BadRequest
 from swe_aem.gateway.session import Ended, Session
-from swe_aem.nouns import Deadline, Policy, Task
+from swe_aem.nouns import Deadline, Policy, Stop, Task
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -79,8 +79,9 @@ class Gateway:
         except BadRequest as error:
             return _refusal(400, str(error), "bad_request")
         except Ended as error:
-            code = "context_length_exceeded" if str(error).startswith("maximum context length") else "session_ended"
-            return _refusal(400, str(error), code)
+            if session.stop is Stop.CONTEXT_LIMIT:
+                return _refusal(400, str(error), "context_length_exceeded")
+            return _refusal(403, str(error), "session_ended")  # the one status that no client tries again
         if stream:
             return _response(200, wire.events(session, turn), "text/event-stream")
         return _json(200, wire.completion(session, turn))

@@ -1,0 +1,69 @@
+"""The worker processes of a rollout: started when needed, filled evenly, replaced when they are lost."""
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from swe_aem.harness.config import HarnessConfig
+from swe_aem.harness.environment import interpreter
+from swe_aem.harness.recipe import Recipe
+from swe_aem.harness.worker import Conversation, Worker
+from swe_aem.nouns import Deadline, Sandbox
+
+
+class Pool:
+    """Use as an async context manager. Entering starts one process, so that a broken harness is known at once."""
+
+    def __init__(self, recipe: Recipe, config: HarnessConfig) -> None:
+        self.workers: list[Worker] = []
+        self._recipe, self._config = recipe, config
+        self._python = interpreter(recipe, config.pins)
+        self._most = config.workers or os.cpu_count() or 1
+        self._numbers = itertools.count(1)
+        self._starting = asyncio.Lock()
+        self._lifetimes = AsyncExitStack()
+
+    async def __aenter__(self) -> "Pool":
+        scratch = tempfile.TemporaryDirectory(prefix="swe-aem-harness-", ignore_cleanup_errors=True)
+        self._scratch = Path(self._lifetimes.enter_context(scratch))
+        try:
+            await self._worker()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.gather(*(worker.close() for worker in self.workers))
+        await self._lifetimes.aclose()
+
+    @asynccontextmanager
+    async def conversation(
+        self, start: Mapping[str, Any], sandbox: Sandbox, deadline: Deadline
+    ) -> AsyncIterator[Conversation]:
+        """A conversation in one of the processes; raises `HarnessError` if none can be started."""
+        worker = await self._worker()
+        try:
+            async with worker.conversation(f"c{next(self._numbers)}", start, sandbox, deadline) as conversation:
+                yield conversation
+        finally:
+            if worker.retired and not worker.conversations:
+                await worker.close()
+                if worker in self.workers:
+                    self.workers.remove(worker)
+
+    async def _worker(self) -> Worker:
+        """The least busy process, or a new one if all are full and there may be more."""
+        async with self._starting:
+            usable = [worker for worker in self.workers if not worker.retired]
+            idlest = min(usable, key=lambda worker: len(worker.conversations), default=None)
+            if idlest and (len(idlest.conversations) < self._config.conversations or len(usable) >= self._most):
+                return idlest
+            worker = await Worker.start(self._recipe, self._python, self._scratch, next(self._numbers))
+            self.workers.append(worker)
+            return worker
