@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from swe_aem.errors import HarnessError, UserError
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.environment import interpreter
 from swe_aem.harness.recipe import Recipe
@@ -17,7 +18,8 @@ from swe_aem.nouns import Deadline, Sandbox
 
 
 class Pool:
-    """Use as an async context manager. Entering starts one process, so that a broken harness is known at once."""
+    """Use as an async context manager. Entering starts one process, so that a broken harness is known at once:
+    a `UserError`."""
 
     def __init__(self, recipe: Recipe, config: HarnessConfig) -> None:
         self.workers: list[Worker] = []
@@ -33,8 +35,10 @@ class Pool:
         self._scratch = Path(self._lifetimes.enter_context(scratch))
         try:
             await self._worker()
-        except BaseException:
+        except BaseException as error:
             await self.__aexit__()
+            if isinstance(error, HarnessError):
+                raise UserError(f"the harness {self._recipe.name} does not start: {error}") from error
             raise
         return self
 

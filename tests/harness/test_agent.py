@@ -180,7 +180,7 @@ async def test_an_end_without_a_response_is_infrastructure(staged: Any) -> None:
 
 
 async def test_a_harness_that_cannot_be_imported_is_known_at_once(staged: Any) -> None:
-    with pytest.raises(HarnessError, match="ModuleNotFoundError"):
+    with pytest.raises(UserError, match=r"(?s)does not start.*ModuleNotFoundError"):
         async with staged("import json\n", "import json, nonsense\n"):
             pass
 

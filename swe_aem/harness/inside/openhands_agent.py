@@ -31,7 +31,8 @@ import openhands_terminal
 from jinja2 import Template
 from openhands.sdk import LLM, Agent, Conversation, LocalWorkspace, Tool
 from openhands.sdk.conversation.state import ConversationExecutionStatus as Status
-from openhands.sdk.event import ActionEvent, ConversationErrorEvent
+from openhands.sdk.event import ActionEvent
+from openhands.sdk.event.conversation_error import ConversationErrorEvent
 from openhands.sdk.tool.builtins.finish import FinishAction
 from openhands.tools.task_tracker import TaskTrackerTool
 from pydantic import SecretStr

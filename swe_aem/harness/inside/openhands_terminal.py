@@ -28,10 +28,10 @@ from swe_aem_worker import Conversation, Over
 
 _ROOT = "/tmp/.openhands-terminal"
 _START = """
-mkdir -p {place} && cd {place} && mkfifo in out || exit 1
+cd {workdir} && mkdir -p {place} && cd {place} && mkfifo in out || exit 1
 command -v script >/dev/null || {{ echo 'the image has no script(1): install bsdutils'; exit 1; }}
 setsid -f sh -c 'echo $$ >pid; exec 0<>in 1<>out 2>/dev/null; cd "$0"; exec script -qfc "$1" /dev/null' \
-    {workdir} 'stty -echo cols 256 rows 200; exec bash --noediting -i' </dev/null >/dev/null 2>&1
+    {workdir} 'stty cols 256 rows 200; exec bash --noediting -i' </dev/null >/dev/null 2>&1
 """
 _READ = """
 rm -f {last}
