@@ -68,3 +68,15 @@ def compose_program() -> str:
     if program is None:
         absent("docker-compose is not installed")
     return str(program)
+
+
+def require_harness(name: str, *pins: str) -> None:
+    """The harness's environment is installed; `swe-aem harness install` does it."""
+    from swe_aem.errors import UserError
+    from swe_aem.harness.environment import interpreter
+    from swe_aem.harness.recipe import read_recipe
+
+    try:
+        interpreter(read_recipe(name), pins)
+    except UserError as error:
+        absent(str(error))

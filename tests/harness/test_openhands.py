@@ -6,12 +6,11 @@ import pytest
 
 from swe_aem.harness.agent import open_harness
 from swe_aem.harness.config import HarnessConfig
-from swe_aem.harness.environment import installed
 from swe_aem.harness.recipe import read_recipe
 from swe_aem.nouns import Deadline, SandboxSpec, Stop, Task
 from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.host_system import HOST_IMAGE
-from tests.conftest import MICRO_IMAGE, absent
+from tests.conftest import MICRO_IMAGE, require_harness
 from tests.harness.conftest import LIMITS, RENDERER, Played, called
 
 pytestmark = [pytest.mark.slow]
@@ -76,8 +75,7 @@ SCRIPT: list[tuple[list[int], list[str], list[str]]] = [
 @pytest.fixture
 def kind(request: pytest.FixtureRequest) -> str:
     request.getfixturevalue(f"require_{request.param}")
-    if not installed(read_recipe("openhands")):
-        absent("OpenHands is not installed: swe-aem harness install openhands")
+    require_harness("openhands")
     return request.param
 
 
