@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +16,8 @@ from swe_aem.harness.environment import interpreter
 from swe_aem.harness.recipe import Recipe
 from swe_aem.harness.worker import Conversation, Worker
 from swe_aem.nouns import Deadline, Sandbox
+
+_SCRATCH = "swe-aem-harness-"
 
 
 class Pool:
@@ -31,7 +34,8 @@ class Pool:
         self._lifetimes = AsyncExitStack()
 
     async def __aenter__(self) -> "Pool":
-        scratch = tempfile.TemporaryDirectory(prefix="swe-aem-harness-", ignore_cleanup_errors=True)
+        _sweep()
+        scratch = tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True)
         self._scratch = Path(self._lifetimes.enter_context(scratch))
         try:
             await self._worker()
@@ -71,3 +75,10 @@ class Pool:
             worker = await Worker.start(self._recipe, self._python, self._scratch, next(self._numbers))
             self.workers.append(worker)
             return worker
+
+
+def _sweep() -> None:
+    """Remove the directories of rollouts that were killed; their names hold the process's id."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        if not Path(f"/proc/{left.name.removeprefix(_SCRATCH).partition('-')[0]}").exists():
+            shutil.rmtree(left, ignore_errors=True)

@@ -80,7 +80,8 @@ class Worker:
     async def start(cls, recipe: Recipe, python: Path, scratch: Path, number: int) -> "Worker":
         """A process that has imported its harness; raises `HarnessError` if that fails."""
         log = scratch / f"worker-{number}.log"
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(scratch), "LANG": "C.UTF-8"}
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
+        environment |= {"HOME": str(scratch), "TMPDIR": str(scratch)}
         with log.open("wb") as complaints:
             process = await asyncio.create_subprocess_exec(
                 str(python), str(INSIDE / "main.py"), str(recipe.file),

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow]
 
 IMAGES = {"bubblewrap": HOST_IMAGE, "docker": MICRO_IMAGE}
 LONG = "x" * 9000
+SHADOW = "swe-aem-harness"
 TODO = {"title": "t", "notes": "", "status": "todo"}
 
 
@@ -45,19 +46,19 @@ SCRIPT: list[tuple[list[int], list[str], list[str]]] = [
     (terminal("exit 3"), ["started anew"], []),
     (terminal("pwd; echo [$COLOUR]"), ["/tmp/w\n[]"], []),
     (terminal("", reset=True), ["has been reset"], []),
-    (edit("create", "/tmp/w/new/a.py", file_text=""), ["No such file or directory"], ["/tmp/tmp"]),
+    (edit("create", "/tmp/w/new/a.py", file_text=""), ["No such file or directory"], [SHADOW]),
     (terminal("mkdir new"), ["exit code 0"], []),
     (edit("create", "/tmp/w/new/a.py", file_text="one\ntwo\n"), ["File created successfully at: /tmp/w/new/a.py"], []),
-    (edit("view", "/tmp/w"), ["2 levels deep in /tmp/w", "/tmp/w/new/\n/tmp/w/new/a.py"], ["/tmp/tmp"]),
+    (edit("view", "/tmp/w"), ["2 levels deep in /tmp/w", "/tmp/w/new/\n/tmp/w/new/a.py"], [SHADOW]),
     (edit("view", "/tmp/w/new/a.py", view_range=[2, 2]), ["     2\ttwo"], ["one"]),
-    (edit("str_replace", "/tmp/w/new/a.py", old_str="two", new_str="zwei"), ["has been edited", "zwei"], ["/tmp/tmp"]),
+    (edit("str_replace", "/tmp/w/new/a.py", old_str="two", new_str="zwei"), ["has been edited", "zwei"], [SHADOW]),
     (terminal("cat new/a.py; stat -c %a new/a.py"), ["one\nzwei\n644"], []),
     (edit("insert", "/tmp/w/new/a.py", insert_line=0, new_str="null"), ["     1\tnull"], []),
     (edit("undo_edit", "/tmp/w/new/a.py"), ["undone successfully"], []),
     (terminal("chmod 755 new/a.py && ln -s a.py new/link"), ["exit code 0"], []),
     (edit("str_replace", "/tmp/w/new/link", old_str="one", new_str="eins"), ["has been edited"], []),
     (terminal("stat -c '%A %N' new/*; cat new/a.py"), ["-rwxr-xr-x", "'new/link' -> 'a.py'", "eins\nzwei"], []),
-    (edit("create", "/tmp/w/new/a.py", file_text=""), ["File already exists at: /tmp/w/new/a.py"], ["/tmp/tmp"]),
+    (edit("create", "/tmp/w/new/a.py", file_text=""), ["File already exists at: /tmp/w/new/a.py"], [SHADOW]),
     (edit("view", "new/a.py"), ["should be an absolute path", "Maybe you meant /tmp/w/new/a.py?"], []),
     (edit("view", "/nowhere/x"), ["The path /nowhere/x does not exist"], []),
     (edit("str_replace", "/tmp/w/new/a.py", old_str="three", new_str="3"), ["did not appear verbatim"], []),
