@@ -33,6 +33,15 @@ def canonical(message: Any) -> Message:
     return said
 
 
+def encodable(message: Message) -> Message:
+    """The message without unpaired surrogates in its arguments, which no client could send back as UTF-8."""
+    calls = [
+        {**call, "function": {**call["function"], "arguments": _paired(call["function"]["arguments"])}}
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "tool_calls": calls} if calls else message
+
+
 def echoes(served: Message, sent: Message) -> bool:
     """Is the canonical message `sent` what a client makes of the assistant message `served`?
 
@@ -64,6 +73,10 @@ def _same_call(served: dict[str, Any], sent: dict[str, Any]) -> bool:
         return True
     arguments = parsed_arguments(served["function"]["arguments"])
     return arguments is None or _spelled(arguments) == _spelled(parsed_arguments(sent["function"]["arguments"]))
+
+
+def _paired(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _number(text: str) -> int | float:

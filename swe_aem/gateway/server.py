@@ -33,7 +33,8 @@ class Gateway:
 
     def __init__(self, renderer: TurnRenderer) -> None:
         self._renderer = renderer
-        self._sessions: dict[str, Session] = {}
+        self.sessions: dict[str, Session] = {}
+        """The open ones, by id."""
         self._runner: web.AppRunner | None = None
         self._root = ""
 
@@ -50,7 +51,7 @@ class Gateway:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for session in list(self._sessions.values()):
+        for session in list(self.sessions.values()):
             await session.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -62,15 +63,15 @@ class Gateway:
         """A session for the length of an `async with`; its trajectory can be asked for afterwards."""
         session = Session(task, sample, policy, self._renderer, limits, deadline)
         session.url = f"{self._root}/{session.id}/v1"
-        self._sessions[session.id] = session
+        self.sessions[session.id] = session
         try:
             yield session
         finally:
-            del self._sessions[session.id]
+            del self.sessions[session.id]
             await session.close()
 
     async def _completions(self, request: "web.Request") -> "web.Response":
-        session = self._sessions.get(request.match_info["session"])
+        session = self.sessions.get(request.match_info["session"])
         if session is None:
             return _refusal(404, "there is no such session, or it is over", "no_session")
         try:
@@ -87,7 +88,7 @@ class Gateway:
         return _json(200, wire.completion(session, turn))
 
     async def _models(self, request: "web.Request") -> "web.Response":
-        session = self._sessions.get(request.match_info["session"])
+        session = self.sessions.get(request.match_info["session"])
         if session is None:
             return _refusal(404, "there is no such session, or it is over", "no_session")
         return _json(200, wire.models(session))

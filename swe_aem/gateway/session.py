@@ -16,7 +16,7 @@ from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.renderer import Message, ParsedTurn, TurnRenderer
 from swe_aem.agent.seed import request_seed
 from swe_aem.errors import PolicyError
-from swe_aem.gateway.messages import canonical
+from swe_aem.gateway.messages import canonical, encodable
 from swe_aem.gateway.tree import Answer, Place, Tree, Turn
 from swe_aem.nouns import Chain, Deadline, Policy, Response, SamplingParams, Stop, Task, ToolCall, Trajectory
 from swe_aem.policy.errors import ContextOverflow
@@ -159,7 +159,7 @@ class Session:
         else:
             parsed = self._renderer.parse(completion.token_ids, turn.prompt_ids)
             now_s = time.monotonic()
-            turn.answer = Answer(completion, parsed, parsed.message(number), now_s - turn.begun_s, now_s)
+            turn.answer = Answer(completion, parsed, encodable(parsed.message(number)), now_s - turn.begun_s, now_s)
             self._count_malformed(parsed)
 
     def _count_malformed(self, parsed: ParsedTurn) -> None:

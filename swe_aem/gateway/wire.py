@@ -98,7 +98,8 @@ def _finish_reason(turn: Turn) -> str:
 def _usage(turn: Turn) -> dict[str, Any]:
     assert turn.answer is not None
     prompt, sampled = len(turn.prompt_ids), len(turn.answer.completion.token_ids)
-    cached = len(turn.parent.token_ids) if turn.parent else 0
+    before = turn.parent.answer if turn.parent else None
+    cached = len(turn.parent.prompt_ids) + len(before.completion.token_ids) if turn.parent and before else 0
     return {
         "prompt_tokens": prompt,
         "completion_tokens": sampled,

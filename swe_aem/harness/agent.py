@@ -24,13 +24,14 @@ class HarnessAgent:
     ) -> None:
         self.name = recipe.name
         self._options = {**recipe.options, **options}
-        self._limits, self._gateway, self._pool = limits, gateway, pool
+        self.gateway, self.pool = gateway, pool
+        self._limits = limits
 
     async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
         """Play one trajectory to its end; see `nouns.Agent`. Its limits are the gateway's to keep, so that a harness
         that never ends, or takes no notice, has an end all the same."""
         started = time.monotonic()
-        async with self._gateway.session(task, sample, policy, self._limits, deadline) as session:
+        async with self.gateway.session(task, sample, policy, self._limits, deadline) as session:
             stop = await self._converse(task, sandbox, session, deadline)
         trajectory = session.trajectory(self.name, stop)
         if stop is Stop.SUBMITTED and not trajectory.responses:
@@ -50,7 +51,7 @@ class HarnessAgent:
             "max_response_tokens": self._limits.max_response_tokens,
             "options": self._options,
         }
-        async with self._pool.conversation(start, sandbox, deadline) as conversation:
+        async with self.pool.conversation(start, sandbox, deadline) as conversation:
             ended = asyncio.create_task(session.ended.wait())
             waited_for: set[asyncio.Future[Any]] = {conversation.done, ended}
             try:

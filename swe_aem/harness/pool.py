@@ -36,7 +36,7 @@ class Pool:
     async def __aenter__(self) -> "Pool":
         _sweep()
         scratch = tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True)
-        self._scratch = Path(self._lifetimes.enter_context(scratch))
+        self.scratch = Path(self._lifetimes.enter_context(scratch))
         try:
             await self._worker()
         except BaseException as error:
@@ -72,7 +72,7 @@ class Pool:
             idlest = min(usable, key=lambda worker: len(worker.conversations), default=None)
             if idlest and (len(idlest.conversations) < self._config.conversations or len(usable) >= self._most):
                 return idlest
-            worker = await Worker.start(self._recipe, self._python, self._scratch, next(self._numbers))
+            worker = await Worker.start(self._recipe, self._python, self.scratch, next(self._numbers))
             self.workers.append(worker)
             return worker
 

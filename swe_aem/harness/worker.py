@@ -55,6 +55,9 @@ class Conversation:
                 done = await self._sandbox.run(command, timeout_s=limit_s, **options)
         except TimeoutError as error:
             raise SandboxDead(f"sandbox {self._sandbox.id} did not answer after a command's timeout") from error
+        except ValueError as error:  # NUL characters, unpaired surrogates: what the model wrote is no command line
+            said = base64.b64encode(f"{error}\n".encode("utf-8", "replace")).decode()
+            return {"exit_code": 126, "output": said, "output_bytes": 0, "output_path": "", "timed_out": False}
         return {
             "exit_code": done.exit_code,
             "output": base64.b64encode(done.head + done.tail).decode(),
@@ -183,6 +186,8 @@ class Worker:
         reply: dict[str, Any] = {"reply": message["call"]}
         try:
             reply["value"] = await conversation.answer(message["method"], message["arguments"])
+        except ValueError as error:
+            reply["error"] = [errno.EINVAL, str(error)]
         except OSError as error:
             reply["error"] = [error.errno or errno.EIO, error.strerror or str(error)]
         except asyncio.CancelledError:

@@ -27,7 +27,7 @@ async def open_crew(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[Crew
     """The crew of a configuration, with its policies open; raises `UserError` for what does not fit or is not there."""
     renderer = turn_renderer(config)
     stored = StoredById(Store(config.replay_from)) if config.replay_from else None
-    hands = _hands(config)
+    hands = hands_of(config)
     async with (
         open_policy_factory(config.agent, config.policy, renderer, replay_from=stored, hands=hands) as policies,
         open_agents(config, renderer) as agents,
@@ -120,7 +120,7 @@ def _limits(config: RolloutConfig) -> NativeConfig:
     return config.native.model_copy(update={"max_context_tokens": _UNLIMITED})
 
 
-def _hands(config: RolloutConfig) -> Hands | None:
+def hands_of(config: RolloutConfig) -> Hands | None:
     """A harness's tools, as a script uses them."""
     if not is_harness(config.agent):
         return None

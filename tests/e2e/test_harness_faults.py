@@ -24,7 +24,7 @@ from swe_aem.rollout import Store
 from swe_aem.rollout.config import validated
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
-from swe_aem.rollout.wiring import _hands, chosen_tasks, open_crew, turn_renderer
+from swe_aem.rollout.wiring import chosen_tasks, hands_of, open_crew, turn_renderer
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend, state_dir
 from tests.conftest import require_harness
 from tests.e2e.conftest import REPOSITORY
@@ -55,14 +55,14 @@ class Waiting:
 
 async def kill_worker(agent: HarnessAgent) -> int:
     """Kill the process of all conversations; how many there were."""
-    (worker,) = agent._pool.workers
+    (worker,) = agent.pool.workers
     os.kill(worker.pid, signal.SIGKILL)
     return len(worker.conversations)
 
 
 async def close_session(agent: HarnessAgent) -> int:
     """Close the gateway's session of one conversation."""
-    session = next(iter(agent._gateway._sessions.values()))
+    session = next(iter(agent.gateway.sessions.values()))
     await session.close()
     return 1
 
@@ -85,7 +85,7 @@ async def test_a_fault_costs_an_attempt_and_no_trajectory(
     config = validated(
         {"agent": "openhands", "policy": "gold", "limit": TASKS, "scheduling": {"concurrency": TASKS, "backoff_s": 0.1}}
     )
-    renderer, hands = turn_renderer(config), _hands(config)
+    renderer, hands = turn_renderer(config), hands_of(config)
     waits: list[asyncio.Event] = []
     go_on = asyncio.Event()
     agents: list[HarnessAgent] = []
@@ -116,8 +116,8 @@ async def test_a_fault_costs_an_attempt_and_no_trajectory(
     assert finished.summary.retries == failed
     attempts = [trajectory.attempt for trajectory in Store(tmp_path / "out").trajectories()]
     assert sorted(attempts) == [0] * (TASKS - failed) + [1] * failed
-    assert agents[0]._gateway._sessions == {}
-    assert not any(Path(f"/proc/{worker.pid}").exists() for worker in agents[0]._pool.workers)
+    assert agents[0].gateway.sessions == {}
+    assert not any(Path(f"/proc/{worker.pid}").exists() for worker in agents[0].pool.workers)
 
 
 def test_kill_9_of_the_rollout_ends_its_processes_and_the_rerun_finishes(

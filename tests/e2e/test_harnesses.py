@@ -18,7 +18,7 @@ from swe_aem.rollout import Store
 from swe_aem.rollout.config import validated
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
-from swe_aem.rollout.wiring import _hands, chosen_tasks, open_crew, turn_renderer
+from swe_aem.rollout.wiring import chosen_tasks, hands_of, open_crew, turn_renderer
 from swe_aem.sandbox import open_backend
 from tests.conftest import require_harness
 
@@ -54,7 +54,7 @@ def groups(tmp_path: Path) -> RollOut:
 
     async def run(**settings: Any) -> dict[str, Trajectory]:
         config = validated({"policy": "gold", "group_size": 2, "tokenizer": SMALL, **settings})
-        renderer, hands = turn_renderer(config), _hands(config)
+        renderer, hands = turn_renderer(config), hands_of(config)
         kept: dict[str, list[tuple[list[int], list[int]]]] = defaultdict(list)
 
         def policies(record: TaskRecord, sample: int) -> Policy:

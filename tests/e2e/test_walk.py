@@ -40,5 +40,5 @@ def test_the_walk(require_bubblewrap: None, tmp_path: Path) -> None:
 def test_the_presets_are_configurations(name: str) -> None:
     from swe_aem.rollout.config import resolve
 
-    config = resolve(REPOSITORY / "configs" / f"{name}.yaml", {"policy": "gold"})
+    config = resolve(REPOSITORY / "configs" / "rollout" / f"{name}.yaml", {"policy": "gold"})
     assert (config.agent, config.time_limit_s) == (name, 3600)

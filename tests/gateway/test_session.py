@@ -1,6 +1,7 @@
 """How a session ends, what it asks of the policy, and what it keeps."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -163,6 +164,14 @@ async def test_other_tools_are_another_stream(play: Any) -> None:
     first = await ask(session, START)
     await session.complete(following(START, first, "x"), [{"type": "function", "function": {"name": "other"}}])
     assert len(session.trajectory("a", Stop.SUBMITTED).side_chains) == 1
+
+
+async def test_unpaired_surrogates_are_not_served(play: Any) -> None:
+    session, _ = play([LS.replace("ls", "\\ud800"), LS])
+    first = await ask(session, START)
+    assert json.loads(first["tool_calls"][0]["function"]["arguments"]) == {"command": "\ufffd"}
+    await ask(session, following(START, first, "x"))
+    assert session.trajectory("a", Stop.SUBMITTED).side_chains == ()
 
 
 @pytest.mark.parametrize(

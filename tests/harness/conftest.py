@@ -101,6 +101,6 @@ def staged(make_recipe: Callable[..., Recipe]) -> Callable[..., Any]:
         recipe = await asyncio.to_thread(make_recipe, old, new)
         async with open_harness(recipe, HarnessConfig(**config), RENDERER) as agents:
             agent = agents(limits)
-            yield Stage(agent, agent._pool)
+            yield Stage(agent, agent.pool)
 
     return stage

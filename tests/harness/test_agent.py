@@ -14,7 +14,7 @@ from swe_aem.errors import HarnessError, PolicyError, SandboxDead, UserError
 from swe_aem.harness.recipe import read_recipe
 from swe_aem.nouns import ExecResult, Stop, Trajectory
 from swe_aem.sandbox.fake import FakeSandbox
-from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN
+from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, called
 
 
 def check_exact(trajectory: Trajectory) -> None:
@@ -65,6 +65,16 @@ async def test_files_and_errors_cross(staged: Any) -> None:
     )
     async with staged("messages = [{", f"{use}    messages = [{{") as stage:
         assert (await stage.play([DONE])).stop is Stop.SUBMITTED
+
+
+async def test_what_is_no_command_line_is_an_observation(staged: Any) -> None:
+    from swe_aem.nouns import Limits, SandboxSpec
+    from swe_aem.sandbox.warden import WardenSandbox
+
+    sandbox = WardenSandbox("w", SandboxSpec(image="i", limits=Limits()), None, {}, None, None)  # type: ignore[arg-type]
+    async with staged() as stage:
+        trajectory = await stage.play([called("run", command="a\0b"), DONE], sandbox=sandbox)
+    assert "exit code 126" in trajectory.responses[0].tool_calls[0].observation
 
 
 async def test_limits_end_it_whatever_the_harness_does(staged: Any) -> None:
@@ -159,8 +169,8 @@ async def test_a_killed_process_loses_its_conversations_and_no_others(staged: An
 async def test_a_closed_session_is_infrastructure(staged: Any) -> None:
     async with staged() as stage:
         playing = asyncio.create_task(stage.play([RUN, lambda: asyncio.sleep(60)]))
-        await until(lambda: bool(stage.agent._gateway._sessions))
-        (session,) = stage.agent._gateway._sessions.values()
+        await until(lambda: bool(stage.agent.gateway.sessions))
+        (session,) = stage.agent.gateway.sessions.values()
         await session.close()
         with pytest.raises(HarnessError, match="session was closed"):
             await playing
@@ -199,7 +209,7 @@ async def test_what_a_harness_prints_does_no_harm(staged: Any) -> None:
 async def test_nothing_is_left(staged: Any) -> None:
     async with staged(workers=2, conversations=1) as stage:
         await asyncio.gather(stage.play([RUN, DONE]), stage.play([RUN, DONE]))
-        pids, scratch = [worker.pid for worker in stage.pool.workers], stage.pool._scratch
+        pids, scratch = [worker.pid for worker in stage.pool.workers], stage.pool.scratch
     assert len(pids) == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert not scratch.exists()

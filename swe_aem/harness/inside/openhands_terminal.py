@@ -90,13 +90,17 @@ class SandboxTerminal(SubprocessTerminal):
 
     def send_keys(self, text: str, enter: bool = True) -> None:
         """Type the text; a command with a line that no terminal takes is run from a file."""
-        if enter and not self._busy and any(len(line.encode()) > _LONGEST_LINE_BYTES for line in text.split("\n")):
-            self._sandbox.write_file(f"{self._place}/command", text.encode() + b"\n")
+        if (
+            enter
+            and not self._busy
+            and any(len(line.encode("utf-8", "ignore")) > _LONGEST_LINE_BYTES for line in text.split("\n"))
+        ):
+            self._sandbox.write_file(f"{self._place}/command", text.encode("utf-8", "ignore") + b"\n")
             text = f". {self._place}/command"
         super().send_keys(text, enter)
 
     def _send_multiline_with_flow_control(self, lines: list[str], enter: bool) -> None:
-        self._write_pty("\n".join([*lines, ""] if enter else lines).encode())
+        self._write_pty("\n".join([*lines, ""] if enter else lines).encode("utf-8", "ignore"))
         self._current_command_running = True
 
     def _write_pty(self, data: bytes) -> None:
