@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swe_aem.cache import cache_dir
 from swe_aem.errors import UserError
-from swe_aem.harness.recipe import Recipe
+from swe_aem.harness.recipe import BUNDLED, Recipe
 
 _COMPLETE = "complete"
 """File in an environment that was installed to its end."""
@@ -65,4 +65,4 @@ def _run(command: list[str], given: str = "") -> None:
 
 def _command(recipe: Recipe, pins: tuple[str, ...]) -> str:
     chosen = "".join(f" --pin {pin}" for pin in pins)
-    return f"swe-aem harness install {recipe.name if recipe.file.parent.name == 'inside' else recipe.file}{chosen}"
+    return f"swe-aem harness install {recipe.name if recipe.name in BUNDLED else recipe.file}{chosen}"

@@ -125,7 +125,7 @@ def test_kill_9_of_the_rollout_ends_its_processes_and_the_rerun_finishes(
 ) -> None:
     require_harness("openhands")
     out = tmp_path / "out"
-    options = ["--agent", "openhands", "--policy", "gold", "--limit", "8", "--concurrency", "2", "--out", str(out)]
+    options = ["--agent", "openhands", "--policy", "gold", "--limit", "5", "--concurrency", "2", "--out", str(out)]
     command = [sys.executable, "-m", "swe_aem", "rollout", *options]
     run = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -141,10 +141,10 @@ def test_kill_9_of_the_rollout_ends_its_processes_and_the_rerun_finishes(
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "a process outlived its rollout"
         time.sleep(0.05)
-    assert len(Store(out).completed()) < 8
+    assert len(Store(out).completed()) < 5
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((out / "summary.json").read_text())["resolved"] == 8
+    assert json.loads((out / "summary.json").read_text())["resolved"] == 5
 
 
 def children(pid: int) -> list[int]:

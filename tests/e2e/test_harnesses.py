@@ -3,6 +3,8 @@
 Of each group the first member plays the gold patch through the harness's tools, the second hands in nothing.
 """
 
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from swe_aem.nouns import Completion, Outcome, Policy, SamplingParams, Stop, TaskRecord, Trajectory
 from swe_aem.policy import scripted
@@ -21,6 +24,8 @@ from swe_aem.rollout.run import roll_out
 from swe_aem.rollout.wiring import chosen_tasks, hands_of, open_crew, turn_renderer
 from swe_aem.sandbox import open_backend
 from tests.conftest import require_harness
+from tests.e2e.conftest import REPOSITORY
+from tests.walk import walk
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*checkpointing.*:FutureWarning")]
 
@@ -141,3 +146,26 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
     )
     trainer.train()
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_a_policy_is_trained_in_a_harness(require_bubblewrap: None, tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="needs the train extra")
+    harness = tmp_path / "my_agent.py"
+    harness.write_text(walk().harness)
+    rollout = {
+        "agent": str(harness), "tasks": "tasks/nano", "split": "train", "group_size": 4, "time_limit_s": 60,
+        "native": {"max_turns": 2, "max_response_tokens": 48, "max_context_tokens": 1024},
+        "renderer": {"enable_thinking": False}, "scheduling": {"concurrency": 8},
+    }  # fmt: skip
+    config = {"model": str(REPOSITORY / SMALL), "steps": 1, "groups_per_step": 2, "micro_batch_size": 4}
+    file, out = tmp_path / "config.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump({**config, "heldout": None, "train_limits": True, "rollout": rollout}))
+    for words in (["harness", "install", str(harness)], ["train", str(file), "--out", str(out)]):
+        command = [sys.executable, "-m", "swe_aem", *words]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=280, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    stored = list(Store(out / "rollouts").trajectories())
+    assert {(one.agent, one.model) for one in stored} == {("my_agent", "policy")}
+    assert all(one.responses and not one.side_chains and one.error is None for one in stored)
+    assert len(stored) == 8
+    assert (out / "policy" / "model.safetensors").exists()
