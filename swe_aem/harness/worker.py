@@ -32,6 +32,9 @@ class Conversation:
         self.done: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         """How the harness ended it, or what failed."""
         self.calls: set[asyncio.Task[None]] = set()
+        """What is being done in the sandbox."""
+        self.over = False
+        """Nothing more is done in it."""
         self._sandbox, self._deadline = sandbox, deadline
 
     def fail(self, error: Exception) -> None:
@@ -118,8 +121,7 @@ class Worker:
             self._send({"start": {"id": id, **start}})
             yield conversation
         finally:
-            for call in conversation.calls:
-                call.cancel()
+            conversation.over = True
             try:
                 await self._end(id, conversation)
             finally:
@@ -143,7 +145,11 @@ class Worker:
         await asyncio.wait({self._listening})
 
     async def _end(self, id: str, conversation: Conversation) -> None:
-        """Tell the process that a conversation is over, and give it time to agree."""
+        """Leave the sandbox, tell the process that the conversation is over, and give it time to agree."""
+        for call in conversation.calls:
+            call.cancel()
+        if conversation.calls:
+            await asyncio.wait(conversation.calls)
         if conversation.done.done() and not isinstance(conversation.done.exception(), SandboxDead):
             return
         ended = conversation.done = asyncio.get_running_loop().create_future()
@@ -173,12 +179,16 @@ class Worker:
         if "ready" in message:
             self._ready.set_result(None)
         elif conversation := self.conversations.get(message.get("id") or message.get("done", "")):
-            if "call" in message:
+            if "call" in message and conversation.over:
+                self._send({"reply": message["call"], "error": [None, "the conversation is over"]})
+            elif "call" in message:
                 call = asyncio.create_task(self._answer(conversation, message))
                 conversation.calls.add(call)
                 call.add_done_callback(conversation.calls.discard)
             elif message["error"] is not None:
                 conversation.fail(HarnessError(f"the harness failed: {message['error']}"))
+            elif message["end"] not in list(Stop):
+                conversation.fail(HarnessError(f"converse returned {message['end']!r}, none of {', '.join(Stop)}"))
             elif not conversation.done.done():
                 conversation.done.set_result(Stop(message["end"]))
 

@@ -158,7 +158,7 @@ class RolloutConfig(Frozen):
         return self
 
 
-_FREE = ("scheduling", "oversample", "early_completion")
+_FREE = ("scheduling", "oversample", "early_completion", "harness.workers", "harness.conversations")
 _MAY_GROW = ("group_size", "limit")
 
 
@@ -168,7 +168,7 @@ def differences(stored: RolloutConfig, wanted: RolloutConfig) -> list[str]:
     found = []
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
-        if before == after or name.split(".")[0] in _FREE:
+        if before == after or name in _FREE or name.split(".")[0] in _FREE:
             continue
         if name in _MAY_GROW and _size(after) > _size(before):
             continue

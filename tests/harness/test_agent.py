@@ -183,6 +183,12 @@ async def test_an_exception_of_the_harness_is_infrastructure(staged: Any) -> Non
             await stage.play([DONE])
 
 
+async def test_an_end_that_means_nothing_is_infrastructure(staged: Any) -> None:
+    async with staged('return "submitted"', "return 7") as stage:
+        with pytest.raises(HarnessError, match="converse returned 7, none of submitted"):
+            await stage.play([DONE])
+
+
 async def test_an_end_without_a_response_is_infrastructure(staged: Any) -> None:
     async with staged("messages = [{", 'return "submitted"; messages = [{') as stage:
         with pytest.raises(HarnessError, match="without asking the policy"):
