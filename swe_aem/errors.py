@@ -30,5 +30,9 @@ class PolicyError(InfrastructureError):
     """The policy could not produce a completion although nothing is wrong with the request."""
 
 
+class HarnessError(InfrastructureError):
+    """A harness failed in a way that says nothing about the policy: a lost process, an exception of its own."""
+
+
 class GraderError(InfrastructureError):
     """Grading did not reach a verdict for a reason that is not the patch's."""

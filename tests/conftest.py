@@ -121,3 +121,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def require_harness(name: str, *pins: str) -> None:
+    """The harness's environment is installed; `swe-aem harness install` does it."""
+    from swe_aem.errors import UserError
+    from swe_aem.harness.environment import interpreter
+    from swe_aem.harness.recipe import read_recipe
+
+    try:
+        interpreter(read_recipe(name), pins)
+    except UserError as error:
+        absent(str(error))

@@ -15,6 +15,8 @@ ROOMS = (
     "policy",
     "serve",
     "agent",
+    "gateway",
+    "harness",
     "grading",
     "rollout",
     "advantage",

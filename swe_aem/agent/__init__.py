@@ -3,8 +3,8 @@
 `NativeAgent` and `TurnRenderer` load the `renderers` library and Jinja when they are made, not when they are imported.
 """
 
-from swe_aem.agent.config import NativeConfig
+from swe_aem.agent.config import NativeConfig, TurnLimits
 from swe_aem.agent.native import NativeAgent
 from swe_aem.agent.renderer import RendererConfig, TurnRenderer
 
-__all__ = ["NativeAgent", "NativeConfig", "RendererConfig", "TurnRenderer"]
+__all__ = ["NativeAgent", "NativeConfig", "RendererConfig", "TurnLimits", "TurnRenderer"]

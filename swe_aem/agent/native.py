@@ -7,15 +7,13 @@ Limits end a trajectory with what was sampled so far; infrastructure errors pass
 """
 
 import asyncio
-import hashlib
-import json
 import time
 from statistics import fmean
-from typing import Any
 
 from swe_aem.agent.config import NativeConfig
 from swe_aem.agent.prompts import Prompts
-from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer
+from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer, call_id
+from swe_aem.agent.seed import request_seed
 from swe_aem.agent.tools import SPECS, Toolbox, call_problem
 from swe_aem.errors import PolicyError, SandboxDead
 from swe_aem.nouns import (
@@ -148,7 +146,7 @@ class _Episode:
             temperature=self.config.temperature,
             top_p=self.config.top_p,
             stop_token_ids=self.renderer.stop_token_ids,
-            seed=_seed(self.config.seed, self.task.id, self.sample, len(self.responses)),
+            seed=request_seed(self.config.seed, self.task.id, self.sample, len(self.responses)),
         )
 
     async def _execute(self, turn: ParsedTurn, completion: Completion) -> list[ToolCall]:
@@ -211,7 +209,7 @@ class _Episode:
     def _observe(self, completion: Completion, turn: ParsedTurn, calls: list[ToolCall]) -> None:
         """Show the policy what its response did, unless that ended the trajectory."""
         answers = self._answers(completion, turn, calls)
-        self.messages += [_assistant_message(turn, len(self.responses)), *answers]
+        self.messages += [turn.message(len(self.responses)), *answers]
         if _submitted(calls):
             raise _Ended(Stop.SUBMITTED)
         self._check_time()
@@ -232,7 +230,7 @@ class _Episode:
             return [{"role": "user", "content": text}]
         number = len(self.responses)
         return [
-            {"role": "tool", "tool_call_id": _call_id(number, n), "name": call.name, "content": call.observation}
+            {"role": "tool", "tool_call_id": call_id(number, n), "name": call.name, "content": call.observation}
             for n, call in enumerate(calls)
         ]
 
@@ -247,33 +245,3 @@ def _refused(parsed: ParsedCall, observation: str) -> ToolCall:
 
 def _submitted(calls: list[ToolCall]) -> bool:
     return any(call.name == "submit" and call.status == "ok" for call in calls)
-
-
-def _call_id(turn: int, n: int) -> str:
-    return f"call_{turn}_{n}"
-
-
-def _assistant_message(turn: ParsedTurn, number: int) -> Message:
-    """The response as a chat message in OpenAI's shape: arguments are JSON text, malformed ones as written."""
-    message: dict[str, Any] = {"role": "assistant", "content": turn.content}
-    if turn.reasoning is not None:
-        message["reasoning_content"] = turn.reasoning
-    if turn.calls:
-        message["tool_calls"] = [
-            {
-                "id": _call_id(number, n),
-                "type": "function",
-                "function": {
-                    "name": call.name,
-                    "arguments": call.raw if call.problem else json.dumps(call.arguments, ensure_ascii=False),
-                },
-            }
-            for n, call in enumerate(turn.calls)
-        ]
-    return message
-
-
-def _seed(seed: int, task_id: str, sample: int, turn: int) -> int:
-    """48 bits that differ from request to request and are the same in a repeated run."""
-    digest = hashlib.sha256(json.dumps([seed, task_id, sample, turn]).encode()).digest()
-    return int.from_bytes(digest[:6], "big")

@@ -24,6 +24,10 @@ Message = dict[str, Any]
 """A chat message: `role`, `content`, and for assistants `reasoning_content` and `tool_calls`."""
 
 
+NAMELESS = "malformed_tool_call"
+"""Stands for the name of a call whose text names no tool."""
+
+
 class RendererConfig(Frozen):
     """Which chat format, and how."""
 
@@ -52,6 +56,33 @@ class ParsedTurn(Frozen):
     content: str
     reasoning: str | None = None
     calls: tuple[ParsedCall, ...] = ()
+
+    def message(self, number: int) -> Message:
+        """The response as a chat message in OpenAI's shape: arguments are JSON text, malformed ones as written.
+
+        `number` is the response's in its conversation, for the ids of calls.
+        """
+        message: Message = {"role": "assistant", "content": self.content}
+        if self.reasoning is not None:
+            message["reasoning_content"] = self.reasoning
+        if self.calls:
+            message["tool_calls"] = [
+                {
+                    "id": call_id(number, n),
+                    "type": "function",
+                    "function": {
+                        "name": call.name or NAMELESS,
+                        "arguments": call.raw if call.problem else json.dumps(call.arguments, ensure_ascii=False),
+                    },
+                }
+                for n, call in enumerate(self.calls)
+            ]
+        return message
+
+
+def call_id(response: int, n: int) -> str:
+    """Id of call n of a conversation's response of that number."""
+    return f"call_{response}_{n}"
 
 
 def _qwen3(config: RendererConfig) -> Any:
@@ -89,7 +120,10 @@ class TurnRenderer:
         return tuple(self._renderer.get_stop_token_ids())
 
     def start(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[int]:
-        """Ids of the first prompt, up to where the assistant begins to speak."""
+        """Ids of the first prompt, up to where the assistant begins to speak.
+
+        `messages` may hold assistant messages whose ids nobody knows; nothing of a first prompt is trained.
+        """
         return self._renderer.render_ids(self._guard(messages), tools=list(tools) or None, add_generation_prompt=True)  # type: ignore[arg-type]
 
     def parse(self, completion_ids: Sequence[int], prompt_ids: Sequence[int] | None = None) -> ParsedTurn:
@@ -133,7 +167,12 @@ class TurnRenderer:
         return whole[len(prompt) : stops[-1] + 1]
 
     def _guard(self, messages: Sequence[Message]) -> list[Message]:
-        return [{**message, "content": self.tokenizer.untrusted(message["content"])} for message in messages]
+        return [
+            self._guard_assistant(message)
+            if message["role"] == "assistant"
+            else {**message, "content": self.tokenizer.untrusted(message["content"])}
+            for message in messages
+        ]
 
     def _guard_assistant(self, message: Message) -> Message:
         """Keep control tokens out of content and arguments: a patch may well contain their text."""

@@ -23,6 +23,7 @@ VERBS = {
     "tasks": "List, show, check and synthesise tasks.",
     "images": "List, pull, build, unpack and remove the images that tasks run in.",
     "sandbox": "List, prune and enter sandboxes.",
+    "harness": "Agents of other people: list them, install their environments.",
     "doctor": "Look at this host: what is wrong, and the command that mends it.",
     "eval": "pass@1 with its interval, pass@k, and paired comparison of two runs.",
     "replay-advantages": "Advantages of stored groups under other settings: AEM, its ablations, no GPU.",

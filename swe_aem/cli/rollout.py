@@ -147,7 +147,7 @@ def rollout(
     if no_limits:
         given = {f"limits.{name}": None for name in Limits.model_fields} | given
     settings = resolve(config, given, assignments or ())
-    directory = out or Path("runs") / f"{Path(settings.tasks).stem}-{settings.agent}-{settings.sandbox}"
+    directory = out or Path("runs") / f"{Path(settings.tasks).stem}-{Path(settings.agent).stem}-{settings.sandbox}"
     if dry_run:
         _print_plan(settings, directory)
     else:

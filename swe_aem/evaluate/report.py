@@ -122,7 +122,7 @@ def caveats(first: RunReport, second: RunReport) -> list[str]:
     found = [f"{run.directory} is not complete" for run in (first, second) if not run.complete]
     if first.config is None or second.config is None:
         return [*found, "a run has no config.json, so settings cannot be compared"]
-    for name in ("tasks", "split", "group_size", "time_limit_s", "sandbox", "limits", "native", "agent"):
+    for name in ("tasks", "split", "group_size", "time_limit_s", "sandbox", "limits", "native", "agent", "harness"):
         a, b = getattr(first.config, name), getattr(second.config, name)
         if a != b:
             found.append(f"{name} differs: {_brief(a)} and {_brief(b)}")

@@ -9,13 +9,14 @@ from swe_aem.nouns.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
 from swe_aem.nouns.policy import Completion, Policy, SamplingParams
 from swe_aem.nouns.sandbox import ExecResult, Limits, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec
 from swe_aem.nouns.task import AnswerKey, Task, TaskRecord
-from swe_aem.nouns.trajectory import Response, Stop, ToolCall, Trajectory
+from swe_aem.nouns.trajectory import Chain, Response, Stop, ToolCall, Trajectory
 from swe_aem.nouns.verdict import TestStatus, Verdict
 
 __all__ = [
     "OUTCOME_TABLE",
     "Agent",
     "AnswerKey",
+    "Chain",
     "Completion",
     "Deadline",
     "ExecResult",

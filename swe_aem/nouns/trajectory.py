@@ -51,6 +51,19 @@ class Response(Frozen):
     tool_calls: tuple[ToolCall, ...] = ()
 
 
+class Chain(Frozen):
+    """A token stream beside a trajectory's own: what was sampled after a harness had rewritten its history, or for a
+    conversation on the side. Spans point into its own `token_ids`."""
+
+    token_ids: tuple[int, ...]
+    responses: tuple[Response, ...]
+
+    @model_validator(mode="after")
+    def _spans_fit(self) -> "Chain":
+        check_spans(self.responses, len(self.token_ids))
+        return self
+
+
 class Trajectory(Frozen):
     """Everything between the first prompt token and the verdict.
 
@@ -66,6 +79,8 @@ class Trajectory(Frozen):
     model: str
     token_ids: tuple[int, ...] = ()
     responses: tuple[Response, ...] = ()
+    side_chains: tuple[Chain, ...] = ()
+    """Streams that are not part of this one. Each response is in one stream; training sees `responses` only."""
     messages: tuple[dict[str, Any], ...] = ()
     """The conversation as chat messages, for people and for supervised fine-tuning; RL trains on the ids."""
     stop: Stop | None = None
@@ -85,13 +100,7 @@ class Trajectory(Frozen):
 
     @model_validator(mode="after")
     def _spans_fit(self) -> "Trajectory":
-        end = 0
-        for n, response in enumerate(self.responses):
-            if not end <= response.start < response.end <= len(self.token_ids):
-                raise ValueError(f"response {n} has span [{response.start}, {response.end}) after {end}")
-            if len(response.logprobs) != response.end - response.start:
-                raise ValueError(f"response {n} has {len(response.logprobs)} log-probabilities for its span")
-            end = response.end
+        check_spans(self.responses, len(self.token_ids))
         return self
 
     @property
@@ -106,3 +115,14 @@ class Trajectory(Frozen):
         for response in self.responses:
             mask[response.start : response.end] = [True] * (response.end - response.start)
         return mask
+
+
+def check_spans(responses: tuple[Response, ...], tokens: int) -> None:
+    """Raise `ValueError` unless the responses lie one after the other in a stream of that many tokens."""
+    end = 0
+    for n, response in enumerate(responses):
+        if not end <= response.start < response.end <= tokens:
+            raise ValueError(f"response {n} has span [{response.start}, {response.end}) after {end}")
+        if len(response.logprobs) != response.end - response.start:
+            raise ValueError(f"response {n} has {len(response.logprobs)} log-probabilities for its span")
+        end = response.end

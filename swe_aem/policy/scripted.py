@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from swe_aem.nouns import Completion, SamplingParams, TaskRecord, Trajectory
+from swe_aem.nouns.base import Frozen
 
 _PATCH_FILE = "/tmp/gold.patch"
 
@@ -21,6 +22,15 @@ class AssistantRenderer(Protocol):
     def render_assistant(self, message: dict[str, Any]) -> list[int]:
         """Ids that a model would have sampled to say `message`, stop token included."""
         ...
+
+
+class Hands(Frozen):
+    """How a script acts where the tools are not the native agent's."""
+
+    shell: str
+    """The tool that runs a command line, its argument `command`."""
+    finish: tuple[str, dict[str, Any]]
+    """The tool that ends the work, and its arguments."""
 
 
 class ScriptedPolicy:
@@ -42,26 +52,47 @@ class ScriptedPolicy:
         """Nothing to release."""
 
 
-def scripted(name: str, messages: Sequence[dict[str, Any]], renderer: AssistantRenderer) -> ScriptedPolicy:
+def scripted(
+    name: str, messages: Sequence[dict[str, Any]], renderer: AssistantRenderer, hands: Hands | None = None
+) -> ScriptedPolicy:
     """Plays assistant messages, each with log-probability 0 for every token."""
-    return ScriptedPolicy(name, [_said(message, renderer) for message in messages], _submission(renderer))
+    return ScriptedPolicy(name, [_said(message, renderer) for message in messages], _submission(renderer, hands))
 
 
-def gold(record: TaskRecord, renderer: AssistantRenderer) -> ScriptedPolicy:
+def gold(record: TaskRecord, renderer: AssistantRenderer, hands: Hands | None = None) -> ScriptedPolicy:
     """Applies the task's gold patch through the tools, or runs its gold command, and submits."""
+    if hands is not None:
+        solve = {"command": _piped(_solution(*_gold_script(record)))}
+        return scripted("gold", [call("I run the known solution.", hands.shell, solve)], renderer, hands)
     if record.key.gold_command:
         solve = {"command": _solution(record.key.gold_files, record.key.gold_command)}
         return scripted("gold", [call("I run the known solution.", "bash", solve)], renderer)
-    patch = record.key.gold_patch
-    if not patch.endswith("\n"):  # git calls a patch without a last line end corrupt
-        patch += "\n"
-    create = {"command": "create", "path": _PATCH_FILE, "file_text": patch}
+    create = {"command": "create", "path": _PATCH_FILE, "file_text": _gold_patch(record)}
     apply = {"command": f"git apply --whitespace=nowarn {_PATCH_FILE} && rm {_PATCH_FILE}"}
     messages = [
         call("I write down the known solution.", "str_replace_editor", create),
         call("I apply it.", "bash", apply),
     ]
     return scripted("gold", messages, renderer)
+
+
+def _gold_patch(record: TaskRecord) -> str:
+    patch = record.key.gold_patch
+    return patch if patch.endswith("\n") else f"{patch}\n"  # git calls a patch without a last line end corrupt
+
+
+def _gold_script(record: TaskRecord) -> tuple[Mapping[str, bytes], str]:
+    """Files, and the command that solves the task with them."""
+    if record.key.gold_command:
+        return record.key.gold_files, record.key.gold_command
+    return {
+        _PATCH_FILE: _gold_patch(record).encode("utf-8", "surrogateescape")
+    }, f"git apply --whitespace=nowarn {_PATCH_FILE}"
+
+
+def _piped(script: str) -> str:
+    """The script as one command: harnesses differ in how they take several lines."""
+    return f"base64 -d <<'END' | bash\n{base64.encodebytes(script.encode()).decode()}END"
 
 
 def _solution(files: Mapping[str, bytes], command: str) -> str:
@@ -74,9 +105,9 @@ def _solution(files: Mapping[str, bytes], command: str) -> str:
     return "\n".join([*writes, command, f"rm -rf {shlex.join(files)}"])
 
 
-def noop(renderer: AssistantRenderer) -> ScriptedPolicy:
+def noop(renderer: AssistantRenderer, hands: Hands | None = None) -> ScriptedPolicy:
     """Submits at once."""
-    return scripted("noop", [], renderer)
+    return scripted("noop", [], renderer, hands)
 
 
 def replay(trajectory: Trajectory, renderer: AssistantRenderer) -> ScriptedPolicy:
@@ -99,8 +130,9 @@ def call(content: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"role": "assistant", "content": content, "tool_calls": [{"type": "function", "function": function}]}
 
 
-def _submission(renderer: AssistantRenderer) -> Completion:
-    return _said(call("I submit.", "submit", {}), renderer)
+def _submission(renderer: AssistantRenderer, hands: Hands | None = None) -> Completion:
+    tool, arguments = hands.finish if hands else ("submit", {})
+    return _said(call("I submit.", tool, arguments), renderer)
 
 
 def _said(message: dict[str, Any], renderer: AssistantRenderer) -> Completion:

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from swe_aem.agent.config import NativeConfig
+from swe_aem.agent.config import NativeConfig, TurnLimits
 from swe_aem.agent.renderer import RendererConfig
 from swe_aem.errors import UserError
+from swe_aem.harness.config import HarnessConfig
+from swe_aem.harness.recipe import BUNDLED, is_harness
 from swe_aem.nouns import Limits
 from swe_aem.nouns.base import Frozen
+from swe_aem.policy import AGENTS, HARNESS_SCRIPTS
 from swe_aem.tasks.lock import LockPolicy
 
 _Count = Annotated[int, Field(ge=1)]
@@ -78,16 +81,17 @@ class RolloutConfig(Frozen):
     lock_policy: LockPolicy = "require"
     """For tasks that are not fit: require refuses to start, drop leaves them out, weigh keeps flaky ones with a weight
     below 1."""
-    agent: Literal["gold", "noop", "demo", "hasty", "replay", "native"] = "gold"
+    agent: str = "gold"
     """gold: applies the gold patch through the tools; noop: submits nothing; demo: shows a small policy how tasks/nano
     are solved; hasty: the same, mostly without looking first; replay: repeats a store's actions; native: the loop
-    around a model."""
+    around a model; openhands, mini-swe-agent or the .py file of a harness: that one around a model."""
     policy: str | None = None
-    """For native: URL of a /v1/completions server that takes token ids (several with commas between them), or path of a
-    model to run in this process."""
+    """For native and harnesses: URL of a /v1/completions server that takes token ids (several with commas between
+    them), or path of a model to run in this process; for harnesses also gold or noop, which act through the harness's
+    tools."""
     tokenizer: str | None = None
-    """Directory or tokenizer.json of the model, or `bytes` for the built-in byte tokenizer. If not given: for native
-    the policy's own directory, for the scripted agents `bytes`."""
+    """Directory or tokenizer.json of the model, or `bytes` for the built-in byte tokenizer. If not given: the policy's
+    own directory, for scripts `bytes`."""
     replay_from: Path | None = None
     """For replay: the directory of the store to repeat."""
     group_size: _Count = 1
@@ -107,26 +111,47 @@ class RolloutConfig(Frozen):
     time_limit_s: _Seconds = 1800.0
     """Seconds that the agent has for one trajectory, start and grading not counted."""
     native: NativeConfig = NativeConfig()
-    """Turn and context limits, sampling and seed."""
+    """Turn and context limits, sampling and seed, of harnesses too; the native agent's tools and prompts."""
+    harness: HarnessConfig = HarnessConfig()
+    """Processes and options of a harness."""
     renderer: RendererConfig = RendererConfig()
     """Chat format."""
     scheduling: Scheduling = Scheduling()
     """Concurrency, retries, patience."""
 
+    @property
+    def samples(self) -> bool:
+        """Does the agent act on what a policy says, rather than being a script itself?"""
+        return self.agent == "native" or is_harness(self.agent)
+
+    @property
+    def scripted(self) -> bool:
+        """Are the responses a script's?"""
+        return not self.samples or (is_harness(self.agent) and self.policy in HARNESS_SCRIPTS)
+
     @model_validator(mode="after")
     def _settings_are_honoured(self) -> "RolloutConfig":
-        needs = {"policy": "native", "replay_from": "replay"}
-        for name, agent in needs.items():
-            if getattr(self, name) is not None and self.agent != agent:
-                raise ValueError(f"{name} is only for agent {agent}, but agent is {self.agent}")
-        if self.agent == "native" and self.policy is None:
-            raise ValueError("agent native needs policy: a URL or the path of a model")
+        if self.agent not in AGENTS and not is_harness(self.agent):
+            known = ", ".join((*AGENTS, *BUNDLED))
+            raise ValueError(f"agent {self.agent} is unknown; choose one of {known}, or the .py file of a harness")
+        if self.policy is not None and not self.samples:
+            raise ValueError(f"policy is only for agent native and harnesses, but agent is {self.agent}")
+        if self.replay_from is not None and self.agent != "replay":
+            raise ValueError(f"replay_from is only for agent replay, but agent is {self.agent}")
+        if self.samples and self.policy is None:
+            raise ValueError(f"agent {self.agent} needs policy: a URL or the path of a model")
         if self.tokenizer is None and self.policy is not None and "://" in self.policy:
             raise ValueError("a policy behind a URL needs tokenizer: the directory or tokenizer.json of its model")
         if self.native.top_p != 1 and self.policy is not None and "://" in self.policy:
             raise ValueError(
                 "a policy behind a URL needs native.top_p 1: servers report log-probabilities of the nucleus alone"
             )
+        if is_harness(self.agent):
+            for name in NativeConfig.model_fields.keys() - TurnLimits.model_fields.keys():
+                if getattr(self.native, name) != NativeConfig.model_fields[name].default:
+                    raise ValueError(f"native.{name} is only for agent native: {self.agent} has tools of its own")
+        elif self.harness != HarnessConfig():
+            raise ValueError(f"harness is only for harnesses, but agent is {self.agent}")
         if self.agent == "replay" and self.replay_from is None:
             raise ValueError("agent replay needs replay_from: the directory of a store")
         if self.early_completion and not self.oversample:
@@ -134,7 +159,7 @@ class RolloutConfig(Frozen):
         return self
 
 
-_FREE = ("scheduling", "oversample", "early_completion")
+_FREE = ("scheduling", "oversample", "early_completion", "harness.workers", "harness.conversations")
 _MAY_GROW = ("group_size", "limit")
 
 
@@ -144,7 +169,7 @@ def differences(stored: RolloutConfig, wanted: RolloutConfig) -> list[str]:
     found = []
     for name in sorted(old.keys() | new.keys()):
         before, after = old.get(name), new.get(name)
-        if before == after or name.split(".")[0] in _FREE:
+        if before == after or name in _FREE or name.split(".")[0] in _FREE:
             continue
         if name in _MAY_GROW and _size(after) > _size(before):
             continue

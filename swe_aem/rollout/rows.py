@@ -7,10 +7,10 @@ Arrow sees one schema for every store. Per-token columns (`sampled_mask`, `logpr
 import json
 from typing import Any
 
-from swe_aem.nouns import Response, ToolCall, Trajectory, Verdict
+from swe_aem.nouns import Chain, Response, ToolCall, Trajectory, Verdict
 from swe_aem.rollout.text import escape, unescape
 
-FORMAT = 2
+FORMAT = 3
 """Version of the row's layout; a store of another version is refused."""
 
 Row = dict[str, Any]
@@ -41,6 +41,7 @@ def to_row(trajectory: Trajectory) -> Row:
         "token_ids": list(trajectory.token_ids),
         "sampled_mask": trajectory.sampled_mask,
         "logprobs": logprobs,
+        "side_chains": _pack([chain.model_dump(mode="json") for chain in trajectory.side_chains]),
     }
 
 
@@ -54,6 +55,7 @@ def from_row(row: Row) -> Trajectory:
         model=unescape(row["model"]),
         token_ids=row["token_ids"],
         responses=tuple(_response_from_row(response, row["logprobs"]) for response in row["responses"]),
+        side_chains=tuple(Chain.model_validate(chain) for chain in _unpack(row["side_chains"])),
         messages=tuple(_message_from_row(message) for message in row["messages"]),
         stop=row["stop"],
         patch=unescape(row["patch"]),

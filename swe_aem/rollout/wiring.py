@@ -7,8 +7,11 @@ from dataclasses import replace
 from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
 from swe_aem.errors import UserError
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
-from swe_aem.nouns import SandboxBackend, TaskRecord, Trajectory
+from swe_aem.harness import is_harness, read_recipe
+from swe_aem.harness.agent import open_harness
+from swe_aem.nouns import Agent, SandboxBackend, TaskRecord, Trajectory
 from swe_aem.policy import PolicyFactory, open_policy_factory
+from swe_aem.policy.scripted import Hands
 from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, Tokenizer, load_tokenizer
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
@@ -24,20 +27,28 @@ async def open_crew(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[Crew
     """The crew of a configuration, with its policies open; raises `UserError` for what does not fit or is not there."""
     renderer = turn_renderer(config)
     stored = StoredById(Store(config.replay_from)) if config.replay_from else None
-    async with open_policy_factory(config.agent, config.policy, renderer, replay_from=stored) as policies:
-        yield crew_of(config, tasks, renderer, policies, Grader)
+    hands = hands_of(config)
+    async with (
+        open_policy_factory(config.agent, config.policy, renderer, replay_from=stored, hands=hands) as policies,
+        open_agents(config, renderer) as agents,
+    ):
+        yield crew_of(agents(config), tasks, policies, Grader)
 
 
-def crew_of(
-    config: RolloutConfig,
-    tasks: TaskSet,
-    renderer: TurnRenderer,
-    policies: PolicyFactory,
-    grader: Callable[[SandboxBackend], Grader],
-) -> Crew:
-    """The native agent with these policies, and the grading room."""
+@asynccontextmanager
+async def open_agents(config: RolloutConfig, renderer: TurnRenderer) -> AsyncIterator[Callable[[RolloutConfig], Agent]]:
+    """What makes the agents of a configuration, and of others that differ from it in limits and sampling only."""
+    if not is_harness(config.agent):
+        yield lambda config: NativeAgent(_limits(config), renderer)
+        return
+    async with open_harness(read_recipe(config.agent), config.harness, renderer) as harness:
+        yield lambda config: harness(_limits(config))
+
+
+def crew_of(agent: Agent, tasks: TaskSet, policies: PolicyFactory, grader: Callable[[SandboxBackend], Grader]) -> Crew:
+    """This agent with these policies, and the grading room."""
     return Crew(
-        agent=NativeAgent(_native(config), renderer),
+        agent=agent,
         policies=policies,
         grader=grader,
         prepare=prepare_for_agent,
@@ -98,12 +109,21 @@ def _samples(config: RolloutConfig) -> int:
 
 
 def _tokenizer(config: RolloutConfig) -> Tokenizer:
-    name = config.tokenizer or config.policy or BYTE_TOKENIZER_NAME
+    name = config.tokenizer or (None if config.scripted else config.policy) or BYTE_TOKENIZER_NAME
     return load_tokenizer(None if name == BYTE_TOKENIZER_NAME else name)
 
 
-def _native(config: RolloutConfig) -> NativeConfig:
-    """The agent's settings. For a script the byte tokenizer makes a long context: no limit unless one is asked for."""
-    if config.agent == "native" or "max_context_tokens" in config.native.model_fields_set:
+def _limits(config: RolloutConfig) -> NativeConfig:
+    """Limits and sampling. For a script the byte tokenizer makes a long context: no limit unless one is asked for."""
+    if not config.scripted or "max_context_tokens" in config.native.model_fields_set:
         return config.native
     return config.native.model_copy(update={"max_context_tokens": _UNLIMITED})
+
+
+def hands_of(config: RolloutConfig) -> Hands | None:
+    """A harness's tools, as a script uses them."""
+    if not is_harness(config.agent):
+        return None
+    recipe = read_recipe(config.agent)
+    ((tool, arguments),) = recipe.finish.items()
+    return Hands(shell=recipe.shell, finish=(tool, arguments))

@@ -4,6 +4,8 @@ Files are a dictionary and commands are answered by a handler; nothing is execut
 `die_after` makes a sandbox die at that call, `fail_starts` makes the first starts fail.
 """
 
+import errno
+import os
 import posixpath
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -76,8 +78,8 @@ class FakeSandbox:
         path = self._path(path)
         if path not in self.files:
             if any(name.startswith(path.rstrip("/") + "/") for name in self.files):
-                raise IsADirectoryError(path)
-            raise FileNotFoundError(path)
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         if len(self.files[path]) > max_bytes:
             raise OSError(f"{path} is larger than {max_bytes} bytes")
         return self.files[path]

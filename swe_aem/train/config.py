@@ -157,7 +157,7 @@ class TrainConfig(Frozen):
     def _settings_are_honoured(self) -> "TrainConfig":
         for name in self.grpo.keys() & OWNED.keys():
             raise ValueError(f"grpo.{name} follows from other settings: set {OWNED[name]}")
-        if self.rollout.agent != "native":
+        if self.rollout.scripted:
             raise ValueError(f"rollout.agent is {self.rollout.agent}: only what a policy samples can be trained on")
         if self.rollout.policy != self.model:
             raise ValueError("rollout.policy is the model that is trained: leave it out")

@@ -172,7 +172,7 @@ class _RunSettings(NamedTuple):
 
 def _run_settings(directory: Path, episodes: Sequence[Episode], settings: DiagnoseSettings) -> _RunSettings:
     manifest = read_manifest(directory)
-    if manifest is None or manifest.config.agent != "native":
+    if manifest is None or manifest.config.scripted:
         longest = max(end - start for one in episodes for start, end in one.spans)
         return _RunSettings(1.0, settings.max_tokens or longest, None)
     native = manifest.config.native

@@ -34,7 +34,7 @@ from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import show
 from swe_aem.rollout.store import Store, StoreWriter
 from swe_aem.rollout.summary import Totals, write_summary
-from swe_aem.rollout.wiring import chosen_tasks, crew_of, turn_renderer
+from swe_aem.rollout.wiring import chosen_tasks, crew_of, open_agents, turn_renderer
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
@@ -127,7 +127,8 @@ class Session:
         opened = open_policy(self._config, self._directory, self._model, self._name)
         self._policy, self._updates = await self._lifetimes.enter_async_context(opened)
         self._parser = await self._lifetimes.enter_async_context(SwebenchParser())
-        self._renderer = turn_renderer(self._config.rollout)
+        rollout = self._config.rollout
+        self._agents = await self._lifetimes.enter_async_context(open_agents(rollout, turn_renderer(rollout)))
 
     async def _close(self) -> None:
         """End what runs; its sandboxes are closed, and what was finished is stored."""
@@ -139,9 +140,8 @@ class Session:
         await self._lifetimes.aclose()
 
     def _crew(self, config: RolloutConfig, tasks: TaskSet) -> Crew:
-        return crew_of(
-            config, tasks, self._renderer, lambda record, sample: self._policy, lambda gate: Grader(gate, self._parser)
-        )
+        policies, grader = lambda record, sample: self._policy, lambda gate: Grader(gate, self._parser)
+        return crew_of(self._agents(config), tasks, policies, grader)
 
     async def _in_turn(self, number: int) -> Step:
         """Step after step, also where several are scheduled."""

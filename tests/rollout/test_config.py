@@ -140,3 +140,13 @@ def test_every_setting_is_documented() -> None:
     for model in (RolloutConfig, RolloutConfig.model_fields["scheduling"].annotation):
         for name, field in model.model_fields.items():  # type: ignore[union-attr]
             assert field.description, name
+
+
+def test_a_rerun_may_change_a_harness_processes_and_not_its_options() -> None:
+    def config(**harness: Any) -> RolloutConfig:
+        return RolloutConfig.model_validate({"agent": "openhands", "policy": "gold", "harness": harness})
+
+    assert differences(config(), config(workers=3, conversations=5)) == []
+    assert differences(config(), config(options={"fake_replies": 1})) == [
+        "harness.options.fake_replies was None and is now 1"
+    ]

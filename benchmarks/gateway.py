@@ -1,0 +1,184 @@
+"""What the gateway adds to a policy's own time, and what it takes from its throughput.
+
+    python benchmarks/gateway.py [--sessions 1 16 64] [--turns 20] [--sample-s 0.5] [--json FILE]
+
+A policy that takes half to one and a half times `--sample-s` per response and always says the same is asked twice over:
+*direct*, by tasks of this process that render, sample and parse as the native agent does, and through the *gateway*, by
+HTTP clients in a process of their own that send the whole conversation each turn. Each turn adds a response with a tool
+call and 1.5 kB of observation to a first prompt of 8 kB. Rounds alternate. What is added is the time of a turn less
+what the policy took for it.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from swe_aem.agent import TurnLimits, TurnRenderer
+from swe_aem.gateway import Gateway
+from swe_aem.nouns import Completion, Deadline, SamplingParams, Task
+from swe_aem.policy.tokenizer import load_tokenizer
+
+SMALL = Path(__file__).parents[1] / "configs" / "quickstart" / "policy"
+SYSTEM = "You fix bugs in Python packages. Look before you change anything. " * 120
+OBSERVATION = "src/package/module.py:120:    return value if value is not None else default\n" * 20
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "bash",
+            "description": "Run a command line.",
+            "parameters": {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]},
+        },
+    }
+]
+LIMITS = TurnLimits(max_turns=1 << 20, max_context_tokens=1 << 30)
+TASK = Task(id="o__r-1", repo="o/r", base_commit="c", problem_statement="It fails.", image="i")
+START = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "It fails."}]
+
+
+class Timed:
+    """Takes its time and always says the same; keeps the seconds that each response really took, by trajectory."""
+
+    name = "timed"
+
+    def __init__(self, renderer: TurnRenderer, sample_s: float) -> None:
+        call = {
+            "type": "function",
+            "function": {"name": "bash", "arguments": {"command": "grep -rn default src | head"}},
+        }
+        self._ids = tuple(renderer.render_assistant({"content": "I look for it.", "tool_calls": [call]}))
+        self._sample_s = sample_s
+        self._dice = random.Random(0)
+        self.took_s: dict[str, list[float]] = defaultdict(list)
+
+    async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
+        """The one response."""
+        began_s = time.perf_counter()
+        await asyncio.sleep(self._sample_s * self._dice.uniform(0.5, 1.5))
+        self.took_s[trajectory_id].append(time.perf_counter() - began_s)
+        return Completion(token_ids=self._ids, logprobs=(-0.1,) * len(self._ids), finish_reason="stop")
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+async def direct(renderer: TurnRenderer, sessions: int, turns: int, sample_s: float) -> dict[str, float]:
+    """Seconds per turn and turns per second without a gateway."""
+    policy = Timed(renderer, sample_s)
+    took_s: dict[str, list[float]] = defaultdict(list)
+
+    async def play(id: str) -> None:
+        prompt = renderer.start(START, TOOLS)
+        for _ in range(turns):
+            began_s = time.perf_counter()
+            completion = await policy.sample(prompt, SamplingParams(max_tokens=1), trajectory_id=id)
+            renderer.parse(completion.token_ids, prompt)
+            observation = {"role": "tool", "tool_call_id": "x", "content": OBSERVATION}
+            bridged = renderer.bridge(prompt, completion.token_ids, [observation])
+            assert bridged is not None
+            prompt = bridged
+            took_s[id].append(time.perf_counter() - began_s)
+
+    began_s = time.perf_counter()
+    await asyncio.gather(*(play(f"{TASK.id}.{n}") for n in range(sessions)))
+    return _figures(took_s, policy, sessions * turns / (time.perf_counter() - began_s))
+
+
+async def through_gateway(renderer: TurnRenderer, sessions: int, turns: int, sample_s: float) -> dict[str, float]:
+    """The same through the gateway, with the clients in a process of their own."""
+    policy = Timed(renderer, sample_s)
+    async with Gateway(renderer) as gateway:
+        deadline = Deadline.after(3600)
+        opened = [gateway.session(TASK, n, policy, LIMITS, deadline) for n in range(sessions)]
+        urls = [(await session.__aenter__()).url for session in opened]
+        clients = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "--clients", str(turns), *urls, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await clients.communicate()
+        for session in opened:
+            await session.__aexit__(None, None, None)
+    result = json.loads(said)
+    took_s = {f"{TASK.id}.{n}": one for n, one in enumerate(result["took_s"])}
+    return _figures(took_s, policy, sessions * turns / result["wall_s"])
+
+
+def _figures(took_s: dict[str, list[float]], policy: Timed, per_s: float) -> dict[str, float]:
+    pairs = [pair for id, took in took_s.items() for pair in zip(took, policy.took_s[id], strict=True)]
+    added_ms = [1000 * (took - sampled) for took, sampled in pairs]
+    cuts = statistics.quantiles(added_ms, n=20)
+    return {"added_p50_ms": statistics.median(added_ms), "added_p95_ms": cuts[18], "turns_per_s": per_s}
+
+
+async def _converse(turns: int, urls: list[str]) -> None:
+    """The clients: one conversation per URL."""
+    import aiohttp
+
+    async def play(client: aiohttp.ClientSession, url: str) -> list[float]:
+        took_s: list[float] = []
+        messages: list[dict[str, Any]] = list(START)
+        for _ in range(turns):
+            body = json.dumps({"model": "timed", "messages": messages, "tools": TOOLS}).encode()
+            began_s = time.perf_counter()
+            async with client.post(f"{url}/chat/completions", data=body) as answer:
+                received = await answer.read()
+            took_s.append(time.perf_counter() - began_s)
+            message = json.loads(received)["choices"][0]["message"]
+            call = message["tool_calls"][0]["id"]
+            messages += [message, {"role": "tool", "tool_call_id": call, "content": OBSERVATION}]
+        return took_s
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+        began_s = time.perf_counter()
+        took_s = await asyncio.gather(*(play(client, url) for url in urls))
+        print(json.dumps({"took_s": took_s, "wall_s": time.perf_counter() - began_s}))
+
+
+async def measure(sessions: int, turns: int, sample_s: float, rounds: int) -> dict[str, dict[str, float]]:
+    """Medians over the rounds, of both ways."""
+    renderer = TurnRenderer(load_tokenizer(str(SMALL)))
+    ways = {"direct": direct, "gateway": through_gateway}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            found[name].append(await way(renderer, sessions, turns, sample_s))
+    return {
+        name: {key: statistics.median(one[key] for one in results) for key in results[0]}
+        for name, results in found.items()
+    }
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    if sys.argv[1:2] == ["--clients"]:
+        asyncio.run(_converse(int(sys.argv[2]), sys.argv[3:]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 16, 64], help="conversations at once")
+    parser.add_argument("--turns", type=int, default=20, help="turns of each")
+    parser.add_argument("--sample-s", type=float, default=0.5, help="seconds that the policy takes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    chosen = parser.parse_args()
+    results = {}
+    for sessions in chosen.sessions:
+        both = asyncio.run(measure(sessions, chosen.turns, chosen.sample_s, chosen.rounds))
+        results[sessions] = both
+        share = both["gateway"]["turns_per_s"] / both["direct"]["turns_per_s"]
+        for name, figures in both.items():
+            added = f"added p50 {figures['added_p50_ms']:6.2f} ms  p95 {figures['added_p95_ms']:7.2f} ms"
+            of_direct = f"  {share:.1%} of direct" if name == "gateway" else ""
+            print(f"{sessions:4} {name:8} {added}  {figures['turns_per_s']:7.1f} turns/s{of_direct}")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What a client's messages mean, in one canonical form, and whether an assistant message echoes a served response.
+
+Clients send a conversation back in other bytes than they got: content as a string or as a list of parts, empty content
+as "", null or nothing, arguments with other spacing or key order, extra members such as `refusal`, no reasoning.
+Canonical messages of the same meaning are equal, except for assistant messages, which `echoes` compares.
+"""
+
+import json
+from typing import Any
+
+from swe_aem.agent.renderer import Message
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+
+
+class BadRequest(Exception):
+    """A request that the gateway does not take; the message says what to change."""
+
+
+def canonical(message: Any) -> Message:
+    """A message in canonical form: `role`, `content` (a string), and what its role needs. Raises `BadRequest`."""
+    if not isinstance(message, dict) or message.get("role") not in _ROLES:
+        raise BadRequest(f"a message needs one of the roles {', '.join(_ROLES)}")
+    said: Message = {"role": _ROLES[message["role"]], "content": _text(message.get("content"))}
+    if said["role"] == "tool":
+        said["tool_call_id"] = str(message.get("tool_call_id", ""))
+    if said["role"] == "assistant":
+        reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
+        if reasoning:
+            said["reasoning_content"] = reasoning
+        if message.get("tool_calls"):
+            said["tool_calls"] = [_call(call) for call in message["tool_calls"]]
+    return said
+
+
+def encodable(message: Message) -> Message:
+    """The message without unpaired surrogates in its arguments, which no client could send back as UTF-8."""
+    calls = [
+        {**call, "function": {**call["function"], "arguments": _paired(call["function"]["arguments"])}}
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "tool_calls": calls} if calls else message
+
+
+def echoes(served: Message, sent: Message) -> bool:
+    """Is the canonical message `sent` what a client makes of the assistant message `served`?
+
+    Content may have lost white space at its ends, reasoning may be gone. Calls must be the same, with arguments of the
+    same value; what became of arguments that were no JSON object is the client's affair.
+    """
+    if sent["role"] != "assistant" or sent["content"].strip() != served["content"].strip():
+        return False
+    reasoning = sent.get("reasoning_content", "").strip()
+    if reasoning and reasoning != served.get("reasoning_content", "").strip():
+        return False
+    calls, echoed = served.get("tool_calls", []), sent.get("tool_calls", [])
+    return len(calls) == len(echoed) and all(map(_same_call, calls, echoed))
+
+
+def parsed_arguments(text: str) -> dict[str, Any] | None:
+    """The object that a call's arguments spell; None if they spell none."""
+    try:
+        value = json.loads(text, parse_float=_number)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _same_call(served: dict[str, Any], sent: dict[str, Any]) -> bool:
+    if (served["id"], served["function"]["name"]) != (sent["id"], sent["function"]["name"]):
+        return False
+    if served["function"]["arguments"] == sent["function"]["arguments"]:
+        return True
+    arguments = parsed_arguments(served["function"]["arguments"])
+    return arguments is None or _spelled(arguments) == _spelled(parsed_arguments(sent["function"]["arguments"]))
+
+
+def _paired(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _number(text: str) -> int | float:
+    """1.0 is 1, as clients in JavaScript write it."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def _spelled(value: Any) -> str:
+    """One spelling per JSON value, so that NaN is itself and true is not 1."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _text(content: Any) -> str:
+    """Content as text; parts of a list stand on lines of their own, as a server joins them. Raises `BadRequest`."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        if all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+            return "\n".join(part["text"] for part in content)
+        raise BadRequest("the policy reads text only; leave out images and audio")
+    raise BadRequest("the content of a message is text, or a list of text parts")
+
+
+def _call(call: Any) -> dict[str, Any]:
+    try:
+        name, arguments = call["function"]["name"], call["function"].get("arguments") or ""
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        return {"id": str(call["id"]), "type": "function", "function": {"name": str(name), "arguments": text}}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadRequest(f"a tool call needs id and function.name: {error!r}") from error

@@ -1,0 +1,108 @@
+"""OpenAI's chat completions: which requests are taken, and how a turn is answered.
+
+What the run decides (temperature, top_p, seed, token limits) is taken from the run, whatever a client asks for. What
+would change the meaning of the answer and is not done here (several choices, stop strings, a forced tool, a response
+format) is refused.
+"""
+
+import json
+import time
+from typing import Any
+
+from swe_aem.gateway.messages import BadRequest
+from swe_aem.gateway.session import Session
+from swe_aem.gateway.tree import Turn
+
+_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "n": ((1,), "one response per request"),
+    "stop": (([],), "a response ends at the model's own stop tokens"),
+    "tool_choice": (("auto",), "the model chooses its tools"),
+    "response_format": (({"type": "text"},), "responses are text"),
+    "logprobs": ((False,), "log-probabilities are kept for training, not sent"),
+    "functions": (([],), "tools are given as `tools`"),
+}
+"""Member of a request to the values that change nothing, and why others are refused."""
+
+
+def read_request(body: Any) -> tuple[list[Any], list[dict[str, Any]], bool]:
+    """Messages, tools and whether to stream; raises `BadRequest`."""
+    if not isinstance(body, dict) or not isinstance(body.get("messages"), list) or not body["messages"]:
+        raise BadRequest("a request is a JSON object with a non-empty list `messages`")
+    for name, (harmless, why) in _REFUSED.items():
+        if body.get(name) is not None and body[name] not in harmless:
+            raise BadRequest(f"{name} {body[name]!r} is not honoured: {why}; leave it out")
+    tools = body.get("tools") or []
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) and "function" in tool for tool in tools):
+        raise BadRequest("tools are a list of {type: function, function: {...}}")
+    return body["messages"], tools, bool(body.get("stream"))
+
+
+def completion(session: Session, turn: Turn) -> dict[str, Any]:
+    """The body of an answer."""
+    choice = {"index": 0, "message": _message(turn), "finish_reason": _finish_reason(turn), "logprobs": None}
+    return {**_head(session, turn, "chat.completion"), "choices": [choice], "usage": _usage(turn)}
+
+
+def events(session: Session, turn: Turn) -> bytes:
+    """The same as server-sent events: the message at once, then how it ended, then the usage."""
+    head = _head(session, turn, "chat.completion.chunk")
+    delta = _message(turn)
+    for n, call in enumerate(delta.get("tool_calls", [])):
+        call["index"] = n
+    chunks = [
+        {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": _finish_reason(turn)}]},
+        {**head, "choices": [], "usage": _usage(turn)},
+    ]
+    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+
+
+def models(session: Session) -> dict[str, Any]:
+    """The body of the list of models: the policy."""
+    card = {"id": session.policy.name, "object": "model", "created": 0, "owned_by": "swe-aem"}
+    return {"object": "list", "data": [{**card, "max_model_len": session.limits.max_context_tokens}]}
+
+
+def failure(message: str, code: str) -> dict[str, Any]:
+    """The body of a refusal."""
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+
+
+def _head(session: Session, turn: Turn, kind: str) -> dict[str, Any]:
+    number = len(turn.prompt_ids)
+    return {
+        "id": f"chatcmpl-{session.id}-{number}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": session.policy.name,
+    }
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    assert turn.answer is not None
+    message = {**turn.answer.message, "content": turn.answer.message["content"] or None}
+    if "tool_calls" in message:
+        message["tool_calls"] = [{**call} for call in message["tool_calls"]]
+    elif message["content"] is None:
+        message["content"] = ""
+    return message
+
+
+def _finish_reason(turn: Turn) -> str:
+    assert turn.answer is not None
+    if turn.answer.completion.finish_reason == "length":
+        return "length"
+    return "tool_calls" if turn.answer.turn.calls else "stop"
+
+
+def _usage(turn: Turn) -> dict[str, Any]:
+    assert turn.answer is not None
+    prompt, sampled = len(turn.prompt_ids), len(turn.answer.completion.token_ids)
+    before = turn.parent.answer if turn.parent else None
+    cached = len(turn.parent.prompt_ids) + len(before.completion.token_ids) if turn.parent and before else 0
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": sampled,
+        "total_tokens": prompt + sampled,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }

@@ -1,0 +1,83 @@
+"""`HarnessAgent`: an `Agent` that lets a harness play, and keeps what the gateway saw of it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from swe_aem.agent.config import TurnLimits
+from swe_aem.agent.renderer import TurnRenderer
+from swe_aem.errors import HarnessError, UserError
+from swe_aem.gateway import Gateway, Session
+from swe_aem.harness.config import HarnessConfig
+from swe_aem.harness.pool import Pool
+from swe_aem.harness.recipe import Recipe
+from swe_aem.nouns import Deadline, Policy, Sandbox, Stop, Task, Trajectory
+
+
+class HarnessAgent:
+    """One instance serves any number of trajectories at once."""
+
+    def __init__(
+        self, recipe: Recipe, options: Mapping[str, Any], limits: TurnLimits, gateway: Gateway, pool: Pool
+    ) -> None:
+        self.name = recipe.name
+        self._options = {**recipe.options, **options}
+        self.gateway, self.pool = gateway, pool
+        self._limits = limits
+
+    async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
+        """Play one trajectory to its end; see `nouns.Agent`. Its limits are the gateway's to keep, so that a harness
+        that never ends, or takes no notice, has an end all the same."""
+        started = time.monotonic()
+        async with self.gateway.session(task, sample, policy, self._limits, deadline) as session:
+            stop = await self._converse(task, sandbox, session, deadline)
+        trajectory = session.trajectory(self.name, stop)
+        if stop is Stop.SUBMITTED and not trajectory.responses:
+            raise HarnessError(f"the harness {self.name} ended without asking the policy for anything")
+        return trajectory.model_copy(update={"timings_s": {"agent": time.monotonic() - started}})
+
+    async def _converse(self, task: Task, sandbox: Sandbox, session: Session, deadline: Deadline) -> Stop:
+        """Why it ended: the session's reason before the harness's, which may only be a consequence."""
+        start = {
+            "statement": task.problem_statement,
+            "workdir": task.workdir,
+            "base_commit": task.base_commit,
+            "base_url": session.url,
+            "model": session.policy.name,
+            "max_turns": self._limits.max_turns,
+            "max_context_tokens": self._limits.max_context_tokens,
+            "max_response_tokens": self._limits.max_response_tokens,
+            "options": self._options,
+        }
+        async with self.pool.conversation(start, sandbox, deadline) as conversation:
+            ended = asyncio.create_task(session.ended.wait())
+            waited_for: set[asyncio.Future[Any]] = {conversation.done, ended}
+            try:
+                await asyncio.wait(waited_for, timeout=deadline.remaining_s(), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended.cancel()
+            if session.error is not None:
+                raise session.error
+            if session.stop is not None:
+                return session.stop
+            if session.ended.is_set():
+                raise HarnessError("the gateway's session was closed while the harness used it")
+            session.end("the trajectory is over")
+            return await conversation.done if conversation.done.done() else Stop.TIME_LIMIT
+
+
+@asynccontextmanager
+async def open_harness(
+    recipe: Recipe, config: HarnessConfig, renderer: TurnRenderer
+) -> AsyncIterator[Callable[[TurnLimits], HarnessAgent]]:
+    """A gateway and processes for the length of an `async with`, and a function that makes agents of given limits.
+
+    Raises `UserError` for unknown options and a harness that is not installed, `HarnessError` if it does not start.
+    """
+    if unknown := config.options.keys() - recipe.options.keys():
+        known = ", ".join(recipe.options) or "none"
+        raise UserError(f"the harness {recipe.name} has no option {', '.join(sorted(unknown))}; it has {known}")
+    async with Gateway(renderer) as gateway, Pool(recipe, config) as pool:
+        yield lambda limits: HarnessAgent(recipe, config.options, limits, gateway, pool)

@@ -1,0 +1,68 @@
+"""A harness's own Python environment: made by `swe-aem harness install`, found by a rollout."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from swe_aem.cache import cache_dir
+from swe_aem.errors import UserError
+from swe_aem.harness.recipe import BUNDLED, Recipe
+
+_COMPLETE = "complete"
+"""File in an environment that was installed to its end."""
+
+
+def directory(recipe: Recipe, pins: tuple[str, ...] = ()) -> Path:
+    """Where the environment is, or would be: its name holds a hash of what is in it."""
+    return cache_dir() / "harness" / f"{recipe.name}-{recipe.digest(pins)}"
+
+
+def installed(recipe: Recipe, pins: tuple[str, ...] = ()) -> bool:
+    """Is the environment there?"""
+    return (directory(recipe, pins) / _COMPLETE).exists()
+
+
+def interpreter(recipe: Recipe, pins: tuple[str, ...] = ()) -> Path:
+    """The environment's Python; raises `UserError` if it was not installed."""
+    if not installed(recipe, pins):
+        raise UserError(f"the harness {recipe.name} is not installed: {_command(recipe, pins)}")
+    return directory(recipe, pins) / "bin" / "python"
+
+
+def install(recipe: Recipe, pins: tuple[str, ...] = ()) -> Path:
+    """Make the environment if it is not there; returns its directory. Raises `UserError` if uv fails or is absent."""
+    place = directory(recipe, pins)
+    if installed(recipe, pins):
+        return place
+    uv = shutil.which("uv")
+    if uv is None:
+        raise UserError("uv makes the environments of harnesses: pip install uv")
+    shutil.rmtree(place, ignore_errors=True)
+    _run([uv, "venv", "--quiet", "--python", _python(recipe), str(place)])
+    requirements = recipe.requirements(pins)
+    if requirements:
+        python = str(place / "bin" / "python")
+        arguments = ["--quiet", "--compile-bytecode", "--python", python, "--requirements", "-"]
+        _run([uv, "pip", "install", *arguments], given="\n".join(requirements))
+    (place / _COMPLETE).touch()
+    return place
+
+
+def _python(recipe: Recipe) -> str:
+    """This interpreter if it is new enough, else what uv finds."""
+    from packaging.specifiers import SpecifierSet
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    return sys.executable if SpecifierSet(recipe.requires_python).contains(version) else recipe.requires_python
+
+
+def _run(command: list[str], given: str = "") -> None:
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise UserError(f"{' '.join(command[:3])}: {done.stderr.strip()[-2000:]}")
+
+
+def _command(recipe: Recipe, pins: tuple[str, ...]) -> str:
+    chosen = "".join(f" --pin {pin}" for pin in pins)
+    return f"swe-aem harness install {recipe.name if recipe.name in BUNDLED else recipe.file}{chosen}"

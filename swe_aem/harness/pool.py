@@ -1,0 +1,84 @@
+"""The worker processes of a rollout: started when needed, filled evenly, replaced when they are lost."""
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from swe_aem.errors import HarnessError, UserError
+from swe_aem.harness.config import HarnessConfig
+from swe_aem.harness.environment import interpreter
+from swe_aem.harness.recipe import Recipe
+from swe_aem.harness.worker import Conversation, Worker
+from swe_aem.nouns import Deadline, Sandbox
+
+_SCRATCH = "swe-aem-harness-"
+
+
+class Pool:
+    """Use as an async context manager. Entering starts one process, so that a broken harness is known at once:
+    a `UserError`."""
+
+    def __init__(self, recipe: Recipe, config: HarnessConfig) -> None:
+        self.workers: list[Worker] = []
+        self._recipe, self._config = recipe, config
+        self._python = interpreter(recipe, config.pins)
+        self._most = config.workers or os.cpu_count() or 1
+        self._numbers = itertools.count(1)
+        self._starting = asyncio.Lock()
+        self._lifetimes = AsyncExitStack()
+
+    async def __aenter__(self) -> "Pool":
+        _sweep()
+        scratch = tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True)
+        self.scratch = Path(self._lifetimes.enter_context(scratch))
+        try:
+            await self._worker()
+        except BaseException as error:
+            await self.__aexit__()
+            if isinstance(error, HarnessError):
+                raise UserError(f"the harness {self._recipe.name} does not start: {error}") from error
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.gather(*(worker.close() for worker in self.workers))
+        await self._lifetimes.aclose()
+
+    @asynccontextmanager
+    async def conversation(
+        self, start: Mapping[str, Any], sandbox: Sandbox, deadline: Deadline
+    ) -> AsyncIterator[Conversation]:
+        """A conversation in one of the processes; raises `HarnessError` if none can be started."""
+        worker = await self._worker()
+        try:
+            async with worker.conversation(f"c{next(self._numbers)}", start, sandbox, deadline) as conversation:
+                yield conversation
+        finally:
+            if worker.retired and not worker.conversations:
+                await worker.close()
+                if worker in self.workers:
+                    self.workers.remove(worker)
+
+    async def _worker(self) -> Worker:
+        """The least busy process, or a new one if all are full and there may be more."""
+        async with self._starting:
+            usable = [worker for worker in self.workers if not worker.retired]
+            idlest = min(usable, key=lambda worker: len(worker.conversations), default=None)
+            if idlest and (len(idlest.conversations) < self._config.conversations or len(usable) >= self._most):
+                return idlest
+            worker = await Worker.start(self._recipe, self._python, self.scratch, next(self._numbers))
+            self.workers.append(worker)
+            return worker
+
+
+def _sweep() -> None:
+    """Remove the directories of rollouts that were killed; their names hold the process's id."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        if not Path(f"/proc/{left.name.removeprefix(_SCRATCH).partition('-')[0]}").exists():
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,105 @@
+"""A harness's file, and what stands at its head: its packages (PEP 723) and how it is used.
+
+    # /// script
+    # requires-python = ">=3.12"
+    # dependencies = ["mini-swe-agent==2.4.6"]
+    #
+    # [tool.swe-aem]
+    # shell = "bash"
+    # finish = { bash = { command = "echo DONE" } }
+    # ///
+
+The file defines `converse(conversation)`, which plays one trajectory and says how it ended.
+"""
+
+import hashlib
+import re
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from swe_aem.errors import UserError
+from swe_aem.nouns.base import Frozen
+
+INSIDE = Path(__file__).parent / "inside"
+"""Files that run in a harness's environment; nothing here imports them."""
+
+BUNDLED = {"mini-swe-agent": "mini_swe_agent.py", "openhands": "openhands_agent.py"}
+"""Name to file in `INSIDE`."""
+
+_HEAD = re.compile(r"(?m)^# /// script$\n(?P<content>(?:^#(?: .*)?$\n)+)^# ///$")
+
+
+class Recipe(Frozen):
+    """What a harness's file says of itself."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str
+    file: Path
+    requires_python: str = Field(default=">=3.11", alias="requires-python")
+    dependencies: tuple[str, ...] = ()
+    shell: str
+    """The tool that runs a command line, given as its argument `command`; scripted policies act through it."""
+    finish: dict[str, dict[str, Any]]
+    """The tool that ends the work, and its arguments."""
+    environment: dict[str, str] = {}
+    """Variables of its processes."""
+    options: dict[str, Any] = {}
+    """What a user may set for it, with the defaults."""
+
+    @property
+    def locked(self) -> tuple[str, ...]:
+        """Every package with its version, from the file beside it; empty if there is none."""
+        file = self.file.with_suffix(".lock")
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        return tuple(line for line in lines if line and not line.startswith("#"))
+
+    def requirements(self, pins: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """What is installed: the locked packages or, with `pins` in place of some, what the head asks for."""
+        if not pins:
+            return self.locked or self.dependencies
+        names = {package(pin) for pin in pins}
+        return (*(line for line in self.dependencies if package(line) not in names), *pins)
+
+    def digest(self, pins: tuple[str, ...] = ()) -> str:
+        """Short hash of what its environment holds."""
+        content = "\n".join([self.requires_python, *self.requirements(pins)])
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def package(requirement: str) -> str:
+    """The normalised name at the start of a requirement."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s<>=!~;\[@]", requirement.strip(), maxsplit=1)[0]).lower()
+
+
+def is_harness(agent: str) -> bool:
+    """Does `--agent` name a harness, bundled or by its file?"""
+    return agent in BUNDLED or agent.endswith(".py")
+
+
+@lru_cache(maxsize=32)
+def read_recipe(agent: str) -> Recipe:
+    """The recipe of a bundled harness or a file; raises `UserError` if it is not there or says too little."""
+    file = INSIDE / BUNDLED[agent] if agent in BUNDLED else Path(agent)
+    try:
+        found = _HEAD.search(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = ", ".join(BUNDLED)
+        raise UserError(f"no harness {agent}: {error.strerror}; give one of {known}, or a .py file") from None
+    if found is None:
+        raise UserError(f"{file} has no `# /// script` head; docs/bring-your-own-agent.md shows one")
+    text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in found["content"].splitlines(True))
+    try:
+        head = tomllib.loads(text)
+        own = head.pop("tool", {}).get("swe-aem", {})
+        name = agent if agent in BUNDLED else file.stem
+        return Recipe.model_validate({**head, **own, "name": name, "file": file.resolve()})
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"the head of {file} is not TOML: {error}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise UserError(f"the head of {file}: {wrong}") from None

@@ -1,0 +1,213 @@
+"""The host's end of a worker process (`inside/main.py` is the other end): starts it, speaks with it, ends it."""
+
+import asyncio
+import base64
+import contextlib
+import errno
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from swe_aem.errors import HarnessError, SandboxDead
+from swe_aem.harness.recipe import INSIDE, Recipe
+from swe_aem.nouns import Deadline, Sandbox, Stop
+
+START_S = 180.0
+"""Seconds that a process may take to import its harness."""
+OVER_GRACE_S = 10.0
+"""Seconds that a conversation has to notice that it is over, before its process gets no further ones."""
+_END_S = 2.0
+_LONGEST_LINE_BYTES = 256 << 20
+_SANDBOX_GRACE_S = 30.0
+
+
+class Conversation:
+    """One trajectory in a worker process, and the sandbox that it acts in."""
+
+    def __init__(self, sandbox: Sandbox, deadline: Deadline) -> None:
+        self.done: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        """How the harness ended it, or what failed."""
+        self.calls: set[asyncio.Task[None]] = set()
+        """What is being done in the sandbox."""
+        self.over = False
+        """Nothing more is done in it."""
+        self._sandbox, self._deadline = sandbox, deadline
+
+    def fail(self, error: Exception) -> None:
+        """Let whoever waits for the end have `error`; the first end counts."""
+        if not self.done.done():
+            self.done.set_exception(error)
+            self.done.exception()  # it may be that nobody waits any more
+
+    async def answer(self, method: str, arguments: Mapping[str, Any]) -> Any:
+        """Do in the sandbox what the harness asks; raises `OSError`, `SandboxDead`."""
+        if method == "run":
+            return await self._run(**arguments)
+        if method == "read_file":
+            return base64.b64encode(await self._sandbox.read_file(**arguments)).decode()
+        return await self._sandbox.write_file(arguments["path"], base64.b64decode(arguments["data"]))
+
+    async def _run(self, command: str, timeout_s: float, **options: Any) -> dict[str, Any]:
+        limit_s = min(timeout_s, self._deadline.remaining_s())
+        try:
+            async with asyncio.timeout(limit_s + _SANDBOX_GRACE_S):
+                done = await self._sandbox.run(command, timeout_s=limit_s, **options)
+        except TimeoutError as error:
+            raise SandboxDead(f"sandbox {self._sandbox.id} did not answer after a command's timeout") from error
+        except ValueError as error:  # NUL characters, unpaired surrogates: what the model wrote is no command line
+            said = base64.b64encode(f"{error}\n".encode("utf-8", "replace")).decode()
+            return {"exit_code": 126, "output": said, "output_bytes": 0, "output_path": "", "timed_out": False}
+        return {
+            "exit_code": done.exit_code,
+            "output": base64.b64encode(done.head + done.tail).decode(),
+            "output_bytes": done.output_bytes,
+            "output_path": done.output_path,
+            "timed_out": done.timed_out,
+        }
+
+
+class Worker:
+    """A live process. Made by `start`; whoever made it closes it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.conversations: dict[str, Conversation] = {}
+        self.retired = False
+        """It holds a conversation that does not end, or has ended itself: it gets no further ones."""
+        self.pid = process.pid
+        self._process, self._log = process, log
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, recipe: Recipe, python: Path, scratch: Path, number: int) -> "Worker":
+        """A process that has imported its harness; raises `HarnessError` if that fails."""
+        log = scratch / f"worker-{number}.log"
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
+        environment |= {"HOME": str(scratch), "TMPDIR": str(scratch)}
+        with log.open("wb") as complaints:
+            process = await asyncio.create_subprocess_exec(
+                str(python), str(INSIDE / "main.py"), str(recipe.file),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=complaints,
+                env={**environment, **recipe.environment},
+                cwd=scratch,
+                start_new_session=True,
+                limit=_LONGEST_LINE_BYTES,
+            )  # fmt: skip
+        worker = cls(process, log)
+        try:
+            async with asyncio.timeout(START_S):
+                await asyncio.shield(worker._ready)
+        except TimeoutError as error:
+            await worker.close()
+            raise HarnessError(f"the harness {recipe.name} did not start within {START_S:g} s") from error
+        except BaseException:
+            await worker.close()
+            raise
+        return worker
+
+    @asynccontextmanager
+    async def conversation(
+        self, id: str, start: Mapping[str, Any], sandbox: Sandbox, deadline: Deadline
+    ) -> AsyncIterator[Conversation]:
+        """A conversation for the length of an `async with`; afterwards nothing of it touches the sandbox."""
+        conversation = self.conversations[id] = Conversation(sandbox, deadline)
+        try:
+            self._send({"start": {"id": id, **start}})
+            yield conversation
+        finally:
+            conversation.over = True
+            try:
+                await self._end(id, conversation)
+            finally:
+                self.conversations.pop(id, None)
+
+    async def close(self) -> None:
+        """End the process and everything that it started; bounded."""
+        self.retired = True
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        try:
+            async with asyncio.timeout(_END_S):
+                await self._process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        await self._process.wait()
+        await asyncio.wait({self._listening})
+
+    async def _end(self, id: str, conversation: Conversation) -> None:
+        """Leave the sandbox, tell the process that the conversation is over, and give it time to agree."""
+        for call in conversation.calls:
+            call.cancel()
+        if conversation.calls:
+            await asyncio.wait(conversation.calls)
+        if conversation.done.done() and not isinstance(conversation.done.exception(), SandboxDead):
+            return
+        ended = conversation.done = asyncio.get_running_loop().create_future()
+        self._send({"over": id})
+        _, waiting = await asyncio.wait({ended}, timeout=OVER_GRACE_S)
+        self.retired = self.retired or bool(waiting)
+        conversation.fail(HarnessError("the conversation did not end"))
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _listen(self) -> None:
+        """Take what the process says until it ends; then its conversations fail."""
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            self._take(json.loads(line))
+        self.retired = True
+        code = await self._process.wait()
+        lost = HarnessError(f"process {self.pid} of the harness ended with code {code}: {self._last_words()}")
+        if not self._ready.done():
+            self._ready.set_exception(lost)
+        for conversation in self.conversations.values():
+            conversation.fail(lost)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "ready" in message:
+            self._ready.set_result(None)
+        elif conversation := self.conversations.get(message.get("id") or message.get("done", "")):
+            if "call" in message and conversation.over:
+                self._send({"reply": message["call"], "error": [None, "the conversation is over"]})
+            elif "call" in message:
+                call = asyncio.create_task(self._answer(conversation, message))
+                conversation.calls.add(call)
+                call.add_done_callback(conversation.calls.discard)
+            elif message["error"] is not None:
+                conversation.fail(HarnessError(f"the harness failed: {message['error']}"))
+            elif message["end"] not in list(Stop):
+                conversation.fail(HarnessError(f"converse returned {message['end']!r}, none of {', '.join(Stop)}"))
+            elif not conversation.done.done():
+                conversation.done.set_result(Stop(message["end"]))
+
+    async def _answer(self, conversation: Conversation, message: dict[str, Any]) -> None:
+        reply: dict[str, Any] = {"reply": message["call"]}
+        try:
+            reply["value"] = await conversation.answer(message["method"], message["arguments"])
+        except ValueError as error:
+            reply["error"] = [errno.EINVAL, str(error)]
+        except OSError as error:
+            reply["error"] = [error.errno or errno.EIO, error.strerror or str(error)]
+        except asyncio.CancelledError:
+            reply["error"] = [None, "the conversation is over"]
+        except Exception as error:  # the trajectory ends with it, and the harness is told so
+            conversation.fail(error)
+            reply["error"] = [None, str(error)]
+        self._send(reply)
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            return self._log.read_text(errors="replace").strip()[-1000:]
+        return ""

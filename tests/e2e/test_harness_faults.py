@@ -1,0 +1,158 @@
+"""A harness's process, the gateway's session or the sandbox is killed in the middle of conversations of OpenHands; and
+the whole rollout, with the gateway in it. Every trajectory ends as it should, the run goes on, and nothing is left."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swe_aem.harness.agent import HarnessAgent
+from swe_aem.nouns import Completion, Outcome, Policy, SamplingParams, TaskRecord
+from swe_aem.policy import scripted
+from swe_aem.rollout import Store
+from swe_aem.rollout.config import validated
+from swe_aem.rollout.crew import Crew
+from swe_aem.rollout.run import roll_out
+from swe_aem.rollout.wiring import chosen_tasks, hands_of, open_crew, turn_renderer
+from swe_aem.sandbox.bubblewrap import BubblewrapBackend, state_dir
+from tests.conftest import require_harness
+from tests.e2e.conftest import REPOSITORY
+
+pytestmark = [pytest.mark.slow, pytest.mark.bubblewrap]
+
+TASKS = 4
+
+
+class Waiting:
+    """Plays a policy, but waits before its second response until it is told to go on."""
+
+    def __init__(self, policy: Policy, waits: list[asyncio.Event], go_on: asyncio.Event) -> None:
+        self.name = policy.name
+        self._policy, self._waits, self._go_on = policy, waits, go_on
+        self._asked = 0
+
+    async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
+        self._asked += 1
+        if self._asked == 2:
+            self._waits.append(self._go_on)
+            await self._go_on.wait()
+        return await self._policy.sample(prompt_ids, params, trajectory_id=trajectory_id)
+
+    async def close(self) -> None:
+        await self._policy.close()
+
+
+async def kill_worker(agent: HarnessAgent) -> int:
+    """Kill the process of all conversations; how many there were."""
+    (worker,) = agent.pool.workers
+    os.kill(worker.pid, signal.SIGKILL)
+    return len(worker.conversations)
+
+
+async def close_session(agent: HarnessAgent) -> int:
+    """Close the gateway's session of one conversation."""
+    session = next(iter(agent.gateway.sessions.values()))
+    await session.close()
+    return 1
+
+
+async def kill_sandbox(agent: HarnessAgent) -> int:
+    """Kill the sandbox that one agent acts in."""
+    entries = [json.loads(path.read_text()) for path in state_dir().glob("*/entry.json")]
+    mine = [
+        one for one in entries if one["labels"].get("role") == "agent" and one["lease"]["owner"]["pid"] == os.getpid()
+    ]
+    os.killpg(mine[0]["pid"], signal.SIGKILL)
+    return 1
+
+
+@pytest.mark.parametrize("fault", [kill_worker, close_session, kill_sandbox])
+async def test_a_fault_costs_an_attempt_and_no_trajectory(
+    fault: Callable[[HarnessAgent], Any], require_bubblewrap: None, tmp_path: Path
+) -> None:
+    require_harness("openhands")
+    config = validated(
+        {"agent": "openhands", "policy": "gold", "limit": TASKS, "scheduling": {"concurrency": TASKS, "backoff_s": 0.1}}
+    )
+    renderer, hands = turn_renderer(config), hands_of(config)
+    waits: list[asyncio.Event] = []
+    go_on = asyncio.Event()
+    agents: list[HarnessAgent] = []
+
+    def policies(record: TaskRecord, sample: int) -> Policy:
+        return Waiting(scripted.gold(record, renderer, hands), waits, go_on)
+
+    @asynccontextmanager
+    async def crew(config: Any, tasks: Any) -> AsyncIterator[Crew]:
+        async with open_crew(config, tasks) as crew:
+            assert isinstance(crew.agent, HarnessAgent)
+            agents.append(crew.agent)
+            yield replace(crew, policies=policies)
+
+    async def strike() -> int:
+        while len(waits) < TASKS:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        failed = await fault(agents[0])
+        await asyncio.sleep(0.5)
+        go_on.set()
+        return failed
+
+    striking = asyncio.create_task(strike())
+    rolling = roll_out(config, chosen_tasks(config), tmp_path / "out", BubblewrapBackend(), crew)
+    finished = await asyncio.wait_for(rolling, 200)
+    failed = await striking
+    assert finished.summary.outcomes == {Outcome.RESOLVED: TASKS}
+    assert finished.summary.retries == failed
+    attempts = [trajectory.attempt for trajectory in Store(tmp_path / "out").trajectories()]
+    assert sorted(attempts) == [0] * (TASKS - failed) + [1] * failed
+    assert agents[0].gateway.sessions == {}
+    assert not any(Path(f"/proc/{worker.pid}").exists() for worker in agents[0].pool.workers)
+
+
+def test_kill_9_of_the_rollout_ends_its_processes_and_the_rerun_finishes(
+    require_bubblewrap: None, tmp_path: Path
+) -> None:
+    require_harness("openhands")
+    out = tmp_path / "out"
+    options = ["--agent", "openhands", "--policy", "gold", "--limit", "5", "--concurrency", "2", "--out", str(out)]
+    command = [sys.executable, "-m", "swe_aem", "rollout", *options]
+    run = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not any(part.read_bytes() for part in out.glob("trajectories/*.jsonl")):
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = children(run.pid)
+    assert workers
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 15
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "a process outlived its rollout"
+        time.sleep(0.05)
+    assert len(Store(out).completed()) < 5
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((out / "summary.json").read_text())["resolved"] == 5
+
+
+def children(pid: int) -> list[int]:
+    """Processes of harnesses that a process has started."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"harness/inside/main.py" in (directory / "cmdline").read_bytes():
+                found.append(int(directory.name))
+    return found

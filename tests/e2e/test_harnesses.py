@@ -1,0 +1,171 @@
+"""Real harnesses, real sandboxes, real tasks: a scripted policy resolves them, and what is stored can be trained on.
+
+Of each group the first member plays the gold patch through the harness's tools, the second hands in nothing.
+"""
+
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from swe_aem.nouns import Completion, Outcome, Policy, SamplingParams, Stop, TaskRecord, Trajectory
+from swe_aem.policy import scripted
+from swe_aem.rollout import Store
+from swe_aem.rollout.config import validated
+from swe_aem.rollout.crew import Crew
+from swe_aem.rollout.run import roll_out
+from swe_aem.rollout.wiring import chosen_tasks, hands_of, open_crew, turn_renderer
+from swe_aem.sandbox import open_backend
+from tests.conftest import require_harness
+from tests.e2e.conftest import REPOSITORY
+from tests.walk import walk
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*checkpointing.*:FutureWarning")]
+
+OLDER = ("openhands-sdk==1.34.0", "openhands-tools==1.34.0")
+"""What openhands-ai 1.11.0 pins."""
+SMALL = "configs/quickstart/policy"
+
+
+class Recorded:
+    """Plays a policy, and keeps what each trajectory was asked and said."""
+
+    def __init__(self, policy: Policy, kept: dict[str, list[tuple[list[int], list[int]]]]) -> None:
+        self.name = policy.name
+        self._policy, self._kept = policy, kept
+
+    async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
+        completion = await self._policy.sample(prompt_ids, params, trajectory_id=trajectory_id)
+        self._kept[trajectory_id].append((list(prompt_ids), list(completion.token_ids)))
+        return completion
+
+    async def close(self) -> None:
+        await self._policy.close()
+
+
+RollOut = Callable[..., Any]
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> RollOut:
+    """Rolls out groups of gold and no-op; returns the trajectories by id, after checking them token by token."""
+
+    async def run(**settings: Any) -> dict[str, Trajectory]:
+        config = validated({"policy": "gold", "group_size": 2, "tokenizer": SMALL, **settings})
+        renderer, hands = turn_renderer(config), hands_of(config)
+        kept: dict[str, list[tuple[list[int], list[int]]]] = defaultdict(list)
+
+        def policies(record: TaskRecord, sample: int) -> Policy:
+            script = scripted.noop(renderer, hands) if sample else scripted.gold(record, renderer, hands)
+            return Recorded(script, kept)
+
+        @asynccontextmanager
+        async def crew(config: Any, tasks: Any) -> AsyncIterator[Crew]:
+            async with open_crew(config, tasks) as crew:
+                yield replace(crew, policies=policies)
+
+        await roll_out(config, chosen_tasks(config), tmp_path / "out", open_backend(config.sandbox), crew)
+        stored = {trajectory.id: trajectory for trajectory in Store(tmp_path / "out").trajectories()}
+        for id, trajectory in stored.items():
+            check_exact(trajectory, kept[id])
+        return stored
+
+    return run
+
+
+def check_exact(trajectory: Trajectory, asked: list[tuple[list[int], list[int]]]) -> None:
+    """One stream, in which every response stands behind exactly the prompt that it was sampled from."""
+    ids = list(trajectory.token_ids)
+    assert [(ids[: one.start], ids[one.start : one.end]) for one in trajectory.responses] == asked
+    assert trajectory.responses[-1].end == len(ids)
+    assert trajectory.side_chains == ()
+    assert trajectory.stop is Stop.SUBMITTED
+
+
+def check_outcomes(stored: dict[str, Trajectory], tasks: int) -> None:
+    outcomes = {sample: {one.outcome for one in stored.values() if one.sample == sample} for sample in (0, 1)}
+    assert outcomes == {0: {Outcome.RESOLVED}, 1: {Outcome.EMPTY_PATCH}}
+    assert len(stored) == 2 * tasks
+
+
+@pytest.mark.parametrize("agent", ["mini-swe-agent", "openhands"])
+async def test_gold_resolves_through_its_tools_and_the_group_trains(
+    agent: str, kind: str, groups: RollOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_harness(agent)
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    stored = await groups(agent=agent, sandbox=kind, limit=2)
+    check_outcomes(stored, 2)
+    if kind == "bubblewrap":
+        one = next(iter(stored.values())).task_id
+        train_one_step([trajectory for trajectory in stored.values() if trajectory.task_id == one], tmp_path)
+
+
+async def test_the_sdk_that_openhands_ai_pins(require_bubblewrap: None, groups: RollOut) -> None:
+    require_harness("openhands", *OLDER)
+    check_outcomes(await groups(agent="openhands", harness={"pins": OLDER}, limit=1), 1)
+
+
+def train_one_step(group: list[Trajectory], directory: Path) -> None:
+    """One update of a tiny model on a group of two, which changes it."""
+    torch = pytest.importorskip("torch", reason="needs the train extra")
+    trl = pytest.importorskip("trl", reason="needs the train extra")
+    from datasets import Dataset
+
+    from swe_aem.policy.tokenizer import load_tokenizer
+    from swe_aem.train.aem_grpo import AEMGRPOTrainer
+    from swe_aem.train.rows import training_row
+    from swe_aem.train.scripted import tiny_model, tiny_tokenizer
+    from swe_aem.train.settings import AdvantageSettings
+
+    rows = [training_row(trajectory) for trajectory in group]
+    assert sorted(row["reward"] for row in rows) == [0.0, 1.0]
+    longest = max(len(trajectory.token_ids) for trajectory in group)
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 8, "hidden_size": 16}
+    model = tiny_model(vocab_size=len(load_tokenizer(SMALL)), max_position_embeddings=longest, **shape)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    settings = {
+        "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "num_generations": 2, "max_steps": 1,
+        "max_completion_length": longest, "learning_rate": 0.01, "use_cpu": True, "bf16": False, "report_to": "none",
+        "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True, "scale_rewards": "none",
+    }  # fmt: skip
+    trainer = AEMGRPOTrainer(
+        model=model,
+        args=trl.GRPOConfig(output_dir=str(directory / "trained"), **settings),
+        train_dataset=Dataset.from_list([{"prompt": "<5>"}] * 2),
+        processing_class=tiny_tokenizer(),
+        rollout_func=lambda prompts, trainer: {name: [row[name] for row in rows] for name in rows[0]},
+        advantage=AdvantageSettings(),
+    )
+    trainer.train()
+    assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_a_policy_is_trained_in_a_harness(require_bubblewrap: None, tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="needs the train extra")
+    harness = tmp_path / "my_agent.py"
+    harness.write_text(walk().harness)
+    rollout = {
+        "agent": str(harness), "tasks": "tasks/nano", "split": "train", "group_size": 4, "time_limit_s": 60,
+        "native": {"max_turns": 2, "max_response_tokens": 48, "max_context_tokens": 1024},
+        "renderer": {"enable_thinking": False}, "scheduling": {"concurrency": 8},
+    }  # fmt: skip
+    config = {"model": str(REPOSITORY / SMALL), "steps": 1, "groups_per_step": 2, "micro_batch_size": 4}
+    file, out = tmp_path / "config.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump({**config, "heldout": None, "train_limits": True, "rollout": rollout}))
+    for words in (["harness", "install", str(harness)], ["train", str(file), "--out", str(out)]):
+        command = [sys.executable, "-m", "swe_aem", *words]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=280, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    stored = list(Store(out / "rollouts").trajectories())
+    assert {(one.agent, one.model) for one in stored} == {("my_agent", "policy")}
+    assert all(one.responses and not one.side_chains and one.error is None for one in stored)
+    assert len(stored) == 8
+    assert (out / "policy" / "model.safetensors").exists()
