@@ -13,13 +13,15 @@
 #
 # [tool.swe-aem.options]
 # fake_replies = 10
+# instruction = ""
 # no_change_timeout_s = 30
 # ///
 """OpenHands: its own agent, prompts, tool schemas and terminal protocol; commands and files are our sandbox's.
 
-The instruction and the replies to text without a tool call are those of OpenHands' SWE-bench benchmark (MIT licence,
-OpenHands/benchmarks). `fake_replies` is how many such replies there are before the work counts as handed in;
-`no_change_timeout_s` is how long a command may print nothing before the model is asked what to do.
+The instruction has the eight phases of OpenHands' SWE-bench benchmark in words of our own; `instruction` names the file
+of another Jinja template, e.g. the published one. Text without a tool call is replied to, as there: `fake_replies` is
+how often, before the work counts as handed in. `no_change_timeout_s` is how long a command may print nothing before the
+model is asked what to do.
 """
 
 # pyright: reportMissingImports=false
@@ -38,14 +40,12 @@ from openhands.tools.task_tracker import TaskTrackerTool
 from pydantic import SecretStr
 from swe_aem_worker import Conversation as Given
 
-_INSTRUCTION = Template(Path(__file__).with_name("openhands_instruction.j2").read_text(encoding="utf-8"))
+_INSTRUCTION = Path(__file__).with_name("openhands_instruction.j2")
 _FAKE_REPLY = (
-    "Please continue working on the task on whatever approach you think is suitable.\n"
-    "When you think you have solved the question, please use the finish tool and "
-    "include your final answer in the message parameter of the finish tool.\n"
-    "IMPORTANT: YOU SHOULD NEVER ASK FOR HUMAN HELP.\n"
+    "Nobody can answer questions here. Go on as you think best, and call the finish tool, with your result as its "
+    "message, once the issue is resolved.\n"
 )
-_GIVE_UP = 'If you want to give up, use the "finish" tool to finish the interaction.\n'
+_GIVE_UP = "If you see no way to resolve it, call the finish tool as well.\n"
 
 
 def converse(given: Given) -> str:
@@ -67,7 +67,8 @@ def converse(given: Given) -> str:
                 "problem_statement": given.statement,
                 "base_commit": given.base_commit,
             }
-            conversation.send_message(_INSTRUCTION.render(instance=instance))
+            template = Path(given.options["instruction"] or _INSTRUCTION).read_text(encoding="utf-8")
+            conversation.send_message(Template(template).render(instance=instance))
             return _run(conversation, given.options["fake_replies"])
         finally:
             conversation.close()
