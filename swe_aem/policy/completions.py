@@ -44,7 +44,7 @@ class CompletionsConfig(Frozen):
     url: str
     """`http://host:port`, with or without `/v1`."""
     model: str | None = None
-    """None takes the one model that the server lists."""
+    """None takes the one model that the server lists; adapters, which name a parent, are none."""
     api_key: str | None = None
     """Sent as a bearer token."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
@@ -104,7 +104,8 @@ class CompletionsPolicy:
             raise UserError(f"no completions server at {self.config.url}: {error}") from error
         if cards is None:
             raise UserError(f"{self.config.url}/v1/models answers {response.status_code}: {_message(response)}")
-        wanted = [name for name in cards if self.config.model in (name, None)]
+        ours = self.config.model
+        wanted = [name for name, card in cards.items() if (name == ours if ours else not card.get("parent"))]
         if len(wanted) != 1:
             raise UserError(f"{self.config.url} serves {', '.join(cards) or 'no model'}; name one of them as the model")
         self.name = wanted[0]

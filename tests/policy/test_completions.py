@@ -178,6 +178,16 @@ async def test_open_checks_the_model(server):
     await policy.close()
 
 
+async def test_a_loaded_adapter_is_not_taken_for_the_model(server):
+    server.models = {"data": [{"id": "base", "parent": None}, {"id": "adapter", "parent": "base"}]}
+    async with open_completions(server.url) as policy:
+        assert policy.name == "base"
+    policy = CompletionsPolicy(CompletionsConfig(url=server.url, model="adapter"))
+    await policy.open()
+    assert policy.name == "adapter"
+    await policy.close()
+
+
 @pytest.mark.parametrize("models", [{}, [], {"data": [{}]}, {"data": 5}])
 async def test_open_refuses_what_is_not_a_completions_server(server, models):
     server.models = models
