@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from swe_aem.gateway import Gateway, Session
@@ -37,7 +38,6 @@ async def post(session: Session, **body: Any) -> httpx.Response:
 
 
 async def test_openai_client_converses(session: Session, policy: Played) -> None:
-    openai = pytest.importorskip("openai")
     async with openai.AsyncOpenAI(base_url=session.url, api_key="none") as client:
         assert [card.id async for card in client.models.list()] == ["played"]
         first = await client.chat.completions.create(model="any", messages=START, tools=TOOLS, temperature=0.3)
@@ -53,7 +53,6 @@ async def test_openai_client_converses(session: Session, policy: Played) -> None
 
 
 async def test_openai_client_streams(session: Session) -> None:
-    openai = pytest.importorskip("openai")
     async with openai.AsyncOpenAI(base_url=session.url, api_key="none") as client:
         stream = await client.chat.completions.create(model="any", messages=START, tools=TOOLS, stream=True)
         chunks = [chunk async for chunk in stream]
