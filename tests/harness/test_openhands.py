@@ -101,7 +101,7 @@ async def test_every_tool_says_what_the_stock_tool_says(kind: str) -> None:
     prompt = RENDERER.tokenizer.decode(policy.prompts[0])
     assert all(f'"name": "{tool}"' in prompt for tool in ("terminal", "file_editor", "task_tracker", "finish", "think"))
     assert SHADOW not in prompt, "a directory of this host shows"
-    assert "I have access to a python code repository in the directory /tmp/w ." in prompt
+    assert "The directory /tmp/w holds the repository of a Python project." in prompt
     seen = [response.tool_calls[0].observation for response in trajectory.responses]
     wrong = [
         (RENDERER.tokenizer.decode(call), observation)
