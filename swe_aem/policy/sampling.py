@@ -5,15 +5,20 @@
 Every row draws one number per token from a generator of its own, so what a row samples depends on its seed and not on
 its neighbours. The log-probabilities are those of the whole temperature-scaled distribution, also where top-p cuts it;
 at temperature 0 the best token is taken and the distribution is the unscaled one.
+
+Rows join and leave a batch between two tokens. What is known of a prompt's beginning is not computed again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from swe_aem.nouns import SamplingParams
+from swe_aem.policy.prefix_cache import PrefixCache
+from swe_aem.policy.row_cache import RowCache
 
 
 @dataclass(eq=False)
@@ -72,17 +77,57 @@ def _from_nucleus(logprobs: torch.Tensor, draw: torch.Tensor, top_p: float) -> t
     return tokens[torch.searchsorted(kept, draw.to(kept.device) * kept[-1], right=True)]
 
 
-@torch.inference_mode()
-def sample_batch(model: Any, rows: list[Row]) -> None:
-    """Sample all `rows` to their end, in place. Rows that are done leave the batch, so it only gets smaller."""
-    rows = [row for row in rows if not row.done]
-    if not rows:
-        return
-    inputs, mask = _left_padded(rows, model.device)
-    cache = None
-    while rows:
+class Batch:
+    """Rows that are sampled together."""
+
+    def __init__(self, model: Any, prefixes: PrefixCache | None = None) -> None:
+        """`prefixes` outlives the batch; None computes every prompt from its first token."""
+        self.rows: list[Row] = []
+        """What is not done."""
+        self._model = model
+        self._prefixes = prefixes or PrefixCache(max_bytes=0)
+        self._cache = RowCache(model)
+
+    @torch.inference_mode()
+    def join(self, rows: list[Row]) -> None:
+        """Read the prompts of `rows`, those of about the same length to be read together, and sample a first token."""
+        rows = [row for row in rows if not row.done]
+        prompts = dict.fromkeys(tuple(row.prompt_ids) for row in rows)
+        alike: dict[int, dict[tuple[int, ...], torch.Tensor | None]] = {}
+        for prompt in prompts:
+            known = self._prefixes.longest(prompt)
+            unread = len(prompt) - (0 if known is None else known.shape[3])
+            alike.setdefault(unread.bit_length(), {})[prompt] = known
+        for some in alike.values():
+            self._read(some, [row for row in rows if tuple(row.prompt_ids) in some])
+        self._part()
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Sample one token for each row."""
+        inputs = torch.tensor([[row.token_ids[-1]] for row in self.rows], device=self._model.device)
+        logits = self._forward(inputs, self._cache.mask(), self._cache.positions(), self._cache)
+        self._cache.advance()
+        _take(self.rows, logits)
+        self._part()
+
+    def _read(self, prompts: dict[tuple[int, ...], torch.Tensor | None], rows: list[Row]) -> None:
+        """`prompts` with what is known of them, and the rows that have these."""
+        inputs, mask, cache = _padded(prompts, self._model.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -inputs.shape[1] :]
-        output = model(
+        logits = self._forward(inputs, mask, positions, cache)
+        states = {prompt: _states(cache, mask, n) for n, prompt in enumerate(prompts)}
+        numbers = {prompt: n for n, prompt in enumerate(prompts)}
+        for prompt, one in states.items():
+            self._prefixes.add(prompt, one)
+        for row in rows:
+            self._cache.add(states[tuple(row.prompt_ids)])
+        _take(rows, logits[[numbers[tuple(row.prompt_ids)] for row in rows]])
+        self.rows += rows
+
+    def _forward(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
+        """Logits (rows, vocabulary) behind the last of `inputs` (rows, tokens); `cache` gets what is new."""
+        output = self._model(
             input_ids=inputs,
             attention_mask=mask,
             position_ids=positions,
@@ -90,27 +135,62 @@ def sample_batch(model: Any, rows: list[Row]) -> None:
             use_cache=True,
             logits_to_keep=1,
         )
-        cache = output.past_key_values
-        tokens, logprobs = choose(rows, output.logits[:, -1])
-        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
-            row.take(token, logprob)
-        kept = [n for n, row in enumerate(rows) if not row.done]
-        if not kept:
-            return
-        if len(kept) < len(rows):
-            chosen = torch.tensor(kept, device=model.device)
-            cache.batch_select_indices(chosen)
-            mask, rows = mask[chosen], [rows[n] for n in kept]
-        inputs = torch.tensor([[tokens[n]] for n in kept], device=model.device)
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        return output.logits[:, -1]
+
+    def _part(self) -> None:
+        """Let go of the rows that are done."""
+        for n in reversed([n for n, row in enumerate(self.rows) if row.done]):
+            row = self.rows[n]
+            self._prefixes.add([*row.prompt_ids, *row.token_ids[:-1]], self._cache.take(n))
+            self.rows[n] = self.rows[-1]
+            del self.rows[-1]
 
 
-def _left_padded(rows: list[Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompt ids and attention mask, both (rows, longest prompt); the padding is id 0 and masked."""
-    width = max(len(row.prompt_ids) for row in rows)
-    inputs = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for n, row in enumerate(rows):
-        inputs[n, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
-        mask[n, width - len(row.prompt_ids) :] = 1
-    return inputs.to(device), mask.to(device)
+def sample_batch(model: Any, rows: list[Row]) -> None:
+    """Sample all `rows` to their end, in place."""
+    batch = Batch(model)
+    batch.join(rows)
+    while batch.rows:
+        batch.step()
+
+
+def _take(rows: list[Row], logits: torch.Tensor) -> None:
+    for row, token, logprob in zip(rows, *choose(rows, logits), strict=True):
+        row.take(token, logprob)
+
+
+def _padded(
+    prompts: dict[tuple[int, ...], torch.Tensor | None], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
+    """Ids that are not known (prompts, most of them), a mask of all columns of the cache and these, and the cache.
+
+    Known states and ids both end at the right of their columns; what is left over is id 0 or zeros, and masked.
+    """
+    lengths = [0 if known is None else known.shape[3] for known in prompts.values()]
+    past, width = max(lengths), max(len(prompt) - length for prompt, length in zip(prompts, lengths, strict=True))
+    inputs = torch.zeros(len(prompts), width, dtype=torch.long)
+    mask = torch.zeros(len(prompts), past + width, dtype=torch.long)
+    for n, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
+        unread = len(prompt) - length
+        inputs[n, width - unread :] = torch.tensor(prompt[length:])
+        mask[n, past - length : past] = 1
+        mask[n, past + width - unread :] = 1
+    cache = DynamicCache()
+    like = next((known for known in prompts.values() if known is not None), None)
+    if like is not None:
+        layers, _, heads, _, size = like.shape
+        states = like.new_zeros(layers, 2, len(prompts), heads, past, size)
+        for n, known in enumerate(prompts.values()):
+            if known is not None:
+                states[:, :, n, :, past - lengths[n] :] = known
+        for number, (keys, values) in enumerate(states):
+            cache.update(keys, values, number)
+    return inputs.to(device), mask.to(device), cache
+
+
+def _states(cache: DynamicCache, mask: torch.Tensor, row: int) -> torch.Tensor:
+    """Keys and values of the tokens of one row, as `prefix_cache.Entry` holds them."""
+    columns = mask[row].nonzero().squeeze(1)
+    return torch.stack(
+        [torch.stack([layer.keys[row, :, columns], layer.values[row, :, columns]]) for layer in cache.layers]
+    )

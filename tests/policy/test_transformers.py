@@ -46,6 +46,17 @@ async def policy(model):
     await policy.close()
 
 
+@pytest.fixture
+def joins(monkeypatch):
+    """How many requests joined at a time."""
+    from swe_aem.policy.sampling import Batch
+
+    sizes = []
+    join = Batch.join
+    monkeypatch.setattr(Batch, "join", lambda batch, rows: sizes.append(len(rows)) or join(batch, rows))
+    return sizes
+
+
 def params(**changes):
     return SamplingParams(**({"max_tokens": 12, "seed": 1} | changes))
 
@@ -86,14 +97,82 @@ async def test_a_batch_samples_what_each_request_samples_alone(policy):
         assert alone.logprobs == pytest.approx(completion.logprobs, abs=1e-4)
 
 
-async def test_requests_are_sampled_together(policy, monkeypatch):
-    from swe_aem.policy import sampling
-
-    sizes = []
-    original = sampling.sample_batch
-    monkeypatch.setattr(sampling, "sample_batch", lambda model, rows: sizes.append(len(rows)) or original(model, rows))
+async def test_requests_are_sampled_together(policy, joins):
     await asyncio.gather(*(policy.sample([n], params(seed=n), trajectory_id="t") for n in range(9)))
-    assert sizes == [4, 4, 1]
+    assert joins == [4, 4, 1]
+
+
+async def test_a_request_joins_those_being_sampled(policy, joins):
+    answers = [
+        asyncio.create_task(policy.sample([n], params(max_tokens=199 if n == 1 else 5), trajectory_id="t"))
+        for n in range(6)
+    ]
+    await asyncio.gather(answers[0], *answers[2:])
+    assert joins == [4, 2]
+    assert not answers[1].done()
+    assert len((await answers[1]).token_ids) == 199
+
+
+async def test_what_was_read_is_not_read_again(model, policy, monkeypatch):
+    """The second turn reads only what is new of its prompt; the samples of a group share their prompt."""
+    read = []
+    forward = model.forward
+    monkeypatch.setattr(
+        model, "forward", lambda *args, **named: read.append(tuple(named["input_ids"].shape)) or forward(*args, **named)
+    )
+    prompt = [n % 90 for n in range(100)]
+    group = [policy.sample(prompt, params(seed=n, max_tokens=20), trajectory_id="t") for n in range(3)]
+    first, *_ = await asyncio.gather(*group)
+    assert read[0] == (1, 100)
+    assert all(tokens == 1 for _, tokens in read[1:])
+    read.clear()
+    longer = [*prompt, *first.token_ids, 7, 8, 9]
+    second = await policy.sample(longer, params(seed=5), trajectory_id="t")
+    assert read[0] == (1, 123 - 112), "seven blocks of sixteen are known"
+    monkeypatch.undo()
+    assert second.logprobs == pytest.approx(reference(model, longer, second.token_ids, 1.0), abs=1e-4)
+
+
+async def test_new_weights_wait_for_what_was_asked_before_and_end_the_prefixes(model, policy):
+    import copy
+
+    other = copy.deepcopy(model)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    before = copy.deepcopy(model.state_dict())
+    prompt = [n % 90 for n in range(64)]
+    old = asyncio.create_task(policy.sample(prompt, params(max_tokens=100), trajectory_id="t"))
+    await asyncio.sleep(0)
+    update = asyncio.create_task(policy.update(other.state_dict(), 7))
+    await asyncio.sleep(0)
+    new = asyncio.create_task(policy.sample(prompt, params(max_tokens=100), trajectory_id="t"))
+    try:
+        old, _, new = await asyncio.gather(old, update, new)
+        assert (old.version, new.version) == (0, 7)
+        assert new.logprobs == pytest.approx(reference(other, prompt, new.token_ids, 1.0), abs=1e-4)
+        model.load_state_dict(before)
+        assert old.logprobs == pytest.approx(reference(model, prompt, old.token_ids, 1.0), abs=1e-4)
+    finally:
+        model.load_state_dict(before)
+
+
+async def test_weights_of_another_model_are_refused(model, policy):
+    with pytest.raises(PolicyError, match="did not take the weights"):
+        await policy.update({"nonsense": torch.zeros(1)}, 1)
+    assert (await policy.sample([1], params(), trajectory_id="t")).version == 0
+
+
+def test_a_model_without_full_attention_is_refused():
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from swe_aem.policy.transformers import TransformersPolicy
+
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    config = Qwen2Config(**sizes, num_hidden_layers=2, use_sliding_window=True, sliding_window=8, max_window_layers=1)
+    with pytest.raises(UserError, match="serve it with vLLM"):
+        TransformersPolicy(Qwen2ForCausalLM(config), name="windows")
 
 
 async def test_seeds_decide(policy):
@@ -161,14 +240,12 @@ async def test_ids_outside_the_vocabulary_are_a_user_error(policy):
         await policy.sample([VOCABULARY], params(), trajectory_id="t")
 
 
-async def test_a_failing_model_fails_its_batch_and_not_the_policy(policy, monkeypatch):
-    from swe_aem.policy import sampling
-
-    def broken(model, rows):
+async def test_a_failing_model_fails_its_batch_and_not_the_policy(model, policy, monkeypatch):
+    def broken(*args, **named):
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sampling, "sample_batch", broken)
+        patch.setattr(model, "forward", broken)
         with pytest.raises(PolicyError, match="out of memory"):
             await policy.sample([1], params(), trajectory_id="t")
     assert (await policy.sample([1], params(), trajectory_id="t")).token_ids
@@ -183,11 +260,6 @@ async def test_closing_ends_what_is_being_sampled(policy):
     with pytest.raises(PolicyError, match="closed"):
         await policy.sample([1], params(), trajectory_id="t")
     await policy.close()
-
-
-async def test_versions_are_stamped(policy):
-    policy.version = 3
-    assert (await policy.sample([1], params(), trajectory_id="t")).version == 3
 
 
 async def test_a_model_directory(model, tmp_path):
