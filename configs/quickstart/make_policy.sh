@@ -12,7 +12,7 @@ as_trained=(--set native.prompts=configs/quickstart/prompts --set native.describ
 mkdir -p "$work/tasks"
 ln -sfn "$PWD/tasks/nano/functions" "$work/tasks/functions"
 [ -f "$work/tasks/demos.jsonl" ] ||
-    swe-aem tasks compose --train 0 --heldout 0 --demos 4000 --out "$work/tasks"
+    swe-aem tasks compose --split demos --out "$work/tasks"
 swe-aem rollout --tasks "$work/tasks" --agent demo --limit 200 --out "$work/read" "${as_trained[@]}"
 [ -f "$work/seedling/model.safetensors" ] || swe-aem seedling --from "$work/read" --out "$work/seedling"
 as_trained+=(--tokenizer "$work/seedling")

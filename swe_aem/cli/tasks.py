@@ -126,13 +126,20 @@ def compose(
     ] = None,
     train: Annotated[int, typer.Option("--train", min=0, help="Rows to train on.")] = 640,
     heldout: Annotated[int, typer.Option("--heldout", min=0, help="Rows to measure on.")] = 192,
-    demos: Annotated[int, typer.Option("--demos", min=0, help="Rows to demonstrate for a warm start.")] = 0,
+    demos: Annotated[int, typer.Option("--demos", min=0, help="Rows to demonstrate for a warm start.")] = 4000,
     seed: Annotated[int, typer.Option("--seed", help="Decides bugs, layouts and splits.")] = 0,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Write this one only (repeatable): train, heldout, demos.")
+    ] = None,
 ) -> None:
-    """Compose small repositories of single functions, each with a bug: tasks that a tiny policy can learn."""
+    """Compose small repositories of single functions, each with a bug: tasks that a tiny policy can learn.
+
+    Writes train and heldout. No held-out task has a repository that a row of train or demos has, so all three numbers
+    decide what is made, whichever is written.
+    """
     from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
-    from swe_aem.tasks.compose import ComposeConfig
+    from swe_aem.tasks.compose import DEMOS, HELDOUT, TRAIN, ComposeConfig
     from swe_aem.tasks.compose import compose as make
     from swe_aem.tasks.load import bundled
     from swe_aem.tasks.synth import write_rows
@@ -141,11 +148,14 @@ def compose(
     source = functions or (own / "functions" if own else None)
     if source is None:
         raise UserError("this installation has no bundled functions; name a directory with --functions")
+    splits = tuple(split or (TRAIN, HELDOUT))
+    if unknown := set(splits) - {TRAIN, HELDOUT, DEMOS}:
+        raise UserError(f"--split {min(unknown)}: there are {TRAIN}, {HELDOUT} and {DEMOS}")
     show = progress()
-    config = ComposeConfig(functions=source, train=train, heldout=heldout, demos=demos, seed=seed)
-    splits = make(config, lambda done, wanted: show("rows", done, wanted))
-    for split, rows in splits.items():
-        path = out / f"{split}.jsonl"
+    config = ComposeConfig(functions=source, train=train, heldout=heldout, demos=demos, seed=seed, splits=splits)
+    made = make(config, lambda done, wanted: show("rows", done, wanted))
+    for name, rows in made.items():
+        path = out / f"{name}.jsonl"
         write_rows(path, rows)
         typer.echo(f"{path}: {len(rows)} tasks")
 

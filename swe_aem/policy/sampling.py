@@ -9,7 +9,7 @@ at temperature 0 the best token is taken and the distribution is the unscaled on
 Rows join and leave a batch between two tokens. What is known of a prompt's beginning is not computed again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -3,10 +3,11 @@
 Command: `swe-aem tasks compose --functions tasks/nano/functions --out tasks/nano --seed 0`.
 
 A policy of a few million parameters can learn these, so the whole loop can be seen on a laptop. Bugs are those of
-`mutate.py` that checks notice. A third of them is held out, and no repository is in two splits, so a held-out task is
-an unseen bug in an unseen layout. Warm-start demonstrations (split `demos`) have none of these bugs: they show slips of
-one token (`slips.py`), in nine tenths of the functions. `part` says what that covers of a task: bugs of the kinds
-`NEW_KINDS` are no such slips, and a tenth of the functions is new. What is left is for reinforcement learning to find.
+`mutate.py` that checks notice. A third of them is held out. Warm-start demonstrations (split `demos`) have none of
+these bugs: they show slips of one token (`slips.py`), in nine tenths of the functions. No repository of a held-out task
+is in another split, so it is an unseen bug in an unseen layout. `part` says what demonstrations cover of a task: bugs
+of the kinds `NEW_KINDS` are no such slips, and a tenth of the functions is new. What is left is for reinforcement
+learning to find.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ NEW_KINDS = ("swapped_arguments", "missing_branch", "wrong_return")
 DEMONSTRATED, NEW_KIND, NEW_FUNCTION = "demonstrated", "new kind", "new function"
 MODULES = ("ranges", "counts", "items", "words", "basics", "helpers", "toolbox", "measures", "sums", "pieces")
 FUNCTIONS_PER_MODULE = (1, 2)
+_LAYOUT_TRIES = 10_000
 _HELDOUT_BUGS = 1 / 3
 _NEW_FUNCTIONS = 1 / 10
 _TEST_CPU_S = 1
@@ -40,16 +42,18 @@ _HEREDOC = "EOF_114329324912"
 
 
 class ComposeConfig(Frozen):
-    """What to generate."""
+    """What to generate. The numbers of rows decide the layouts, also where not all splits are made."""
 
     functions: Path
     """Directory of the library."""
     train: int = 640
     """Rows."""
     heldout: int = 192
-    demos: int = 0
+    demos: int = 4000
     """Rows for demonstrations."""
     seed: int = 0
+    splits: tuple[str, ...] = (TRAIN, HELDOUT)
+    """Of which rows are made."""
 
 
 @dataclass(frozen=True)
@@ -70,32 +74,55 @@ class Bug:
         return hashlib.sha256(f"{self.function}\0{self.text}".encode()).hexdigest()[:8]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a row is to be."""
+
+    layout: Layout
+    bug: Bug
+    told: tuple[int, str]
+    """The check that the issue tells of, one of `bug.noticed`."""
+
+
 def compose(config: ComposeConfig, progress: Callable[[int, int], None] = lambda done, wanted: None) -> dict[str, Any]:
     """Rows by split, sorted by id; `progress` is told how many are made. Raises `UserError` for a library that has no
-    functions, a wrong check, or bugs of too few kinds."""
+    functions, a wrong check, bugs of too few kinds, or too few functions for so many layouts."""
     library = FunctionLibrary(config.functions.resolve())
     if not library.functions:
         raise UserError(f"{config.functions}: has no functions; give the directory that holds NAME.py files")
+    plans = _plans(library, config)
+    total = sum(len(plans[split]) for split in config.splits)
+    splits: dict[str, list[Any]] = {}
+    done = 0
+    for split in config.splits:
+        rows = []
+        for plan in plans[split]:
+            rows.append(_row(library, plan, config.seed))
+            done += 1
+            progress(done, total)
+        splits[split] = sorted(rows, key=lambda row: row["instance_id"])
+    return splits
+
+
+def _plans(library: FunctionLibrary, config: ComposeConfig) -> dict[str, list[Plan]]:
+    """What the rows of each split are to be."""
     bugs = [bug for function in library.functions.values() for bug in _bugs(function, RULES)]
     held = {bug.id for bug in bugs if _share(config.seed, "bug", bug.id) < _HELDOUT_BUGS}
-    pools = {
-        TRAIN: [bug for bug in bugs if bug.id not in held],
-        HELDOUT: [bug for bug in bugs if bug.id in held],
-        DEMOS: _to_demonstrate(library, {bug.id for bug in bugs}, config.seed) if config.demos else [],
+    demonstrated = _to_demonstrate(library, {bug.id for bug in bugs}, config.seed) if config.demos else []
+    of_split = {
+        DEMOS: (config.demos, demonstrated),
+        TRAIN: (config.train, [bug for bug in bugs if bug.id not in held]),
+        HELDOUT: (config.heldout, [bug for bug in bugs if bug.id in held]),
     }
-    wanted = {TRAIN: config.train, HELDOUT: config.heldout, DEMOS: config.demos}
-    taken: set[str] = set()
-    splits: dict[str, list[Any]] = {}
-    total = sum(wanted.values())
-    for split, pool in pools.items():
+    plans: dict[str, list[Plan]] = {}
+    for split, (count, pool) in of_split.items():
         dice = random.Random(f"{config.seed} {split}")
-        rows: list[dict[str, Any]] = []
-        for bug in _dealt(pool, wanted[split], dice):
-            layout = _layout(library, bug.function, dice, taken)
-            rows.append(_row(library, layout, bug, dice.choice(bug.noticed), config.seed))
-            progress(sum(map(len, splits.values())) + len(rows), total)
-        splits[split] = sorted(rows, key=lambda row: row["instance_id"])
-    return {split: rows for split, rows in splits.items() if wanted[split]}
+        taken = {plan.layout.name for some in plans.values() for plan in some} if split == HELDOUT else set[str]()
+        plans[split] = [
+            Plan(_layout(library, bug.function, dice, taken), bug, dice.choice(bug.noticed))
+            for bug in _dealt(pool, count, dice)
+        ]
+    return plans
 
 
 def _to_demonstrate(library: FunctionLibrary, others: Collection[str], seed: int) -> list[Bug]:
@@ -136,15 +163,16 @@ def _dealt(pool: Sequence[Bug], count: int, dice: random.Random) -> Iterator[Bug
 
 
 def _layout(library: FunctionLibrary, function: str, dice: random.Random, taken: set[str]) -> Layout:
-    """A layout with the function that no other task has."""
+    """A layout with the function that is not in `taken`, where it is put."""
     others = [name for name in library.functions if name != function]
-    while True:
+    for _ in range(_LAYOUT_TRIES):
         names = [function, *dice.sample(others, min(len(others), dice.randint(*FUNCTIONS_PER_MODULE) - 1))]
         dice.shuffle(names)
         layout = Layout(dice.choice(MODULES), tuple(names))
         if layout.name not in taken:
             taken.add(layout.name)
             return layout
+    raise UserError("the library has too few functions for so many repositories; ask for fewer rows")
 
 
 def _bugs(function: Function, rules: Sequence[tuple[str, Rule]]) -> Iterator[Bug]:
@@ -174,8 +202,8 @@ def replaced_line(broken: str, clean: str) -> tuple[int, list[str]] | None:
     return head + 1, new[head : len(new) - tail]
 
 
-def _row(library: FunctionLibrary, layout: Layout, bug: Bug, told: tuple[int, str], seed: int) -> dict[str, Any]:
-    """`told` is the check that the issue tells of."""
+def _row(library: FunctionLibrary, plan: Plan, seed: int) -> dict[str, Any]:
+    layout, bug = plan.layout, plan.bug
     clean = library.compose(layout)
     broken = library.compose(layout, changed={bug.function: bug.text})
     gold_patch = git_diff(layout.source, broken[layout.source], clean[layout.source])
@@ -194,7 +222,7 @@ def _row(library: FunctionLibrary, layout: Layout, bug: Bug, told: tuple[int, st
         "base_commit": base_commit,
         "patch": gold_patch,
         "test_patch": test_patch,
-        "problem_statement": _statement(library.functions[bug.function], bug, *told),
+        "problem_statement": _statement(library.functions[bug.function], bug, *plan.told),
         "hints_text": "",
         "created_at": CREATED_AT,
         "version": "1",

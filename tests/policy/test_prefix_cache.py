@@ -1,5 +1,7 @@
 """`PrefixCache`: what it finds is what was stored of the longest beginning in common, and its size is bounded."""
 
+from itertools import takewhile
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +21,7 @@ def states(ids):
 
 
 def common(first, second):
-    return next(
-        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 @given(known=SEQUENCES, wanted=st.lists(st.integers(0, 1), min_size=1, max_size=70))

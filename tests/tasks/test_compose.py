@@ -50,6 +50,7 @@ def test_countdown():
     assert countdown(3) == 3
     assert countdown(0) == 0
 """
+SMALL = ComposeConfig(functions=Path(), train=12, heldout=6, demos=12)
 
 
 @pytest.fixture
@@ -91,8 +92,7 @@ def test_held_out_tasks_are_unseen_bugs_in_unseen_layouts() -> None:
 
 @pytest.mark.slow
 def test_demonstrations_show_no_held_back_kind_function_or_bug() -> None:
-    config = ComposeConfig(functions=nano() / "functions", train=0, heldout=0, demos=400)
-    demos = compose(config)[DEMOS]
+    demos = compose(ComposeConfig(functions=nano() / "functions", demos=400, splits=(DEMOS,)))[DEMOS]
     both = rows(TRAIN) + rows(HELDOUT)
     bugs = {(row["function"], row["instance_id"].rpartition("-")[2]) for row in both}
     new = {row["function"] for row in both if row["part"] == NEW_FUNCTION}
@@ -104,7 +104,7 @@ def test_demonstrations_show_no_held_back_kind_function_or_bug() -> None:
 
 
 def test_demonstrations_are_slips_that_are_no_bugs_of_tasks(functions: Path) -> None:
-    made = compose(ComposeConfig(functions=functions, train=12, heldout=6, demos=12))
+    made = compose(SMALL.model_copy(update={"functions": functions, "splits": (TRAIN, HELDOUT, DEMOS)}))
     patches = {(row["function"], row["instance_id"].rpartition("-")[2]) for row in made[TRAIN] + made[HELDOUT]}
     assert made[DEMOS]
     for row in made[DEMOS]:
@@ -112,8 +112,23 @@ def test_demonstrations_are_slips_that_are_no_bugs_of_tasks(functions: Path) -> 
         assert (row["function"], row["instance_id"].rpartition("-")[2]) not in patches
 
 
+def test_no_layout_of_a_held_out_task_is_elsewhere(functions: Path) -> None:
+    """Whichever splits are written, and whatever the numbers."""
+    config = SMALL.model_copy(update={"functions": functions})
+    made = compose(config.model_copy(update={"splits": (TRAIN, HELDOUT, DEMOS)}))
+    repos = {split: {row["repo"] for row in rows} for split, rows in made.items()}
+    assert len(repos[DEMOS]) == 12
+    assert not repos[HELDOUT] & (repos[TRAIN] | repos[DEMOS])
+    assert compose(config)[HELDOUT] == made[HELDOUT]
+
+
+def test_more_repositories_than_a_library_has_layouts_for_are_refused(functions: Path) -> None:
+    with pytest.raises(UserError, match="too few functions for so many repositories"):
+        compose(ComposeConfig(functions=functions, demos=0))
+
+
 def test_an_issue_names_the_function_and_the_line_but_no_file(functions: Path) -> None:
-    for row in compose(ComposeConfig(functions=functions, train=12, heldout=0))[TRAIN]:
+    for row in compose(SMALL.model_copy(update={"functions": functions}))[TRAIN]:
         module = row["repo"].partition("/")[2].partition("-")[0]
         assert module not in row["problem_statement"]
         suspected = row["problem_statement"].rpartition("; `")[2].removesuffix("`?\n")
@@ -131,7 +146,7 @@ def test_the_bundled_rows_are_what_the_command_makes() -> None:
 def test_rows_load_and_their_trees_come_out(functions: Path) -> None:
     from swe_aem.tasks.synth import write_rows
 
-    for split, made in compose(ComposeConfig(functions=functions, train=6, heldout=2)).items():
+    for split, made in compose(SMALL.model_copy(update={"functions": functions})).items():
         write_rows(functions.parent / f"{split}.jsonl", made)
     tasks = load_tasks(str(functions.parent))
     assert {record.split for record in tasks} == {"train", "heldout"}
@@ -143,7 +158,7 @@ def test_rows_load_and_their_trees_come_out(functions: Path) -> None:
 
 
 def test_bugs_that_loop_for_ever_are_left_out(functions: Path) -> None:
-    made = compose(ComposeConfig(functions=functions, train=30, heldout=0))
+    made = compose(ComposeConfig(functions=functions, train=30, heldout=0, demos=0))
     assert not any("+    n = n - 1" in row["patch"] and "n = n + 1" in row["patch"] for row in made[TRAIN])
 
 
