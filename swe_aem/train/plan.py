@@ -1,12 +1,14 @@
 """`swe-aem train CONFIG --dry-run`: who would run where, what each would hold, and what is missing here."""
 
+import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from swe_aem.errors import UserError
+from swe_aem.errors import SweAemError, UserError
 from swe_aem.rollout.wiring import chosen_tasks
+from swe_aem.sandbox import open_backend
 from swe_aem.serve.supervisor import healthy
 from swe_aem.train.config import HardwareConfig, TrainConfig
 from swe_aem.train.memory import BYTES, TrainerMemory, lora_parameters, server_memory, trainer_memory
@@ -18,7 +20,15 @@ _CHECKPOINTS = 2
 
 def plan(config: TrainConfig, directory: Path) -> Iterator[str]:
     """The plan, line by line. Needs no GPU, no server, no model and no torch."""
-    yield from _work(config, directory)
+    trajectories = config.steps * config.candidates * config.rollout.group_size
+    work = f"{config.steps} steps, {trajectories} trajectories, into {directory}"
+    images: list[str] = []
+    try:
+        images = [record.task.image for record in chosen_tasks(config.rollout)]
+        yield f"{len(images)} tasks, {work}"
+    except UserError as error:
+        yield f"tasks of {config.rollout.tasks} (MISSING: {error}), {work}"
+    yield from _sandboxes(config.rollout.sandbox, sorted(set(images)))
     try:
         shape = shape_of(config.model)
     except UserError as error:
@@ -33,13 +43,28 @@ def plan(config: TrainConfig, directory: Path) -> Iterator[str]:
     yield from _missing(config, directory, shape)
 
 
-def _work(config: TrainConfig, directory: Path) -> Iterator[str]:
-    trajectories = config.steps * config.candidates * config.rollout.group_size
+def _sandboxes(kind: str, images: Sequence[str]) -> Iterator[str]:
     try:
-        tasks = f"{len(chosen_tasks(config.rollout))} tasks"
-    except UserError as error:
-        tasks = f"tasks of {config.rollout.tasks} (MISSING: {error})"
-    yield f"{tasks}, {config.steps} steps, {trajectories} trajectories, into {directory}"
+        missing = asyncio.run(_missing_images(kind, images))
+    except SweAemError as error:
+        yield f"MISSING {kind}: {error}"
+        return
+    if missing:
+        yield f"MISSING images: {len(missing)} of {len(images)}, e.g. {missing[0]}"
+    elif images:
+        yield f"images: {len(images)}, all here"
+
+
+async def _missing_images(kind: str, images: Sequence[str]) -> list[UserError]:
+    """Why each image that is not here is not, which says how to get it."""
+    backend = open_backend(kind)
+    missing = []
+    for image in images:
+        try:
+            await backend.image_digest(image)
+        except UserError as error:
+            missing.append(error)
+    return missing
 
 
 def _roles(config: TrainConfig, hardware: HardwareConfig) -> Iterator[str]:
@@ -113,8 +138,6 @@ def _missing(config: TrainConfig, directory: Path, shape: ModelShape) -> Iterato
         found = _gpus()
         if found < min(config.hardware.trainer_gpus, config.hardware.gpus_per_host):
             yield f"MISSING GPUs: this host has {found}, a trainer's has {config.hardware.gpus_per_host}"
-    if config.rollout.sandbox == "docker" and not Path("/var/run/docker.sock").exists():
-        yield "MISSING docker: no engine answers here; start one, or set rollout.sandbox to bubblewrap"
     needed = _disk_bytes(config, shape)
     place = next(parent for parent in (directory, *directory.resolve().parents) if parent.exists())
     free = shutil.disk_usage(place).free

@@ -167,3 +167,23 @@ def test_what_does_not_fit_says_so():
     assert "DOES NOT FIT: more trainer_gpus" in "\n".join(plan(config, Path("runs/x")))
     small = server_memory(KNOWN["Qwen3-32B"], gpu_bytes=40e9, tensor_parallel=1)
     assert small.cache_tokens == 0
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.usefixtures("require_bubblewrap")
+def test_a_plan_counts_images_that_are_not_here(tmp_path):
+    from swe_aem.train.config import read_config
+    from swe_aem.train.plan import plan
+
+    rows = [json.loads(line) for line in Path("tasks/nano/train.jsonl").read_text().splitlines()[:3]]
+    (tmp_path / "functions").symlink_to(Path("tasks/nano/functions").resolve())
+    config = read_config(Path("configs/quickstart.yaml"), [f"rollout.tasks={tmp_path}"])
+    for images, expected in (
+        (["a:1", "b:1", "b:1"], "MISSING images: 2 of 2, e.g. no unpacked root"),
+        (None, "images: 1, all here"),
+    ):
+        made = [row | {"image": image} for row, image in zip(rows, images, strict=True)] if images else rows
+        (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+        lines = list(plan(config, tmp_path / "run"))
+        assert lines[0].startswith("3 tasks, ")
+        assert lines[1].startswith(expected)
