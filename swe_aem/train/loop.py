@@ -35,7 +35,7 @@ from swe_aem.train.config import LoraSettings, TrainConfig, changes, validated
 from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.heldout import Heldout, heldout_rollout, judge
 from swe_aem.train.journal import Journal
-from swe_aem.train.models import load_model, load_processing
+from swe_aem.train.models import load_model, load_processing, on_cpu
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
 from swe_aem.train.refusals import refuse_sharding
@@ -67,7 +67,7 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Sessio
     `RunAborted` where nothing works any more, `KeyboardInterrupt` after a clean end of what was rolled out."""
     from accelerate import PartialState
 
-    state = PartialState(cpu=config.device == "cpu")
+    state = PartialState(cpu=on_cpu(config.device))
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if state.is_main_process:

@@ -17,6 +17,14 @@ def load_model(name: Path | str, *, dtype: str = "float32") -> Any:
         raise UserError(f"{name}: no model that transformers can load: {error}") from error
 
 
+def on_cpu(device: str) -> bool:
+    """Does the `device` of a configuration mean the processor? Said to accelerate and TRL alike, since processes find
+    each other on a host without an accelerator only if they are told so."""
+    import torch
+
+    return device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
+
+
 def load_processing(name: Path | str) -> Any:
     """The tokenizer as transformers has it, for trainers, which save it beside the weights and pad with it."""
     from transformers import AutoTokenizer

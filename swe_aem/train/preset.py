@@ -11,6 +11,7 @@ from typing import Any
 
 from swe_aem.errors import UserError
 from swe_aem.train.config import TrainConfig
+from swe_aem.train.models import on_cpu
 
 GRPO_PLUS_PLUS: dict[str, Any] = {
     "loss_type": "dr_grpo",
@@ -79,7 +80,7 @@ def grpo_arguments(config: TrainConfig, directory: Path, processes: int) -> dict
         "disable_tqdm": True,
         "report_to": reporters(config),
         "seed": config.seed,
-        "use_cpu": config.device == "cpu",
+        "use_cpu": on_cpu(config.device),
     }
 
 

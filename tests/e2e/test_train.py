@@ -101,6 +101,33 @@ def test_a_finished_run_can_be_given_more_steps(finished: Path) -> None:
     assert {id: now[id] for id in known} == known
 
 
+def test_two_processes_train_on_one_rollout(tmp_path: Path, require_bubblewrap: None) -> None:
+    """The first rolls out and deals; both train, so a row less or twice would not come out even."""
+    _, _, module, *arguments = command(tmp_path, "steps=2", "heldout=null", "micro_batch_size=2")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", module]
+    done = subprocess.run([*launch, *arguments], capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(stored(tmp_path)) == 24
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["groups"], line["rejected_groups"]) for line in lines] == [(1, 2, 1), (2, 2, 1)]
+    assert {response.version for one in stored(tmp_path).values() for response in one.responses} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [("lora.r=4", "grpo.entropy_coef=0.001"), ("grpo.use_adaptive_entropy=true",), ("grpo.top_entropy_quantile=0.2",)],
+    ids=["adapter, entropy bonus", "adaptive entropy", "tokens of high entropy"],
+)
+def test_one_step_ahead_with_what_aem_is_compared_with(tmp_path: Path, require_bubblewrap: None, extra: Any) -> None:
+    settings = ("steps=2", "heldout=null", "ahead=1", "importance_cap=2", "grpo.learning_rate=0.001", *extra)
+    done = train(tmp_path, *settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["staleness"] for line in lines] == [0, 1]
+    assert lines[0]["importance/mean"] == pytest.approx(1, abs=1e-3)
+    assert all(line["loss"] == line["loss"] for line in lines), "no loss is NaN"
+
+
 def test_ctrl_c_ends_it_cleanly_and_the_rerun_finishes(tmp_path: Path, require_bubblewrap: None) -> None:
     settings = ("steps=2", "heldout=null", "rollout.group_size=8", "rollout.scheduling.concurrency=4")
     process = subprocess.Popen(command(tmp_path, *settings), stderr=subprocess.PIPE, text=True)
