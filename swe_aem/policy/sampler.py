@@ -28,10 +28,9 @@ _PREFIX_BYTES = 1 << 28
 
 @dataclass(eq=False)
 class _Request:
-    prompt_ids: list[int]
-    params: SamplingParams
-    answer: "Future[Completion]" = field(default_factory=Future)
-    """Cancelled where nobody waits for it any more."""
+    row: Row
+    answer: "Future[Completion]"
+    """Cancelled where nobody waits for it any more, which the row asks."""
 
 
 @dataclass(eq=False)
@@ -53,8 +52,8 @@ class Sampler:
         self._gather_s = gather_s
         self._prefixes = PrefixCache(_PREFIX_BYTES)
         self._batch = Batch(model, self._prefixes)
-        self._asked: dict[Row, _Request] = {}
-        """What is being sampled, for whom."""
+        self._asked: list[_Request] = []
+        """What is being sampled."""
         self._update: _Update | None = None
         """Next, as soon as nothing is being sampled."""
         self._queue: queue.SimpleQueue[_Request | _Update | None] = queue.SimpleQueue()
@@ -63,9 +62,9 @@ class Sampler:
 
     def submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> "Future[Completion]":
         """Cancel the future to have it sampled no further."""
-        request = _Request(list(prompt_ids), params)
-        self._put(request)
-        return request.answer
+        answer: Future[Completion] = Future()
+        self._put(_Request(Row(list(prompt_ids), params, answer.cancelled), answer))
+        return answer
 
     def update(self, weights: Mapping[str, Any], version: int) -> "Future[None]":
         """Done when the weights are loaded; the mapping is read until then."""
@@ -116,9 +115,8 @@ class Sampler:
             if not isinstance(item, _Request):
                 self._update = item
                 break
-            row = Row(item.prompt_ids, item.params, item.answer.cancelled)
-            self._asked[row] = item
-            rows.append(row)
+            self._asked.append(item)
+            rows.append(item.row)
         return rows
 
     def _go_on(self, fresh: list[Row]) -> None:
@@ -130,8 +128,9 @@ class Sampler:
         elif self._update is not None:
             self._load(self._update)
             self._update = None
-        for row in [row for row in self._asked if row.done]:
-            self._answer(self._asked.pop(row), row)
+        for request in [one for one in self._asked if one.row.done]:
+            self._asked.remove(request)
+            self._answer(request)
 
     def _load(self, update: _Update) -> None:
         self._prefixes.clear()
@@ -144,21 +143,24 @@ class Sampler:
         with suppress(InvalidStateError):
             update.answer.set_result(None)
 
-    def _answer(self, request: _Request, row: Row) -> None:
+    def _answer(self, request: _Request) -> None:
+        row = request.row
+        if request.answer.cancelled():
+            return
         completion = Completion(
             token_ids=tuple(row.token_ids),
             logprobs=tuple(row.logprobs),
             finish_reason="stop" if row.stopped else "length",
             version=self.version,
         )
-        with suppress(InvalidStateError):  # cancelled meanwhile
+        with suppress(InvalidStateError):  # cancelled just now
             request.answer.set_result(completion)
 
     def _fail(self, what: str, cause: Exception | None = None) -> None:
         """End what is being sampled."""
         self._batch = Batch(self._model, self._prefixes)
         while self._asked:
-            self._refuse(self._asked.popitem()[1], what, cause)
+            self._refuse(self._asked.pop(), what, cause)
         if self._closed and self._update is not None:
             self._refuse(self._update, what)
 

@@ -219,6 +219,15 @@ async def test_a_cancelled_request_leaves_its_neighbours_alone(policy):
     assert doomed.cancelled()
 
 
+async def test_a_request_that_is_cancelled_while_it_waits_harms_nobody(policy):
+    kept = [asyncio.create_task(policy.sample([n], params(max_tokens=60, seed=n), trajectory_id="t")) for n in range(4)]
+    waiting = asyncio.create_task(policy.sample([9], params(), trajectory_id="t"))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    assert [len(one.token_ids) for one in await asyncio.gather(*kept)] == [60] * 4
+    assert len((await policy.sample([9], params(), trajectory_id="t")).token_ids) == 12
+
+
 async def test_cancelling_frees_the_sampler(policy):
     slow = asyncio.create_task(policy.sample([1], params(max_tokens=190), trajectory_id="t"))
     await asyncio.sleep(0.05)
