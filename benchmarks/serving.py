@@ -43,8 +43,8 @@ def prompts(count: int, seed: int) -> list[list[int]]:
     return [rng.choices(range(20, 690), k=PROMPT_TOKENS) for _ in range(count)]
 
 
-async def straight(url: str, requests: list[list[int]], concurrency: int) -> int:
-    """The load without the policy; returns the tokens sampled."""
+async def straight(url: str, requests: list[list[int]], concurrency: int) -> tuple[int, float]:
+    """The load without the policy; returns the tokens sampled, and the seconds that they took."""
     import httpx
 
     from swe_aem.nouns import SamplingParams
@@ -60,10 +60,12 @@ async def straight(url: str, requests: list[list[int]], concurrency: int) -> int
                 answer = await client.post("/v1/completions", json=body)
             return len(answer.json()["choices"][0]["token_ids"])
 
-        return sum(await asyncio.gather(*(one(n, prompt) for n, prompt in enumerate(requests))))
+        began_s = time.perf_counter()
+        tokens = await asyncio.gather(*(one(n, prompt) for n, prompt in enumerate(requests)))
+        return sum(tokens), time.perf_counter() - began_s
 
 
-async def through(url: str, requests: list[list[int]], concurrency: int) -> int:
+async def through(url: str, requests: list[list[int]], concurrency: int) -> tuple[int, float]:
     """The same load through the policy."""
     from swe_aem.nouns import SamplingParams
     from swe_aem.policy.vllm import VllmConfig, VllmPolicy
@@ -76,7 +78,9 @@ async def through(url: str, requests: list[list[int]], concurrency: int) -> int:
             async with places:
                 return len((await policy.sample(prompt, params, trajectory_id=f"t.{seed}")).token_ids)
 
-        return sum(await asyncio.gather(*(one(n, prompt) for n, prompt in enumerate(requests))))
+        began_s = time.perf_counter()
+        tokens = await asyncio.gather(*(one(n, prompt) for n, prompt in enumerate(requests)))
+        return sum(tokens), time.perf_counter() - began_s
 
 
 def compare(url: str, *, requests: int, concurrency: int, rounds: int) -> dict[str, Any]:
@@ -88,9 +92,9 @@ def compare(url: str, *, requests: int, concurrency: int, rounds: int) -> dict[s
     for number in range(rounds):
         for offset, (name, way) in enumerate(ways if number % 2 else reversed(ways)):
             load = prompts(requests, 1 + 2 * number + offset)
-            began_s = time.perf_counter()
-            tokens[name].append(asyncio.run(way(url, load, concurrency)))
-            seconds[name].append(time.perf_counter() - began_s)
+            sampled, spent_s = asyncio.run(way(url, load, concurrency))
+            tokens[name].append(sampled)
+            seconds[name].append(spent_s)
     result: dict[str, Any] = {"requests": requests, "concurrency": concurrency, "rounds": rounds}
     for name in seconds:
         rates = [count / spent for count, spent in zip(tokens[name], seconds[name], strict=True)]
