@@ -28,19 +28,20 @@ class RowCache(Cache):
         self.lengths: list[int] = []
         """Tokens of each row."""
         self._device = model.device
-        super().__init__(layers=[_Layer(self.lengths) for _ in layers])
+        self._layers = [_Layer(self.lengths) for _ in layers]
+        super().__init__(layers=[*self._layers])
 
     def add(self, states: torch.Tensor) -> None:
         """A row more, of (layers, 2, heads, tokens, head size)."""
-        for layer, (keys, values) in zip(self.layers, states, strict=True):
-            layer.put(keys, values)
+        for layer, of_layer in zip(self._layers, states, strict=True):
+            layer.put(of_layer)
         self.lengths.append(states.shape[3])
 
     def take(self, row: int) -> torch.Tensor:
         """Remove a row, whose place the last one takes; returns its states, a copy of them."""
         length, last = self.lengths[row], len(self.lengths) - 1
-        states = torch.stack([layer.read(row, length) for layer in self.layers])
-        for layer in self.layers:
+        states = torch.stack([layer.read(row, length) for layer in self._layers])
+        for layer in self._layers:
             layer.move(last, row)
         self.lengths[row] = self.lengths[last]
         del self.lengths[last]
@@ -66,45 +67,54 @@ class _Layer(DynamicLayer):
     def __init__(self, lengths: list[int]) -> None:
         super().__init__()
         self._lengths = lengths
+        self._room = torch.zeros(2, 0, 0, 0, 0)
+        """Keys and values: (2, rows or more, heads, columns or more, head size). What has no token is zero: the model
+        reads it, with weight 0."""
 
-    def put(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        row, tokens = len(self._lengths), keys.shape[1]
-        self._make_room(row + 1, tokens, keys, values)
-        self.keys[row, :, :tokens], self.values[row, :, :tokens] = keys, values
+    def put(self, states: torch.Tensor) -> None:
+        """A row more, of (2, heads, tokens, head size)."""
+        row, tokens = len(self._lengths), states.shape[2]
+        if not self._room.numel():
+            self._room = states.new_zeros(2, 0, states.shape[1], 0, states.shape[3])
+        self._make_room(row + 1, tokens)
+        self._room[:, row, :, :tokens] = states
 
     def read(self, row: int, length: int) -> torch.Tensor:
-        return torch.stack([self.keys[row, :, :length], self.values[row, :, :length]])
+        """States of a row, as `put` takes them."""
+        return self._room[:, row, :, :length]
 
     def move(self, source: int, target: int) -> None:
-        if source != target:
-            self.keys[target], self.values[target] = self.keys[source], self.values[source]
+        """Copy a row over another."""
+        self._room[:, target] = self._room[:, source]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write a token per row; keys and values of all rows with it."""
         rows, columns = len(self._lengths), max(self._lengths) + 1
-        self._make_room(rows, columns, key_states[0], value_states[0])
-        row = torch.arange(rows, device=key_states.device)
-        column = torch.tensor(self._lengths, device=key_states.device)
-        self.keys[row, :, column], self.values[row, :, column] = key_states[:, :, 0], value_states[:, :, 0]
-        return self.keys[:rows, :, :columns], self.values[:rows, :, :columns]
+        states = torch.stack([key_states[:, :, 0], value_states[:, :, 0]])
+        self._make_room(rows, columns)
+        row = torch.arange(rows, device=states.device)
+        column = torch.tensor(self._lengths, device=states.device)
+        for number in (0, 1):
+            self._room[number, row, :, column] = states[number]
+        keys, values = self._room[:, :rows, :, :columns]
+        return keys, values
 
     def get_seq_length(self) -> int:
+        """Columns so far."""
         return max(self._lengths, default=0)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """(columns with the tokens that come, the first of them)."""
         return self.get_seq_length() + query_length, 0
 
-    def _make_room(self, rows: int, columns: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """For so many rows and columns of the kind of `keys` and `values` (heads, any, size). What has no token is
-        zero: the model reads it, with weight 0."""
-        had_rows, had_columns = (self.keys.shape[0], self.keys.shape[2]) if self.is_initialized else (0, 0)
+    def _make_room(self, rows: int, columns: int) -> None:
+        _, had_rows, heads, had_columns, size = self._room.shape
         if had_rows >= rows and had_columns >= columns:
             return
         rows = had_rows if rows <= had_rows else max(rows, 2 * had_rows)
         columns = had_columns if columns <= had_columns else max(columns, 2 * had_columns)
-        new_keys, new_values = (one.new_zeros(rows, one.shape[0], columns, one.shape[2]) for one in (keys, values))
-        if self.is_initialized:
-            new_keys[:had_rows, :, :had_columns], new_values[:had_rows, :, :had_columns] = self.keys, self.values
-        self.keys, self.values, self.is_initialized = new_keys, new_values, True
+        room = self._room.new_zeros(2, rows, heads, columns, size)
+        room[:, :had_rows, :, :had_columns] = self._room
+        self._room = room

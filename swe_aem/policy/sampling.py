@@ -191,6 +191,5 @@ def _padded(
 def _states(cache: DynamicCache, mask: torch.Tensor, row: int) -> torch.Tensor:
     """Keys and values of the tokens of one row, as `prefix_cache.Entry` holds them."""
     columns = mask[row].nonzero().squeeze(1)
-    return torch.stack(
-        [torch.stack([layer.keys[row, :, columns], layer.values[row, :, columns]]) for layer in cache.layers]
-    )
+    layers: list[Any] = cache.layers
+    return torch.stack([torch.stack([layer.keys[row, :, columns], layer.values[row, :, columns]]) for layer in layers])

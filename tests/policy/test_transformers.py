@@ -1,6 +1,7 @@
 """`TransformersPolicy` with a tiny random Qwen3: exact log-probabilities, batching, cancellation."""
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -86,15 +87,22 @@ async def test_logprobs_agree_with_a_plain_forward_pass(model, policy, temperatu
         assert completion.logprobs == pytest.approx(expected, abs=1e-4)
 
 
-async def test_a_batch_samples_what_each_request_samples_alone(policy):
-    wanted = [params(seed=10 + n, max_tokens=8 + n) for n in range(4)]
+async def test_requests_that_come_and_go_sample_what_each_samples_alone(model, policy, joins):
+    """Twelve of many lengths, four at a time; every third prompt is an earlier one with more behind it."""
+    rng = random.Random(0)
+    prompts = [rng.choices(range(VOCABULARY), k=rng.randint(1, 90)) for _ in range(12)]
+    for n in range(3, 12, 3):
+        prompts[n] = [*prompts[n - 2], *prompts[n][:20]]
+    wanted = [params(seed=n, max_tokens=rng.randint(1, 60)) for n in range(12)]
     together = await asyncio.gather(
-        *(policy.sample(prompt, p, trajectory_id="t") for prompt, p in zip(PROMPTS, wanted, strict=True))
+        *(policy.sample(prompt, p, trajectory_id="t") for prompt, p in zip(prompts, wanted, strict=True))
     )
-    for prompt, p, completion in zip(PROMPTS, wanted, together, strict=True):
+    assert joins[0] == 4
+    assert len(joins) > 5
+    for prompt, p, completion in zip(prompts, wanted, together, strict=True):
         alone = await policy.sample(prompt, p, trajectory_id="t")
         assert alone.token_ids == completion.token_ids
-        assert alone.logprobs == pytest.approx(completion.logprobs, abs=1e-4)
+        assert completion.logprobs == pytest.approx(reference(model, prompt, completion.token_ids, 1.0), abs=1e-4)
 
 
 async def test_requests_are_sampled_together(policy, joins):
