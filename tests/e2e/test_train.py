@@ -123,7 +123,8 @@ def test_one_step_ahead_with_what_aem_is_compared_with(tmp_path: Path, require_b
     done = train(tmp_path, *settings)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["staleness"] for line in lines] == [0, 1]
+    assert lines[0]["staleness"] == 0
+    assert 0 < lines[1]["staleness"] <= 1, "turns that begin after the update are of the new version"
     assert lines[0]["importance/mean"] == pytest.approx(1, abs=1e-3)
     assert all(line["loss"] == line["loss"] for line in lines), "no loss is NaN"
 
