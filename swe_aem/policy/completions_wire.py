@@ -15,7 +15,8 @@ def request_body(
     model: str, prompt_ids: Sequence[int], params: SamplingParams, *, top_logprobs: int = 0
 ) -> dict[str, Any]:
     """A request for one completion with its token ids, by both ways in which servers report them; with the
-    log-probabilities of so many alternatives at each token."""
+    log-probabilities of so many alternatives at each token. Nothing but the stop tokens ends it: servers would add those
+    of the model's own configuration."""
     return {
         "model": model,
         "prompt": list(prompt_ids),
@@ -23,6 +24,7 @@ def request_body(
         "temperature": params.temperature,
         "top_p": params.top_p,
         "stop_token_ids": list(params.stop_token_ids),
+        "ignore_eos": True,
         "seed": params.seed,
         "n": 1,
         "stream": False,

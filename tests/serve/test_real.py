@@ -115,6 +115,19 @@ async def test_a_full_context_is_no_failure(policy):
         await policy.sample(prompt_of(1024), params(1), trajectory_id="a")
 
 
+async def test_only_the_stop_tokens_of_a_request_end_it(policy, sync, model):
+    """The model's configuration has a token that ends texts, which the server would end a response at by itself."""
+    ends = set(model.generation_config.eos_token_id)
+    await sync.update(model.state_dict(), 0)
+    whole = await policy.sample(prompt_of(20), params(1, 1000), trajectory_id="a")
+    assert (whole.finish_reason, len(whole.token_ids)) == ("length", 1000)
+    first = min(place for place, token in enumerate(whole.token_ids) if token in ends)
+    stopping = params(1, 1000, stop_token_ids=tuple(ends))
+    stopped = await policy.sample(prompt_of(20), stopping, trajectory_id="a")
+    assert stopped.finish_reason == "stop"
+    assert stopped.token_ids == whole.token_ids[: first + 1]
+
+
 async def test_a_cancelled_request_ends_generation(policy):
     server = policy.servers[0]
     before = (await server.control.load()).tokens
