@@ -21,6 +21,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from weights import random_model
 
 CONTENDERS = {
     "trl": "plain GRPOTrainer",
@@ -108,7 +109,9 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, float]:
 
     per_response = max(4, options.tokens // 10)
     feed = ScriptedFeed(GROUP, responses=(1, 10), tokens=(per_response // 2, per_response - 3))
-    model = _model(options)
+    model = random_model(
+        device=options.device, dtype=options.dtype, positions=2 * options.tokens, **SHAPES[options.shape]
+    )
     with tempfile.TemporaryDirectory(prefix="swe-aem-bench-") as directory:
         common: dict[str, Any] = {
             "model": model,
@@ -144,21 +147,6 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, float]:
         "parameters": float(sum(parameter.numel() for parameter in model.parameters())),
         "torch": float(torch.get_num_threads()),
     }
-
-
-def _model(options: argparse.Namespace) -> Any:
-    import torch
-
-    from swe_aem.train.scripted import tiny_model
-
-    shape = {**SHAPES[options.shape], "max_position_embeddings": 2 * options.tokens}
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, options.dtype))
-    try:
-        with torch.device(options.device):
-            return tiny_model(sharpness=10.0, **shape)
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _config(options: argparse.Namespace, directory: str) -> Any:

@@ -12,7 +12,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 _EXAMPLES = """\b
 Examples:
   swe-aem train configs/quickstart.yaml --out runs/quickstart
-      the whole loop on two CPU cores, no docker, no GPU: ten to twelve minutes, and a report at the end
+      the whole loop on two CPU cores, no docker, no GPU: some five minutes, and a report at the end
   swe-aem train configs/quickstart.yaml --out runs/grpo --set advantage.aem=false --set seed=1
       the same without AEM
   accelerate launch -m swe_aem train CONFIG --out DIR

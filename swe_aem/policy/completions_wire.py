@@ -15,8 +15,8 @@ def request_body(
     model: str, prompt_ids: Sequence[int], params: SamplingParams, *, top_logprobs: int = 0
 ) -> dict[str, Any]:
     """A request for one completion with its token ids, by both ways in which servers report them; with the
-    log-probabilities of so many alternatives at each token. Nothing but the stop tokens ends it: servers would add those
-    of the model's own configuration."""
+    log-probabilities of so many alternatives at each token. Nothing but the stop tokens ends it, while servers by
+    themselves add those that the model's configuration names."""
     return {
         "model": model,
         "prompt": list(prompt_ids),

@@ -236,6 +236,12 @@ class VllmPolicy:
             limit_s = self.config.request_timeout_s
             raise PolicyError(f"responses in flight did not end within {limit_s:g} s: no switch of weights") from error
 
+    @asynccontextmanager
+    async def between_looks(self) -> AsyncIterator[None]:
+        """For a change under which generation goes on: what a look finds and what it expects are of one side of it."""
+        async with self._still:
+            yield
+
     def serves(self, server: Server, expected: Identity, version: int, name: str | None = None) -> None:
         """Note what a server has to serve from now on, and what its responses are stamped with. `name` is what requests
         ask for, the model's own if None."""

@@ -29,6 +29,8 @@ class SimulatedVllm:
         self._top_logprobs = top_logprobs
         self.weights = "default"
         """Answer of /weight_info."""
+        self.adapters: list[str] = []
+        """Names that /v1/models lists beside the model's."""
         self.statuses: list[int] = []
         """Statuses other than 200 that the next requests for completions get."""
         self.well = True
@@ -81,7 +83,14 @@ class SimulatedVllm:
             case "/metrics":
                 return 200, self._metrics()
             case "/v1/models":
-                return 200, {"data": [{"id": "policy", "root": "m", "owned_by": "vllm", "max_model_len": 32768}]}
+                card = {"root": "m", "owned_by": "vllm", "max_model_len": 32768}
+                return 200, {"data": [{"id": name, **card} for name in ("policy", *self.adapters)]}
+            case "/v1/load_lora_adapter":
+                self.adapters.append(json.loads(body)["lora_name"])
+                return 200, {}
+            case "/v1/unload_lora_adapter":
+                self.adapters.remove(json.loads(body)["lora_name"])
+                return 200, {}
             case "/weight_info":
                 return 200, {"weight_version": self.weights}
             case "/v1/completions":

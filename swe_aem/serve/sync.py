@@ -162,14 +162,15 @@ class AdapterSync:
         path = self._directory / name
         await asyncio.to_thread(self._save, weights, path)
         await self._forget(keep=1)
-        servers = [server for server in self._policy.servers if server.fault is None]
-        await asyncio.gather(*(self._load(server, name) for server in servers))
-        if name not in self._loaded:
-            self._loaded.append(name)
-        for server in self._policy.servers:
-            base = self._base[server]
-            expected = base.model_copy(update={"names": (*base.names, name)})
-            self._policy.serves(server, expected, version, name)
+        async with self._policy.between_looks():
+            servers = [server for server in self._policy.servers if server.fault is None]
+            await asyncio.gather(*(self._load(server, name) for server in servers))
+            if name not in self._loaded:
+                self._loaded.append(name)
+            for server in self._policy.servers:
+                base = self._base[server]
+                expected = base.model_copy(update={"names": (*base.names, name)})
+                self._policy.serves(server, expected, version, name)
 
     async def _load(self, server: Server, name: str) -> None:
         body = {"lora_name": name, "lora_path": str(self._directory / name), "load_inplace": True}

@@ -1,6 +1,6 @@
 """`AEMGRPOTrainer`: TRL's GRPO trainer, with baselines of groups that lost members, and AEM.
 
-Three overrides and a trim. Rewards are those of the rollouts, not of functions of text. While TRL scores a generation
+Three overrides and trims. Rewards are those of the rollouts, not of functions of text. While TRL scores a generation
 batch with the old policy, the entropies that its fused head computes anyway are kept. Then the advantages, (B,), become
 (B, T): the base advantage of the row times the factor of the response. Rows come as `rollout_func` gives them, with
 the extra fields of `ROW_FIELDS`; `num_generations` rows in a row are one group, over all processes.
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather, gather_object
 from torch import Tensor
+from torch.nn.functional import pad
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.advantage.aem import Responses, responses, token_advantages
@@ -62,16 +63,39 @@ class AEMGRPOTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
-        """TRL's, but the first pass over a generation batch, which is the old policy's, also yields its entropies."""
-        if not self._scoring or self._old is not None:
+        """TRL's, but passes over a whole generation batch leave padding out, and the first of them, which is the old
+        policy's, also yields its entropies."""
+        if not self._scoring:
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
-        logps, entropy, aux_loss = super()._get_per_token_logps_and_entropies(
-            model, input_ids, attention_mask, logits_to_keep, *args, **{**kwargs, "compute_entropy": True}
-        )
-        self._old = (logps, entropy)
-        return logps, None, aux_loss
+        logps, entropy = self._score(model, input_ids, attention_mask, logits_to_keep, kwargs["batch_size"])
+        if self._old is None:
+            self._old = (logps, entropy)
+        return logps, None, None
+
+    def _score(self, model: Any, ids: Tensor, mask: Tensor, completion: int, size: int) -> tuple[Tensor, Tensor]:
+        """(B, T) log-probabilities and entropies of the last `completion` columns, `size` rows at a time; 0 where
+        padding was left out."""
+        prompt = ids.size(1) - completion
+        parts = []
+        for first in range(0, ids.size(0), size):
+            rows = slice(first, first + size)
+            left = trimmed({
+                "prompt_ids": ids[rows, :prompt], "prompt_mask": mask[rows, :prompt],
+                "completion_ids": ids[rows, prompt:], "completion_mask": mask[rows, prompt:],
+            })  # fmt: skip
+            width = left["completion_ids"].size(1)
+            logps, entropy, _ = super()._get_per_token_logps_and_entropies(
+                model,
+                torch.cat([left["prompt_ids"], left["completion_ids"]], dim=1),
+                torch.cat([left["prompt_mask"], left["completion_mask"]], dim=1),
+                width,
+                compute_entropy=True,
+            )
+            parts.append(pad(torch.stack([logps, entropy]), (0, completion - width)))
+        logps, entropy = torch.cat(parts, dim=1)
+        return logps, entropy
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         self._scoring, self._old = self._scored, None
@@ -175,15 +199,8 @@ class AEMGRPOTrainer(GRPOTrainer):
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
         mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
         with torch.no_grad():
-            logps, entropy, _ = super()._get_per_token_logps_and_entropies(
-                self.model,
-                ids,
-                mask,
-                output["completion_ids"].size(1),
-                batch_size=self.args.per_device_train_batch_size,
-                compute_entropy=True,
-            )
-        return logps, entropy
+            size = self.args.per_device_train_batch_size
+            return self._score(self.model, ids, mask, output["completion_ids"].size(1), size)
 
     def _note(self, alpha: Tensor, entropies: Tensor) -> None:
         """Figures of the step, of all processes alike."""

@@ -32,11 +32,13 @@ async def ask(policy, max_tokens=16):
     return await policy.sample(PROMPT, params(max_tokens), trajectory_id="a")
 
 
-async def running(policy):
-    """Return once the server generates."""
+async def running(policy, request):
+    """Return once the server generates; raises what the request does if it ends before."""
     for _ in range(100):
         if (await policy.servers[0].control.load()).running:
             return
+        if request.done():
+            raise AssertionError(f"it ended: {request.result()}")
         await asyncio.sleep(0.05)
     raise AssertionError("nothing runs")
 
@@ -72,7 +74,7 @@ async def test_broadcast_stalled_and_killed(serve, model, other, logprobs_of):
                 assert exact == pytest.approx(completion.logprobs, abs=1e-4)
 
             request = asyncio.create_task(ask(policy, 700))
-            await running(policy)
+            await running(policy, request)
             os.kill(engine, signal.SIGSTOP)
             with pytest.raises(PolicyError, match="given up"):
                 await request
@@ -80,7 +82,7 @@ async def test_broadcast_stalled_and_killed(serve, model, other, logprobs_of):
             assert (await ask(policy)).version == 2
 
             request = asyncio.create_task(ask(policy, 700))
-            await running(policy)
+            await running(policy, request)
             os.kill(api, signal.SIGKILL)
             with pytest.raises(PolicyError, match=r"broke off|given up"):
                 await request

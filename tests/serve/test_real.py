@@ -28,11 +28,13 @@ def agree(completion, expected):
     return max(abs(a - b) for a, b in zip(completion.logprobs, expected, strict=True)) < TOLERANCE
 
 
-async def reached(server, running):
-    """Return when the server has so many requests."""
+async def reached(server, running, request):
+    """Return when the server has so many requests; raises what the request does if it ends before."""
     for _ in range(200):
         if (await server.control.load()).running == running:
             return
+        if running and request.done():
+            raise AssertionError(f"it ended: {request.result()}")
         await asyncio.sleep(0.05)
     raise AssertionError(f"not {running} requests in 10 s")
 
@@ -132,11 +134,11 @@ async def test_a_cancelled_request_ends_generation(policy):
     server = policy.servers[0]
     before = (await server.control.load()).tokens
     request = asyncio.create_task(policy.sample(prompt_of(20), params(1, 1000), trajectory_id="a"))
-    await reached(server, running=1)
+    await reached(server, 1, request)
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
         await request
-    await reached(server, running=0)
+    await reached(server, 0, request)
     assert (await server.control.load()).tokens - before < 900
     assert server.slots.in_flight == 0
 

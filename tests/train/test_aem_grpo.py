@@ -12,6 +12,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
+from datasets import Dataset  # noqa: E402
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Model  # noqa: E402
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
 from swe_aem.advantage.aem import coefficients, responses  # noqa: E402
@@ -31,7 +33,7 @@ LIKE_TRL = AdvantageSettings(baseline="group_mean", lam=0.0)
 CAP = 0.002
 """Small: the scripted tokens are unlikely under the tiny policy."""
 EVEN: Any = {"responses": (2, 2), "tokens": (6, 6)}
-"""Rows of one length: nothing to trim."""
+"""Completions of one length; with prompts of one length there is nothing to trim."""
 
 
 def _reward(completions: list[Any], reward: list[float | None], **fields: Any) -> list[float | None]:
@@ -42,11 +44,11 @@ def _reward(completions: list[Any], reward: list[float | None], **fields: Any) -
 def train(make_config: Any, dataset: Any) -> Callable[..., Any]:
     """Trains with the scripted feed and returns the trainer; plain TRL if no settings are given."""
 
-    def run(settings: AdvantageSettings | None, rollouts: Any = None, **config: Any) -> Any:
+    def run(settings: AdvantageSettings | None, rollouts: Any = None, prompts: Any = dataset, **config: Any) -> Any:
         common = {
             "model": tiny_model(),
             "args": make_config(**config),
-            "train_dataset": dataset,
+            "train_dataset": prompts,
             "processing_class": tiny_tokenizer(),
             "rollout_func": rollouts or ScriptedFeed(4),
         }
@@ -70,11 +72,14 @@ def _difference(one: Any, other: Any) -> float:
 
 @pytest.mark.parametrize("config", [{}, {"gradient_accumulation_steps": 2}, {"num_iterations": 2}])
 def test_without_modulation_it_is_trl_bit_for_bit(train: Any, config: dict[str, Any]) -> None:
-    plain = train(None, ScriptedFeed(4, **EVEN), max_steps=10, **config)
-    ours = train(LIKE_TRL, ScriptedFeed(4, **EVEN), max_steps=10, **config)
-    assert _difference(plain, ours) == 0.0
-    modulated = LIKE_TRL.model_copy(update={"lam": 1.0})
-    assert _difference(plain, train(modulated, ScriptedFeed(4, **EVEN), max_steps=10, **config)) > 1e-4
+    prompts = Dataset.from_dict({"prompt": [f"<{n}> <5> <6>" for n in range(10, 18)]})
+
+    def trained(settings: AdvantageSettings | None) -> Any:
+        return train(settings, ScriptedFeed(4, **EVEN), prompts, max_steps=10, **config)
+
+    plain = trained(None)
+    assert _difference(plain, trained(LIKE_TRL)) == 0.0
+    assert _difference(plain, trained(LIKE_TRL.model_copy(update={"lam": 1.0}))) > 1e-4
 
 
 def test_trimming_changes_rounding_only(train: Any) -> None:
@@ -220,6 +225,26 @@ def test_trimmed() -> None:
     assert left["importance_sampling_ratio"].shape == (2, 1)
     assert left["advantages"].shape == (2,)
     assert left["num_items_in_batch"] == 3
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_no_pass_computes_padding(recorded: Any, monkeypatch: pytest.MonkeyPatch, aligned: bool) -> None:
+    """With one row a micro batch every pass is as wide as its row: the old policy's, and those of the update."""
+    widths: list[int] = []
+    forward = Qwen3Model.forward
+
+    def seen(self: Any, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        widths.append(input_ids.size(1))
+        return forward(self, input_ids, *args, **kwargs)
+
+    monkeypatch.setattr(Qwen3Model, "forward", seen)
+    accumulated = 8 if aligned else 4
+    schedule = {"gradient_accumulation_steps": accumulated, "per_device_train_batch_size": 1, "steps_per_generation": 8}
+    _, _, output, _ = recorded(AdvantageSettings(), **schedule)
+    lengths = (output["prompt_mask"].sum(1) + output["completion_mask"].sum(1)).tolist()
+    assert len(set(lengths)) > 2
+    assert widths[:8] == lengths
+    assert set(widths[8 : 8 + accumulated]) <= set(lengths)
 
 
 def test_group_relative_is_what_trl_logs(recorded: Any) -> None:

@@ -1,0 +1,18 @@
+"""A Qwen3 of random weights, made where it is trained: no checkpoint, no copy through the host."""
+
+from typing import Any
+
+
+def random_model(*, device: str, dtype: str, positions: int, **shape: Any) -> Any:
+    """`shape` are fields of `Qwen3Config`; those of the tiny model where they are missing."""
+    import torch
+
+    from swe_aem.train.scripted import tiny_model
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        with torch.device(device):
+            return tiny_model(sharpness=10.0, max_position_embeddings=positions, **shape)
+    finally:
+        torch.set_default_dtype(before)
