@@ -1,6 +1,7 @@
 """Adapters on a simulated server, under looks that fall between everything that an update does."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -19,25 +20,27 @@ WEIGHTS = {"base_model.layers.0.lora_A.default.weight": torch.ones(2, 2)}
 
 async def test_a_look_during_an_update_finds_no_fault(tmp_path):
     """What a look found before an adapter was loaded says nothing about what the server has to serve afterwards."""
-    async with SimulatedVllm(latency_s=lambda body: 0.5) as server:
-        async with VllmPolicy(VllmConfig(urls=(server.url,), probe_s=0.01)) as policy:
-            control = policy.servers[0].control
-            look = control.identity
+    server = SimulatedVllm(latency_s=lambda body: 0.5)
+    async with server, AsyncExitStack() as stack:
+        config = VllmConfig(urls=(server.url,), probe_s=0.01)
+        policy = await stack.enter_async_context(VllmPolicy(config))
+        control = policy.servers[0].control
+        look = control.identity
 
-            async def slow_look():
-                found = await look()
-                await asyncio.sleep(0.05)
-                return found
+        async def slow_look():
+            found = await look()
+            await asyncio.sleep(0.05)
+            return found
 
-            control.identity = slow_look
-            adapters = AdapterSync(policy, tmp_path, SimpleNamespace(to_dict=lambda: {}))
-            await adapters.open()
-            for version in (1, 2, 3):
-                asked = asyncio.create_task(
-                    policy.sample([1, 2], SamplingParams(max_tokens=16, stop_token_ids=(258,)), trajectory_id="a")
-                )
-                await asyncio.sleep(0.1)
-                await adapters.update(WEIGHTS, version)
-                assert policy.servers[0].fault is None
-                assert (await asked).version == version - 1
-            assert [name.rpartition("-")[2] for name in server.adapters] == ["v2", "v3"]
+        control.identity = slow_look
+        adapters = AdapterSync(policy, tmp_path, SimpleNamespace(to_dict=lambda: {}))
+        await adapters.open()
+        for version in (1, 2, 3):
+            asked = asyncio.create_task(
+                policy.sample([1, 2], SamplingParams(max_tokens=16, stop_token_ids=(258,)), trajectory_id="a")
+            )
+            await asyncio.sleep(0.1)
+            await adapters.update(WEIGHTS, version)
+            assert policy.servers[0].fault is None
+            assert (await asked).version == version - 1
+        assert [name.rpartition("-")[2] for name in server.adapters] == ["v2", "v3"]

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from swe_aem.train import loop
 from swe_aem.train.config import validated
 from swe_aem.train.scripted import ScriptedSteps
@@ -51,5 +53,5 @@ values: dict[str, Any] = {
 }
 for setting in settings:
     name, _, value = setting.partition("=")
-    values[name] = int(value)
+    values[name] = yaml.safe_load(value)
 loop.train(validated(values), Path(out), Killable)
