@@ -26,7 +26,7 @@ from weights import random_model
 
 from swe_aem.nouns import Outcome, Response, Trajectory
 from swe_aem.train.config import TrainConfig, read_config
-from swe_aem.train.memory import trainer_memory
+from swe_aem.train.plan import trainer_estimate
 from swe_aem.train.scripted import VOCABULARY, ScriptedSteps
 from swe_aem.train.shapes import KNOWN, ModelShape, shape_of
 
@@ -98,15 +98,7 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
         last = json.loads((Path(directory) / "metrics.jsonl").read_text().splitlines()[-1])
     rows = lengths[-(len(lengths) // options.steps) :]
     flops = _model_flops(shape, rows, adapter=config.lora is not None)
-    planned = trainer_memory(
-        shape,
-        tokens=config.micro_batch_size * longest,
-        dtype=config.dtype,
-        compute=config.dtype,
-        shards=1,
-        checkpointing=bool(config.grpo.get("gradient_checkpointing")),
-        lora_rank=config.lora.r if config.lora else None,
-    )
+    planned = trainer_estimate(config, shape)
     return {
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "parameters": shape.parameters,

@@ -102,10 +102,11 @@ class _Run:
             if last is not None:
                 trainer.add_callback(checkpoints.SameDice(lambda: trainer._load_rng_state(str(last))))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-            trainer.save_model(str(self.directory / "policy"))
             weights = whole_weights(trainer)
             if evaluations is None:
                 return None
+            # `save_model` writes nothing where checkpoints are of shards.
+            trainer._save(str(self.directory / "policy"), state_dict=weights)
             if config.heldout is not None:
                 evaluations.run(weights, config.steps, AFTER)
             return self._summary(evaluations)

@@ -13,6 +13,8 @@ from swe_aem.train.shapes import ModelShape
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _HEAD_TOKENS = 256
 """Tokens whose logits TRL's fused head has at a time."""
+ADAPTER_DTYPE = "float32"
+"""peft holds adapters of 16-bit models in it."""
 _RUNTIME_BYTES = 2.5e9
 """CUDA context, NCCL and allocator slack."""
 
@@ -54,24 +56,33 @@ def lora_parameters(shape: ModelShape, rank: int) -> int:
     return rank * ends * shape.num_hidden_layers
 
 
-def layer_elements(shape: ModelShape) -> int:
-    """Numbers per token that autograd keeps of one layer: six of the model's width (what goes into the norms and comes
-    out of them), four of the queries' and of the keys' (before and after their norms, what attention takes and gives),
-    four of the MLP's."""
+def layer_bytes(shape: ModelShape, compute: str, lora_rank: int | None = None) -> float:
+    """Per token, what autograd keeps of one layer. Norms keep their inputs in float32: the layer's twice, queries and
+    keys. Full training also keeps what goes into each product of matrices and out of each norm, attention's inputs and
+    output, and the gate's. Where the matrices are frozen their inputs are not kept, but an adapter keeps its own, in
+    float32, its own copy of each unless the layer computes in that anyway."""
+    hidden, gate = shape.hidden_size, shape.intermediate_size
     queries = shape.num_attention_heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
-    return 6 * shape.hidden_size + 4 * queries + 4 * keys + 4 * shape.intermediate_size
+    norms = 4 * (2 * hidden + queries + keys)
+    if lora_rank is None:
+        return norms + BYTES[compute] * (4 * hidden + 3 * queries + 3 * keys + 4 * gate)
+    between = 4 * 7 * lora_rank
+    if compute == "float32":
+        return norms + between + 4 * (2 * hidden + 2 * queries + 2 * keys + 4 * gate)
+    copies = 4 * (5 * hidden + queries + gate)
+    return norms + between + copies + BYTES[compute] * (2 * queries + 2 * keys + 3 * gate)
 
 
-def activation_bytes(shape: ModelShape, tokens: int, compute: str, *, checkpointing: bool) -> float:
+def activation_bytes(
+    shape: ModelShape, tokens: int, compute: str, *, checkpointing: bool, lora_rank: int | None = None
+) -> float:
     """What `tokens` tokens keep in one forward pass: all layers, or with checkpointing their inputs and the one layer
     that is computed again; and the last norm."""
-    per_token = 2 * shape.hidden_size
-    if checkpointing:
-        per_token += shape.num_hidden_layers * shape.hidden_size + layer_elements(shape)
-    else:
-        per_token += shape.num_hidden_layers * layer_elements(shape)
-    return float(tokens * BYTES[compute] * per_token)
+    layer = layer_bytes(shape, compute, lora_rank)
+    last = shape.hidden_size * (4 + BYTES[compute])
+    inputs = shape.num_hidden_layers * shape.hidden_size * BYTES[compute]
+    return float(tokens * (last + (inputs + layer if checkpointing else shape.num_hidden_layers * layer)))
 
 
 def trainer_memory(
@@ -85,18 +96,20 @@ def trainer_memory(
     lora_rank: int | None = None,
 ) -> TrainerMemory:
     """Of one process of `shards` that share the model. `tokens` is the longest row times the rows of a micro batch,
-    `dtype` what weights and moments are held in, `compute` what layers compute in."""
+    `dtype` what weights and moments are held in (an adapter's always in float32), `compute` what layers compute in."""
     size = BYTES[dtype]
-    trained = shape.parameters if lora_rank is None else lora_parameters(shape, lora_rank)
-    extra = 0 if lora_rank is None else trained
-    held = (shape.parameters + extra) * size / shards
+    held = shape.parameters * size / shards
+    trained = held
+    if lora_rank is not None:
+        trained = lora_parameters(shape, lora_rank) * BYTES[ADAPTER_DTYPE] / shards
+        held += trained
     whole = 2 * shape.layer_parameters + shape.embedding_parameters
     return TrainerMemory(
         weights=held,
-        gradients=trained * size / shards,
-        optimiser=2 * trained * size / shards,
+        gradients=trained,
+        optimiser=2 * trained,
         gathered=whole * BYTES[compute] if shards > 1 else 0.0,
-        activations=activation_bytes(shape, tokens, compute, checkpointing=checkpointing),
+        activations=activation_bytes(shape, tokens, compute, checkpointing=checkpointing, lora_rank=lora_rank),
         head=2 * 4 * _HEAD_TOKENS * shape.vocab_size + tokens * shape.hidden_size * BYTES[compute],
     )
 

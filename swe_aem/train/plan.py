@@ -11,7 +11,14 @@ from swe_aem.rollout.wiring import chosen_tasks
 from swe_aem.sandbox import open_backend
 from swe_aem.serve.supervisor import healthy
 from swe_aem.train.config import HardwareConfig, TrainConfig
-from swe_aem.train.memory import BYTES, TrainerMemory, lora_parameters, server_memory, trainer_memory
+from swe_aem.train.memory import (
+    ADAPTER_DTYPE,
+    BYTES,
+    TrainerMemory,
+    lora_parameters,
+    server_memory,
+    trainer_memory,
+)
 from swe_aem.train.shapes import ModelShape, shape_of
 
 _CHECKPOINTS = 2
@@ -85,7 +92,8 @@ def _roles(config: TrainConfig, hardware: HardwareConfig) -> Iterator[str]:
 
 
 def _trainer(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> Iterator[str]:
-    memory = trainer_estimate(config, hardware, shape)
+    shards = hardware.trainer_gpus if hardware.sharding != "none" else 1
+    memory = trainer_estimate(config, shape, shards)
     parts = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in memory.model_dump().items() if value)
     room = hardware.gpu_memory_gb * (1 - hardware.server_share if hardware.gpus_per_host == 1 else 1)
     yield f"memory per trainer GPU, GB: {parts}; {memory.total / 1e9:.1f} of {room:.0f}{_verdict(memory.total, room)}"
@@ -110,15 +118,15 @@ def _verdict(needed: float, room_gb: float) -> str:
     return "" if needed <= room_gb * 1e9 else "; DOES NOT FIT: more trainer_gpus, shorter rows, or lora"
 
 
-def trainer_estimate(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> TrainerMemory:
-    """What one training process holds at the longest row."""
+def trainer_estimate(config: TrainConfig, shape: ModelShape, shards: int = 1) -> TrainerMemory:
+    """What one of `shards` training processes holds at the longest row."""
     compute = "bfloat16" if config.grpo.get("bf16") else config.dtype
     return trainer_memory(
         shape,
         tokens=config.micro_batch_size * config.rollout.native.max_context_tokens,
         dtype=config.dtype,
         compute=compute,
-        shards=hardware.trainer_gpus if hardware.sharding != "none" else 1,
+        shards=shards,
         checkpointing=bool(config.grpo.get("gradient_checkpointing")),
         lora_rank=config.lora.r if config.lora else None,
     )
@@ -160,8 +168,8 @@ def _gpus() -> int:
 
 
 def _disk_bytes(config: TrainConfig, shape: ModelShape) -> float:
-    size = BYTES[config.dtype]
     if config.lora is not None:
-        return (3 * _CHECKPOINTS + 3) * size * lora_parameters(shape, config.lora.r)
+        return (3 * _CHECKPOINTS + 3) * BYTES[ADAPTER_DTYPE] * lora_parameters(shape, config.lora.r)
+    size = BYTES[config.dtype]
     sent = BYTES[(config.servers.dtype if config.servers else None) or config.dtype]
     return shape.parameters * (size * (3 * _CHECKPOINTS + 1) + 2 * sent)

@@ -71,11 +71,21 @@ def test_weights_gradients_and_moments_are_exact(made):
     model.zero_grad()
 
 
-def test_activations_are_within_a_twentieth(made):
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_activations_are_within_a_twentieth(made, dtype, adapter):
+    from peft import LoraConfig, get_peft_model
+
     shape, model = made
-    ids = torch.randint(0, 512, (1, TOKENS))
-    found = kept_bytes(model, lambda: model.model(ids).last_hidden_state)
-    assert found == pytest.approx(activation_bytes(shape, TOKENS, "float32", checkpointing=False), rel=0.05)
+    model = copy.deepcopy(model).to(getattr(torch, dtype))
+    rank = 16 if adapter else None
+    inner = model.model
+    if adapter:
+        model = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
+    hidden = torch.randn(1, TOKENS, shape.hidden_size, dtype=getattr(torch, dtype), requires_grad=True)
+    found = kept_bytes(model, lambda: inner(inputs_embeds=hidden, use_cache=False).last_hidden_state)
+    estimate = activation_bytes(shape, TOKENS, dtype, checkpointing=False, lora_rank=rank)
+    assert found == pytest.approx(estimate, rel=0.05)
 
 
 def test_checkpointed_activations_are_layer_inputs_and_one_layer(made):
