@@ -6,7 +6,8 @@ What trains is the loop of `swe-aem train` under the configuration's own setting
 sampled: ragged rows of many turns, of which the first is as long as the configuration allows. Each shape has a process
 of its own. On a GPU, memory is what the allocator held at most; what `swe-aem train --dry-run` plans stands beside it,
 term by term. FLOPs are those of the model (Kaplan et al., arXiv 2001.08361, and causal attention): padding and
-activations that are computed again do not count. They are compared with a large matrix product of the same run.
+activations that are computed again do not count (PaLM, arXiv 2204.02311). They are compared with a large matrix product
+of the same run.
 """
 
 import argparse

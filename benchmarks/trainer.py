@@ -161,7 +161,7 @@ def _config(options: argparse.Namespace, directory: str) -> Any:
         num_generations=GROUP,
         max_completion_length=options.tokens,
         max_steps=WARM_UP_STEPS + options.steps,
-        learning_rate=1e-4,
+        learning_rate=1e-6,
         lr_scheduler_type="constant",
         loss_type="dr_grpo",
         scale_rewards="none",

@@ -98,7 +98,7 @@ class AEMGRPOTrainer(GRPOTrainer):
         return logps, entropy
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        self._scoring, self._old = self._scored, None
+        self._scoring, self._old = True, None
         try:
             output = super()._generate_and_score_completions(inputs)
         finally:
@@ -108,12 +108,12 @@ class AEMGRPOTrainer(GRPOTrainer):
             self._metrics["train"]["positive_share"].append(self._positive_share(advantages))
         if self._scored:
             logps, entropy = self._old if self._old is not None else self._score_once_more(output)
-            self._old = None
             if self._modulated:
                 advantages = self._modulate(advantages, entropy, inputs, output)
             if self.importance_cap is not None:
                 advantages = self._corrected(advantages, logps, output)
         output["advantages"] = advantages
+        self._old = None
         return output
 
     @property

@@ -33,7 +33,7 @@ LIKE_TRL = AdvantageSettings(baseline="group_mean", lam=0.0)
 CAP = 0.002
 """Small: the scripted tokens are unlikely under the tiny policy."""
 EVEN: Any = {"responses": (2, 2), "tokens": (6, 6)}
-"""Completions of one length; with prompts of one length there is nothing to trim."""
+"""Completions of one length; with `even_prompts` there is nothing to trim."""
 
 
 def _reward(completions: list[Any], reward: list[float | None], **fields: Any) -> list[float | None]:
@@ -62,6 +62,11 @@ def train(make_config: Any, dataset: Any) -> Callable[..., Any]:
     return run
 
 
+def even_prompts() -> Any:
+    """Different prompts of one length."""
+    return Dataset.from_dict({"prompt": [f"<{n}> <5> <6>" for n in range(10, 18)]})
+
+
 def _apart(one: Any, other: Any) -> float:
     return max(float((a - b).detach().abs().max()) for a, b in zip(one, other, strict=True))
 
@@ -72,10 +77,8 @@ def _difference(one: Any, other: Any) -> float:
 
 @pytest.mark.parametrize("config", [{}, {"gradient_accumulation_steps": 2}, {"num_iterations": 2}])
 def test_without_modulation_it_is_trl_bit_for_bit(train: Any, config: dict[str, Any]) -> None:
-    prompts = Dataset.from_dict({"prompt": [f"<{n}> <5> <6>" for n in range(10, 18)]})
-
     def trained(settings: AdvantageSettings | None) -> Any:
-        return train(settings, ScriptedFeed(4, **EVEN), prompts, max_steps=10, **config)
+        return train(settings, ScriptedFeed(4, **EVEN), even_prompts(), max_steps=10, **config)
 
     plain = trained(None)
     assert _difference(plain, trained(LIKE_TRL)) == 0.0
@@ -87,8 +90,8 @@ def test_trimming_changes_rounding_only(train: Any) -> None:
 
 
 def test_normalised_baseline_is_trls(train: Any) -> None:
-    plain = train(None, ScriptedFeed(4, **EVEN), scale_rewards="group")
-    ours = train(AdvantageSettings(baseline="group_normalised", aem=False), ScriptedFeed(4, **EVEN))
+    plain = train(None, ScriptedFeed(4, **EVEN), even_prompts(), scale_rewards="group")
+    ours = train(AdvantageSettings(baseline="group_normalised", aem=False), ScriptedFeed(4, **EVEN), even_prompts())
     assert _difference(plain, ours) < 1e-6
 
 
@@ -227,8 +230,13 @@ def test_trimmed() -> None:
     assert left["num_items_in_batch"] == 3
 
 
-@pytest.mark.parametrize("aligned", [False, True])
-def test_no_pass_computes_padding(recorded: Any, monkeypatch: pytest.MonkeyPatch, aligned: bool) -> None:
+@pytest.mark.parametrize(
+    ("settings", "aligned"),
+    [(AdvantageSettings(), False), (AdvantageSettings(), True), (AdvantageSettings(aem=False), False)],
+)
+def test_no_pass_computes_padding(
+    recorded: Any, monkeypatch: pytest.MonkeyPatch, settings: AdvantageSettings, aligned: bool
+) -> None:
     """With one row a micro batch every pass is as wide as its row: the old policy's, and those of the update."""
     widths: list[int] = []
     forward = Qwen3Model.forward
@@ -240,7 +248,7 @@ def test_no_pass_computes_padding(recorded: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Qwen3Model, "forward", seen)
     accumulated = 8 if aligned else 4
     schedule = {"gradient_accumulation_steps": accumulated, "per_device_train_batch_size": 1, "steps_per_generation": 8}
-    _, _, output, _ = recorded(AdvantageSettings(), **schedule)
+    _, _, output, _ = recorded(settings, **schedule)
     lengths = (output["prompt_mask"].sum(1) + output["completion_mask"].sum(1)).tolist()
     assert len(set(lengths)) > 2
     assert widths[:8] == lengths
