@@ -95,7 +95,7 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     lengths: list[int] = []
     with tempfile.TemporaryDirectory(prefix="swe-aem-bench-") as directory:
-        loop.train(config, Path(directory), lambda *given: _Episodes(*given, lengths))
+        loop.train(config, Path(directory), lambda *given: _Episodes(lengths, *given))
         last = json.loads((Path(directory) / "metrics.jsonl").read_text().splitlines()[-1])
     rows = lengths[-(len(lengths) // options.steps) :]
     flops = _model_flops(shape, rows, adapter=config.lora is not None)
@@ -122,8 +122,8 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
 class _Episodes(ScriptedSteps):
     """Trajectories of many turns, the first of each step as long as they may be."""
 
-    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str, lengths: list[int]) -> None:
-        super().__init__(config, directory, model, name)
+    def __init__(self, lengths: list[int], config: TrainConfig, *given: Any) -> None:
+        super().__init__(config, *given)
         self._longest = config.rollout.native.max_context_tokens
         self._lengths = lengths
         """Of every trajectory given, for whoever measures."""
@@ -181,7 +181,7 @@ def _product_rate(device: str, dtype: str) -> float:
     times = []
     for _ in range(13):
         began_s = time.perf_counter()
-        one @ other
+        torch.mm(one, other)
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began_s)

@@ -105,8 +105,8 @@ class _Run:
             weights = whole_weights(trainer)
             if evaluations is None:
                 return None
-            # `save_model` writes nothing where checkpoints are of shards.
-            trainer._save(str(self.directory / "policy"), state_dict=weights)
+            # `save_model` writes nothing where checkpoints are of shards; `_save` takes out of its dict what is tied.
+            trainer._save(str(self.directory / "policy"), state_dict=dict(weights))
             if config.heldout is not None:
                 evaluations.run(weights, config.steps, AFTER)
             return self._summary(evaluations)
