@@ -142,7 +142,7 @@ class GradeSlot:
             integrity += evidence
             report = await self._report(replace(evaluation, body=body), sandbox)
             results = {**report.fail_to_pass, **report.pass_to_pass}
-            integrity += contradictions(self._key, body, results, evaluation.testimony)
+            integrity += contradictions(self._key, body, results, evaluation.testimony, resolved=report.resolved)
         return Verdict(
             resolved=report.resolved and not integrity,
             patch_applied=True,

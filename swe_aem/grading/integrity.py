@@ -48,9 +48,18 @@ def neutralise(body: str, key: AnswerKey) -> tuple[str, tuple[str, ...]]:
 
 
 def contradictions(
-    key: AnswerKey, body: str, results: Mapping[str, TestStatus], testimony: Testimony | None = None
+    key: AnswerKey,
+    body: str,
+    results: Mapping[str, TestStatus],
+    testimony: Testimony | None = None,
+    *,
+    resolved: bool,
 ) -> tuple[str, ...]:
-    """Evidence that the `results` of the tests of the task were not reported by the runner; empty if they agree."""
+    """Evidence that the `results` of the tests of the task were not reported by the runner; empty if they agree.
+
+    A run that broke off is evidence only where its results make the task `resolved`: otherwise they are those of code
+    that crashed, ran out of memory or never ended.
+    """
     passed = {test for test, status in results.items() if status in PASSING and test != "[100%]"}
     if excused := sorted(test for test in key.fail_to_pass if results.get(test) is TestStatus.XFAIL):
         return (f"a test that has to pass ended as an expected failure, which any code can ask for: {excused[0]}",)
@@ -58,19 +67,17 @@ def contradictions(
         return ()
     body = _ANSI.sub("", body)
     if key.log_parser == "r2egym":
-        return _r2egym_contradictions(body, passed, testimony)
-    if key.log_parser in _PYTEST_PARSERS:
-        return _pytest_contradictions(body, passed) + _unwitnessed(passed, testimony)
-    summary = _OTHER_SUMMARIES.get(key.log_parser)
+        testimony = _r2egym_testimony(testimony)
+    of_pytest = key.log_parser in _PYTEST_PARSERS
+    summary = _PYTEST_SUMMARY if of_pytest else _OTHER_SUMMARIES.get(key.log_parser)
     if summary is not None and not summary.search(body):
-        return (f"{len(passed)} tests passed but the runner's own summary is missing",)
-    return ()
+        return (f"{len(passed)} tests passed but the runner's own summary is missing",) if resolved else ()
+    return _pytest_contradictions(body, passed) + _unwitnessed(passed, testimony) if of_pytest else ()
 
 
 def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
+    """Of a log with a summary line."""
     summaries = list(_PYTEST_SUMMARY.finditer(body))
-    if not summaries:
-        return (f"{len(passed)} tests passed but pytest's own summary line is missing",)
     evidence = []
     counts = {word: int(number) for number, word in re.findall(r"(\d{1,9}) ([a-z]+)", summaries[-1][1])}
     reported = sum(counts.get(word, 0) for word in ("passed", "xfailed", "xpassed"))
@@ -86,14 +93,15 @@ def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
     return tuple(evidence)
 
 
-def _r2egym_contradictions(body: str, passed: set[str], testimony: Testimony | None) -> tuple[str, ...]:
-    """The same for names without their file: a name then stands for every id that ends with it."""
+def _r2egym_testimony(testimony: Testimony | None) -> Testimony | None:
+    """What the witness saw, under names without their file: a name stands for every id that ends with it."""
+    if testimony is None:
+        return None
     results: dict[str, str] = {}
-    for test, result in (testimony.results if testimony else {}).items():
+    for test, result in testimony.results.items():
         name = r2egym_name(test)
         results[name] = "passed" if "passed" in (result, results.get(name)) else result
-    named = replace(testimony, results=results) if testimony else None
-    return _pytest_contradictions(body, passed) + _unwitnessed(passed, named)
+    return replace(testimony, results=results)
 
 
 def _unwitnessed(passed: set[str], testimony: Testimony | None) -> tuple[str, ...]:

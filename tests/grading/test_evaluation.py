@@ -241,7 +241,9 @@ ERROR t.py::a - teardown
 
 
 def test_an_honest_log_has_no_contradictions(calc):
-    assert contradictions(calc.key, LOG, {"t.py::a": PASSED, "t.py::b[x": PASSED, "t.py::c": FAILED}) == ()
+    assert (
+        contradictions(calc.key, LOG, {"t.py::a": PASSED, "t.py::b[x": PASSED, "t.py::c": FAILED}, resolved=False) == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,21 +257,21 @@ def test_an_honest_log_has_no_contradictions(calc):
     ],
 )
 def test_summary_lines_of_all_ages_are_read(calc, summary):
-    assert contradictions(calc.key, f"PASSED a\nPASSED b\n{summary}\n", {"a": PASSED, "b": PASSED}) == ()
+    assert contradictions(calc.key, f"PASSED a\nPASSED b\n{summary}\n", {"a": PASSED, "b": PASSED}, resolved=True) == ()
 
 
 @pytest.mark.parametrize(
     ("body", "evidence"),
     [
-        ("PASSED a\nPASSED b\n", "summary line is missing"),
+        ("PASSED a\nPASSED b\n", "summary is missing"),
         ("PASSED a\nPASSED b\n== 1 passed in 0.1s ==\n", "pytest counted 1"),
-        (f"PASSED a\nPASSED b\n== {'1' * 5000} passed in 0.1s ==\n", "summary line is missing"),
+        (f"PASSED a\nPASSED b\n== {'1' * 5000} passed in 0.1s ==\n", "summary is missing"),
         ("FAILED a\nFAILED b\n== 2 failed in 0.1s ==\nPASSED a\nPASSED b\n", "after pytest's summary"),
         ("FAILED a - x\nPASSED b\n== 1 failed, 1 passed in 0.1s ==\nPASSED a\n== 2 passed in 0.1s ==\n", "both passed"),
     ],
 )
 def test_logs_that_contradict_themselves(calc, body, evidence):
-    found = contradictions(calc.key, body, {"a": PASSED, "b": PASSED})
+    found = contradictions(calc.key, body, {"a": PASSED, "b": PASSED}, resolved=True)
     assert any(evidence in line for line in found), found
 
 
@@ -286,14 +288,30 @@ def test_logs_that_contradict_themselves(calc, body, evidence):
 )
 def test_logs_that_the_witness_denies(calc, testimony, evidence):
     body = "PASSED a\nPASSED b\n== 2 passed in 0.1s ==\n"
-    found = contradictions(calc.key, body, {"a": PASSED, "b": PASSED}, testimony)
+    found = contradictions(calc.key, body, {"a": PASSED, "b": PASSED}, testimony, resolved=True)
     assert (found == ()) if evidence is None else evidence in found[0]
 
 
 def test_other_runners_must_have_come_to_their_end(calc):
     django = calc.key.model_copy(update={"log_parser": "parse_log_django"})
-    assert contradictions(django, "test_a ... ok\n", {"test_a": PASSED})
-    assert not contradictions(django, "test_a ... ok\n\nRan 1 test in 0.1s\n\nOK\n", {"test_a": PASSED})
+    assert contradictions(django, "test_a ... ok\n", {"test_a": PASSED}, resolved=True)
+    whole = "test_a ... ok\n\nRan 1 test in 0.1s\n\nOK\n"
+    assert not contradictions(django, whole, {"test_a": PASSED}, resolved=True)
+
+
+@pytest.mark.parametrize("parser", ["parse_log_pytest", "parse_log_django"])
+def test_a_run_that_broke_off_is_no_violation_unless_it_claims_success(calc, parser):
+    """As where a test of a wrong patch never ends and the processor's limit ends it, or it crashes the interpreter."""
+    key = calc.key.model_copy(update={"log_parser": parser})
+    unfinished = Testimony(False, {"a": "passed"})
+    assert contradictions(key, "PASSED a\n", {"a": PASSED}, unfinished, resolved=False) == ()
+    assert contradictions(key, "PASSED a\n", {"a": PASSED}, unfinished, resolved=True)
+
+
+def test_a_summary_of_a_session_that_never_ended_is_a_violation_whatever_it_says(calc):
+    body = "PASSED a\nFAILED b\n== 1 failed, 1 passed in 0.1s ==\n"
+    found = contradictions(calc.key, body, {"a": PASSED, "b": FAILED}, Testimony(False), resolved=False)
+    assert "never came to its end" in found[0]
 
 
 def test_swebenchs_markers_are_taken_out_and_told(calc):
