@@ -266,6 +266,8 @@ class _Reader:
         created, deleted = "new file mode " in self.headers, "deleted file mode " in self.headers
         if marked is not None:  # some tools write /dev/null and leave out the line about the mode
             created, deleted = created or marked[0] is None, deleted or marked[1] is None
+        if created + deleted + bool(moved) > 1:
+            raise DiffError(f"line {self.start + 1}: the headers say different things of what became of the file")
         old, new = None if created else names[0], None if deleted else names[1]
         if (git_names and git_names != names) or (marked is not None and marked != (old, new)):
             raise DiffError(f"line {self.start + 1}: the headers name different files")

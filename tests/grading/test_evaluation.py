@@ -177,6 +177,7 @@ def test_a_witness_is_summoned_for_one_plain_call_of_pytest(command, plain):
 
 async def test_the_witness_leaves_no_trace_and_testifies(at, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/kept")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     (tmp_path / "test_x.py").write_text(
         "import os, sys, pytest\n"
         "def test_clean():\n"

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swe_aem.grading.diff import DiffError, join, parse_diff, unquote
@@ -254,7 +254,25 @@ PIECES = st.sampled_from([
 ])  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "new file mode 100644\ndeleted file mode 100644",
+        "new file mode 100644\nrename from conftest.py\nrename to a.py",
+        "deleted file mode 100644\nrename from a.py\nrename to conftest.py",
+    ],
+)
+def test_a_file_has_one_fate(headers):
+    """With two of them a path would be left out of what is looked at."""
+    names = ("a.py", "conftest.py") if "to conftest" in headers else ("conftest.py", "a.py")
+    if "rename" not in headers:
+        names = ("conftest.py", "conftest.py")
+    clean = clean_patch(f"diff --git a/{names[0]} b/{names[1]}\n{headers}\n", KEY)
+    assert (clean.patch, clean.error) == ("", "line 1: the headers say different things of what became of the file")
+
+
 @given(st.lists(PIECES, max_size=14).map("\n".join))
+@example("diff --git a/conftest.py b/conftest.py\nnew file mode 100644\ndeleted file mode 100644")
 def test_nothing_that_is_kept_touches_a_refused_path(text):
     """Also for diffs put together from shreds, where readers tend to disagree."""
     clean = clean_patch(text, KEY)
