@@ -12,6 +12,8 @@ import pytest
 REQUIRED = os.environ.get("SWE_AEM_REQUIRE_SERVICES") == "1"
 """Set by CI: an absent service fails its tests instead of skipping them."""
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the hub, and its client tries for half a minute
+
 collect_ignore = ["data"]
 """Task folders have tests of their own, which are not ours."""
 

@@ -27,7 +27,7 @@ from tests.conftest import require_harness
 from tests.e2e.conftest import REPOSITORY
 from tests.walk import walk
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*checkpointing.*:FutureWarning")]
+pytestmark = pytest.mark.slow
 
 OLDER = ("openhands-sdk==1.34.0", "openhands-tools==1.34.0")
 """What openhands-ai 1.11.0 pins."""
@@ -97,10 +97,9 @@ def check_outcomes(stored: dict[str, Trajectory], tasks: int) -> None:
 
 @pytest.mark.parametrize("agent", ["mini-swe-agent", "openhands"])
 async def test_gold_resolves_through_its_tools_and_the_group_trains(
-    agent: str, kind: str, groups: RollOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    agent: str, kind: str, groups: RollOut, tmp_path: Path
 ) -> None:
     require_harness(agent)
-    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     stored = await groups(agent=agent, sandbox=kind, limit=2)
     check_outcomes(stored, 2)
     if kind == "bubblewrap":

@@ -9,12 +9,6 @@ import pytest
 GROUP = 4
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No notice that `rollout_func` is experimental."""
-    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-
-
 @pytest.fixture
 def make_config(tmp_path: Path) -> Callable[..., Any]:
     """Makes the recipe's `GRPOConfig` for two groups a generation on the CPU, with changes."""

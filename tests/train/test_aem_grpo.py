@@ -23,11 +23,7 @@ from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
 from swe_aem.train.scripted import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.settings import AdvantageSettings  # noqa: E402
 
-pytestmark = [
-    pytest.mark.torch,
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:.*checkpointing.*:FutureWarning"),
-]
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 LIKE_TRL = AdvantageSettings(baseline="group_mean", lam=0.0)
 CAP = 0.002

@@ -4,7 +4,6 @@ One GPU, so one process: FSDP2 shards over a mesh of one, with NCCL and everythi
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -42,8 +41,7 @@ def run(tmp_path: Path) -> Run:
     def run(out: Path, launch: list[str], kill_at: str, *settings: str) -> Any:
         script = str(Path(__file__).with_name("killable.py"))
         command = [sys.executable, *launch, script, str(model), str(out), "4", kill_at, *settings]
-        env = {**os.environ, "TRL_EXPERIMENTAL_SILENCE": "1"}
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, env=env, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
     return run
 
