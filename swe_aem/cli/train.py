@@ -1,11 +1,15 @@
 """`swe-aem train`: reinforcement learning of a policy on live rollouts."""
 
+import math
 import signal
+import time
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+_ONE_PRESS_S = 1.0
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -74,10 +78,11 @@ def _run(settings: Any, directory: Path) -> int:
     from swe_aem.errors import SweAemError, UserError
     from swe_aem.train.loop import train as run
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a Ctrl-C: sandboxes are closed, files are whole
+    _interrupt_once()
     try:
         summary = run(settings, directory)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is closed; one that comes now would spoil the exit code
         typer.echo("swe-aem: interrupted; repeat the command to go on, finished trajectories are kept", err=True)
         return 130
     except UserError:
@@ -88,6 +93,21 @@ def _run(settings: Any, directory: Path) -> int:
     if summary is not None:
         _tell(summary)
     return 0
+
+
+def _interrupt_once() -> None:
+    """SIGTERM as a Ctrl-C: sandboxes are closed, files are whole. What follows within a second is the same press, which
+    a launcher such as uv passes on although the terminal has sent it already; a later one ends the closing too."""
+    last_s = -math.inf
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s > _ONE_PRESS_S:
+            last_s = time.monotonic()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
 
 
 def quiet() -> None:

@@ -38,6 +38,13 @@ class Entry(NamedTuple):
     outcome: Outcome
 
 
+def stored(directory: Path) -> "Store":
+    """A store to read; raises `UserError` if there is no such directory."""
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory")
+    return Store(directory)
+
+
 class Store:
     """Reads a store. Safe while another process writes: a line that is being written is not seen."""
 

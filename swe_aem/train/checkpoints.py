@@ -38,7 +38,7 @@ class SameDice(TrainerCallback):
 def latest(directory: Path) -> Path | None:
     """The last whole checkpoint, None if there is none."""
     whole = [path.parent for path in directory.glob(f"checkpoint-*/{MARK}")]
-    return max(whole, key=_update, default=None)
+    return max(whole, key=update_of, default=None)
 
 
 def remove_torn(directory: Path) -> list[Path]:
@@ -49,5 +49,6 @@ def remove_torn(directory: Path) -> list[Path]:
     return torn
 
 
-def _update(path: Path) -> int:
+def update_of(path: Path) -> int:
+    """Optimiser updates that a checkpoint has seen."""
     return int(path.name.rpartition("-")[2])

@@ -72,7 +72,9 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Sessio
     with ExitStack() as stack:
         if state.is_main_process:
             stack.enter_context(locked(directory))
-            _hold_fast(config, directory)
+            if (finished := _hold_fast(config, directory)) is not None and state.num_processes == 1:
+                print(f"{directory} is finished; nothing to do", file=sys.stderr)
+                return finished
         return _Run(config, directory, state, open_source).run()
 
 
@@ -101,6 +103,9 @@ class _Run:
             last = checkpoints.latest(Path(str(trainer.args.output_dir)))
             if last is not None:
                 trainer.add_callback(checkpoints.SameDice(lambda: trainer._load_rng_state(str(last))))
+                if self.main:
+                    done = checkpoints.update_of(last) // config.updates_per_step
+                    print(f"goes on after step {done}, the last that has a checkpoint", file=sys.stderr, flush=True)
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             weights = whole_weights(trainer)
             if evaluations is None:
@@ -132,7 +137,7 @@ class _Run:
         callbacks: list[TrainerCallback] = [checkpoints.Marker()]
         if evaluations is not None:
             last = checkpoints.latest(folder)
-            done = int(last.name.rpartition("-")[2]) // config.updates_per_step if last else 0
+            done = checkpoints.update_of(last) // config.updates_per_step if last else 0
             journal = Journal(
                 self.directory, feed, updates_per_step=config.updates_per_step, steps=config.steps, done=done
             )
@@ -178,11 +183,13 @@ class _Evaluations(TrainerCallback):
         config, heldout = self._config, self._config.heldout
         assert heldout is not None
         rollout = heldout_rollout(config, greedy=False)
+        tasks = chosen_tasks(rollout)
+        print(f"evaluating the policy of {step} steps on {len(tasks)} tasks", file=sys.stderr, flush=True)
         sampled = self._session.evaluate(rollout, weights, step, f"{name}-sampled")
         greedy = None
         if heldout.greedy and name in (BEFORE, AFTER):
             greedy = self._session.evaluate(heldout_rollout(config, greedy=True), weights, step, f"{name}-greedy")
-        result = judge(sampled, greedy, chosen_tasks(rollout).labels)
+        result = judge(sampled, greedy, tasks.labels)
         self.found[name] = result
         self._write(step, result)
         shown = f"held out after {step} steps: {result.pass_at_1:.1%} ({result.low:.1%} to {result.high:.1%}) sampled"
@@ -223,15 +230,20 @@ def _adapted(model: Any, settings: LoraSettings | None) -> Any:
     return get_peft_model(model, adapter)
 
 
-def _hold_fast(config: TrainConfig, directory: Path) -> None:
-    """Write the configuration; raises `UserError` if the directory holds a run under another one."""
+def _hold_fast(config: TrainConfig, directory: Path) -> RunSummary | None:
+    """Write the configuration; returns the summary of a run under the very same one that has come to its end. Raises
+    `UserError` if the directory holds a run under another one."""
     path = directory / "config.yaml"
     begun = any((directory / name).exists() for name in ("rollouts", "heldout", "checkpoints"))
     if path.exists() and begun:  # a run that failed on its settings holds nothing
         stored = validated(yaml.safe_load(path.read_text(encoding="utf-8")))
         if found := changes(stored, config):
             raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")
+        summary = directory / "summary.json"
+        if stored == config and summary.exists() and (directory / "policy").is_dir():
+            return RunSummary.model_validate_json(summary.read_text(encoding="utf-8"))
     replace(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    return None
 
 
 def _earlier_s(directory: Path) -> float:

@@ -11,6 +11,8 @@ def load_model(name: Path | str, *, dtype: str = "float32") -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    if str(name).startswith(("/", ".")) and not Path(name).is_dir():
+        raise UserError(f"{name}: no such directory, and no model that transformers can load")
     try:
         return AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:

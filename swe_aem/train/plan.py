@@ -136,12 +136,8 @@ def _missing(config: TrainConfig, directory: Path, shape: ModelShape) -> Iterato
     """One line for each thing that a run would ask for, with the command that brings it."""
     if not (Path(config.model) / "config.json").is_file():
         yield f"MISSING model: hf download Qwen/{Path(config.model).name} --local-dir {config.model}"
-    for url in config.servers.urls if config.servers else ():
-        if healthy(url):
-            yield f"server {url} answers"
-        else:
-            port = url.rpartition(":")[2]
-            yield f"MISSING server {url}: swe-aem serve {config.model} --port {port} --sync {_sync(config)}"
+    for number, url in enumerate(config.servers.urls if config.servers else ()):
+        yield f"server {url} answers" if healthy(url) else f"MISSING server {url}: {_serve_command(config, number)}"
     if config.hardware is not None:
         found = _gpus()
         if found < min(config.hardware.trainer_gpus, config.hardware.gpus_per_host):
@@ -154,9 +150,23 @@ def _missing(config: TrainConfig, directory: Path, shape: ModelShape) -> Iterato
     yield f"{word}: {needs}, {free / 1e9:.0f} GB free"
 
 
-def _sync(config: TrainConfig) -> str:
-    assert config.servers is not None
-    return config.servers.sync
+def _serve_command(config: TrainConfig, number: int) -> str:
+    """What starts the server of that number; with the GPUs behind the trainer's where they are on the same host."""
+    servers, hardware = config.servers, config.hardware
+    assert servers is not None
+    port = servers.urls[number].rpartition(":")[2]
+    line = f"swe-aem serve {config.model} --port {port} --sync {servers.sync} --dtype {servers.dtype or config.dtype}"
+    if hardware is None:
+        return line
+    each = hardware.gpus_per_server
+    if each > 1:
+        line += f" --tensor-parallel {each}"
+    if hardware.gpus_per_host == 1:
+        return f"{line} -- --gpu-memory-utilization {hardware.server_share:g}"
+    first = hardware.trainer_gpus + number * each
+    if first + each > hardware.gpus_per_host:
+        return line
+    return f"CUDA_VISIBLE_DEVICES={','.join(map(str, range(first, first + each)))} {line}"
 
 
 def _gpus() -> int:

@@ -17,7 +17,7 @@ from swe_aem.nouns import Trajectory
 from swe_aem.nouns.base import Frozen
 from swe_aem.rollout.group import block_size
 from swe_aem.rollout.manifest import read as read_manifest
-from swe_aem.rollout.store import Store
+from swe_aem.rollout.store import stored
 from swe_aem.train.advantages import base_advantages, factors
 from swe_aem.train.rows import training_row
 from swe_aem.train.settings import AdvantageSettings
@@ -80,9 +80,11 @@ def read(directory: Path, *, train_limits: bool = False) -> Stored:
 
 
 def stored_groups(directory: Path) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
-    """Task id and trajectories of each group of a store: a training run visits a task more than once."""
+    """Task id and trajectories of each group of a store: a training run visits a task more than once.
+    Raises `UserError` if there is no such directory."""
+    store = stored(directory)
     manifest = read_manifest(directory)
-    return Store(directory).groups(block_size(manifest.config) if manifest else None)
+    return store.groups(block_size(manifest.config) if manifest else None)
 
 
 class _Collector:

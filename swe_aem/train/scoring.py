@@ -62,14 +62,20 @@ def read_episodes(directory: Path, *, version: int | None = None, train_limits: 
     `train_limits` as of `training_row`. Raises `UserError` if nothing among them is trained.
     """
     episodes: list[Episode] = []
+    seen: set[int] = set()
     for group, (_, members) in enumerate(stored_groups(directory)):
         found = [_episode(group, one, train_limits=train_limits) for one in members]
+        seen |= {number for one in found for number in one.versions}
         if version is None or {number for one in found for number in one.versions} == {version}:
             episodes += found
     if not any(one.spans for one in episodes):
-        where = "" if version is None else f" in a group that is all of version {version}"
+        if seen and version is not None:
+            raise UserError(
+                f"{directory}: has no group whose trained responses are all of version {version}; it has responses of "
+                f"{', '.join(map(str, sorted(seen)))}"
+            )
         raise UserError(
-            f"{directory}: has no trained response{where} (gold and noop agents sample none; of a training run, name "
+            f"{directory}: has no trained response (gold and noop agents sample none; of a training run, name "
             "the directory `rollouts`)"
         )
     return episodes

@@ -13,7 +13,7 @@ from pydantic import Field
 from swe_aem.errors import UserError
 from swe_aem.nouns import Outcome, Trajectory
 from swe_aem.nouns.base import Frozen
-from swe_aem.rollout.store import Store
+from swe_aem.rollout.store import stored
 
 _IGNORED = -100
 """A label that has no loss."""
@@ -146,6 +146,6 @@ def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, sett
 
 def _resolved(stores: Iterable[Path]) -> Iterator[Trajectory]:
     for directory in stores:
-        for trajectory in Store(directory).trajectories():
+        for trajectory in stored(directory).trajectories():
             if trajectory.outcome is Outcome.RESOLVED and trajectory.responses:
                 yield trajectory

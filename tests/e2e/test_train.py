@@ -136,6 +136,8 @@ def test_ctrl_c_ends_it_cleanly_and_the_rerun_finishes(tmp_path: Path, require_b
     while time.monotonic() < deadline and not (_trajectories(tmp_path) >= 4):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)  # as where a launcher passes on what the terminal has sent already
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "repeat the command to go on" in said
@@ -152,7 +154,7 @@ def test_ctrl_c_ends_it_cleanly_and_the_rerun_finishes(tmp_path: Path, require_b
 def test_a_failed_start_holds_nothing(tmp_path: Path) -> None:
     done = train(tmp_path, "model=/no/such/model")
     assert done.returncode == 2
-    assert "no model that transformers can load" in done.stderr
+    assert "/no/such/model: no such directory" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "rollouts").exists()
 

@@ -61,15 +61,20 @@ def test_a_killed_run_goes_on_bit_for_bit(run: Run, undisturbed: Path, tmp_path:
     assert killed.returncode == -signal.SIGKILL
     again = run(tmp_path, 5, "0")
     assert again.returncode == 0, again.stderr[-3000:]
+    assert ("goes on after step 2" in again.stderr) == (kill_at == "3")
     assert [line["step"] for line in metrics(tmp_path)] == [1, 2, 3, 4, 5]
     assert metrics(tmp_path) == metrics(undisturbed)
     assert weights(tmp_path) == weights(undisturbed)
 
 
 def test_a_finished_run_is_not_trained_again(run: Run, undisturbed: Path) -> None:
-    before = (metrics(undisturbed), weights(undisturbed))
-    assert run(undisturbed, 5, "1").returncode == 0  # it never asks for step 1
-    assert (metrics(undisturbed), weights(undisturbed)) == before
+    """Nor evaluated, nor are its seconds counted anew."""
+    files = sorted(path for path in undisturbed.rglob("*") if path.is_file() and path.name != ".lock")
+    before = [path.read_bytes() for path in files]
+    done = run(undisturbed, 5, "1")  # it never asks for step 1
+    assert done.returncode == 0
+    assert "is finished; nothing to do" in done.stderr
+    assert [path.read_bytes() for path in files] == before
 
 
 def test_other_settings_are_refused_by_name(run: Run, undisturbed: Path) -> None:

@@ -169,6 +169,23 @@ def test_every_configuration_plans_without_a_gpu(path):
         assert "MISSING model: hf download" in lines
 
 
+def test_servers_are_started_as_the_configurations_heads_say():
+    from swe_aem.train.config import read_config
+    from swe_aem.train.plan import plan
+
+    expected = {
+        "lora-1gpu": "swe-aem serve models/Qwen3-8B --port 8000 --sync lora --dtype bfloat16"
+        " -- --gpu-memory-utilization 0.4",
+        "qwen3-8b-1node": "CUDA_VISIBLE_DEVICES=7 swe-aem serve models/Qwen3-8B --port 8003 --sync file"
+        " --dtype bfloat16",
+        "qwen3-32b-8xh200": "CUDA_VISIBLE_DEVICES=4,5 swe-aem serve models/Qwen3-32B --port 8001 --sync lora"
+        " --dtype bfloat16 --tensor-parallel 2",
+    }
+    for name, command in expected.items():
+        lines = list(plan(read_config(Path("configs") / f"{name}.yaml"), Path("runs") / name))
+        assert any(line.startswith("MISSING server") and line.endswith(command) for line in lines), lines
+
+
 def test_what_does_not_fit_says_so():
     from swe_aem.train.config import read_config
     from swe_aem.train.plan import plan

@@ -95,6 +95,8 @@ def test_a_store_without_sampled_tokens(tmp_path: Path) -> None:
         writer.append(trajectory("a", 0, Outcome.INFRASTRUCTURE))
     with pytest.raises(UserError, match="no trajectory with sampled tokens"):
         read(tmp_path / "store")
+    with pytest.raises(UserError, match="no such directory"):
+        read(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(

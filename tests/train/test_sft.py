@@ -68,6 +68,8 @@ def test_only_resolved_trajectories_are_learned_from_each_once(store: Callable[.
     assert collect([directory], SFTSettings(max_tokens=8)).too_long == 0
     with pytest.raises(UserError, match="no resolved trajectory"):
         collect([directory], SFTSettings(max_tokens=7))
+    with pytest.raises(UserError, match="no such directory"):
+        collect([directory / "nothing"], SFTSettings())
 
 
 @pytest.mark.slow
