@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from swe_aem.doctor import host, network, sandboxes
+import swe_aem.doctor.host as host
+import swe_aem.doctor.network as network
+import swe_aem.doctor.sandboxes as sandboxes
 from swe_aem.doctor.finding import Check, Finding, Level, Purpose, fail
 
 _EVERY = frozenset(Purpose)

@@ -65,8 +65,9 @@ def read_episodes(directory: Path, *, version: int | None = None, train_limits: 
     seen: set[int] = set()
     for group, (_, members) in enumerate(stored_groups(directory)):
         found = [_episode(group, one, train_limits=train_limits) for one in members]
-        seen |= {number for one in found for number in one.versions}
-        if version is None or {number for one in found for number in one.versions} == {version}:
+        versions = {number for one in found for number in one.versions}
+        seen |= versions
+        if version is None or versions == {version}:
             episodes += found
     if not any(one.spans for one in episodes):
         if seen and version is not None:
