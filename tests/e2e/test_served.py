@@ -104,7 +104,8 @@ def test_five_steps_with_a_sync_after_each(
     assert len(found) == 5 * 3 * 4
     for one in found:
         assert_logprobs(one, model_of)
-    assert len({response.version for one in found for response in one.responses}) >= 4
+    versions = {response.version for one in found for response in one.responses}
+    assert len(versions) >= 3, "a step's are of the last two, so five steps have three at least"
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert all(0 <= line["staleness"] <= 1 for line in lines)

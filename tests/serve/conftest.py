@@ -1,11 +1,15 @@
 """The quickstart policy as transformers has it, and policies over the shared server."""
 
+import asyncio
 import copy
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from swe_aem.nouns import Policy, SamplingParams
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart" / "policy"
 
@@ -71,3 +75,41 @@ async def sync(policy: Any, tmp_path: Path) -> Any:
     opened = WeightSync(policy, FileTransport(tmp_path / "weights"))
     await opened.open()
     return opened
+
+
+class Agents:
+    """Sixteen that ask for long responses, each the next one when it has the last: a server with work for as long as a
+    test looks, however slow the machine."""
+
+    def __init__(self, policy: Any) -> None:
+        self.asked = 0
+        self._policy = policy
+        self._asking = [asyncio.create_task(self._ask(policy, number)) for number in range(16)]
+
+    async def _ask(self, policy: Policy, number: int) -> None:
+        prompt = [20 + number] * 20
+        for seed in itertools.count():
+            self.asked += 1
+            params = SamplingParams(max_tokens=400 + 37 * number, seed=seed)
+            await policy.sample(prompt, params, trajectory_id=f"t.{number}")
+
+    async def generating(self, wanted: bool = True) -> None:
+        """Return when the server generates, or when it no longer does."""
+        async with asyncio.timeout(60):
+            while bool((await self._policy.servers[0].control.load()).running) != wanted:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    def cancel(self) -> None:
+        """Give up all that is in flight."""
+        for task in self._asking:
+            task.cancel()
+
+    async def ended(self) -> list[Any]:
+        """What ended each of them."""
+        return await asyncio.gather(*self._asking, return_exceptions=True)
+
+
+@pytest.fixture
+def agents() -> type[Agents]:
+    """`agents(policy)` starts them."""
+    return Agents
