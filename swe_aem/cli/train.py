@@ -1,6 +1,7 @@
 """`swe-aem train`: reinforcement learning of a policy on live rollouts."""
 
 import math
+import os
 import signal
 import time
 import warnings
@@ -74,12 +75,17 @@ def _print_plan(settings: Any, directory: Path) -> None:
 
 def _run(settings: Any, directory: Path) -> int:
     """Train, say how it went, and return the exit code."""
-    quiet()
     from swe_aem.errors import SweAemError, UserError
-    from swe_aem.train.loop import train as run
+    from swe_aem.train.directory import begun
 
+    begun(settings, directory)  # a wrong --out is refused before the libraries load
     _interrupt_once()
     try:
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo("loading torch, transformers and trl", err=True)
+        quiet()
+        from swe_aem.train.loop import train as run
+
         summary = run(settings, directory)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is closed; one that comes now would spoil the exit code

@@ -21,17 +21,15 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
 from swe_aem.rollout.files import locked, replace
 from swe_aem.rollout.wiring import chosen_tasks
 from swe_aem.train import checkpoints
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
-from swe_aem.train.config import LoraSettings, TrainConfig, changes, validated
+from swe_aem.train.config import LoraSettings, TrainConfig
+from swe_aem.train.directory import POLICY, SUMMARY, RunSummary, hold_fast
 from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.heldout import Heldout, heldout_rollout, judge
 from swe_aem.train.journal import Journal
@@ -43,18 +41,6 @@ from swe_aem.train.session import Session
 from swe_aem.train.steps import StepSource
 
 BEFORE, AFTER = "before", "after"
-
-
-class RunSummary(Frozen):
-    """Content of `summary.json`."""
-
-    model: str
-    tasks: str
-    steps: int
-    wall_s: float
-    """Of all processes that worked on the run, evaluations included."""
-    heldout_before: Heldout | None = None
-    heldout_after: Heldout | None = None
 
 
 OpenSource = Callable[[TrainConfig, Path, Any, str], AbstractContextManager[Any]]
@@ -72,7 +58,7 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Sessio
     with ExitStack() as stack:
         if state.is_main_process:
             stack.enter_context(locked(directory))
-            if (finished := _hold_fast(config, directory)) is not None and state.num_processes == 1:
+            if (finished := hold_fast(config, directory)) is not None and state.num_processes == 1:
                 print(f"{directory} is finished; nothing to do", file=sys.stderr)
                 return finished
         return _Run(config, directory, state, open_source).run()
@@ -111,7 +97,7 @@ class _Run:
             if evaluations is None:
                 return None
             # `save_model` writes nothing where checkpoints are of shards; `_save` takes out of its dict what is tied.
-            trainer._save(str(self.directory / "policy"), state_dict=dict(weights))
+            trainer._save(str(self.directory / POLICY), state_dict=dict(weights))
             if config.heldout is not None:
                 evaluations.run(weights, config.steps, AFTER)
             return self._summary(evaluations)
@@ -165,7 +151,7 @@ class _Run:
             heldout_before=evaluations.found.get(BEFORE),
             heldout_after=evaluations.found.get(AFTER),
         )
-        replace(self.directory / "summary.json", summary.model_dump_json(indent=2) + "\n")
+        replace(self.directory / SUMMARY, summary.model_dump_json(indent=2) + "\n")
         return summary
 
 
@@ -228,22 +214,6 @@ def _adapted(model: Any, settings: LoraSettings | None) -> Any:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, adapter)
-
-
-def _hold_fast(config: TrainConfig, directory: Path) -> RunSummary | None:
-    """Write the configuration; returns the summary of a run under the very same one that has come to its end. Raises
-    `UserError` if the directory holds a run under another one."""
-    path = directory / "config.yaml"
-    begun = any((directory / name).exists() for name in ("rollouts", "heldout", "checkpoints"))
-    if path.exists() and begun:  # a run that failed on its settings holds nothing
-        stored = validated(yaml.safe_load(path.read_text(encoding="utf-8")))
-        if found := changes(stored, config):
-            raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")
-        summary = directory / "summary.json"
-        if stored == config and summary.exists() and (directory / "policy").is_dir():
-            return RunSummary.model_validate_json(summary.read_text(encoding="utf-8"))
-    replace(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    return None
 
 
 def _earlier_s(directory: Path) -> float:

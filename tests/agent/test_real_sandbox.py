@@ -22,7 +22,7 @@ def edit(command, path, **arguments):
 @pytest.fixture(
     params=[
         pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
-        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
     ]
 )
 async def sandbox(request, tmp_path):

@@ -34,6 +34,7 @@ def test_gold_resolves_noop_does_not_and_a_replay_agrees(rollout: Any, kind: str
         assert tokens[: len(trajectory.responses)] == tokens[len(trajectory.responses) :]
 
 
+@pytest.mark.slow
 def test_a_group_of_gold_in_bubblewrap(rollout: Any, require_bubblewrap: None, tmp_path: Path) -> None:
     summary = rollout("gold", "--tasks", "tasks/micro", "--limit", "2", "--group-size", "2", "--agent", "gold")
     assert (summary["trajectories"], summary["resolved"]) == (4, 4)

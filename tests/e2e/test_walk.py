@@ -14,6 +14,7 @@ from tests.e2e.conftest import REPOSITORY
 from tests.walk import walk
 
 
+@pytest.mark.slow
 def test_the_walk(require_bubblewrap: None, tmp_path: Path) -> None:
     if shutil.which("uv") is None:
         absent("uv is not installed")

@@ -215,7 +215,12 @@ SABOTAGE = [
     pytest.param("bubblewrap", "mkfifo .gitignore", True, marks=pytest.mark.bubblewrap),
     pytest.param("docker", "printf '#!/bin/sh\\necho x\\n' >/usr/bin/stat", True, marks=pytest.mark.docker),
     pytest.param("docker", "rm -f /bin/bash", False, marks=pytest.mark.docker),
-    pytest.param("docker", "printf '#!/bin/sh\\nsleep 60\\n' >\"$(command -v git)\"", False, marks=pytest.mark.docker),
+    pytest.param(
+        "docker",
+        "printf '#!/bin/sh\\nsleep 60\\n' >\"$(command -v git)\"",
+        False,
+        marks=[pytest.mark.docker, pytest.mark.slow],
+    ),
 ]
 
 

@@ -115,6 +115,7 @@ async def test_a_file_where_the_test_patch_adds_one_is_removed(grade, calc):
     assert verdict.resolved, verdict
 
 
+@pytest.mark.slow
 async def test_tests_that_hang_are_a_verdict(grade, calc):
     hang = calc.key.gold_patch.replace("+    return a + b", "+    while True: pass")
     verdict = await grade(hang, calc.with_key(timeout_s=3.0))
@@ -125,6 +126,7 @@ async def test_tests_that_hang_are_a_verdict(grade, calc):
     assert verdict.exit_code == 124
 
 
+@pytest.mark.slow
 async def test_a_deadline_before_the_limit_of_the_task_is_our_fault(grade, calc):
     hang = calc.key.gold_patch.replace("+    return a + b", "+    while True: pass")
     with pytest.raises(GraderError, match="deadline"):

@@ -191,6 +191,7 @@ async def test_leaving_early_does_not_wait_for_the_start(calc):
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 async def test_the_worker_speaks_json_only_on_its_standard_output():
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "swe_aem.grading.worker",

@@ -186,6 +186,7 @@ def test_a_killed_check_keeps_what_it_found(run: Any, tmp_path: Path) -> None:
     assert run(StandInGrader([GOOD])).earlier == 2
 
 
+@pytest.mark.slow
 def test_a_missing_image_is_not_the_tasks_fault(tmp_path: Path) -> None:
     task = TASKS.records[0].task.model_copy(update={"image": "no/such:image"})
     record = TASKS.records[0].model_copy(update={"task": task})

@@ -13,7 +13,7 @@ from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 KINDS = [
     pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
     pytest.param("util-linux", marks=[pytest.mark.bubblewrap, pytest.mark.slow]),
-    pytest.param("docker", marks=pytest.mark.docker),
+    pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
 ]
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -53,13 +54,23 @@ def test_countdown():
 SMALL = ComposeConfig(functions=Path(), train=12, heldout=6, demos=12)
 
 
-@pytest.fixture
-def functions(tmp_path: Path) -> Path:
-    directory = tmp_path / "set" / "functions"
+def write_library(directory: Path) -> Path:
     directory.mkdir(parents=True)
     (directory / "half.py").write_text(LIBRARY)
     (directory / "countdown.py").write_text(LOOPING)
     return directory
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Path:
+    return write_library(tmp_path / "set" / "functions")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """All splits of a small set."""
+    functions = write_library(tmp_path_factory.mktemp("set") / "functions")
+    return compose(SMALL.model_copy(update={"functions": functions, "splits": (TRAIN, HELDOUT, DEMOS)}))
 
 
 def nano() -> Path:
@@ -103,8 +114,7 @@ def test_demonstrations_show_no_held_back_kind_function_or_bug() -> None:
         assert (row["function"], row["instance_id"].rpartition("-")[2]) not in bugs
 
 
-def test_demonstrations_are_slips_that_are_no_bugs_of_tasks(functions: Path) -> None:
-    made = compose(SMALL.model_copy(update={"functions": functions, "splits": (TRAIN, HELDOUT, DEMOS)}))
+def test_demonstrations_are_slips_that_are_no_bugs_of_tasks(made: dict[str, list[dict[str, Any]]]) -> None:
     patches = {(row["function"], row["instance_id"].rpartition("-")[2]) for row in made[TRAIN] + made[HELDOUT]}
     assert made[DEMOS]
     for row in made[DEMOS]:
@@ -112,14 +122,13 @@ def test_demonstrations_are_slips_that_are_no_bugs_of_tasks(functions: Path) -> 
         assert (row["function"], row["instance_id"].rpartition("-")[2]) not in patches
 
 
-def test_no_layout_of_a_held_out_task_is_elsewhere(functions: Path) -> None:
+@pytest.mark.slow
+def test_no_layout_of_a_held_out_task_is_elsewhere(functions: Path, made: dict[str, list[dict[str, Any]]]) -> None:
     """Whichever splits are written, and whatever the numbers."""
-    config = SMALL.model_copy(update={"functions": functions})
-    made = compose(config.model_copy(update={"splits": (TRAIN, HELDOUT, DEMOS)}))
     repos = {split: {row["repo"] for row in rows} for split, rows in made.items()}
     assert len(repos[DEMOS]) == 12
     assert not repos[HELDOUT] & (repos[TRAIN] | repos[DEMOS])
-    assert compose(config)[HELDOUT] == made[HELDOUT]
+    assert compose(SMALL.model_copy(update={"functions": functions}))[HELDOUT] == made[HELDOUT]
 
 
 def test_more_repositories_than_a_library_has_layouts_for_are_refused(functions: Path) -> None:
@@ -127,8 +136,8 @@ def test_more_repositories_than_a_library_has_layouts_for_are_refused(functions:
         compose(ComposeConfig(functions=functions, demos=0))
 
 
-def test_an_issue_names_the_function_and_the_line_but_no_file(functions: Path) -> None:
-    for row in compose(SMALL.model_copy(update={"functions": functions}))[TRAIN]:
+def test_an_issue_names_the_function_and_the_line_but_no_file(made: dict[str, list[dict[str, Any]]]) -> None:
+    for row in made[TRAIN]:
         module = row["repo"].partition("/")[2].partition("-")[0]
         assert module not in row["problem_statement"]
         suspected = row["problem_statement"].rpartition("; `")[2].removesuffix("`?\n")
@@ -143,11 +152,11 @@ def test_the_bundled_rows_are_what_the_command_makes() -> None:
         assert made[split] == rows(split)
 
 
-def test_rows_load_and_their_trees_come_out(functions: Path) -> None:
+def test_rows_load_and_their_trees_come_out(functions: Path, made: dict[str, list[dict[str, Any]]]) -> None:
     from swe_aem.tasks.synth import write_rows
 
-    for split, made in compose(SMALL.model_copy(update={"functions": functions})).items():
-        write_rows(functions.parent / f"{split}.jsonl", made)
+    for split in (TRAIN, HELDOUT):
+        write_rows(functions.parent / f"{split}.jsonl", made[split])
     tasks = load_tasks(str(functions.parent))
     assert {record.split for record in tasks} == {"train", "heldout"}
     for record in tasks:

@@ -16,6 +16,8 @@ from swe_aem.tasks.pypi.recipe import Pin
 
 PYPI = "https://pypi.org/simple"
 _ATTEMPTS = 3
+_PAUSE_S = 1.0
+"""After the first failure; twice as long after each other one."""
 _TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 _JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -55,7 +57,7 @@ async def _patiently(pin: Pin, index: str, http: httpx.AsyncClient) -> bytes:
                     f"{pin.file} could not be got from {index}: {error or type(error).__name__}; check the network, "
                     "or name a mirror with --index-url or PIP_INDEX_URL"
                 ) from None
-            await asyncio.sleep(2.0 ** (attempt - 1))
+            await asyncio.sleep(_PAUSE_S * 2 ** (attempt - 1))
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

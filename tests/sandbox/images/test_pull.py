@@ -96,6 +96,7 @@ async def test_a_layer_that_stays_corrupt_is_a_clean_failure(
     assert not Ledger.of_engine().entries()
 
 
+@pytest.mark.slow
 async def test_a_pull_that_stands_still_is_given_up_and_tried_again(
     engine: Engine, proxy: Any, make_image: MakeImage, hasty: PullConfig
 ) -> None:

@@ -15,6 +15,12 @@ DATA = b"some bytes" * 1000
 PIN = Pin(file="shapes-1.0.tar.gz", sha256=hashlib.sha256(DATA).hexdigest())
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pause between two attempts."""
+    monkeypatch.setattr("swe_aem.tasks.pypi.index._PAUSE_S", 0.0)
+
+
 @pytest.fixture
 def full_index(index: Any) -> Any:
     """The index with the file."""

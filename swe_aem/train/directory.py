@@ -1,0 +1,48 @@
+"""A run's directory as a rerun finds it: whose it is, and whether it has come to its end. Importable without torch."""
+
+from pathlib import Path
+
+import yaml
+
+from swe_aem.errors import UserError
+from swe_aem.nouns.base import Frozen
+from swe_aem.rollout.files import replace
+from swe_aem.train.config import TrainConfig, changes, validated
+from swe_aem.train.heldout import Heldout
+
+CONFIG, SUMMARY, POLICY = "config.yaml", "summary.json", "policy"
+_BEGUN = ("rollouts", "heldout", "checkpoints")
+
+
+class RunSummary(Frozen):
+    """Content of `summary.json`."""
+
+    model: str
+    tasks: str
+    steps: int
+    wall_s: float
+    """Of all processes that worked on the run, evaluations included."""
+    heldout_before: Heldout | None = None
+    heldout_after: Heldout | None = None
+
+
+def begun(config: TrainConfig, directory: Path) -> TrainConfig | None:
+    """The configuration of the run that the directory holds, None if it holds none. Raises `UserError` if this one
+    cannot go on with it."""
+    path = directory / CONFIG
+    if not path.exists() or not any((directory / name).exists() for name in _BEGUN):
+        return None  # a run that failed on its settings holds nothing
+    stored = validated(yaml.safe_load(path.read_text(encoding="utf-8")))
+    if found := changes(stored, config):
+        raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")
+    return stored
+
+
+def hold_fast(config: TrainConfig, directory: Path) -> RunSummary | None:
+    """Write the configuration; returns the summary of a run under the very same one that has come to its end. Raises
+    `UserError` as `begun` does."""
+    summary = directory / SUMMARY
+    if begun(config, directory) == config and summary.exists() and (directory / POLICY).is_dir():
+        return RunSummary.model_validate_json(summary.read_text(encoding="utf-8"))
+    replace(directory / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    return None

@@ -1,0 +1,32 @@
+"""Whose a run's directory is, as the command finds out before it loads what takes seconds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from swe_aem.train.config import read_config
+from swe_aem.train.directory import begun, hold_fast
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+NO_TORCH = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import swe_aem.cli as c; c.main()"
+
+
+def train(out: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
+    given = [f"--set={setting}" for setting in settings]
+    line = [sys.executable, "-c", NO_TORCH, "train", str(QUICKSTART), "--out", str(out), *given]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def test_another_run_is_refused_before_any_library_is_loaded(tmp_path: Path) -> None:
+    hold_fast(read_config(QUICKSTART), tmp_path)
+    (tmp_path / "rollouts").mkdir()
+    refused = train(tmp_path, "seed=7")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "seed was 0 and is now 7. Choose another --out" in refused.stderr
+    assert "install swe-aem[train]" in train(tmp_path).stderr, "the same run goes on, as far as it gets without torch"
+
+
+def test_a_run_that_failed_on_its_settings_holds_nothing(tmp_path: Path) -> None:
+    hold_fast(read_config(QUICKSTART), tmp_path)
+    assert begun(read_config(QUICKSTART, ["seed=7"]), tmp_path) is None
