@@ -86,12 +86,12 @@ def diagnose(
     base = _base(episodes, settings)
     model = _open(model_directory, episodes)
     fits = [0 < one.token_ids.numel() <= context_tokens(model) for one in episodes]
-    if not any(fits):
+    fitting = [one for one, fit in zip(episodes, fits, strict=True) if fit]
+    if not fitting:
         raise UserError(
             f"every trained trajectory of {directory} is longer than the {context_tokens(model)} positions of "
             f"{model_directory}; name the model that sampled it"
         )
-    fitting = [one for one, fit in zip(episodes, fits, strict=True) if fit]
     scored = _score(model, fitting, run.temperature, "entropies", progress)
     measured = _measure(fitting, scored, base[torch.tensor(fits)], settings)
     stops = _stop_tokens(model, model_directory, episodes)
@@ -104,15 +104,7 @@ def diagnose(
     del model
     change = None
     if after_directory is not None:
-        after = _open(after_directory, fitting)
-        if context_tokens(after) < max(one.token_ids.numel() for one in fitting):
-            raise UserError(
-                f"{after_directory} has {context_tokens(after)} positions, fewer than {model_directory}; name a later "
-                "state of the same model"
-            )
-        change = (
-            _mean_entropies(_score(after, fitting, run.temperature, "entropies after", progress)) - measured.entropy
-        )
+        change = _entropies_after(after_directory, fitting, run.temperature, progress) - measured.entropy
         states = [row.model_copy(update={"change": float(change[n])}) for row, n in zip(states, drawn, strict=True)]
     pressure = measured.base * (measured.alpha - 1)
     trained = [(one, value) for one, value in zip(episodes, base.tolist(), strict=True) if one.spans]
@@ -219,6 +211,17 @@ def _measure(
         base=base[row],
         alpha=factors(entropy, row, group, settings.advantage),
     )
+
+
+def _entropies_after(directory: Path, episodes: Sequence[Episode], temperature: float, progress: Progress) -> Tensor:
+    """(N,) float64: mean entropies of the same responses under a later state of the model."""
+    model = _open(directory, episodes)
+    if context_tokens(model) < max(one.token_ids.numel() for one in episodes):
+        raise UserError(
+            f"{directory} has {context_tokens(model)} positions, fewer than the model before; name a later state of "
+            "the same model"
+        )
+    return _mean_entropies(_score(model, episodes, temperature, "entropies after", progress))
 
 
 def _mean_entropies(scored: list[list[Scored]]) -> Tensor:
