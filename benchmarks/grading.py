@@ -25,6 +25,7 @@ import docker
 from contenders.base import RUN_LABEL
 from docker.errors import DockerException
 from engine import remove_containers
+from harness import row_of
 from image import image_with
 from report import machine
 from rich import box
@@ -80,17 +81,7 @@ async def _grade_ours(grader: Grader, record: TaskRecord, spec: SandboxSpec) -> 
 def _grade_harness(client: docker.DockerClient, record: TaskRecord, workspace: Path, work: Path, run: str) -> Sample:
     """Grade with the harness, in an image with the workspace in it that is made before and removed after."""
     key, id = record.key, uuid.uuid4().hex[:8]
-    row = {
-        "instance_id": key.task_id,
-        "repo": key.repo,
-        "version": key.version,
-        "patch": key.gold_patch,
-        "FAIL_TO_PASS": list(key.fail_to_pass),
-        "PASS_TO_PASS": list(key.pass_to_pass),
-        "log_parser": key.log_parser,
-        "eval_type": key.eval_type,
-        "eval_script": key.eval_script,
-    }
+    row = row_of(key)
     row_file, result = work / f"{id}-row.json", work / f"{id}-result.json"
     tree = work / f"{id}-tree"
     shutil.copytree(workspace, tree / record.task.workdir.lstrip("/"), symlinks=True)

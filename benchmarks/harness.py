@@ -11,9 +11,27 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swe_aem.nouns import AnswerKey
 
 EVALUATION_LIMIT_S = 600
+
+
+def row_of(key: "AnswerKey") -> dict[str, Any]:
+    """A task as the harness reads it, without its image."""
+    return {
+        "instance_id": key.task_id,
+        "repo": key.repo,
+        "version": key.version,
+        "patch": key.gold_patch,
+        "FAIL_TO_PASS": list(key.fail_to_pass),
+        "PASS_TO_PASS": list(key.pass_to_pass),
+        "log_parser": key.log_parser,
+        "eval_type": key.eval_type,
+        "eval_script": key.eval_script,
+    }
 
 
 def evaluate(row: dict[str, Any], run: str) -> dict[str, Any]:

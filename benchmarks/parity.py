@@ -25,6 +25,7 @@ import docker
 from contenders.base import RUN_LABEL
 from docker.errors import DockerException
 from engine import remove_containers
+from harness import row_of
 from image import image_with
 from rich import box
 from rich.console import Console
@@ -167,17 +168,7 @@ async def compare_row(
             if not verdict.timed_out:
                 chosen[kind] = (patch, verdict)
                 break
-    row = {
-        "instance_id": key.task_id,
-        "repo": key.repo,
-        "version": key.version,
-        "patch": key.gold_patch,
-        "FAIL_TO_PASS": list(key.fail_to_pass),
-        "PASS_TO_PASS": list(key.pass_to_pass),
-        "log_parser": key.log_parser,
-        "eval_type": key.eval_type,
-        "eval_script": key.eval_script,
-    }
+    row = row_of(key)
     tree = work / f"{id}-tree"
     shutil.copytree(workspace, tree / record.task.workdir.lstrip("/"), symlinks=True)
     places = asyncio.Semaphore(HARNESS_JOBS)

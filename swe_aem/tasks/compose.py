@@ -11,9 +11,11 @@ learning to find.
 """
 
 import hashlib
+import os
 import random
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,7 @@ def compose(config: ComposeConfig, progress: Callable[[int, int], None] = lambda
 
 def _plans(library: FunctionLibrary, config: ComposeConfig) -> dict[str, list[Plan]]:
     """What the rows of each split are to be."""
-    bugs = [bug for function in library.functions.values() for bug in _bugs(function, RULES)]
+    bugs = _bugs_of_all(library.functions.values(), RULES)
     held = {bug.id for bug in bugs if _share(config.seed, "bug", bug.id) < _HELDOUT_BUGS}
     demonstrated = _to_demonstrate(library, {bug.id for bug in bugs}, config.seed) if config.demos else []
     of_split = {
@@ -128,7 +130,7 @@ def _plans(library: FunctionLibrary, config: ComposeConfig) -> dict[str, list[Pl
 def _to_demonstrate(library: FunctionLibrary, others: Collection[str], seed: int) -> list[Bug]:
     """Slips in the functions that demonstrations cover, without the bugs `others`."""
     covered = [function for function in library.functions.values() if not _is_new(function.name, seed)]
-    return [bug for function in covered for bug in _bugs(function, SLIPS) if bug.id not in others]
+    return [bug for bug in _bugs_of_all(covered, SLIPS) if bug.id not in others]
 
 
 def part(function: str, kind: str, seed: int) -> str:
@@ -173,6 +175,12 @@ def _layout(library: FunctionLibrary, function: str, dice: random.Random, taken:
             taken.add(layout.name)
             return layout
     raise UserError("the library has too few functions for so many repositories; ask for fewer rows")
+
+
+def _bugs_of_all(functions: Iterable[Function], rules: Sequence[tuple[str, Rule]]) -> list[Bug]:
+    """Function after function; as many at a time as there are processors, since children do the work."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [bug for some in pool.map(lambda function: list(_bugs(function, rules)), functions) for bug in some]
 
 
 def _bugs(function: Function, rules: Sequence[tuple[str, Rule]]) -> Iterator[Bug]:

@@ -1,6 +1,6 @@
 """What a training process and a vLLM server hold in memory, by arithmetic. docs/memory.md explains each term.
 
-    trainer  = (weights + gradients + 2 moments) / shards  +  gathered layers  +  activations  +  head
+    trainer  = (weights + gradients + 2 moments) / shards  +  weights to compute with  +  activations  +  head
     server   = weights / tensor parallel  +  KV cache
 
 All in bytes, per GPU. Exact for weights, gradients, moments and KV cache; activations are what autograd keeps for the
@@ -25,8 +25,8 @@ class TrainerMemory(Frozen):
     weights: float
     gradients: float
     optimiser: float
-    gathered: float
-    """Whole layers, of which sharding holds two at a time."""
+    computing: float
+    """Weights as layers compute with them: the whole layers of shards, the 16-bit copies of autocast."""
     activations: float
     head: float
     runtime: float = _RUNTIME_BYTES
@@ -56,32 +56,42 @@ def lora_parameters(shape: ModelShape, rank: int) -> int:
     return rank * ends * shape.num_hidden_layers
 
 
-def layer_bytes(shape: ModelShape, compute: str, lora_rank: int | None = None) -> float:
+def layer_bytes(shape: ModelShape, compute: str, lora_rank: int | None = None, *, autocast: bool = False) -> float:
     """Per token, what autograd keeps of one layer. Norms keep their inputs in float32: the layer's twice, queries and
     keys. Full training also keeps what goes into each product of matrices and out of each norm, attention's inputs and
     output, and the gate's. Where the matrices are frozen their inputs are not kept, but an adapter keeps its own, in
-    float32, its own copy of each unless the layer computes in that anyway."""
+    float32, its own copy of each unless the layer computes in that anyway. Under autocast norms give float32, each of
+    the five products behind them keeps a 16-bit copy of its own, and adapters compute in 16 bits too."""
     hidden, gate = shape.hidden_size, shape.intermediate_size
     queries = shape.num_attention_heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
     norms = 4 * (2 * hidden + queries + keys)
+    size = BYTES[compute]
     if lora_rank is None:
-        return norms + BYTES[compute] * (4 * hidden + 3 * queries + 3 * keys + 4 * gate)
-    between = 4 * 7 * lora_rank
+        normed = 4 * 2 * hidden + size * 5 * hidden if autocast else size * 4 * hidden
+        return norms + normed + size * (3 * queries + 3 * keys + 4 * gate)
     if compute == "float32":
-        return norms + between + 4 * (2 * hidden + 2 * queries + 2 * keys + 4 * gate)
-    copies = 4 * (5 * hidden + queries + gate)
-    return norms + between + copies + BYTES[compute] * (2 * queries + 2 * keys + 3 * gate)
+        return norms + 4 * (7 * lora_rank + 2 * hidden + 2 * queries + 2 * keys + 4 * gate)
+    adapter = size if autocast else BYTES[ADAPTER_DTYPE]
+    copies = adapter * (7 * lora_rank + 5 * hidden + queries + gate)
+    return norms + copies + size * (2 * queries + 2 * keys + 3 * gate)
 
 
 def activation_bytes(
-    shape: ModelShape, tokens: int, compute: str, *, checkpointing: bool, lora_rank: int | None = None
+    shape: ModelShape,
+    tokens: int,
+    compute: str,
+    *,
+    checkpointing: bool,
+    lora_rank: int | None = None,
+    autocast: bool = False,
 ) -> float:
     """What `tokens` tokens keep in one forward pass: all layers, or with checkpointing their inputs and the one layer
-    that is computed again; and the last norm."""
-    layer = layer_bytes(shape, compute, lora_rank)
-    last = shape.hidden_size * (4 + BYTES[compute])
-    inputs = shape.num_hidden_layers * shape.hidden_size * BYTES[compute]
+    that is computed again; and the last norm. Under autocast what goes from layer to layer is float32."""
+    layer = layer_bytes(shape, compute, lora_rank, autocast=autocast)
+    between = 4 if autocast else BYTES[compute]
+    last = shape.hidden_size * (4 + between)
+    inputs = shape.num_hidden_layers * shape.hidden_size * between
     return float(tokens * (last + (inputs + layer if checkpointing else shape.num_hidden_layers * layer)))
 
 
@@ -96,21 +106,36 @@ def trainer_memory(
     lora_rank: int | None = None,
 ) -> TrainerMemory:
     """Of one process of `shards` that share the model. `tokens` is the longest row times the rows of a micro batch,
-    `dtype` what weights and moments are held in (an adapter's always in float32), `compute` what layers compute in."""
-    size = BYTES[dtype]
+    `dtype` what weights and moments are held in (an adapter's always in float32), `compute` what layers compute in: by
+    autocast where they differ, unless the model is in shards, whose layers are gathered in it."""
+    size, autocast = BYTES[dtype], compute != dtype and shards == 1
     held = shape.parameters * size / shards
     trained = held
     if lora_rank is not None:
         trained = lora_parameters(shape, lora_rank) * BYTES[ADAPTER_DTYPE] / shards
         held += trained
-    whole = 2 * shape.layer_parameters + shape.embedding_parameters
+    activations = activation_bytes(
+        shape, tokens, compute, checkpointing=checkpointing, lora_rank=lora_rank, autocast=autocast
+    )
+    hidden = tokens * shape.hidden_size * (4 if autocast else BYTES[compute])
+    head = 2 * 4 * _HEAD_TOKENS * shape.vocab_size + hidden
+    one = shape.layer_parameters * BYTES[compute]
+    computing = 0.0
+    if shards > 1:
+        computing = 2 * one + shape.embedding_parameters * BYTES[compute]
+    elif autocast and checkpointing:
+        # Copies of all trained layers live as long as a forward pass, which has no layer of the backward pass yet.
+        later = tokens * layer_bytes(shape, compute, lora_rank, autocast=True) + head
+        computing = one if lora_rank is not None else max(one, shape.num_hidden_layers * one - later)
+    elif autocast:
+        computing = shape.num_hidden_layers * one
     return TrainerMemory(
         weights=held,
         gradients=trained,
         optimiser=2 * trained,
-        gathered=whole * BYTES[compute] if shards > 1 else 0.0,
-        activations=activation_bytes(shape, tokens, compute, checkpointing=checkpointing, lora_rank=lora_rank),
-        head=2 * 4 * _HEAD_TOKENS * shape.vocab_size + tokens * shape.hidden_size * BYTES[compute],
+        computing=computing,
+        activations=activations,
+        head=float(head),
     )
 
 

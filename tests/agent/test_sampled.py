@@ -15,21 +15,9 @@ pytest.importorskip("transformers", reason="needs the transformers extra")
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from swe_aem.train.scripted import tiny_model
 
-    torch.manual_seed(1)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=8192,
-        initializer_range=0.2,
-    )
-    return Qwen3ForCausalLM(config).eval()
+    return tiny_model(seed=1, vocab_size=len(tokenizer), max_position_embeddings=8192).eval()
 
 
 async def test_logprobs_of_whole_trajectories(model, renderer, task, make_sandbox):

@@ -20,22 +20,9 @@ VOCABULARY = 97
 
 @pytest.fixture(scope="module")
 def model():
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from swe_aem.train.scripted import tiny_model
 
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=200,
-        initializer_range=0.3,
-        tie_word_embeddings=False,
-    )
-    return Qwen3ForCausalLM(config).eval()
+    return tiny_model(vocab_size=VOCABULARY, max_position_embeddings=200).eval()
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_held_out_tasks_are_unseen_bugs_in_unseen_layouts() -> None:
 
 @pytest.mark.slow
 def test_demonstrations_show_no_held_back_kind_function_or_bug() -> None:
-    demos = compose(ComposeConfig(functions=nano() / "functions", demos=400, splits=(DEMOS,)))[DEMOS]
+    demos = compose(ComposeConfig(functions=nano() / "functions", demos=120, splits=(DEMOS,)))[DEMOS]
     both = rows(TRAIN) + rows(HELDOUT)
     bugs = {(row["function"], row["instance_id"].rpartition("-")[2]) for row in both}
     new = {row["function"] for row in both if row["part"] == NEW_FUNCTION}

@@ -14,6 +14,7 @@ from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.train.memory import (  # noqa: E402
     activation_bytes,
     cache_bytes_per_token,
+    layer_bytes,
     lora_parameters,
     server_memory,
     trainer_memory,
@@ -41,14 +42,14 @@ def made(request):
 
 
 def kept_bytes(model, run):
-    """Bytes of what autograd keeps for the backward pass, weights not counted."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    """Bytes of what autograd keeps for the backward pass, weights of the model not counted."""
+    weights = {one.untyped_storage()._cdata for one in (model.parameters() if model is not None else ())}
     kept = {}
 
     def pack(tensor):
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        if storage._cdata not in weights:  # not the address of its data: shards are freed, and addresses come again
+            kept[storage._cdata] = (storage.nbytes(), tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -71,35 +72,102 @@ def test_weights_gradients_and_moments_are_exact(made):
     model.zero_grad()
 
 
+HELD = pytest.mark.parametrize(
+    ("dtype", "compute"), [("float32", "float32"), ("bfloat16", "bfloat16"), ("float32", "bfloat16")],
+    ids=["float32", "bfloat16", "autocast"],
+)  # fmt: skip
+"""What weights are held in, and what layers compute in."""
+
+
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_activations_are_within_a_twentieth(made, dtype, adapter):
+@HELD
+def test_activations_are_within_a_twentieth(made, dtype, compute, adapter):
+    """And autocast's copies of the layers' weights to the last byte, but for those of norms, which it leaves alone."""
     from peft import LoraConfig, get_peft_model
 
     shape, model = made
     model = copy.deepcopy(model).to(getattr(torch, dtype))
-    rank = 16 if adapter else None
+    rank, autocast = 16 if adapter else None, dtype != compute
     inner = model.model
     if adapter:
         model = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
-    hidden = torch.randn(1, TOKENS, shape.hidden_size, dtype=getattr(torch, dtype), requires_grad=True)
-    found = kept_bytes(model, lambda: inner(inputs_embeds=hidden, use_cache=False).last_hidden_state)
-    estimate = activation_bytes(shape, TOKENS, dtype, checkpointing=False, lora_rank=rank)
-    assert found == pytest.approx(estimate, rel=0.05)
+
+    def kept(tokens):
+        hidden = torch.randn(1, tokens, shape.hidden_size, dtype=getattr(torch, dtype), requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return kept_bytes(model, lambda: inner(inputs_embeds=hidden, use_cache=False).last_hidden_state)
+
+    per_token = (kept(2 * TOKENS) - kept(TOKENS)) / TOKENS
+    assert per_token == pytest.approx(
+        activation_bytes(shape, 1, compute, checkpointing=False, lora_rank=rank, autocast=autocast), rel=0.05
+    )
+    copies = kept(TOKENS) - TOKENS * per_token
+    estimate = trainer_memory(
+        shape, tokens=TOKENS, dtype=dtype, compute=compute, shards=1, checkpointing=False, lora_rank=rank
+    )
+    adapters = 2 * lora_parameters(shape, 16) if adapter and autocast else 0
+    assert copies == pytest.approx(estimate.computing + adapters, rel=0.01, abs=100)
 
 
-def test_checkpointed_activations_are_layer_inputs_and_one_layer(made):
+@pytest.fixture
+def alone():
+    """A process group of one."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_shards_compute_in_the_dtype_that_layers_are_gathered_in(made, alone, checkpointing):
+    """FSDP2's policy, as accelerate sets it, casts what goes into a layer: autocast around it changes nothing."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    shape, model = made
+    model = copy.deepcopy(model).model
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.bfloat16, output_dtype=torch.bfloat16)
+    for part in (*model.layers, model):
+        fully_shard(part, mp_policy=policy)
+
+    def kept(tokens):
+        ids = torch.randint(0, 512, (1, tokens))
+        with torch.autocast("cpu", torch.bfloat16):
+            return kept_bytes(None, lambda: model(ids, use_cache=False).last_hidden_state)
+
+    per_token = (kept(2 * TOKENS) - kept(TOKENS)) / TOKENS
+    estimate = activation_bytes(shape, 1, "bfloat16", checkpointing=checkpointing)
+    if checkpointing:
+        estimate -= layer_bytes(shape, "bfloat16")
+    assert per_token == pytest.approx(estimate, rel=0.05)
+
+
+@HELD
+def test_checkpointed_activations_are_layer_inputs_and_one_layer(made, dtype, compute):
     """What is kept between the passes, and what one layer keeps while it is computed again."""
     shape, model = made
-    ids = torch.randint(0, 512, (1, TOKENS))
+    model, autocast = copy.deepcopy(model).to(getattr(torch, dtype)), dtype != compute
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    between = kept_bytes(model, lambda: model.model(ids, use_cache=False).last_hidden_state)
+
+    def between(tokens):
+        ids = torch.randint(0, 512, (1, tokens))
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return kept_bytes(model, lambda: model.model(ids, use_cache=False).last_hidden_state)
+
+    def layer(tokens):
+        hidden = torch.randn(1, tokens, shape.hidden_size, dtype=getattr(torch, dtype), requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            positions = model.model.rotary_emb(hidden, torch.arange(tokens)[None])
+            return kept_bytes(model, lambda: model.model.layers[0](hidden, position_embeddings=positions))
+
+    found = between(2 * TOKENS) - between(TOKENS)
     model.gradient_checkpointing_disable()
-    hidden = torch.randn(1, TOKENS, shape.hidden_size, requires_grad=True)
-    positions = model.model.rotary_emb(hidden, torch.arange(TOKENS)[None])
-    layer = kept_bytes(model, lambda: model.model.layers[0](hidden, position_embeddings=positions))
-    estimate = activation_bytes(shape, TOKENS, "float32", checkpointing=True)
-    assert between + layer == pytest.approx(estimate, rel=0.06)
+    found += layer(2 * TOKENS) - layer(TOKENS)
+    assert found / TOKENS == pytest.approx(
+        activation_bytes(shape, 1, compute, checkpointing=True, autocast=autocast), rel=0.06
+    )
 
 
 def test_an_adapter_is_exact(made):
