@@ -111,11 +111,11 @@ def test_activations_are_within_a_twentieth(made, dtype, compute, adapter):
 
 @pytest.fixture
 def alone():
-    """A process group of one."""
+    """A mesh of this process and its CPU."""
     import torch.distributed as dist
 
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
+    yield dist.init_device_mesh("cpu", (1,))
     dist.destroy_process_group()
 
 
@@ -130,7 +130,7 @@ def test_shards_compute_in_the_dtype_that_layers_are_gathered_in(made, alone, ch
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.bfloat16, output_dtype=torch.bfloat16)
     for part in (*model.layers, model):
-        fully_shard(part, mp_policy=policy)
+        fully_shard(part, mesh=alone, mp_policy=policy)
 
     def kept(tokens):
         ids = torch.randint(0, 512, (1, tokens))
