@@ -79,7 +79,7 @@ def _show(replays: "list[Replay]") -> None:
     first = replays[0]
     typer.echo(
         f"{first.responses} responses in {first.groups} groups; {first.silent_groups} groups have one reward for all "
-        "and no advantage. Entropy is estimated by surprisal."
+        "and no advantage. Entropy is estimated by surprisal; `swe-aem diagnose` computes it from the model."
     )
     rows = [
         (

@@ -3,7 +3,6 @@
 One GPU, so one process: FSDP2 shards over a mesh of one, with NCCL and everything else as it is for many.
 """
 
-import json
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.train.scripted import save_tiny  # noqa: E402
+from tests.train.outcome import metrics, weights  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -28,7 +28,6 @@ ROOT = Path(__file__).parents[2]
 SHARDED = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs/cluster/fsdp2.yaml")]
 SERVED = "servers={urls: ['http://127.0.0.1:9'], sync: file}"
 """Sharded training refuses to sample in its own process; scripted steps ask no server."""
-TIMES = ("wall_s", "wait_s", "train_s", "step_time", "train_runtime")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -44,11 +43,6 @@ def run(tmp_path: Path) -> Run:
         return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
     return run
-
-
-def metrics(out: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
 def test_a_gpu_trains_what_the_cpu_trains(run: Run, tmp_path: Path) -> None:
@@ -72,5 +66,4 @@ def test_fsdp2_trains_and_goes_on_after_a_kill(run: Run, tmp_path: Path) -> None
     assert again.returncode == 0, again.stderr[-3000:]
     assert [line["step"] for line in metrics(tmp_path / "killed")] == [1, 2, 3, 4]
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "undisturbed")
-    weights = [tmp_path / name / "policy" / "model.safetensors" for name in ("killed", "undisturbed")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert weights(tmp_path / "killed") == weights(tmp_path / "undisturbed")

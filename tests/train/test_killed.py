@@ -15,9 +15,9 @@ pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.train.checkpoints import MARK, latest, remove_torn  # noqa: E402
 from swe_aem.train.scripted import save_tiny  # noqa: E402
+from tests.train.outcome import metrics, weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
-TIMES = ("wall_s", "wait_s", "train_s", "step_time", "train_runtime")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -44,15 +44,6 @@ def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(out, 5, "0")
     assert done.returncode == 0, done.stderr[-3000:]
     return out
-
-
-def metrics(out: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
-
-
-def weights(out: Path) -> bytes:
-    return (out / "policy" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("kill_at", ["3", "save"])
