@@ -120,7 +120,9 @@ async def test_weights_that_someone_else_replaced(vllm_url, model, other, tmp_pa
             theirs = WeightSync(intruder, FileTransport(tmp_path / "theirs"))
             await theirs.open()
             await theirs.update(other(1).state_dict(), 9)
-        await asyncio.sleep(1)
+        async with asyncio.timeout(60):
+            while policy.servers[0].fault is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         with pytest.raises(PolicyError, match="restarted with other weights"):
             await ask(policy)
         await sync.open()
