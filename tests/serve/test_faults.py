@@ -19,7 +19,7 @@ from swe_aem.serve.transport import FileTransport, GlooTransport
 pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(500)]
 
 PROMPT = list(range(20, 320))
-QUICK = {"probe_s": 0.3, "probe_limit_s": 2.0, "probes_until_down": 2, "patience_s": 6.0, "stall_s": 3.0}
+QUICK = {"probe_s": 0.3, "probe_limit_s": 2.0, "probes_until_down": 2, "patience_s": 20.0, "stall_s": 3.0}
 
 
 def params():
