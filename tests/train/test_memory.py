@@ -2,6 +2,7 @@
 
 import copy
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,49 @@ def test_activations_are_within_a_twentieth(made, dtype, compute, adapter):
     )
     adapters = 2 * lora_parameters(shape, 16) if adapter and autocast else 0
     assert copies == pytest.approx(estimate.computing + adapters, rel=0.01, abs=100)
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+def test_autocasts_copies_of_what_is_trained_live_as_long_as_a_forward_pass(made, adapter):
+    """Checkpointing or not; they are gone before the backward pass."""
+    from peft import LoraConfig, get_peft_model
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    shape, model = made
+    model = copy.deepcopy(model)
+    inner = model.model
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if adapter:
+        model = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
+    weights = {one.data_ptr() for one in model.parameters()}
+    copies = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            result = op(*args, **(kwargs or {}))
+            if op is torch.ops.aten._to_copy.default and args[0].data_ptr() in weights:
+                copies.append((weakref.ref(result), result.nbytes))
+            return result
+
+    def alive():
+        return sum(size for copied, size in copies if copied() is not None)
+
+    with torch.autocast("cpu", torch.bfloat16), Watch():
+        hidden = inner(torch.randint(0, 512, (1, 64)), use_cache=False).last_hidden_state
+        found = alive()
+    trained = lora_parameters(shape, 16) if adapter else shape.num_hidden_layers * shape.layer_parameters
+    assert found == pytest.approx(2 * trained, rel=0.01)
+    assert alive() == 0
+    assert hidden.requires_grad
+
+
+@pytest.mark.parametrize(("name", "tokens", "forward"), [("Qwen3-8B", 1024, True), ("Qwen3-1.7B", 32768, False)])
+def test_a_forward_pass_counts_where_its_copies_take_more_than_a_backward_passes_layer(name, tokens, forward):
+    shape = KNOWN[name]
+    found = trainer_memory(shape, tokens=tokens, dtype="float32", compute="bfloat16", shards=1, checkpointing=True)
+    backward = tokens * layer_bytes(shape, "bfloat16", autocast=True) + found.head
+    one = 2 * shape.layer_parameters
+    assert found.computing == pytest.approx(shape.num_hidden_layers * one - backward if forward else one)
 
 
 @pytest.fixture
