@@ -23,18 +23,23 @@ from swe_aem.rollout.wiring import chosen_tasks, open_crew
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import TaskSet
 
-LEFT_FULL = "leaves its disk full"
+BOMB = "bomb() { bomb | bomb & }; bomb"
+FILL = "dd if=/dev/zero of={}/fill bs=1M count=3000"
 MISDEEDS = {
     "well-behaved": "true",
-    "fork bomb": "bomb() { bomb | bomb & }; bomb; sleep 60",
-    "fills its disk": "dd if=/dev/zero of=/tmp/fill bs=1M count=3000; rm -f /tmp/fill",
-    LEFT_FULL: "dd if=/dev/zero of=/tmp/fill bs=1M count=3000; dd if=/dev/zero of=/testbed/fill bs=1M count=3000",
+    "fork bomb": f"{BOMB} & exec sleep 60",  # exec: the command must not need a fork that the bomb denies it
+    "fills its disk": f"{FILL.format('/tmp')}; rm -f /tmp/fill",
     "prints 1 GB": "yes | head -c 1073741824",
     "sleeps in a setsid child": "setsid sleep 1000 & sleep 1000",
     "kills its own shell": "kill -9 $$; kill -9 -1",
     "writes invalid UTF-8": r"printf 'caf\351 \377\376' | tee /testbed/latin1.txt",
     "eats all memory": "python3 -c \"x = b'x' * (4 << 30)\"",
 }
+SELF_HARM = {
+    "leaves its disk full": f"{FILL.format('/tmp')}; {FILL.format('/testbed')}",
+    "leaves a fork bomb behind": BOMB,
+}
+"""What the next commands may fail from: the trajectory's own doing, never a fault of ours."""
 
 
 class Rude:
@@ -55,9 +60,10 @@ class Rude:
 
 @pytest.mark.slow
 async def test_misdeeds_hurt_nobody_else(kind: str, tmp_path: Path) -> None:
+    misdeeds = {**MISDEEDS, **SELF_HARM}
     config = validated(
         {
-            "limit": len(MISDEEDS),
+            "limit": len(misdeeds),
             "sandbox": kind,
             "limits": {"memory_bytes": 2 << 30, "cpus": 1.0, "pids": 128, "disk_bytes": 2 << 30},
             "native": {"command_timeout_s": 20},
@@ -65,7 +71,7 @@ async def test_misdeeds_hurt_nobody_else(kind: str, tmp_path: Path) -> None:
         }
     )
     tasks = chosen_tasks(config)
-    deeds = {record.task.id: deed for record, deed in zip(tasks, MISDEEDS.values(), strict=True)}
+    deeds = {record.task.id: deed for record, deed in zip(tasks, misdeeds.values(), strict=True)}
     renderer = TurnRenderer(load_tokenizer(None), config.renderer)
 
     @asynccontextmanager
@@ -76,11 +82,8 @@ async def test_misdeeds_hurt_nobody_else(kind: str, tmp_path: Path) -> None:
     backend = open_backend(kind)
     await roll_out(config, tasks, tmp_path / "out", backend, rude_crew)
     outcomes = {trajectory.task_id: trajectory.outcome for trajectory in Store(tmp_path / "out").trajectories()}
-    unharmed = {deed for deed in MISDEEDS.values() if deed != MISDEEDS[LEFT_FULL]}
-    assert {deed: outcomes[id] for id, deed in deeds.items() if deed in unharmed} == dict.fromkeys(
-        unharmed, Outcome.RESOLVED
-    )
-    (full,) = [outcomes[id] for id, deed in deeds.items() if deed == MISDEEDS[LEFT_FULL]]
-    assert full in (Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.EMPTY_PATCH)  # its own doing, never a fault of ours
+    of_deed = {name: outcomes[id] for id, name in zip(deeds, misdeeds, strict=True)}
+    assert {name: of_deed[name] for name in MISDEEDS} == dict.fromkeys(MISDEEDS, Outcome.RESOLVED)
+    assert {of_deed[name] for name in SELF_HARM} <= {Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.EMPTY_PATCH}
     left = [info.labels.get("trajectory") for info in await backend.ls()]
     assert not {f"{id}.0" for id in deeds} & set(left)
