@@ -37,7 +37,7 @@ SCRIPT: list[tuple[list[int], list[str], list[str]]] = [
     (terminal("for n in 1 2 3; do\n  echo line $n\ndone"), ["line 1\nline 2\nline 3"], []),
     (terminal(f"echo {LONG} | wc -c"), ["9001", "exit code 0"], []),
     (terminal("seq 20000"), ["19999\n20000", "clipped", "exit code 0"], []),
-    (terminal("sleep 60", timeout=1), ["timed out after 1", "C-c"], []),
+    (terminal("sleep 60", timeout=3), ["timed out after 3", "C-c"], []),  # started, on a busy machine too
     (terminal("C-c", is_input=True), ["exit code 130", "CTRL+C was sent"], []),
     (terminal("cat", timeout=1), ["timed out after 1"], []),
     (terminal("hello", is_input=True, timeout=1), ["hello"], []),

@@ -220,7 +220,7 @@ class Bench:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> RolloutConfig:
-        quick = {"backoff_s": 0.0, "guard_s": 0.2, **self.scheduling}
+        quick = {"backoff_s": 0.0, "guard_s": 0.5, **self.scheduling}
         return RolloutConfig(scheduling=Scheduling(**quick), **{"time_limit_s": 5.0, **self.settings})
 
     def crew(self) -> Crew:

@@ -285,10 +285,10 @@ async def test_an_agent_that_ignores_its_deadline_is_given_up(bench: MakeBench, 
     made = bench(
         2,
         agent=kit.Agent(behaviour=in_task_0(hang, kit.submit)),
-        settings={"time_limit_s": 0.05},
-        scheduling={"guard_s": 0.05, "max_attempts": 1, **ONE_AFTER_THE_OTHER},
+        settings={"time_limit_s": 0.3},
+        scheduling={"guard_s": 0.3, "max_attempts": 1, **ONE_AFTER_THE_OTHER},
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         one = (await made.run())["task-0", 0]
     assert one.outcome is Outcome.INFRASTRUCTURE
     assert one.error is not None
@@ -309,9 +309,9 @@ async def test_no_wait_is_endless(bench: MakeBench, kit: Any, where: str) -> Non
             async with super().open(spec) as sandbox:
                 yield sandbox
 
-    limits = dict.fromkeys(("setup_limit_s", "start_limit_s", "grade_extra_s"), 0.05)
-    made = bench(2, agent=kit.Agent(work_s=0.3), scheduling={"max_attempts": 1, **limits, **ONE_AFTER_THE_OTHER})
-    made.records = [kit.record("task-0", timeout_s=0.05), kit.record("task-1", timeout_s=0.05)]
+    limits = dict.fromkeys(("setup_limit_s", "start_limit_s", "grade_extra_s"), 0.15)
+    made = bench(2, agent=kit.Agent(work_s=0.6), scheduling={"max_attempts": 1, **limits, **ONE_AFTER_THE_OTHER})
+    made.records = [kit.record("task-0", timeout_s=0.15), kit.record("task-1", timeout_s=0.15)]
     if where == "start":
         made.backend = SlowStarts()
     elif where == "prepare":
@@ -320,7 +320,7 @@ async def test_no_wait_is_endless(bench: MakeBench, kit: Any, where: str) -> Non
         made.capture = in_task_0(hang, made.capture)
     else:
         made.grader.grading = in_task_0(hang, kit.resolve)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         one = (await made.run())["task-0", 0]
     assert one.outcome is (Outcome.GRADER_FAILURE if where == "grade" else Outcome.INFRASTRUCTURE)
     assert not made.backend.live
@@ -417,7 +417,7 @@ async def test_what_is_not_infrastructure_surfaces_and_ends_everything(
         return Stop.SUBMITTED
 
     made = bench(6, agent=kit.Agent(behaviour=break_one))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         with pytest.raises(type(error), match=str(error)):
             await made.run()
     assert not made.backend.live
@@ -448,7 +448,7 @@ async def test_stop_finishes_what_runs_and_starts_nothing_more(bench: MakeBench,
 
 async def test_the_drain_is_bounded(bench: MakeBench, kit: Any) -> None:
     made = bench(2, agent=kit.Agent(work_s=30), scheduling={"drain_limit_s": 0.05})
-    async with asyncio.timeout(5), made.orchestrator() as orchestrator:
+    async with asyncio.timeout(20), made.orchestrator() as orchestrator:
         asyncio.get_running_loop().call_later(0.02, orchestrator.stop)
         await orchestrator.run()
     assert made.stored() == {}
@@ -585,7 +585,7 @@ async def test_early_completion_cancels_the_surplus_and_counts_it(bench: MakeBen
         settings={"group_size": 3, "oversample": 1, "early_completion": True},
         scheduling={"concurrency": 4},
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         stored = await made.run()
     assert sorted(stored) == [(f"task-{n}", sample) for n in range(2) for sample in (0, 2, 3)]
     assert made.board.surplus_cancelled == 2
@@ -633,6 +633,6 @@ async def test_pruning_is_bounded(bench: MakeBench, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("swe_aem.rollout.orchestrator._PRUNE_LIMIT_S", 0.05)
     made = bench(1, backend=Backend())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert len(await made.run()) == 1
     assert sum("took longer than" in line for line in made.board.news) == 2

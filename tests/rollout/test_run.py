@@ -111,10 +111,10 @@ async def test_failures_of_our_side_are_counted(bench: MakeBench, kit: Any) -> N
 async def test_a_budget_that_is_used_up_ends_the_trajectory(
     bench: MakeBench, kit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    budgets_s = {"task-0": 0.05, "task-1": 5.0}
+    budgets_s = {"task-0": 0.05, "task-1": 20.0}
     monkeypatch.setattr("swe_aem.rollout.roll.trajectory_s", lambda config, record: budgets_s[record.task.id])
     made = bench(2, agent=kit.Agent(work_s=0.2))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         finished = await run(made)
     assert finished.summary.outcomes == {"infrastructure": 1, "resolved": 1}
     assert made.stored()["task-0", 0].outcome is Outcome.INFRASTRUCTURE
@@ -122,17 +122,22 @@ async def test_a_budget_that_is_used_up_ends_the_trajectory(
 
 
 async def test_one_signal_drains_and_two_cancel(bench: MakeBench, kit: Any) -> None:
-    made = bench(20, agent=kit.Agent(work_s=0.2))
-    asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGTERM)
-    finished = await run(made)
+    async def send(number: signal.Signals, *, times: int) -> None:
+        async with asyncio.timeout(20):
+            while made.agent.running < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for _ in range(times):
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.1)
+
+    made = bench(20, agent=kit.Agent(work_s=0.3))
+    _, finished = await asyncio.gather(send(signal.SIGTERM, times=1), run(made))
     assert finished.interrupted
     assert finished.summary.trajectories == 4, "what ran when the signal came"
 
     made.agent.work_s = 30
-    for delay in (0.1, 0.2):
-        asyncio.get_running_loop().call_later(delay, os.kill, os.getpid(), signal.SIGINT)
-    async with asyncio.timeout(5):
-        finished = await run(made)
+    async with asyncio.timeout(20):
+        _, finished = await asyncio.gather(send(signal.SIGINT, times=2), run(made))
     assert finished.interrupted
     assert finished.summary.trajectories == 4
     assert not made.backend.live
