@@ -103,7 +103,7 @@ def _paired(arm: Sequence[dict[str, float]], base: Sequence[dict[str, float]]) -
 
 def _rates(directory: Path) -> dict[str, float]:
     """Held-out rate of each task after training."""
-    store = Store(directory / "heldout" / "after-sampled")
+    store = Store(directory / "heldout" / f"step-{_summary(directory)['steps']}-sampled")
     return {task.task_id: task.rate for task in score(store.trajectories()).judged}
 
 

@@ -8,7 +8,6 @@ Limits end a trajectory with what was sampled so far; infrastructure errors pass
 
 import asyncio
 import time
-from statistics import fmean
 
 from swe_aem.agent.config import NativeConfig
 from swe_aem.agent.prompts import Prompts
@@ -192,19 +191,7 @@ class _Episode:
     def _record(self, completion: Completion, sample_s: float, calls: list[ToolCall]) -> None:
         """Keep a response with its exact ids, before anything can end the trajectory."""
         self.token_ids = [*self.prompt_ids, *completion.token_ids]
-        self.responses.append(
-            Response(
-                start=len(self.prompt_ids),
-                end=len(self.token_ids),
-                logprobs=completion.logprobs,
-                version=completion.version,
-                finish_reason=completion.finish_reason,
-                sample_s=sample_s,
-                entropy=None if completion.entropies is None else fmean(completion.entropies),
-                entropy_estimator=completion.entropy_estimator,
-                tool_calls=tuple(calls),
-            )
-        )
+        self.responses.append(Response.of(completion, start=len(self.prompt_ids), sample_s=sample_s, tool_calls=calls))
 
     def _observe(self, completion: Completion, turn: ParsedTurn, calls: list[ToolCall]) -> None:
         """Show the policy what its response did, unless that ended the trajectory."""

@@ -186,15 +186,11 @@ def _responses(path: list[Turn], skip: Collection[Turn] = ()) -> tuple[Response,
 
 def _response(turn: Turn, following: Turn | None) -> Response:
     assert turn.answer is not None
-    completion = turn.answer.completion
-    return Response(
+    return Response.of(
+        turn.answer.completion,
         start=len(turn.prompt_ids),
-        end=len(turn.prompt_ids) + len(completion.token_ids),
-        logprobs=completion.logprobs,
-        version=completion.version,
-        finish_reason=completion.finish_reason,
         sample_s=turn.answer.sample_s,
-        tool_calls=tuple(_tool_calls(turn.answer, following)),
+        tool_calls=_tool_calls(turn.answer, following),
     )
 
 

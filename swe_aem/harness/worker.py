@@ -188,7 +188,7 @@ class Worker:
             elif message["error"] is not None:
                 conversation.fail(HarnessError(f"the harness failed: {message['error']}"))
             elif message["end"] not in list(Stop):
-                conversation.fail(HarnessError(f"converse returned {message['end']!r}, none of {', '.join(Stop)}"))
+                conversation.fail(HarnessError(f"converse returned {message['end']}, none of {', '.join(Stop)}"))
             elif not conversation.done.done():
                 conversation.done.set_result(Stop(message["end"]))
 

@@ -1,13 +1,15 @@
 """`Trajectory`: one token stream, its responses as explicit spans, and what it takes to train on it or repeat it."""
 
+from collections.abc import Iterable
 from enum import StrEnum
+from statistics import fmean
 from typing import Any, Literal
 
 from pydantic import model_validator
 
 from swe_aem.nouns.base import Frozen
 from swe_aem.nouns.outcome import Outcome
-from swe_aem.nouns.policy import EntropyEstimator
+from swe_aem.nouns.policy import Completion, EntropyEstimator
 from swe_aem.nouns.verdict import Verdict
 
 
@@ -49,6 +51,21 @@ class Response(Frozen):
     entropy_estimator: EntropyEstimator | None = None
     """What made them; estimates of two estimators do not compare."""
     tool_calls: tuple[ToolCall, ...] = ()
+
+    @staticmethod
+    def of(completion: Completion, *, start: int, sample_s: float, tool_calls: Iterable[ToolCall]) -> "Response":
+        """What is kept of a completion whose first token is at `start` of the stream."""
+        return Response(
+            start=start,
+            end=start + len(completion.token_ids),
+            logprobs=completion.logprobs,
+            version=completion.version,
+            finish_reason=completion.finish_reason,
+            sample_s=sample_s,
+            entropy=None if completion.entropies is None else fmean(completion.entropies),
+            entropy_estimator=completion.entropy_estimator,
+            tool_calls=tuple(tool_calls),
+        )
 
 
 class Chain(Frozen):

@@ -198,8 +198,18 @@ def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence
         name, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(f"--set {assignment}: expected NAME=VALUE, e.g. --set native.max_turns=30")
-        assign(values, name.strip(), yaml.safe_load(text))
+        assign(values, name.strip(), plain(assignment, text))
     return validated(values)
+
+
+def plain(assignment: str, text: str) -> Any:
+    """The value of a `--set`, read as YAML; raises `UserError` that names the assignment."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {assignment}: {' '.join(str(error).split())}") from error
 
 
 def validated(values: Mapping[str, Any]) -> RolloutConfig:

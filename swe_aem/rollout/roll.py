@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swe_aem.errors import InfrastructureError
-from swe_aem.nouns import Deadline, Outcome, Policy, TaskRecord, Trajectory, Verdict
+from swe_aem.nouns import Deadline, Outcome, Policy, Stop, TaskRecord, Trajectory, Verdict
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.bounded import bounded
 from swe_aem.rollout.breaker import Breaker, describe
@@ -104,6 +104,8 @@ class Roll:
                     draft = await desk.crew.agent.run(
                         task, sandbox, policy, sample=self.sample, deadline=agent_deadline
                     )
+                if draft.stop is Stop.TIME_LIMIT and not draft.responses:
+                    raise InfrastructureError("the time limit came before the policy's first response")
             with self._timings.phase("patch"):
                 async with bounded("capturing the patch", deadline.within(limits.setup_limit_s)):
                     patch = await desk.crew.capture(sandbox, task.workdir, base)

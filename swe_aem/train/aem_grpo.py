@@ -16,6 +16,7 @@ import torch
 from accelerate.utils import gather, gather_object
 from torch import Tensor
 from torch.nn.functional import pad
+from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.advantage.aem import Responses, responses, token_advantages
@@ -38,17 +39,17 @@ class AEMGRPOTrainer(GRPOTrainer):
     """See the module. `reward_funcs` is not given; everything else is as TRL has it."""
 
     def __init__(
-        self, *args: Any, advantage: AdvantageSettings, importance_cap: float | None = None, **kwargs: Any
+        self, *, args: GRPOConfig, advantage: AdvantageSettings, importance_cap: float | None = None, **kwargs: Any
     ) -> None:
         """`importance_cap` bounds the ratio of old policy to sampler that multiplies a token's advantage (truncated
         importance sampling); there is no such factor if it is None."""
+        refuse_silent_changes(args, advantage, importance_cap)
         self.advantage = advantage
         self.importance_cap = importance_cap
         self._scoring = False
         self._old: tuple[Tensor, Tensor] | None = None
         self._rewards: Tensor | None = None
-        super().__init__(*args, reward_funcs=resolved, **kwargs)
-        refuse_silent_changes(self.args, advantage, importance_cap)
+        super().__init__(args=args, reward_funcs=resolved, **kwargs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """Rewards of all processes, (N, 1); NaN for rows that do not count, which TRL's own figures then leave out."""

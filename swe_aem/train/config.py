@@ -6,20 +6,22 @@ Paths in a file that begin with `./` or `../` are relative to that file; all oth
 line of `swe-aem rollout`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from swe_aem.errors import UserError
 from swe_aem.nouns.base import Frozen
-from swe_aem.rollout.config import RolloutConfig, assign, checked, flat
+from swe_aem.rollout.config import RolloutConfig, assign, checked, flat, plain
 from swe_aem.serve.config import ServersConfig
 from swe_aem.train.settings import AdvantageSettings
 
 _Count = Annotated[int, Field(ge=1)]
 
+_NOT_SAMPLED = "rollout.native.temperature: others change the sampler"
 OWNED = {
     "output_dir": "--out",
     "max_steps": "steps",
@@ -38,8 +40,20 @@ OWNED = {
     "seed": "seed",
     "report_to": "report_to",
     "max_completion_length": "rollout.native.max_context_tokens",
+    "top_k": _NOT_SAMPLED,
+    "min_p": _NOT_SAMPLED,
+    "repetition_penalty": _NOT_SAMPLED,
+    "generation_kwargs": _NOT_SAMPLED,
+    "use_cpu": "device",
+    "shuffle_dataset": "seed, which decides the order of tasks",
+    "ignore_data_skip": "nothing: a step knows its rows by its number",
+    "save_total_limit": "nothing: the last two checkpoints are kept",
+    "ddp_timeout": "nothing: processes wait a day for the first one's rollouts",
+    "disable_tqdm": "nothing: there is a line for every step",
 }
 """Fields of `GRPOConfig` that follow from other settings, and from which."""
+_YAML_MISSES = re.compile(r"[+-]?\d+[eE][+-]?\d+")
+"""Numbers that YAML 1.1 takes for text, as 1e-6: it wants a point in them."""
 
 
 class HeldoutConfig(Frozen):
@@ -143,6 +157,14 @@ class TrainConfig(Frozen):
     seed: int = 0
     """Decides the order of tasks, sampling and training."""
 
+    @field_validator("grpo")
+    @classmethod
+    def _numbers_are_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: float(value) if isinstance(value, str) and _YAML_MISSES.fullmatch(value) else value
+            for name, value in values.items()
+        }
+
     @model_validator(mode="before")
     @classmethod
     def _rollouts_are_the_policys(cls, values: Any) -> Any:
@@ -217,7 +239,7 @@ def read_config(path: Path, assignments: Sequence[str] = ()) -> TrainConfig:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(f"--set {assignment}: expected NAME=VALUE, e.g. --set advantage.lam=0")
-        assign(values, name.strip(), yaml.safe_load(text))
+        assign(values, name.strip(), plain(assignment, text))
     return validated(values)
 
 

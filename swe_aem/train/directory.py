@@ -44,5 +44,6 @@ def hold_fast(config: TrainConfig, directory: Path) -> RunSummary | None:
     summary = directory / SUMMARY
     if begun(config, directory) == config and summary.exists() and (directory / POLICY).is_dir():
         return RunSummary.model_validate_json(summary.read_text(encoding="utf-8"))
+    summary.unlink(missing_ok=True)  # of fewer steps: a run that goes on and is killed has not come to its end
     replace(directory / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return None

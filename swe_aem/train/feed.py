@@ -56,7 +56,7 @@ class Feed:
 
 
 def _empty(row: dict[str, Any], trainer: GRPOTrainer) -> dict[str, Any]:
-    """A row for a failure of ours that left no token: one of padding, which counts in nothing."""
+    """A row in which nothing was sampled: one of padding, without loss."""
     tokenizer: Any = trainer.processing_class
     pad = tokenizer.pad_token_id
     filler = {

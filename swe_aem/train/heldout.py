@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from swe_aem.errors import UserError
 from swe_aem.evaluate.rates import clustered
 from swe_aem.evaluate.score import TaskScore, score
 from swe_aem.nouns.base import Frozen
@@ -54,9 +55,13 @@ def heldout_rollout(config: TrainConfig, *, greedy: bool) -> RolloutConfig:
 
 
 def judge(sampled: Path, greedy: Path | None, labels: Mapping[str, Mapping[str, str]]) -> Heldout:
-    """Rates of the stores of an evaluation; `labels` says which part a task belongs to."""
+    """Rates of the stores of an evaluation; `labels` says which part a task belongs to. A part without a verdict is
+    left out; raises `UserError` if there is none at all."""
     of_sampled, of_greedy = _scores(sampled), _scores(greedy) if greedy else {}
-    parts = sorted({found["part"] for found in labels.values() if "part" in found})
+    judged = [id for id, one in of_sampled.items() if one.samples]
+    if not judged:
+        raise UserError(f"{sampled}: no trajectory of the evaluation has a verdict, so there are no held-out rates")
+    parts = sorted({labels[id]["part"] for id in judged if "part" in labels.get(id, {})})
     whole = _rates(of_sampled, of_greedy)
     return Heldout(
         **whole,

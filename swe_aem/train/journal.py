@@ -17,7 +17,8 @@ FILE = "metrics.jsonl"
 
 
 class Journal(TrainerCallback):
-    """Joins TRL's figures with those of the rollouts. On the first process only."""
+    """Joins TRL's figures with those of the rollouts. On the first process only, and before callbacks that evaluate,
+    whose seconds are not those of a step."""
 
     def __init__(self, directory: Path, feed: Feed, *, updates_per_step: int, steps: int, done: int) -> None:
         """`done` steps are behind us; lines of later ones, which a killed run may have left, are taken back."""
@@ -28,7 +29,11 @@ class Journal(TrainerCallback):
         kept = [line for line in read_lines(self._path) if line["step"] <= done]
         replace(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._earlier_s = kept[-1]["wall_s"] if kept else 0.0
-        self._began = self._mark = time.monotonic()
+        self._began = self._mark = self._step_end = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Note the time: the line is written after all callbacks have seen the end of the step."""
+        self._step_end = time.monotonic()
 
     def on_log(
         self,
@@ -48,7 +53,7 @@ class Journal(TrainerCallback):
             "wall_s": self._earlier_s + now - self._began,
             **step.figures(),
             "wait_s": self._feed.wait_s,
-            "train_s": now - self._mark - self._feed.wait_s,
+            "train_s": self._step_end - self._mark - self._feed.wait_s,
             **{name: value for name, value in logs.items() if name not in ("epoch",)},
         }
         self._mark = now

@@ -23,7 +23,9 @@ from typing import Any
 
 from transformers.trainer_callback import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
+from trl.trainer.grpo_config import GRPOConfig
 
+from swe_aem.errors import UserError
 from swe_aem.rollout.files import locked, replace
 from swe_aem.rollout.wiring import chosen_tasks
 from swe_aem.train import checkpoints
@@ -36,13 +38,11 @@ from swe_aem.train.journal import Journal
 from swe_aem.train.models import load_model, load_processing, on_cpu
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
-from swe_aem.train.refusals import refuse_sharding
+from swe_aem.train.refusals import refuse_sharding, refuse_silent_changes
 from swe_aem.train.session import Session
 from swe_aem.train.steps import StepSource
 
-BEFORE, AFTER = "before", "after"
-
-
+_CHECKPOINTS = "checkpoints"
 OpenSource = Callable[[TrainConfig, Path, Any, str], AbstractContextManager[Any]]
 """(configuration, directory, the model or a copy of it, its name) to a `StepSource` as a context manager, which
 evaluates too if the configuration asks for it. `Session` is the real one."""
@@ -58,6 +58,8 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Sessio
     with ExitStack() as stack:
         if state.is_main_process:
             stack.enter_context(locked(directory))
+            if (done := _done(config, checkpoints.latest(directory / _CHECKPOINTS))) > config.steps:
+                raise UserError(f"{directory} has trained {done} steps: steps may be raised, and lowered to {done}")
             if (finished := hold_fast(config, directory)) is not None and state.num_processes == 1:
                 print(f"{directory} is finished; nothing to do", file=sys.stderr)
                 return finished
@@ -71,6 +73,7 @@ class _Run:
         self.config = config
         self.open_source = open_source
         self.directory = directory
+        self.checkpoints = directory / _CHECKPOINTS
         self.main = bool(state.is_main_process)
         self.processes = int(state.num_processes)
         self.began = time.monotonic()
@@ -79,18 +82,19 @@ class _Run:
     def run(self) -> RunSummary | None:
         """Everything, from the model to the summary."""
         config = self.config
+        arguments = self._arguments()
+        last = checkpoints.latest(self.checkpoints)
+        done = _done(config, last)
         model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)
         processing = load_processing(config.model)
         with self._source(model) as session:
             evaluations = _Evaluations(config, self.directory, session) if session else None
             if evaluations is not None and config.heldout is not None and config.heldout.before:
-                evaluations.run(model.state_dict(), 0, BEFORE)
-            trainer = self._trainer(model, processing, session, evaluations)
-            last = checkpoints.latest(Path(str(trainer.args.output_dir)))
+                evaluations.run(model.state_dict(), 0, greedy=config.heldout.greedy)
+            trainer = self._trainer(arguments, model, processing, session, evaluations, done)
             if last is not None:
                 trainer.add_callback(checkpoints.SameDice(lambda: trainer._load_rng_state(str(last))))
                 if self.main:
-                    done = checkpoints.update_of(last) // config.updates_per_step
                     print(f"goes on after step {done}, the last that has a checkpoint", file=sys.stderr, flush=True)
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             weights = whole_weights(trainer)
@@ -99,8 +103,14 @@ class _Run:
             # `save_model` writes nothing where checkpoints are of shards; `_save` takes out of its dict what is tied.
             trainer._save(str(self.directory / POLICY), state_dict=dict(weights))
             if config.heldout is not None:
-                evaluations.run(weights, config.steps, AFTER)
+                evaluations.run(weights, config.steps, greedy=config.heldout.greedy)
             return self._summary(evaluations)
+
+    def _arguments(self) -> GRPOConfig:
+        """TRL's settings; what is wrong with them is said before anything is rolled out."""
+        arguments = GRPOConfig(**grpo_arguments(self.config, self.checkpoints, self.processes))
+        refuse_silent_changes(arguments, self.config.advantage, self.config.importance_cap)
+        return arguments
 
     def _source(self, model: Any) -> AbstractContextManager[Any]:
         """Where steps come from, on the first process."""
@@ -110,27 +120,30 @@ class _Run:
         return self.open_source(self.config, self.directory, sampled, Path(self.config.model).name)
 
     def _trainer(
-        self, model: Any, processing: Any, session: StepSource | None, evaluations: "_Evaluations | None"
+        self,
+        arguments: GRPOConfig,
+        model: Any,
+        processing: Any,
+        session: StepSource | None,
+        evaluations: "_Evaluations | None",
+        done: int,
     ) -> AEMGRPOTrainer:
+        """The trainer of a run that has `done` steps behind it."""
         from datasets import Dataset
-        from trl.trainer.grpo_config import GRPOConfig
 
         config = self.config
-        folder = self.directory / "checkpoints"
-        if self.main and (torn := checkpoints.remove_torn(folder)):
+        if self.main and (torn := checkpoints.remove_torn(self.checkpoints)):
             print(f"removed {torn[0]}, which a killed process did not finish", file=sys.stderr)
         feed = Feed(session, updates_per_step=config.updates_per_step, train_limits=config.train_limits)
         callbacks: list[TrainerCallback] = [checkpoints.Marker()]
         if evaluations is not None:
-            last = checkpoints.latest(folder)
-            done = checkpoints.update_of(last) // config.updates_per_step if last else 0
             journal = Journal(
                 self.directory, feed, updates_per_step=config.updates_per_step, steps=config.steps, done=done
             )
             callbacks += [journal, evaluations]
         trainer = AEMGRPOTrainer(
             model=model,
-            args=GRPOConfig(**grpo_arguments(config, folder, self.processes)),
+            args=arguments,
             train_dataset=Dataset.from_dict({"prompt": [SLOT] * (config.groups_per_step * config.steps)}),
             processing_class=processing,
             rollout_func=feed,
@@ -148,35 +161,34 @@ class _Run:
             tasks=self.config.rollout.tasks,
             steps=self.config.steps,
             wall_s=self.earlier_s + time.monotonic() - self.began,
-            heldout_before=evaluations.found.get(BEFORE),
-            heldout_after=evaluations.found.get(AFTER),
+            heldout_before=evaluations.found.get(0),
+            heldout_after=evaluations.found.get(self.config.steps),
         )
         replace(self.directory / SUMMARY, summary.model_dump_json(indent=2) + "\n")
         return summary
 
 
 class _Evaluations(TrainerCallback):
-    """Runs evaluations, writes each to heldout.jsonl, and keeps those that the summary needs."""
+    """Runs evaluations, writes each to heldout.jsonl, and keeps them for the summary, by the step that they follow."""
 
     def __init__(self, config: TrainConfig, directory: Path, session: Session) -> None:
         self._config = config
         self._directory = directory
         self._session = session
-        self.found: dict[str, Heldout] = {}
+        self.found: dict[int, Heldout] = {}
 
-    def run(self, weights: Mapping[str, Any], step: int, name: str) -> None:
-        """Evaluate the policy as it is after `step` steps."""
-        config, heldout = self._config, self._config.heldout
-        assert heldout is not None
+    def run(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
+        """Evaluate the policy as it is after `step` steps, sampled and if asked for also greedy."""
+        config = self._config
         rollout = heldout_rollout(config, greedy=False)
         tasks = chosen_tasks(rollout)
         print(f"evaluating the policy of {step} steps on {len(tasks)} tasks", file=sys.stderr, flush=True)
-        sampled = self._session.evaluate(rollout, weights, step, f"{name}-sampled")
-        greedy = None
-        if heldout.greedy and name in (BEFORE, AFTER):
-            greedy = self._session.evaluate(heldout_rollout(config, greedy=True), weights, step, f"{name}-greedy")
-        result = judge(sampled, greedy, tasks.labels)
-        self.found[name] = result
+        sampled = self._session.evaluate(rollout, weights, step, f"step-{step}-sampled")
+        best = None
+        if greedy:
+            best = self._session.evaluate(heldout_rollout(config, greedy=True), weights, step, f"step-{step}-greedy")
+        result = judge(sampled, best, tasks.labels)
+        self.found[step] = result
         self._write(step, result)
         shown = f"held out after {step} steps: {result.pass_at_1:.1%} ({result.low:.1%} to {result.high:.1%}) sampled"
         if result.greedy is not None:
@@ -188,7 +200,7 @@ class _Evaluations(TrainerCallback):
         every = self._config.heldout.every if self._config.heldout else None
         step, update = divmod(state.global_step, self._config.updates_per_step)
         if every and not update and step % every == 0 and step < self._config.steps:
-            self.run(given["model"].state_dict(), step, f"step-{step}")
+            self.run(given["model"].state_dict(), step, greedy=False)
 
     def _write(self, step: int, result: Heldout) -> None:
         path = self._directory / "heldout.jsonl"
@@ -197,6 +209,11 @@ class _Evaluations(TrainerCallback):
         kept.append(json.dumps({"step": step, **result.model_dump()}))
         kept.sort(key=lambda line: json.loads(line)["step"])
         replace(path, "".join(f"{line}\n" for line in kept))
+
+
+def _done(config: TrainConfig, checkpoint: Path | None) -> int:
+    """Steps that a checkpoint has seen; 0 without one."""
+    return checkpoints.update_of(checkpoint) // config.updates_per_step if checkpoint else 0
 
 
 def _adapted(model: Any, settings: LoraSettings | None) -> Any:

@@ -22,7 +22,7 @@ from swe_aem.train.memory import (
 from swe_aem.train.shapes import ModelShape, shape_of
 
 _CHECKPOINTS = 2
-"""Kept at a time, and each has weights and two moments."""
+"""Kept, and each has weights and two moments."""
 
 
 def plan(config: TrainConfig, directory: Path) -> Iterator[str]:
@@ -146,7 +146,7 @@ def _missing(config: TrainConfig, directory: Path, shape: ModelShape) -> Iterato
     place = next(parent for parent in (directory, *directory.resolve().parents) if parent.exists())
     free = shutil.disk_usage(place).free
     word = "disk" if free >= needed else "MISSING disk"
-    needs = f"{needed / 1e9:.0f} GB for checkpoints, the policy and weights on their way"
+    needs = f"{needed / 1e9:.0f} GB for checkpoints and weights on their way"
     yield f"{word}: {needs}, {free / 1e9:.0f} GB free"
 
 
@@ -178,8 +178,10 @@ def _gpus() -> int:
 
 
 def _disk_bytes(config: TrainConfig, shape: ModelShape) -> float:
+    """The most at a time: an old checkpoint goes when a new one is whole. The policy, written at the end, is less."""
+    copies = 3 * (_CHECKPOINTS + 1)
     if config.lora is not None:
-        return (3 * _CHECKPOINTS + 3) * BYTES[ADAPTER_DTYPE] * lora_parameters(shape, config.lora.r)
+        return (copies + 2) * BYTES[ADAPTER_DTYPE] * lora_parameters(shape, config.lora.r)
     size = BYTES[config.dtype]
     sent = BYTES[(config.servers.dtype if config.servers else None) or config.dtype]
-    return shape.parameters * (size * (3 * _CHECKPOINTS + 1) + 2 * sent)
+    return shape.parameters * (size * copies + 2 * sent)

@@ -17,6 +17,11 @@ def refuse_silent_changes(config: Any, settings: AdvantageSettings, importance_c
             f"importance_sampling_level=sequence with loss_type={config.loss_type} has one ratio per sequence, so the "
             "factors of AEM average out within a row: use importance_sampling_level=token, or loss_type=cispo or vespo"
         )
+    if config.beta:
+        raise UserError(
+            f"beta={config.beta} is not supported: the reference model's pass over a batch would be taken for the old "
+            "policy's, whose entropies AEM needs. Leave beta at 0 (GRPO++ has no KL term)"
+        )
     if config.scale_rewards != "none":
         raise UserError(
             f"scale_rewards={config.scale_rewards} would not be honoured: the baseline is ours. Set "

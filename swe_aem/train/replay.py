@@ -21,6 +21,7 @@ from swe_aem.rollout.store import stored
 from swe_aem.train.advantages import base_advantages, factors
 from swe_aem.train.rows import training_row
 from swe_aem.train.settings import AdvantageSettings
+from swe_aem.train.steps import cut
 
 
 class Stored(NamedTuple):
@@ -80,11 +81,14 @@ def read(directory: Path, *, train_limits: bool = False) -> Stored:
 
 
 def stored_groups(directory: Path) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
-    """Task id and trajectories of each group of a store: a training run visits a task more than once.
-    Raises `UserError` if there is no such directory."""
+    """Task id and trajectories of each group of a store, oversampled ones cut as in training: a training run visits a
+    task more than once. Raises `UserError` if there is no such directory."""
     store = stored(directory)
     manifest = read_manifest(directory)
-    return store.groups(block_size(manifest.config) if manifest else None)
+    if manifest is None:
+        return store.groups()
+    size = manifest.config.group_size
+    return ((task_id, cut(members, size)) for task_id, members in store.groups(block_size(manifest.config)))
 
 
 class _Collector:

@@ -10,18 +10,19 @@ def training_row(trajectory: Trajectory, *, train_limits: bool = False) -> dict[
     """The row, by the outcome table: `prompt_ids`, `completion_ids`, `logprobs`, `env_mask`, and the fields of
     `aem_grpo.ROW_FIELDS`.
 
-    The completion begins with the first sampled token. Tokens that the policy did not sample have log-probability 0 and
-    mask 0. `train_limits` also trains trajectories that ended at a limit (no compact filtering). Raises `ValueError`
-    for a trajectory that was not graded, or that counts and has nothing to train on or no reward.
+    The completion begins with the first sampled token, and is empty if there is none. Tokens that the policy did not
+    sample have log-probability 0 and mask 0. `train_limits` also trains trajectories that ended at a limit (no compact
+    filtering). Raises `ValueError` for a trajectory that was not graded, that counts and has no reward, or that the
+    policy ended without a response.
     """
     if trajectory.outcome is None:
         raise ValueError(f"{trajectory.id} was not graded")
     rule = OUTCOME_TABLE[trajectory.outcome]
     counts = rule.in_baseline
-    if counts and (not trajectory.responses or trajectory.reward is None):
+    if (counts and trajectory.reward is None) or (rule.trained and not trajectory.responses):
         raise ValueError(f"{trajectory.id} ended as {trajectory.outcome} without a response or without a reward")
     trained = rule.trained or (train_limits and counts)
-    start = trajectory.responses[0].start if trajectory.responses else max(len(trajectory.token_ids) - 1, 0)
+    start = trajectory.responses[0].start if trajectory.responses else len(trajectory.token_ids)
     length = len(trajectory.token_ids) - start
     logprobs, numbers = [0.0] * length, [-1] * length
     for number, response in enumerate(trajectory.responses):

@@ -57,7 +57,7 @@ class Scored(NamedTuple):
 
 
 def read_episodes(directory: Path, *, version: int | None = None, train_limits: bool = False) -> list[Episode]:
-    """Every trajectory of a store; with `version`, of the groups whose trained responses are all of that version.
+    """The trajectories of `stored_groups`; with `version`, of groups whose trained responses are all of that version.
 
     `train_limits` as of `training_row`. Raises `UserError` if nothing among them is trained.
     """

@@ -4,7 +4,11 @@ TRL's `SFTTrainer` on the stored token streams: the same ids as in reinforcement
 Nothing is tokenised here, and nothing but a verdict decides what is learned from.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,13 @@ from pydantic import Field
 from swe_aem.errors import UserError
 from swe_aem.nouns import Outcome, Trajectory
 from swe_aem.nouns.base import Frozen
+from swe_aem.rollout.files import locked, replace
 from swe_aem.rollout.store import stored
 
 _IGNORED = -100
 """A label that has no loss."""
+_ORIGIN = "sft.json"
+"""Beside the checkpoints: what they were made of."""
 
 
 class SFTSettings(Frozen):
@@ -93,15 +100,19 @@ def row(trajectory: Trajectory, *, everything: bool = False) -> dict[str, list[i
 
 
 def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, settings: SFTSettings) -> dict[str, Any]:
-    """Train and write the model to `out`; returns TRL's figures. A rerun goes on from the last checkpoint in
-    `out/checkpoints`. Raises `UserError` for a model that cannot be loaded or has too few token ids."""
+    """Train and write the model to `out`; returns TRL's figures. A rerun goes on from the last whole checkpoint in
+    `out/checkpoints`. Raises `UserError` for a model that cannot be loaded or has too few token ids, and where the
+    checkpoints are of another model, other rows or other settings."""
     from datasets import Dataset
-    from transformers.trainer_utils import get_last_checkpoint
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
+    from swe_aem.train import checkpoints
     from swe_aem.train.models import load_model, load_processing
 
+    folder = out / "checkpoints"
+    origin = _origin(model, rows, settings)
+    _refuse_others(folder, origin)
     policy = load_model(model)
     highest = max(max(one["input_ids"]) for one in rows)
     if highest >= policy.config.vocab_size:
@@ -110,10 +121,9 @@ def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, sett
     micro = settings.micro_batch_size or settings.batch_size
     if settings.batch_size % micro:
         raise UserError(f"micro_batch_size {micro} does not divide batch_size {settings.batch_size}")
-    checkpoints = out / "checkpoints"
     steps = len(rows) / settings.batch_size * settings.epochs
     config = SFTConfig(
-        output_dir=str(checkpoints),
+        output_dir=str(folder),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         per_device_train_batch_size=micro,
@@ -136,12 +146,53 @@ def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, sett
         args=config,
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=load_processing(model),
+        callbacks=[checkpoints.Marker()],
     )
-    result = trainer.train(
-        resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    )
-    trainer.save_model(str(out))
+    with _held(folder, origin) if trainer.is_world_process_zero() else nullcontext():
+        last = checkpoints.latest(folder)
+        result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+        trainer.save_model(str(out))
     return dict(result.metrics)
+
+
+def _origin(model: Path, rows: Sequence[dict[str, list[int]]], settings: SFTSettings) -> dict[str, Any]:
+    """What a trained model follows from, by name."""
+    digest = hashlib.sha256()
+    for one in rows:
+        digest.update(json.dumps(one, sort_keys=True).encode())
+    trajectories = f"{len(rows)}, digest {digest.hexdigest()[:16]}"
+    return {"model": str(model), "trajectories": trajectories, **settings.model_dump(mode="json")}
+
+
+@contextmanager
+def _held(folder: Path, origin: Mapping[str, Any]) -> Iterator[None]:
+    """Lock the folder, rid it of torn checkpoints and say in it what those to come are made of."""
+    from swe_aem.train.checkpoints import remove_torn
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _refuse_others(folder, origin)
+        if torn := remove_torn(folder):
+            print(f"removed {torn[0]}, which a killed process did not finish", file=sys.stderr)
+        replace(folder / _ORIGIN, json.dumps(origin, indent=2) + "\n")
+        yield
+
+
+def _refuse_others(folder: Path, origin: Mapping[str, Any]) -> None:
+    """Raises `UserError` if the folder has checkpoints of another origin."""
+    if not any(folder.glob("checkpoint-*")):
+        return
+    path = folder / _ORIGIN
+    if not path.exists():
+        raise UserError(f"{folder} holds checkpoints but no {_ORIGIN}, which says of what: choose another --out")
+    before = json.loads(path.read_text(encoding="utf-8"))
+    differing = [
+        f"{name} was {before.get(name)!r} and is now {origin.get(name)!r}"
+        for name in sorted(before.keys() | origin.keys())
+        if before.get(name) != origin.get(name)
+    ]
+    if differing:
+        raise UserError(f"{folder} holds another run: {'; '.join(differing)}. Choose another --out")
 
 
 def _resolved(stores: Iterable[Path]) -> Iterator[Trajectory]:

@@ -61,13 +61,12 @@ class StepSource(Protocol):
 def choose(groups: Sequence[Group], wanted: int, size: int) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     """(groups to train on, groups rejected), both in the order given: those whose rewards differ first, then others.
 
-    A group with more than `size` trajectories (oversampling) keeps the first ones that count in the baseline, and those
-    that do not count only where there are too few others.
+    Each is `cut` to `size` trajectories.
     """
-    cut = [_cut(group, size) for group in groups]
-    preferred = sorted(range(len(cut)), key=lambda n: (not varied(cut[n]), n))
+    sized = [cut(group, size) for group in groups]
+    preferred = sorted(range(len(sized)), key=lambda n: (not varied(sized[n]), n))
     kept = set(preferred[:wanted])
-    return tuple(cut[n] for n in sorted(kept)), tuple(cut[n] for n in range(len(cut)) if n not in kept)
+    return tuple(sized[n] for n in sorted(kept)), tuple(sized[n] for n in range(len(sized)) if n not in kept)
 
 
 def varied(group: Group) -> bool:
@@ -75,7 +74,9 @@ def varied(group: Group) -> bool:
     return len({one.reward for one in group if _counts(one)}) > 1
 
 
-def _cut(group: Group, size: int) -> Group:
+def cut(group: Group, size: int) -> Group:
+    """What is trained on of a group that may have more than `size` trajectories (oversampling), ordered by sample: the
+    first ones that count in the baseline, and those that do not count only where there are too few others."""
     return tuple(
         sorted(sorted(group, key=lambda one: (not _counts(one), one.sample))[:size], key=lambda one: one.sample)
     )

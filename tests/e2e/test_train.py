@@ -99,6 +99,8 @@ def test_a_finished_run_can_be_given_more_steps(finished: Path) -> None:
     now = stored(finished)
     assert len(now) == 36
     assert {id: now[id] for id in known} == known
+    assert json.loads((finished / "summary.json").read_text())["steps"] == 3
+    assert len(list(Store(finished / "heldout" / "step-3-sampled").trajectories())) == 6, "it is evaluated anew"
 
 
 def test_two_processes_train_on_one_rollout(tmp_path: Path, require_bubblewrap: None) -> None:

@@ -46,7 +46,13 @@ class Played:
         self.sampled.append(ids)
         logprobs = tuple(-0.001 * (n + 1) for n in range(len(ids)))
         stopped = ids[-1] in params.stop_token_ids
-        return Completion(token_ids=tuple(ids), logprobs=logprobs, finish_reason="stop" if stopped else "length")
+        return Completion(
+            token_ids=tuple(ids),
+            logprobs=logprobs,
+            finish_reason="stop" if stopped else "length",
+            entropies=(0.25,) * len(ids),
+            entropy_estimator="top20",
+        )
 
     async def close(self) -> None:
         pass

@@ -40,6 +40,7 @@ async def test_a_trajectory_has_calls_observations_and_messages(play: Any) -> No
     (call,) = trajectory.responses[0].tool_calls
     assert (call.name, call.arguments, call.observation) == ("bash", {"command": "ls"}, "a.py")
     assert call.wall_s > 0
+    assert {(one.entropy, one.entropy_estimator) for one in trajectory.responses} == {(0.25, "top20")}
     assert policy.prompts[1][: len(policy.prompts[0]) + len(policy.sampled[0])] == policy.prompts[0] + policy.sampled[0]
 
 

@@ -183,9 +183,10 @@ async def test_an_exception_of_the_harness_is_infrastructure(staged: Any) -> Non
             await stage.play([DONE])
 
 
-async def test_an_end_that_means_nothing_is_infrastructure(staged: Any) -> None:
-    async with staged('return "submitted"', "return 7") as stage:
-        with pytest.raises(HarnessError, match="converse returned 7, none of submitted"):
+@pytest.mark.parametrize("end", ["7", "{1, 2}"], ids=["a number", "what is not JSON"])
+async def test_an_end_that_means_nothing_is_infrastructure(staged: Any, end: str) -> None:
+    async with staged('return "submitted"', f"return {end}") as stage:
+        with pytest.raises(HarnessError, match=f"converse returned {end}, none of submitted"):
             await stage.play([DONE])
 
 

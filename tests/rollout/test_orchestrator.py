@@ -326,6 +326,19 @@ async def test_no_wait_is_endless(bench: MakeBench, kit: Any, where: str) -> Non
     assert not made.backend.live
 
 
+async def test_time_that_is_up_before_the_first_response_says_nothing_of_the_policy(bench: MakeBench, kit: Any) -> None:
+    class Mute(kit.Agent):
+        async def run(self, task: Any, *args: Any, **kwargs: Any) -> Any:
+            draft = await super().run(task, *args, **kwargs)
+            mute = {"responses": (), "stop": Stop.TIME_LIMIT}
+            return draft.model_copy(update=mute) if task.id == "task-0" else draft
+
+    made = bench(2, agent=Mute(), scheduling={"max_attempts": 2, **ONE_AFTER_THE_OTHER})
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward, one.attempt) == (Outcome.INFRASTRUCTURE, None, 1)
+    assert "before the policy's first response" in one.error
+
+
 async def test_waiting_for_a_grading_place_is_bounded(bench: MakeBench, kit: Any) -> None:
     made = bench(
         2,

@@ -190,6 +190,7 @@ def test_a_feed_that_lacks_a_field_is_named(train: Any) -> None:
     [
         ({"importance_sampling_level": "sequence"}, "importance_sampling_level=token"),
         ({"scale_rewards": "group"}, "scale_rewards=none"),
+        ({"beta": 0.04}, "Leave beta at 0"),
         ({"mask_truncated_completions": True}, "outcomes decide"),
         ({"multi_objective_aggregation": "normalize_then_sum"}, "one reward"),
     ],

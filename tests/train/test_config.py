@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.errors import UserError
-from swe_aem.train.config import TrainConfig, changes, read_config, validated
-from swe_aem.train.preset import deal
+from swe_aem.train.config import OWNED, TrainConfig, changes, read_config, validated
+from swe_aem.train.preset import GRPO_PLUS_PLUS, deal, grpo_arguments
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -43,6 +43,7 @@ def test_assignments_reach_every_section(tmp_path: Path) -> None:
         file, ["advantage.lam=0", "grpo.learning_rate=1e-3", "rollout.native.max_turns=7", "heldout=null"]
     )
     assert config.advantage.lam == 0
+    assert config.grpo["learning_rate"] == 0.001, "YAML takes a number without a point for text"
     assert config.rollout.native.max_turns == 7
     assert config.heldout is None
 
@@ -52,6 +53,8 @@ def test_assignments_reach_every_section(tmp_path: Path) -> None:
     [
         ({"grpo": {"num_generations": 8}}, "grpo.num_generations follows from other settings: set rollout.group_size"),
         ({"grpo": {"temperature": 0.5}}, r"set rollout\.native\.temperature"),
+        ({"grpo": {"top_k": 20}}, r"set rollout\.native\.temperature: others change the sampler"),
+        ({"grpo": {"save_total_limit": 10}}, "the last two checkpoints are kept"),
         ({"rollout": {"agent": "gold", "policy": None}}, "only what a policy samples"),
         ({"rollout": {"policy": "other"}}, "leave it out"),
         ({"rollout": {"group_size": 1}}, "group_size must be 2 or more"),
@@ -78,6 +81,8 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
         read_config(file)
     with pytest.raises(UserError, match="expected NAME=VALUE"):
         read_config(CONFIGS / "quickstart.yaml", ["steps"])
+    with pytest.raises(UserError, match=r"--set steps=\[1: while parsing"):
+        read_config(CONFIGS / "quickstart.yaml", ["steps=[1"])
 
 
 def test_a_run_may_go_on_with_more_steps_and_nothing_else() -> None:
@@ -86,6 +91,12 @@ def test_a_run_may_go_on_with_more_steps_and_nothing_else() -> None:
     more = validated(values(rollout={"scheduling": {"concurrency": 9}}))
     assert not changes(config, more)
     assert "seed was 0 and is now 1" in changes(config, validated(values(seed=1)))
+
+
+def test_what_is_laid_over_a_users_fields_is_refused_from_a_user() -> None:
+    config = validated(values())
+    laid = grpo_arguments(config, Path("out"), 1).keys() - GRPO_PLUS_PLUS.keys()
+    assert laid <= OWNED.keys()
 
 
 @given(

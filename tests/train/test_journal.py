@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
+from swe_aem.train import journal as module
 from swe_aem.train.journal import Journal, read_lines
 from swe_aem.train.steps import Step
 
@@ -39,6 +40,21 @@ def test_a_line_joins_rollouts_and_training(tmp_path: Path) -> None:
 def test_what_trl_says_at_the_end_is_no_step(tmp_path: Path) -> None:
     log(journal(tmp_path, step=1, done=0), train_runtime=3.0)
     assert lines(tmp_path) == []
+
+
+def test_an_evaluation_between_a_step_and_its_line_is_in_no_steps_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: Any = None
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    one = journal(tmp_path, step=1, done=0)
+    for _ in range(2):
+        clock.now += 3.0  # a step, of which 0.5 s are waiting
+        one.on_step_end(nothing, nothing, nothing)
+        clock.now += 100.0  # an evaluation
+        log(one, loss=0.5)
+    assert [(line["train_s"], line["wall_s"]) for line in lines(tmp_path)] == [(2.5, 103.0), (2.5, 206.0)]
 
 
 def test_lines_after_the_checkpoint_and_a_torn_one_are_taken_back(tmp_path: Path) -> None:

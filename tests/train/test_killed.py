@@ -75,6 +75,20 @@ def test_other_settings_are_refused_by_name(run: Run, undisturbed: Path) -> None
     assert "seed was 0 and is now 7. Choose another --out" in done.stderr
 
 
+def test_fewer_steps_than_were_trained_are_refused(run: Run, undisturbed: Path) -> None:
+    done = run(undisturbed, 3, "0")
+    assert done.returncode != 0
+    assert "has trained 5 steps" in done.stderr
+    assert json.loads((undisturbed / "summary.json").read_text())["steps"] == 5, "nothing was lost"
+
+
+def test_wrong_trainer_settings_are_said_before_anything_begins(run: Run, tmp_path: Path) -> None:
+    done = run(tmp_path, 5, "1", "grpo={scale_rewards: group}")  # it would die at step 1
+    assert done.returncode == 1
+    assert "scale_rewards=none" in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["config.yaml"]
+
+
 def test_the_summary_says_what_was_trained(undisturbed: Path) -> None:
     summary = json.loads((undisturbed / "summary.json").read_text())
     assert summary["steps"] == 5

@@ -308,6 +308,16 @@ def test_what_does_not_fit_says_so():
     assert small.cache_tokens == 0
 
 
+@pytest.mark.parametrize(("settings", "copies"), [(["dtype=float32"], 36 + 4), (["dtype=bfloat16"], 18 + 4)])
+def test_the_planned_disk_holds_the_third_checkpoint_while_it_is_written(settings, copies):
+    """Two are kept, each of weights and two moments; servers take weights in bfloat16, twice."""
+    from swe_aem.train.config import read_config
+    from swe_aem.train.plan import plan
+
+    lines = list(plan(read_config(Path("configs/qwen3-8b-1node.yaml"), settings), Path("runs/x")))
+    assert f"disk: {KNOWN['Qwen3-8B'].parameters * copies / 1e9:.0f} GB for checkpoints" in lines[-1]
+
+
 @pytest.mark.bubblewrap
 @pytest.mark.usefixtures("require_bubblewrap")
 def test_a_plan_counts_images_that_are_not_here(tmp_path):

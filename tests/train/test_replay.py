@@ -13,8 +13,10 @@ pytest.importorskip("matplotlib", reason="needs the train extra")
 from swe_aem.cli.replay_advantages import app
 from swe_aem.errors import UserError
 from swe_aem.nouns import Outcome, Response, Trajectory
+from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.store import Store
-from swe_aem.train.replay import comparison, read
+from swe_aem.train.replay import comparison, read, stored_groups
 from swe_aem.train.settings import AdvantageSettings
 
 pytestmark = pytest.mark.torch
@@ -70,6 +72,18 @@ def test_figures(store: Path) -> None:
 
 def test_limits_can_be_trained(store: Path) -> None:
     assert read(store, train_limits=True).surprisal.numel() == 6
+
+
+def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Path) -> None:
+    config = RolloutConfig(agent="native", policy="m", group_size=2, oversample=2)
+    with Store(tmp_path).writer() as writer:
+        claim(tmp_path, config, [], stored_tasks=[])
+        writer.append(trajectory("a", 0, Outcome.INFRASTRUCTURE))
+        for sample, outcome in enumerate([Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.RESOLVED], start=1):
+            writer.append(trajectory("a", sample, outcome, float(sample)))
+        writer.append(trajectory("a", 4, Outcome.RESOLVED, 4.0))  # the next visit of the task
+    assert [[one.sample for one in members] for _, members in stored_groups(tmp_path)] == [[1, 2], [4]]
+    assert read(tmp_path).surprisal.tolist() == [1.0, 2.0, 4.0]
 
 
 def test_command(store: Path, tmp_path: Path) -> None:

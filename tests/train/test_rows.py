@@ -53,6 +53,13 @@ def test_a_failure_before_the_first_response() -> None:
     assert (row["prompt_ids"], row["completion_ids"], row["counts"]) == ([], [], False)
 
 
+@pytest.mark.parametrize("train_limits", [False, True])
+def test_a_limit_before_the_first_response_counts_and_trains_nothing(train_limits: bool) -> None:
+    """A statement that fills the context is the task's fault and the policy's: no response, and a reward."""
+    row = training_row(trajectory(Outcome.CONTEXT_LIMIT, responses=()), train_limits=train_limits)
+    assert (row["counts"], row["reward"], row["completion_ids"], row["env_mask"]) == (True, 0.0, [], [])
+
+
 @pytest.mark.parametrize(
     ("outcome", "fields", "message"),
     [

@@ -10,6 +10,7 @@ pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.nouns import Outcome, Response, Trajectory  # noqa: E402
+from swe_aem.rollout.files import locked  # noqa: E402
 from swe_aem.rollout.store import Store  # noqa: E402
 from swe_aem.train.scripted import save_tiny  # noqa: E402
 from swe_aem.train.sft import SFTSettings, collect, fine_tune, row  # noqa: E402
@@ -89,6 +90,58 @@ def test_it_learns_what_was_said(tmp_path: Path) -> None:
             return float(load_model(directory)(**batch).loss)
 
     assert loss(tmp_path / "out") < 0.1 < 1.0 < loss(model)
+
+
+ROWS = [row(trajectory(0)), row(trajectory(1, tail=10))]
+SHORT = SFTSettings(epochs=1, batch_size=2)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """What one step makes of a tiny model beside it."""
+    save_tiny(tmp_path / "model")
+    fine_tune(tmp_path / "model", ROWS, tmp_path / "out", SHORT)
+    return tmp_path / "out"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_rerun_goes_on_from_the_last_whole_checkpoint(trained: Path, torn: bool) -> None:
+    before = (trained / "model.safetensors").read_bytes()
+    if torn:  # as a process that was killed while it saved leaves it
+        (trained / "checkpoints/checkpoint-2").mkdir()
+        (trained / "checkpoints/checkpoint-2/model.safetensors").write_bytes(before[:100])
+    figures = fine_tune(trained.parent / "model", ROWS, trained, SHORT)
+    assert figures["train_loss"] == 0  # no step was left
+    assert (trained / "model.safetensors").read_bytes() == before
+    assert [path.name for path in (trained / "checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_rerun_with_another_model_trajectories_or_settings_is_refused_by_name(trained: Path) -> None:
+    model, other = trained.parent / "model", trained.parent / "other"
+    faster = SHORT.model_copy(update={"learning_rate": 1e-4})
+    for model_now, rows, settings, difference in (
+        (model, ROWS, faster, r"another run: learning_rate was 1e-05 and is now 0\.0001\. Choose another --out"),
+        (model, ROWS[:1], SHORT, "another run: trajectories was '2, digest .*' and is now '1, digest .*'"),
+        (model, ROWS[::-1], SHORT, "another run: trajectories was"),
+        (other, ROWS, SHORT, "another run: model was '.*/model' and is now '.*/other'"),
+    ):
+        with pytest.raises(UserError, match=difference):
+            fine_tune(model_now, rows, trained, settings)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_at_a_time_do_not_write_one_directory(trained: Path) -> None:
+    with locked(trained / "checkpoints"), pytest.raises(UserError, match="is being written by process"):
+        fine_tune(trained.parent / "model", ROWS, trained, SHORT)
+
+
+def test_checkpoints_that_nothing_is_known_of_are_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints/checkpoint-1").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no sft\.json, which says of what: choose another --out"):
+        fine_tune(tmp_path / "model", ROWS, tmp_path, SHORT)
+    assert (tmp_path / "checkpoints/checkpoint-1").is_dir()
 
 
 def test_a_model_with_too_few_ids_is_refused(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class Worker:
         except BaseException:  # whatever ends a conversation is reported, and the others go on
             error = traceback.format_exc()[-4000:]
         del self._conversations[conversation.id]
+        end = end if end is None or isinstance(end, str) else repr(end)  # the host says what it should have been
         self.send({"done": conversation.id, "end": end, "error": error})
 
     def _ask(self, id: str, method: str, arguments: dict[str, Any]) -> Any:
