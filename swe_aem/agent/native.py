@@ -26,6 +26,7 @@ from swe_aem.nouns import (
     Task,
     ToolCall,
     Trajectory,
+    fault_of,
 )
 from swe_aem.policy.errors import ContextOverflow
 
@@ -129,9 +130,11 @@ class _Episode:
         except ContextOverflow as error:
             raise _Ended(Stop.CONTEXT_LIMIT) from error
         except TimeoutError as error:
-            if limit.expired():
-                raise _Ended(Stop.TIME_LIMIT) from error
-            raise
+            if not limit.expired():
+                raise
+            if fault := fault_of(self.policy):
+                raise PolicyError(f"time was up while nothing could be sampled: {fault}") from error
+            raise _Ended(Stop.TIME_LIMIT) from error
         if not completion.token_ids or len(completion.token_ids) != len(completion.logprobs):
             raise PolicyError(
                 f"policy {self.policy.name} returned {len(completion.token_ids)} tokens with "

@@ -18,7 +18,18 @@ from swe_aem.agent.seed import request_seed
 from swe_aem.errors import PolicyError
 from swe_aem.gateway.messages import canonical, encodable
 from swe_aem.gateway.tree import Answer, Place, Tree, Turn
-from swe_aem.nouns import Chain, Deadline, Policy, Response, SamplingParams, Stop, Task, ToolCall, Trajectory
+from swe_aem.nouns import (
+    Chain,
+    Deadline,
+    Policy,
+    Response,
+    SamplingParams,
+    Stop,
+    Task,
+    ToolCall,
+    Trajectory,
+    fault_of,
+)
 from swe_aem.policy.errors import ContextOverflow
 
 
@@ -155,6 +166,8 @@ class Session:
             self.end(f"maximum context length: {error}", stop=Stop.CONTEXT_LIMIT)
         except Exception as error:  # the session's owner raises it again
             late = isinstance(error, TimeoutError) and limit.expired()
+            if late and (fault := fault_of(self.policy)):
+                late, error = False, PolicyError(f"time was up while nothing could be sampled: {fault}")
             self.end(str(error) or repr(error), stop=Stop.TIME_LIMIT if late else None, error=None if late else error)
         else:
             parsed = self._renderer.parse(completion.token_ids, turn.prompt_ids)

@@ -6,7 +6,7 @@ One file per noun; `docs/architecture.md` has the table. Nothing in here imports
 from swe_aem.nouns.agent import Agent
 from swe_aem.nouns.deadline import Deadline
 from swe_aem.nouns.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
-from swe_aem.nouns.policy import Completion, Policy, SamplingParams
+from swe_aem.nouns.policy import Completion, Fallible, Policy, SamplingParams, fault_of
 from swe_aem.nouns.sandbox import ExecResult, Limits, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec
 from swe_aem.nouns.task import AnswerKey, Task, TaskRecord
 from swe_aem.nouns.trajectory import Chain, Response, Stop, ToolCall, Trajectory
@@ -20,6 +20,7 @@ __all__ = [
     "Completion",
     "Deadline",
     "ExecResult",
+    "Fallible",
     "Limits",
     "Outcome",
     "OutcomeRule",
@@ -37,4 +38,5 @@ __all__ = [
     "ToolCall",
     "Trajectory",
     "Verdict",
+    "fault_of",
 ]

@@ -1,7 +1,7 @@
 """`Policy`: token ids in, sampled token ids and log-probabilities out."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from swe_aem.nouns.base import Frozen
 
@@ -53,3 +53,18 @@ class Policy(Protocol):
     async def close(self) -> None:
         """Release connections and memory; idempotent."""
         ...
+
+
+@runtime_checkable
+class Fallible(Protocol):
+    """A policy that knows when nothing can be sampled, through no doing of whoever waits for a response."""
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong now; None if nothing is."""
+        ...
+
+
+def fault_of(policy: Policy) -> str | None:
+    """What keeps a policy from sampling now, as far as it knows. Time that is up meanwhile is no limit reached."""
+    return policy.fault if isinstance(policy, Fallible) else None

@@ -47,7 +47,8 @@ class VllmConfig(Frozen):
     request_timeout_s: _Seconds = 1800.0
     """Seconds that one response may take."""
     patience_s: _Seconds = 180.0
-    """Seconds that a request waits for a server that takes it: longer than one needs to restart."""
+    """Seconds that a request waits while no server is well or they refuse it: longer than one needs to restart. Waiting
+    for a slot is not among them."""
     probe_s: _Seconds = 2.0
     """Seconds between two looks at a server; far below what a restart takes, so that none goes unseen."""
     probe_limit_s: _Seconds = 10.0
@@ -119,9 +120,10 @@ class Server:
             work.cancel()
 
     def stalled_s(self, load: Load, now_s: float) -> float:
-        """Seconds since the server with these figures last did something."""
-        idle = load.running == 0 or self.last_load is None or load.tokens != self.last_load.tokens
-        if idle or self.slots.in_flight == 0:
+        """Seconds since the server with these figures last did something. One that is out of rotation shows by them
+        alone that it does: nothing of ours is in flight there."""
+        moved = load.running == 0 or self.last_load is None or load.tokens != self.last_load.tokens
+        if moved or (self.fault is None and self.slots.in_flight == 0):
             self.moved_s = now_s
         return now_s - self.moved_s
 
@@ -184,21 +186,22 @@ class VllmPolicy:
 
     async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
         """See `nouns.Policy`. Raises `ContextOverflow` if the prompt fills the model's context, `PolicyError` with the
-        cause if the server failed while it may have sampled, or if none took the request for `patience_s`."""
+        cause if the server failed while it may have sampled, or if for `patience_s` there was none, or they refused."""
         if params.seed is None:  # here, not in a server's client: they would deal the same ones
             params = params.model_copy(update={"seed": next(self._seeds)})
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + self.config.patience_s
-        pause_s = _BACKOFF_S[0]
+        pause_s, refused_s = _BACKOFF_S[0], 0.0
         while True:
-            server = await self._server_for(trajectory_id, until_s)
+            server = await self._server_for(trajectory_id)
             if not await server.slots.acquire():
                 continue
+            sent_s = loop.time()
             try:
                 return await server.sample(prompt_ids, params, trajectory_id)
             except NothingSampled as error:
                 self.suspect(server, str(error))
-                if loop.time() + pause_s > until_s:
+                refused_s += loop.time() - sent_s + pause_s
+                if refused_s > self.config.patience_s:
                     raise
             except (ContextOverflow, UserError):
                 raise
@@ -226,6 +229,8 @@ class VllmPolicy:
                     yield servers
             finally:
                 for server in self.servers:
+                    if server.fault is None:
+                        server.moved_s = asyncio.get_running_loop().time()
                     server.slots.open()
 
     async def _drained(self) -> None:
@@ -249,8 +254,9 @@ class VllmPolicy:
         server.client.version = version
         server.client.name = name or self.name
 
-    async def _server_for(self, trajectory_id: str, until_s: float) -> Server:
+    async def _server_for(self, trajectory_id: str) -> Server:
         home = self._homes.get(trajectory_id)
+        until_s = asyncio.get_running_loop().time() + self.config.patience_s
         while home is None or home.fault is not None:
             able = [server for server in self.servers if server.fault is None]
             if able:
@@ -267,6 +273,19 @@ class VllmPolicy:
         if len(self._homes) > _HOMES:
             self._homes.popitem(last=False)
         return home
+
+    @property
+    def fault(self) -> str | None:
+        """See `nouns.Fallible`: what is wrong with each server, if no server is well."""
+        return self._faults() if all(server.fault for server in self.servers) else None
+
+    async def whole(self) -> None:
+        """Return when all servers are well, or after `patience_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.config.patience_s):
+                while self._faults():
+                    self._changed.clear()
+                    await self._changed.wait()
 
     def _faults(self) -> str:
         return "; ".join(f"{server.url}: {server.fault}" for server in self.servers if server.fault)

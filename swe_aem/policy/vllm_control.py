@@ -6,6 +6,8 @@ The last five exist where the server was started with VLLM_SERVER_DEV_MODE=1 and
 `swe-aem serve` starts it. A pause that waits also empties the prefix cache.
 """
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from swe_aem.errors import PolicyError
@@ -57,20 +59,32 @@ class Control:
     async def load(self) -> Load:
         """The server's figures, which it has only while it is healthy."""
         await self._answer("GET", "/health")
-        return read_load((await self._answer("GET", "/metrics")).text)
+        metrics = await self._answer("GET", "/metrics")
+        with self._reading("/metrics"):
+            return read_load(metrics.text)
 
     async def identity(self) -> Identity:
         """What it serves now."""
-        cards = (await self._answer("GET", "/v1/models")).json()["data"]
-        response = await self._send("GET", "/weight_info", {}, None, self._limit_s)
-        weights = response.json()["weight_version"] if response.status_code == 200 else None
-        return Identity(
-            root=cards[0].get("root") or cards[0]["id"], weights=weights, names=tuple(c["id"] for c in cards)
-        )
+        models = await self._answer("GET", "/v1/models")
+        info = await self._answer("GET", "/weight_info", accepted=(200, 404))
+        with self._reading("/v1/models and /weight_info"):
+            cards = models.json()["data"]
+            return Identity(
+                root=cards[0].get("root") or cards[0]["id"],
+                weights=info.json()["weight_version"] if info.status_code == 200 else None,
+                names=tuple(card["id"] for card in cards),
+            )
 
     async def world_size(self) -> int:
         """Worker processes that hold weights."""
-        return int((await self._answer("GET", "/get_world_size")).json()["world_size"])
+        answer = await self._answer("GET", "/get_world_size")
+        with self._reading("/get_world_size"):
+            return int(answer.json()["world_size"])
+
+    async def unload_adapter(self, name: str, *, limit_s: float) -> None:
+        """Forget an adapter; one that is not there, as after a restart, is forgotten."""
+        body = {"lora_name": name}
+        await self._answer("POST", "/v1/unload_lora_adapter", {}, body, limit_s, accepted=(200, 404))
 
     async def post(
         self, path: str, body: Any = None, *, limit_s: float, query: dict[str, str] | None = None
@@ -85,11 +99,21 @@ class Control:
         query: dict[str, str] | None = None,
         body: Any = None,
         limit_s: float | None = None,
+        *,
+        accepted: Collection[int] = (200,),
     ) -> "httpx.Response":
         response = await self._send(method, path, query or {}, body, limit_s or self._limit_s)
-        if response.status_code != 200:
+        if response.status_code not in accepted:
             raise PolicyError(f"{self.url}{path} answers {response.status_code}: {response.text[:500]}")
         return response
+
+    @contextmanager
+    def _reading(self, path: str) -> Iterator[None]:
+        """For an answer that a server, or a proxy in front of it, may have filled with anything."""
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+            raise PolicyError(f"{self.url}{path} answers nothing of vLLM's: {type(error).__name__}: {error}") from error
 
     async def _send(self, method: str, path: str, query: dict[str, str], body: Any, limit_s: float) -> "httpx.Response":
         import httpx

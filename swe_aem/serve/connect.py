@@ -34,8 +34,11 @@ async def connect(
     place = config.directory or directory
     async with VllmPolicy(settings) as policy:
         sync = AdapterSync(policy, place, adapter) if adapter else WeightSync(policy, _transport(config, place))
-        await sync.open()
-        yield policy, sync
+        try:
+            await sync.open()
+            yield policy, sync
+        finally:
+            sync.close()
 
 
 def _transport(config: ServersConfig, place: Path) -> Transport:

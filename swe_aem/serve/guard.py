@@ -4,7 +4,8 @@
 
 vLLM's engine and workers outlive an API server that is killed. The guard ends the whole group when its pipe closes,
 which also happens when the supervisor is killed, or when the API server ends; then it removes the shared memory that
-the group had. If the guard itself is killed, the kernel asks the API server to stop, which ends the rest.
+the group made and its temporary directory. If the guard itself is killed, the kernel asks the API server to stop, which
+ends the rest.
 """
 
 import ctypes
@@ -12,40 +13,49 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-_SHARED = "/dev/shm/"
+_SHARED = Path("/dev/shm")
 TERM_LIMIT_S = 15.0
 
 
 def main(arguments: list[str]) -> int:
     """Run a command until it ends or standard input does; its exit code, 0 if it was asked to end."""
+    # vLLM leaves sockets and files in the temporary directory; one of its own goes with it.
+    with tempfile.TemporaryDirectory(prefix="vllm-", ignore_cleanup_errors=True) as scratch:
+        return guarded(arguments, {**os.environ, "TMPDIR": scratch})
+
+
+def guarded(arguments: list[str], environment: dict[str, str]) -> int:
+    """As `main`, in that environment."""
     libc = ctypes.CDLL(None, use_errno=True)
+    of_others = set(_SHARED.iterdir())
     child = subprocess.Popen(
         arguments,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
+        env=environment,
     )
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: asked.set())
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), asked.set()), daemon=True).start()
-    shared: set[str] = set()
+    shared: set[Path] = set()
     while child.poll() is None and not asked.wait(0.5):
         shared |= shared_memory(child.pid)
     end_group(child, shared)
-    for path in shared:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+    for path in shared - of_others:
+        path.unlink(missing_ok=True)
     return 0 if asked.is_set() else child.returncode
 
 
-def end_group(leader: "subprocess.Popen[bytes]", shared: set[str]) -> None:
+def end_group(leader: "subprocess.Popen[bytes]", shared: set[Path]) -> None:
     """Ask the group to end, then kill it; adds to `shared` what it had mapped until then."""
     shared |= shared_memory(leader.pid)
     with suppress(ProcessLookupError):
@@ -70,15 +80,16 @@ def members(group: int) -> list[int]:
     return found
 
 
-def shared_memory(group: int) -> set[str]:
-    """Files of shared memory that a group has mapped."""
+def shared_memory(group: int) -> set[Path]:
+    """Segments of shared memory that a group has mapped. They have no directory: a file that has one, such as a model
+    or a trainer's weights, was put there by somebody."""
     found = set()
     for pid in members(group):
         with suppress(OSError):
             for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-                path = line.partition(_SHARED)[2]
-                if path and not path.endswith(" (deleted)"):
-                    found.add(_SHARED + path)
+                name = line.partition(f" {_SHARED}/")[2]
+                if name and "/" not in name and not name.endswith(" (deleted)"):
+                    found.add(_SHARED / name)
     return found
 
 

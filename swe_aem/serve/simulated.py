@@ -33,6 +33,8 @@ class SimulatedVllm:
         """Names that /v1/models lists beside the model's."""
         self.statuses: list[int] = []
         """Statuses other than 200 that the next requests for completions get."""
+        self.instead: dict[str, tuple[int, bytes]] = {}
+        """Status and body that a path gets in place of its own."""
         self.well = True
         """Does it answer /health?"""
         self.stuck = False
@@ -77,6 +79,8 @@ class SimulatedVllm:
             writer.close()
 
     async def _answer(self, path: str, body: bytes) -> tuple[int, Any]:
+        if path in self.instead:
+            return self.instead[path]
         match path:
             case "/health":
                 return (200 if self.well else 503), {}
@@ -89,7 +93,15 @@ class SimulatedVllm:
                 self.adapters.append(json.loads(body)["lora_name"])
                 return 200, {}
             case "/v1/unload_lora_adapter":
-                self.adapters.remove(json.loads(body)["lora_name"])
+                name = json.loads(body)["lora_name"]
+                if name not in self.adapters:
+                    return 404, {"error": {"message": f"The lora adapter '{name}' cannot be found."}}
+                self.adapters.remove(name)
+                return 200, {}
+            case "/pause" | "/start_weight_update" | "/update_weights" | "/resume":
+                return 200, {}
+            case "/finish_weight_update":
+                self.weights = json.loads(body)["weight_version"]
                 return 200, {}
             case "/weight_info":
                 return 200, {"weight_version": self.weights}

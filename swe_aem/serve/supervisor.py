@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -52,16 +51,13 @@ class Served:
 
     def __enter__(self) -> "Served":
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        # vLLM leaves sockets and files in the temporary directory; one of its own goes with it.
-        self._scratch = tempfile.mkdtemp(prefix="vllm-")
-        inherited = {**os.environ, "TMPDIR": self._scratch}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("guard.py")), *command(self.config)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=environment(self.config, inherited),
+                env=environment(self.config, os.environ),
                 start_new_session=True,
             )
         return self
@@ -72,7 +68,6 @@ class Served:
         self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(2 * TERM_LIMIT_S)
-        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def wait_ready(self, tell: Callable[[str], None], limit_s: float = 1800.0) -> None:
         """Return once it answers; says each part of the start as it begins. Raises `UserError` if it ends or takes

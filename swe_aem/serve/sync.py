@@ -50,13 +50,21 @@ class WeightSync:
         if self._transport.again:
             self._policy.repair = self._repair
 
+    def close(self) -> None:
+        """Leave the servers as they are, and nothing behind."""
+        self._policy.repair = None
+        self._transport.close()
+
     async def update(self, weights: Weights, version: int) -> None:
         """Bring the weights of a state dict, under Hugging Face's names, to every server in rotation; they are read
         before this returns. Raises `PolicyError` if no server has taken them."""
         parcel = await self._transport.prepare(weights, version, f"{self._tag}.{version}")
         delivered = False
         try:
+            if not self._transport.again:
+                await self._policy.whole()
             async with self._policy.switch() as servers:
+                self._require_all(servers)
                 failed = await self._deliver(servers, parcel)
                 delivered = len(failed) < len(servers)
                 if delivered:
@@ -66,6 +74,13 @@ class WeightSync:
                     self._refuse(failed)
         finally:
             self._transport.settled(parcel, delivered=delivered)
+
+    def _require_all(self, servers: Sequence[Server]) -> None:
+        """A broadcast waits for every rank of its group, so one that cannot be repeated needs all servers."""
+        missing = [server for server in self._policy.servers if server not in servers]
+        if missing and not self._transport.again:
+            why = "; ".join(f"{server.url}: {server.fault}" for server in missing)
+            raise PolicyError(f"the broadcast needs every server, all go on with the old weights: {why}")
 
     async def _deliver(self, servers: Sequence[Server], parcel: Parcel) -> dict[Server, BaseException]:
         """The servers that did not take it, and why."""
@@ -91,7 +106,10 @@ class WeightSync:
 
     async def _transmit(self, parcel: Parcel) -> None:
         try:
-            await self._transport.transmit(parcel)
+            async with asyncio.timeout(self._limit_s):
+                await self._transport.transmit(parcel)
+        except TimeoutError as error:
+            raise PolicyError(f"sending the weights took more than {self._limit_s:g} s") from error
         except RuntimeError as error:
             raise PolicyError(f"sending the weights failed: {error}") from error
 
@@ -155,6 +173,10 @@ class AdapterSync:
             self._base[server] = server.expected
         self._policy.repair = self._repair
 
+    def close(self) -> None:
+        """Leave the servers and the adapters as they are."""
+        self._policy.repair = None
+
     async def update(self, weights: Weights, version: int) -> None:
         """Load the adapter in a state dict of a `peft` model on every server, then let requests name it. Raises
         `PolicyError` if one does not take it; requests then go on with the previous one."""
@@ -183,7 +205,7 @@ class AdapterSync:
             for server in self._policy.servers:
                 await server.without(name)
                 if server.fault is None:
-                    await server.control.post("/v1/unload_lora_adapter", {"lora_name": name}, limit_s=self._limit_s)
+                    await server.control.unload_adapter(name, limit_s=self._limit_s)
             shutil.rmtree(self._directory / name, ignore_errors=True)
 
     async def _repair(self, server: Server) -> bool:

@@ -9,7 +9,9 @@ Needs torch.
 
 import asyncio
 import shutil
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ import torch
 
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.vllm_control import Control
+from swe_aem.serve.own_directory import OwnDirectory
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -60,6 +63,10 @@ class Transport(Protocol):
         """Tidy up behind an update."""
         ...
 
+    def close(self) -> None:
+        """Tidy up behind the last one; idempotent."""
+        ...
+
 
 def sent(weights: Weights, dtype: str | None) -> dict[str, torch.Tensor]:
     """The tensors to send, contiguous: of tied ones the first, in `dtype` if one is given."""
@@ -74,6 +81,21 @@ def sent(weights: Weights, dtype: str | None) -> dict[str, torch.Tensor]:
     return found
 
 
+async def beside(work: Callable[[], Any]) -> Any:
+    """The result of work that may block for ever, in a thread that keeps no process from ending."""
+    result: Future[Any] = Future()
+    result.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except Exception as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(result)
+
+
 class FileTransport:
     """A file in a directory that trainer and servers see under one path: one host, its /dev/shm, or shared storage."""
 
@@ -83,16 +105,18 @@ class FileTransport:
     def __init__(self, directory: Path, dtype: str | None = None) -> None:
         self._directory = directory.resolve()
         self._dtype = dtype
+        self._own: OwnDirectory | None = None
 
     async def open(self, controls: Sequence[Control], limit_s: float) -> None:
-        """Nothing but the directory."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        """Nothing but a place of its own in the directory."""
+        self._own = self._own or OwnDirectory(self._directory)
 
     async def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
         """Write the file, under its name only when it is whole."""
         from safetensors.torch import save_file
 
-        path = self._directory / f"{label}.safetensors"
+        assert self._own is not None
+        path = self._own.path / f"{label}.safetensors"
         tensors = sent(weights, self._dtype)
         needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         free = shutil.disk_usage(self._directory).free
@@ -115,10 +139,16 @@ class FileTransport:
 
     def settled(self, parcel: Parcel, *, delivered: bool) -> None:
         """Keep the file that servers hold, for one that is restarted, and no other."""
+        assert self._own is not None
         kept = Path(parcel.update_info["path"])
-        for path in self._directory.glob("*.safetensors"):
+        for path in self._own.path.glob("*"):
             if (path == kept) != delivered:
                 path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove the last file too."""
+        if self._own is not None:
+            self._own.close()
 
 
 class _Broadcast:
@@ -144,12 +174,15 @@ class _Broadcast:
     def settled(self, parcel: Parcel, *, delivered: bool) -> None:
         """Nothing is left behind."""
 
+    def close(self) -> None:
+        """Nothing is left behind."""
+
     async def _join(self, controls: Sequence[Control], limit_s: float, join: Any, info: dict[str, Any]) -> Any:
         """Join the group here, with `join(world size)` in a thread, and on all servers at once."""
         sizes = await asyncio.gather(*(control.world_size() for control in controls))
         world = 1 + sum(sizes)
         offsets = [1 + sum(sizes[:n]) for n in range(len(sizes))]
-        here = asyncio.create_task(asyncio.to_thread(join, world))
+        here = asyncio.create_task(beside(lambda: join(world)))
         there = [
             control.post(
                 "/init_weight_transfer_engine",
@@ -188,7 +221,7 @@ class GlooTransport(_Broadcast):
             for tensor in parcel.tensors:
                 self._group.broadcast([tensor.cpu()], options).wait()
 
-        await asyncio.to_thread(send)
+        await beside(send)
 
 
 class NcclTransport(_Broadcast):
@@ -232,4 +265,4 @@ class NcclTransport(_Broadcast):
                 post_iter_func=lambda item: item[1].cuda(),
             )
 
-        await asyncio.to_thread(send)
+        await beside(send)

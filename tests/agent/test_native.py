@@ -18,6 +18,7 @@ from swe_aem.nouns import Completion, Deadline, ExecResult, SandboxSpec, Stop, T
 from swe_aem.policy import ContextOverflow
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.sandbox.fake import FakeSandbox
+from tests.agent.conftest import RecordingPolicy
 
 CONFIG = NativeConfig(max_context_tokens=200_000)
 
@@ -146,6 +147,12 @@ async def test_time_limit_while_sampling(play):
     assert cancelled.is_set(), "the request is cancelled"
     assert len(trajectory.responses) == 1, "what was sampled is kept"
     assert time.monotonic() - started < 5
+
+
+async def test_time_that_is_up_while_the_policy_is_down_is_no_limit(play, monkeypatch):
+    monkeypatch.setattr(RecordingPolicy, "fault", "no server answers", raising=False)
+    with pytest.raises(PolicyError, match="nothing could be sampled: no server answers"):
+        await play([LS, lambda prompt: asyncio.sleep(60)], deadline=Deadline.after(0.3))
 
 
 @dataclass

@@ -100,6 +100,15 @@ async def test_time_limit_cancels_the_request(play: Any) -> None:
     assert (session.stop, cancelled.is_set()) == (Stop.TIME_LIMIT, True)
 
 
+async def test_time_that_is_up_while_the_policy_is_down_is_no_limit(play: Any) -> None:
+    session, policy = play([lambda: asyncio.sleep(60)], deadline_s=0.1)
+    policy.fault = "no server answers"
+    with pytest.raises(Ended):
+        await ask(session, START)
+    assert session.stop is None
+    assert "nothing could be sampled: no server answers" in str(session.error)
+
+
 async def test_repeated_malformed_calls_end_it(play: Any) -> None:
     session, policy = play([BROKEN, BROKEN, LS, BROKEN, BROKEN, BROKEN])
     history = START

@@ -245,6 +245,17 @@ async def test_a_certain_token_leaves_the_temperature_unchecked(server, policy, 
         await sample(policy, params=warm)
 
 
+async def test_a_check_of_the_temperature_that_is_refused_waits_for_the_next_response(server, policy, make_choice):
+    """The response that was sampled stands."""
+    sampled = {"choices": [make_choice()]}
+    unscaled = {"choices": [make_choice(logprobs={"top_logprobs": [{"a": -0.7}]})]}
+    server.script = [sampled, (503, {}), (503, {}), (503, {}), sampled, unscaled]
+    warm = PARAMS.model_copy(update={"temperature": 0.7})
+    assert (await sample(policy, params=warm)).token_ids == (7, 8, 258)
+    with pytest.raises(UserError, match="processed_logprobs"):
+        await sample(policy, params=warm)
+
+
 async def test_the_temperature_is_checked_where_the_response_was_least_certain(server, policy, make_choice):
     def answer(request):
         if request["logprobs"] == 0:

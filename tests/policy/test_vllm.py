@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.nouns import SamplingParams
+from swe_aem.nouns import SamplingParams, fault_of
+from swe_aem.policy.errors import NothingSampled
 from swe_aem.policy.vllm import VllmConfig, VllmPolicy, open_served
 from swe_aem.policy.vllm_control import read_load
 from swe_aem.serve.simulated import SimulatedVllm
@@ -85,6 +86,86 @@ async def test_a_stuck_engine_behind_a_healthy_port_is_given_up():
             await ask(policy)
 
 
+async def test_a_stuck_engine_stays_out_until_it_makes_a_token():
+    """That nothing of ours is in flight there, for it was given up, is no sign of life."""
+    async with SimulatedVllm() as server, opened(server) as policy:
+        server.stuck = True
+        with pytest.raises(PolicyError, match="made no token"):
+            await ask(policy)
+        faults = set()
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            faults.add(policy.servers[0].fault)
+        assert None not in faults
+        server.stuck = False
+        server.sampled += 1
+        assert (await ask(policy)).token_ids[-1] == 258
+
+
+async def test_a_switch_that_takes_long_is_no_stall():
+    async with SimulatedVllm(latency_s=lambda body: 0.2) as server, opened(server) as policy:
+        await eventually(lambda: policy.servers[0].last_load)
+        async with policy.switch():
+            server.running += 1
+            waiting = asyncio.create_task(ask(policy))
+            await asyncio.sleep(2 * QUICK["stall_s"])
+        assert await waiting
+
+
+async def test_patience_is_for_servers_and_not_for_slots():
+    """A request that queued for longer than the patience meets a refusal, and is sent again."""
+    server = SimulatedVllm(latency_s=lambda body: 0.6)
+    async with server, opened(server, patience_s=0.4, probe_s=60) as policy:
+        policy.servers[0].slots.resize(1)
+        first = asyncio.create_task(ask(policy))
+        await eventually(lambda: server.running)
+        second = asyncio.create_task(ask(policy))
+        server.statuses = [503]
+        assert await first
+        assert await second
+        assert server.statuses == []
+
+
+async def test_patience_ends_with_the_refusals():
+    async with SimulatedVllm() as server, opened(server, patience_s=0.5) as policy:
+        server.statuses = [503] * 1000
+        with pytest.raises(NothingSampled, match="asked for by a test"):
+            await ask(policy)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/metrics", b'vllm:num_requests_running{engine="0"} none\n'),
+        ("/v1/models", b"<html>"),
+        ("/v1/models", b"[]"),
+        ("/v1/models", b'{"data": []}'),
+        ("/v1/models", b'{"data": ["policy"]}'),
+        ("/weight_info", b"<html>"),
+        ("/weight_info", b"{}"),
+    ],
+)
+async def test_a_look_that_meets_an_odd_answer_is_a_missed_one(path, answer):
+    """And the next one finds the server well."""
+    async with SimulatedVllm() as server, opened(server) as policy:
+        server.instead[path] = (200, answer)
+        await eventually(lambda: policy.servers[0].fault)
+        assert "answers nothing of vLLM's" in policy.servers[0].fault
+        server.instead.clear()
+        assert await ask(policy)
+
+
+async def test_a_version_that_is_not_told_for_a_moment_is_not_another_one():
+    async with SimulatedVllm() as server, opened(server, probes_until_down=1000) as policy:
+        server.instead["/weight_info"] = (503, b"")
+        await eventually(lambda: policy.servers[0].misses > 2)
+        assert policy.servers[0].fault is None
+        with pytest.raises(PolicyError, match="weight_info answers 503"):
+            await policy.servers[0].control.identity()
+        server.instead["/weight_info"] = (404, b"")
+        assert (await policy.servers[0].control.identity()).weights is None
+
+
 async def test_other_weights_than_expected_are_never_sampled_from():
     async with SimulatedVllm() as server, opened(server) as policy:
         await ask(policy)
@@ -139,3 +220,14 @@ def test_figures_of_several_engines_add_up():
     )
     load = read_load(metrics)
     assert (load.running, load.waiting, load.cache_usage) == (7, 0, 0.25)
+
+
+async def test_only_without_any_server_is_the_policy_at_fault():
+    async with SimulatedVllm() as one, SimulatedVllm() as two, opened(one, two) as policy:
+        assert fault_of(policy) is None
+        one.well = False
+        await eventually(lambda: policy.servers[0].fault)
+        assert fault_of(policy) is None
+        two.well = False
+        await eventually(lambda: fault_of(policy))
+        assert all(url in fault_of(policy) for url in (one.url, two.url))

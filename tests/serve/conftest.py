@@ -67,14 +67,15 @@ async def policy(vllm_url: str) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-async def sync(policy: Any, tmp_path: Path) -> Any:
+async def sync(policy: Any, tmp_path: Path) -> AsyncIterator[Any]:
     """New weights for it by file."""
     from swe_aem.serve.sync import WeightSync
     from swe_aem.serve.transport import FileTransport
 
     opened = WeightSync(policy, FileTransport(tmp_path / "weights"))
     await opened.open()
-    return opened
+    yield opened
+    opened.close()
 
 
 class Agents:

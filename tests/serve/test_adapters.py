@@ -18,6 +18,21 @@ pytestmark = pytest.mark.torch
 WEIGHTS = {"base_model.layers.0.lora_A.default.weight": torch.ones(2, 2)}
 
 
+async def test_an_update_after_a_restart_needs_no_old_adapter(tmp_path):
+    """A server that was restarted is given the latest adapter, and cannot unload the one before."""
+    async with SimulatedVllm() as server, VllmPolicy(VllmConfig(urls=(server.url,), probe_s=0.02)) as policy:
+        adapters = AdapterSync(policy, tmp_path, SimpleNamespace(to_dict=lambda: {}))
+        await adapters.open()
+        for version in (1, 2):
+            await adapters.update(WEIGHTS, version)
+        server.adapters.clear()
+        async with asyncio.timeout(5):
+            while not server.adapters:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await adapters.update(WEIGHTS, 3)
+        assert [name.rpartition("-")[2] for name in server.adapters] == ["v2", "v3"]
+
+
 async def test_a_look_during_an_update_finds_no_fault(tmp_path):
     """What a look found before an adapter was loaded says nothing about what the server has to serve afterwards."""
     server = SimulatedVllm(latency_s=lambda body: 0.5)

@@ -120,6 +120,7 @@ async def test_weights_that_someone_else_replaced(vllm_url, model, other, tmp_pa
             theirs = WeightSync(intruder, FileTransport(tmp_path / "theirs"))
             await theirs.open()
             await theirs.update(other(1).state_dict(), 9)
+            theirs.close()
         async with asyncio.timeout(60):
             while policy.servers[0].fault is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -129,3 +130,4 @@ async def test_weights_that_someone_else_replaced(vllm_url, model, other, tmp_pa
         completion = await ask(policy)
         assert completion.version == 1
         assert logprobs_of(model, PROMPT, completion.token_ids) == pytest.approx(completion.logprobs, abs=1e-4)
+        sync.close()

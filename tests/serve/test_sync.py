@@ -1,0 +1,157 @@
+"""Whole weights for simulated servers: which of them an update needs, how long it may take, what files it leaves."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+
+from swe_aem.errors import PolicyError  # noqa: E402
+from swe_aem.policy.vllm import VllmConfig, VllmPolicy  # noqa: E402
+from swe_aem.serve.config import ServersConfig  # noqa: E402
+from swe_aem.serve.connect import connect  # noqa: E402
+from swe_aem.serve.simulated import SimulatedVllm  # noqa: E402
+from swe_aem.serve.sync import WeightSync  # noqa: E402
+from swe_aem.serve.transport import FileTransport, Parcel, beside  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+WEIGHTS = {"layer.weight": torch.ones(2, 2)}
+
+
+class Broadcast:
+    """A broadcast that lasts `send_s`."""
+
+    atomic = True
+    again = False
+
+    def __init__(self, send_s: float = 0.0) -> None:
+        self._send_s = send_s
+
+    async def open(self, controls, limit_s):
+        pass
+
+    async def prepare(self, weights, version, label):
+        return Parcel(label, version, {})
+
+    async def transmit(self, parcel):
+        await asyncio.sleep(self._send_s)
+
+    def settled(self, parcel, *, delivered):
+        pass
+
+    def close(self):
+        pass
+
+
+@asynccontextmanager
+async def opened(transport, *servers, limit_s=5.0):
+    config = VllmConfig(urls=tuple(server.url for server in servers), probe_s=0.05, patience_s=1.0)
+    async with VllmPolicy(config) as policy:
+        sync = WeightSync(policy, transport, limit_s=limit_s)
+        await sync.open()
+        yield policy, sync
+
+
+async def test_a_broadcast_needs_every_server_and_names_the_one_that_is_out():
+    async with SimulatedVllm() as one, SimulatedVllm() as two, opened(Broadcast(), one, two) as (policy, sync):
+        await sync.update(WEIGHTS, 1)
+        two.weights = "of another trainer"
+        async with asyncio.timeout(5):
+            while policy.servers[1].fault is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        with pytest.raises(PolicyError, match=f"needs every server.*{two.url}: it was restarted"):
+            await sync.update(WEIGHTS, 2)
+        assert one.weights.endswith(".1")
+
+
+async def test_a_broadcast_waits_for_a_server_that_is_suspected_for_a_moment():
+    async with SimulatedVllm() as one, SimulatedVllm() as two, opened(Broadcast(), one, two) as (policy, sync):
+        policy.suspect(policy.servers[1], "one 500")
+        await sync.update(WEIGHTS, 1)
+        assert one.weights.endswith(".1")
+        assert two.weights == one.weights
+
+
+async def test_a_broadcast_that_nobody_takes_ends_at_the_limit():
+    async with SimulatedVllm() as server, opened(Broadcast(send_s=1000), server, limit_s=0.3) as (_, sync):
+        async with asyncio.timeout(5):
+            with pytest.raises(PolicyError, match=r"sending the weights took more than 0\.3 s"):
+                await sync.update(WEIGHTS, 1)
+
+
+def test_a_broadcast_that_hangs_keeps_no_process():
+    lines = [
+        "import asyncio, threading",
+        "from swe_aem.serve.transport import beside",
+        "asyncio.run(asyncio.wait_for(beside(threading.Event().wait), 0.1))",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.rstrip().endswith("TimeoutError")
+
+
+async def test_what_is_beside_hands_over_its_result_and_its_error():
+    assert await beside(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        await beside(lambda: 1 / 0)
+
+
+async def test_two_runs_in_one_directory_leave_each_others_weights_alone(tmp_path):
+    (tmp_path / "somebody's.safetensors").touch()
+    one, two = FileTransport(tmp_path), FileTransport(tmp_path)
+    parcels = []
+    for version, transport in enumerate((one, two, one)):
+        await transport.open((), 1.0)
+        parcels.append(await transport.prepare(WEIGHTS, version, f"v{version}"))
+        transport.settled(parcels[-1], delivered=True)
+    assert names(tmp_path, "**/*.safetensors") == ["somebody's.safetensors", "v1.safetensors", "v2.safetensors"]
+    refused = await two.prepare(WEIGHTS, 4, "v4")
+    two.settled(refused, delivered=False)
+    assert names(tmp_path, "**/*.safetensors") == ["somebody's.safetensors", "v1.safetensors", "v2.safetensors"]
+    one.close()
+    two.close()
+    assert names(tmp_path, "*") == ["somebody's.safetensors"]
+
+
+async def test_the_last_weights_go_with_the_run(tmp_path):
+    async with SimulatedVllm() as server:
+        async with connect(ServersConfig(urls=(server.url,)), tmp_path) as (_, sync):
+            await sync.update(WEIGHTS, 1)
+            assert len(names(tmp_path, "**/*.safetensors")) == 1
+        assert names(tmp_path, "*") == []
+
+
+async def test_the_next_start_removes_what_a_killed_run_left(tmp_path):
+    lines = [
+        "import pathlib, sys, time",
+        "from swe_aem.serve.own_directory import OwnDirectory",
+        "own = OwnDirectory(pathlib.Path(sys.argv[1]))",
+        "(own.path / 'v1.safetensors').touch()",
+        "print('there', flush=True)",
+        "time.sleep(1000)",
+    ]
+    line = [sys.executable, "-c", "\n".join(lines), str(tmp_path)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        living = FileTransport(tmp_path)
+        await living.open((), 1.0)
+        living.close()
+        assert names(tmp_path, "**/*.safetensors") == ["v1.safetensors"]
+        os.kill(run.pid, signal.SIGKILL)
+    later = FileTransport(tmp_path)
+    await later.open((), 1.0)
+    assert names(tmp_path, "**/*.safetensors") == []
+    later.close()
+    assert names(tmp_path, "*") == []
+
+
+def names(directory, pattern):
+    return sorted(path.name for path in directory.glob(pattern))
