@@ -88,12 +88,24 @@ class Session:
             if turn.sampling is not None:
                 turn.sampling.cancel()
 
+    def out_of_time(self) -> None:
+        """End the session at its deadline: at its limit, unless it waits for a policy that cannot sample."""
+        fault = fault_of(self.policy) if self._sampling() else None
+        if fault is None:
+            self.end("the trajectory is out of time", stop=Stop.TIME_LIMIT)
+        else:
+            why = f"time was up while nothing could be sampled: {fault}"
+            self.end(why, error=PolicyError(why))
+
     async def close(self) -> None:
         """End the session and wait until nothing of it runs."""
         self.end("the session is closed")
-        running = {turn.sampling for turn in self._turns if turn.sampling is not None and not turn.sampling.done()}
-        if running:
+        if running := self._sampling():
             await asyncio.wait(running)
+
+    def _sampling(self) -> set[asyncio.Task[None]]:
+        """What waits for the policy."""
+        return {turn.sampling for turn in self._turns if turn.sampling is not None and not turn.sampling.done()}
 
     def trajectory(self, agent: str, stop: Stop) -> Trajectory:
         """What was sampled, as an agent returns it. The stream with the most sampled tokens is the trajectory's."""
@@ -165,10 +177,10 @@ class Session:
         except ContextOverflow as error:
             self.end(f"maximum context length: {error}", stop=Stop.CONTEXT_LIMIT)
         except Exception as error:  # the session's owner raises it again
-            late = isinstance(error, TimeoutError) and limit.expired()
-            if late and (fault := fault_of(self.policy)):
-                late, error = False, PolicyError(f"time was up while nothing could be sampled: {fault}")
-            self.end(str(error) or repr(error), stop=Stop.TIME_LIMIT if late else None, error=None if late else error)
+            if isinstance(error, TimeoutError) and limit.expired():
+                self.out_of_time()
+            else:
+                self.end(str(error) or repr(error), error=error)
         else:
             parsed = self._renderer.parse(completion.token_ids, turn.prompt_ids)
             now_s = time.monotonic()

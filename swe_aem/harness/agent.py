@@ -58,6 +58,8 @@ class HarnessAgent:
                 await asyncio.wait(waited_for, timeout=deadline.remaining_s(), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 ended.cancel()
+            if not conversation.done.done():
+                session.out_of_time()  # unless it has ended already
             if session.error is not None:
                 raise session.error
             if session.stop is not None:
@@ -65,7 +67,7 @@ class HarnessAgent:
             if session.ended.is_set():
                 raise HarnessError("the gateway's session was closed while the harness used it")
             session.end("the trajectory is over")
-            return await conversation.done if conversation.done.done() else Stop.TIME_LIMIT
+            return await conversation.done
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from swe_aem.errors import HarnessError, PolicyError, SandboxDead, UserError
 from swe_aem.harness.recipe import read_recipe
 from swe_aem.nouns import ExecResult, Stop, Trajectory
 from swe_aem.sandbox.fake import FakeSandbox
-from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, called
+from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, Played, called
 
 
 def check_exact(trajectory: Trajectory) -> None:
@@ -94,6 +94,15 @@ async def test_a_stuck_policy_runs_out_of_time(staged: Any) -> None:
     async with staged() as stage:
         trajectory = await stage.play([RUN, lambda: asyncio.sleep(60)], deadline_s=1.5)
     assert (trajectory.stop, len(trajectory.responses)) == (Stop.TIME_LIMIT, 1)
+
+
+async def test_time_that_is_up_while_the_policy_is_down_is_infrastructure(
+    staged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Played, "fault", "no server answers", raising=False)
+    async with staged() as stage:
+        with pytest.raises(PolicyError, match="nothing could be sampled: no server answers"):
+            await stage.play([RUN, lambda: asyncio.sleep(60)], deadline_s=1.5)
 
 
 async def test_a_client_that_never_comes_back_runs_out_of_time(staged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
