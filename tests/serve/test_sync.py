@@ -85,6 +85,7 @@ async def test_a_broadcast_that_nobody_takes_ends_at_the_limit():
                 await sync.update(WEIGHTS, 1)
 
 
+@pytest.mark.slow
 def test_a_broadcast_that_hangs_keeps_no_process():
     lines = [
         "import asyncio, threading",
