@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import swe_aem.tasks.harbor as harbor
 from swe_aem.errors import UserError
 from swe_aem.nouns import TaskRecord
-from swe_aem.tasks import harbor
 from swe_aem.tasks.built import built_set, is_recipe_set
 from swe_aem.tasks.families import RowReader
 from swe_aem.tasks.library import FunctionLibrary
