@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.agent import TurnLimits, TurnRenderer
+from swe_aem.core import Completion, Deadline, SamplingParams, SandboxSpec, Stop, Task, Trajectory
 from swe_aem.harness import read_recipe
 from swe_aem.harness.agent import HarnessAgent, open_harness
 from swe_aem.harness.config import HarnessConfig
-from swe_aem.nouns import Completion, Deadline, SamplingParams, SandboxSpec, Stop, Task, Trajectory
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.host_system import HOST_IMAGE

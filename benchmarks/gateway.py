@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.agent import TurnLimits, TurnRenderer
+from swe_aem.core import Completion, Deadline, SamplingParams, Task
 from swe_aem.gateway import Gateway
-from swe_aem.nouns import Completion, Deadline, SamplingParams, Task
 from swe_aem.policy.tokenizer import load_tokenizer
 
 SMALL = Path(__file__).parents[1] / "configs" / "quickstart" / "policy"

@@ -32,9 +32,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from swe_aem.core import Deadline, SandboxSpec, TaskRecord, Verdict
+from swe_aem.core.base import Frozen
 from swe_aem.grading import Grader
-from swe_aem.nouns import Deadline, SandboxSpec, TaskRecord, Verdict
-from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import TaskSet, load_tasks
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from swe_aem.nouns import AnswerKey
+    from swe_aem.core import AnswerKey
 
 EVALUATION_LIMIT_S = 600
 

@@ -31,13 +31,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from swe_aem.core import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict
+from swe_aem.core.base import Frozen
 from swe_aem.errors import SweAemError
 from swe_aem.grading import Grader
-from swe_aem.nouns import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict
-from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import TaskSet, load_tasks
-from swe_aem.tasks.mutate import find_mutations
+from swe_aem.tasks.synthesis.mutate import find_mutations
 
 KINDS = ("gold", "empty", "wrong", "partial")
 GRADE_TIMEOUT_S = 900.0

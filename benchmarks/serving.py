@@ -47,7 +47,7 @@ async def straight(url: str, requests: list[list[int]], concurrency: int) -> tup
     """The load without the policy; returns the tokens sampled, and the seconds that they took."""
     import httpx
 
-    from swe_aem.nouns import SamplingParams
+    from swe_aem.core import SamplingParams
     from swe_aem.policy.completions_wire import request_body
 
     places = asyncio.Semaphore(concurrency)
@@ -67,7 +67,7 @@ async def straight(url: str, requests: list[list[int]], concurrency: int) -> tup
 
 async def through(url: str, requests: list[list[int]], concurrency: int) -> tuple[int, float]:
     """The same load through the policy."""
-    from swe_aem.nouns import SamplingParams
+    from swe_aem.core import SamplingParams
     from swe_aem.policy.vllm import VllmConfig, VllmPolicy
 
     places = asyncio.Semaphore(concurrency)
@@ -107,7 +107,7 @@ def compare(url: str, *, requests: int, concurrency: int, rounds: int) -> dict[s
 async def simulate() -> None:
     """The server of `scale`: prints its URL and serves until standard input ends."""
     from swe_aem.policy.tokenizer import load_tokenizer
-    from swe_aem.serve.simulated import SimulatedVllm
+    from swe_aem.testing.vllm import SimulatedVllm
 
     tokenizer = load_tokenizer(None)
     call = '<tool_call>\n{"name": "bash", "arguments": {"command": "ls"}}\n</tool_call><|im_end|>'
@@ -139,14 +139,14 @@ def ideal_s(trajectories: int, places: int) -> float:
 async def roll_out(url: str, trajectories: int, places: int, directory: Path) -> float:
     """Seconds of a whole rollout into a store."""
     from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
-    from swe_aem.nouns import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Verdict
+    from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Verdict
     from swe_aem.policy.tokenizer import load_tokenizer
     from swe_aem.policy.vllm import VllmConfig, VllmPolicy
     from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, Scheduling, Store
     from swe_aem.rollout.board import Board
     from swe_aem.rollout.group import groups_of
-    from swe_aem.rollout.summary import Totals
-    from swe_aem.sandbox.fake import FakeBackend
+    from swe_aem.store.summary import Totals
+    from swe_aem.testing.sandbox import FakeBackend
 
     class Graded:
         async def grade(self, patch: str, deadline: Deadline) -> Verdict:

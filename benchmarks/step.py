@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.table import Table
 from weights import random_model
 
-from swe_aem.nouns import Outcome, Response, Trajectory
+from swe_aem.core import Outcome, Response, Trajectory
+from swe_aem.testing.steps import VOCABULARY, ScriptedSteps
 from swe_aem.train.config import TrainConfig, read_config
-from swe_aem.train.plan import trainer_estimate
-from swe_aem.train.scripted import VOCABULARY, ScriptedSteps
-from swe_aem.train.shapes import KNOWN, ModelShape, shape_of
+from swe_aem.train.planning.plan import trainer_estimate
+from swe_aem.train.planning.shapes import KNOWN, ModelShape, shape_of
 
 UNIT_TIMEOUT_S = 1800
 TOOL_TOKENS = (20, 600)
@@ -75,9 +75,9 @@ def _options() -> argparse.Namespace:
 def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     import torch
 
+    from swe_aem.testing.steps import tiny_tokenizer
     from swe_aem.train import loop
     from swe_aem.train.models import on_cpu
-    from swe_aem.train.scripted import tiny_tokenizer
 
     assignments = [*options.assignments, f"steps={options.steps}", "heldout=null", "report_to=[]"]
     config = read_config(options.config, assignments)

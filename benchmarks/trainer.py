@@ -103,9 +103,9 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, float]:
     from datasets import Dataset
     from trl.trainer.grpo_trainer import GRPOTrainer
 
+    from swe_aem.advantage.config import AdvantageSettings
+    from swe_aem.testing.steps import ScriptedFeed, tiny_prompts, tiny_tokenizer
     from swe_aem.train import aem_grpo
-    from swe_aem.train.scripted import ScriptedFeed, tiny_prompts, tiny_tokenizer
-    from swe_aem.train.settings import AdvantageSettings
 
     per_response = max(4, options.tokens // 10)
     feed = ScriptedFeed(GROUP, responses=(1, 10), tokens=(per_response // 2, per_response - 3))

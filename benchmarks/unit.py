@@ -17,7 +17,7 @@ from contenders.base import Box, Contender, Missing, Unit
 from engine import EngineClock
 from workload import play
 
-from swe_aem.nouns.base import Frozen
+from swe_aem.core.base import Frozen
 
 GONE_TIMEOUT_S = 120.0
 

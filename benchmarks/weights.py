@@ -7,7 +7,7 @@ def random_model(*, device: str, dtype: str, positions: int, **shape: Any) -> An
     """`shape` are fields of `Qwen3Config`; those of the tiny model where they are missing."""
     import torch
 
-    from swe_aem.train.scripted import tiny_model
+    from swe_aem.testing.steps import tiny_model
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))

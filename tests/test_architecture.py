@@ -1,4 +1,4 @@
-"""The rooms stand in one order, and the command line imports nothing heavy before a verb runs."""
+"""The packages stand in one order, and the command line imports nothing heavy before a verb runs."""
 
 import ast
 import subprocess
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "swe_aem"
-ROOMS = (
-    "nouns",
+PACKAGES = (
+    "core",
+    "advantage",
     "sandbox",
     "tasks",
     "policy",
@@ -18,19 +19,20 @@ ROOMS = (
     "gateway",
     "harness",
     "grading",
+    "store",
     "rollout",
-    "advantage",
     "preflight",
     "evaluate",
     "train",
     "view",
     "doctor",
+    "testing",
     "cli",
 )
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Rooms that a file imports, at its top or inside a function."""
+def imported_packages(path: Path) -> set[str]:
+    """Packages that a file imports, at its top or inside a function."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -38,21 +40,21 @@ def imported_rooms(path: Path) -> set[str]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
             parts = name.split(".")
-            if parts[0] == "swe_aem" and len(parts) > 1 and parts[1] in ROOMS:
+            if parts[0] == "swe_aem" and len(parts) > 1 and parts[1] in PACKAGES:
                 found.add(parts[1])
     return found
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_stands_only_on_rooms_above_it(room: str) -> None:
-    allowed = set(ROOMS[: ROOMS.index(room) + 1])
-    for path in (PACKAGE / room).rglob("*.py"):
-        assert imported_rooms(path) <= allowed, path
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_packages_before_it(package: str) -> None:
+    allowed = set(PACKAGES[: PACKAGES.index(package) + 1])
+    for path in (PACKAGE / package).rglob("*.py"):
+        assert imported_packages(path) <= allowed, path
 
 
-def test_every_room_is_in_the_list() -> None:
-    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert rooms == set(ROOMS)
+def test_every_package_is_in_the_list() -> None:
+    packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert packages == set(PACKAGES)
 
 
 @pytest.mark.parametrize("module", ["torch", "transformers", "renderers", "datasets", "docker", "swebench", "pydantic"])
@@ -64,9 +66,9 @@ def test_help_imports_nothing_heavy(module: str) -> None:
 def test_aem_imports_torch_alone() -> None:
     pytest.importorskip("torch", reason="needs the transformers extra")
     code = (
-        "import sys, swe_aem.advantage.aem, swe_aem.advantage.group\n"
+        "import sys, swe_aem.advantage.aem, swe_aem.advantage.baselines\n"
         "ours = {name for name in sys.modules if name.startswith('swe_aem')}\n"
-        "expected = {'swe_aem', 'swe_aem.advantage', 'swe_aem.advantage.aem', 'swe_aem.advantage.group'}\n"
+        "expected = {'swe_aem', 'swe_aem.advantage', 'swe_aem.advantage.aem', 'swe_aem.advantage.baselines'}\n"
         "assert ours == expected, ours\n"
         "assert not {'transformers', 'trl', 'pydantic'} & set(sys.modules)\n"
     )

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from swe_aem.nouns.base import Frozen
+from swe_aem.core.base import Frozen
 
 T = TypeVar("T")
 

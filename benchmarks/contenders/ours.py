@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from contenders.base import COMMAND_TIMEOUT_S, WORKDIR, Box, Contender, DockerContender, Unit, any_alive
-from swe_aem.nouns import Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.sandbox import cgroup, open_backend
 from swe_aem.sandbox.host_system import HOST_IMAGE
 

@@ -1,6 +1,6 @@
 """How well one number foretells another: correlation, its bootstrap over clusters, agreement of signs. Pure functions.
 
-They serve the diagnostics of AEM (`swe_aem.train.diagnose`), and know nothing of it.
+They serve the diagnostics of AEM (`swe_aem.train.analysis.diagnose`), and know nothing of it.
 """
 
 import torch

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from swe_aem.nouns.base import Frozen
+from swe_aem.core.base import Frozen
 
 _Count = Annotated[int, Field(ge=1)]
 

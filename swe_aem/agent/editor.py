@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from swe_aem.nouns import Sandbox
+from swe_aem.core import Sandbox
 
 _MAX_FILE_BYTES = 4 << 20
 _CONTEXT_LINES = 4

@@ -14,8 +14,7 @@ from swe_aem.agent.prompts import Prompts
 from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer, call_id
 from swe_aem.agent.seed import request_seed
 from swe_aem.agent.tools import SPECS, Toolbox, call_problem
-from swe_aem.errors import PolicyError, SandboxDead
-from swe_aem.nouns import (
+from swe_aem.core import (
     Completion,
     Deadline,
     Policy,
@@ -28,6 +27,7 @@ from swe_aem.nouns import (
     Trajectory,
     fault_of,
 )
+from swe_aem.errors import PolicyError, SandboxDead
 from swe_aem.policy.errors import ContextOverflow
 
 _SANDBOX_GRACE_S = 30.0

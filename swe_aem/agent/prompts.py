@@ -6,8 +6,8 @@ An undefined variable is an error, and nothing is escaped: a problem statement g
 from pathlib import Path
 from typing import Any
 
+from swe_aem.core import ExecResult
 from swe_aem.errors import UserError
-from swe_aem.nouns import ExecResult
 
 _SHIPPED = Path(__file__).parent / "prompts"
 

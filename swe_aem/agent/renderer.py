@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
 from swe_aem.policy.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

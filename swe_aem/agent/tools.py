@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from swe_aem.agent.editor import Editor, EditorError
-from swe_aem.nouns import ExecResult, Sandbox
-from swe_aem.nouns.base import Frozen
+from swe_aem.core import ExecResult, Sandbox
+from swe_aem.core.base import Frozen
 
 
 class ToolResult(Frozen):

@@ -13,8 +13,8 @@ from swe_aem.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from swe_aem.train.diagnose import Progress
-    from swe_aem.train.diagnosis import Diagnosis, Relation, Report
+    from swe_aem.train.analysis.diagnose import Progress
+    from swe_aem.train.analysis.diagnosis import Diagnosis, Relation, Report
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -58,9 +58,9 @@ def diagnose(
     import json
 
     try:
-        from swe_aem.train.diagnose import diagnose as run
-        from swe_aem.train.diagnosis import DiagnoseSettings
-        from swe_aem.train.settings import AdvantageSettings
+        from swe_aem.advantage.config import AdvantageSettings
+        from swe_aem.train.analysis.diagnose import diagnose as run
+        from swe_aem.train.analysis.diagnosis import DiagnoseSettings
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: `uv sync --extra transformers`") from None
     settings = DiagnoseSettings(
@@ -133,7 +133,7 @@ def _relations(relations: Sequence["Relation"], *, paper: bool = False) -> Itera
         wilson = "-" if interval is None else f"{interval[0]:.0%} .. {interval[1]:.0%}"
         rows.append((one.name, str(one.points), r, bounds, f"{one.agree} of {one.signs}", wilson))
     if paper:
-        from swe_aem.train.diagnosis import PAPER_R, PAPER_SIGNS
+        from swe_aem.train.analysis.diagnosis import PAPER_R, PAPER_SIGNS
 
         agree, signs = PAPER_SIGNS
         rows.append(("paper, 32B", str(signs), f"{PAPER_R:+.2f}", "-", f"{agree} of {signs}", "-"))
@@ -148,7 +148,7 @@ def _interval(relation: "Relation") -> tuple[float, float] | None:
 
 
 def _as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
-    from swe_aem.train.diagnosis import PAPER_R, PAPER_SIGNS
+    from swe_aem.train.analysis.diagnosis import PAPER_R, PAPER_SIGNS
 
     result = diagnosis.model_dump(mode="json")
     for field in ("change_relations", "state_relations"):

@@ -241,8 +241,8 @@ async def _collect(mark: "Watermark", ours: "Ours", disk: str | None, dry_run: b
 
 
 def _serves(item: "Item", needed: dict[str, int]) -> bool:
-    from swe_aem.sandbox.bubblewrap import rootfs_dir
     from swe_aem.sandbox.images.reference import canonical
+    from swe_aem.sandbox.roots import rootfs_dir
 
     if item.place == "rootfs":
         return item.names[0] in {rootfs_dir(image).name for image in needed}

@@ -8,7 +8,7 @@ import typer
 from swe_aem.errors import UserError
 
 if TYPE_CHECKING:
-    from swe_aem.train.replay import Replay
+    from swe_aem.train.analysis.replay import Replay
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -48,8 +48,8 @@ def replay(
     from pydantic import ValidationError
 
     try:
-        from swe_aem.train.replay import comparison, read, table
-        from swe_aem.train.settings import AdvantageSettings
+        from swe_aem.advantage.config import AdvantageSettings
+        from swe_aem.train.analysis.replay import comparison, read, table
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: `uv sync --extra transformers`") from None
     try:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from swe_aem.core import Limits
 from swe_aem.errors import UserError
-from swe_aem.nouns import Limits
 from swe_aem.rollout.config import RolloutConfig, resolve
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)

@@ -10,7 +10,7 @@ import typer
 from swe_aem.cli.sandbox_shell import shell
 
 if TYPE_CHECKING:
-    from swe_aem.nouns import SandboxBackend
+    from swe_aem.core import SandboxBackend
 
 T = TypeVar("T")
 

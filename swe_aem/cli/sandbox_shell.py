@@ -12,7 +12,7 @@ import typer
 from swe_aem.errors import UserError
 
 if TYPE_CHECKING:
-    from swe_aem.nouns import SandboxBackend, Task, Verdict
+    from swe_aem.core import SandboxBackend, Task, Verdict
     from swe_aem.rollout.config import RolloutConfig
     from swe_aem.rollout.visit import Visit
     from swe_aem.tasks import TaskSet
@@ -48,7 +48,7 @@ def shell(
 
     Example: swe-aem sandbox shell micro__almanac-comparison-0f71c626 --grade
     """
-    from swe_aem.nouns import Limits
+    from swe_aem.core import Limits
     from swe_aem.rollout.config import RolloutConfig
     from swe_aem.sandbox import open_backend
     from swe_aem.tasks import load_tasks

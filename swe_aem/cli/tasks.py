@@ -11,7 +11,7 @@ from swe_aem.cli.tasks_select import select
 from swe_aem.cli.tasks_select import split as split_set
 
 if TYPE_CHECKING:
-    from swe_aem.nouns import TaskRecord
+    from swe_aem.core import TaskRecord
     from swe_aem.tasks import TaskSet
 
 app = typer.Typer(
@@ -103,7 +103,7 @@ def synth(
     from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
     from swe_aem.tasks.load import bundled
-    from swe_aem.tasks.synth import SynthConfig, synthesize, write_rows
+    from swe_aem.tasks.synthesis.synth import SynthConfig, synthesize, write_rows
 
     own = bundled("micro")
     source = packages or (own / "packages" if own else None)
@@ -139,10 +139,10 @@ def compose(
     """
     from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
-    from swe_aem.tasks.compose import DEMOS, HELDOUT, TRAIN, ComposeConfig
-    from swe_aem.tasks.compose import compose as make
     from swe_aem.tasks.load import bundled
-    from swe_aem.tasks.synth import write_rows
+    from swe_aem.tasks.synthesis.compose import DEMOS, HELDOUT, TRAIN, ComposeConfig
+    from swe_aem.tasks.synthesis.compose import compose as make
+    from swe_aem.tasks.synthesis.synth import write_rows
 
     own = bundled("nano")
     source = functions or (own / "functions" if own else None)

@@ -46,7 +46,7 @@ def check(
 
     Example: swe-aem tasks check --tasks my-set --sandbox docker --jobs 8
     """
-    from swe_aem.nouns import Limits
+    from swe_aem.core import Limits
     from swe_aem.preflight import CheckConfig, Repeats
     from swe_aem.preflight import check as run_check
     from swe_aem.sandbox import open_backend

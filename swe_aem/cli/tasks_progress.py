@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from swe_aem.tasks.synth import Progress
+    from swe_aem.tasks.synthesis.synth import Progress
 
 
 def progress() -> "Progress":

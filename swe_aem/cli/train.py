@@ -66,7 +66,7 @@ def train(
 def _print_plan(settings: Any, directory: Path) -> None:
     import yaml
 
-    from swe_aem.train.plan import plan
+    from swe_aem.train.planning.plan import plan
 
     typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
     for line in plan(settings, directory):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from swe_aem.nouns.base import Frozen
+from swe_aem.core.base import Frozen
 
 
 class Level(StrEnum):

@@ -7,8 +7,8 @@ together; with one sample per task and run, McNemar's exact test (1947) stands b
 import math
 from collections.abc import Sequence
 
+from swe_aem.core.base import Frozen
 from swe_aem.evaluate.score import Scores
-from swe_aem.nouns.base import Frozen
 
 RESAMPLES = 10_000
 FEW_TASKS = 30

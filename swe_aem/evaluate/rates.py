@@ -8,8 +8,8 @@ the spread between tasks speaks for (clustered errors for evaluations: Miller 20
 import math
 from collections.abc import Sequence
 
+from swe_aem.core.base import Frozen
 from swe_aem.evaluate.score import TaskScore
-from swe_aem.nouns.base import Frozen
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.evaluate.rates import Estimate, bounds, mean_pass_at_k
 from swe_aem.evaluate.score import Scores, TaskScore, score
-from swe_aem.nouns.base import Frozen
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.manifest import Manifest, read
-from swe_aem.rollout.store import Store
+from swe_aem.store.store import Store
 
 DEFAULT_KS = (1, 2, 4, 8, 16)
 

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from swe_aem.nouns import OUTCOME_TABLE, Trajectory
-from swe_aem.nouns.base import Frozen
+from swe_aem.core import OUTCOME_TABLE, Trajectory
+from swe_aem.core.base import Frozen
 
 
 class TaskScore(Frozen):

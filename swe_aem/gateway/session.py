@@ -15,10 +15,7 @@ from typing import Any, NoReturn
 from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.renderer import Message, ParsedTurn, TurnRenderer
 from swe_aem.agent.seed import request_seed
-from swe_aem.errors import PolicyError
-from swe_aem.gateway.messages import canonical, encodable
-from swe_aem.gateway.tree import Answer, Place, Tree, Turn
-from swe_aem.nouns import (
+from swe_aem.core import (
     Chain,
     Deadline,
     Policy,
@@ -30,6 +27,9 @@ from swe_aem.nouns import (
     Trajectory,
     fault_of,
 )
+from swe_aem.errors import PolicyError
+from swe_aem.gateway.messages import canonical, encodable
+from swe_aem.gateway.tree import Answer, Place, Tree, Turn
 from swe_aem.policy.errors import ContextOverflow
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from swe_aem.agent.renderer import Message, ParsedTurn
+from swe_aem.core import Completion
 from swe_aem.gateway.messages import echoes
-from swe_aem.nouns import Completion
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 import secrets
 
+from swe_aem.core import Sandbox
 from swe_aem.errors import GraderError
 from swe_aem.grading.diff import DiffError, parse_diff
 from swe_aem.grading.shell import put_file, run_git_script
-from swe_aem.nouns import Sandbox
 
 
 async def apply_patch(

@@ -2,9 +2,9 @@
 
 import logging
 
+from swe_aem.core import Sandbox
 from swe_aem.grading.diff import DiffError, parse_diff
 from swe_aem.grading.shell import run_git_script
-from swe_aem.nouns import Sandbox
 
 MAX_PATCH_BYTES = 8 << 20
 MAX_NEW_FILE_BYTES = 1 << 20

@@ -11,11 +11,11 @@ import secrets
 import shlex
 from dataclasses import dataclass
 
+from swe_aem.core import Deadline, ExecResult, Sandbox
 from swe_aem.errors import GraderError
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marked_lines, marker_problem
 from swe_aem.grading.shell import put_file
 from swe_aem.grading.witness import Testimony, Witness
-from swe_aem.nouns import Deadline, ExecResult, Sandbox
 from swe_aem.sandbox.warden import BASE_ENV
 
 GRADING_ENV = {

@@ -1,8 +1,8 @@
 """The patch that solves a task, also where its data set has a script instead of one."""
 
+from swe_aem.core import Deadline, SandboxBackend, SandboxSpec, TaskRecord
 from swe_aem.grading.capture import capture_patch
 from swe_aem.grading.prepare import prepare_for_agent
-from swe_aem.nouns import Deadline, SandboxBackend, SandboxSpec, TaskRecord
 
 _SOLVE_TIMEOUT_S = 1800.0
 

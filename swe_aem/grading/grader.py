@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
 from swe_aem.errors import GraderError
 from swe_aem.grading.apply import apply_patch
 from swe_aem.grading.evaluation import LOG_TAIL_CHARS, Evaluation, evaluate, inline_command
@@ -26,7 +27,6 @@ from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_reward
 from swe_aem.grading.shell import put_file
-from swe_aem.nouns import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
 
 APPLY_TIMEOUT_S = 120.0
 

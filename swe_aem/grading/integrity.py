@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from swe_aem.core import AnswerKey, TestStatus
 from swe_aem.grading.log_parsers import r2egym_name
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER
 from swe_aem.grading.witness import Testimony
-from swe_aem.nouns import AnswerKey, TestStatus
 
 PASSING = frozenset({TestStatus.PASSED, TestStatus.XFAIL})
 

@@ -10,10 +10,10 @@ from typing import IO, Any
 
 from pydantic import Field
 
+from swe_aem.core import AnswerKey, TestStatus
+from swe_aem.core.base import Frozen
 from swe_aem.errors import GraderError
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, marker_problem
-from swe_aem.nouns import AnswerKey, TestStatus
-from swe_aem.nouns.base import Frozen
 
 START_TIMEOUT_S = 120.0
 REQUEST_TIMEOUT_S = 60.0

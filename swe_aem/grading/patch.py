@@ -4,10 +4,10 @@ import posixpath
 import re
 from collections.abc import Callable
 
+from swe_aem.core import AnswerKey
+from swe_aem.core.base import Frozen
 from swe_aem.grading.diff import DiffError, FileDiff, join, parse_diff
 from swe_aem.grading.rules import PathRules, Refusal, is_test_name
-from swe_aem.nouns import AnswerKey
-from swe_aem.nouns.base import Frozen
 
 MAX_BINARY_BYTES = 1 << 20
 MAX_FILE_DIFF_BYTES = 2 << 20

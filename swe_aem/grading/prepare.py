@@ -7,10 +7,10 @@ in the image (R2E-Gym), or there is no repository yet (Harbor).
 import secrets
 from typing import Literal
 
+from swe_aem.core import Sandbox, TaskRecord
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading.scrub import scrub_history
 from swe_aem.grading.shell import put_file, run_git_script
-from swe_aem.nouns import Sandbox, TaskRecord
 
 PREPARE_TIMEOUT_S = 300.0
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from swe_aem.nouns import Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
 
 logger = logging.getLogger(__name__)
 

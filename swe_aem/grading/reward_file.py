@@ -4,9 +4,9 @@ import json
 import math
 from collections.abc import Callable
 
+from swe_aem.core import AnswerKey, Sandbox, TestStatus
 from swe_aem.grading.evaluation import Evaluation
 from swe_aem.grading.parser import Report
-from swe_aem.nouns import AnswerKey, Sandbox, TestStatus
 
 DIRECTORY = "/logs/verifier"
 _MAX_BYTES = 1 << 20

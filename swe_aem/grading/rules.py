@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
+from swe_aem.core import AnswerKey
 from swe_aem.grading.diff import DiffError, parse_diff
 from swe_aem.grading.markers import marked_lines
-from swe_aem.nouns import AnswerKey
 
 RUNNER_FILES = (
     # Python: read or executed by the test runner, or by the install command in front of it.

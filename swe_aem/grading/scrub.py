@@ -6,9 +6,9 @@ of it and then proves, object by object, that the repository holds nothing that 
 
 import re
 
+from swe_aem.core import Sandbox
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading.shell import run_git_script
-from swe_aem.nouns import Sandbox
 
 MAX_SETUP_COMMITS = 3
 """Commits that an image may have on top of the base commit; SWE-bench images have one."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from swe_aem.core import ExecResult, Sandbox
 from swe_aem.errors import GraderError
-from swe_aem.nouns import ExecResult, Sandbox
 
 
 @cache

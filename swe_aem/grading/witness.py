@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
 
+from swe_aem.core import Sandbox
 from swe_aem.grading.shell import script_text
-from swe_aem.nouns import Sandbox
 
 _PLAIN_PYTEST = re.compile(
     r"(?:[A-Za-z_]\w*=\S* )*(?:(?:[\w./-]*/)?python[\d.]*(?: -W \w+)* -m )?pytest(?: [^;&|<>()`$\n]*)?"

@@ -8,12 +8,12 @@ from typing import Any
 
 from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.renderer import TurnRenderer
+from swe_aem.core import Deadline, Policy, Sandbox, Stop, Task, Trajectory
 from swe_aem.errors import HarnessError, UserError
 from swe_aem.gateway import Gateway, Session
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.pool import Pool
 from swe_aem.harness.recipe import Recipe
-from swe_aem.nouns import Deadline, Policy, Sandbox, Stop, Task, Trajectory
 
 
 class HarnessAgent:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from swe_aem.nouns.base import Frozen
+from swe_aem.core.base import Frozen
 
 _Count = Annotated[int, Field(ge=1)]
 

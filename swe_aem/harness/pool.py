@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from swe_aem.core import Deadline, Sandbox
 from swe_aem.errors import HarnessError, UserError
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.environment import interpreter
 from swe_aem.harness.recipe import Recipe
 from swe_aem.harness.worker import Conversation, Worker
-from swe_aem.nouns import Deadline, Sandbox
 
 _SCRATCH = "swe-aem-harness-"
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
 
 INSIDE = Path(__file__).parent / "inside"
 """Files that run in a harness's environment; nothing here imports them."""

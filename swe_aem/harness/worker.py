@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from swe_aem.core import Deadline, Sandbox, Stop
 from swe_aem.errors import HarnessError, SandboxDead
 from swe_aem.harness.recipe import INSIDE, Recipe
-from swe_aem.nouns import Deadline, Sandbox, Stop
 
 START_S = 180.0
 """Seconds that a process may take to import its harness."""

@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swe_aem.core import Policy, TaskRecord, Trajectory
 from swe_aem.errors import UserError
-from swe_aem.nouns import Policy, TaskRecord, Trajectory
 from swe_aem.policy.errors import ContextOverflow
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from swe_aem.core import Completion, SamplingParams
+from swe_aem.core.base import Frozen
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.nouns import Completion, SamplingParams
-from swe_aem.nouns.base import Frozen
 from swe_aem.policy.completions_wire import probe_body, read_completion, read_probe, request_body
 from swe_aem.policy.entropy import TOP
 from swe_aem.policy.errors import ContextOverflow, NothingSampled

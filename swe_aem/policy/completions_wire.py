@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from swe_aem.core import Completion, SamplingParams
 from swe_aem.errors import PolicyError
-from swe_aem.nouns import Completion, SamplingParams
 from swe_aem.policy.entropy import estimated
 
 _TOKEN_PREFIX = "token_id:"

@@ -9,8 +9,8 @@ import hashlib
 import re
 import shlex
 
+from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
-from swe_aem.nouns import TaskRecord
 from swe_aem.policy.scripted import AssistantRenderer, ScriptedPolicy, call, scripted
 
 HASTY_LOOKS = 0.4

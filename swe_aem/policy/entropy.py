@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from swe_aem.nouns.policy import EntropyEstimator
+from swe_aem.core.policy import EntropyEstimator
 
 TOP = 20
 

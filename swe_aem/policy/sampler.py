@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
+from swe_aem.core import Completion, SamplingParams
 from swe_aem.errors import PolicyError
-from swe_aem.nouns import Completion, SamplingParams
 from swe_aem.policy.prefix_cache import PrefixCache
 from swe_aem.policy.sampling import Batch, Row
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from swe_aem.nouns import SamplingParams
+from swe_aem.core import SamplingParams
 from swe_aem.policy.prefix_cache import PrefixCache
 from swe_aem.policy.row_cache import RowCache
 

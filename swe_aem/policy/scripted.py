@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from swe_aem.nouns import Completion, SamplingParams, TaskRecord, Trajectory
-from swe_aem.nouns.base import Frozen
+from swe_aem.core import Completion, SamplingParams, TaskRecord, Trajectory
+from swe_aem.core.base import Frozen
 
 _PATCH_FILE = "/tmp/gold.patch"
 

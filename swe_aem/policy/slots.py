@@ -8,7 +8,7 @@ is preempted, makes the server evict the prefixes that the next turns need.
 import asyncio
 from collections import deque
 
-from swe_aem.nouns.base import Frozen
+from swe_aem.core.base import Frozen
 
 LEAST, MOST, FIRST = 4, 4096, 64
 _FULL_CACHE = 0.95

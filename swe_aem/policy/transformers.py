@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from swe_aem.core import Completion, SamplingParams
 from swe_aem.errors import UserError
-from swe_aem.nouns import Completion, SamplingParams
 from swe_aem.policy.errors import ContextOverflow
 
 

@@ -18,9 +18,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from swe_aem.core import Completion, Policy, SamplingParams
+from swe_aem.core.base import Frozen
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.nouns import Completion, Policy, SamplingParams
-from swe_aem.nouns.base import Frozen
 from swe_aem.policy.completions import CompletionsConfig, CompletionsPolicy, open_completions
 from swe_aem.policy.entropy import TOP
 from swe_aem.policy.errors import ContextOverflow, NothingSampled

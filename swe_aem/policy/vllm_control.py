@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import PolicyError
-from swe_aem.nouns.base import Frozen
 from swe_aem.policy.slots import Load
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pydantic import Field
 
+from swe_aem.core import Limits, SandboxBackend, SandboxSpec, TaskRecord
+from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.grading import Grader
-from swe_aem.nouns import Limits, SandboxBackend, SandboxSpec, TaskRecord
-from swe_aem.nouns.base import Frozen
 from swe_aem.preflight.probe import NotChecked, Repeats, probe_patiently
-from swe_aem.rollout.files import locked, replace
+from swe_aem.store.files import locked, replace
 from swe_aem.tasks import TaskSet
 from swe_aem.tasks.lock import Key, LockEntry, lock_text, read_lock
 

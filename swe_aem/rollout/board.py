@@ -3,8 +3,8 @@
 import time
 from collections import Counter, deque
 
-from swe_aem.nouns import Trajectory
-from swe_aem.rollout.summary import Summary, Totals
+from swe_aem.core import Trajectory
+from swe_aem.store.summary import Summary, Totals
 
 
 class Board:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from swe_aem.core import Deadline
 from swe_aem.errors import InfrastructureError
-from swe_aem.nouns import Deadline
 
 
 @asynccontextmanager

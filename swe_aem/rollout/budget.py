@@ -4,7 +4,7 @@ Every attempt gets its full time, so that a retry after a fault of ours is no sh
 sum over the attempts that are allowed. Waits inside are `Deadline.within` of it.
 """
 
-from swe_aem.nouns import TaskRecord
+from swe_aem.core import TaskRecord
 from swe_aem.rollout.config import RolloutConfig, Scheduling
 
 _TTL_MARGIN_S = 120.0

@@ -11,11 +11,11 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from swe_aem.agent.config import NativeConfig, TurnLimits
 from swe_aem.agent.renderer import RendererConfig
+from swe_aem.core import Limits
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.recipe import BUNDLED, is_harness
-from swe_aem.nouns import Limits
-from swe_aem.nouns.base import Frozen
 from swe_aem.policy import AGENTS, HARNESS_SCRIPTS
 from swe_aem.tasks.lock import LockPolicy
 

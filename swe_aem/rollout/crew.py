@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from swe_aem.nouns import Agent, Deadline, Policy, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict
+from swe_aem.core import Agent, Deadline, Policy, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict
 
 
 class Slot(Protocol):

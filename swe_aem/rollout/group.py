@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from swe_aem.nouns import OUTCOME_TABLE, Outcome, TaskRecord, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Outcome, TaskRecord, Trajectory
+from swe_aem.core.outcomes import in_baseline
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.outcomes import in_baseline
-from swe_aem.rollout.store import Entry, Key
+from swe_aem.store.store import Entry, Key
 
 
 class Group:

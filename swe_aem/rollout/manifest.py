@@ -11,12 +11,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from swe_aem import __version__
+from swe_aem.core import TaskRecord
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns import TaskRecord
-from swe_aem.nouns.base import Frozen
 from swe_aem.rollout.config import RolloutConfig, differences
-from swe_aem.rollout.files import replace
-from swe_aem.rollout.rows import FORMAT
+from swe_aem.store.files import replace
+from swe_aem.store.rows import FORMAT
 
 FILE = "config.json"
 _RECORDED = ("datasets", "renderers", "swebench", "tokenizers", "torch", "transformers")

@@ -14,8 +14,9 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from swe_aem.core import Deadline, SandboxBackend, Trajectory
+from swe_aem.core.outcomes import is_our_fault
 from swe_aem.errors import InfrastructureError
-from swe_aem.nouns import Deadline, SandboxBackend, Trajectory
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.bounded import bounded
 from swe_aem.rollout.breaker import Breaker, RunAborted, describe
@@ -23,9 +24,8 @@ from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew, Grader
 from swe_aem.rollout.gate import Gate
 from swe_aem.rollout.group import Group
-from swe_aem.rollout.outcomes import is_our_fault
 from swe_aem.rollout.roll import Desk, Roll
-from swe_aem.rollout.store import StoreWriter
+from swe_aem.store.store import StoreWriter
 
 _PRUNE_LIMIT_S = 60.0
 

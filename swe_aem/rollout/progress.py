@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from swe_aem.nouns import OUTCOME_TABLE, Outcome
+from swe_aem.core import OUTCOME_TABLE, Outcome
 from swe_aem.rollout.board import Board
 
 if TYPE_CHECKING:

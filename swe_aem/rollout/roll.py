@@ -10,8 +10,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swe_aem.core import Deadline, Outcome, Policy, Stop, TaskRecord, Trajectory, Verdict
+from swe_aem.core.outcomes import graded, needs_grading
 from swe_aem.errors import InfrastructureError
-from swe_aem.nouns import Deadline, Outcome, Policy, Stop, TaskRecord, Trajectory, Verdict
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.bounded import bounded
 from swe_aem.rollout.breaker import Breaker, describe
@@ -19,7 +20,6 @@ from swe_aem.rollout.budget import backoff_s, grade_attempt_s, trajectory_s
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew, Grader, Slot
 from swe_aem.rollout.gate import Gate
-from swe_aem.rollout.outcomes import graded, needs_grading
 from swe_aem.rollout.spec import sandbox_spec
 from swe_aem.rollout.timings import Timings
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from swe_aem.nouns import SandboxBackend
-from swe_aem.nouns.base import Frozen
+from swe_aem.core import SandboxBackend
+from swe_aem.core.base import Frozen
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
@@ -15,8 +15,8 @@ from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import show
 from swe_aem.rollout.signals import two_step_stop
-from swe_aem.rollout.store import Store
-from swe_aem.rollout.summary import Summary, Totals, read_summary, write_summary
+from swe_aem.store.store import Store
+from swe_aem.store.summary import Summary, Totals, read_summary, write_summary
 from swe_aem.tasks import TaskSet
 
 _SUMMARY_EVERY_S = 10.0

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from swe_aem.nouns import SandboxSpec, TaskRecord
+from swe_aem.core import SandboxSpec, TaskRecord
 from swe_aem.rollout.budget import sandbox_ttl_s
 from swe_aem.rollout.config import RolloutConfig
 

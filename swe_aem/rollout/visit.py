@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from swe_aem.core import Deadline, Sandbox, SandboxBackend, TaskRecord, Verdict
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
-from swe_aem.nouns import Deadline, Sandbox, SandboxBackend, TaskRecord, Verdict
 from swe_aem.rollout.budget import grade_attempt_s
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.spec import sandbox_spec

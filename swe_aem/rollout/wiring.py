@@ -5,17 +5,17 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
+from swe_aem.core import Agent, SandboxBackend, TaskRecord, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
 from swe_aem.harness import is_harness, read_recipe
 from swe_aem.harness.agent import open_harness
-from swe_aem.nouns import Agent, SandboxBackend, TaskRecord, Trajectory
 from swe_aem.policy import PolicyFactory, open_policy_factory
 from swe_aem.policy.scripted import Hands
 from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, Tokenizer, load_tokenizer
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
-from swe_aem.rollout.store import Key, Store
+from swe_aem.store.store import Key, Store
 from swe_aem.tasks import TaskSet, load_tasks
 from swe_aem.tasks.lock import apply_lock
 

@@ -1,7 +1,7 @@
 """The sandbox room: backends that start isolated copies of a task's repository; see `docs/sandboxes.md`."""
 
+from swe_aem.core import SandboxBackend
 from swe_aem.errors import UserError
-from swe_aem.nouns import SandboxBackend
 
 BACKENDS = ("bubblewrap", "docker")
 

@@ -24,17 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pydantic import ValidationError
-
-from swe_aem.cache import cache_dir
+from swe_aem.core import Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import SandboxDead, StartError, UserError
-from swe_aem.nouns import Limits, Sandbox, SandboxInfo, SandboxSpec
-from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox import cgroup, host_system, isolation
 from swe_aem.sandbox.capabilities import mask
 from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.owner import Lease, start_ticks
+from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, state_dir
 from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, warden_binary
 
 logger = logging.getLogger(__name__)
@@ -44,26 +41,6 @@ CLOSE_TIMEOUT_S = 10.0
 _KILL_AFTER_S = 0.5
 _INSIDE = "/.warden"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class _Entry(Frozen):
-    """What the state directory remembers of a live sandbox."""
-
-    id: str
-    image: str
-    pid: int | None
-    """Leader of its process group; None while it is being started."""
-    start_ticks: int | None
-    """Start time of that process: a later one may have its pid."""
-    lease: Lease
-    labels: dict[str, str]
-
-    def save(self) -> None:
-        """Write it where `ls` and `prune` look, whole or not at all."""
-        path = state_dir() / self.id / "entry.json"
-        draft = path.with_suffix(".draft")
-        draft.write_text(self.model_dump_json())
-        draft.rename(path)
 
 
 @dataclass
@@ -87,25 +64,6 @@ class _Running:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, 0.05)
         await asyncio.to_thread(_forget, self.group, self.home)
-
-
-def state_dir() -> Path:
-    """Directory of live sandboxes of this user: one folder each, removed with it. Made if it is not there."""
-    runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
-    path = Path(runtime) / "swe-aem" if runtime else Path(tempfile.gettempdir()) / f"swe-aem-{os.geteuid()}"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_uid != os.geteuid():
-        raise UserError(f"{path} belongs to another user; remove it, or set XDG_RUNTIME_DIR")
-    return path
-
-
-ROOTFS_DIGEST = ".swe-aem-digest"
-"""File at the top of an unpacked root file system: the digest of the image that it was unpacked from."""
-
-
-def rootfs_dir(image: str) -> Path:
-    """Where an image's unpacked root file system is looked for."""
-    return cache_dir() / "rootfs" / image.replace("/", "_").replace(":", "_")
 
 
 class BubblewrapBackend:
@@ -174,7 +132,7 @@ class BubblewrapBackend:
         root = await self._reserved_root(spec.image)
         id = f"bw-{uuid.uuid4().hex[:12]}"
         running = _Running(home=state_dir() / id)
-        entry = _Entry(
+        entry = LiveSandbox(
             id=id, image=spec.image, pid=None, start_ticks=None, lease=Lease.start(spec.ttl_s), labels=spec.labels
         )
         with tempfile.TemporaryFile() as complaints:
@@ -253,7 +211,7 @@ class BubblewrapBackend:
     def shell_command(self, sandbox: Sandbox) -> list[str]:
         """See `SandboxBackend.shell_command`: nsenter, without the privileges that the sandbox's commands lack."""
         assert isinstance(sandbox, WardenSandbox)
-        (entry,) = [entry for entry in _entries() if entry.id == sandbox.id]
+        (entry,) = [entry for entry in live_sandboxes() if entry.id == sandbox.id]
         env = [f"{name}={value}" for name, value in sandbox.env.items()]
         inside = f"cd {shlex.quote(sandbox.spec.workdir)} && exec bash --norc"
         confined = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
@@ -272,14 +230,14 @@ class BubblewrapBackend:
                 age_s=max(0.0, time.time() - entry.lease.created_s),
                 labels=entry.labels,
             )
-            for entry in _entries()
+            for entry in live_sandboxes()
         ]
 
     async def prune(self, *, everything: bool = False) -> list[str]:
         """See `SandboxBackend.prune`."""
         gone = []
         groups = cgroup.leftovers()
-        for entry in _entries():
+        for entry in live_sandboxes():
             if everything or entry.lease.orphaned:
                 if entry.pid is not None and start_ticks(entry.pid) == entry.start_ticks:
                     _kill_group(entry.pid)
@@ -315,24 +273,7 @@ def _with_room_for_disk(limits: Limits) -> Limits:
     return limits.model_copy(update={"memory_bytes": limits.memory_bytes + limits.disk_bytes})
 
 
-def live_images() -> set[str]:
-    """Images that sandboxes of this host have as their root now."""
-    return {entry.image for entry in _entries()}
-
-
-def _entries() -> list[_Entry]:
-    found = []
-    for path in sorted(state_dir().glob("*/entry.json")):
-        try:
-            found.append(_Entry.model_validate_json(path.read_text()))
-        except FileNotFoundError:  # it ended while we looked
-            continue
-        except ValidationError:  # of another version: that one's to remove
-            logger.warning("%s cannot be read and is left alone", path)
-    return found
-
-
-def _warden_pid(entry: _Entry) -> int:
+def _warden_pid(entry: LiveSandbox) -> int:
     """Host pid of the sandbox's PID 1, which runs in the process group that the entry names."""
     for status in Path("/proc").glob("[0-9]*/status"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

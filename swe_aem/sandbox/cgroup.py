@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from swe_aem.core import Limits
 from swe_aem.errors import UserError
-from swe_aem.nouns import Limits
 
 ROOT = Path("/sys/fs/cgroup")
 PARENT = "swe-aem"

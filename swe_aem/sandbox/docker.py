@@ -30,8 +30,8 @@ from docker.types import LogConfig
 from docker.utils import kwargs_from_env
 from pydantic import ValidationError
 
+from swe_aem.core import Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import InfrastructureError, StartError, UserError
-from swe_aem.nouns import Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.sandbox.capabilities import mask
 from swe_aem.sandbox.cgroup import parse_oom_kills
 from swe_aem.sandbox.channel import Channel

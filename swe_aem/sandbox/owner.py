@@ -6,7 +6,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from swe_aem.nouns.base import Frozen
+from swe_aem.core.base import Frozen
 
 
 def start_ticks(pid: int) -> int | None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from swe_aem.core import ExecResult, SandboxSpec
 from swe_aem.errors import SandboxDead, UserError
-from swe_aem.nouns import ExecResult, SandboxSpec
 from swe_aem.sandbox.channel import Channel, Operation
 
 _RUN = struct.Struct("<IIII")

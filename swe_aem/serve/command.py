@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from swe_aem.nouns.base import Frozen
+from swe_aem.core.base import Frozen
 
 _Count = Annotated[int, Field(ge=1)]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from swe_aem.nouns.base import Frozen
+from swe_aem.core.base import Frozen
 
 
 class ServersConfig(Frozen):

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Literal
 
-from swe_aem.nouns import TaskRecord
-from swe_aem.nouns.base import Frozen
+from swe_aem.core import TaskRecord
+from swe_aem.core.base import Frozen
 
 SHINGLE_WORDS = 8
 NEAR = 0.5

@@ -4,17 +4,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import swe_aem.tasks.harbor as harbor
+import swe_aem.tasks.families.harbor as harbor
+from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
-from swe_aem.nouns import TaskRecord
 from swe_aem.tasks.built import built_set, is_recipe_set
-from swe_aem.tasks.families import RowReader
+from swe_aem.tasks.families.reading import Reading
+from swe_aem.tasks.families.registry import RowReader
+from swe_aem.tasks.families.rows import DEFAULT_HUB_SPLIT, FILE_SUFFIXES, Row, read_file_rows, read_hub_rows
+from swe_aem.tasks.families.specs_file import FILE as SPECS_FILE
+from swe_aem.tasks.families.specs_file import read_specs
 from swe_aem.tasks.library import FunctionLibrary
 from swe_aem.tasks.packages import PackageStore, TreeStore
-from swe_aem.tasks.reading import Reading
-from swe_aem.tasks.rows import DEFAULT_HUB_SPLIT, FILE_SUFFIXES, Row, read_file_rows, read_hub_rows
-from swe_aem.tasks.specs_file import FILE as SPECS_FILE
-from swe_aem.tasks.specs_file import read_specs
 from swe_aem.tasks.taskset import TaskSet
 
 LABEL_COLUMNS = ("mutation_kind", "package", "function", "difficulty", "part")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from swe_aem.core import TaskRecord
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns import TaskRecord
-from swe_aem.nouns.base import Frozen
 from swe_aem.tasks.taskset import TaskSet
 
 

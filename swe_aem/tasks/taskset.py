@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
-from swe_aem.nouns import TaskRecord
 from swe_aem.tasks.packages import TreeStore
 
 

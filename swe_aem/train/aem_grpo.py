@@ -20,9 +20,9 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.advantage.aem import Responses, responses, token_advantages
-from swe_aem.train.advantages import base_advantages, factors
+from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.train.refusals import refuse_silent_changes
-from swe_aem.train.settings import AdvantageSettings
 
 ROW_FIELDS = ("reward", "counts", "weight", "response_of_token")
 """What `rollout_func` returns for each row beyond TRL's own `prompt_ids`, `completion_ids`, `logprobs`, `env_mask`: the

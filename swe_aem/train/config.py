@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
 from swe_aem.rollout.config import RolloutConfig, assign, checked, flat, plain
 from swe_aem.serve.config import ServersConfig
-from swe_aem.train.settings import AdvantageSettings
 
 _Count = Annotated[int, Field(ge=1)]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import yaml
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
-from swe_aem.rollout.files import replace
+from swe_aem.store.files import replace
 from swe_aem.train.config import TrainConfig, changes, validated
 from swe_aem.train.heldout import Heldout
 

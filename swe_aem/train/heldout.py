@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.evaluate.rates import clustered
 from swe_aem.evaluate.score import TaskScore, score
-from swe_aem.nouns.base import Frozen
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.store import Store
+from swe_aem.store.store import Store
 from swe_aem.train.config import HeldoutConfig, TrainConfig
 
 

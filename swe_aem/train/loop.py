@@ -26,8 +26,8 @@ from transformers.training_args import TrainingArguments
 from trl.trainer.grpo_config import GRPOConfig
 
 from swe_aem.errors import UserError
-from swe_aem.rollout.files import locked, replace
 from swe_aem.rollout.wiring import chosen_tasks
+from swe_aem.store.files import locked, replace
 from swe_aem.train import checkpoints
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
 from swe_aem.train.config import LoraSettings, TrainConfig

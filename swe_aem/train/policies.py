@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from swe_aem.nouns import Policy
+from swe_aem.core import Policy
 from swe_aem.policy.transformers import TransformersPolicy
 from swe_aem.train.config import TrainConfig
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from swe_aem.advantage.config import AdvantageSettings
 from swe_aem.errors import UserError
 from swe_aem.train.config import TrainConfig
-from swe_aem.train.settings import AdvantageSettings
 
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
 

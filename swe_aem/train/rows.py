@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from swe_aem.nouns import Trajectory
-from swe_aem.nouns.outcome import OUTCOME_TABLE
+from swe_aem.core import Trajectory
+from swe_aem.core.outcome import OUTCOME_TABLE
 
 
 def training_row(trajectory: Trajectory, *, train_limits: bool = False) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from swe_aem.nouns import TaskRecord
+from swe_aem.core import TaskRecord
 
 
 class Visit(NamedTuple):

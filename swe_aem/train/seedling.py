@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from swe_aem.core import Trajectory
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns import Trajectory
-from swe_aem.nouns.base import Frozen
 from swe_aem.policy.tokenizer import QWEN3_CONTROL_TOKENS, load_tokenizer
-from swe_aem.rollout.files import replace
-from swe_aem.rollout.store import Store
+from swe_aem.store.files import replace
+from swe_aem.store.store import Store
 
 if TYPE_CHECKING:
     import tokenizers

@@ -20,10 +20,10 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+from swe_aem.core import SandboxBackend
 from swe_aem.errors import SweAemError
 from swe_aem.grading import Grader
 from swe_aem.grading.parser import SwebenchParser
-from swe_aem.nouns import SandboxBackend
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
@@ -32,10 +32,10 @@ from swe_aem.rollout.group import group_of
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import show
-from swe_aem.rollout.store import Store, StoreWriter
-from swe_aem.rollout.summary import Totals, write_summary
 from swe_aem.rollout.wiring import chosen_tasks, crew_of, open_agents, turn_renderer
 from swe_aem.sandbox import open_backend
+from swe_aem.store.store import Store, StoreWriter
+from swe_aem.store.summary import Totals, write_summary
 from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.policies import open_policy

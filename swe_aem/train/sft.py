@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import Field
 
+from swe_aem.core import Outcome, Trajectory
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns import Outcome, Trajectory
-from swe_aem.nouns.base import Frozen
-from swe_aem.rollout.files import locked, replace
-from swe_aem.rollout.store import stored
+from swe_aem.store.files import locked, replace
+from swe_aem.store.store import stored
 
 _IGNORED = -100
 """A label that has no loss."""

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from swe_aem.nouns import OUTCOME_TABLE, Trajectory
-from swe_aem.nouns.base import Frozen
+from swe_aem.core import OUTCOME_TABLE, Trajectory
+from swe_aem.core.base import Frozen
 
 Group = tuple[Trajectory, ...]
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from swe_aem.core import Trajectory
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns import Trajectory
-from swe_aem.nouns.base import Frozen
-from swe_aem.rollout.files import replace
+from swe_aem.store.files import replace
 from swe_aem.view.plots import MANY_STEPS, Drawn, draw
 from swe_aem.view.run import Example, HeldOut, Rates, Run, examples
 

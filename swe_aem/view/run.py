@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns import OUTCOME_TABLE, Outcome, Trajectory
-from swe_aem.nouns.base import Frozen
-from swe_aem.rollout.store import Entry, Key, Store
+from swe_aem.store.store import Entry, Key, Store
 
 FAULTS = frozenset(outcome.value for outcome, rule in OUTCOME_TABLE.items() if not rule.in_baseline)
 """Names of the outcomes that are failures of our side."""

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from swe_aem.agent.renderer import RendererConfig, TurnRenderer
-from swe_aem.nouns import Completion, SamplingParams, SandboxSpec, Task
+from swe_aem.core import Completion, SamplingParams, SandboxSpec, Task
 from swe_aem.policy.tokenizer import Tokenizer, load_tokenizer
-from swe_aem.sandbox.fake import FakeSandbox
+from swe_aem.testing.sandbox import FakeSandbox
 
 Reply = Completion | str | list[int] | BaseException | Callable[[Sequence[int]], Any]
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.agent.editor import Editor, EditorError, TextFile
-from swe_aem.sandbox.fake import FakeSandbox
+from swe_aem.testing.sandbox import FakeSandbox
 
 
 @pytest.fixture

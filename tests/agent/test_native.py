@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from swe_aem.agent import NativeAgent, NativeConfig, RendererConfig, TurnRenderer
 from swe_aem.agent import native as native_module
+from swe_aem.core import Completion, Deadline, ExecResult, SandboxSpec, Stop, Task, Trajectory
 from swe_aem.errors import PolicyError, SandboxDead
-from swe_aem.nouns import Completion, Deadline, ExecResult, SandboxSpec, Stop, Task, Trajectory
 from swe_aem.policy import ContextOverflow
 from swe_aem.policy.tokenizer import load_tokenizer
-from swe_aem.sandbox.fake import FakeSandbox
+from swe_aem.testing.sandbox import FakeSandbox
 from tests.agent.conftest import RecordingPolicy
 
 CONFIG = NativeConfig(max_context_tokens=200_000)

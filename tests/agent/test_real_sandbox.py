@@ -5,7 +5,7 @@ import json
 import pytest
 
 from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
-from swe_aem.nouns import Deadline, SandboxSpec, Stop
+from swe_aem.core import Deadline, SandboxSpec, Stop
 from swe_aem.sandbox import open_backend
 
 LATIN = b"# caf\xe9\r\nx = 1\r\nlast"

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from swe_aem.agent import NativeAgent, NativeConfig
-from swe_aem.nouns import Deadline, Stop
+from swe_aem.core import Deadline, Stop
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -15,7 +15,7 @@ pytest.importorskip("transformers", reason="needs the transformers extra")
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    from swe_aem.train.scripted import tiny_model
+    from swe_aem.testing.steps import tiny_model
 
     return tiny_model(seed=1, vocab_size=len(tokenizer), max_position_embeddings=8192).eval()
 

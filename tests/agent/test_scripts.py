@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from swe_aem.agent import NativeAgent, NativeConfig
-from swe_aem.nouns import AnswerKey, Deadline, Stop, Task, TaskRecord
+from swe_aem.core import AnswerKey, Deadline, Stop, Task, TaskRecord
 from swe_aem.policy import open_policy_factory
 
 BEFORE = {"a.py": b"def f():\n    return 1\n", "dos.txt": b"one\r\ntwo\r\n", "end": b"no end"}

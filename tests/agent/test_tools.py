@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from swe_aem.agent.prompts import Prompts
 from swe_aem.agent.tools import SPECS, Toolbox, call_problem, shortened
+from swe_aem.core import ExecResult
 from swe_aem.errors import SandboxDead, UserError
-from swe_aem.nouns import ExecResult
 
 
 @pytest.fixture

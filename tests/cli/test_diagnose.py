@@ -10,10 +10,10 @@ pytest.importorskip("torch", reason="needs the transformers extra")
 pytest.importorskip("matplotlib", reason="needs the train extra")
 
 from swe_aem.cli.diagnose import app
+from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
-from swe_aem.nouns import Outcome, Response, Trajectory
-from swe_aem.rollout.store import Store
-from swe_aem.train.scripted import tiny_model
+from swe_aem.store.store import Store
+from swe_aem.testing.steps import tiny_model
 
 pytestmark = pytest.mark.torch
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swe_aem.nouns import SandboxSpec
+from swe_aem.core import SandboxSpec
 from swe_aem.sandbox import open_backend
 
 SWE_AEM = [sys.executable, "-m", "swe_aem", "sandbox"]
@@ -39,7 +39,7 @@ async def test_ls_shows_a_live_sandbox_and_prune_spares_it(require_bubblewrap: N
 def test_a_killed_owner_leaves_nothing_after_prune(require_bubblewrap: None) -> None:
     code = (
         "import asyncio, os\n"
-        "from swe_aem.nouns import SandboxSpec\n"
+        "from swe_aem.core import SandboxSpec\n"
         "from swe_aem.sandbox import open_backend\n"
         "async def main():\n"
         "    spec = SandboxSpec(image='swe-aem/micro:1', workdir='/tmp')\n"

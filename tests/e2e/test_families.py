@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from swe_aem.core import Deadline, SandboxSpec, TaskRecord
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
-from swe_aem.nouns import Deadline, SandboxSpec, TaskRecord
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import load_tasks
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from swe_aem.nouns import Completion, Outcome, Policy, SamplingParams, Stop, TaskRecord, Trajectory
+from swe_aem.core import Completion, Outcome, Policy, SamplingParams, Stop, TaskRecord, Trajectory
 from swe_aem.policy import scripted
 from swe_aem.rollout import Store
 from swe_aem.rollout.config import validated
@@ -118,11 +118,11 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
     trl = pytest.importorskip("trl", reason="needs the train extra")
     from datasets import Dataset
 
+    from swe_aem.advantage.config import AdvantageSettings
     from swe_aem.policy.tokenizer import load_tokenizer
+    from swe_aem.testing.steps import tiny_model, tiny_tokenizer
     from swe_aem.train.aem_grpo import AEMGRPOTrainer
     from swe_aem.train.rows import training_row
-    from swe_aem.train.scripted import tiny_model, tiny_tokenizer
-    from swe_aem.train.settings import AdvantageSettings
 
     rows = [training_row(trajectory) for trajectory in group]
     assert sorted(row["reward"] for row in rows) == [0.0, 1.0]

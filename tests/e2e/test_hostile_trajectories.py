@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from swe_aem.agent import TurnRenderer
-from swe_aem.nouns import Completion, Outcome, TaskRecord
+from swe_aem.core import Completion, Outcome, TaskRecord
 from swe_aem.policy.scripted import call, gold, scripted
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.rollout.config import RolloutConfig, validated
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
-from swe_aem.rollout.store import Store
 from swe_aem.rollout.wiring import chosen_tasks, open_crew
 from swe_aem.sandbox import open_backend
+from swe_aem.store.store import Store
 from swe_aem.tasks import TaskSet
 
 BOMB = "bomb() { bomb | bomb & }; bomb"

@@ -10,8 +10,8 @@ from swe_aem.agent.renderer import RendererConfig
 from swe_aem.agent.tools import SPECS
 from swe_aem.grading import Grader
 from swe_aem.policy.tokenizer import load_tokenizer
-from swe_aem.sandbox.fake import FakeBackend
 from swe_aem.tasks import load_tasks
+from swe_aem.testing.sandbox import FakeBackend
 
 SAMPLES = ("verified_sample", "lite_sample", "multilingual_sample", "multimodal_dev_sample")
 

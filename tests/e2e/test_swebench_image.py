@@ -11,8 +11,8 @@ import os
 import pytest
 import pytest_asyncio
 
+from swe_aem.core import Deadline, SandboxSpec, TestStatus
 from swe_aem.grading import Grader, capture_patch, scrub_history
-from swe_aem.nouns import Deadline, SandboxSpec, TestStatus
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import load_tasks
 

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
-from swe_aem.rollout.store import Store  # noqa: E402
+from swe_aem.store.store import Store  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch]
 
@@ -169,7 +169,7 @@ def _trajectories(out: Path) -> int:
 
 def _sandboxes_of(pid: int) -> list[str]:
     """Sandboxes whose entry names that process as owner."""
-    from swe_aem.sandbox.bubblewrap import state_dir
+    from swe_aem.sandbox.roots import state_dir
 
     entries = (path.read_text() for path in state_dir().glob("*/entry.json"))
     return [entry for entry in entries if json.loads(entry)["lease"]["owner"]["pid"] == pid]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from swe_aem.agent import RendererConfig, TurnLimits, TurnRenderer
+from swe_aem.core import Completion, Deadline, SamplingParams, Task
 from swe_aem.gateway import Session
-from swe_aem.nouns import Completion, Deadline, SamplingParams, Task
 from swe_aem.policy.tokenizer import load_tokenizer
 
 SMALL = str(Path(__file__).parents[2] / "configs" / "quickstart" / "policy")

@@ -13,9 +13,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from swe_aem.core import Deadline, Stop, Trajectory
 from swe_aem.gateway import Session
 from swe_aem.gateway.session import Ended
-from swe_aem.nouns import Deadline, Stop, Trajectory
 from tests.gateway.conftest import LIMITS, RENDERERS, TASK, Played
 
 TOOLS = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}]

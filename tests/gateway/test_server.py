@@ -8,8 +8,8 @@ import httpx
 import openai
 import pytest
 
+from swe_aem.core import Deadline, Stop
 from swe_aem.gateway import Gateway, Session
-from swe_aem.nouns import Deadline, Stop
 from tests.gateway.conftest import LIMITS, RENDERERS, TASK, Played
 
 RENDERER = RENDERERS["bytes", True]

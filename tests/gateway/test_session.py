@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from swe_aem.core import Stop
 from swe_aem.errors import PolicyError
 from swe_aem.gateway.messages import BadRequest
 from swe_aem.gateway.session import Ended
-from swe_aem.nouns import Stop
 from swe_aem.policy import ContextOverflow
 
 LS = 'I look.\n<tool_call>\n{"arguments":{"command":  "ls"},"name":"bash"}\n</tool_call><|im_end|>'

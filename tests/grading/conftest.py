@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from swe_aem.core import AnswerKey, ExecResult, SandboxInfo, SandboxSpec, Task, TaskRecord
 from swe_aem.errors import SandboxDead
 from swe_aem.grading.parser import SwebenchParser
-from swe_aem.nouns import AnswerKey, ExecResult, SandboxInfo, SandboxSpec, Task, TaskRecord
 
 
 class HostSandbox:

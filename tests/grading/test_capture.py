@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from swe_aem.core import SandboxSpec
 from swe_aem.errors import SandboxDead
 from swe_aem.grading import capture_patch, scrub_history
 from swe_aem.grading.diff import join, parse_diff
-from swe_aem.nouns import SandboxSpec
 from swe_aem.sandbox import open_backend
-from swe_aem.sandbox.fake import FakeSandbox
+from swe_aem.testing.sandbox import FakeSandbox
 
 
 @pytest.fixture

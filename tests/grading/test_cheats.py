@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from swe_aem.core import Deadline
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
-from swe_aem.nouns import Deadline
 from swe_aem.sandbox import open_backend
-from swe_aem.tasks.script import marked_script
+from swe_aem.tasks.families.script import marked_script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
+from swe_aem.core import Deadline, TestStatus
 from swe_aem.errors import GraderError
 from swe_aem.grading import evaluation
 from swe_aem.grading.evaluation import evaluate, instrument
 from swe_aem.grading.integrity import contradictions, neutralise
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, marker_problem
 from swe_aem.grading.witness import Testimony, Witness
-from swe_aem.nouns import Deadline, TestStatus
 
 PASSED, FAILED = TestStatus.PASSED, TestStatus.FAILED
 SCRIPT = f"""#!/bin/bash

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
+from swe_aem.core import Deadline, ExecResult, TestStatus
 from swe_aem.errors import GraderError, SandboxDead, StartError
 from swe_aem.grading import Grader
-from swe_aem.nouns import Deadline, ExecResult, TestStatus
-from swe_aem.sandbox.fake import FakeBackend
-from swe_aem.tasks.script import marked_script
+from swe_aem.tasks.families.script import marked_script
+from swe_aem.testing.sandbox import FakeBackend
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -12,7 +12,7 @@ from swe_aem.grading.log_parsers import (
     swesmith_unittest,
     swesmith_xdist,
 )
-from swe_aem.tasks.parsers import OWN_PARSERS, SWEBENCH_PARSERS
+from swe_aem.tasks.families.parsers import OWN_PARSERS, SWEBENCH_PARSERS
 
 WORDS = [
     "PASSED",

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
+from swe_aem.core import TestStatus
 from swe_aem.errors import GraderError
 from swe_aem.grading import parser as parser_module
 from swe_aem.grading.parser import ParseTimeout, SwebenchParser
-from swe_aem.nouns import TestStatus
 from swe_aem.tasks import load_tasks
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

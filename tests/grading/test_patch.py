@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from swe_aem.core import AnswerKey
 from swe_aem.grading.diff import DiffError, join, parse_diff, unquote
 from swe_aem.grading.patch import MAX_BINARY_BYTES, MAX_FILE_DIFF_BYTES, clean_patch
 from swe_aem.grading.rules import command_words
-from swe_aem.nouns import AnswerKey
 
 
 def edit(path, line="x"):

@@ -2,11 +2,11 @@
 
 import pytest
 
+from swe_aem.core import AnswerKey, Task, TaskRecord
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import capture_patch, prepare_for_agent, prepare_for_grading
 from swe_aem.grading.apply import apply_patch
 from swe_aem.grading.diff import parse_diff
-from swe_aem.nouns import AnswerKey, Task, TaskRecord
 
 CLEAN, BUG = "def one():\n    return 1\n", "def one():\n    return 2\n"
 EVERYTHING = ("cat-file", "--batch-all-objects", "--batch-check")

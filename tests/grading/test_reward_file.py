@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swe_aem.core import ExecResult
 from swe_aem.grading.evaluation import Evaluation
 from swe_aem.grading.reward_file import _from_json, _from_text, read_reward
-from swe_aem.nouns import ExecResult
 
 RESULT = ExecResult(exit_code=0, head=b"", tail=b"", output_bytes=0, output_path="/out", wall_s=0.0)
 

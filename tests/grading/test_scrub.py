@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from swe_aem.core import SandboxSpec
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import scrub_history
-from swe_aem.nouns import SandboxSpec
-from swe_aem.sandbox.fake import FakeSandbox
+from swe_aem.testing.sandbox import FakeSandbox
 
 SECRET = "the fix that must not be found"
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from swe_aem.agent import RendererConfig, TurnLimits, TurnRenderer
+from swe_aem.core import Completion, Deadline, SamplingParams, SandboxSpec, Task, Trajectory
 from swe_aem.harness.agent import HarnessAgent, open_harness
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.environment import install
 from swe_aem.harness.pool import Pool
 from swe_aem.harness.recipe import Recipe, read_recipe
-from swe_aem.nouns import Completion, Deadline, SamplingParams, SandboxSpec, Task, Trajectory
 from swe_aem.policy.tokenizer import load_tokenizer
-from swe_aem.sandbox.fake import FakeSandbox, Handler, succeed
+from swe_aem.testing.sandbox import FakeSandbox, Handler, succeed
 from tests.conftest import absent
 from tests.walk import walk
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from swe_aem.core import ExecResult, Stop, Trajectory
 from swe_aem.errors import HarnessError, PolicyError, SandboxDead, UserError
 from swe_aem.harness.recipe import read_recipe
-from swe_aem.nouns import ExecResult, Stop, Trajectory
-from swe_aem.sandbox.fake import FakeSandbox
+from swe_aem.testing.sandbox import FakeSandbox
 from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, Played, called
 
 
@@ -68,7 +68,7 @@ async def test_files_and_errors_cross(staged: Any) -> None:
 
 
 async def test_what_is_no_command_line_is_an_observation(staged: Any) -> None:
-    from swe_aem.nouns import Limits, SandboxSpec
+    from swe_aem.core import Limits, SandboxSpec
     from swe_aem.sandbox.warden import WardenSandbox
 
     sandbox = WardenSandbox("w", SandboxSpec(image="i", limits=Limits()), None, {}, None, None)  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ async def test_a_command_is_cut_short_when_time_is_up(staged: Any) -> None:
             raise AssertionError
 
     async with staged() as stage:
-        from swe_aem.nouns import SandboxSpec
+        from swe_aem.core import SandboxSpec
 
         sandbox = Slow("slow", SandboxSpec(image="i"))
         trajectory = await stage.play([RUN], sandbox=sandbox, deadline_s=1.0)

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from swe_aem.core import Deadline, SandboxSpec, Stop, Task
 from swe_aem.harness.agent import open_harness
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.recipe import read_recipe
-from swe_aem.nouns import Deadline, SandboxSpec, Stop, Task
 from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.host_system import HOST_IMAGE
 from tests.conftest import MICRO_IMAGE, require_harness

@@ -7,8 +7,8 @@ import warnings
 
 import pytest
 
+from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.nouns import SamplingParams
 from swe_aem.policy import ContextOverflow, open_policy_factory
 from swe_aem.policy.completions import CompletionsConfig, CompletionsPolicy, open_completions
 

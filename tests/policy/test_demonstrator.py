@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 
 from swe_aem.agent import TurnRenderer
+from swe_aem.core import SamplingParams
 from swe_aem.errors import UserError
-from swe_aem.nouns import SamplingParams
 from swe_aem.policy.demonstrator import HASTY_LOOKS, demonstrator
 from swe_aem.policy.scripted import ScriptedPolicy
 from swe_aem.policy.tokenizer import load_tokenizer

@@ -3,8 +3,8 @@
 import pytest
 
 from swe_aem.agent.renderer import TurnRenderer
+from swe_aem.core import AnswerKey, Response, SamplingParams, Stop, Task, TaskRecord, Trajectory
 from swe_aem.errors import UserError
-from swe_aem.nouns import AnswerKey, Response, SamplingParams, Stop, Task, TaskRecord, Trajectory
 from swe_aem.policy import open_policy_factory
 from swe_aem.policy.tokenizer import load_tokenizer
 

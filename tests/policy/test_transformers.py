@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.nouns import SamplingParams
 from swe_aem.policy import ContextOverflow, open_policy_factory
 
 pytestmark = pytest.mark.torch
@@ -20,7 +20,7 @@ VOCABULARY = 97
 
 @pytest.fixture(scope="module")
 def model():
-    from swe_aem.train.scripted import tiny_model
+    from swe_aem.testing.steps import tiny_model
 
     return tiny_model(vocab_size=VOCABULARY, max_position_embeddings=200).eval()
 

@@ -5,12 +5,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from swe_aem.core import SamplingParams, fault_of
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.nouns import SamplingParams, fault_of
 from swe_aem.policy.errors import NothingSampled
 from swe_aem.policy.vllm import VllmConfig, VllmPolicy, open_served
 from swe_aem.policy.vllm_control import read_load
-from swe_aem.serve.simulated import SimulatedVllm
+from swe_aem.testing.vllm import SimulatedVllm
 
 PARAMS = SamplingParams(max_tokens=16, stop_token_ids=(258,))
 QUICK = {"probe_s": 0.05, "probe_limit_s": 0.5, "probes_until_down": 2, "patience_s": 2.0, "stall_s": 0.5}

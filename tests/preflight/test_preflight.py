@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swe_aem.core import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict
 from swe_aem.errors import InfrastructureError, SandboxDead, UserError
-from swe_aem.nouns import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict
 from swe_aem.preflight import CheckConfig, Checked, Repeats, check
 from swe_aem.sandbox import open_backend
-from swe_aem.sandbox.fake import FakeBackend
 from swe_aem.tasks import TaskSet, load_tasks
 from swe_aem.tasks.lock import LockEntry, apply_lock, lock_text, read_lock, record_digest
+from swe_aem.testing.sandbox import FakeBackend
 
 TASKS = load_tasks("micro", split="heldout", limit=3)
 PASSED, FAILED = TestStatus.PASSED, TestStatus.FAILED

@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from swe_aem.nouns import (
-    AnswerKey,
+from swe_aem.core import (
     Completion,
     Deadline,
     Policy,
-    Response,
     SamplingParams,
     Sandbox,
     SandboxBackend,
@@ -23,57 +21,15 @@ from swe_aem.nouns import (
     Stop,
     Task,
     TaskRecord,
-    TestStatus,
-    ToolCall,
     Trajectory,
     Verdict,
 )
 from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, Scheduling, Store
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.group import groups_of
-from swe_aem.rollout.summary import Totals
-from swe_aem.sandbox.fake import FakeBackend
-
-
-def make_record(task_id: str = "task-0", timeout_s: float = 5.0) -> TaskRecord:
-    task = Task(id=task_id, repo="o/r", base_commit="b" * 40, problem_statement="Fix it.", image="fake")
-    key = AnswerKey(
-        task_id=task_id,
-        repo="o/r",
-        version="1",
-        gold_patch="gold",
-        test_patch="tests",
-        eval_script="true",
-        log_parser="parse_log_pytest",
-        eval_type="pass_and_fail",
-        fail_to_pass=("t::a",),
-        pass_to_pass=("t::b",),
-        timeout_s=timeout_s,
-    )
-    return TaskRecord(task=task, key=key)
-
-
-def make_trajectory(task_id: str, sample: int, **changes: Any) -> Trajectory:
-    call = ToolCall(name="bash", arguments={"command": "ls"}, observation="a b", exit_code=0, wall_s=0.5)
-    response = Response(
-        start=2, end=4, logprobs=(-0.25, -1.5), version=3, finish_reason="stop", sample_s=2.0, tool_calls=(call,)
-    )
-    plain = Trajectory(
-        task_id=task_id,
-        sample=sample,
-        agent="fake",
-        model="fake-model",
-        token_ids=(1, 2, 3, 4, 5),
-        responses=(response,),
-        messages=({"role": "user", "content": "Fix it."}, {"role": "assistant", "content": None, "tool_calls": []}),
-        stop=Stop.SUBMITTED,
-        patch="diff --git a/x b/x\n",
-        outcome="resolved",  # type: ignore[arg-type]
-        reward=1.0,
-        verdict=Verdict(resolved=True, patch_applied=True, fail_to_pass={"t::a": TestStatus.PASSED}),
-        timings_s={"start": 0.1, "grade": 0.2},
-    )
-    return plain.model_copy(update=changes)
+from swe_aem.store.summary import Totals
+from swe_aem.testing.builders import make_record, make_trajectory
+from swe_aem.testing.sandbox import FakeBackend
 
 
 class FakePolicy:

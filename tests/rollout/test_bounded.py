@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from swe_aem.core import Deadline, SandboxSpec
 from swe_aem.errors import StartError
-from swe_aem.nouns import Deadline, SandboxSpec
 from swe_aem.rollout.bounded import bounded
 from swe_aem.rollout.gate import Gate
-from swe_aem.sandbox.fake import FakeBackend
+from swe_aem.testing.sandbox import FakeBackend
 
 
 async def test_what_takes_too_long_is_named() -> None:

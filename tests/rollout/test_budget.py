@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.nouns import AnswerKey, Task, TaskRecord
+from swe_aem.core import AnswerKey, Task, TaskRecord
 from swe_aem.rollout import RolloutConfig, Scheduling, budget
 
 positive = st.floats(0.1, 1e4)

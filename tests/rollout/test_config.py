@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
-from swe_aem.nouns import TaskRecord
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.config import differences, resolve
 from swe_aem.rollout.manifest import claim, read

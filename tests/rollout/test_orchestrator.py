@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from swe_aem.core import Outcome, SandboxSpec, Stop, Verdict
 from swe_aem.errors import GraderError, InfrastructureError, PolicyError, SandboxDead, StartError, UserError
-from swe_aem.nouns import Outcome, SandboxSpec, Stop, Verdict
 from swe_aem.rollout.breaker import RunAborted
-from swe_aem.sandbox.fake import FakeBackend, FakeSandbox
+from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
 
 MakeBench = Callable[..., Any]
 
@@ -440,7 +440,7 @@ async def test_a_store_that_cannot_be_written_surfaces(bench: MakeBench, monkeyp
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("swe_aem.rollout.store.StoreWriter.append", full)
+    monkeypatch.setattr("swe_aem.store.store.StoreWriter.append", full)
     with pytest.raises(OSError, match="No space"):
         await bench(6).run()
 

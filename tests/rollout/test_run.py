@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from swe_aem.core import Outcome, Stop
 from swe_aem.errors import SandboxDead, UserError
-from swe_aem.nouns import Outcome, Stop
 from swe_aem.rollout.breaker import RunAborted
 from swe_aem.rollout.run import Finished, roll_out
 from swe_aem.rollout.signals import two_step_stop
-from swe_aem.sandbox.fake import FakeBackend
 from swe_aem.tasks import TaskSet
+from swe_aem.testing.sandbox import FakeBackend
 
 MakeBench = Callable[..., Any]
 

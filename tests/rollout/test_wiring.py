@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from swe_aem.core import Deadline, SandboxSpec, Stop
 from swe_aem.errors import UserError
-from swe_aem.nouns import Deadline, SandboxSpec, Stop
 from swe_aem.rollout import RolloutConfig, Store
 from swe_aem.rollout.wiring import StoredById, chosen_tasks, open_crew
-from swe_aem.sandbox.fake import FakeBackend
 from swe_aem.tasks import TaskSet
+from swe_aem.testing.sandbox import FakeBackend
 
 
 async def play(config: RolloutConfig, record: Any, handler: Callable[..., Any] | None = None) -> Any:

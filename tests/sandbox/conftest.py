@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swe_aem.nouns import Limits, Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.core import Limits, Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 

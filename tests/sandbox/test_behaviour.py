@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from swe_aem.core import Limits, Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.errors import SandboxDead, UserError
-from swe_aem.nouns import Limits, Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.sandbox.owner import Owner
 
 COUNT_OTHERS = "set -- /proc/[0-9]*; echo $#"

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
+from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.grading import capture_patch
-from swe_aem.nouns import Sandbox, SandboxBackend, SandboxSpec
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swe_aem.core import ExecResult, Limits, SandboxSpec
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.nouns import ExecResult, Limits, SandboxSpec
-from swe_aem.sandbox import bubblewrap, cgroup, host_system, isolation, open_backend
+from swe_aem.sandbox import bubblewrap, cgroup, host_system, isolation, open_backend, roots
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.capabilities import mask
 from swe_aem.sandbox.docker import DockerBackend
@@ -160,12 +160,13 @@ def test_output_says_what_is_left_out(head: bytes, tail: bytes, missing: int) ->
 async def test_prune_kills_no_process_that_has_a_dead_sandboxs_pid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bubblewrap, "state_dir", lambda: tmp_path)
+    for module in (bubblewrap, roots):
+        monkeypatch.setattr(module, "state_dir", lambda: tmp_path)
     innocent = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
         lease = Lease.start(-1)
         (tmp_path / "bw-x").mkdir()
-        entry = bubblewrap._Entry(id="bw-x", image="i", pid=innocent.pid, start_ticks=1, lease=lease, labels={})
+        entry = roots.LiveSandbox(id="bw-x", image="i", pid=innocent.pid, start_ticks=1, lease=lease, labels={})
         entry.save()
         (tmp_path / "bw-other-version").mkdir()
         (tmp_path / "bw-other-version" / "entry.json").write_text('{"new": 1}')

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from swe_aem.nouns import Policy, SamplingParams
+from swe_aem.core import Policy, SamplingParams
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart" / "policy"
 

@@ -8,10 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
-from swe_aem.nouns import SamplingParams  # noqa: E402
+from swe_aem.core import SamplingParams  # noqa: E402
 from swe_aem.policy.vllm import VllmConfig, VllmPolicy  # noqa: E402
-from swe_aem.serve.simulated import SimulatedVllm  # noqa: E402
 from swe_aem.serve.sync import AdapterSync  # noqa: E402
+from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError
-from swe_aem.nouns import SamplingParams
 from swe_aem.policy.errors import NothingSampled
 from swe_aem.policy.vllm import VllmConfig, VllmPolicy
 from swe_aem.serve.guard import members

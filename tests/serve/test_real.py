@@ -6,8 +6,8 @@ import random
 import httpx
 import pytest
 
+from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError
-from swe_aem.nouns import SamplingParams
 from swe_aem.policy import ContextOverflow
 
 pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(400)]

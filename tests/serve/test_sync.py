@@ -15,9 +15,9 @@ from swe_aem.errors import PolicyError  # noqa: E402
 from swe_aem.policy.vllm import VllmConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.config import ServersConfig  # noqa: E402
 from swe_aem.serve.connect import connect  # noqa: E402
-from swe_aem.serve.simulated import SimulatedVllm  # noqa: E402
 from swe_aem.serve.sync import WeightSync  # noqa: E402
 from swe_aem.serve.transport import FileTransport, Parcel, beside  # noqa: E402
+from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

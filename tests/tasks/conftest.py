@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from swe_aem.tasks.synth import SynthConfig, synthesize, write_rows
+from swe_aem.tasks.synthesis.synth import SynthConfig, synthesize, write_rows
 
 SHAPES = '''"""Shapes."""
 

@@ -13,9 +13,9 @@ import pytest
 
 from swe_aem.cache import cache_dir
 from swe_aem.tasks import TaskSet, load_tasks
-from swe_aem.tasks.mutate import KINDS
 from swe_aem.tasks.packages import read_package
-from swe_aem.tasks.synth import HELDOUT, TRAIN, SynthConfig, is_heldout_function, package_rows
+from swe_aem.tasks.synthesis.mutate import KINDS
+from swe_aem.tasks.synthesis.synth import HELDOUT, TRAIN, SynthConfig, is_heldout_function, package_rows
 
 MICRO = Path(__file__).parents[2] / "tasks" / "micro"
 SAMPLE = 24

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
-from swe_aem.nouns import TaskRecord
 from swe_aem.tasks import TaskSet, load_tasks
 from swe_aem.tasks.decontaminate import contaminated
 from swe_aem.tasks.select import Selection, ids_text, read_ids, select, split_by_repository

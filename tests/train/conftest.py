@@ -1,4 +1,4 @@
-"""The recipe's configuration for the tiny policy of `swe_aem.train.scripted`."""
+"""The recipe's configuration for the tiny policy of `swe_aem.testing.steps`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +46,6 @@ def make_config(tmp_path: Path) -> Callable[..., Any]:
 def dataset() -> Any:
     """Prompts of different lengths."""
     datasets = pytest.importorskip("datasets")
-    from swe_aem.train.scripted import tiny_prompts
+    from swe_aem.testing.steps import tiny_prompts
 
     return datasets.Dataset.from_list(tiny_prompts(8))

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from swe_aem.testing.steps import ScriptedSteps
 from swe_aem.train import loop
 from swe_aem.train.config import validated
-from swe_aem.train.scripted import ScriptedSteps
 from swe_aem.train.steps import Step
 
 model, out, steps, kill_at, *settings = sys.argv[1:]

@@ -9,9 +9,9 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
+from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
-from swe_aem.train.scripted import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer
-from swe_aem.train.settings import AdvantageSettings
 
 out, rows = sys.argv[1], int(sys.argv[2])
 config = GRPOConfig(

@@ -17,11 +17,11 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3Model  # noqa: E402
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
 from swe_aem.advantage.aem import coefficients, responses  # noqa: E402
-from swe_aem.advantage.group import group_relative, leave_one_out  # noqa: E402
+from swe_aem.advantage.baselines import group_relative, leave_one_out  # noqa: E402
+from swe_aem.advantage.config import AdvantageSettings  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
-from swe_aem.train.scripted import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
-from swe_aem.train.settings import AdvantageSettings  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 

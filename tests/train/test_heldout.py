@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from swe_aem.core import Outcome
 from swe_aem.errors import UserError
-from swe_aem.nouns import Outcome
-from swe_aem.rollout.store import Store
+from swe_aem.store.store import Store
+from swe_aem.testing.builders import make_trajectory
 from swe_aem.train.heldout import judge
-from tests.rollout.conftest import make_trajectory
 
 PARTS = {"a": {"part": "old"}, "b": {"part": "new"}, "c": {"part": "never asked"}}
 FAULT = {"outcome": Outcome.INFRASTRUCTURE, "reward": None, "verdict": None}

@@ -13,8 +13,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
+from swe_aem.testing.steps import save_tiny  # noqa: E402
 from swe_aem.train.checkpoints import MARK, latest, remove_torn  # noqa: E402
-from swe_aem.train.scripted import save_tiny  # noqa: E402
 from tests.train.outcome import metrics, weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swe_aem.nouns import Outcome, Response, Trajectory
+from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.train.rows import training_row
 
 

@@ -8,11 +8,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
+from swe_aem.core import Outcome, Response, Trajectory  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
-from swe_aem.nouns import Outcome, Response, Trajectory  # noqa: E402
-from swe_aem.rollout.files import locked  # noqa: E402
-from swe_aem.rollout.store import Store  # noqa: E402
-from swe_aem.train.scripted import save_tiny  # noqa: E402
+from swe_aem.store.files import locked  # noqa: E402
+from swe_aem.store.store import Store  # noqa: E402
+from swe_aem.testing.steps import save_tiny  # noqa: E402
 from swe_aem.train.sft import SFTSettings, collect, fine_tune, row  # noqa: E402
 
 pytestmark = [pytest.mark.torch]

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.nouns import Outcome, Response, Task, TaskRecord, ToolCall, Trajectory
-from swe_aem.nouns.task import AnswerKey
+from swe_aem.core import Outcome, Response, Task, TaskRecord, ToolCall, Trajectory
+from swe_aem.core.task import AnswerKey
 from swe_aem.train.schedule import visits
 from swe_aem.train.steps import Step, choose, varied
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swe_aem.nouns import Outcome, Response, Trajectory
+from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.rollout import Store
 
 Line = dict[str, Any]

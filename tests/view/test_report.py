@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from swe_aem.core import Outcome
 from swe_aem.errors import UserError
-from swe_aem.nouns import Outcome
 from swe_aem.rollout import Store
 from swe_aem.view.report import SHOWN_CHARACTERS, conversation, duration, fact_rows, readable, sentence, write
 from swe_aem.view.run import read_run

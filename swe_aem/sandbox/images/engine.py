@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import httpx
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox.images.reference import Reference
 from swe_aem.sandbox.owner import Lease
 

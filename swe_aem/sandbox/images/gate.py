@@ -4,8 +4,8 @@ import random
 import time
 from collections.abc import Callable
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError
-from swe_aem.nouns.base import Frozen
 
 
 class Backoff(Frozen):

@@ -25,8 +25,8 @@ from typing import Literal
 from pydantic import ValidationError
 
 from swe_aem.cache import cache_dir
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.owner import Lease
 

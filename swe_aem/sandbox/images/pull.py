@@ -16,8 +16,8 @@ from typing import Literal
 
 from docker.auth import AuthConfig
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox.images.engine import Engine, EngineError, EngineImage
 from swe_aem.sandbox.images.failures import FINAL, Failure, PullError, classify, retry_after_s
 from swe_aem.sandbox.images.gate import Backoff, Gate

@@ -20,8 +20,8 @@ from docker import auth
 from docker.errors import DockerException
 from pydantic import ValidationError
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox.images.reference import Reference
 
 

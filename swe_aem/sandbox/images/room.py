@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from swe_aem.cache import cache_dir
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
-from swe_aem.sandbox.bubblewrap import live_images, rootfs_dir
 from swe_aem.sandbox.images.engine import Engine, EngineError
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.images.reference import Reference
 from swe_aem.sandbox.images.stock import Item
+from swe_aem.sandbox.roots import live_images, rootfs_dir
 
 _DRAFT_LIFE_S = 86400.0
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)

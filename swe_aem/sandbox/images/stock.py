@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from swe_aem.cache import cache_dir
-from swe_aem.nouns.base import Frozen
-from swe_aem.sandbox.bubblewrap import live_images, rootfs_dir
+from swe_aem.core.base import Frozen
 from swe_aem.sandbox.images.engine import Engine, EngineImage
 from swe_aem.sandbox.images.ledger import Entry, Ledger
 from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.owner import Lease
+from swe_aem.sandbox.roots import live_images, rootfs_dir
 
 Place = Literal["engine", "rootfs"]
 

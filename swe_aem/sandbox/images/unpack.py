@@ -10,12 +10,12 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.nouns.base import Frozen
-from swe_aem.sandbox.bubblewrap import ROOTFS_DIGEST, live_images, rootfs_dir
 from swe_aem.sandbox.images.engine import Engine
 from swe_aem.sandbox.images.ledger import Entry, Ledger
 from swe_aem.sandbox.images.stock import tree_bytes
+from swe_aem.sandbox.roots import ROOTFS_DIGEST, live_images, rootfs_dir
 
 
 class Unpacked(Frozen):

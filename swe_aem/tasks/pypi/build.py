@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.cache import cache_dir
+from swe_aem.core import SandboxBackend
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns import SandboxBackend
-from swe_aem.nouns.base import Frozen
 from swe_aem.sandbox.images.engine import connect
 from swe_aem.tasks.built import RECIPES, place_of, set_name
-from swe_aem.tasks.codebase import Codebase
+from swe_aem.tasks.families.rows import read_file_rows
 from swe_aem.tasks.lock import FILE as LOCK
 from swe_aem.tasks.packages import read_package
 from swe_aem.tasks.pypi.image import check_image, ensure_image
@@ -26,8 +26,8 @@ from swe_aem.tasks.pypi.index import download
 from swe_aem.tasks.pypi.prober import open_prober
 from swe_aem.tasks.pypi.recipe import Recipe, read_recipes
 from swe_aem.tasks.pypi.sdist import read_codebase
-from swe_aem.tasks.rows import read_file_rows
-from swe_aem.tasks.synth import Progress, codebase_rows, silent, split_rows, unchanged, write_rows
+from swe_aem.tasks.synthesis.codebase import Codebase
+from swe_aem.tasks.synthesis.synth import Progress, codebase_rows, silent, split_rows, unchanged, write_rows
 from swe_aem.tasks.tree import write_files
 
 CLEAN_RUNS = 6

@@ -7,13 +7,13 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from swe_aem.core import SandboxBackend, SandboxSpec
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.nouns import SandboxBackend, SandboxSpec
 from swe_aem.sandbox.images.engine import Engine
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.images.unpack import unpack
-from swe_aem.tasks.codebase import MICRO_IMAGE
 from swe_aem.tasks.pypi.recipe import Recipe
+from swe_aem.tasks.synthesis.codebase import MICRO_IMAGE
 
 _LABEL = "swe-aem.recipes"
 _TIMEOUT_S = 300.0

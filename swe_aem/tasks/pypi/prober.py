@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.errors import InfrastructureError
-from swe_aem.nouns import Sandbox, SandboxBackend, SandboxSpec
-from swe_aem.tasks import probe
-from swe_aem.tasks.codebase import Codebase
-from swe_aem.tasks.mutate import Mutation
-from swe_aem.tasks.probe_pool import TEST_ENVIRONMENT
-from swe_aem.tasks.probe_result import ProbeResult
+from swe_aem.tasks.synthesis import probe
+from swe_aem.tasks.synthesis.codebase import Codebase
+from swe_aem.tasks.synthesis.mutate import Mutation
+from swe_aem.tasks.synthesis.probe_pool import TEST_ENVIRONMENT
+from swe_aem.tasks.synthesis.probe_result import ProbeResult
 
 _PER_SANDBOX = 4
 """Mutations that one sandbox tries per call: starting pytest costs about as much as a run."""

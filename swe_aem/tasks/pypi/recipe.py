@@ -7,11 +7,11 @@ from typing import Annotated
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 from pydantic import Field, model_validator
 
+from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.nouns.base import Frozen
 from swe_aem.tasks.built import RECIPES, recipe_files
-from swe_aem.tasks.mutate import KINDS
-from swe_aem.tasks.synth import Sizes
+from swe_aem.tasks.synthesis.mutate import KINDS
+from swe_aem.tasks.synthesis.synth import Sizes
 from swe_aem.tasks.yaml_text import parse_yaml
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -4,8 +4,8 @@ import tarfile
 from pathlib import Path
 
 from swe_aem.errors import UserError
-from swe_aem.tasks.codebase import Codebase
 from swe_aem.tasks.pypi.recipe import Recipe, matches
+from swe_aem.tasks.synthesis.codebase import Codebase
 
 
 def read_codebase(family: str, recipe: Recipe, sdist: Path, image: str) -> Codebase:

@@ -10,9 +10,9 @@ from typing import Any
 import docker
 import pytest
 
+from swe_aem.core import Limits, SandboxSpec
 from swe_aem.errors import UserError
-from swe_aem.nouns import Limits, SandboxSpec
-from swe_aem.sandbox import bubblewrap, open_backend
+from swe_aem.sandbox import open_backend, roots
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.images.engine import Engine, connect
 from swe_aem.sandbox.images.ledger import Entry, Ledger
@@ -269,7 +269,7 @@ async def remove_root(item: Item) -> str:
 
 
 async def test_a_root_that_somebody_made_by_hand_is_not_ours() -> None:
-    path = bubblewrap.rootfs_dir("a/b:1")
+    path = roots.rootfs_dir("a/b:1")
     (path / "bin").mkdir(parents=True)
     (item,) = await roots_stock(Ledger.of_roots(), obtained_by_us())
     assert await remove_root(item) == "kept"
@@ -282,6 +282,6 @@ async def test_a_failed_unpacking_leaves_nothing(engine: Engine, pull: Any) -> N
     (name,) = await pull("no /bin in it")
     with pytest.raises(UserError, match="no /bin"):
         await unpack(engine, Ledger.of_roots(), name)
-    assert not list(bubblewrap.rootfs_dir(name).parent.iterdir())
+    assert not list(roots.rootfs_dir(name).parent.iterdir())
     with pytest.raises(UserError, match="images pull"):
         await unpack(engine, Ledger.of_roots(), "swe-aem-test/never-pulled:1")

@@ -13,12 +13,12 @@ import pytest
 from swe_aem.errors import UserError
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import load_tasks
-from swe_aem.tasks.codebase import MICRO_IMAGE
 from swe_aem.tasks.load import bundled
 from swe_aem.tasks.pypi import BuildConfig, build
 from swe_aem.tasks.pypi.image import check_image
 from swe_aem.tasks.pypi.index import default_index
 from swe_aem.tasks.pypi.recipe import Recipe, read_recipes
+from swe_aem.tasks.synthesis.codebase import MICRO_IMAGE
 
 PACKAGE = "inflection"
 pytestmark = [pytest.mark.slow, pytest.mark.docker, pytest.mark.bubblewrap]

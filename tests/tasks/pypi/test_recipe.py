@@ -8,10 +8,10 @@ import pytest
 
 from swe_aem.errors import UserError
 from swe_aem.tasks.built import place_of
-from swe_aem.tasks.codebase import Codebase
 from swe_aem.tasks.load import bundled, load_tasks
 from swe_aem.tasks.pypi.recipe import Recipe, read_recipes
 from swe_aem.tasks.pypi.sdist import read_codebase
+from swe_aem.tasks.synthesis.codebase import Codebase
 
 FILE = "shapes-1.0.tar.gz"
 FILES = {

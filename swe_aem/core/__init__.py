@@ -1,0 +1,42 @@
+"""The types that every package shares: plain frozen data, small protocols, and the table of outcomes.
+
+One file each; `docs/architecture.md` has the table. Nothing in here imports another package of this project.
+"""
+
+from swe_aem.core.agent import Agent
+from swe_aem.core.deadline import Deadline
+from swe_aem.core.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
+from swe_aem.core.policy import Completion, Fallible, Policy, SamplingParams, fault_of
+from swe_aem.core.sandbox import ExecResult, Limits, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec
+from swe_aem.core.task import AnswerKey, Task, TaskRecord
+from swe_aem.core.trajectory import Chain, Response, Stop, ToolCall, Trajectory
+from swe_aem.core.verdict import TestStatus, Verdict
+
+__all__ = [
+    "OUTCOME_TABLE",
+    "Agent",
+    "AnswerKey",
+    "Chain",
+    "Completion",
+    "Deadline",
+    "ExecResult",
+    "Fallible",
+    "Limits",
+    "Outcome",
+    "OutcomeRule",
+    "Policy",
+    "Response",
+    "SamplingParams",
+    "Sandbox",
+    "SandboxBackend",
+    "SandboxInfo",
+    "SandboxSpec",
+    "Stop",
+    "Task",
+    "TaskRecord",
+    "TestStatus",
+    "ToolCall",
+    "Trajectory",
+    "Verdict",
+    "fault_of",
+]

@@ -1,0 +1,55 @@
+"""How a trajectory ends, and the one table that turns the ending into reward and masks (docs/architecture.md)."""
+
+from enum import StrEnum
+from typing import Literal
+
+from swe_aem.core.base import Frozen
+
+
+class Outcome(StrEnum):
+    """Terminal states of a trajectory. The strings are stored; never rename one."""
+
+    RESOLVED = "resolved"
+    UNRESOLVED = "unresolved"
+    EMPTY_PATCH = "empty_patch"
+    TESTS_HANG = "tests_hang"
+    TURN_LIMIT = "turn_limit"
+    CONTEXT_LIMIT = "context_limit"
+    TIME_LIMIT = "time_limit"
+    MALFORMED = "malformed"
+    INTEGRITY_VIOLATION = "integrity_violation"
+    INFRASTRUCTURE = "infrastructure"
+    GRADER_FAILURE = "grader_failure"
+
+
+class OutcomeRule(Frozen):
+    """What an outcome means for training."""
+
+    reward: float | Literal["graded"] | None
+    """A constant, `graded` (1.0 if the verdict is resolved, else 0.0), or None: no statement about the policy."""
+    in_baseline: bool
+    """Does the trajectory take part in the group's baseline?"""
+    trained: bool
+    """Do its tokens carry loss?"""
+    retried: bool = False
+    """Is it tried again in a fresh sandbox before it is recorded?"""
+
+
+_POLICY_ENDED = {"in_baseline": True, "trained": True}
+_LIMIT = OutcomeRule(reward="graded", in_baseline=True, trained=False)
+_FAULT_OF_OURS = OutcomeRule(reward=None, in_baseline=False, trained=False, retried=True)
+
+OUTCOME_TABLE: dict[Outcome, OutcomeRule] = {
+    Outcome.RESOLVED: OutcomeRule(reward=1.0, **_POLICY_ENDED),
+    Outcome.UNRESOLVED: OutcomeRule(reward=0.0, **_POLICY_ENDED),
+    Outcome.EMPTY_PATCH: OutcomeRule(reward=0.0, **_POLICY_ENDED),
+    Outcome.TESTS_HANG: OutcomeRule(reward=0.0, **_POLICY_ENDED),
+    Outcome.TURN_LIMIT: _LIMIT,
+    Outcome.CONTEXT_LIMIT: _LIMIT,
+    Outcome.TIME_LIMIT: _LIMIT,
+    Outcome.MALFORMED: OutcomeRule(reward=0.0, **_POLICY_ENDED),
+    Outcome.INTEGRITY_VIOLATION: OutcomeRule(reward=0.0, **_POLICY_ENDED),
+    Outcome.INFRASTRUCTURE: _FAULT_OF_OURS,
+    Outcome.GRADER_FAILURE: _FAULT_OF_OURS,
+}
+"""Compact filtering (`trained=False` for limits) can be switched off in the trainer; nothing else may be overridden."""

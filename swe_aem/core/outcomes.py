@@ -1,0 +1,60 @@
+"""From how the agent stopped and what the grader said to an `Outcome` and a reward, by `OUTCOME_TABLE`."""
+
+from swe_aem.core import OUTCOME_TABLE, Outcome, Stop, Trajectory, Verdict
+
+_STOPPED_BY_LIMIT = {
+    Stop.TURN_LIMIT: Outcome.TURN_LIMIT,
+    Stop.CONTEXT_LIMIT: Outcome.CONTEXT_LIMIT,
+    Stop.TIME_LIMIT: Outcome.TIME_LIMIT,
+}
+
+
+def needs_grading(trajectory: Trajectory) -> bool:
+    """Can a verdict still change the reward? An empty patch resolves nothing, and malformed calls cost it anyway."""
+    return trajectory.stop is not Stop.MALFORMED and bool(trajectory.patch.strip())
+
+
+def outcome_of(stop: Stop | None, verdict: Verdict | None) -> Outcome:
+    """How the trajectory ended; `verdict` is None if `needs_grading` was false.
+
+    Cheating is recorded before anything else, then what stopped the agent, then what the tests said.
+    """
+    if stop is None:
+        raise ValueError("an agent returned a trajectory without saying why it stopped")
+    if verdict is not None and verdict.integrity:
+        return Outcome.INTEGRITY_VIOLATION
+    if stop is Stop.MALFORMED:
+        return Outcome.MALFORMED
+    if stop in _STOPPED_BY_LIMIT:
+        return _STOPPED_BY_LIMIT[stop]
+    if verdict is None:
+        return Outcome.EMPTY_PATCH
+    if verdict.timed_out:
+        return Outcome.TESTS_HANG
+    return Outcome.RESOLVED if verdict.resolved else Outcome.UNRESOLVED
+
+
+def reward_of(outcome: Outcome, verdict: Verdict | None) -> float | None:
+    """The table's reward; None makes no statement about the policy."""
+    reward = OUTCOME_TABLE[outcome].reward
+    if reward == "graded":
+        return 1.0 if verdict is not None and verdict.resolved else 0.0
+    return reward
+
+
+def graded(trajectory: Trajectory, verdict: Verdict | None) -> Trajectory:
+    """The terminal trajectory of a verdict, or of none where none was needed."""
+    outcome = outcome_of(trajectory.stop, verdict)
+    return trajectory.model_copy(
+        update={"verdict": verdict, "outcome": outcome, "reward": reward_of(outcome, verdict)},
+    )
+
+
+def in_baseline(trajectory: Trajectory) -> bool:
+    """Does this terminal trajectory take part in its group's baseline?"""
+    return trajectory.outcome is not None and OUTCOME_TABLE[trajectory.outcome].in_baseline
+
+
+def is_our_fault(trajectory: Trajectory) -> bool:
+    """Did this terminal trajectory end without a statement about the policy?"""
+    return trajectory.outcome is not None and OUTCOME_TABLE[trajectory.outcome].reward is None

@@ -1,0 +1,145 @@
+"""`Trajectory`: one token stream, its responses as explicit spans, and what it takes to train on it or repeat it."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from statistics import fmean
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from swe_aem.core.base import Frozen
+from swe_aem.core.outcome import Outcome
+from swe_aem.core.policy import Completion, EntropyEstimator
+from swe_aem.core.verdict import Verdict
+
+
+class Stop(StrEnum):
+    """Why the agent's loop ended. Grading turns it into an `Outcome`."""
+
+    SUBMITTED = "submitted"
+    TURN_LIMIT = "turn_limit"
+    CONTEXT_LIMIT = "context_limit"
+    TIME_LIMIT = "time_limit"
+    MALFORMED = "malformed"
+
+
+class ToolCall(Frozen):
+    """One tool call of a response and what came back."""
+
+    name: str
+    arguments: dict[str, Any]
+    status: Literal["ok", "malformed"] = "ok"
+    observation: str = ""
+    """The text that the policy saw."""
+    exit_code: int | None = None
+    timed_out: bool = False
+    wall_s: float = 0.0
+
+
+class Response(Frozen):
+    """One assistant turn: the half-open span [start, end) of sampled tokens in the trajectory's `token_ids`."""
+
+    start: int
+    end: int
+    logprobs: tuple[float, ...]
+    version: int
+    finish_reason: Literal["stop", "length"]
+    sample_s: float
+    """Seconds that the policy took."""
+    entropy: float | None = None
+    """Mean of the policy's entropy estimates over the span, in nats; None if it made none."""
+    entropy_estimator: EntropyEstimator | None = None
+    """What made them; estimates of two estimators do not compare."""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @staticmethod
+    def of(completion: Completion, *, start: int, sample_s: float, tool_calls: Iterable[ToolCall]) -> "Response":
+        """What is kept of a completion whose first token is at `start` of the stream."""
+        return Response(
+            start=start,
+            end=start + len(completion.token_ids),
+            logprobs=completion.logprobs,
+            version=completion.version,
+            finish_reason=completion.finish_reason,
+            sample_s=sample_s,
+            entropy=None if completion.entropies is None else fmean(completion.entropies),
+            entropy_estimator=completion.entropy_estimator,
+            tool_calls=tuple(tool_calls),
+        )
+
+
+class Chain(Frozen):
+    """A token stream beside a trajectory's own: what was sampled after a harness had rewritten its history, or for a
+    conversation on the side. Spans point into its own `token_ids`."""
+
+    token_ids: tuple[int, ...]
+    responses: tuple[Response, ...]
+
+    @model_validator(mode="after")
+    def _spans_fit(self) -> "Chain":
+        check_spans(self.responses, len(self.token_ids))
+        return self
+
+
+class Trajectory(Frozen):
+    """Everything between the first prompt token and the verdict.
+
+    Invariant: the prompt of response n+1 is exactly `token_ids[:responses[n+1].start]`; nothing is ever re-tokenised.
+    """
+
+    task_id: str
+    sample: int
+    """Index within the task's group, 0 .. G-1."""
+    attempt: int = 0
+    """How many attempts ended in an infrastructure failure before this one."""
+    agent: str
+    model: str
+    token_ids: tuple[int, ...] = ()
+    responses: tuple[Response, ...] = ()
+    side_chains: tuple[Chain, ...] = ()
+    """Streams that are not part of this one. Each response is in one stream; training sees `responses` only."""
+    messages: tuple[dict[str, Any], ...] = ()
+    """The conversation as chat messages, for people and for supervised fine-tuning; RL trains on the ids."""
+    stop: Stop | None = None
+    patch: str = ""
+    """The diff against the base commit that the host recorded when the sandbox opened, as the agent left it; what
+    grading strips from it is listed in the verdict."""
+    outcome: Outcome | None = None
+    """None until the trajectory is graded."""
+    reward: float | None = None
+    weight: float = 1.0
+    """What the trajectory counts in training, 0..1: its task's."""
+    verdict: Verdict | None = None
+    error: str | None = None
+    """For infrastructure and grader failures: what failed."""
+    timings_s: dict[str, float] = {}
+    """Seconds per phase: queue, start, agent, patch, grade, total."""
+
+    @model_validator(mode="after")
+    def _spans_fit(self) -> "Trajectory":
+        check_spans(self.responses, len(self.token_ids))
+        return self
+
+    @property
+    def id(self) -> str:
+        """`<task id>.<sample>`: unique within a run."""
+        return f"{self.task_id}.{self.sample}"
+
+    @property
+    def sampled_mask(self) -> list[bool]:
+        """For every token of `token_ids`: was it sampled by the policy?"""
+        mask = [False] * len(self.token_ids)
+        for response in self.responses:
+            mask[response.start : response.end] = [True] * (response.end - response.start)
+        return mask
+
+
+def check_spans(responses: tuple[Response, ...], tokens: int) -> None:
+    """Raise `ValueError` unless the responses lie one after the other in a stream of that many tokens."""
+    end = 0
+    for n, response in enumerate(responses):
+        if not end <= response.start < response.end <= tokens:
+            raise ValueError(f"response {n} has span [{response.start}, {response.end}) after {end}")
+        if len(response.logprobs) != response.end - response.start:
+            raise ValueError(f"response {n} has {len(response.logprobs)} log-probabilities for its span")
+        end = response.end

@@ -1,0 +1,45 @@
+"""`Verdict`: what grading a patch said, test by test."""
+
+from enum import StrEnum
+
+from swe_aem.core.base import Frozen
+
+
+class TestStatus(StrEnum):
+    """Status of one test, in swebench's words plus `MISSING` for a test that the log does not mention."""
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+    ERROR = "ERROR"
+    XFAIL = "XFAIL"
+    MISSING = "MISSING"
+
+
+class Verdict(Frozen):
+    """Result of grading one patch. A grader that reached no verdict raises `GraderError` instead of returning one."""
+
+    resolved: bool
+    patch_applied: bool
+    timed_out: bool = False
+    """The evaluation script ran into its limit: the tests hang on this patch."""
+    fail_to_pass: dict[str, TestStatus] = {}
+    pass_to_pass: dict[str, TestStatus] = {}
+    fail_to_pass_fraction: float = 0.0
+    """Share of FAIL_TO_PASS tests that pass now, 0..1."""
+    pass_to_pass_fraction: float = 0.0
+    """Share of PASS_TO_PASS tests that still pass, 0..1."""
+    stripped_files: tuple[str, ...] = ()
+    """Paths that patch hygiene removed from the patch before grading."""
+    integrity: tuple[str, ...] = ()
+    """Evidence of cheating, one line each; a non-empty tuple makes the outcome an integrity violation."""
+    exit_code: int | None = None
+    """Exit code of the evaluation script."""
+    eval_s: float = 0.0
+    """Seconds spent in the evaluation script."""
+    wall_s: float = 0.0
+    """Seconds from the call of the grader to the verdict, the wait for its sandbox included."""
+    log_tail: str = ""
+    """The last part of the evaluation log, for a person."""

@@ -1,0 +1,74 @@
+"""Unpacked root file systems, and the record of which live sandbox has which: what images may not remove.
+
+Below both the embedded backend, which starts sandboxes on these roots, and `images`, which unpacks and removes them.
+"""
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from swe_aem.cache import cache_dir
+from swe_aem.core.base import Frozen
+from swe_aem.errors import UserError
+from swe_aem.sandbox.owner import Lease
+
+logger = logging.getLogger(__name__)
+
+ROOTFS_DIGEST = ".swe-aem-digest"
+"""File at the top of an unpacked root file system: the digest of the image that it was unpacked from."""
+
+
+def rootfs_dir(image: str) -> Path:
+    """Where an image's unpacked root file system is looked for."""
+    return cache_dir() / "rootfs" / image.replace("/", "_").replace(":", "_")
+
+
+class LiveSandbox(Frozen):
+    """What the state directory remembers of a live sandbox."""
+
+    id: str
+    image: str
+    pid: int | None
+    """Leader of its process group; None while it is being started."""
+    start_ticks: int | None
+    """Start time of that process: a later one may have its pid."""
+    lease: Lease
+    labels: dict[str, str]
+
+    def save(self) -> None:
+        """Write it where `ls` and `prune` look, whole or not at all."""
+        path = state_dir() / self.id / "entry.json"
+        draft = path.with_suffix(".draft")
+        draft.write_text(self.model_dump_json())
+        draft.rename(path)
+
+
+def state_dir() -> Path:
+    """Directory of live sandboxes of this user: one folder each, removed with it. Made if it is not there."""
+    runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
+    path = Path(runtime) / "swe-aem" if runtime else Path(tempfile.gettempdir()) / f"swe-aem-{os.geteuid()}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_uid != os.geteuid():
+        raise UserError(f"{path} belongs to another user; remove it, or set XDG_RUNTIME_DIR")
+    return path
+
+
+def live_images() -> set[str]:
+    """Images that sandboxes of this host have as their root now."""
+    return {entry.image for entry in live_sandboxes()}
+
+
+def live_sandboxes() -> list[LiveSandbox]:
+    """Records of this host's embedded sandboxes that are starting or live."""
+    found = []
+    for path in sorted(state_dir().glob("*/entry.json")):
+        try:
+            found.append(LiveSandbox.model_validate_json(path.read_text()))
+        except FileNotFoundError:  # it ended while we looked
+            continue
+        except ValidationError:  # of another version: that one's to remove
+            logger.warning("%s cannot be read and is left alone", path)
+    return found

@@ -1,0 +1,163 @@
+"""`summary.json`: the numbers of a store, and how long it took to fill.
+
+Everything but `wall_s`, `surplus_cancelled` and `trajectories_per_min` is computed from the stored trajectories, so
+that a resumed run has the totals of all its processes.
+"""
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from pydantic import ConfigDict, ValidationError
+
+from swe_aem.core import Outcome, Trajectory
+from swe_aem.core.base import Frozen
+from swe_aem.core.outcomes import in_baseline, is_our_fault
+from swe_aem.errors import UserError
+from swe_aem.store.files import replace
+from swe_aem.store.stats import Sample
+
+FILE = "summary.json"
+
+
+class Summary(Frozen):
+    """Content of `summary.json`. Values are null where nothing was measured."""
+
+    model_config = ConfigDict(extra="ignore")  # read back to go on counting, also from another version
+
+    trajectories: int
+    """Terminal records in the store."""
+    wanted: int
+    """Trajectories that the configuration asks for."""
+    groups: int
+    """Tasks with at least one trajectory."""
+    groups_complete: int
+    """Groups with at least `group_size` trajectories that count in the baseline."""
+    resolved: int
+    """Trajectories with reward 1, those among them that a limit ended included."""
+    resolved_rate: float
+    """`resolved` over the trajectories that have a reward; failures of our side say nothing about the policy."""
+    outcomes: dict[str, int]
+    """Trajectories per outcome."""
+    infrastructure_failures: int
+    """Trajectories without a reward: infrastructure and grader failures that no retry cured."""
+    retries: int
+    """Failed attempts, those of trajectories that succeeded later included."""
+    surplus_cancelled: int
+    """Trajectories cancelled because their group was complete; they leave no record."""
+    turns: int
+    """Responses of the policy."""
+    tool_calls: int
+    """Tool calls, malformed ones included."""
+    tokens: int
+    """Tokens of all trajectories, prompts and observations included."""
+    sampled_tokens: int
+    """Tokens that the policy sampled."""
+    seconds_per_turn: float | None
+    """Mean seconds of the policy per response."""
+    tool_p50_s: float | None
+    """Median seconds of a tool call."""
+    tool_p95_s: float | None
+    """95th percentile of the same."""
+    start_p50_s: float | None
+    """Median seconds to start an agent's sandbox, the queue before it not counted."""
+    start_p95_s: float | None
+    """95th percentile of the same."""
+    agent_p50_s: float | None
+    """Median seconds of the agent's loop."""
+    grade_p50_s: float | None
+    """Median seconds from asking for a verdict to having it."""
+    grade_p95_s: float | None
+    """95th percentile of the same."""
+    wall_s: float
+    """Seconds that runs into this store took, all processes added up."""
+    trajectories_per_min: float | None
+    """`trajectories` over `wall_s`."""
+
+
+class Totals:
+    """Adds up trajectories; one pass over a store, then every new one as it is written."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[Outcome] = Counter()
+        self.counted: Counter[str] = Counter()
+        """Per task, trajectories that count in the baseline."""
+        self.tasks: set[str] = set()
+        self.resolved = self.failures = self.retries = 0
+        self.turns = self.tool_calls = self.tokens = self.sampled_tokens = 0
+        self.turn_s, self.tool_s = Sample(), Sample()
+        self.phase_s: defaultdict[str, Sample] = defaultdict(Sample)
+
+    @property
+    def trajectories(self) -> int:
+        """How many have been added."""
+        return self.outcomes.total()
+
+    def add(self, trajectory: Trajectory) -> None:
+        """Take one terminal trajectory."""
+        assert trajectory.outcome is not None, "only terminal trajectories are stored"
+        self.outcomes[trajectory.outcome] += 1
+        self.tasks.add(trajectory.task_id)
+        self.counted[trajectory.task_id] += in_baseline(trajectory)
+        self.resolved += trajectory.reward == 1.0
+        self.failures += is_our_fault(trajectory)
+        self.retries += trajectory.attempt
+        self.tokens += len(trajectory.token_ids)
+        for response in trajectory.responses:
+            self.turns += 1
+            self.sampled_tokens += response.end - response.start
+            self.turn_s.add(response.sample_s)
+            for call in response.tool_calls:
+                self.tool_calls += 1
+                self.tool_s.add(call.wall_s)
+        for phase, seconds in trajectory.timings_s.items():
+            self.phase_s[phase].add(seconds)
+
+    def summary(self, *, wanted: int, group_size: int, surplus_cancelled: int, wall_s: float) -> Summary:
+        """The summary of what has been added so far."""
+        with_reward = self.trajectories - self.failures
+        start, agent, grade = (self.phase_s[phase] for phase in ("start", "agent", "grade"))
+        return Summary(
+            trajectories=self.trajectories,
+            wanted=wanted,
+            groups=len(self.tasks),
+            groups_complete=sum(count >= group_size for count in self.counted.values()),
+            resolved=self.resolved,
+            resolved_rate=self.resolved / with_reward if with_reward else 0.0,
+            outcomes={outcome.value: count for outcome, count in sorted(self.outcomes.items())},
+            infrastructure_failures=self.failures,
+            retries=self.retries,
+            surplus_cancelled=surplus_cancelled,
+            turns=self.turns,
+            tool_calls=self.tool_calls,
+            tokens=self.tokens,
+            sampled_tokens=self.sampled_tokens,
+            seconds_per_turn=self.turn_s.mean(),
+            tool_p50_s=self.tool_s.quantile(0.5),
+            tool_p95_s=self.tool_s.quantile(0.95),
+            start_p50_s=start.quantile(0.5),
+            start_p95_s=start.quantile(0.95),
+            agent_p50_s=agent.quantile(0.5),
+            grade_p50_s=grade.quantile(0.5),
+            grade_p95_s=grade.quantile(0.95),
+            wall_s=wall_s,
+            trajectories_per_min=60 * self.trajectories / wall_s if wall_s > 0 else None,
+        )
+
+
+def write_summary(directory: Path, summary: Summary) -> None:
+    """Replace `summary.json`."""
+    replace(directory / FILE, summary.model_dump_json(indent=2) + "\n")
+
+
+def read_summary(directory: Path) -> Summary | None:
+    """The summary of an earlier process, None if there is none; raises `UserError` if it cannot be understood."""
+    path = directory / FILE
+    try:
+        return Summary.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValidationError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); delete it, it is made anew"
+        ) from error

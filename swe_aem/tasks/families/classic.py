@@ -1,0 +1,80 @@
+"""Rows of SWE-bench before version 5, and of SWE-Gym, which has the same columns: no image, no script, no parser.
+
+The image follows from the id, the parser from the repository. The commands do not: swebench 5 no longer has them. For
+SWE-Gym's repositories they ship with this package; for others they come from a `specs.yaml` beside the rows, which may
+also name version 5 rows of the same ids to take them from.
+"""
+
+from functools import cache
+
+from swe_aem.core import AnswerKey, TaskRecord
+from swe_aem.errors import UserError
+from swe_aem.tasks.families.fields import Fields
+from swe_aem.tasks.families.reading import Reading
+from swe_aem.tasks.families.rows import Row, read_rows
+from swe_aem.tasks.families.script import evaluation_script
+from swe_aem.tasks.families.specs_file import FILE, RepoSpec, Specs, swe_gym
+from swe_aem.tasks.families.swebench import V5_COLUMNS, read_task
+from swe_aem.tasks.families.swebench import read as read_v5
+
+_V5_SETS = "SWE-bench/SWE-bench, SWE-bench/SWE-bench_Lite, SWE-bench/SWE-bench_Verified"
+
+
+def recognise(row: Row) -> bool:
+    """Does the row have the columns that every version of SWE-bench has?"""
+    return {"instance_id", "repo", "base_commit", "patch", "test_patch"} <= row.keys()
+
+
+def read(where: str, row: Row, reading: Reading) -> TaskRecord:
+    """Turn one row into a record, with the commands from wherever they are known."""
+    field = Fields(where, row)
+    repo, version = field.text("repo"), field.version()
+    newer = _v5_rows(reading.specs.v5).get(field.id())
+    if newer is not None:
+        return read_v5(where, {**row, **{column: newer[column] for column in V5_COLUMNS & newer.keys()}}, reading)
+    for specs in (reading.specs, swe_gym()):
+        spec = specs.spec(repo, version)
+        if spec is not None:
+            return read_with_spec(
+                field, spec, image=specs.image_of(field.id()) or swebench_image(field.id()), reading=reading
+            )
+    raise UserError(
+        f"{where}: {field.id()} is a row of SWE-bench before version 5, which does not say how {repo} {version} is "
+        f"tested: load the data set in version 5's format ({_V5_SETS}), or name it, or the commands, in a {FILE} "
+        "beside the rows (docs/datasets.md)"
+    )
+
+
+def read_with_spec(field: Fields, spec: RepoSpec, *, image: str, reading: Reading) -> TaskRecord:
+    """The record of a row with SWE-bench's columns whose commands are known."""
+    task = read_task(field, image=image)
+    test_patch = field.text("test_patch")
+    key = AnswerKey(
+        task_id=task.id,
+        repo=task.repo,
+        version=field.version(),
+        gold_patch=field.text("patch"),
+        test_patch=test_patch,
+        eval_script=evaluation_script(spec, task.base_commit, test_patch),
+        log_parser=spec.log_parser,
+        eval_type="pass_and_fail",
+        fail_to_pass=field.names("FAIL_TO_PASS", required=True),
+        pass_to_pass=field.names("PASS_TO_PASS", required=False),
+        timeout_s=field.timeout(),
+    )
+    return TaskRecord(task=task, key=key, split=reading.split)
+
+
+def swebench_image(task_id: str, namespace: str = "swebench") -> str:
+    """The name under which an image of SWE-bench's is published."""
+    return Specs(image=f"{namespace}/sweb.eval.x86_64.{{id}}:latest").image_of(task_id) or ""
+
+
+@cache
+def _v5_rows(sources: tuple[str, ...]) -> dict[str, Row]:
+    """The version 5 rows of the sources, by id."""
+    rows = {}
+    for source in sources:
+        for where, row in read_rows(source):
+            rows[Fields(where, row).id()] = row
+    return rows

@@ -1,0 +1,96 @@
+"""Evaluation scripts in the shape of SWE-bench's, made of a row and the commands of its repository."""
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from swe_aem.tasks.families.specs_file import RepoSpec
+
+START = ": '>>>>> Start Test Output'"
+END = ": '>>>>> End Test Output'"
+ACTIVATE = ("source /opt/miniconda3/bin/activate", "conda activate testbed")
+_NO_TESTS = (".json", ".png", ".csv", ".txt", ".md", ".jpg", ".jpeg", ".pkl", ".yml", ".yaml", ".toml")
+"""Files of a test patch that are no tests."""
+
+
+@dataclass(frozen=True)
+class Touched:
+    """Paths that a patch touches."""
+
+    modified: tuple[str, ...]
+    """They are there before it."""
+    created: tuple[str, ...]
+    deleted: tuple[str, ...]
+
+    @property
+    def remaining(self) -> tuple[str, ...]:
+        """Those that are there after it."""
+        return tuple(path for path in (*self.modified, *self.created) if path not in self.deleted)
+
+
+def touched(patch: str) -> Touched:
+    """The paths of a patch of a data set, read from its header lines."""
+    modified, created, deleted = [], [], []
+    sections = re.split(r"^(?=diff --git )", patch, flags=re.MULTILINE)
+    for section in sections:
+        head = re.match(r"diff --git a/(.+) b/(.+)", section)
+        if head is None:
+            continue
+        header = section.partition("\n@@ ")[0]
+        if re.search(r"^(?:new file mode |--- /dev/null$)", header, re.MULTILINE):
+            created.append(head[2])
+            continue
+        modified.append(head[1])
+        if re.search(r"^(?:deleted file mode |\+\+\+ /dev/null$)", header, re.MULTILINE):
+            deleted.append(head[1])
+        elif head[2] != head[1]:
+            deleted.append(head[1])
+            created.append(head[2])
+    return Touched(tuple(modified), tuple(created), tuple(deleted))
+
+
+def evaluation_script(spec: RepoSpec, base_commit: str, test_patch: str, workdir: str = "/testbed") -> str:
+    """The script: activate, install, put the tests in place, run them between the markers, put them back."""
+    paths = touched(test_patch)
+    reset = [f"git checkout {base_commit} {shlex.join(paths.modified)}"] if paths.modified else []
+    lines = [
+        "#!/bin/bash",
+        "set -uxo pipefail",
+        *ACTIVATE,
+        f"cd {workdir}",
+        *spec.eval_commands,
+        f"git config --global --add safe.directory {workdir}",
+        f"cd {workdir}",
+        *([spec.install] if spec.install else []),
+        *reset,
+        *apply_lines(test_patch),
+        START,
+        f"{spec.test_cmd} {_selection(spec, test_patch, paths)}".rstrip(),
+        END,
+        *reset,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def apply_lines(patch: str) -> list[str]:
+    """Lines of a script that apply a patch, which is in them; none for an empty one."""
+    if not patch.strip():
+        return []
+    end = "EOF_114329324912"
+    while end in patch:
+        end += "0"
+    return [f"git apply -v - <<'{end}'", patch.rstrip("\n"), end]
+
+
+def marked_script(*lines: str, setup: tuple[str, ...] = ()) -> str:
+    """A script that runs `lines` between the markers, after `setup`."""
+    return "\n".join(["#!/bin/bash", "set -uxo pipefail", *setup, START, *lines, END]) + "\n"
+
+
+def _selection(spec: RepoSpec, test_patch: str, paths: Touched) -> str:
+    if spec.select == "cases":
+        return shlex.quote(" or ".join(re.findall(r"\[case ([^\]]+)\]", test_patch)))
+    files = [path for path in paths.remaining if not path.endswith(_NO_TESTS)]
+    if spec.select == "modules":
+        files = [path.removesuffix(".py").removeprefix("tests/").replace("/", ".") for path in files]
+    return shlex.join(files)

@@ -1,0 +1,43 @@
+"""What a probe says of a package's suite: `ProbeResult`, and how each test failed."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from swe_aem.core.base import Frozen
+
+
+class Failure(Frozen):
+    """How one test failed."""
+
+    test: str
+    line: int
+    """Line of the test file that failed, counted from 1; 0 if none did."""
+    how: Literal["compared", "not_raised", "raised", "asserted"]
+    """A comparison was wrong, an expected exception did not come, one came unexpectedly, anything else."""
+    observed: str = ""
+    """For `compared` the left value; for `raised` the exception."""
+    expected: str = ""
+    """For `compared` the right value."""
+    parameters: dict[str, str] = {}
+    """Names and values (as `repr` gives them) of a parametrised test's arguments."""
+
+
+class ProbeResult(Frozen):
+    """What the suite said. `collected` is false if a test file could not be imported."""
+
+    collected: bool
+    passed: tuple[str, ...]
+    failed: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    exhausted: bool
+    """A test ran out of memory, which would end differently on another machine."""
+
+    def restricted(self, counts: Callable[[str], bool]) -> "ProbeResult":
+        """The same without the tests that do not count."""
+        return self.model_copy(
+            update={
+                "passed": tuple(test for test in self.passed if counts(test)),
+                "failed": tuple(test for test in self.failed if counts(test)),
+                "failures": tuple(failure for failure in self.failures if counts(failure.test)),
+            }
+        )

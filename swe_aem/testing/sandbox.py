@@ -1,0 +1,163 @@
+"""`FakeBackend`: sandboxes in memory, for tests of everything that stands on a sandbox.
+
+Files are a dictionary and commands are answered by a handler; nothing is executed. Faults are injected on purpose:
+`die_after` makes a sandbox die at that call, `fail_starts` makes the first starts fail.
+"""
+
+import errno
+import os
+import posixpath
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from swe_aem.core import ExecResult, Sandbox, SandboxInfo, SandboxSpec
+from swe_aem.errors import SandboxDead, StartError
+
+Handler = Callable[["FakeSandbox", str], "tuple[int, bytes] | ExecResult"]
+"""Answers a command: (exit code, output) or a whole `ExecResult`."""
+
+
+def succeed(sandbox: "FakeSandbox", command: str) -> tuple[int, bytes]:
+    """The default handler: every command prints nothing and exits with 0."""
+    return 0, b""
+
+
+class FakeSandbox:
+    """A `Sandbox` without a machine below it."""
+
+    def __init__(self, id: str, spec: SandboxSpec, handler: Handler = succeed, die_after: int | None = None) -> None:
+        self.id = id
+        self.spec = spec
+        self.handler = handler
+        self.die_after = die_after
+        self.files: dict[str, bytes] = {}
+        self.commands: list[str] = []
+        self.closed = False
+
+    def _call(self) -> None:
+        if self.die_after is not None and len(self.commands) >= self.die_after:
+            self.closed = True
+        if self.closed:
+            raise SandboxDead(f"sandbox {self.id} is gone")
+
+    def _path(self, path: str) -> str:
+        return posixpath.normpath(posixpath.join(self.spec.workdir, path))
+
+    async def run(
+        self,
+        command: str,
+        *,
+        timeout_s: float,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        max_output_bytes: int = 10_000,
+    ) -> ExecResult:
+        """Record the command and let the handler answer it."""
+        self._call()
+        self.commands.append(command)
+        started = time.monotonic()
+        answer = self.handler(self, command)
+        if isinstance(answer, ExecResult):
+            return answer
+        code, output = answer
+        cut = len(output) > max_output_bytes
+        half = max_output_bytes // 2
+        return ExecResult(
+            exit_code=code,
+            head=output[:half] if cut else output,
+            tail=output[-half:] if cut else b"",
+            output_bytes=len(output),
+            output_path=f"/tmp/out/{len(self.commands)}",
+            wall_s=time.monotonic() - started,
+        )
+
+    async def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
+        """Content of a file of the dictionary."""
+        self._call()
+        path = self._path(path)
+        if path not in self.files:
+            if any(name.startswith(path.rstrip("/") + "/") for name in self.files):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if len(self.files[path]) > max_bytes:
+            raise OSError(f"{path} is larger than {max_bytes} bytes")
+        return self.files[path]
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        """Set a file of the dictionary."""
+        self._call()
+        self.files[self._path(path)] = data
+
+    async def peak_memory_bytes(self) -> int | None:
+        """Nothing measures it."""
+        self._call()
+        return None
+
+    async def alive(self) -> bool:
+        """True until closed or dead."""
+        return not self.closed
+
+    async def close(self) -> None:
+        """Mark as closed."""
+        self.closed = True
+
+
+class FakeBackend:
+    """A `SandboxBackend` of `FakeSandbox`es; `live` shows what is open now, `opened` all there ever were."""
+
+    name = "fake"
+
+    def __init__(self, handler: Handler = succeed, *, die_after: int | None = None, fail_starts: int = 0) -> None:
+        self.handler = handler
+        self.die_after = die_after
+        self.fail_starts = fail_starts
+        self.opened: list[FakeSandbox] = []
+
+    @property
+    def live(self) -> list[FakeSandbox]:
+        """Sandboxes that are open now."""
+        return [sandbox for sandbox in self.opened if not sandbox.closed]
+
+    async def image_digest(self, image: str) -> str:
+        """A digest of its name."""
+        return f"fake:{image}"
+
+    @asynccontextmanager
+    async def open(self, spec: SandboxSpec) -> AsyncIterator[FakeSandbox]:
+        """Open a fake, or fail as told."""
+        if self.fail_starts > 0:
+            self.fail_starts -= 1
+            raise StartError("the fake was told to fail this start")
+        sandbox = FakeSandbox(f"fake-{len(self.opened)}", spec, self.handler, self.die_after)
+        self.opened.append(sandbox)
+        try:
+            yield sandbox
+        finally:
+            await sandbox.close()
+
+    async def ls(self) -> list[SandboxInfo]:
+        """Live fakes."""
+        return [
+            SandboxInfo(
+                id=sandbox.id,
+                backend=self.name,
+                image=sandbox.spec.image,
+                owner_alive=True,
+                expired=False,
+                age_s=0.0,
+                labels=sandbox.spec.labels,
+            )
+            for sandbox in self.live
+        ]
+
+    async def prune(self, *, everything: bool = False) -> list[str]:
+        """Close every fake if `everything`; none is ever orphaned."""
+        gone = [sandbox.id for sandbox in self.live] if everything else []
+        for sandbox in self.live if everything else []:
+            await sandbox.close()
+        return gone
+
+    def shell_command(self, sandbox: Sandbox) -> list[str]:
+        """Nothing to enter: a command that does nothing."""
+        return ["true"]

@@ -1,0 +1,388 @@
+"""The diagnostics of AEM (arXiv 2605.00425) on a store and a policy: does the factor point where the theory says?
+
+A natural-gradient step on a sampled response a moves log pi(b|s) by eta A (1[b=a] / pi(a|s) - 1). Put into
+dH = -sum pi log pi dlog pi that is dH_resp(s) = eta A (S - H_resp(s)), with S = -log pi(a|s): of the same sign as A for
+a surprising response, of the other sign for one that the policy was sure of.
+
+H_resp cannot be computed, and alpha - 1 stands in for S - H_resp. Signs: as far as they go together (r > 0, as the
+paper reports), A (alpha - 1) > 0 foretells that entropy rises; where r < 0 comes out, that it falls. Agreement here
+counts the first reading throughout, and nothing is turned around to fit. What AEM itself adds to a step is
+eta A (alpha - 1) (S - H_resp), which has the sign of A under the first reading and the other under the second: only
+the second is "confident mistakes are pushed down, and entropy stays up".
+
+Three questions, in this order: how many trajectories have a positive advantage; which sign A (alpha - 1) has, and, with
+the policy after training, whether entropy moved that way; whether alpha - 1 goes with Monte Carlo relative surprisal,
+S of a stored response minus the mean S of fresh ones from the same state. Entropies are exact, from one forward pass.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from swe_aem.advantage.diagnostics import pearson, pearson_interval, sign_agreement
+from swe_aem.advantage.estimators import base_advantages, factors
+from swe_aem.core import SamplingParams
+from swe_aem.errors import UserError
+from swe_aem.policy.sampling import Row, sample_batch
+from swe_aem.policy.tokenizer import load_tokenizer
+from swe_aem.rollout.manifest import read as read_manifest
+from swe_aem.train.analysis.diagnosis import (
+    DiagnoseSettings,
+    Diagnosis,
+    GroupShare,
+    Relation,
+    Report,
+    ResponseRow,
+    StateRow,
+    VersionShare,
+)
+from swe_aem.train.analysis.scoring import Episode, Scored, context_tokens, read_episodes, require_vocabulary, score
+from swe_aem.train.models import load_model
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, how much of it is, and of how much."""
+
+_SAMPLING_TOKENS = 32_768
+"""Tokens, prompts included, that a KV cache is kept for while states are sampled."""
+
+
+class _Measured(NamedTuple):
+    """The trained responses that the model has a context for; N of them."""
+
+    episode: list[Episode]
+    turn: list[int]
+    scored: list[Scored]
+    group: Tensor
+    """(N,) long."""
+    entropy: Tensor
+    """(N,) float64: mean over a response's tokens."""
+    base: Tensor
+    """(N,) float64: base advantages times weights."""
+    alpha: Tensor
+    """(N,) float64."""
+
+
+def diagnose(
+    directory: Path,
+    model_directory: Path,
+    settings: DiagnoseSettings,
+    *,
+    after_directory: Path | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Report:
+    """All three diagnostics of the store in `directory`, with models in float32, one at a time, on a GPU if there is
+    one. Raises `UserError` for a store or a model that cannot serve."""
+    for path in filter(None, (model_directory, after_directory)):
+        if not (path / "config.json").is_file():
+            raise UserError(f"{path}: no model there; name a directory with config.json and safetensors")
+    episodes = read_episodes(directory, version=settings.version, train_limits=settings.train_limits)
+    run = _run_settings(directory, episodes, settings)
+    base = _base(episodes, settings)
+    model = _open(model_directory, episodes)
+    fits = [0 < one.token_ids.numel() <= context_tokens(model) for one in episodes]
+    fitting = [one for one, fit in zip(episodes, fits, strict=True) if fit]
+    if not fitting:
+        raise UserError(
+            f"every trained trajectory of {directory} is longer than the {context_tokens(model)} positions of "
+            f"{model_directory}; name the model that sampled it"
+        )
+    scored = _score(model, fitting, run.temperature, "entropies", progress)
+    measured = _measure(fitting, scored, base[torch.tensor(fits)], settings)
+    stops = _stop_tokens(model, model_directory, episodes)
+    drawn = _draw(measured, settings)
+    states = []
+    for number, index in enumerate(drawn):
+        progress("states", number, len(drawn))
+        states.append(_state(model, measured, index, number, run, stops, settings))
+    progress("states", len(drawn), len(drawn))
+    del model
+    change = None
+    if after_directory is not None:
+        change = _entropies_after(after_directory, fitting, run.temperature, progress) - measured.entropy
+        states = [row.model_copy(update={"change": float(change[n])}) for row, n in zip(states, drawn, strict=True)]
+    pressure = measured.base * (measured.alpha - 1)
+    trained = [(one, value) for one, value in zip(episodes, base.tolist(), strict=True) if one.spans]
+    diagnosis = Diagnosis(
+        store=str(directory),
+        model=str(model_directory),
+        after=None if after_directory is None else str(after_directory),
+        settings=settings,
+        temperature=run.temperature,
+        max_tokens=run.max_tokens,
+        stop_token_ids=stops,
+        trajectories=len(trained),
+        too_long=len(trained) - len(fitting),
+        positive=_by_version(trained),
+        groups=_by_group(episodes, trained),
+        responses=len(measured.turn),
+        gated=int((measured.alpha == 1).sum()),
+        pressure_up=int((pressure > 0).sum()),
+        pressure_down=int((pressure < 0).sum()),
+        logprob_gap=_logprob_gap(measured),
+        change=None if change is None else float(change.mean()),
+        change_relations=()
+        if change is None
+        else _change_relations(measured, pressure, change, drawn, states, settings),
+        states=len(states),
+        cut_share=sum(row.cut for row in states) / sum(row.samples for row in states) if states else None,
+        state_relations=_state_relations(measured, drawn, states, settings),
+    )
+    return Report(diagnosis, _response_rows(measured, pressure, change), states)
+
+
+def relation(name: str, x: Tensor, y: Tensor, cluster: Tensor, *, seed: int = 0) -> Relation:
+    """Of `x` and `y`, (N,) float, where `x` is not 0; `cluster` is (N,) long, what the bootstrap draws."""
+    used = x != 0
+    x, y, cluster = x[used], y[used], cluster[used]
+    r, low, high = math.nan, math.nan, math.nan
+    if x.numel() > 2:  # two points always lie on a line
+        r = pearson(x, y)
+        low, high = pearson_interval(x, y, cluster, torch.Generator().manual_seed(seed))
+    agree, signs = sign_agreement(x, y)
+    return Relation(
+        name=name, points=x.numel(), r=_known(r), r_low=_known(low), r_high=_known(high), agree=agree, signs=signs
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+class _RunSettings(NamedTuple):
+    """How the store was sampled, as far as it tells."""
+
+    temperature: float
+    max_tokens: int
+    context_tokens: int | None
+
+
+def _run_settings(directory: Path, episodes: Sequence[Episode], settings: DiagnoseSettings) -> _RunSettings:
+    manifest = read_manifest(directory)
+    if manifest is None or manifest.config.scripted:
+        longest = max(end - start for one in episodes for start, end in one.spans)
+        return _RunSettings(1.0, settings.max_tokens or longest, None)
+    native = manifest.config.native
+    # Greedy sampling records the log-probabilities of the unscaled distribution.
+    return _RunSettings(
+        native.temperature or 1.0, settings.max_tokens or native.max_response_tokens, native.max_context_tokens
+    )
+
+
+def _open(directory: Path, episodes: Sequence[Episode]) -> Any:
+    model = load_model(directory).eval()
+    require_vocabulary(model, episodes, str(directory))
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _score(
+    model: Any, episodes: Sequence[Episode], temperature: float, what: str, progress: Progress
+) -> list[list[Scored]]:
+    progress(what, 0, len(episodes))
+    return score(model, episodes, temperature=temperature, done=lambda count: progress(what, count, len(episodes)))
+
+
+def _base(episodes: Sequence[Episode], settings: DiagnoseSettings) -> Tensor:
+    """(M,) float64: base advantages of all trajectories, times their weights as in training."""
+    reward = torch.tensor([one.reward for one in episodes], dtype=torch.float64)
+    group = torch.tensor([one.group for one in episodes])
+    weight = torch.tensor([one.weight for one in episodes], dtype=torch.float64)
+    return base_advantages(reward, group, settings.advantage) * weight
+
+
+def _measure(
+    episodes: Sequence[Episode], scored: list[list[Scored]], base: Tensor, settings: DiagnoseSettings
+) -> _Measured:
+    places = [(row, turn) for row, several in enumerate(scored) for turn in range(len(several))]
+    row = torch.tensor([row for row, _ in places])
+    group = torch.tensor([one.group for one in episodes])[row]
+    entropy = _mean_entropies(scored)
+    return _Measured(
+        episode=[episodes[row] for row, _ in places],
+        turn=[turn for _, turn in places],
+        scored=[scored[row][turn] for row, turn in places],
+        group=group,
+        entropy=entropy,
+        base=base[row],
+        alpha=factors(entropy, row, group, settings.advantage),
+    )
+
+
+def _entropies_after(directory: Path, episodes: Sequence[Episode], temperature: float, progress: Progress) -> Tensor:
+    """(N,) float64: mean entropies of the same responses under a later state of the model."""
+    model = _open(directory, episodes)
+    if context_tokens(model) < max(one.token_ids.numel() for one in episodes):
+        raise UserError(
+            f"{directory} has {context_tokens(model)} positions, fewer than the model before; name a later state of "
+            "the same model"
+        )
+    return _mean_entropies(_score(model, episodes, temperature, "entropies after", progress))
+
+
+def _mean_entropies(scored: list[list[Scored]]) -> Tensor:
+    """(N,) float64."""
+    return torch.tensor([float(one.entropy.double().mean()) for several in scored for one in several]).double()
+
+
+def _stop_tokens(model: Any, directory: Path, episodes: Sequence[Episode]) -> tuple[int, ...]:
+    """What ends a sampled response: what the model and its tokenizer say, and what ended the stored ones."""
+    declared = getattr(model.generation_config, "eos_token_id", None)
+    stops = set(declared if isinstance(declared, list) else [] if declared is None else [declared])
+    with suppress(UserError):  # no tokenizer beside the model, or one that an agent could not use
+        eos = load_tokenizer(str(directory)).eos_token_id
+        stops |= set() if eos is None else {eos}
+    return tuple(sorted(stops.union(*(one.stops for one in episodes))))
+
+
+def _draw(measured: _Measured, settings: DiagnoseSettings) -> list[int]:
+    """Responses whose states are sampled from: not gated, and one for each turn of a group, since members of a group
+    share the state of their first turn."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    seen: dict[tuple[int, int], int] = {}
+    for index in torch.randperm(len(measured.turn), generator=generator).tolist():
+        if measured.alpha[index] != 1:
+            seen.setdefault((int(measured.group[index]), measured.turn[index]), index)
+    return list(seen.values())[: settings.states]
+
+
+def _state(
+    model: Any,
+    measured: _Measured,
+    index: int,
+    number: int,
+    run: _RunSettings,
+    stops: tuple[int, ...],
+    settings: DiagnoseSettings,
+) -> StateRow:
+    """Sample a stored response's state anew; `number` counts states, for seeds of their own."""
+    episode, turn, scored = measured.episode[index], measured.turn[index], measured.scored[index]
+    prompt = episode.token_ids[: episode.spans[turn][0]].tolist()
+    context = min(context_tokens(model), run.context_tokens or context_tokens(model))
+    max_tokens = max(1, min(run.max_tokens, context - len(prompt)))
+    rows = [
+        Row(
+            prompt,
+            SamplingParams(
+                max_tokens=max_tokens,
+                temperature=run.temperature,
+                stop_token_ids=stops,
+                seed=(settings.seed * 1_000_003 + number) * 65_537 + sample,
+            ),
+        )
+        for sample in range(settings.samples)
+    ]
+    together = max(1, _SAMPLING_TOKENS // (len(prompt) + max_tokens))
+    for first in range(0, len(rows), together):
+        sample_batch(model, rows[first : first + together])
+    surprisal = torch.tensor([-math.fsum(row.logprobs) for row in rows], dtype=torch.float64)
+    lengths = torch.tensor([len(row.token_ids) for row in rows])
+    stored = -scored.logprob[:max_tokens].double()
+    return StateRow(
+        task_id=episode.task_id,
+        sample=episode.sample,
+        response=turn,
+        prompt_tokens=len(prompt),
+        tokens=stored.numel(),
+        max_tokens=max_tokens,
+        samples=len(rows),
+        cut=sum(not row.stopped for row in rows),
+        base=float(measured.base[index]),
+        alpha=float(measured.alpha[index]),
+        surprisal=float(stored.sum()),
+        response_entropy=float(surprisal.mean()),
+        response_entropy_se=float(surprisal.std()) / math.sqrt(len(rows)),
+        relative=float(stored.sum() - surprisal.mean()),
+        relative_per_token=float(stored.mean() - (surprisal / lengths).mean()),
+    )
+
+
+def _by_version(trained: Sequence[tuple[Episode, float]]) -> tuple[VersionShare, ...]:
+    everyone = Counter(one.versions[0] for one, _ in trained)
+    positive = Counter(one.versions[0] for one, advantage in trained if advantage > 0)
+    return tuple(
+        VersionShare(version=version, trajectories=count, positive=positive[version])
+        for version, count in sorted(everyone.items())
+    )
+
+
+def _by_group(episodes: Sequence[Episode], trained: Sequence[tuple[Episode, float]]) -> tuple[GroupShare, ...]:
+    rewards: dict[int, set[float]] = {}
+    for one in episodes:
+        rewards.setdefault(one.group, set()).update([] if math.isnan(one.reward) else [one.reward])
+    members: dict[int, list[tuple[Episode, float]]] = {}
+    for one, advantage in trained:
+        members.setdefault(one.group, []).append((one, advantage))
+    return tuple(
+        GroupShare(
+            task_id=found[0][0].task_id,
+            first_sample=found[0][0].sample,
+            trajectories=len(found),
+            positive=sum(advantage > 0 for _, advantage in found),
+            zero_variance=len(rewards[group]) == 1,
+        )
+        for group, found in members.items()
+    )
+
+
+def _logprob_gap(measured: _Measured) -> float:
+    stored = torch.cat([one.logprobs[turn] for one, turn in zip(measured.episode, measured.turn, strict=True)])
+    return float((stored - torch.cat([one.logprob for one in measured.scored])).abs().double().mean())
+
+
+def _response_rows(measured: _Measured, pressure: Tensor, change: Tensor | None) -> list[ResponseRow]:
+    return [
+        ResponseRow(
+            task_id=episode.task_id,
+            sample=episode.sample,
+            response=turn,
+            version=episode.versions[turn],
+            tokens=scored.logprob.numel(),
+            entropy=float(measured.entropy[n]),
+            surprisal=-float(scored.logprob.double().mean()),
+            base=float(measured.base[n]),
+            alpha=float(measured.alpha[n]),
+            pressure=float(pressure[n]),
+            change=None if change is None else float(change[n]),
+        )
+        for n, (episode, turn, scored) in enumerate(zip(measured.episode, measured.turn, measured.scored, strict=True))
+    ]
+
+
+def _change_relations(
+    measured: _Measured,
+    pressure: Tensor,
+    change: Tensor,
+    drawn: list[int],
+    states: list[StateRow],
+    settings: DiagnoseSettings,
+) -> tuple[Relation, ...]:
+    numbers, member = torch.unique(measured.group, return_inverse=True)
+    zeros = torch.zeros(numbers.numel(), dtype=torch.float64)
+    of_group = zeros.index_add(0, member, pressure)
+    mean_change = zeros.index_add(0, member, change) / zeros.index_add(0, member, torch.ones_like(change))
+    relative = torch.tensor([row.base * row.relative for row in states], dtype=torch.float64)
+    seed = settings.seed
+    return (
+        relation("A(α-1), responses", pressure, change, measured.group, seed=seed),
+        relation("sum of A(α-1), groups", of_group, mean_change, numbers, seed=seed),
+        relation("A(S-H), sampled states", relative, change[drawn], measured.group[drawn], seed=seed),
+    )
+
+
+def _state_relations(
+    measured: _Measured, drawn: list[int], states: list[StateRow], settings: DiagnoseSettings
+) -> tuple[Relation, ...]:
+    alpha = measured.alpha[drawn] - 1
+    columns = {
+        "S-H of the response": [row.relative for row in states],
+        "S-H per token": [row.relative_per_token for row in states],
+    }
+    return tuple(
+        relation(name, alpha, torch.tensor(values, dtype=torch.float64), measured.group[drawn], seed=settings.seed)
+        for name, values in columns.items()
+    )

@@ -1,0 +1,155 @@
+"""What diagnosing AEM is asked for and what it finds: plain records. The measuring is `diagnose.py`."""
+
+from typing import NamedTuple
+
+from pydantic import Field
+
+from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.core.base import Frozen
+
+PAPER_R = 0.63
+"""Of alpha - 1 and relative surprisal, Qwen3-32B."""
+PAPER_SIGNS = (55, 64)
+"""States in which their signs agree, of all."""
+
+
+class DiagnoseSettings(Frozen):
+    """What is measured, and how much of it is sampled."""
+
+    states: int = Field(default=64, ge=0)
+    samples: int = Field(default=32, ge=2)
+    """Fresh responses per state."""
+    seed: int = Field(default=0, ge=0, le=2**31)
+    """Of the states drawn, the samples and the bootstrap."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Per response, sampled or stored: a longer one counts up to here. None: what the run allowed."""
+    version: int | None = None
+    """Only groups whose trained responses are all of this version of the weights."""
+    train_limits: bool = False
+    """Also trajectories that ended at a limit."""
+    advantage: AdvantageSettings = AdvantageSettings()
+
+
+class VersionShare(Frozen):
+    """Trained trajectories whose first response is of one version of the weights."""
+
+    version: int
+    trajectories: int
+    positive: int
+    """Of those, with a base advantage above 0."""
+
+
+class GroupShare(Frozen):
+    """The trained trajectories of one group."""
+
+    task_id: str
+    first_sample: int
+    trajectories: int
+    positive: int
+    zero_variance: bool
+    """Do all members that count have the same reward?"""
+
+
+class Relation(Frozen):
+    """How one number foretells another. Points whose first number is 0 (gated, or no advantage) are left out."""
+
+    name: str
+    points: int
+    r: float | None
+    """Pearson's; None below 3 points, or if either number is constant."""
+    r_low: float | None
+    r_high: float | None
+    """95 %, from a bootstrap over groups."""
+    agree: int
+    """Points in which both have the same sign,"""
+    signs: int
+    """of those in which both have one."""
+
+
+class ResponseRow(Frozen):
+    """A trained response under the policy; entropies and surprisal in nats per token."""
+
+    task_id: str
+    sample: int
+    response: int
+    version: int
+    tokens: int
+    entropy: float
+    surprisal: float
+    base: float
+    """A: base advantage times the task's weight."""
+    alpha: float
+    pressure: float
+    """A (alpha - 1)."""
+    change: float | None = None
+    """Mean token entropy under the policy after training minus `entropy`, on the same tokens."""
+
+
+class StateRow(Frozen):
+    """A state that was sampled from, and the stored response to it. Sums are over a response's tokens, in nats."""
+
+    task_id: str
+    sample: int
+    response: int
+    prompt_tokens: int
+    tokens: int
+    max_tokens: int
+    samples: int
+    cut: int
+    """Samples that did not end by themselves within `max_tokens`."""
+    base: float
+    alpha: float
+    surprisal: float
+    """S of the stored response."""
+    response_entropy: float
+    """Monte Carlo estimate of H_resp: mean S of the samples."""
+    response_entropy_se: float
+    """Its standard error."""
+    relative: float
+    """S - H_resp."""
+    relative_per_token: float
+    """The same with each S, the stored one and the samples', over its own number of tokens."""
+    change: float | None = None
+
+
+class Diagnosis(Frozen):
+    """Everything but the rows."""
+
+    store: str
+    model: str
+    after: str | None
+    settings: DiagnoseSettings
+    temperature: float
+    max_tokens: int
+    stop_token_ids: tuple[int, ...]
+    trajectories: int
+    """Trained ones."""
+    too_long: int
+    """Of those, longer than the model's context: in the shares of part 1, and in nothing else."""
+    positive: tuple[VersionShare, ...]
+    groups: tuple[GroupShare, ...]
+    """With trained trajectories."""
+    responses: int
+    gated: int
+    """Responses whose factor is exactly 1."""
+    pressure_up: int
+    """Responses with A (alpha - 1) above 0,"""
+    pressure_down: int
+    """and below."""
+    logprob_gap: float
+    """Mean over tokens of |stored log-probability - the model's|, nats: near 0 if the model sampled the store."""
+    change: float | None
+    """Mean over responses, nats per token."""
+    change_relations: tuple[Relation, ...]
+    states: int
+    cut_share: float | None
+    """Share of samples that were cut off: their surprisal is of what there is."""
+    state_relations: tuple[Relation, ...]
+
+
+class Report(NamedTuple):
+    """What `diagnose` found."""
+
+    diagnosis: Diagnosis
+    responses: list[ResponseRow]
+    states: list[StateRow]

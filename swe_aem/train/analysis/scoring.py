@@ -1,0 +1,202 @@
+"""Exact entropies and log-probabilities of stored responses under a model: one forward pass, nothing sampled.
+
+    token_ids ──model, in segments with a KV cache──> logits before each sampled token ──/ temperature──> entropy, log p
+
+Trajectories of similar length share a right-padded batch. A segment is as long as its logits may be large, so that a
+vocabulary of 150,000 and a trajectory of 40,000 tokens fit; columns that no response needs get no logits.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from swe_aem.core import Trajectory
+from swe_aem.errors import UserError
+from swe_aem.train.analysis.replay import stored_groups
+from swe_aem.train.rows import training_row
+
+_BATCH_TOKENS = 16_384
+"""Padded tokens of a batch, which a KV cache is kept for."""
+_SEGMENT_LOGITS = 2**26
+"""Logits of a segment: 256 MiB in float32, and three times that while they are reduced."""
+
+
+class Episode(NamedTuple):
+    """What scoring and advantages need of a stored trajectory. One that is not trained has no token and no response."""
+
+    task_id: str
+    sample: int
+    group: int
+    """Numbered over the store."""
+    reward: float
+    """NaN if it does not count."""
+    weight: float
+    token_ids: Tensor
+    """(T,) int32: up to the end of the last response."""
+    spans: tuple[tuple[int, int], ...]
+    """Start and end of each response, half-open, ascending; none starts at 0."""
+    versions: tuple[int, ...]
+    """Of the weights that sampled each response."""
+    logprobs: tuple[Tensor, ...]
+    """Of each response's tokens, (n,) float32, as stored."""
+    stops: frozenset[int]
+    """Tokens that ended a response by themselves."""
+
+
+class Scored(NamedTuple):
+    """One response of n tokens under a model."""
+
+    entropy: Tensor
+    """(n,) float32, nats: of the full distribution that each token is drawn from, after the temperature."""
+    logprob: Tensor
+    """(n,) float32: of the tokens themselves under the same distributions."""
+
+
+def read_episodes(directory: Path, *, version: int | None = None, train_limits: bool = False) -> list[Episode]:
+    """The trajectories of `stored_groups`; with `version`, of groups whose trained responses are all of that version.
+
+    `train_limits` as of `training_row`. Raises `UserError` if nothing among them is trained.
+    """
+    episodes: list[Episode] = []
+    seen: set[int] = set()
+    for group, (_, members) in enumerate(stored_groups(directory)):
+        found = [_episode(group, one, train_limits=train_limits) for one in members]
+        versions = {number for one in found for number in one.versions}
+        seen |= versions
+        if version is None or versions == {version}:
+            episodes += found
+    if not any(one.spans for one in episodes):
+        if seen and version is not None:
+            raise UserError(
+                f"{directory}: has no group whose trained responses are all of version {version}; it has responses of "
+                f"{', '.join(map(str, sorted(seen)))}"
+            )
+        raise UserError(
+            f"{directory}: has no trained response (gold and noop agents sample none; of a training run, name "
+            "the directory `rollouts`)"
+        )
+    return episodes
+
+
+def _episode(group: int, trajectory: Trajectory, *, train_limits: bool) -> Episode:
+    row = training_row(trajectory, train_limits=train_limits)
+    responses = trajectory.responses if any(row["env_mask"]) else ()
+    if responses and responses[0].start == 0:
+        raise UserError(
+            f"{trajectory.id} begins with a sampled token; without a prompt there is nothing to score it by"
+        )
+    return Episode(
+        task_id=trajectory.task_id,
+        sample=trajectory.sample,
+        group=group,
+        reward=row["reward"] if row["counts"] else math.nan,
+        weight=trajectory.weight,
+        token_ids=torch.tensor(trajectory.token_ids[: responses[-1].end if responses else 0], dtype=torch.int32),
+        spans=tuple((response.start, response.end) for response in responses),
+        versions=tuple(response.version for response in responses),
+        logprobs=tuple(torch.tensor(response.logprobs, dtype=torch.float32) for response in responses),
+        stops=frozenset(trajectory.token_ids[one.end - 1] for one in responses if one.finish_reason == "stop"),
+    )
+
+
+def context_tokens(model: Any) -> int:
+    """Most tokens that the model has positions for."""
+    return int(model.config.max_position_embeddings)
+
+
+def require_vocabulary(model: Any, episodes: Sequence[Episode], name: str) -> None:
+    """Raises `UserError` if an episode has a token id that the model `name` does not have."""
+    largest = max((int(one.token_ids.max()) for one in episodes if one.spans), default=0)
+    if largest >= model.config.vocab_size:
+        raise UserError(
+            f"the store has the token id {largest}, but the model {name} has {model.config.vocab_size} ids; name the "
+            "model that the store was sampled from, or one with the same tokenizer"
+        )
+
+
+@torch.inference_mode()
+def score(
+    model: Any,
+    episodes: Sequence[Episode],
+    *,
+    temperature: float = 1.0,
+    batch_tokens: int = _BATCH_TOKENS,
+    segment_logits: int = _SEGMENT_LOGITS,
+    done: Callable[[int], None] = lambda count: None,
+) -> list[list[Scored]]:
+    """For each episode, its responses in order. `model` is a Hugging Face causal language model in evaluation mode.
+
+    `done` hears after each batch how many episodes are scored. None may be longer than `context_tokens`.
+    """
+    result: list[list[Scored]] = [[] for _ in episodes]
+    finished = 0
+    for batch in _batches(episodes, batch_tokens):
+        chosen = [episodes[n] for n in batch]
+        for n, scored in zip(batch, _score_batch(model, chosen, temperature, segment_logits), strict=True):
+            result[n] = scored
+        finished += len(batch)
+        done(finished)
+    return result
+
+
+def _batches(episodes: Sequence[Episode], batch_tokens: int) -> Iterator[list[int]]:
+    """Numbers of the episodes that have a response, the longest first."""
+    order = sorted((n for n, one in enumerate(episodes) if one.spans), key=lambda n: -episodes[n].spans[-1][1])
+    while order:
+        rows = max(1, batch_tokens // episodes[order[0]].spans[-1][1])
+        yield order[:rows]
+        order = order[rows:]
+
+
+def _score_batch(model: Any, episodes: list[Episode], temperature: float, segment_logits: int) -> list[list[Scored]]:
+    ids, mask, wanted = _padded(episodes)
+    rows, width = ids.shape
+    device = model.device
+    entropy, logprob = torch.zeros(rows, width), torch.zeros(rows, width)
+    step = max(1, segment_logits // (rows * model.config.vocab_size))
+    cache = None
+    for first in range(0, width, step):
+        last = min(first + step, width)
+        columns = wanted[:, first:last].any(0).nonzero().squeeze(1)
+        output = model(
+            input_ids=ids[:, first:last].to(device),
+            attention_mask=mask[:, :last].to(device),
+            position_ids=torch.arange(first, last, device=device).expand(rows, -1),
+            past_key_values=cache,
+            use_cache=width > step,
+            logits_to_keep=columns.to(device),
+        )
+        cache = output.past_key_values
+        # The logits of a column are those of the token after it.
+        tokens = ids[:, (columns + first + 1).clamp(max=width - 1)].to(device)
+        entropy[:, first + columns], logprob[:, first + columns] = _reduce(output.logits, tokens, temperature)
+    return [
+        [Scored(entropy[row, a - 1 : b - 1].clone(), logprob[row, a - 1 : b - 1].clone()) for a, b in episode.spans]
+        for row, episode in enumerate(episodes)
+    ]
+
+
+def _reduce(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(B, K) entropies and log-probabilities of the tokens, on the CPU, from logits (B, K, V)."""
+    logps = torch.log_softmax(logits.float() / temperature, dim=-1)
+    chosen = logps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return torch.special.entr(logps.exp()).sum(-1).cpu(), chosen.cpu()
+
+
+def _padded(episodes: list[Episode]) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, T) token ids up to the last response's end, attention mask, and whether the token after a column was sampled;
+    the padding is to the right, id 0 and masked."""
+    width = max(episode.spans[-1][1] for episode in episodes)
+    ids, mask = torch.zeros(len(episodes), width, dtype=torch.long), torch.zeros(len(episodes), width, dtype=torch.long)
+    wanted = torch.zeros(len(episodes), width, dtype=torch.bool)
+    for row, episode in enumerate(episodes):
+        end = episode.spans[-1][1]
+        ids[row, :end] = episode.token_ids[:end]
+        mask[row, :end] = 1
+        for start, stop in episode.spans:
+            wanted[row, start - 1 : stop - 1] = True
+    return ids, mask, wanted

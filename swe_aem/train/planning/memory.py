@@ -1,0 +1,154 @@
+"""What a training process and a vLLM server hold in memory, by arithmetic. docs/memory.md explains each term.
+
+    trainer  = (weights + gradients + 2 moments) / shards  +  weights to compute with  +  activations  +  head
+    server   = weights / tensor parallel  +  KV cache
+
+All in bytes, per GPU. Exact for weights, gradients, moments and KV cache; activations are what autograd keeps for the
+backward pass of an attention that stores no matrix (SDPA, flash), and the largest layer while it is computed again.
+"""
+
+from swe_aem.core.base import Frozen
+from swe_aem.train.planning.shapes import ModelShape
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_HEAD_TOKENS = 256
+"""Tokens whose logits TRL's fused head has at a time."""
+ADAPTER_DTYPE = "float32"
+"""peft holds adapters of 16-bit models in it."""
+_RUNTIME_BYTES = 2.5e9
+"""CUDA context, NCCL and allocator slack."""
+
+
+class TrainerMemory(Frozen):
+    """Bytes per GPU of a training process."""
+
+    weights: float
+    gradients: float
+    optimiser: float
+    computing: float
+    """Weights as layers compute with them: the whole layers of shards, the 16-bit copies of autocast."""
+    activations: float
+    head: float
+    runtime: float = _RUNTIME_BYTES
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(self.model_dump().values())
+
+
+class ServerMemory(Frozen):
+    """Bytes per GPU of a vLLM server."""
+
+    weights: float
+    cache: float
+    """What is left for the KV cache."""
+    cache_tokens: int
+    """Tokens that it holds, over the GPUs of a server."""
+
+
+def lora_parameters(shape: ModelShape, rank: int) -> int:
+    """Of an adapter on all linear layers but the head."""
+    queries = shape.num_attention_heads * shape.head_dim
+    keys = shape.num_key_value_heads * shape.head_dim
+    ends = 2 * (shape.hidden_size + queries) + 2 * (shape.hidden_size + keys)
+    ends += 3 * (shape.hidden_size + shape.intermediate_size)
+    return rank * ends * shape.num_hidden_layers
+
+
+def layer_bytes(shape: ModelShape, compute: str, lora_rank: int | None = None, *, autocast: bool = False) -> float:
+    """Per token, what autograd keeps of one layer. Norms keep their inputs in float32: the layer's twice, queries and
+    keys. Full training also keeps what goes into each product of matrices and out of each norm, attention's inputs and
+    output, and the gate's. Where the matrices are frozen their inputs are not kept, but an adapter keeps its own, in
+    float32, its own copy of each unless the layer computes in that anyway. Under autocast norms give float32, each of
+    the five products behind them keeps a 16-bit copy of its own, and adapters compute in 16 bits too."""
+    hidden, gate = shape.hidden_size, shape.intermediate_size
+    queries = shape.num_attention_heads * shape.head_dim
+    keys = shape.num_key_value_heads * shape.head_dim
+    norms = 4 * (2 * hidden + queries + keys)
+    size = BYTES[compute]
+    if lora_rank is None:
+        normed = 4 * 2 * hidden + size * 5 * hidden if autocast else size * 4 * hidden
+        return norms + normed + size * (3 * queries + 3 * keys + 4 * gate)
+    if compute == "float32":
+        return norms + 4 * (7 * lora_rank + 2 * hidden + 2 * queries + 2 * keys + 4 * gate)
+    adapter = size if autocast else BYTES[ADAPTER_DTYPE]
+    copies = adapter * (7 * lora_rank + 5 * hidden + queries + gate)
+    return norms + copies + size * (2 * queries + 2 * keys + 3 * gate)
+
+
+def activation_bytes(
+    shape: ModelShape,
+    tokens: int,
+    compute: str,
+    *,
+    checkpointing: bool,
+    lora_rank: int | None = None,
+    autocast: bool = False,
+) -> float:
+    """What `tokens` tokens keep in one forward pass: all layers, or with checkpointing their inputs and the one layer
+    that is computed again; and the last norm. Under autocast what goes from layer to layer is float32."""
+    layer = layer_bytes(shape, compute, lora_rank, autocast=autocast)
+    between = 4 if autocast else BYTES[compute]
+    last = shape.hidden_size * (4 + between)
+    inputs = shape.num_hidden_layers * shape.hidden_size * between
+    return float(tokens * (last + (inputs + layer if checkpointing else shape.num_hidden_layers * layer)))
+
+
+def trainer_memory(
+    shape: ModelShape,
+    *,
+    tokens: int,
+    dtype: str,
+    compute: str,
+    shards: int,
+    checkpointing: bool,
+    lora_rank: int | None = None,
+) -> TrainerMemory:
+    """Of one process of `shards` that share the model. `tokens` is the longest row times the rows of a micro batch,
+    `dtype` what weights and moments are held in (an adapter's always in float32), `compute` what layers compute in: by
+    autocast where they differ, unless the model is in shards, whose layers are gathered in it."""
+    size, autocast = BYTES[dtype], compute != dtype and shards == 1
+    held = shape.parameters * size / shards
+    trained = held
+    if lora_rank is not None:
+        trained = lora_parameters(shape, lora_rank) * BYTES[ADAPTER_DTYPE] / shards
+        held += trained
+    activations = activation_bytes(
+        shape, tokens, compute, checkpointing=checkpointing, lora_rank=lora_rank, autocast=autocast
+    )
+    hidden = tokens * shape.hidden_size * (4 if autocast else BYTES[compute])
+    head = 2 * 4 * _HEAD_TOKENS * shape.vocab_size + hidden
+    one = shape.layer_parameters * BYTES[compute]
+    computing = 0.0
+    if shards > 1:
+        computing = 2 * one + shape.embedding_parameters * BYTES[compute]
+    elif autocast and checkpointing:
+        # Copies of all trained layers live as long as a forward pass, which has no layer of the backward pass yet.
+        later = tokens * layer_bytes(shape, compute, lora_rank, autocast=True) + head
+        computing = one if lora_rank is not None else max(one, shape.num_hidden_layers * one - later)
+    elif autocast:
+        computing = shape.num_hidden_layers * one
+    return TrainerMemory(
+        weights=held,
+        gradients=trained,
+        optimiser=2 * trained,
+        computing=computing,
+        activations=activations,
+        head=float(head),
+    )
+
+
+def cache_bytes_per_token(shape: ModelShape, dtype: str) -> int:
+    """Keys and values of one token in all layers."""
+    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * BYTES[dtype]
+
+
+def server_memory(
+    shape: ModelShape, *, gpu_bytes: float, tensor_parallel: int, dtype: str = "bfloat16", utilisation: float = 0.9
+) -> ServerMemory:
+    """Of a server over `tensor_parallel` GPUs, of each of which vLLM takes the share `utilisation`."""
+    weights = shape.parameters * BYTES[dtype] / tensor_parallel
+    cache = gpu_bytes * utilisation - weights - _RUNTIME_BYTES
+    tokens = int(max(0.0, cache) * tensor_parallel / cache_bytes_per_token(shape, dtype))
+    return ServerMemory(weights=weights, cache=cache, cache_tokens=tokens)

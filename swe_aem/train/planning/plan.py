@@ -1,0 +1,187 @@
+"""`swe-aem train CONFIG --dry-run`: who would run where, what each would hold, and what is missing here."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from swe_aem.errors import SweAemError, UserError
+from swe_aem.rollout.wiring import chosen_tasks
+from swe_aem.sandbox import open_backend
+from swe_aem.serve.supervisor import healthy
+from swe_aem.train.config import HardwareConfig, TrainConfig
+from swe_aem.train.planning.memory import (
+    ADAPTER_DTYPE,
+    BYTES,
+    TrainerMemory,
+    lora_parameters,
+    server_memory,
+    trainer_memory,
+)
+from swe_aem.train.planning.shapes import ModelShape, shape_of
+
+_CHECKPOINTS = 2
+"""Kept, and each has weights and two moments."""
+
+
+def plan(config: TrainConfig, directory: Path) -> Iterator[str]:
+    """The plan, line by line. Needs no GPU, no server, no model and no torch."""
+    trajectories = config.steps * config.candidates * config.rollout.group_size
+    work = f"{config.steps} steps, {trajectories} trajectories, into {directory}"
+    images: list[str] = []
+    try:
+        images = [record.task.image for record in chosen_tasks(config.rollout)]
+        yield f"{len(images)} tasks, {work}"
+    except UserError as error:
+        yield f"tasks of {config.rollout.tasks} (MISSING: {error}), {work}"
+    yield from _sandboxes(config.rollout.sandbox, sorted(set(images)))
+    try:
+        shape = shape_of(config.model)
+    except UserError as error:
+        yield f"memory: not estimated: {error}"
+        return
+    yield f"model: {config.model}, {shape.parameters / 1e6:,.1f} million parameters"
+    hardware = config.hardware
+    if hardware is not None:
+        yield from _roles(config, hardware)
+        yield from _trainer(config, hardware, shape)
+        yield from _server(config, hardware, shape)
+    yield from _missing(config, directory, shape)
+
+
+def _sandboxes(kind: str, images: Sequence[str]) -> Iterator[str]:
+    try:
+        missing = asyncio.run(_missing_images(kind, images))
+    except SweAemError as error:
+        yield f"MISSING {kind}: {error}"
+        return
+    if missing:
+        yield f"MISSING images: {len(missing)} of {len(images)}, e.g. {missing[0]}"
+    elif images:
+        yield f"images: {len(images)}, all here"
+
+
+async def _missing_images(kind: str, images: Sequence[str]) -> list[UserError]:
+    """Why each image that is not here is not, which says how to get it."""
+    backend = open_backend(kind)
+    missing = []
+    for image in images:
+        try:
+            await backend.image_digest(image)
+        except UserError as error:
+            missing.append(error)
+    return missing
+
+
+def _roles(config: TrainConfig, hardware: HardwareConfig) -> Iterator[str]:
+    serving = hardware.servers * hardware.gpus_per_server
+    shared = hardware.trainer_gpus + serving > hardware.gpus_per_host == 1
+    gpus = max(hardware.trainer_gpus, serving) if shared else hardware.trainer_gpus + serving
+    hosts = -(-gpus // hardware.gpus_per_host)
+    scheduling = config.rollout.scheduling
+    yield f"hosts: {hosts} with {hardware.gpus_per_host} {hardware.gpu} of {hardware.gpu_memory_gb:g} GB each"
+    sharding = {"none": "a whole copy each", "fsdp2": "shards (FSDP2)", "zero3": "shards (ZeRO-3)"}
+    yield f"  trainer: {hardware.trainer_gpus} GPUs, {sharding[hardware.sharding]}; its first process rolls out"
+    yield (
+        f"  rollouts: on the first trainer's host, up to {scheduling.concurrency} agents and as many grading sandboxes "
+        f"({config.rollout.sandbox})"
+    )
+    urls = ", ".join(config.servers.urls) if config.servers else "none: the policy samples in the trainer"
+    yield f"  servers: {hardware.servers} of {hardware.gpus_per_server} GPUs; {urls}"
+
+
+def _trainer(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> Iterator[str]:
+    shards = hardware.trainer_gpus if hardware.sharding != "none" else 1
+    memory = trainer_estimate(config, shape, shards)
+    parts = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in memory.model_dump().items() if value)
+    room = hardware.gpu_memory_gb * (1 - hardware.server_share if hardware.gpus_per_host == 1 else 1)
+    yield f"memory per trainer GPU, GB: {parts}; {memory.total / 1e9:.1f} of {room:.0f}{_verdict(memory.total, room)}"
+
+
+def _server(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> Iterator[str]:
+    memory = server_memory(
+        shape,
+        gpu_bytes=hardware.gpu_memory_gb * 1e9,
+        tensor_parallel=hardware.gpus_per_server,
+        utilisation=hardware.server_share,
+    )
+    row = config.rollout.native.max_context_tokens
+    yield (
+        f"memory per server GPU, GB: weights {memory.weights / 1e9:.1f}, KV cache {memory.cache / 1e9:.1f}: "
+        f"{memory.cache_tokens} tokens per server, {memory.cache_tokens // row} trajectories of {row} tokens"
+        + ("" if memory.cache_tokens >= row else "; DOES NOT FIT: more gpus_per_server, or a shorter context")
+    )
+
+
+def _verdict(needed: float, room_gb: float) -> str:
+    return "" if needed <= room_gb * 1e9 else "; DOES NOT FIT: more trainer_gpus, shorter rows, or lora"
+
+
+def trainer_estimate(config: TrainConfig, shape: ModelShape, shards: int = 1) -> TrainerMemory:
+    """What one of `shards` training processes holds at the longest row."""
+    compute = "bfloat16" if config.grpo.get("bf16") else config.dtype
+    return trainer_memory(
+        shape,
+        tokens=config.micro_batch_size * config.rollout.native.max_context_tokens,
+        dtype=config.dtype,
+        compute=compute,
+        shards=shards,
+        checkpointing=bool(config.grpo.get("gradient_checkpointing")),
+        lora_rank=config.lora.r if config.lora else None,
+    )
+
+
+def _missing(config: TrainConfig, directory: Path, shape: ModelShape) -> Iterator[str]:
+    """One line for each thing that a run would ask for, with the command that brings it."""
+    if not (Path(config.model) / "config.json").is_file():
+        yield f"MISSING model: hf download Qwen/{Path(config.model).name} --local-dir {config.model}"
+    for number, url in enumerate(config.servers.urls if config.servers else ()):
+        yield f"server {url} answers" if healthy(url) else f"MISSING server {url}: {_serve_command(config, number)}"
+    if config.hardware is not None:
+        found = _gpus()
+        if found < min(config.hardware.trainer_gpus, config.hardware.gpus_per_host):
+            yield f"MISSING GPUs: this host has {found}, a trainer's has {config.hardware.gpus_per_host}"
+    needed = _disk_bytes(config, shape)
+    place = next(parent for parent in (directory, *directory.resolve().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    word = "disk" if free >= needed else "MISSING disk"
+    needs = f"{needed / 1e9:.0f} GB for checkpoints and weights on their way"
+    yield f"{word}: {needs}, {free / 1e9:.0f} GB free"
+
+
+def _serve_command(config: TrainConfig, number: int) -> str:
+    """What starts the server of that number; with the GPUs behind the trainer's where they are on the same host."""
+    servers, hardware = config.servers, config.hardware
+    assert servers is not None
+    port = servers.urls[number].rpartition(":")[2]
+    line = f"swe-aem serve {config.model} --port {port} --sync {servers.sync} --dtype {servers.dtype or config.dtype}"
+    if hardware is None:
+        return line
+    each = hardware.gpus_per_server
+    if each > 1:
+        line += f" --tensor-parallel {each}"
+    if hardware.gpus_per_host == 1:
+        return f"{line} -- --gpu-memory-utilization {hardware.server_share:g}"
+    first = hardware.trainer_gpus + number * each
+    if first + each > hardware.gpus_per_host:
+        return line
+    return f"CUDA_VISIBLE_DEVICES={','.join(map(str, range(first, first + each)))} {line}"
+
+
+def _gpus() -> int:
+    if find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _disk_bytes(config: TrainConfig, shape: ModelShape) -> float:
+    """The most at a time: an old checkpoint goes when a new one is whole. The policy, written at the end, is less."""
+    copies = 3 * (_CHECKPOINTS + 1)
+    if config.lora is not None:
+        return (copies + 2) * BYTES[ADAPTER_DTYPE] * lora_parameters(shape, config.lora.r)
+    size = BYTES[config.dtype]
+    sent = BYTES[(config.servers.dtype if config.servers else None) or config.dtype]
+    return shape.parameters * (size * copies + 2 * sent)

@@ -1,0 +1,80 @@
+"""`ModelShape`: what a model's size follows from, out of its config.json or, before it was fetched, from a table."""
+
+import json
+from pathlib import Path
+
+from swe_aem.core.base import Frozen
+from swe_aem.errors import UserError
+
+
+class ModelShape(Frozen):
+    """A dense decoder of the Qwen3 or Llama kind."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    tie_word_embeddings: bool = False
+
+    @property
+    def layer_parameters(self) -> int:
+        """Of one layer: the four projections of attention, three of the MLP, and norms."""
+        queries = self.num_attention_heads * self.head_dim
+        keys = self.num_key_value_heads * self.head_dim
+        attention = self.hidden_size * (2 * queries + 2 * keys)
+        return attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size + 2 * self.head_dim
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Of the embedding; as many of the head if it is not tied to it."""
+        return self.vocab_size * self.hidden_size
+
+    @property
+    def parameters(self) -> int:
+        """All."""
+        tables = self.embedding_parameters * (1 if self.tie_word_embeddings else 2)
+        return self.num_hidden_layers * self.layer_parameters + tables + self.hidden_size
+
+
+def _qwen3(hidden: int, layers: int, heads: int, intermediate: int, tied: bool = False) -> ModelShape:
+    return ModelShape(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=8,
+        head_dim=128,
+        intermediate_size=intermediate,
+        vocab_size=151936,
+        tie_word_embeddings=tied,
+    )
+
+
+KNOWN = {
+    "Qwen3-0.6B": _qwen3(1024, 28, 16, 3072, tied=True),
+    "Qwen3-1.7B": _qwen3(2048, 28, 16, 6144, tied=True),
+    "Qwen3-4B": _qwen3(2560, 36, 32, 9728, tied=True),
+    "Qwen3-8B": _qwen3(4096, 36, 32, 12288),
+    "Qwen3-14B": _qwen3(5120, 40, 40, 17408),
+    "Qwen3-32B": _qwen3(5120, 64, 64, 25600),
+}
+"""Shapes by the last part of a model's name, for plans that are made before the model is there."""
+
+
+def shape_of(model: str) -> ModelShape:
+    """The shape of a model directory, or of a known name; raises `UserError` if neither tells."""
+    path = Path(model) / "config.json"
+    if not path.is_file():
+        if Path(model).name in KNOWN:
+            return KNOWN[Path(model).name]
+        raise UserError(f"{model}: no config.json there, and its name is none of {', '.join(KNOWN)}")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        heads = int(values["num_attention_heads"])
+        values.setdefault("num_key_value_heads", heads)
+        values.setdefault("head_dim", values["hidden_size"] // heads)
+        return ModelShape(**{name: values[name] for name in ModelShape.model_fields if name in values})
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a dense decoder whose memory can be estimated: {error}") from error

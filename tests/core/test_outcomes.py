@@ -1,0 +1,52 @@
+"""From stop and verdict to outcome and reward."""
+
+import pytest
+
+from swe_aem.core import OUTCOME_TABLE, Outcome, Stop, Verdict
+from swe_aem.core.outcomes import graded, needs_grading, outcome_of, reward_of
+from swe_aem.testing.builders import make_trajectory
+
+RESOLVED = Verdict(resolved=True, patch_applied=True)
+UNRESOLVED = Verdict(resolved=False, patch_applied=True)
+HANG = Verdict(resolved=False, patch_applied=True, timed_out=True)
+CHEAT = Verdict(resolved=True, patch_applied=True, integrity=("conftest.py: hooks the test run",))
+
+CASES = [
+    (Stop.SUBMITTED, RESOLVED, Outcome.RESOLVED, 1.0),
+    (Stop.SUBMITTED, UNRESOLVED, Outcome.UNRESOLVED, 0.0),
+    (Stop.SUBMITTED, None, Outcome.EMPTY_PATCH, 0.0),
+    (Stop.SUBMITTED, HANG, Outcome.TESTS_HANG, 0.0),
+    (Stop.SUBMITTED, CHEAT, Outcome.INTEGRITY_VIOLATION, 0.0),
+    (Stop.TURN_LIMIT, RESOLVED, Outcome.TURN_LIMIT, 1.0),
+    (Stop.TURN_LIMIT, UNRESOLVED, Outcome.TURN_LIMIT, 0.0),
+    (Stop.CONTEXT_LIMIT, RESOLVED, Outcome.CONTEXT_LIMIT, 1.0),
+    (Stop.TIME_LIMIT, None, Outcome.TIME_LIMIT, 0.0),
+    (Stop.TIME_LIMIT, HANG, Outcome.TIME_LIMIT, 0.0),
+    (Stop.TIME_LIMIT, CHEAT, Outcome.INTEGRITY_VIOLATION, 0.0),
+    (Stop.MALFORMED, None, Outcome.MALFORMED, 0.0),
+]
+
+
+@pytest.mark.parametrize(("stop", "verdict", "outcome", "reward"), CASES)
+def test_the_table(stop: Stop, verdict: Verdict | None, outcome: Outcome, reward: float) -> None:
+    draft = make_trajectory("t", 0, stop=stop, outcome=None, reward=None, verdict=None)
+    done = graded(draft, verdict)
+    assert (done.outcome, done.reward, done.verdict) == (outcome, reward, verdict)
+
+
+def test_a_fault_of_ours_has_no_reward_whatever_the_verdict() -> None:
+    for outcome, rule in OUTCOME_TABLE.items():
+        if rule.retried:
+            assert reward_of(outcome, RESOLVED) is None
+
+
+def test_what_needs_grading() -> None:
+    assert needs_grading(make_trajectory("t", 0))
+    assert needs_grading(make_trajectory("t", 0, stop=Stop.TIME_LIMIT))
+    assert not needs_grading(make_trajectory("t", 0, patch=" \n"))
+    assert not needs_grading(make_trajectory("t", 0, stop=Stop.MALFORMED))
+
+
+def test_an_agent_must_say_why_it_stopped() -> None:
+    with pytest.raises(ValueError, match="why it stopped"):
+        outcome_of(None, RESOLVED)

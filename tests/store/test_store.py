@@ -1,0 +1,323 @@
+"""The store: round trips, recovery from every truncation, exactly once, one writer, and `datasets`."""
+
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from swe_aem.core import Outcome, Response, Stop, TestStatus, ToolCall, Trajectory, Verdict
+from swe_aem.errors import UserError
+from swe_aem.rollout import Store
+from swe_aem.store.files import replace
+from swe_aem.store.rows import from_row, to_row
+from swe_aem.testing.builders import make_trajectory
+
+text = st.text(st.characters(exclude_categories=()), max_size=8)
+number = st.floats(allow_nan=False, allow_infinity=False)
+count = st.integers(0, 1 << 40)
+plain_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | number | text,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(text, inner, max_size=2),
+    max_leaves=4,
+)
+calls = st.builds(
+    ToolCall,
+    name=text,
+    arguments=st.dictionaries(text, plain_json, max_size=2),
+    observation=text,
+    exit_code=st.none() | st.integers(-1, 255),
+    timed_out=st.booleans(),
+    wall_s=number,
+)
+verdicts = st.builds(
+    Verdict,
+    resolved=st.booleans(),
+    patch_applied=st.booleans(),
+    fail_to_pass=st.dictionaries(text, st.sampled_from(TestStatus), max_size=2),
+    stripped_files=st.lists(text, max_size=2).map(tuple),
+    integrity=st.lists(text, max_size=2).map(tuple),
+    exit_code=st.none() | st.integers(0, 255),
+    eval_s=number,
+    log_tail=text,
+)
+
+
+@st.composite
+def trajectories(draw: st.DrawFn) -> Trajectory:
+    responses, end = [], 0
+    for _ in range(draw(st.integers(0, 3))):
+        start = end + draw(st.integers(0, 3))
+        end = start + draw(st.integers(1, 3))
+        responses.append(
+            Response(
+                start=start,
+                end=end,
+                logprobs=tuple(draw(st.lists(number, min_size=end - start, max_size=end - start))),
+                version=draw(count),
+                finish_reason=draw(st.sampled_from(["stop", "length"])),
+                sample_s=draw(number),
+                tool_calls=tuple(draw(st.lists(calls, max_size=2))),
+            )
+        )
+    tokens = end + draw(st.integers(0, 2))
+    return Trajectory(
+        task_id=draw(text),
+        sample=draw(count),
+        attempt=draw(count),
+        agent=draw(text),
+        model=draw(text),
+        token_ids=tuple(draw(st.lists(count, min_size=tokens, max_size=tokens))),
+        responses=tuple(responses),
+        messages=tuple(
+            draw(st.lists(st.dictionaries(st.sampled_from(["role", "content", "x"]), plain_json), max_size=3))
+        ),
+        stop=draw(st.none() | st.sampled_from(Stop)),
+        patch=draw(text),
+        outcome=draw(st.sampled_from(Outcome)),
+        reward=draw(st.none() | number),
+        verdict=draw(st.none() | verdicts),
+        error=draw(st.none() | text),
+        timings_s=draw(st.dictionaries(text, number, max_size=2)),
+    )
+
+
+@given(trajectories())
+def test_a_row_gives_back_the_same_trajectory(trajectory: Trajectory) -> None:
+    assert from_row(json.loads(json.dumps(to_row(trajectory)))) == trajectory
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(made=st.lists(trajectories(), max_size=4, unique_by=lambda one: (one.task_id, one.sample)))
+def test_a_store_gives_back_the_same_trajectories(tmp_path: Path, made: list[Trajectory]) -> None:
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+    store = Store(tmp_path / "store")
+    with store.writer(segment_bytes=1500) as writer:
+        for one in made:
+            writer.append(one)
+    assert list(store.trajectories()) == made
+    assert store.completed() == {(one.task_id, one.sample) for one in made}
+    by_task = dict(store.groups())
+    assert sorted(by_task) == sorted({one.task_id for one in made})
+    for task_id, group in by_task.items():
+        assert list(group) == sorted((o for o in made if o.task_id == task_id), key=lambda one: one.sample)
+
+
+@pytest.fixture(scope="module")
+def two_records(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
+    """The bytes of a segment with two records, and where the second one begins."""
+    directory = tmp_path_factory.mktemp("whole")
+    with Store(directory).writer() as writer:
+        for sample in range(2):
+            writer.append(record(sample))
+    data = (directory / "trajectories" / "part-00000.jsonl").read_bytes()
+    return data, data.index(b"\n") + 1
+
+
+def record(sample: int) -> Trajectory:
+    return Trajectory(task_id="t", sample=sample, agent="a", model="m", outcome=Outcome.EMPTY_PATCH, reward=0.0)
+
+
+def test_at_every_truncation_a_reader_sees_the_whole_records(tmp_path: Path, two_records: tuple[bytes, int]) -> None:
+    data, second = two_records
+    segment = tmp_path / "trajectories" / "part-00000.jsonl"
+    segment.parent.mkdir()
+    for offset in range(len(data) + 1):
+        segment.write_bytes(data[:offset])
+        whole = [sample for sample, end in enumerate([second, len(data)]) if end <= offset]
+        assert [one.sample for one in Store(tmp_path).trajectories()] == whole
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_truncated_store_is_repaired_and_completed(
+    tmp_path: Path, two_records: tuple[bytes, int], data: st.DataObject
+) -> None:
+    whole, second = two_records
+    offset = data.draw(st.integers(0, len(whole)) | st.sampled_from([second - 1, second, second + 1, len(whole) - 1]))
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+    segment = tmp_path / "store" / "trajectories" / "part-00000.jsonl"
+    segment.parent.mkdir(parents=True)
+    segment.write_bytes(whole[:offset])
+    kept = {("t", sample) for sample, end in enumerate([second, len(whole)]) if end <= offset}
+    torn = whole[[0, second, len(whole)][len(kept)] : offset]
+    with Store(tmp_path / "store").writer() as writer:
+        assert set(writer.entries) == kept
+        assert (writer.quarantined.read_bytes() if writer.quarantined else b"") == torn
+        for sample in range(len(kept), 2):
+            writer.append(record(sample))
+    assert segment.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", [b"\x00" * 40, b"garbage\n", b'{"format": 1}\n', b"\n"])
+def test_a_damaged_last_line_is_quarantined(tmp_path: Path, damage: bytes) -> None:
+    with Store(tmp_path).writer() as writer:
+        writer.append(make_trajectory("t", 0))
+    with (tmp_path / "trajectories" / "part-00000.jsonl").open("ab") as file:
+        file.write(damage)
+    with Store(tmp_path).writer() as writer:
+        assert writer.quarantined is not None
+        assert writer.quarantined.read_bytes() == damage
+        assert set(writer.entries) == {("t", 0)}
+
+
+def test_a_flipped_bit_in_the_last_record_is_quarantined(tmp_path: Path) -> None:
+    with Store(tmp_path).writer() as writer:
+        writer.append(make_trajectory("t", 0))
+        writer.append(make_trajectory("t", 1))
+    segment = tmp_path / "trajectories" / "part-00000.jsonl"
+    data = bytearray(segment.read_bytes())
+    data[-200] ^= 1
+    segment.write_bytes(data)
+    with Store(tmp_path).writer() as writer:
+        assert writer.quarantined is not None
+        assert set(writer.entries) == {("t", 0)}
+
+
+def test_damage_in_the_middle_names_file_and_line(tmp_path: Path) -> None:
+    with Store(tmp_path).writer() as writer:
+        for sample in range(3):
+            writer.append(make_trajectory("t", sample))
+    segment = tmp_path / "trajectories" / "part-00000.jsonl"
+    lines = segment.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b"fake-model", b"fake_model")
+    segment.write_bytes(b"".join(lines))
+    with pytest.raises(UserError, match=r"part-00000.jsonl, line 2"):
+        list(Store(tmp_path).trajectories())
+    with pytest.raises(UserError, match=r"line 2"), Store(tmp_path).writer():
+        pass
+
+
+def test_a_torn_line_in_an_earlier_segment_is_an_error(tmp_path: Path) -> None:
+    with Store(tmp_path).writer(segment_bytes=1) as writer:
+        for sample in range(2):
+            writer.append(make_trajectory("t", sample))
+    first = tmp_path / "trajectories" / "part-00000.jsonl"
+    first.write_bytes(first.read_bytes()[:-5])
+    with pytest.raises(UserError, match=r"part-00000.jsonl, line 1"):
+        Store(tmp_path).completed()
+
+
+def test_segments_rotate_by_size_and_appending_goes_on_in_the_last(tmp_path: Path) -> None:
+    for sample in range(6):
+        with Store(tmp_path).writer(segment_bytes=4000) as writer:
+            writer.append(make_trajectory("t", sample))
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "trajectories").iterdir())]
+    assert len(sizes) > 1
+    assert all(size <= 4000 for size in sizes)
+    assert [one.sample for one in Store(tmp_path).trajectories()] == list(range(6))
+
+
+def test_appending_goes_on_in_the_last_segment_when_one_in_the_middle_is_gone(tmp_path: Path) -> None:
+    for sample in range(4):
+        with Store(tmp_path).writer(segment_bytes=1) as writer:
+            writer.append(make_trajectory("t", sample))
+    (tmp_path / "trajectories" / "part-00001.jsonl").unlink()
+    with Store(tmp_path).writer(segment_bytes=1 << 20) as writer:
+        writer.append(make_trajectory("t", 1))
+        assert writer.entries["t", 1].path.name == "part-00003.jsonl"
+    assert [one.sample for one in Store(tmp_path).trajectories()] == [0, 2, 3, 1]
+
+
+def test_a_segment_that_cannot_be_opened_leaves_the_writer_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def no_more_files(path: Any, flags: int, *mode: int) -> int:
+        if str(path).endswith("part-00001.jsonl"):
+            raise OSError(24, "Too many open files")
+        return real(path, flags, *mode)
+
+    with Store(tmp_path).writer(segment_bytes=1) as writer:
+        writer.append(make_trajectory("t", 0))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", no_more_files)
+            with pytest.raises(OSError, match="Too many"):
+                writer.append(make_trajectory("t", 1))
+        writer.append(make_trajectory("t", 1))
+        assert writer.entries["t", 1].path.name == "part-00001.jsonl"
+    assert Store(tmp_path).completed() == {("t", 0), ("t", 1)}
+
+
+def test_a_replaced_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    sync, rename = os.fsync, os.replace
+
+    def fsync(fd: int) -> None:
+        seen.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
+        sync(fd)
+
+    def replaces(source: Path, target: Path) -> None:
+        seen.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replaces)
+    replace(tmp_path / "config.json", "{}")
+    assert seen == ["file", "rename", "directory"]
+
+
+def test_append_refuses_what_would_spoil_the_store(tmp_path: Path) -> None:
+    with Store(tmp_path).writer() as writer:
+        writer.append(make_trajectory("t", 0))
+        with pytest.raises(ValueError, match="already"):
+            writer.append(make_trajectory("t", 0))
+        with pytest.raises(ValueError, match="no outcome"):
+            writer.append(make_trajectory("t", 1, outcome=None))
+        with pytest.raises(ValueError, match="JSON"):
+            writer.append(make_trajectory("t", 2, reward=float("nan")))
+    assert Store(tmp_path).completed() == {("t", 0)}
+
+
+def test_a_doubled_record_is_an_error(tmp_path: Path) -> None:
+    with Store(tmp_path).writer() as writer:
+        writer.append(make_trajectory("t", 0))
+    segment = tmp_path / "trajectories" / "part-00000.jsonl"
+    segment.write_bytes(segment.read_bytes() * 2)
+    with pytest.raises(UserError, match="second record of task t sample 0"):
+        Store(tmp_path).completed()
+
+
+def test_a_failed_write_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path).writer() as writer:
+        writer.append(make_trajectory("t", 0))
+        write = os.write
+
+        def short(fd: int, data: Any) -> int:
+            if len(data) < 100:
+                raise OSError(28, "No space left on device")
+            return write(fd, data[: len(data) // 2])
+
+        monkeypatch.setattr(os, "write", short)
+        with pytest.raises(OSError, match="No space"):
+            writer.append(make_trajectory("t", 1))
+        monkeypatch.undo()
+        writer.append(make_trajectory("t", 2))
+    assert [one.sample for one in Store(tmp_path).trajectories()] == [0, 2]
+
+
+def test_one_writer_at_a_time_and_the_lock_ends_with_it(tmp_path: Path) -> None:
+    with Store(tmp_path).writer(), pytest.raises(UserError, match=r"being written by process \d+"):  # noqa: SIM117
+        with Store(tmp_path).writer():
+            pass
+    with Store(tmp_path).writer():
+        pass
+
+
+def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swe_aem.store.rows.FORMAT", 99)
+    with Store(tmp_path).writer() as writer:
+        writer.append(make_trajectory("t", 0))
+    with pytest.raises(UserError, match="store format"):
+        Store(tmp_path).completed()
+
+
+def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert list(Store(tmp_path / "none").trajectories()) == []
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,122 @@
+"""Replays of stored groups: the figures by hand, the command, and what it refuses."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("torch", reason="needs the transformers extra")
+pytest.importorskip("matplotlib", reason="needs the train extra")
+
+from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.cli.replay_advantages import app
+from swe_aem.core import Outcome, Response, Trajectory
+from swe_aem.errors import UserError
+from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout.manifest import claim
+from swe_aem.store.store import Store
+from swe_aem.train.analysis.replay import comparison, read, stored_groups
+
+pytestmark = pytest.mark.torch
+
+
+def trajectory(task: str, sample: int, outcome: Outcome, *surprisals: float) -> Trajectory:
+    """One token of prompt, then responses of two tokens with the surprisals, a token apart."""
+    spans = [(1 + 3 * turn, 3 + 3 * turn) for turn in range(len(surprisals))]
+    responses = tuple(
+        Response(start=start, end=end, logprobs=(-2 * value, 0.0), version=0, finish_reason="stop", sample_s=0.1)
+        for (start, end), value in zip(spans, surprisals, strict=True)
+    )
+    reward = {Outcome.RESOLVED: 1.0, Outcome.INFRASTRUCTURE: None}.get(outcome, 0.0)
+    return Trajectory(
+        task_id=task,
+        sample=sample,
+        agent="native",
+        model="m",
+        token_ids=tuple(range(2 + 3 * len(surprisals))),
+        responses=responses,
+        outcome=outcome,
+        reward=reward,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Two groups: one with both rewards and a fault of ours, one with one reward."""
+    with Store(tmp_path / "store").writer() as writer:
+        writer.append(trajectory("a", 0, Outcome.RESOLVED, 0.0, 0.5))
+        writer.append(trajectory("a", 1, Outcome.UNRESOLVED, 1.0))
+        writer.append(trajectory("a", 2, Outcome.INFRASTRUCTURE, 9.0))
+        writer.append(trajectory("a", 3, Outcome.TURN_LIMIT, 7.0))
+        writer.append(trajectory("b", 0, Outcome.UNRESOLVED, 0.30))
+        writer.append(trajectory("b", 1, Outcome.UNRESOLVED, 0.35))
+    return tmp_path / "store"
+
+
+def test_figures(store: Path) -> None:
+    base, paper, *_ = comparison(read(store), AdvantageSettings())
+    assert (base.responses, base.groups, base.silent_groups) == (5, 2, 1)
+    assert (base.alpha_std, base.moved, base.gated_share) == (0.0, 0.0, 1.0)
+    weights = [1.0, math.exp(-0.5), math.exp(-1.0)]
+    alpha = [weight / (sum(weights) / 3) for weight in weights]
+    assert (paper.alpha_max, paper.alpha_min) == pytest.approx((alpha[0], alpha[2]))
+    assert paper.gated_share == pytest.approx(2 / 5)
+    assert paper.confident_successes == pytest.approx((alpha[0] + alpha[1]) / 2)
+    assert paper.confident_mistakes == pytest.approx(alpha[2])
+    # Leave one out of rewards 1, 0, 0 (the limit counts in the baseline): 1, -1/2.
+    moved = (abs(alpha[0] - 1) + abs(alpha[1] - 1) + abs(alpha[2] - 1) / 2) / 2.5
+    assert paper.moved == pytest.approx(moved)
+
+
+def test_limits_can_be_trained(store: Path) -> None:
+    assert read(store, train_limits=True).surprisal.numel() == 6
+
+
+def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Path) -> None:
+    config = RolloutConfig(agent="native", policy="m", group_size=2, oversample=2)
+    with Store(tmp_path).writer() as writer:
+        claim(tmp_path, config, [], stored_tasks=[])
+        writer.append(trajectory("a", 0, Outcome.INFRASTRUCTURE))
+        for sample, outcome in enumerate([Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.RESOLVED], start=1):
+            writer.append(trajectory("a", sample, outcome, float(sample)))
+        writer.append(trajectory("a", 4, Outcome.RESOLVED, 4.0))  # the next visit of the task
+    assert [[one.sample for one in members] for _, members in stored_groups(tmp_path)] == [[1, 2], [4]]
+    assert read(tmp_path).surprisal.tolist() == [1.0, 2.0, 4.0]
+
+
+def test_command(store: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [str(store), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "5 responses in 2 groups; 1 groups have one reward for all" in done.output
+    lines = [json.loads(line) for line in (tmp_path / "out" / "responses.jsonl").read_text().splitlines()]
+    assert [(line["task_id"], line["sample"], line["response"]) for line in lines][:2] == [("a", 0, 0), ("a", 0, 1)]
+    assert lines[0]["AEM: base"] == 1.0
+    assert lines[0]["AEM: alpha"] > 1 > lines[2]["AEM: alpha"]
+    names = [one["name"] for one in json.loads((tmp_path / "out" / "summary.json").read_text())]
+    assert names == ["base", "AEM", "reversed", "shuffled", "scope trajectory", "scope batch"]
+    assert (tmp_path / "out" / "alpha.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_json(store: Path) -> None:
+    done = CliRunner().invoke(app, [str(store), "--json", "--lam", "0"])
+    assert [one["alpha_std"] for one in json.loads(done.output)] == [0.0] * 6
+
+
+def test_a_store_without_sampled_tokens(tmp_path: Path) -> None:
+    with Store(tmp_path / "store").writer() as writer:
+        writer.append(trajectory("a", 0, Outcome.INFRASTRUCTURE))
+    with pytest.raises(UserError, match="no trajectory with sampled tokens"):
+        read(tmp_path / "store")
+    with pytest.raises(UserError, match="no such directory"):
+        read(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["--scope", "world"], "scope"), (["--baseline", "median"], "baseline")]
+)
+def test_wrong_settings(store: Path, arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, [str(store), *arguments])
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
