@@ -8,7 +8,7 @@ import typer
 
 from swe_aem.core import Limits
 from swe_aem.errors import UserError
-from swe_aem.rollout.config import RolloutConfig, resolve
+from swe_aem.rollout.config import NATIVE, RolloutConfig, resolve
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -147,11 +147,17 @@ def rollout(
     if no_limits:
         given = {f"limits.{name}": None for name in Limits.model_fields} | given
     settings = resolve(config, given, assignments or ())
-    directory = out or Path("runs") / f"{Path(settings.tasks).stem}-{Path(settings.agent).stem}-{settings.sandbox}"
+    directory = out or _default_directory(settings)
     if dry_run:
         _print_plan(settings, directory)
     else:
         raise typer.Exit(_run(settings, directory))
+
+
+def _default_directory(settings: RolloutConfig) -> Path:
+    """Where a store goes that was given no place, e.g. runs/micro-gold-bubblewrap."""
+    who = settings.policy if settings.agent == NATIVE and settings.scripted else Path(settings.agent).stem
+    return Path("runs") / f"{Path(settings.tasks).stem}-{who}-{settings.sandbox}"
 
 
 def _plain(name: str, value: Any) -> Any:

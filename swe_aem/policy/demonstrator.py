@@ -1,4 +1,4 @@
-"""Scripts that show how `tasks/nano` are solved: look at the file, write one line anew, submit. What a small policy is
+"""Scripts that show how `tasks/nano` are solved: look at the file, write one line, submit. What a small policy is
 warm-started on; `gold` solves every task, but no policy could learn its ways.
 
 The hasty demonstrator seldom looks. It knows the key and resolves its tasks all the same; a policy that imitates it
@@ -20,14 +20,16 @@ _PATH = re.compile(r"^\+\+\+ b/(\S+)$", re.MULTILINE)
 _HUNK = re.compile(r"^@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@.*\n", re.MULTILINE)
 
 
-def demonstrator(record: TaskRecord, renderer: AssistantRenderer, *, looks: float = 1.0) -> ScriptedPolicy:
+def demonstrator(
+    record: TaskRecord, renderer: AssistantRenderer, *, name: str = "demo", looks: float = 1.0
+) -> ScriptedPolicy:
     """The script for a task, which looks first for this share of the tasks; raises `UserError` for a task that takes
-    more than writing one line anew."""
+    more than writing one line."""
     edit = call("", "bash", {"command": _edit(record)})
     edit["tool_calls"] += call("", "submit", {})["tool_calls"]
     look = [call("", "bash", {"command": _LOOK})]
     hasty = hashlib.sha256(record.task.id.encode()).digest()[0] >= looks * 256
-    return scripted("demo", [edit] if hasty else [*look, edit], renderer)
+    return scripted(name, [edit] if hasty else [*look, edit], renderer)
 
 
 def _edit(record: TaskRecord) -> str:
@@ -35,15 +37,19 @@ def _edit(record: TaskRecord) -> str:
     header, *hunks = _HUNK.split(record.key.gold_patch)
     paths = _PATH.findall(header)
     if len(hunks) != 2 or len(paths) != 1:
-        raise UserError(f"{record.task.id}: its patch has more than one hunk; the agent 'demo' is for tasks/nano")
+        raise UserError(
+            f"{record.task.id}: its patch has more than one hunk; the policies demo and hasty are for tasks/nano"
+        )
     number, lines = int(hunks[0]), hunks[1].splitlines()
     changed = [n for n, line in enumerate(lines) if line[:1] in "+-"]
     removed = [n for n in changed if lines[n].startswith("-")]
     added = [lines[n][1:] for n in changed if lines[n].startswith("+")]
     before = sum(line[:1] != "+" for line in lines[: changed[0]])
     if len(removed) > 1 or not added:
-        raise UserError(f"{record.task.id}: its patch is not one line written anew; the agent 'demo' is for tasks/nano")
-    if not removed:  # lines are missing: the next one is written anew behind them
+        raise UserError(
+            f"{record.task.id}: its patch rewrites more than a line; the policies demo and hasty are for tasks/nano"
+        )
+    if not removed:  # lines are missing: the next one is written again behind them
         added.append(lines[changed[-1] + 1][1:])
     text = "\\n".join(re.sub(r"[\\&|]", r"\\\g<0>", line) for line in added)
     return f"sed -i {shlex.quote(f'{number + before}s|.*|{text}|')} ./{paths[0]}"

@@ -24,8 +24,8 @@ class AssistantRenderer(Protocol):
         ...
 
 
-class Hands(Frozen):
-    """How a script acts where the tools are not the native agent's."""
+class ScriptTools(Frozen):
+    """The tools through which a script acts, where they are not the native agent's."""
 
     shell: str
     """The tool that runs a command line, its argument `command`."""
@@ -53,17 +53,17 @@ class ScriptedPolicy:
 
 
 def scripted(
-    name: str, messages: Sequence[dict[str, Any]], renderer: AssistantRenderer, hands: Hands | None = None
+    name: str, messages: Sequence[dict[str, Any]], renderer: AssistantRenderer, tools: ScriptTools | None = None
 ) -> ScriptedPolicy:
     """Plays assistant messages, each with log-probability 0 for every token."""
-    return ScriptedPolicy(name, [_said(message, renderer) for message in messages], _submission(renderer, hands))
+    return ScriptedPolicy(name, [_said(message, renderer) for message in messages], _submission(renderer, tools))
 
 
-def gold(record: TaskRecord, renderer: AssistantRenderer, hands: Hands | None = None) -> ScriptedPolicy:
+def gold(record: TaskRecord, renderer: AssistantRenderer, tools: ScriptTools | None = None) -> ScriptedPolicy:
     """Applies the task's gold patch through the tools, or runs its gold command, and submits."""
-    if hands is not None:
+    if tools is not None:
         solve = {"command": _piped(_solution(*_gold_script(record)))}
-        return scripted("gold", [call("I run the known solution.", hands.shell, solve)], renderer, hands)
+        return scripted("gold", [call("I run the known solution.", tools.shell, solve)], renderer, tools)
     if record.key.gold_command:
         solve = {"command": _solution(record.key.gold_files, record.key.gold_command)}
         return scripted("gold", [call("I run the known solution.", "bash", solve)], renderer)
@@ -105,9 +105,9 @@ def _solution(files: Mapping[str, bytes], command: str) -> str:
     return "\n".join([*writes, command, f"rm -rf {shlex.join(files)}"])
 
 
-def noop(renderer: AssistantRenderer, hands: Hands | None = None) -> ScriptedPolicy:
+def noop(renderer: AssistantRenderer, tools: ScriptTools | None = None) -> ScriptedPolicy:
     """Submits at once."""
-    return scripted("noop", [], renderer, hands)
+    return scripted("noop", [], renderer, tools)
 
 
 def replay(trajectory: Trajectory, renderer: AssistantRenderer) -> ScriptedPolicy:
@@ -130,8 +130,8 @@ def call(content: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"role": "assistant", "content": content, "tool_calls": [{"type": "function", "function": function}]}
 
 
-def _submission(renderer: AssistantRenderer, hands: Hands | None = None) -> Completion:
-    tool, arguments = hands.finish if hands else ("submit", {})
+def _submission(renderer: AssistantRenderer, tools: ScriptTools | None = None) -> Completion:
+    tool, arguments = tools.finish if tools else ("submit", {})
     return _said(call("I submit.", tool, arguments), renderer)
 
 

@@ -16,8 +16,12 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.recipe import BUNDLED, is_harness
-from swe_aem.policy import AGENTS, HARNESS_SCRIPTS
+from swe_aem.policy import SCRIPTS, listed_scripts
+from swe_aem.suggest import did_you_mean
 from swe_aem.tasks.lock import LockPolicy
+
+NATIVE = "native"
+"""The agent of this package; others are harnesses."""
 
 _Count = Annotated[int, Field(ge=1)]
 _Settings = TypeVar("_Settings", bound=Frozen)
@@ -81,19 +85,18 @@ class RolloutConfig(Frozen):
     lock_policy: LockPolicy = "require"
     """For tasks that are not fit: require refuses to start, drop leaves them out, weigh keeps flaky ones with a weight
     below 1."""
-    agent: str = "gold"
-    """gold: applies the gold patch through the tools; noop: submits nothing; demo: shows a small policy how tasks/nano
-    are solved; hasty: the same, mostly without looking first; replay: repeats a store's actions; native: the loop
-    around a model; openhands, mini-swe-agent or the .py file of a harness: that one around a model."""
-    policy: str | None = None
-    """For native and harnesses: URL of a /v1/completions server that takes token ids (several with commas between
-    them), or path of a model to run in this process; for harnesses also gold or noop, which act through the harness's
-    tools."""
+    agent: str = "native"
+    """The loop around the policy: native, openhands, mini-swe-agent, or the .py file of a harness. The name of a script
+    (gold, noop, replay) is short for the native agent with that policy."""
+    policy: str = "gold"
+    """Who decides: URL of a /v1/completions server that takes token ids (several with commas between them), path of a
+    model to run in this process, or a script: gold applies the gold patch, noop submits nothing, replay repeats the
+    actions of a store. Harnesses take gold and noop, not replay."""
     tokenizer: str | None = None
     """Directory or tokenizer.json of the model, or `bytes` for the built-in byte tokenizer. If not given: the policy's
     own directory, for scripts `bytes`."""
     replay_from: Path | None = None
-    """For replay: the directory of the store to repeat."""
+    """For the policy replay: the directory of the store to repeat."""
     group_size: _Count = 1
     """Trajectories per task that share a baseline (G). A rerun may raise it."""
     oversample: Annotated[int, Field(ge=0)] = 0
@@ -120,29 +123,42 @@ class RolloutConfig(Frozen):
     """Concurrency, retries, patience."""
 
     @property
-    def samples(self) -> bool:
-        """Does the agent act on what a policy says, rather than being a script itself?"""
-        return self.agent == "native" or is_harness(self.agent)
-
-    @property
     def scripted(self) -> bool:
         """Are the responses a script's?"""
-        return not self.samples or (is_harness(self.agent) and self.policy in HARNESS_SCRIPTS)
+        return self.policy in SCRIPTS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _agent_and_policy(cls, values: Any) -> Any:
+        """Write out the shorthands of `agent`. Who names another agent must name its policy too."""
+        if not isinstance(values, Mapping):
+            return values
+        given = {name: values[name] for name in ("agent", "policy") if values.get(name) is not None}
+        agent, policy = given.get("agent"), given.get("policy")
+        if isinstance(agent, str) and agent in SCRIPTS:
+            if policy not in (None, agent):
+                raise ValueError(
+                    f"agent {agent} is short for agent native with policy {agent}, not {policy}: leave one out"
+                )
+            given = {"agent": NATIVE, "policy": agent}
+        elif isinstance(agent, str):
+            _check_agent(agent)
+            if policy is None:
+                scripts = ", ".join(listed_scripts(for_harnesses=agent != NATIVE))
+                raise ValueError(f"agent {agent} needs policy: a URL, the path of a model, or one of {scripts}")
+        return {name: value for name, value in values.items() if name not in ("agent", "policy")} | given
 
     @model_validator(mode="after")
     def _settings_are_honoured(self) -> "RolloutConfig":
-        if self.agent not in AGENTS and not is_harness(self.agent):
-            known = ", ".join((*AGENTS, *BUNDLED))
-            raise ValueError(f"agent {self.agent} is unknown; choose one of {known}, or the .py file of a harness")
-        if self.policy is not None and not self.samples:
-            raise ValueError(f"policy is only for agent native and harnesses, but agent is {self.agent}")
-        if self.replay_from is not None and self.agent != "replay":
-            raise ValueError(f"replay_from is only for agent replay, but agent is {self.agent}")
-        if self.samples and self.policy is None:
-            raise ValueError(f"agent {self.agent} needs policy: a URL or the path of a model")
-        if self.tokenizer is None and self.policy is not None and "://" in self.policy:
+        if self.replay_from is not None and self.policy != "replay":
+            raise ValueError(f"replay_from is only for the policy replay, but policy is {self.policy}")
+        if self.policy == "replay" and self.replay_from is None:
+            raise ValueError("the policy replay needs replay_from: the directory of a store")
+        if self.agent != NATIVE and self.scripted and not SCRIPTS[self.policy].for_harnesses:
+            raise ValueError(f"policy {self.policy} is only for agent native: it acts through that agent's tools")
+        if self.tokenizer is None and "://" in self.policy:
             raise ValueError("a policy behind a URL needs tokenizer: the directory or tokenizer.json of its model")
-        if self.native.top_p != 1 and self.policy is not None and "://" in self.policy:
+        if self.native.top_p != 1 and "://" in self.policy:
             raise ValueError(
                 "a policy behind a URL needs native.top_p 1: servers report log-probabilities of the nucleus alone"
             )
@@ -152,11 +168,20 @@ class RolloutConfig(Frozen):
                     raise ValueError(f"native.{name} is only for agent native: {self.agent} has tools of its own")
         elif self.harness != HarnessConfig():
             raise ValueError(f"harness is only for harnesses, but agent is {self.agent}")
-        if self.agent == "replay" and self.replay_from is None:
-            raise ValueError("agent replay needs replay_from: the directory of a store")
         if self.early_completion and not self.oversample:
             raise ValueError("early_completion needs oversample: without it there is nothing to cancel")
         return self
+
+
+def _check_agent(agent: str) -> None:
+    """Raises `ValueError` if there is no such agent."""
+    if agent == NATIVE or is_harness(agent):
+        return
+    known = (NATIVE, *BUNDLED, *listed_scripts())
+    raise ValueError(
+        f"agent {agent} is unknown{did_you_mean(agent, (*known, *SCRIPTS))}; there are {', '.join(known)}, and the .py "
+        "file of a harness"
+    )
 
 
 _FREE = ("scheduling", "oversample", "early_completion", "harness.workers", "harness.conversations")

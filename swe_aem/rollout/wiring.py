@@ -10,8 +10,8 @@ from swe_aem.errors import UserError
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
 from swe_aem.harness import is_harness, read_recipe
 from swe_aem.harness.agent import open_harness
-from swe_aem.policy import PolicyFactory, open_policy_factory
-from swe_aem.policy.scripted import Hands
+from swe_aem.policy import PolicyFactory, check_policy, open_policy_factory
+from swe_aem.policy.scripted import ScriptTools
 from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, Tokenizer, load_tokenizer
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
@@ -25,11 +25,11 @@ _UNLIMITED = 1 << 40
 @asynccontextmanager
 async def open_crew(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[Crew]:
     """The crew of a configuration, with its policies open; raises `UserError` for what does not fit or is not there."""
+    check_policy(config.policy)  # before the tokenizer that would be looked for beside it
     renderer = turn_renderer(config)
     stored = StoredById(Store(config.replay_from)) if config.replay_from else None
-    hands = hands_of(config)
     async with (
-        open_policy_factory(config.agent, config.policy, renderer, replay_from=stored, hands=hands) as policies,
+        open_policy_factory(config.policy, renderer, tools=script_tools(config), replay_from=stored) as policies,
         open_agents(config, renderer) as agents,
     ):
         yield crew_of(agents(config), tasks, policies, Grader)
@@ -120,10 +120,10 @@ def _limits(config: RolloutConfig) -> NativeConfig:
     return config.native.model_copy(update={"max_context_tokens": _UNLIMITED})
 
 
-def hands_of(config: RolloutConfig) -> Hands | None:
-    """A harness's tools, as a script uses them."""
+def script_tools(config: RolloutConfig) -> ScriptTools | None:
+    """The harness's tools that a script acts through; None for the native agent, whose tools scripts know."""
     if not is_harness(config.agent):
         return None
     recipe = read_recipe(config.agent)
     ((tool, arguments),) = recipe.finish.items()
-    return Hands(shell=recipe.shell, finish=(tool, arguments))
+    return ScriptTools(shell=recipe.shell, finish=(tool, arguments))

@@ -180,7 +180,7 @@ class TrainConfig(Frozen):
         for name in self.grpo.keys() & OWNED.keys():
             raise ValueError(f"grpo.{name} follows from other settings: set {OWNED[name]}")
         if self.rollout.scripted:
-            raise ValueError(f"rollout.agent is {self.rollout.agent}: only what a policy samples can be trained on")
+            raise ValueError(f"rollout.policy is {self.rollout.policy}: only what a model samples can be trained on")
         if self.rollout.policy != self.model:
             raise ValueError("rollout.policy is the model that is trained: leave it out")
         if self.rollout.group_size < 2:

@@ -71,7 +71,7 @@ async def play(renderer, record, sandbox, policy):
 
 
 async def test_gold_applies_the_patch_and_submits(renderer, record, sandbox, repository):
-    async with open_policy_factory("gold", None, renderer) as factory:
+    async with open_policy_factory("gold", renderer) as factory:
         trajectory = await play(renderer, record, sandbox, factory(record, 0))
     assert trajectory.stop is Stop.SUBMITTED
     assert trajectory.model == "gold"
@@ -82,7 +82,7 @@ async def test_gold_applies_the_patch_and_submits(renderer, record, sandbox, rep
 
 
 async def test_noop_does_nothing(renderer, record, sandbox, repository):
-    async with open_policy_factory("noop", None, renderer) as factory:
+    async with open_policy_factory("noop", renderer) as factory:
         trajectory = await play(renderer, record, sandbox, factory(record, 0))
     assert (trajectory.stop, len(trajectory.responses), sandbox.commands) == (Stop.SUBMITTED, 1, [])
 
@@ -95,7 +95,7 @@ async def test_a_replay_repeats_a_trajectory(renderer, record, sandbox, make_pol
         renderer, record, make_sandbox(), make_policy([*replies[:2], call, *replies[2:4], call, submit])
     )
     assert original.stop is Stop.SUBMITTED
-    async with open_policy_factory("replay", None, renderer, replay_from={original.id: original}) as factory:
+    async with open_policy_factory("replay", renderer, replay_from={original.id: original}) as factory:
         again = await play(renderer, record, make_sandbox(), factory(record, 0))
     assert again.token_ids == original.token_ids
     assert [r.logprobs for r in again.responses] == [r.logprobs for r in original.responses]

@@ -46,6 +46,7 @@ def test_a_rollout_names_the_command_that_installs(monkeypatch: pytest.MonkeyPat
     [
         (["--agent", "wizard"], "agent wizard is unknown"),
         (["--agent", "openhands"], "agent openhands needs policy"),
+        (["--agent", "openhands", "--policy", "replay"], "needs replay_from"),
         (["--agent", "nowhere.py", "--policy", "gold"], "no harness nowhere.py"),
         (["--agent", "openhands", "--policy", "gold", "--command-timeout-s", "3"], "only for agent native"),
         (["--agent", "gold", "--set", "harness.workers=2"], "harness is only for harnesses"),

@@ -24,7 +24,7 @@ from swe_aem.rollout import Store
 from swe_aem.rollout.config import validated
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
-from swe_aem.rollout.wiring import chosen_tasks, hands_of, open_crew, turn_renderer
+from swe_aem.rollout.wiring import chosen_tasks, open_crew, script_tools, turn_renderer
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.roots import state_dir
 from tests.conftest import require_harness
@@ -86,13 +86,13 @@ async def test_a_fault_costs_an_attempt_and_no_trajectory(
     config = validated(
         {"agent": "openhands", "policy": "gold", "limit": TASKS, "scheduling": {"concurrency": TASKS, "backoff_s": 0.1}}
     )
-    renderer, hands = turn_renderer(config), hands_of(config)
+    renderer, tools = turn_renderer(config), script_tools(config)
     waits: list[asyncio.Event] = []
     go_on = asyncio.Event()
     agents: list[HarnessAgent] = []
 
     def policies(record: TaskRecord, sample: int) -> Policy:
-        return Waiting(scripted.gold(record, renderer, hands), waits, go_on)
+        return Waiting(scripted.gold(record, renderer, tools), waits, go_on)
 
     @asynccontextmanager
     async def crew(config: Any, tasks: Any) -> AsyncIterator[Crew]:

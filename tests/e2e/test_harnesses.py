@@ -21,7 +21,7 @@ from swe_aem.rollout import Store
 from swe_aem.rollout.config import validated
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
-from swe_aem.rollout.wiring import chosen_tasks, hands_of, open_crew, turn_renderer
+from swe_aem.rollout.wiring import chosen_tasks, open_crew, script_tools, turn_renderer
 from swe_aem.sandbox import open_backend
 from tests.conftest import require_harness
 from tests.e2e.conftest import REPOSITORY
@@ -59,11 +59,11 @@ def groups(tmp_path: Path) -> RollOut:
 
     async def run(**settings: Any) -> dict[str, Trajectory]:
         config = validated({"policy": "gold", "group_size": 2, "tokenizer": SMALL, **settings})
-        renderer, hands = turn_renderer(config), hands_of(config)
+        renderer, tools = turn_renderer(config), script_tools(config)
         kept: dict[str, list[tuple[list[int], list[int]]]] = defaultdict(list)
 
         def policies(record: TaskRecord, sample: int) -> Policy:
-            script = scripted.noop(renderer, hands) if sample else scripted.gold(record, renderer, hands)
+            script = scripted.noop(renderer, tools) if sample else scripted.gold(record, renderer, tools)
             return Recorded(script, kept)
 
         @asynccontextmanager

@@ -274,5 +274,5 @@ async def test_a_nucleus_is_refused(server, policy):
 
 
 async def test_the_factory_shares_one_policy(server):
-    async with open_policy_factory("native", server.url, None) as factory:
+    async with open_policy_factory(server.url, None) as factory:
         assert factory(None, 0) is factory(None, 1)

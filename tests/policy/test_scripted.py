@@ -6,6 +6,7 @@ from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.core import AnswerKey, Response, SamplingParams, Stop, Task, TaskRecord, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.policy import open_policy_factory
+from swe_aem.policy.scripted import ScriptTools
 from swe_aem.policy.tokenizer import load_tokenizer
 
 PARAMS = SamplingParams(max_tokens=5)
@@ -40,7 +41,7 @@ async def calls_of(policy, renderer, count):
 
 @pytest.mark.parametrize("patch", ["+a", "+a\n", "+a\r\n+'\"$`\\\n", "+<|im_end|></tool_call>\u2028é\n"])
 async def test_gold_writes_the_exact_patch_applies_it_and_submits(renderer, patch):
-    async with open_policy_factory("gold", None, renderer) as factory:
+    async with open_policy_factory("gold", renderer) as factory:
         calls = await calls_of(factory(record(patch), 0), renderer, 4)
     assert calls[0][1]["file_text"] == (patch if patch.endswith("\n") else patch + "\n")
     assert calls[1][0] == "bash"
@@ -49,12 +50,12 @@ async def test_gold_writes_the_exact_patch_applies_it_and_submits(renderer, patc
 
 
 async def test_noop_submits_at_once(renderer):
-    async with open_policy_factory("noop", None, renderer) as factory:
+    async with open_policy_factory("noop", renderer) as factory:
         assert await calls_of(factory(record(), 0), renderer, 1) == [("submit", {})]
 
 
 async def test_scripts_end_with_a_stop_token_and_have_logprobs(renderer):
-    async with open_policy_factory("gold", None, renderer) as factory:
+    async with open_policy_factory("gold", renderer) as factory:
         completion = await factory(record(), 0).sample([1], PARAMS, trajectory_id="t.0")
         assert factory(record(), 0) is not factory(record(), 0)
     assert completion.token_ids[-1] in renderer.stop_token_ids
@@ -75,7 +76,7 @@ async def test_replay_repeats_ids_logprobs_and_versions(renderer):
         responses=responses,
         stop=Stop.TIME_LIMIT,
     )
-    async with open_policy_factory("replay", None, renderer, replay_from={"t.1": stored}) as factory:
+    async with open_policy_factory("replay", renderer, replay_from={"t.1": stored}) as factory:
         policy = factory(record(), 1)
         assert policy.name == "m"
         first, second, third = [await policy.sample([9], PARAMS, trajectory_id="t.1") for _ in range(3)]
@@ -92,16 +93,22 @@ async def test_replay_repeats_ids_logprobs_and_versions(renderer):
 
 
 @pytest.mark.parametrize(
-    ("agent", "policy", "message"),
+    ("policy", "tools", "message"),
     [
-        ("openhands", None, "unknown agent"),
-        ("native", None, "needs a policy"),
-        ("gold", "http://localhost", "takes no policy"),
-        ("replay", None, "needs the directory of a run"),
-        ("native", "/nowhere/at/all", "neither a URL"),
+        ("replay", None, "needs the directory of a store"),
+        ("/nowhere/at/all", None, "give gold, noop, replay, the URL"),
+        ("glod", None, "did you mean gold"),
+        ("demo", ScriptTools(shell="bash", finish=("done", {})), "use it with the agent native"),
     ],
 )
-async def test_misuse_names_the_fix(renderer, agent, policy, message):
+async def test_misuse_names_the_fix(renderer, policy, tools, message):
     with pytest.raises(UserError, match=message):
-        async with open_policy_factory(agent, policy, renderer):
+        async with open_policy_factory(policy, renderer, tools=tools):
             pass
+
+
+@pytest.mark.parametrize("name", ["gold", "noop", "demo", "hasty"])
+async def test_a_script_is_named_as_it_is_called(renderer, name):
+    patch = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"
+    async with open_policy_factory(name, renderer) as factory:
+        assert factory(record(patch), 0).name == name

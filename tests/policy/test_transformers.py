@@ -268,7 +268,7 @@ async def test_closing_ends_what_is_being_sampled(policy):
 
 async def test_a_model_directory(model, tmp_path):
     model.save_pretrained(tmp_path / "tiny-model")
-    async with open_policy_factory("native", str(tmp_path / "tiny-model"), None) as factory:
+    async with open_policy_factory(str(tmp_path / "tiny-model"), None) as factory:
         policy = factory(None, 0)
         assert policy.name == "tiny-model"
         completion = await policy.sample([1, 2], params(), trajectory_id="t")
@@ -278,5 +278,5 @@ async def test_a_model_directory(model, tmp_path):
 
 async def test_a_directory_without_a_model(tmp_path):
     with pytest.raises(UserError, match="no model that transformers can load"):
-        async with open_policy_factory("native", str(tmp_path), None):
+        async with open_policy_factory(str(tmp_path), None):
             pass

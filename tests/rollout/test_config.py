@@ -26,10 +26,13 @@ def test_options_override_the_file_and_assignments_override_options(tmp_path: Pa
         ({"agnet": "gold"}, "agnet"),
         ({"group_size": 0}, "group_size"),
         ({"native.max_turns": "many"}, "native.max_turns"),
-        ({"agent": "native"}, "needs policy"),
+        ({"agent": "golden"}, r"agent golden is unknown \(did you mean gold\?\); there are native, .*, replay, and"),
+        ({"agent": "native"}, "needs policy: a URL, the path of a model, or one of gold, noop, replay"),
+        ({"agent": "openhands"}, "or one of gold, noop$"),
         ({"agent": "replay"}, "needs replay_from"),
-        ({"agent": "gold", "policy": "http://x"}, "only for agent native"),
-        ({"agent": "noop", "replay_from": "d"}, "only for agent replay"),
+        ({"agent": "gold", "policy": "http://x"}, "short for agent native with policy gold"),
+        ({"agent": "noop", "replay_from": "d"}, "only for the policy replay"),
+        ({"agent": "openhands", "policy": "demo"}, "policy demo is only for agent native"),
         ({"agent": "native", "policy": "http://x"}, "needs tokenizer"),
         ({"agent": "native", "policy": "http://x", "tokenizer": "bytes", "native.top_p": 0.9}, r"native\.top_p 1"),
         ({"early_completion": True}, "needs oversample"),
@@ -39,6 +42,23 @@ def test_options_override_the_file_and_assignments_override_options(tmp_path: Pa
 def test_wrong_settings_are_refused_by_name(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         resolve(None, options)
+
+
+@pytest.mark.parametrize("name", ["gold", "noop", "demo", "hasty", "replay"])
+def test_the_name_of_a_script_is_short_for_the_native_agent_with_it(name: str) -> None:
+    more = {"replay_from": "runs/first"} if name == "replay" else {}
+    short = resolve(None, {"agent": name, **more})
+    assert (
+        short == resolve(None, {"agent": "native", "policy": name, **more}) == resolve(None, {"policy": name, **more})
+    )
+    assert (short.agent, short.policy, short.scripted) == ("native", name, True)
+    stored_before_both_were_recorded = {"agent": name, "policy": None, **more}
+    assert RolloutConfig.model_validate(stored_before_both_were_recorded) == short
+    assert RolloutConfig.model_validate_json(short.model_dump_json()) == short
+
+
+def test_nothing_said_is_the_gold_patch() -> None:
+    assert resolve(None, {}) == resolve(None, {"agent": "gold"})
 
 
 def test_wrong_files_and_assignments_are_refused(tmp_path: Path) -> None:
@@ -70,7 +90,7 @@ BASE = RolloutConfig(group_size=4, limit=10)
         ({"oversample": 2, "early_completion": True}, None),
         ({"group_size": 3}, "group_size was 4 and is now 3"),
         ({"limit": 9}, "limit was 10 and is now 9"),
-        ({"agent": "noop"}, "agent was 'gold' and is now 'noop'"),
+        ({"agent": "noop"}, "policy was 'gold' and is now 'noop'"),
         ({"tasks": "other.jsonl"}, "tasks was"),
         ({"native": {"temperature": 0.5}}, "native.temperature was 1.0 and is now 0.5"),
         ({"native": {"seed": 1}}, "native.seed"),
@@ -100,7 +120,7 @@ def test_a_directory_without_trajectories_takes_any_settings(tmp_path: Path) -> 
     claim(tmp_path, RolloutConfig(agent="noop"), (), stored_tasks=())
     stored = read(tmp_path)
     assert stored is not None
-    assert stored.config.agent == "noop"
+    assert (stored.config.agent, stored.config.policy) == ("native", "noop")
 
 
 @pytest.mark.parametrize("change", ["problem_statement", "test_patch", "base_commit"])

@@ -55,7 +55,7 @@ def test_assignments_reach_every_section(tmp_path: Path) -> None:
         ({"grpo": {"temperature": 0.5}}, r"set rollout\.native\.temperature"),
         ({"grpo": {"top_k": 20}}, r"set rollout\.native\.temperature: others change the sampler"),
         ({"grpo": {"save_total_limit": 10}}, "the last two checkpoints are kept"),
-        ({"rollout": {"agent": "gold", "policy": None}}, "only what a policy samples"),
+        ({"rollout": {"agent": "gold", "policy": None}}, "only what a model samples"),
         ({"rollout": {"policy": "other"}}, "leave it out"),
         ({"rollout": {"group_size": 1}}, "group_size must be 2 or more"),
         ({"rollout": {"native": {"top_p": 0.9}}}, "top_p 1"),
