@@ -7,14 +7,25 @@ line end is kept.
 
 import posixpath
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, assert_never
 
 from swe_aem.core import Sandbox
 
 _MAX_FILE_BYTES = 4 << 20
 _CONTEXT_LINES = 4
 _MAX_LISTED_MATCHES = 10
+
+
+class EditorCommand(StrEnum):
+    """The commands of `str_replace_editor`."""
+
+    VIEW = "view"
+    CREATE = "create"
+    STR_REPLACE = "str_replace"
+    INSERT = "insert"
 
 
 class EditorError(Exception):
@@ -55,25 +66,31 @@ class TextFile:
 
 
 class Editor:
-    """The commands of `str_replace_editor`. Each returns an observation, or raises `EditorError` or `OSError`."""
+    """Carries out the commands of `str_replace_editor` in one sandbox."""
 
     def __init__(self, sandbox: Sandbox, workdir: str, *, max_observation_bytes: int) -> None:
         self._sandbox = sandbox
         self._workdir = workdir
         self._max_observation_bytes = max_observation_bytes
 
-    async def do(self, arguments: dict[str, Any], *, timeout_s: float) -> str:
-        """Carry out a call whose arguments fit the tool's schema."""
+    async def do(self, arguments: Mapping[str, Any], *, timeout_s: float) -> str:
+        """Carry out a call whose arguments fit the tool's schema, and return the observation.
+
+        Raises `EditorError` or `OSError` if it cannot be done, `ValueError` for a command that there is not.
+        """
         path = posixpath.normpath(posixpath.join(self._workdir, arguments["path"]))
-        match arguments["command"]:
-            case "view":
+        command = EditorCommand(arguments["command"])
+        match command:
+            case EditorCommand.VIEW:
                 return await self._view(path, arguments.get("view_range"), timeout_s)
-            case "create":
+            case EditorCommand.CREATE:
                 return await self._create(path, _needed(arguments, "file_text"))
-            case "str_replace":
+            case EditorCommand.STR_REPLACE:
                 return await self._str_replace(path, _needed(arguments, "old_str"), arguments.get("new_str", ""))
-            case _:
+            case EditorCommand.INSERT:
                 return await self._insert(path, _needed(arguments, "insert_line"), _needed(arguments, "new_str"))
+            case _:
+                assert_never(command)
 
     async def _view(self, path: str, view_range: list[int] | None, timeout_s: float) -> str:
         try:
@@ -153,7 +170,7 @@ class Editor:
         return TextFile.decode(data)
 
 
-def _needed(arguments: dict[str, Any], key: str) -> Any:
+def _needed(arguments: Mapping[str, Any], key: str) -> Any:
     if key not in arguments:
         raise EditorError(f"the command {arguments['command']!r} needs the argument {key!r}")
     return arguments[key]

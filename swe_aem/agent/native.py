@@ -6,32 +6,15 @@ The prompt only ever grows: prompt n+1 is prompt n, response n and the observati
 Limits end a trajectory with what was sampled so far; infrastructure errors pass through, and then there is none.
 """
 
-import asyncio
 import time
 
 from swe_aem.agent.config import NativeConfig
+from swe_aem.agent.grace import answering
 from swe_aem.agent.prompts import Prompts
 from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer, call_id
-from swe_aem.agent.seed import request_seed
 from swe_aem.agent.tools import SPECS, Toolbox, call_problem
-from swe_aem.core import (
-    Completion,
-    Deadline,
-    Policy,
-    Response,
-    SamplingParams,
-    Sandbox,
-    Stop,
-    Task,
-    ToolCall,
-    Trajectory,
-    fault_of,
-)
-from swe_aem.errors import PolicyError, SandboxDead
-from swe_aem.policy.errors import ContextOverflow
-
-_SANDBOX_GRACE_S = 30.0
-"""How much longer than a command's timeout a sandbox may take to answer before it counts as dead."""
+from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
+from swe_aem.core import Completion, Deadline, Policy, Response, Sandbox, Stop, Task, ToolCall, Trajectory
 
 
 class NativeAgent:
@@ -45,7 +28,7 @@ class NativeAgent:
         self.prompts = Prompts(config.prompts)
 
     async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
-        """Play one trajectory to its end; see `nouns.Agent`."""
+        """Play one trajectory to its end; see `core.Agent`."""
         started = time.monotonic()
         episode = _Episode(self, task, sandbox, policy, sample, deadline)
         stop = await episode.play()
@@ -62,14 +45,6 @@ class NativeAgent:
         )
 
 
-class _Ended(Exception):
-    """The trajectory is over."""
-
-    def __init__(self, stop: Stop) -> None:
-        super().__init__(stop)
-        self.stop = stop
-
-
 class _Episode:
     """The state of one trajectory while it is played."""
 
@@ -77,8 +52,15 @@ class _Episode:
         self, agent: NativeAgent, task: Task, sandbox: Sandbox, policy: Policy, sample: int, deadline: Deadline
     ) -> None:
         self.config, self.renderer, self.prompts = agent.config, agent.renderer, agent.prompts
-        self.task, self.sandbox, self.policy = task, sandbox, policy
-        self.sample, self.deadline = sample, deadline
+        self.task, self.sandbox, self.deadline = task, sandbox, deadline
+        self.sampler = TurnSampler(
+            policy,
+            self.config,
+            deadline,
+            task_id=task.id,
+            sample=sample,
+            stop_token_ids=self.renderer.stop_token_ids,
+        )
         self.toolbox = Toolbox(
             sandbox,
             task.workdir,
@@ -90,18 +72,18 @@ class _Episode:
         self.token_ids = self.prompt_ids
         """What is kept: the prompt of the last response, and that response."""
         self.responses: list[Response] = []
-        self.malformed_in_a_row = 0
 
     async def play(self) -> Stop:
         """Take turns until the trajectory ends."""
         try:
             for _ in range(self.config.max_turns):
-                completion, sample_s = await self._query()
+                sampled = await self.sampler.sample(self.prompt_ids, turn=len(self.responses))
+                completion = sampled.completion
                 turn = self.renderer.parse(completion.token_ids, self.prompt_ids)
                 calls = await self._execute(turn, completion)
-                self._record(completion, sample_s, calls)
+                self._record(completion, sampled.sample_s, calls)
                 self._observe(completion, turn, calls)
-        except _Ended as ended:
+        except TrajectoryEnded as ended:
             return ended.stop
         return Stop.TURN_LIMIT
 
@@ -114,42 +96,6 @@ class _Episode:
             max_turns=self.config.max_turns,
         )
         return [{"role": "system", "content": self.prompts.render("system")}, {"role": "user", "content": task}]
-
-    async def _query(self) -> tuple[Completion, float]:
-        """Sample the next response; also returns how many seconds that took."""
-        room_tokens = self.config.max_context_tokens - len(self.prompt_ids)
-        if room_tokens < 1:
-            raise _Ended(Stop.CONTEXT_LIMIT)
-        self._check_time()
-        started, limit = time.monotonic(), asyncio.timeout(self.deadline.remaining_s())
-        try:
-            async with limit:
-                completion = await self.policy.sample(
-                    self.prompt_ids, self._params(room_tokens), trajectory_id=f"{self.task.id}.{self.sample}"
-                )
-        except ContextOverflow as error:
-            raise _Ended(Stop.CONTEXT_LIMIT) from error
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            if fault := fault_of(self.policy):
-                raise PolicyError(f"time was up while nothing could be sampled: {fault}") from error
-            raise _Ended(Stop.TIME_LIMIT) from error
-        if not completion.token_ids or len(completion.token_ids) != len(completion.logprobs):
-            raise PolicyError(
-                f"policy {self.policy.name} returned {len(completion.token_ids)} tokens with "
-                f"{len(completion.logprobs)} log-probabilities"
-            )
-        return completion, time.monotonic() - started
-
-    def _params(self, room_tokens: int) -> SamplingParams:
-        return SamplingParams(
-            max_tokens=min(self.config.max_response_tokens, room_tokens),
-            temperature=self.config.temperature,
-            top_p=self.config.top_p,
-            stop_token_ids=self.renderer.stop_token_ids,
-            seed=request_seed(self.config.seed, self.task.id, self.sample, len(self.responses)),
-        )
 
     async def _execute(self, turn: ParsedTurn, completion: Completion) -> list[ToolCall]:
         """Carry out the calls of a response in their order, until one submits or the time is up."""
@@ -172,16 +118,9 @@ class _Episode:
 
     async def _carry_out(self, parsed: ParsedCall) -> ToolCall:
         timeout_s = min(self.config.command_timeout_s, self.deadline.remaining_s())
-        started, limit = time.monotonic(), asyncio.timeout(timeout_s + _SANDBOX_GRACE_S)
-        try:
-            async with limit:
-                result = await self.toolbox.call(parsed.name, parsed.arguments, timeout_s=timeout_s)
-        except TimeoutError as error:
-            if limit.expired():
-                raise SandboxDead(
-                    f"sandbox {self.sandbox.id} did not answer {_SANDBOX_GRACE_S:g} s after a command's timeout"
-                ) from error
-            raise
+        started = time.monotonic()
+        async with answering(self.sandbox, timeout_s):
+            result = await self.toolbox.call(parsed.name, parsed.arguments, timeout_s=timeout_s)
         return ToolCall(
             name=parsed.name,
             arguments=parsed.arguments,
@@ -201,15 +140,12 @@ class _Episode:
         answers = self._answers(completion, turn, calls)
         self.messages += [turn.message(len(self.responses)), *answers]
         if _submitted(calls):
-            raise _Ended(Stop.SUBMITTED)
-        self._check_time()
-        well_formed = any(call.status == "ok" for call in calls)
-        self.malformed_in_a_row = 0 if well_formed else self.malformed_in_a_row + 1
-        if self.malformed_in_a_row >= self.config.max_consecutive_malformed:
-            raise _Ended(Stop.MALFORMED)
+            raise TrajectoryEnded(Stop.SUBMITTED, "the policy submitted")
+        self.sampler.check_time()
+        self.sampler.count(well_formed=any(call.status == "ok" for call in calls))
         next_prompt_ids = self.renderer.bridge(self.prompt_ids, completion.token_ids, answers)
-        if next_prompt_ids is None:  # the response broke the format so that no next turn can follow it
-            raise _Ended(Stop.MALFORMED)
+        if next_prompt_ids is None:
+            raise TrajectoryEnded(Stop.MALFORMED, "the response broke the format so that no turn can follow it")
         self.prompt_ids = next_prompt_ids
 
     def _answers(self, completion: Completion, turn: ParsedTurn, calls: list[ToolCall]) -> list[Message]:
@@ -223,10 +159,6 @@ class _Episode:
             {"role": "tool", "tool_call_id": call_id(number, n), "name": call.name, "content": call.observation}
             for n, call in enumerate(calls)
         ]
-
-    def _check_time(self) -> None:
-        if self.deadline.expired():
-            raise _Ended(Stop.TIME_LIMIT)
 
 
 def _refused(parsed: ParsedCall, observation: str) -> ToolCall:

@@ -1,13 +1,15 @@
 """The tools of the native agent: what the model may call, and how a call is carried out in a sandbox.
 
-`SPECS` is what the model reads. A call that does not fit its JSON schema is *malformed* (the model broke the protocol);
-a tool that fails (no such file, exit code 1) is an ordinary observation.
+A `Tool` holds both: its schema, which the model reads (`SPECS`), and the function that carries a call out. A call that
+does not fit its schema is *malformed* (the model broke the protocol); a tool that fails (no such file, exit code 1) is
+an ordinary observation.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from swe_aem.agent.editor import Editor, EditorError
+from swe_aem.agent.editor import Editor, EditorCommand, EditorError
 from swe_aem.core import ExecResult, Sandbox
 from swe_aem.core.base import Frozen
 
@@ -20,97 +22,85 @@ class ToolResult(Frozen):
     timed_out: bool = False
 
 
-def _spec(name: str, description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    parameters = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a tool."""
+
+    schema: Mapping[str, Any]
+    """Its JSON schema, as the model reads it."""
+    problem: Callable[[Any], str | None]
+    """Why a value does not fit the schema, in words that follow the parameter's name; None if it does."""
 
 
-SPECS: tuple[dict[str, Any], ...] = (
-    _spec(
-        "bash",
-        "Run a bash command line in the repository's root and get its exit code and output (stdout and stderr "
-        "together). Every call is a fresh shell: changes of directory and variables do not carry over. There is no "
-        "input, so interactive programs do not work. Long output is cut in the middle; the whole of it stays in a file "
-        "that the observation names.",
-        {"command": {"type": "string", "description": "The command line. May span several lines."}},
-        ["command"],
-    ),
-    _spec(
-        "str_replace_editor",
-        "View, create and edit files. `view` shows a file with line numbers, or a directory two levels deep. `create` "
-        "writes a new file. `str_replace` replaces the one place where `old_str` occurs; it must match exactly, white "
-        "space included, and only once. `insert` puts `new_str` after line `insert_line`.",
-        {
-            "command": {
-                "type": "string",
-                "enum": ["view", "create", "str_replace", "insert"],
-                "description": "What to do.",
-            },
-            "path": {"type": "string", "description": "File or directory, absolute or relative to the repository."},
-            "view_range": {
-                "type": "array",
-                "items": {"type": "integer"},
-                "minItems": 2,
-                "maxItems": 2,
-                "description": "For `view` of a file: first and last line, from 1; -1 as last means the end.",
-            },
-            "file_text": {"type": "string", "description": "For `create`: the whole content."},
-            "old_str": {
-                "type": "string",
-                "description": "For `str_replace`: the text to replace, no line numbers.",
-            },
-            "new_str": {
-                "type": "string",
-                "description": "For `str_replace`: what replaces it (left out: nothing). For `insert`: the new lines.",
-            },
-            "insert_line": {
-                "type": "integer",
-                "description": "For `insert`: the line to insert after; 0 is the top of the file.",
-            },
-        },
-        ["command", "path"],
-    ),
-    _spec("submit", "Hand in the repository as it is now and end the work.", {}, []),
-)
+def text(description: str, choices: tuple[str, ...] = ()) -> Parameter:
+    """A string; one of `choices` if there are any."""
 
-_PARAMETERS: dict[str, dict[str, Any]] = {spec["function"]["name"]: spec["function"]["parameters"] for spec in SPECS}
-
-
-def call_problem(name: str, arguments: dict[str, Any]) -> str | None:
-    """Why a call does not fit its schema, in words for the model; None if it does."""
-    if name not in _PARAMETERS:
-        return f"there is no tool {name!r}; the tools are {', '.join(_PARAMETERS)}"
-    schema = _PARAMETERS[name]
-    missing = [key for key in schema["required"] if key not in arguments]
-    if missing:
-        return f"{name} needs the argument {missing[0]!r}"
-    for key, value in arguments.items():
-        if key not in schema["properties"]:
-            return f"{name} has no argument {key!a}; it has {', '.join(schema['properties']) or 'none'}"
-        problem = _value_problem(schema["properties"][key], value)
-        if problem:
-            return f"the argument {key!r} of {name} {problem}"
-    return None
-
-
-def _value_problem(schema: dict[str, Any], value: Any) -> str | None:
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    if schema["type"] == "string":
+    def problem(value: Any) -> str | None:
         if not isinstance(value, str):
             return "must be a string"
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             return "must not hold NUL characters or unpaired surrogates"
-        if "enum" in schema and value not in schema["enum"]:
-            return f"must be one of {', '.join(schema['enum'])}"
-    elif schema["type"] == "integer" and not is_integer:
-        return "must be an integer"
-    elif schema["type"] == "array" and not _two_integers(value):
-        return "must be a list of two integers"
-    return None
+        if choices and value not in choices:
+            return f"must be one of {', '.join(choices)}"
+        return None
+
+    schema = {"type": "string", "enum": list(choices)} if choices else {"type": "string"}
+    return Parameter({**schema, "description": description}, problem)
 
 
-def _two_integers(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(item) is int for item in value)
+def integer(description: str) -> Parameter:
+    """An integer; true and false are none."""
+    return Parameter(
+        {"type": "integer", "description": description},
+        lambda value: None if type(value) is int else "must be an integer",
+    )
+
+
+def integer_pair(description: str) -> Parameter:
+    """A list of two integers."""
+
+    def problem(value: Any) -> str | None:
+        fits = isinstance(value, list) and len(value) == 2 and all(type(item) is int for item in value)
+        return None if fits else "must be a list of two integers"
+
+    schema = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
+    return Parameter({**schema, "description": description}, problem)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool: its schema, and what carries out a call that fits it."""
+
+    name: str
+    description: str
+    carry_out: Callable[["Toolbox", Mapping[str, Any], float], Awaitable[ToolResult]]
+    """(toolbox, arguments that fit, timeout in seconds) to the result."""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The tool in OpenAI's form, as the model reads it."""
+        properties = {name: dict(parameter.schema) for name, parameter in self.parameters.items()}
+        parameters = {"type": "object", "properties": properties, "required": list(self.required)}
+        function = {
+            "name": self.name,
+            "description": self.description,
+            "parameters": {**parameters, "additionalProperties": False},
+        }
+        return {"type": "function", "function": function}
+
+    def problem(self, arguments: Mapping[str, Any]) -> str | None:
+        """Why arguments do not fit the schema, in words for the model; None if they do."""
+        missing = [key for key in self.required if key not in arguments]
+        if missing:
+            return f"{self.name} needs the argument {missing[0]!r}"
+        for key, value in arguments.items():
+            if key not in self.parameters:
+                return f"{self.name} has no argument {key!a}; it has {', '.join(self.parameters) or 'none'}"
+            if problem := self.parameters[key].problem(value):
+                return f"the argument {key!r} of {self.name} {problem}"
+        return None
 
 
 class Toolbox:
@@ -129,21 +119,28 @@ class Toolbox:
         self._render_result = render_result
         self._editor = Editor(sandbox, workdir, max_observation_bytes=max_observation_bytes)
 
-    async def call(self, name: str, arguments: dict[str, Any], *, timeout_s: float) -> ToolResult:
-        """Do what a call without `call_problem` asks; raises `SandboxDead`."""
-        if name == "submit":
-            return ToolResult(observation="Submitted.")
-        if name == "bash":
-            return await self._bash(arguments["command"], timeout_s)
-        return await self._edit(arguments, timeout_s)
+    async def call(self, name: str, arguments: Mapping[str, Any], *, timeout_s: float) -> ToolResult:
+        """Carry out a call without a `call_problem`, which is for the model; raises `ValueError` if there is one, and
+        `SandboxDead`."""
+        if problem := call_problem(name, arguments):
+            raise ValueError(problem)
+        return await TOOLS[name].carry_out(self, arguments, timeout_s)
 
-    async def _bash(self, command: str, timeout_s: float) -> ToolResult:
-        result = await self._sandbox.run(command, timeout_s=timeout_s, max_output_bytes=self._max_observation_bytes)
+    async def submit(self, arguments: Mapping[str, Any], timeout_s: float) -> ToolResult:
+        """Answer the call that ends the work."""
+        return ToolResult(observation="Submitted.")
+
+    async def bash(self, arguments: Mapping[str, Any], timeout_s: float) -> ToolResult:
+        """Run a command line."""
+        result = await self._sandbox.run(
+            arguments["command"], timeout_s=timeout_s, max_output_bytes=self._max_observation_bytes
+        )
         return ToolResult(
             observation=self._render_result(result, timeout_s), exit_code=result.exit_code, timed_out=result.timed_out
         )
 
-    async def _edit(self, arguments: dict[str, Any], timeout_s: float) -> ToolResult:
+    async def edit(self, arguments: Mapping[str, Any], timeout_s: float) -> ToolResult:
+        """View or edit a file; what cannot be done as asked is an observation."""
         try:
             observation = await self._editor.do(arguments, timeout_s=timeout_s)
             return ToolResult(observation=shortened(observation, self._max_observation_bytes))
@@ -151,6 +148,51 @@ class Toolbox:
             return ToolResult(observation=f"Error: {error}")
         except OSError as error:
             return ToolResult(observation=f"Error: {arguments['path']}: {_reason(error)}")
+
+
+_ALL = (
+    Tool(
+        "bash",
+        "Run a bash command line in the repository's root and get its exit code and output (stdout and stderr "
+        "together). Every call is a fresh shell: changes of directory and variables do not carry over. There is no "
+        "input, so interactive programs do not work. Long output is cut in the middle; the whole of it stays in a file "
+        "that the observation names.",
+        Toolbox.bash,
+        {"command": text("The command line. May span several lines.")},
+        required=("command",),
+    ),
+    Tool(
+        "str_replace_editor",
+        "View, create and edit files. `view` shows a file with line numbers, or a directory two levels deep. `create` "
+        "writes a new file. `str_replace` replaces the one place where `old_str` occurs; it must match exactly, white "
+        "space included, and only once. `insert` puts `new_str` after line `insert_line`.",
+        Toolbox.edit,
+        {
+            "command": text("What to do.", tuple(command.value for command in EditorCommand)),
+            "path": text("File or directory, absolute or relative to the repository."),
+            "view_range": integer_pair("For `view` of a file: first and last line, from 1; -1 as last means the end."),
+            "file_text": text("For `create`: the whole content."),
+            "old_str": text("For `str_replace`: the text to replace, no line numbers."),
+            "new_str": text("For `str_replace`: what replaces it (left out: nothing). For `insert`: the new lines."),
+            "insert_line": integer("For `insert`: the line to insert after; 0 is the top of the file."),
+        },
+        required=("command", "path"),
+    ),
+    Tool("submit", "Hand in the repository as it is now and end the work.", Toolbox.submit),
+)
+
+TOOLS: Mapping[str, Tool] = {tool.name: tool for tool in _ALL}
+"""Every tool by its name."""
+
+SPECS: tuple[dict[str, Any], ...] = tuple(tool.spec for tool in _ALL)
+"""The tools as the model reads them."""
+
+
+def call_problem(name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Why a call does not fit its schema, in words for the model; None if it does."""
+    if name not in TOOLS:
+        return f"there is no tool {name!r}; the tools are {', '.join(TOOLS)}"
+    return TOOLS[name].problem(arguments)
 
 
 def shortened(text: str, max_bytes: int) -> str:

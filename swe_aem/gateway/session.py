@@ -13,24 +13,12 @@ from itertools import zip_longest
 from typing import Any, NoReturn
 
 from swe_aem.agent.config import TurnLimits
-from swe_aem.agent.renderer import Message, ParsedTurn, TurnRenderer
-from swe_aem.agent.seed import request_seed
-from swe_aem.core import (
-    Chain,
-    Deadline,
-    Policy,
-    Response,
-    SamplingParams,
-    Stop,
-    Task,
-    ToolCall,
-    Trajectory,
-    fault_of,
-)
+from swe_aem.agent.renderer import Message, TurnRenderer
+from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
+from swe_aem.core import Chain, Deadline, Policy, Response, Stop, Task, ToolCall, Trajectory
 from swe_aem.errors import PolicyError
 from swe_aem.gateway.messages import canonical, encodable
 from swe_aem.gateway.tree import Answer, Place, Tree, Turn
-from swe_aem.policy.errors import ContextOverflow
 
 
 class Ended(Exception):
@@ -56,10 +44,12 @@ class Session:
         self.ended = asyncio.Event()
         self._why = ""
         self._task, self._sample = task, sample
-        self._renderer, self._deadline = renderer, deadline
+        self._renderer = renderer
+        self._sampler = TurnSampler(
+            policy, limits, deadline, task_id=task.id, sample=sample, stop_token_ids=renderer.stop_token_ids
+        )
         self._tree = Tree()
         self._turns: list[Turn] = []
-        self._malformed_in_a_row = 0
         self._first_prompt: list[int] = []
 
     async def complete(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> Turn:
@@ -90,12 +80,12 @@ class Session:
 
     def out_of_time(self) -> None:
         """End the session at its deadline: at its limit, unless it waits for a policy that cannot sample."""
-        fault = fault_of(self.policy) if self._sampling() else None
-        if fault is None:
-            self.end("the trajectory is out of time", stop=Stop.TIME_LIMIT)
-        else:
-            why = f"time was up while nothing could be sampled: {fault}"
-            self.end(why, error=PolicyError(why))
+        try:
+            self._sampler.end_at_deadline(waiting=bool(self._sampling()))
+        except TrajectoryEnded as ended:
+            self.end(str(ended), stop=ended.stop)
+        except PolicyError as error:
+            self.end(str(error), error=error)
 
     async def close(self) -> None:
         """End the session and wait until nothing of it runs."""
@@ -133,11 +123,8 @@ class Session:
             self._stop(Stop.TURN_LIMIT, f"all {self.limits.max_turns} turns are taken")
         prompt_ids = self._prompt(place, tools)
         self._first_prompt = self._first_prompt or prompt_ids
-        room_tokens = self.limits.max_context_tokens - len(prompt_ids)
-        if room_tokens < 1:
-            self._stop(Stop.CONTEXT_LIMIT, _full(len(prompt_ids), self.limits.max_context_tokens))
         turn = Turn(place.parent, described, place.messages, prompt_ids, time.monotonic())
-        turn.sampling = asyncio.create_task(self._sample_turn(turn, self._params(room_tokens), len(self._turns) + 1))
+        turn.sampling = asyncio.create_task(self._answer(turn, len(self._turns)))
         self._turns.append(turn)
         self._tree.add(turn)
         return turn
@@ -152,56 +139,23 @@ class Session:
             self._stop(Stop.MALFORMED, "the response broke the format so that no turn can follow it")
         return bridged
 
-    def _params(self, room_tokens: int) -> SamplingParams:
-        return SamplingParams(
-            max_tokens=min(self.limits.max_response_tokens, room_tokens),
-            temperature=self.limits.temperature,
-            top_p=self.limits.top_p,
-            stop_token_ids=self._renderer.stop_token_ids,
-            seed=request_seed(self.limits.seed, self._task.id, self._sample, len(self._turns)),
-        )
-
-    async def _sample_turn(self, turn: Turn, params: SamplingParams, number: int) -> None:
-        """Get the turn its answer, or end the session."""
-        limit = asyncio.timeout(self._deadline.remaining_s())
+    async def _answer(self, turn: Turn, number: int) -> None:
+        """Get the turn its answer, or end the session; `number` is the turn's, from 0."""
         try:
-            async with limit:
-                completion = await self.policy.sample(
-                    turn.prompt_ids, params, trajectory_id=f"{self._task.id}.{self._sample}"
-                )
-            if not completion.token_ids or len(completion.token_ids) != len(completion.logprobs):
-                raise PolicyError(
-                    f"policy {self.policy.name} returned {len(completion.token_ids)} tokens with "
-                    f"{len(completion.logprobs)} log-probabilities"
-                )
-        except ContextOverflow as error:
-            self.end(f"maximum context length: {error}", stop=Stop.CONTEXT_LIMIT)
+            sampled = await self._sampler.sample(turn.prompt_ids, turn=number)
+            parsed = self._renderer.parse(sampled.completion.token_ids, turn.prompt_ids)
+            message = encodable(parsed.message(number + 1))
+            turn.answer = Answer(sampled.completion, parsed, message, sampled.sample_s, time.monotonic())
+            if parsed.calls:
+                self._sampler.count(well_formed=any(call.problem is None for call in parsed.calls))
+        except TrajectoryEnded as ended:
+            self.end(str(ended), stop=ended.stop)
         except Exception as error:  # the session's owner raises it again
-            if isinstance(error, TimeoutError) and limit.expired():
-                self.out_of_time()
-            else:
-                self.end(str(error) or repr(error), error=error)
-        else:
-            parsed = self._renderer.parse(completion.token_ids, turn.prompt_ids)
-            now_s = time.monotonic()
-            turn.answer = Answer(completion, parsed, encodable(parsed.message(number)), now_s - turn.begun_s, now_s)
-            self._count_malformed(parsed)
-
-    def _count_malformed(self, parsed: ParsedTurn) -> None:
-        if not parsed.calls:
-            return
-        well_formed = any(call.problem is None for call in parsed.calls)
-        self._malformed_in_a_row = 0 if well_formed else self._malformed_in_a_row + 1
-        if self._malformed_in_a_row >= self.limits.max_consecutive_malformed:
-            self.end(f"{self._malformed_in_a_row} malformed responses in a row", stop=Stop.MALFORMED)
+            self.end(str(error) or repr(error), error=error)
 
     def _stop(self, stop: Stop, why: str) -> NoReturn:
         self.end(why, stop=stop)
         raise Ended(why)
-
-
-def _full(prompt_tokens: int, max_tokens: int) -> str:
-    return f"maximum context length: the prompt has {prompt_tokens} tokens, and there is room for {max_tokens}"
 
 
 def _responses(path: list[Turn], skip: Collection[Turn] = ()) -> tuple[Response, ...]:

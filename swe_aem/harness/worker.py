@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from swe_aem.agent.grace import answering
 from swe_aem.core import Deadline, Sandbox, Stop
 from swe_aem.errors import HarnessError, SandboxDead
 from swe_aem.harness.recipe import INSIDE, Recipe
@@ -22,7 +23,6 @@ OVER_GRACE_S = 10.0
 """Seconds that a conversation has to notice that it is over, before its process gets no further ones."""
 _END_S = 2.0
 _LONGEST_LINE_BYTES = 256 << 20
-_SANDBOX_GRACE_S = 30.0
 
 
 class Conversation:
@@ -44,20 +44,26 @@ class Conversation:
             self.done.exception()  # it may be that nobody waits any more
 
     async def answer(self, method: str, arguments: Mapping[str, Any]) -> Any:
-        """Do in the sandbox what the harness asks; raises `OSError`, `SandboxDead`."""
-        if method == "run":
-            return await self._run(**arguments)
-        if method == "read_file":
-            return base64.b64encode(await self._sandbox.read_file(**arguments)).decode()
-        return await self._sandbox.write_file(arguments["path"], base64.b64decode(arguments["data"]))
+        """Do in the sandbox what the harness asks.
+
+        Raises `OSError` and `ValueError`, which the harness gets as its own, `SandboxDead`, and `HarnessError` for a
+        method that there is not.
+        """
+        match method:
+            case "run":
+                return await self._run(**arguments)
+            case "read_file":
+                return base64.b64encode(await self._sandbox.read_file(**arguments)).decode()
+            case "write_file":
+                return await self._sandbox.write_file(arguments["path"], base64.b64decode(arguments["data"]))
+            case _:
+                raise HarnessError(f"the sandbox has no method {method!r}: it has run, read_file and write_file")
 
     async def _run(self, command: str, timeout_s: float, **options: Any) -> dict[str, Any]:
         limit_s = min(timeout_s, self._deadline.remaining_s())
         try:
-            async with asyncio.timeout(limit_s + _SANDBOX_GRACE_S):
+            async with answering(self._sandbox, limit_s):
                 done = await self._sandbox.run(command, timeout_s=limit_s, **options)
-        except TimeoutError as error:
-            raise SandboxDead(f"sandbox {self._sandbox.id} did not answer after a command's timeout") from error
         except ValueError as error:  # NUL characters, unpaired surrogates: what the model wrote is no command line
             said = base64.b64encode(f"{error}\n".encode("utf-8", "replace")).decode()
             return {"exit_code": 126, "output": said, "output_bytes": 0, "output_path": "", "timed_out": False}

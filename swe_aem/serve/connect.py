@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from swe_aem.errors import UserError
 from swe_aem.policy.vllm import VllmConfig, VllmPolicy
@@ -41,9 +41,16 @@ async def connect(
             sync.close()
 
 
-def _transport(config: ServersConfig, place: Path) -> Transport:
-    if config.sync == "gloo":
-        return GlooTransport(config.host, config.dtype)
-    if config.sync == "nccl":
-        return NcclTransport(config.host, config.dtype)
-    return FileTransport(place, config.dtype)
+def _transport(config: ServersConfig, directory: Path) -> Transport:
+    """How whole weights travel; adapters have `AdapterSync` instead."""
+    match config.sync:
+        case "file":
+            return FileTransport(directory, config.dtype)
+        case "gloo":
+            return GlooTransport(config.host, config.dtype)
+        case "nccl":
+            return NcclTransport(config.host, config.dtype)
+        case "lora":
+            raise ValueError("servers.sync lora sends adapters, not whole weights")
+        case _:
+            assert_never(config.sync)

@@ -180,3 +180,10 @@ async def test_paths_may_be_relative_or_absolute(edit, sandbox):
     sandbox.files["/etc/x"] = b"hello\n"
     assert "hello" in await edit("view", path="/etc/x")
     assert "hello" in await edit("view", path="../etc/x")
+
+
+async def test_an_unknown_command_edits_nothing(edit, sandbox):
+    sandbox.files["/testbed/f"] = b"a\n"
+    with pytest.raises(ValueError, match="'append' is not a valid EditorCommand"):
+        await edit(command="append", path="f", insert_line=1, new_str="b")
+    assert sandbox.files["/testbed/f"] == b"a\n"

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swe_aem.agent import NativeAgent, NativeConfig, RendererConfig, TurnRenderer
-from swe_aem.agent import native as native_module
+from swe_aem.agent import NativeAgent, NativeConfig, RendererConfig, TurnRenderer, grace
 from swe_aem.core import Completion, Deadline, ExecResult, SandboxSpec, Stop, Task, Trajectory
 from swe_aem.errors import PolicyError, SandboxDead
 from swe_aem.policy import ContextOverflow
@@ -289,7 +288,7 @@ async def test_a_sandbox_that_never_answers_is_dead(play, make_sandbox, monkeypa
         await asyncio.sleep(60)
 
     monkeypatch.setattr(sandbox, "read_file", hang)
-    monkeypatch.setattr(native_module, "_SANDBOX_GRACE_S", 0.2)
+    monkeypatch.setattr(grace, "SANDBOX_GRACE_S", 0.2)
     view = call("str_replace_editor", command="view", path="x") + "<|im_end|>"
     with pytest.raises(SandboxDead, match="did not answer"):
         await play([view], sandbox=sandbox, config=CONFIG.model_copy(update={"command_timeout_s": 0.1}))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swe_aem.agent.prompts import Prompts
-from swe_aem.agent.tools import SPECS, Toolbox, call_problem, shortened
+from swe_aem.agent.tools import SPECS, TOOLS, Parameter, Tool, Toolbox, call_problem, shortened
 from swe_aem.core import ExecResult
 from swe_aem.errors import SandboxDead, UserError
 
@@ -68,6 +68,30 @@ def test_specs_are_json_schemas():
         assert parameters["type"] == "object"
         assert set(parameters["required"]) <= set(parameters["properties"])
         assert all(value["description"] for value in parameters["properties"].values())
+
+
+async def test_an_unknown_tool_or_argument_is_never_carried_out(toolbox, make_sandbox):
+    sandbox = make_sandbox()
+    create = {"command": "create", "path": "x", "file_text": ""}
+    for name, arguments in (("editor", create), ("str_replace_editor", {**create, "command": "undo"})):
+        with pytest.raises(ValueError, match=r"no tool 'editor'|must be one of view"):
+            await toolbox(sandbox).call(name, arguments, timeout_s=60)
+    assert sandbox.files == {}
+
+
+def test_a_tool_cannot_be_made_without_what_carries_it_out():
+    with pytest.raises(TypeError, match="carry_out"):
+        Tool("search", "Search the repository.")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="problem"):
+        Parameter({"type": "array", "items": {"type": "string"}})  # type: ignore[call-arg]
+
+
+def test_each_parameter_is_checked_by_its_own_rule():
+    words = Parameter({"type": "array", "description": "Words."}, lambda value: None if value == ["a"] else "is odd")
+    tool = Tool("search", "Search.", Toolbox.bash, {"words": words}, required=("words",))
+    assert tool.problem({"words": ["a"]}) is None
+    assert tool.problem({"words": [1, 2]}) == "the argument 'words' of search is odd"
+    assert [spec["function"]["name"] for spec in SPECS] == list(TOOLS)
 
 
 @pytest.mark.parametrize(

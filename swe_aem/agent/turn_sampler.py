@@ -1,0 +1,116 @@
+"""`TurnSampler`: samples the responses of one trajectory within its limits, for the native agent and for the gateway.
+
+    prompt ids ──> room left? time left? ──> policy ──> a checked completion
+                        └──────────── no ────┴──────> `TrajectoryEnded` with the limit that was reached
+
+An infrastructure failure is never a limit: it passes through as the policy raised it. If the deadline passes while the
+policy reports that it cannot sample, that is a `PolicyError` too.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from swe_aem.agent.config import TurnLimits
+from swe_aem.agent.seed import request_seed
+from swe_aem.core import Completion, Deadline, Policy, SamplingParams, Stop, fault_of
+from swe_aem.errors import PolicyError
+from swe_aem.policy import ContextOverflow
+
+
+class TrajectoryEnded(Exception):
+    """The trajectory is over: why, as a `Stop`; the message says the same in words."""
+
+    def __init__(self, stop: Stop, why: str) -> None:
+        super().__init__(why)
+        self.stop = stop
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One response."""
+
+    completion: Completion
+    sample_s: float
+    """Seconds from the request to the response."""
+
+
+class TurnSampler:
+    """Samples for one trajectory; any number of its turns may be in flight at once."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        limits: TurnLimits,
+        deadline: Deadline,
+        *,
+        task_id: str,
+        sample: int,
+        stop_token_ids: tuple[int, ...],
+    ) -> None:
+        self._policy, self._limits, self._deadline = policy, limits, deadline
+        self._task_id, self._sample = task_id, sample
+        self._stop_token_ids = stop_token_ids
+        self._malformed_in_a_row = 0
+
+    async def sample(self, prompt_ids: Sequence[int], *, turn: int) -> Sampled:
+        """The response to `prompt_ids`; `turn` is its number in the trajectory, from 0, which decides its seed.
+
+        Raises `TrajectoryEnded` at the context limit and at the time limit, `PolicyError` if the policy failed or
+        returned something that does not add up.
+        """
+        params = self._params(len(prompt_ids), turn)
+        self.check_time()
+        started_s, limit = time.monotonic(), asyncio.timeout(self._deadline.remaining_s())
+        try:
+            async with limit:
+                completion = await self._policy.sample(
+                    prompt_ids, params, trajectory_id=f"{self._task_id}.{self._sample}"
+                )
+        except ContextOverflow as error:
+            raise TrajectoryEnded(Stop.CONTEXT_LIMIT, f"maximum context length: {error}") from error
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            self.end_at_deadline(waiting=True, cause=error)
+        self._check(completion)
+        return Sampled(completion, time.monotonic() - started_s)
+
+    def check_time(self) -> None:
+        """Raise `TrajectoryEnded` at the time limit if the deadline has passed."""
+        if self._deadline.expired():
+            self.end_at_deadline(waiting=False)
+
+    def end_at_deadline(self, *, waiting: bool, cause: BaseException | None = None) -> NoReturn:
+        """Raise what ends a trajectory at its deadline: `TrajectoryEnded` at the time limit, or `PolicyError` if the
+        trajectory was `waiting` for a policy that reports that it cannot sample."""
+        if waiting and (fault := fault_of(self._policy)):
+            raise PolicyError(f"time was up while nothing could be sampled: {fault}") from cause
+        raise TrajectoryEnded(Stop.TIME_LIMIT, "the trajectory is out of time") from cause
+
+    def count(self, *, well_formed: bool) -> None:
+        """Count a response. Raises `TrajectoryEnded` after `max_consecutive_malformed` in a row that are not well
+        formed."""
+        self._malformed_in_a_row = 0 if well_formed else self._malformed_in_a_row + 1
+        if self._malformed_in_a_row >= self._limits.max_consecutive_malformed:
+            raise TrajectoryEnded(Stop.MALFORMED, f"{self._malformed_in_a_row} malformed responses in a row")
+
+    def _params(self, prompt_tokens: int, turn: int) -> SamplingParams:
+        max_tokens = self._limits.max_context_tokens
+        if prompt_tokens >= max_tokens:
+            why = f"maximum context length: the prompt has {prompt_tokens} tokens, and there is room for {max_tokens}"
+            raise TrajectoryEnded(Stop.CONTEXT_LIMIT, why)
+        return SamplingParams(
+            max_tokens=min(self._limits.max_response_tokens, max_tokens - prompt_tokens),
+            temperature=self._limits.temperature,
+            top_p=self._limits.top_p,
+            stop_token_ids=self._stop_token_ids,
+            seed=request_seed(self._limits.seed, self._task_id, self._sample, turn),
+        )
+
+    def _check(self, completion: Completion) -> None:
+        tokens, logprobs = len(completion.token_ids), len(completion.logprobs)
+        if not tokens or tokens != logprobs:
+            raise PolicyError(f"policy {self._policy.name} returned {tokens} tokens with {logprobs} log-probabilities")
