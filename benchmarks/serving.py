@@ -142,7 +142,7 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
     from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Verdict
     from swe_aem.policy.tokenizer import load_tokenizer
     from swe_aem.policy.vllm import VllmConfig, VllmPolicy
-    from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, Scheduling, Store
+    from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, SchedulingConfig, Store
     from swe_aem.rollout.board import Board
     from swe_aem.rollout.group import groups_of
     from swe_aem.store.summary import Totals
@@ -177,7 +177,7 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
         )  # fmt: skip
         return TaskRecord(task=task, key=key)
 
-    limits = Scheduling(concurrency=places, starting=64, grading=64)
+    limits = SchedulingConfig(concurrency=places, starting=64, grading=64)
     config = RolloutConfig(agent="native", policy=url, tokenizer="bytes", scheduling=limits)
     agent = NativeAgent(NativeConfig(max_turns=TURNS, max_context_tokens=30000), TurnRenderer(load_tokenizer(None)))
     async with VllmPolicy(VllmConfig(urls=(url,))) as policy:

@@ -103,7 +103,7 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, float]:
     from datasets import Dataset
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    from swe_aem.advantage.config import AdvantageSettings
+    from swe_aem.advantage.config import AdvantageConfig
     from swe_aem.testing.steps import ScriptedFeed, tiny_prompts, tiny_tokenizer
     from swe_aem.train import aem_grpo
 
@@ -126,7 +126,7 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, float]:
             trainer: Any = GRPOTrainer(reward_funcs=_rewards, **common)
         else:
             lam = float(name.removeprefix("lam="))
-            advantage = AdvantageSettings(baseline="group_mean", lam=lam)
+            advantage = AdvantageConfig(baseline="group_mean", lam=lam)
             trainer = aem_grpo.AEMGRPOTrainer(advantage=advantage, **common)
             _time_calls(trainer, "_modulate", own_s, options.device)
         steps = _StepClock(options.device)

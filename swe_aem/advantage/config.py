@@ -1,4 +1,4 @@
-"""`AdvantageSettings`: how rewards become advantages. Importable without torch."""
+"""`AdvantageConfig`: how rewards become advantages. Importable without torch."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from swe_aem.core.base import Frozen
 
 
-class AdvantageSettings(Frozen):
+class AdvantageConfig(Frozen):
     """Baseline, AEM and the ablations of its paper (arXiv 2605.00425)."""
 
     baseline: Literal["leave_one_out", "group_mean", "group_normalised"] = "leave_one_out"

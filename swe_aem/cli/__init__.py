@@ -19,7 +19,7 @@ VERBS = {
     "train": "Train a policy by reinforcement learning: GRPO with AEM on live rollouts.",
     "serve": "Serve a policy with vLLM, so that rollouts and training may use it.",
     "sft": "Warm start: fine-tune a policy on resolved trajectories.",
-    "seedling": "A tokenizer and a small random model, for experiments on a laptop.",
+    "init-tiny-model": "A tokenizer and a small random model, for experiments on a laptop.",
     "tasks": "List, show, check and synthesise tasks.",
     "images": "List, pull, build, unpack and remove the images that tasks run in.",
     "sandbox": "List, prune and enter sandboxes.",

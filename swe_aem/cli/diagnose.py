@@ -58,19 +58,19 @@ def diagnose(
     import json
 
     try:
-        from swe_aem.advantage.config import AdvantageSettings
+        from swe_aem.advantage.config import AdvantageConfig
         from swe_aem.train.analysis.diagnose import diagnose as run
-        from swe_aem.train.analysis.diagnosis import DiagnoseSettings
+        from swe_aem.train.analysis.diagnosis import DiagnoseConfig
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: `uv sync --extra transformers`") from None
-    settings = DiagnoseSettings(
+    settings = DiagnoseConfig(
         states=states,
         samples=samples,
         seed=seed,
         max_tokens=max_tokens,
         version=version,
-        train_limits=limits,
-        advantage=AdvantageSettings(lam=lam, min_range=min_range),
+        compact_filtering=not limits,
+        advantage=AdvantageConfig(lam=lam, min_range=min_range),
     )
     if out is not None:
         _require_matplotlib()

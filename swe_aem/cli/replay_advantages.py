@@ -48,18 +48,18 @@ def replay(
     from pydantic import ValidationError
 
     try:
-        from swe_aem.advantage.config import AdvantageSettings
+        from swe_aem.advantage.config import AdvantageConfig
         from swe_aem.train.analysis.replay import comparison, read, table
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: `uv sync --extra transformers`") from None
     try:
-        chosen = AdvantageSettings.model_validate(
+        chosen = AdvantageConfig.model_validate(
             {"lam": lam, "min_range": min_range, "scope": scope, "baseline": baseline}
         )
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"--{first['loc'][0]}: {first['msg']}") from None
-    stored = read(directory, train_limits=limits)
+    stored = read(directory, compact_filtering=not limits)
     replays = comparison(stored, chosen)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

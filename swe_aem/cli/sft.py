@@ -43,9 +43,9 @@ def sft(
     from swe_aem.cli.train import quiet
 
     quiet()
-    from swe_aem.train.sft import SFTSettings, collect, fine_tune
+    from swe_aem.train.sft import SFTConfig, collect, fine_tune
 
-    settings = SFTSettings(
+    settings = SFTConfig(
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,

@@ -76,9 +76,9 @@ def _print_plan(settings: Any, directory: Path) -> None:
 def _run(settings: Any, directory: Path) -> int:
     """Train, say how it went, and return the exit code."""
     from swe_aem.errors import SweAemError, UserError
-    from swe_aem.train.directory import begun
+    from swe_aem.train.directory import existing_run
 
-    begun(settings, directory)  # a wrong --out is refused before the libraries load
+    existing_run(settings, directory)  # a wrong --out is refused before the libraries load
     _interrupt_once()
     try:
         if os.environ.get("RANK", "0") == "0":

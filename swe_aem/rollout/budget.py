@@ -5,7 +5,7 @@ sum over the attempts that are allowed. Waits inside are `Deadline.within` of it
 """
 
 from swe_aem.core import TaskRecord
-from swe_aem.rollout.config import RolloutConfig, Scheduling
+from swe_aem.rollout.config import RolloutConfig, SchedulingConfig
 
 _TTL_MARGIN_S = 120.0
 
@@ -21,7 +21,7 @@ def grade_attempt_s(config: RolloutConfig, record: TaskRecord) -> float:
     return record.key.timeout_s + config.scheduling.grade_extra_s
 
 
-def backoff_s(limits: Scheduling, failures: int) -> float:
+def backoff_s(limits: SchedulingConfig, failures: int) -> float:
     """Seconds to wait after that many failures (1, 2, ..)."""
     return limits.backoff_s * 2 ** (failures - 1)
 

@@ -28,7 +28,7 @@ _Settings = TypeVar("_Settings", bound=Frozen)
 _Seconds = Annotated[float, Field(gt=0)]
 
 
-class Scheduling(Frozen):
+class SchedulingConfig(Frozen):
     """How fast and how patiently; may differ between two runs that fill one store."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -119,7 +119,7 @@ class RolloutConfig(Frozen):
     """Processes and options of a harness."""
     renderer: RendererConfig = RendererConfig()
     """Chat format."""
-    scheduling: Scheduling = Scheduling()
+    scheduling: SchedulingConfig = SchedulingConfig()
     """Concurrency, retries, patience."""
 
     @property

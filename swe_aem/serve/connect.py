@@ -25,14 +25,14 @@ async def connect(
             if adapter is None
             else f"an adapter is trained and servers.sync is {config.sync}: start servers with --sync lora, and set it"
         )
-    settings = VllmConfig(
+    served = VllmConfig(
         urls=config.urls,
         top_logprobs=config.top_logprobs,
         request_timeout_s=config.request_timeout_s,
         patience_s=config.patience_s,
     )
     place = config.directory or directory
-    async with VllmPolicy(settings) as policy:
+    async with VllmPolicy(served) as policy:
         sync = AdapterSync(policy, place, adapter) if adapter else WeightSync(policy, _transport(config, place))
         try:
             await sync.open()

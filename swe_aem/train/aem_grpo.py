@@ -20,7 +20,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.advantage.aem import Responses, responses, token_advantages
-from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.train.refusals import refuse_silent_changes
 
@@ -39,7 +39,7 @@ class AEMGRPOTrainer(GRPOTrainer):
     """See the module. `reward_funcs` is not given; everything else is as TRL has it."""
 
     def __init__(
-        self, *, args: GRPOConfig, advantage: AdvantageSettings, importance_cap: float | None = None, **kwargs: Any
+        self, *, args: GRPOConfig, advantage: AdvantageConfig, importance_cap: float | None = None, **kwargs: Any
     ) -> None:
         """`importance_cap` bounds the ratio of old policy to sampler that multiplies a token's advantage (truncated
         importance sampling); there is no such factor if it is None."""

@@ -21,7 +21,7 @@ class Marker(TrainerCallback):
             (directory / MARK).touch()
 
 
-class SameDice(TrainerCallback):
+class RestoreRngState(TrainerCallback):
     """Restores the state of the random generators just before the first step of a resumed run: transformers does so
     before it opens the data loader, which draws a number, and the rows of a step would be shuffled otherwise."""
 

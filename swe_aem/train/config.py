@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.rollout.config import RolloutConfig, assign, checked, flat, plain
@@ -28,10 +28,10 @@ OWNED = {
     "num_train_epochs": "steps",
     "num_generations": "rollout.group_size",
     "generation_batch_size": "groups_per_step",
-    "steps_per_generation": "updates_per_step and micro_batch_size",
-    "gradient_accumulation_steps": "updates_per_step and micro_batch_size",
+    "steps_per_generation": "num_minibatches and micro_batch_size",
+    "gradient_accumulation_steps": "num_minibatches and micro_batch_size",
     "per_device_train_batch_size": "micro_batch_size",
-    "num_iterations": "updates_per_step",
+    "num_iterations": "num_minibatches",
     "temperature": "rollout.native.temperature",
     "top_p": "rollout.native.top_p",
     "save_steps": "save_every",
@@ -77,7 +77,7 @@ class HeldoutConfig(Frozen):
     """Also after every N steps, sampled only."""
 
 
-class LoraSettings(Frozen):
+class LoraConfig(Frozen):
     """A low-rank adapter in place of full fine-tuning (peft)."""
 
     r: _Count = 16
@@ -118,10 +118,10 @@ class TrainConfig(Frozen):
     """Batches of fresh rollouts; a rerun may raise it."""
     groups_per_step: _Count
     """Groups that a step trains on."""
-    candidates_per_step: _Count | None = None
-    """Groups that are rolled out for it; as many if not given. Of more, those whose rewards differ are taken first
-    (dynamic sampling, DAPO), the others only to fill up."""
-    updates_per_step: _Count = 1
+    oversampled_groups: _Count | None = None
+    """Dynamic sampling (DAPO): groups that are rolled out for a step in all, at least groups_per_step, which it is if
+    not given. Groups whose rewards differ are trained on first; zero-variance groups only fill up."""
+    num_minibatches: _Count = 1
     """Optimiser updates that a step's rows are dealt to."""
     micro_batch_size: _Count = 1
     """Rows of one forward pass of one process."""
@@ -130,11 +130,12 @@ class TrainConfig(Frozen):
     importance_cap: Annotated[float, Field(gt=0)] | None = None
     """Truncated importance sampling: a token's advantage is multiplied with its probability under the old policy over
     that at which it was sampled, at most this. Not corrected if not given."""
-    train_limits: bool = False
-    """Also train on tokens of trajectories that ended at a limit (no compact filtering)."""
+    compact_filtering: bool = True
+    """Trajectories that ended at a limit of turns, context or time count in the baseline, and their tokens are not
+    trained (DeepSWE); false trains them too."""
     rollout: RolloutConfig
     """As of `swe-aem rollout`: task set and split, group size, limits, sandboxes, scheduling."""
-    advantage: AdvantageSettings = AdvantageSettings()
+    advantage: AdvantageConfig = AdvantageConfig()
     """Baseline and AEM."""
     grpo: dict[str, Any] = {}
     """Fields of TRL's `GRPOConfig` on top of the preset (`swe_aem/train/preset.py`: GRPO++ of DeepSWE)."""
@@ -142,7 +143,7 @@ class TrainConfig(Frozen):
     """vLLM servers that sample; if not given, a copy of the policy does in this process."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What weights, gradients and the optimiser are held in."""
-    lora: LoraSettings | None = None
+    lora: LoraConfig | None = None
     """Train an adapter; all weights if not given."""
     hardware: HardwareConfig | None = None
     """What `--dry-run` plans with."""
@@ -187,8 +188,8 @@ class TrainConfig(Frozen):
             raise ValueError("rollout.group_size must be 2 or more: a group is its own baseline")
         if self.rollout.native.top_p != 1 or self.rollout.native.temperature == 0:
             raise ValueError("train with rollout.native.top_p 1 and a temperature above 0: others change the sampler")
-        if self.candidates_per_step is not None and self.candidates_per_step < self.groups_per_step:
-            raise ValueError("candidates_per_step is below groups_per_step")
+        if self.oversampled_groups is not None and self.oversampled_groups < self.groups_per_step:
+            raise ValueError("oversampled_groups is below groups_per_step")
         if self.servers is not None and self.lora is None and self.servers.sync == "lora":
             raise ValueError("servers.sync lora sends adapters: set lora, or servers.sync file")
         if self.servers is not None and self.lora is not None and self.servers.sync != "lora":
@@ -198,17 +199,17 @@ class TrainConfig(Frozen):
         if self.ahead and self.importance_cap is None:
             raise ValueError("ahead makes rollouts stale: set importance_cap too, e.g. 2")
         rows = self.groups_per_step * self.rollout.group_size
-        if rows % (self.updates_per_step * self.micro_batch_size):
+        if rows % (self.num_minibatches * self.micro_batch_size):
             raise ValueError(
-                f"groups_per_step * rollout.group_size = {rows} rows cannot be dealt to updates_per_step "
-                f"{self.updates_per_step} of micro batches of {self.micro_batch_size}"
+                f"groups_per_step * rollout.group_size = {rows} rows cannot be dealt to num_minibatches "
+                f"{self.num_minibatches} of micro batches of {self.micro_batch_size}"
             )
         return self
 
     @property
-    def candidates(self) -> int:
+    def rolled_out_groups(self) -> int:
         """Groups that are rolled out for a step."""
-        return self.candidates_per_step or self.groups_per_step
+        return self.oversampled_groups or self.groups_per_step
 
 
 _FREE = ("steps", "save_every", "report_to", "heldout", "device", "servers", "hardware", "rollout.scheduling")

@@ -26,7 +26,7 @@ class RunSummary(Frozen):
     heldout_after: Heldout | None = None
 
 
-def begun(config: TrainConfig, directory: Path) -> TrainConfig | None:
+def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
     """The configuration of the run that the directory holds, None if it holds none. Raises `UserError` if this one
     cannot go on with it."""
     path = directory / CONFIG
@@ -38,11 +38,11 @@ def begun(config: TrainConfig, directory: Path) -> TrainConfig | None:
     return stored
 
 
-def hold_fast(config: TrainConfig, directory: Path) -> RunSummary | None:
+def claim_run_directory(config: TrainConfig, directory: Path) -> RunSummary | None:
     """Write the configuration; returns the summary of a run under the very same one that has come to its end. Raises
-    `UserError` as `begun` does."""
+    `UserError` as `existing_run` does."""
     summary = directory / SUMMARY
-    if begun(config, directory) == config and summary.exists() and (directory / POLICY).is_dir():
+    if existing_run(config, directory) == config and summary.exists() and (directory / POLICY).is_dir():
         return RunSummary.model_validate_json(summary.read_text(encoding="utf-8"))
     summary.unlink(missing_ok=True)  # of fewer steps: a run that goes on and is killed has not come to its end
     replace(directory / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

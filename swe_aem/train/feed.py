@@ -22,11 +22,11 @@ SLOT = "slot"
 class Feed:
     """Whole groups from a source, as rows."""
 
-    def __init__(self, source: StepSource | None, *, updates_per_step: int, train_limits: bool = False) -> None:
+    def __init__(self, source: StepSource | None, *, num_minibatches: int, compact_filtering: bool = True) -> None:
         """`source` is None on all processes but the first."""
         self._source = source
-        self._updates_per_step = updates_per_step
-        self._train_limits = train_limits
+        self._num_minibatches = num_minibatches
+        self._compact_filtering = compact_filtering
         self.last: Step | None = None
         """The latest step, on the first process."""
         self.wait_s = 0.0
@@ -35,7 +35,7 @@ class Feed:
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         """This process's rows of the next step, as many as there are prompts."""
         accelerator = trainer.accelerator
-        number = trainer.state.global_step // self._updates_per_step + 1
+        number = trainer.state.global_step // self._num_minibatches + 1
         weights = whole_weights(trainer)
         box: list[Any] = [self._rows(number, trainer, weights) if self._source is not None else None]
         if accelerator.num_processes > 1:
@@ -51,7 +51,9 @@ class Feed:
         started_s = time.monotonic()
         self.last = self._source.step(number, weights)
         self.wait_s = time.monotonic() - started_s
-        rows = [training_row(one, train_limits=self._train_limits) for group in self.last.groups for one in group]
+        rows = [
+            training_row(one, compact_filtering=self._compact_filtering) for group in self.last.groups for one in group
+        ]
         return [row if row["completion_ids"] else _empty(row, trainer) for row in rows]
 
 

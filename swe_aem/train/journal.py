@@ -20,11 +20,11 @@ class Journal(TrainerCallback):
     """Joins TRL's figures with those of the rollouts. On the first process only, and before callbacks that evaluate,
     whose seconds are not those of a step."""
 
-    def __init__(self, directory: Path, feed: Feed, *, updates_per_step: int, steps: int, done: int) -> None:
+    def __init__(self, directory: Path, feed: Feed, *, num_minibatches: int, steps: int, done: int) -> None:
         """`done` steps are behind us; lines of later ones, which a killed run may have left, are taken back."""
         self._path = directory / FILE
         self._feed = feed
-        self._updates_per_step = updates_per_step
+        self._num_minibatches = num_minibatches
         self._steps = steps
         kept = [line for line in read_lines(self._path) if line["step"] <= done]
         replace(self._path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -30,8 +30,8 @@ from swe_aem.rollout.wiring import chosen_tasks
 from swe_aem.store.files import locked, replace
 from swe_aem.train import checkpoints
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
-from swe_aem.train.config import LoraSettings, TrainConfig
-from swe_aem.train.directory import POLICY, SUMMARY, RunSummary, hold_fast
+from swe_aem.train.config import LoraConfig, TrainConfig
+from swe_aem.train.directory import POLICY, SUMMARY, RunSummary, claim_run_directory
 from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.heldout import Heldout, heldout_rollout, judge
 from swe_aem.train.journal import Journal
@@ -60,7 +60,7 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Sessio
             stack.enter_context(locked(directory))
             if (done := _done(config, checkpoints.latest(directory / _CHECKPOINTS))) > config.steps:
                 raise UserError(f"{directory} has trained {done} steps: steps may be raised, and lowered to {done}")
-            if (finished := hold_fast(config, directory)) is not None and state.num_processes == 1:
+            if (finished := claim_run_directory(config, directory)) is not None and state.num_processes == 1:
                 print(f"{directory} is finished; nothing to do", file=sys.stderr)
                 return finished
         return _Run(config, directory, state, open_source).run()
@@ -93,9 +93,9 @@ class _Run:
                 evaluations.run(model.state_dict(), 0, greedy=config.heldout.greedy)
             trainer = self._trainer(arguments, model, processing, session, evaluations, done)
             if last is not None:
-                trainer.add_callback(checkpoints.SameDice(lambda: trainer._load_rng_state(str(last))))
+                trainer.add_callback(checkpoints.RestoreRngState(lambda: trainer._load_rng_state(str(last))))
                 if self.main:
-                    print(f"goes on after step {done}, the last that has a checkpoint", file=sys.stderr, flush=True)
+                    print(f"resuming from the checkpoint of step {done}", file=sys.stderr, flush=True)
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             weights = whole_weights(trainer)
             if evaluations is None:
@@ -134,11 +134,11 @@ class _Run:
         config = self.config
         if self.main and (torn := checkpoints.remove_torn(self.checkpoints)):
             print(f"removed {torn[0]}, which a killed process did not finish", file=sys.stderr)
-        feed = Feed(session, updates_per_step=config.updates_per_step, train_limits=config.train_limits)
+        feed = Feed(session, num_minibatches=config.num_minibatches, compact_filtering=config.compact_filtering)
         callbacks: list[TrainerCallback] = [checkpoints.Marker()]
         if evaluations is not None:
             journal = Journal(
-                self.directory, feed, updates_per_step=config.updates_per_step, steps=config.steps, done=done
+                self.directory, feed, num_minibatches=config.num_minibatches, steps=config.steps, done=done
             )
             callbacks += [journal, evaluations]
         trainer = AEMGRPOTrainer(
@@ -198,7 +198,7 @@ class _Evaluations(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Evaluate in the middle, where the configuration asks for it."""
         every = self._config.heldout.every if self._config.heldout else None
-        step, update = divmod(state.global_step, self._config.updates_per_step)
+        step, update = divmod(state.global_step, self._config.num_minibatches)
         if every and not update and step % every == 0 and step < self._config.steps:
             self.run(given["model"].state_dict(), step, greedy=False)
 
@@ -213,24 +213,24 @@ class _Evaluations(TrainerCallback):
 
 def _done(config: TrainConfig, checkpoint: Path | None) -> int:
     """Steps that a checkpoint has seen; 0 without one."""
-    return checkpoints.update_of(checkpoint) // config.updates_per_step if checkpoint else 0
+    return checkpoints.update_of(checkpoint) // config.num_minibatches if checkpoint else 0
 
 
-def _adapted(model: Any, settings: LoraSettings | None) -> Any:
-    """The model, with an adapter of random weights if there are settings for one."""
-    if settings is None:
+def _adapted(model: Any, config: LoraConfig | None) -> Any:
+    """The model, with an adapter of random weights if there is a configuration for one."""
+    if config is None:
         return model
-    from peft import LoraConfig, get_peft_model
+    import peft
 
-    modules = settings.target_modules
-    adapter = LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
+    modules = config.target_modules
+    adapter = peft.LoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
         target_modules=modules if isinstance(modules, str) else list(modules),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, adapter)
+    return peft.get_peft_model(model, adapter)
 
 
 def _earlier_s(directory: Path) -> float:

@@ -37,11 +37,11 @@ def deal(config: TrainConfig, processes: int) -> dict[str, int]:
     """Batch sizes in TRL's words. Raises `UserError` if the rows do not divide."""
     rows = config.groups_per_step * config.rollout.group_size
     slices, rest = divmod(rows, processes * config.micro_batch_size)
-    accumulated, uneven = divmod(slices, config.updates_per_step)
+    accumulated, uneven = divmod(slices, config.num_minibatches)
     if rest or uneven or not accumulated:
         raise UserError(
             f"groups_per_step * rollout.group_size = {rows} rows cannot be dealt to {processes} processes, "
-            f"updates_per_step {config.updates_per_step} and micro_batch_size {config.micro_batch_size}: make the "
+            f"num_minibatches {config.num_minibatches} and micro_batch_size {config.micro_batch_size}: make the "
             "product of the last three a divisor of the rows"
         )
     return {
@@ -61,7 +61,7 @@ def grpo_arguments(config: TrainConfig, directory: Path, processes: int) -> dict
     known = {field.name for field in fields(GRPOConfig) if field.init}
     if unknown := sorted(config.grpo.keys() - known):
         raise UserError(f"grpo.{unknown[0]}: TRL's GRPOConfig has no such field")
-    updates = config.updates_per_step
+    updates = config.num_minibatches
     return {
         **GRPO_PLUS_PLUS,
         **config.grpo,

@@ -2,47 +2,47 @@
 
 from typing import Any
 
-from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.errors import UserError
 from swe_aem.train.config import TrainConfig
 
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
 
 
-def refuse_silent_changes(config: Any, settings: AdvantageSettings, importance_cap: float | None = None) -> None:
-    """Raise `UserError` for a `GRPOConfig` that does not do what it says, together with these settings."""
-    modulated = settings.aem and settings.lam > 0
-    if modulated and config.importance_sampling_level == "sequence" and config.loss_type not in _PER_TOKEN_LOSSES:
+def refuse_silent_changes(grpo: Any, advantage: AdvantageConfig, importance_cap: float | None = None) -> None:
+    """Raise `UserError` for fields of a `GRPOConfig` that would not do what they say with these advantages."""
+    modulated = advantage.aem and advantage.lam > 0
+    if modulated and grpo.importance_sampling_level == "sequence" and grpo.loss_type not in _PER_TOKEN_LOSSES:
         raise UserError(
-            f"importance_sampling_level=sequence with loss_type={config.loss_type} has one ratio per sequence, so the "
+            f"importance_sampling_level=sequence with loss_type={grpo.loss_type} has one ratio per sequence, so the "
             "factors of AEM average out within a row: use importance_sampling_level=token, or loss_type=cispo or vespo"
         )
-    if config.beta:
+    if grpo.beta:
         raise UserError(
-            f"beta={config.beta} is not supported: the reference model's pass over a batch would be taken for the old "
+            f"beta={grpo.beta} is not supported: the reference model's pass over a batch would be taken for the old "
             "policy's, whose entropies AEM needs. Leave beta at 0 (GRPO++ has no KL term)"
         )
-    if config.scale_rewards != "none":
+    if grpo.scale_rewards != "none":
         raise UserError(
-            f"scale_rewards={config.scale_rewards} would not be honoured: the baseline is ours. Set "
+            f"scale_rewards={grpo.scale_rewards} would not be honoured: the baseline is ours. Set "
             "scale_rewards=none, and advantage.baseline=group_normalised for a division by the deviation"
         )
-    if config.mask_truncated_completions:
+    if grpo.mask_truncated_completions:
         raise UserError(
             "mask_truncated_completions looks at the last token only, so it masks rows that end with a tool's answer: "
             "set it to false; outcomes decide which rows are trained"
         )
-    mode = config.vllm_importance_sampling_mode
-    if config.use_vllm and config.vllm_importance_sampling_correction and mode.startswith("sequence"):
+    mode = grpo.vllm_importance_sampling_mode
+    if grpo.use_vllm and grpo.vllm_importance_sampling_correction and mode.startswith("sequence"):
         raise UserError(
             f"vllm_importance_sampling_mode={mode} sums over thousands of tokens and drops or keeps whole trajectories "
             "at random: use token_truncate or token_mask"
         )
-    if importance_cap is not None and config.use_vllm and config.vllm_importance_sampling_correction:
+    if importance_cap is not None and grpo.use_vllm and grpo.vllm_importance_sampling_correction:
         raise UserError(
             "importance_cap and vllm_importance_sampling_correction would correct the same thing twice: leave one out"
         )
-    if config.multi_objective_aggregation != "sum_then_normalize":
+    if grpo.multi_objective_aggregation != "sum_then_normalize":
         raise UserError("multi_objective_aggregation has no meaning here: there is one reward; leave it out")
 
 

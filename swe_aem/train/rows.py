@@ -6,14 +6,14 @@ from swe_aem.core import Trajectory
 from swe_aem.core.outcome import OUTCOME_TABLE
 
 
-def training_row(trajectory: Trajectory, *, train_limits: bool = False) -> dict[str, Any]:
+def training_row(trajectory: Trajectory, *, compact_filtering: bool = True) -> dict[str, Any]:
     """The row, by the outcome table: `prompt_ids`, `completion_ids`, `logprobs`, `env_mask`, and the fields of
     `aem_grpo.ROW_FIELDS`.
 
     The completion begins with the first sampled token, and is empty if there is none. Tokens that the policy did not
-    sample have log-probability 0 and mask 0. `train_limits` also trains trajectories that ended at a limit (no compact
-    filtering). Raises `ValueError` for a trajectory that was not graded, that counts and has no reward, or that the
-    policy ended without a response.
+    sample have log-probability 0 and mask 0. Trajectories that ended at a limit are trained only without
+    `compact_filtering`. Raises `ValueError` for a trajectory that was not graded, that counts and has no reward, or
+    that the policy ended without a response.
     """
     if trajectory.outcome is None:
         raise ValueError(f"{trajectory.id} was not graded")
@@ -21,7 +21,7 @@ def training_row(trajectory: Trajectory, *, train_limits: bool = False) -> dict[
     counts = rule.in_baseline
     if (counts and trajectory.reward is None) or (rule.trained and not trajectory.responses):
         raise ValueError(f"{trajectory.id} ended as {trajectory.outcome} without a response or without a reward")
-    trained = rule.trained or (train_limits and counts)
+    trained = rule.trained or (counts and not compact_filtering)
     start = trajectory.responses[0].start if trajectory.responses else len(trajectory.token_ids)
     length = len(trajectory.token_ids) - start
     logprobs, numbers = [0.0] * length, [-1] * length

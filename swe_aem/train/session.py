@@ -152,7 +152,7 @@ class Session:
 
     async def _step(self, number: int) -> Step:
         config, rollout = self._config, self._config.rollout
-        chosen = visits(self._tasks.records, step=number, per_step=config.candidates, seed=config.seed)
+        chosen = visits(self._tasks.records, step=number, per_step=config.rolled_out_groups, seed=config.seed)
         groups = [group_of(rollout, visit.record, self._writer.entries, visit=visit.number) for visit in chosen]
         missing = sum(len(group.missing) for group in groups)
         started_s = time.monotonic()

@@ -26,7 +26,7 @@ _ORIGIN = "sft.json"
 """Beside the checkpoints: what they were made of."""
 
 
-class SFTSettings(Frozen):
+class SFTConfig(Frozen):
     """How it is trained."""
 
     epochs: float = Field(default=2.0, gt=0)
@@ -64,7 +64,7 @@ class Collected(Frozen):
     too_long: int
 
 
-def collect(stores: Iterable[Path], settings: SFTSettings) -> Collected:
+def collect(stores: Iterable[Path], config: SFTConfig) -> Collected:
     """Rows of every resolved trajectory of the stores; raises `UserError` if there is none."""
     seen: set[tuple[int, ...]] = set()
     per_task: dict[str, int] = {}
@@ -74,14 +74,14 @@ def collect(stores: Iterable[Path], settings: SFTSettings) -> Collected:
         left["resolved"] += 1
         if trajectory.token_ids in seen:
             left["repeated"] += 1
-        elif settings.max_tokens is not None and len(trajectory.token_ids) > settings.max_tokens:
+        elif config.max_tokens is not None and len(trajectory.token_ids) > config.max_tokens:
             left["too_long"] += 1
-        elif settings.per_task is not None and per_task.get(trajectory.task_id, 0) >= settings.per_task:
+        elif config.per_task is not None and per_task.get(trajectory.task_id, 0) >= config.per_task:
             left["surplus"] += 1
         else:
             seen.add(trajectory.token_ids)
             per_task[trajectory.task_id] = per_task.get(trajectory.task_id, 0) + 1
-            rows.append(row(trajectory, everything=settings.everything))
+            rows.append(row(trajectory, everything=config.everything))
     if not rows:
         raise UserError(
             "no resolved trajectory to learn from: roll out with --agent demo, or a policy that resolves some tasks"
@@ -99,51 +99,51 @@ def row(trajectory: Trajectory, *, everything: bool = False) -> dict[str, list[i
     return {"input_ids": list(trajectory.token_ids), "labels": labels}
 
 
-def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, settings: SFTSettings) -> dict[str, Any]:
+def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, config: SFTConfig) -> dict[str, Any]:
     """Train and write the model to `out`; returns TRL's figures. A rerun goes on from the last whole checkpoint in
     `out/checkpoints`. Raises `UserError` for a model that cannot be loaded or has too few token ids, and where the
     checkpoints are of another model, other rows or other settings."""
     from datasets import Dataset
-    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_config import SFTConfig as TrainerConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
     from swe_aem.train import checkpoints
     from swe_aem.train.models import load_model, load_processing
 
     folder = out / "checkpoints"
-    origin = _origin(model, rows, settings)
+    origin = _origin(model, rows, config)
     _refuse_others(folder, origin)
     policy = load_model(model)
     highest = max(max(one["input_ids"]) for one in rows)
     if highest >= policy.config.vocab_size:
         raise UserError(f"{model}: has {policy.config.vocab_size} ids, but the trajectories have {highest}: they were "
                         "sampled with another tokenizer; roll out again with --tokenizer of this model")  # fmt: skip
-    micro = settings.micro_batch_size or settings.batch_size
-    if settings.batch_size % micro:
-        raise UserError(f"micro_batch_size {micro} does not divide batch_size {settings.batch_size}")
-    steps = len(rows) / settings.batch_size * settings.epochs
-    config = SFTConfig(
+    micro = config.micro_batch_size or config.batch_size
+    if config.batch_size % micro:
+        raise UserError(f"micro_batch_size {micro} does not divide batch_size {config.batch_size}")
+    steps = len(rows) / config.batch_size * config.epochs
+    arguments = TrainerConfig(
         output_dir=str(folder),
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.batch_size // micro,
+        gradient_accumulation_steps=config.batch_size // micro,
         lr_scheduler_type="cosine",
-        warmup_steps=round(settings.warmup_share * steps),
+        warmup_steps=round(config.warmup_share * steps),
         weight_decay=0.0,
-        bf16=settings.bf16,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        bf16=config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
         max_length=None,
         packing=False,
-        save_steps=settings.save_every,
+        save_steps=config.save_every,
         save_total_limit=2,
         logging_steps=20,
         report_to="none",
-        seed=settings.seed,
+        seed=config.seed,
     )
     trainer = SFTTrainer(
         model=policy,
-        args=config,
+        args=arguments,
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=load_processing(model),
         callbacks=[checkpoints.Marker()],
@@ -155,13 +155,13 @@ def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, sett
     return dict(result.metrics)
 
 
-def _origin(model: Path, rows: Sequence[dict[str, list[int]]], settings: SFTSettings) -> dict[str, Any]:
+def _origin(model: Path, rows: Sequence[dict[str, list[int]]], config: SFTConfig) -> dict[str, Any]:
     """What a trained model follows from, by name."""
     digest = hashlib.sha256()
     for one in rows:
         digest.update(json.dumps(one, sort_keys=True).encode())
     trajectories = f"{len(rows)}, digest {digest.hexdigest()[:16]}"
-    return {"model": str(model), "trajectories": trajectories, **settings.model_dump(mode="json")}
+    return {"model": str(model), "trajectories": trajectories, **config.model_dump(mode="json")}
 
 
 @contextmanager

@@ -12,8 +12,8 @@ pytest.importorskip("trl", reason="needs the train extra")
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "groups_per_step=1",
-    "candidates_per_step=1",
-    "updates_per_step=1",
+    "oversampled_groups=1",
+    "num_minibatches=1",
     "micro_batch_size=4",
     "rollout.group_size=4",
 ]

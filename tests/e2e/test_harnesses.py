@@ -118,7 +118,7 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
     trl = pytest.importorskip("trl", reason="needs the train extra")
     from datasets import Dataset
 
-    from swe_aem.advantage.config import AdvantageSettings
+    from swe_aem.advantage.config import AdvantageConfig
     from swe_aem.policy.tokenizer import load_tokenizer
     from swe_aem.testing.steps import tiny_model, tiny_tokenizer
     from swe_aem.train.aem_grpo import AEMGRPOTrainer
@@ -141,7 +141,7 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
         train_dataset=Dataset.from_list([{"prompt": "<5>"}] * 2),
         processing_class=tiny_tokenizer(),
         rollout_func=lambda prompts, trainer: {name: [row[name] for row in rows] for name in rows[0]},
-        advantage=AdvantageSettings(),
+        advantage=AdvantageConfig(),
     )
     trainer.train()
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
@@ -158,7 +158,7 @@ def test_a_policy_is_trained_in_a_harness(require_bubblewrap: None, tmp_path: Pa
     }  # fmt: skip
     config = {"model": str(REPOSITORY / SMALL), "steps": 1, "groups_per_step": 2, "micro_batch_size": 4}
     file, out = tmp_path / "config.yaml", tmp_path / "out"
-    file.write_text(yaml.safe_dump({**config, "heldout": None, "train_limits": True, "rollout": rollout}))
+    file.write_text(yaml.safe_dump({**config, "heldout": None, "compact_filtering": False, "rollout": rollout}))
     for words in (["harness", "install", str(harness)], ["train", str(file), "--out", str(out)]):
         command = [sys.executable, "-m", "swe_aem", *words]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=280, check=False)

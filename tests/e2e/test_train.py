@@ -18,7 +18,7 @@ from swe_aem.store.store import Store  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch]
 
 SMALL = (
-    "candidates_per_step=3", "groups_per_step=2", "updates_per_step=1", "micro_batch_size=4", "save_every=1",
+    "oversampled_groups=3", "groups_per_step=2", "num_minibatches=1", "micro_batch_size=4", "save_every=1",
     "rollout.group_size=4", "heldout.limit=6",
 )  # fmt: skip
 

@@ -24,7 +24,7 @@ from swe_aem.core import (
     Trajectory,
     Verdict,
 )
-from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, Scheduling, Store
+from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, SchedulingConfig, Store
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.group import groups_of
 from swe_aem.store.summary import Totals
@@ -177,7 +177,7 @@ class Bench:
 
     def config(self) -> RolloutConfig:
         quick = {"backoff_s": 0.0, "guard_s": 0.5, **self.scheduling}
-        return RolloutConfig(scheduling=Scheduling(**quick), **{"time_limit_s": 5.0, **self.settings})
+        return RolloutConfig(scheduling=SchedulingConfig(**quick), **{"time_limit_s": 5.0, **self.settings})
 
     def crew(self) -> Crew:
         return Crew(

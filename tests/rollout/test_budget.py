@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.core import AnswerKey, Task, TaskRecord
-from swe_aem.rollout import RolloutConfig, Scheduling, budget
+from swe_aem.rollout import RolloutConfig, SchedulingConfig, budget
 
 positive = st.floats(0.1, 1e4)
 
@@ -24,7 +24,7 @@ def record(timeout_s: float) -> TaskRecord:
 def test_the_parts_fit_into_the_whole(
     agent_s: float, eval_s: float, start_s: float, attempts: int, concurrency: int
 ) -> None:
-    limits = Scheduling(start_limit_s=start_s, max_attempts=attempts, concurrency=concurrency)
+    limits = SchedulingConfig(start_limit_s=start_s, max_attempts=attempts, concurrency=concurrency)
     config = RolloutConfig(time_limit_s=agent_s, scheduling=limits)
     task = record(eval_s)
     agent, grade = budget.agent_attempt_s(config), budget.grade_attempt_s(config, task)
@@ -35,5 +35,5 @@ def test_the_parts_fit_into_the_whole(
 
 
 def test_backoff_doubles() -> None:
-    limits = Scheduling(backoff_s=2.0)
+    limits = SchedulingConfig(backoff_s=2.0)
     assert [budget.backoff_s(limits, n) for n in (1, 2, 3)] == [2.0, 4.0, 8.0]

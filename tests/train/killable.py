@@ -43,7 +43,7 @@ values: dict[str, Any] = {
     "model": model,
     "steps": int(steps),
     "groups_per_step": 4,
-    "updates_per_step": 2,
+    "num_minibatches": 2,
     "micro_batch_size": 4,
     "save_every": 2,
     "rollout": {"group_size": 4, "native": {"max_context_tokens": 64}},

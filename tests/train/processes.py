@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
-from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
 
@@ -42,7 +42,7 @@ trainer = AEMGRPOTrainer(
     train_dataset=Dataset.from_list(tiny_prompts(8)),
     processing_class=tiny_tokenizer(),
     rollout_func=ScriptedFeed(4, lost=[1]),
-    advantage=AdvantageSettings(),
+    advantage=AdvantageConfig(),
 )
 trainer.train()
 if trainer.accelerator.is_main_process:

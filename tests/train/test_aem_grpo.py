@@ -18,14 +18,14 @@ from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
 from swe_aem.advantage.aem import coefficients, responses  # noqa: E402
 from swe_aem.advantage.baselines import group_relative, leave_one_out  # noqa: E402
-from swe_aem.advantage.config import AdvantageSettings  # noqa: E402
+from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
-LIKE_TRL = AdvantageSettings(baseline="group_mean", lam=0.0)
+LIKE_TRL = AdvantageConfig(baseline="group_mean", lam=0.0)
 CAP = 0.002
 """Small: the scripted tokens are unlikely under the tiny policy."""
 EVEN: Any = {"responses": (2, 2), "tokens": (6, 6)}
@@ -40,7 +40,7 @@ def _reward(completions: list[Any], reward: list[float | None], **fields: Any) -
 def train(make_config: Any, dataset: Any) -> Callable[..., Any]:
     """Trains with the scripted feed and returns the trainer; plain TRL if no settings are given."""
 
-    def run(settings: AdvantageSettings | None, rollouts: Any = None, prompts: Any = dataset, **config: Any) -> Any:
+    def run(settings: AdvantageConfig | None, rollouts: Any = None, prompts: Any = dataset, **config: Any) -> Any:
         common = {
             "model": tiny_model(),
             "args": make_config(**config),
@@ -73,7 +73,7 @@ def _difference(one: Any, other: Any) -> float:
 
 @pytest.mark.parametrize("config", [{}, {"gradient_accumulation_steps": 2}, {"num_iterations": 2}])
 def test_without_modulation_it_is_trl_bit_for_bit(train: Any, config: dict[str, Any]) -> None:
-    def trained(settings: AdvantageSettings | None) -> Any:
+    def trained(settings: AdvantageConfig | None) -> Any:
         return train(settings, ScriptedFeed(4, **EVEN), even_prompts(), max_steps=10, **config)
 
     plain = trained(None)
@@ -87,7 +87,7 @@ def test_trimming_changes_rounding_only(train: Any) -> None:
 
 def test_normalised_baseline_is_trls(train: Any) -> None:
     plain = train(None, ScriptedFeed(4, **EVEN), even_prompts(), scale_rewards="group")
-    ours = train(AdvantageSettings(baseline="group_normalised", aem=False), ScriptedFeed(4, **EVEN), even_prompts())
+    ours = train(AdvantageConfig(baseline="group_normalised", aem=False), ScriptedFeed(4, **EVEN), even_prompts())
     assert _difference(plain, ours) < 1e-6
 
 
@@ -104,7 +104,7 @@ class _Recorded(AEMGRPOTrainer):
 def recorded(make_config: Any, dataset: Any) -> Callable[..., Any]:
     """One generation of a trainer: rows, what became of them, and the old policy's entropies by a plain forward."""
 
-    def run(settings: AdvantageSettings, rollouts: Any = None, **config: Any) -> tuple[Any, Any, Any, Any]:
+    def run(settings: AdvantageConfig, rollouts: Any = None, **config: Any) -> tuple[Any, Any, Any, Any]:
         model = tiny_model()
         trainer = _Recorded(
             model=model,
@@ -130,7 +130,7 @@ def recorded(make_config: Any, dataset: Any) -> Callable[..., Any]:
 @pytest.mark.parametrize("aligned", [False, True])
 def test_advantages_are_the_formulas_with_the_old_policys_entropies(recorded: Any, aligned: bool) -> None:
     schedule = {"gradient_accumulation_steps": 2, "steps_per_generation": 2} if aligned else {}
-    trainer, rows, output, entropy = recorded(AdvantageSettings(), ScriptedFeed(4, lost=[2]), **schedule)
+    trainer, rows, output, entropy = recorded(AdvantageConfig(), ScriptedFeed(4, lost=[2]), **schedule)
     span = torch.full(output["completion_ids"].shape, -1)
     for index, row in enumerate(rows):
         span[index, : len(row["response_of_token"])] = torch.tensor(row["response_of_token"])
@@ -148,20 +148,20 @@ def test_advantages_are_the_formulas_with_the_old_policys_entropies(recorded: An
 
 
 def test_rows_that_do_not_count_are_in_no_figure(recorded: Any) -> None:
-    trainer, rows, _, _ = recorded(AdvantageSettings(), ScriptedFeed(4, lost=[0, 1]))
+    trainer, rows, _, _ = recorded(AdvantageConfig(), ScriptedFeed(4, lost=[0, 1]))
     rewards = [row["reward"] for row in rows if row["counts"]]
     assert trainer.state.log_history[0]["reward"] == pytest.approx(sum(rewards) / len(rewards))
 
 
 def test_a_batch_of_nothing_but_faults_of_ours_changes_nothing(train: Any) -> None:
-    trainer = train(AdvantageSettings(), ScriptedFeed(4, lost=range(4)), max_steps=2)
+    trainer = train(AdvantageConfig(), ScriptedFeed(4, lost=range(4)), max_steps=2)
     for trained, fresh in zip(trainer.model.parameters(), tiny_model().parameters(), strict=True):
         assert torch.equal(trained, fresh)
 
 
 def test_ablations_change_the_factors(recorded: Any) -> None:
     def advantages(**settings: Any) -> Any:
-        return recorded(AdvantageSettings(**settings))[2]["advantages"]
+        return recorded(AdvantageConfig(**settings))[2]["advantages"]
 
     paper = advantages()
     for settings in ({"direction": "reversed"}, {"shuffle": True}, {"scope": "trajectory"}, {"scope": "batch"}):
@@ -171,8 +171,8 @@ def test_ablations_change_the_factors(recorded: Any) -> None:
 
 
 def test_weights_scale_advantages(recorded: Any) -> None:
-    full = recorded(AdvantageSettings())[2]["advantages"]
-    assert torch.allclose(recorded(AdvantageSettings(), ScriptedFeed(4, weight=0.5))[2]["advantages"], full / 2)
+    full = recorded(AdvantageConfig())[2]["advantages"]
+    assert torch.allclose(recorded(AdvantageConfig(), ScriptedFeed(4, weight=0.5))[2]["advantages"], full / 2)
 
 
 def test_a_feed_that_lacks_a_field_is_named(train: Any) -> None:
@@ -182,7 +182,7 @@ def test_a_feed_that_lacks_a_field_is_named(train: Any) -> None:
         return rows
 
     with pytest.raises(ValueError, match="no weight"):
-        train(AdvantageSettings(), bare)
+        train(AdvantageConfig(), bare)
 
 
 @pytest.mark.parametrize(
@@ -197,12 +197,12 @@ def test_a_feed_that_lacks_a_field_is_named(train: Any) -> None:
 )
 def test_refused(train: Any, config: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        train(AdvantageSettings(), max_steps=0, **config)
+        train(AdvantageConfig(), max_steps=0, **config)
 
 
 def test_sequence_ratios_without_modulation_are_allowed(train: Any) -> None:
     train(LIKE_TRL, max_steps=1, importance_sampling_level="sequence")
-    train(AdvantageSettings(), max_steps=1, importance_sampling_level="sequence", loss_type="cispo")
+    train(AdvantageConfig(), max_steps=1, importance_sampling_level="sequence", loss_type="cispo")
 
 
 def test_trimmed() -> None:
@@ -229,10 +229,10 @@ def test_trimmed() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "aligned"),
-    [(AdvantageSettings(), False), (AdvantageSettings(), True), (AdvantageSettings(aem=False), False)],
+    [(AdvantageConfig(), False), (AdvantageConfig(), True), (AdvantageConfig(aem=False), False)],
 )
 def test_no_pass_computes_padding(
-    recorded: Any, monkeypatch: pytest.MonkeyPatch, settings: AdvantageSettings, aligned: bool
+    recorded: Any, monkeypatch: pytest.MonkeyPatch, settings: AdvantageConfig, aligned: bool
 ) -> None:
     """With one row a micro batch every pass is as wide as its row: the old policy's, and those of the update."""
     widths: list[int] = []
@@ -253,7 +253,7 @@ def test_no_pass_computes_padding(
 
 
 def test_group_relative_is_what_trl_logs(recorded: Any) -> None:
-    trainer, rows, _, _ = recorded(AdvantageSettings(baseline="group_mean", aem=False))
+    trainer, rows, _, _ = recorded(AdvantageConfig(baseline="group_mean", aem=False))
     reward = torch.tensor([row["reward"] for row in rows])
     group = torch.arange(len(rows)) // 4
     expected = group_relative(reward, group, torch.ones(len(rows), dtype=torch.bool), scale=False)
@@ -293,7 +293,7 @@ def test_importance_weights_are_ratios_to_the_sampler_up_to_the_cap(make_config:
             train_dataset=dataset,
             processing_class=tiny_tokenizer(),
             rollout_func=ScriptedFeed(4),
-            advantage=AdvantageSettings(),
+            advantage=AdvantageConfig(),
             importance_cap=cap,
         )
         trainer.train()

@@ -60,7 +60,7 @@ def test_assignments_reach_every_section(tmp_path: Path) -> None:
         ({"rollout": {"group_size": 1}}, "group_size must be 2 or more"),
         ({"rollout": {"native": {"top_p": 0.9}}}, "top_p 1"),
         ({"rollout": {"native": {"temperature": 0}}}, "temperature above 0"),
-        ({"candidates_per_step": 2}, "below groups_per_step"),
+        ({"oversampled_groups": 2}, "below groups_per_step"),
         ({"ahead": 1}, "set importance_cap too"),
         ({"micro_batch_size": 3}, "cannot be dealt"),
         ({"steps": 0}, "steps"),
@@ -107,7 +107,7 @@ def test_rows_are_dealt_whole_or_refused(groups: int, size: int, processes: int,
     try:
         config = validated(
             values(
-                groups_per_step=groups, rollout={"group_size": size}, micro_batch_size=micro, updates_per_step=updates
+                groups_per_step=groups, rollout={"group_size": size}, micro_batch_size=micro, num_minibatches=updates
             )
         )
         dealt = deal(config, processes)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from swe_aem.train.config import read_config
-from swe_aem.train.directory import POLICY, SUMMARY, RunSummary, begun, hold_fast
+from swe_aem.train.directory import POLICY, SUMMARY, RunSummary, claim_run_directory, existing_run
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 NO_TORCH = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import swe_aem.cli as c; c.main()"
@@ -18,7 +18,7 @@ def train(out: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_another_run_is_refused_before_any_library_is_loaded(tmp_path: Path) -> None:
-    hold_fast(read_config(QUICKSTART), tmp_path)
+    claim_run_directory(read_config(QUICKSTART), tmp_path)
     (tmp_path / "rollouts").mkdir()
     refused = train(tmp_path, "seed=7")
     assert refused.returncode == 2
@@ -28,17 +28,17 @@ def test_another_run_is_refused_before_any_library_is_loaded(tmp_path: Path) -> 
 
 
 def test_a_run_that_failed_on_its_settings_holds_nothing(tmp_path: Path) -> None:
-    hold_fast(read_config(QUICKSTART), tmp_path)
-    assert begun(read_config(QUICKSTART, ["seed=7"]), tmp_path) is None
+    claim_run_directory(read_config(QUICKSTART), tmp_path)
+    assert existing_run(read_config(QUICKSTART, ["seed=7"]), tmp_path) is None
 
 
 def test_a_finished_run_that_is_given_more_steps_is_finished_no_longer(tmp_path: Path) -> None:
     short, long = read_config(QUICKSTART, ["steps=2"]), read_config(QUICKSTART, ["steps=3"])
-    hold_fast(short, tmp_path)
+    claim_run_directory(short, tmp_path)
     for name in ("rollouts", POLICY):
         (tmp_path / name).mkdir()
     summary = RunSummary(model="m", tasks="t", steps=2, wall_s=1.0)
     (tmp_path / SUMMARY).write_text(summary.model_dump_json())
-    assert hold_fast(short, tmp_path) == summary
-    assert hold_fast(long, tmp_path) is None
-    assert hold_fast(long, tmp_path) is None, "killed before its end, and repeated"
+    assert claim_run_directory(short, tmp_path) == summary
+    assert claim_run_directory(long, tmp_path) is None
+    assert claim_run_directory(long, tmp_path) is None, "killed before its end, and repeated"

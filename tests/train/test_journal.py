@@ -17,7 +17,7 @@ from swe_aem.train.steps import Step
 
 def journal(directory: Path, *, step: int, done: int) -> Journal:
     feed: Any = SimpleNamespace(last=Step(number=step, groups=()), wait_s=0.5)
-    return Journal(directory, feed, updates_per_step=1, steps=4, done=done)
+    return Journal(directory, feed, num_minibatches=1, steps=4, done=done)
 
 
 def log(one: Journal, **figures: Any) -> None:

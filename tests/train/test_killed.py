@@ -52,7 +52,7 @@ def test_a_killed_run_goes_on_bit_for_bit(run: Run, undisturbed: Path, tmp_path:
     assert killed.returncode == -signal.SIGKILL
     again = run(tmp_path, 5, "0")
     assert again.returncode == 0, again.stderr[-3000:]
-    assert ("goes on after step 2" in again.stderr) == (kill_at == "3")
+    assert ("resuming from the checkpoint of step 2" in again.stderr) == (kill_at == "3")
     assert [line["step"] for line in metrics(tmp_path)] == [1, 2, 3, 4, 5]
     assert metrics(tmp_path) == metrics(undisturbed)
     assert weights(tmp_path) == weights(undisturbed)

@@ -45,7 +45,9 @@ def test_outcomes(outcome: Outcome) -> None:
     assert row["counts"] is not ours
     assert row["reward"] == (None if ours else 0.0)
     assert any(row["env_mask"]) is not (ours or limit)
-    assert any(training_row(trajectory(outcome, None if ours else 0.0), train_limits=True)["env_mask"]) is not ours
+    assert (
+        any(training_row(trajectory(outcome, None if ours else 0.0), compact_filtering=False)["env_mask"]) is not ours
+    )
 
 
 def test_a_failure_before_the_first_response() -> None:
@@ -53,10 +55,10 @@ def test_a_failure_before_the_first_response() -> None:
     assert (row["prompt_ids"], row["completion_ids"], row["counts"]) == ([], [], False)
 
 
-@pytest.mark.parametrize("train_limits", [False, True])
-def test_a_limit_before_the_first_response_counts_and_trains_nothing(train_limits: bool) -> None:
+@pytest.mark.parametrize("compact_filtering", [True, False])
+def test_a_limit_before_the_first_response_counts_and_trains_nothing(compact_filtering: bool) -> None:
     """A statement that fills the context is the task's fault and the policy's: no response, and a reward."""
-    row = training_row(trajectory(Outcome.CONTEXT_LIMIT, responses=()), train_limits=train_limits)
+    row = training_row(trajectory(Outcome.CONTEXT_LIMIT, responses=()), compact_filtering=compact_filtering)
     assert (row["counts"], row["reward"], row["completion_ids"], row["env_mask"]) == (True, 0.0, [], [])
 
 

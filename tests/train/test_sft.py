@@ -13,7 +13,7 @@ from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.store.files import locked  # noqa: E402
 from swe_aem.store.store import Store  # noqa: E402
 from swe_aem.testing.steps import save_tiny  # noqa: E402
-from swe_aem.train.sft import SFTSettings, collect, fine_tune, row  # noqa: E402
+from swe_aem.train.sft import SFTConfig, collect, fine_tune, row  # noqa: E402
 
 pytestmark = [pytest.mark.torch]
 
@@ -63,14 +63,14 @@ def test_only_resolved_trajectories_are_learned_from_each_once(store: Callable[.
         trajectory(4, 0, tail=12),
         trajectory(4, 1, tail=13),
     )
-    found = collect([directory], SFTSettings(per_task=1))
+    found = collect([directory], SFTConfig(per_task=1))
     assert [one["input_ids"][-1] for one in found.rows] == [9, 12]
     assert (found.resolved, found.repeated, found.surplus, found.too_long) == (4, 1, 1, 0)
-    assert collect([directory], SFTSettings(max_tokens=8)).too_long == 0
+    assert collect([directory], SFTConfig(max_tokens=8)).too_long == 0
     with pytest.raises(UserError, match="no resolved trajectory"):
-        collect([directory], SFTSettings(max_tokens=7))
+        collect([directory], SFTConfig(max_tokens=7))
     with pytest.raises(UserError, match="no such directory"):
-        collect([directory / "nothing"], SFTSettings())
+        collect([directory / "nothing"], SFTConfig())
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_it_learns_what_was_said(tmp_path: Path) -> None:
     model = tmp_path / "model"
     save_tiny(model, sharpness=1.0)
     rows = [row(trajectory(0))] * 8
-    settings = SFTSettings(epochs=30, learning_rate=0.02, batch_size=8, warmup_share=0)
+    settings = SFTConfig(epochs=30, learning_rate=0.02, batch_size=8, warmup_share=0)
     fine_tune(model, rows, tmp_path / "out", settings)
 
     def loss(directory: Path) -> float:
@@ -93,7 +93,7 @@ def test_it_learns_what_was_said(tmp_path: Path) -> None:
 
 
 ROWS = [row(trajectory(0)), row(trajectory(1, tail=10))]
-SHORT = SFTSettings(epochs=1, batch_size=2)
+SHORT = SFTConfig(epochs=1, batch_size=2)
 
 
 @pytest.fixture
@@ -148,6 +148,6 @@ def test_a_model_with_too_few_ids_is_refused(tmp_path: Path) -> None:
     model = tmp_path / "model"
     save_tiny(model)
     with pytest.raises(UserError, match="another tokenizer"):
-        fine_tune(model, [{"input_ids": [2, 500], "labels": [2, 500]}], tmp_path / "out", SFTSettings())
+        fine_tune(model, [{"input_ids": [2, 500], "labels": [2, 500]}], tmp_path / "out", SFTConfig())
     with pytest.raises(UserError, match="no model that transformers can load"):
-        fine_tune(tmp_path / "none", [{"input_ids": [2], "labels": [2]}], tmp_path / "out", SFTSettings())
+        fine_tune(tmp_path / "none", [{"input_ids": [2], "labels": [2]}], tmp_path / "out", SFTConfig())

@@ -33,7 +33,7 @@ from swe_aem.policy.sampling import Row, sample_batch
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.rollout.manifest import read as read_manifest
 from swe_aem.train.analysis.diagnosis import (
-    DiagnoseSettings,
+    DiagnoseConfig,
     Diagnosis,
     GroupShare,
     Relation,
@@ -71,7 +71,7 @@ class _Measured(NamedTuple):
 def diagnose(
     directory: Path,
     model_directory: Path,
-    settings: DiagnoseSettings,
+    settings: DiagnoseConfig,
     *,
     after_directory: Path | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -81,7 +81,7 @@ def diagnose(
     for path in filter(None, (model_directory, after_directory)):
         if not (path / "config.json").is_file():
             raise UserError(f"{path}: no model there; name a directory with config.json and safetensors")
-    episodes = read_episodes(directory, version=settings.version, train_limits=settings.train_limits)
+    episodes = read_episodes(directory, version=settings.version, compact_filtering=settings.compact_filtering)
     run = _run_settings(directory, episodes, settings)
     base = _base(episodes, settings)
     model = _open(model_directory, episodes)
@@ -162,7 +162,7 @@ class _RunSettings(NamedTuple):
     context_tokens: int | None
 
 
-def _run_settings(directory: Path, episodes: Sequence[Episode], settings: DiagnoseSettings) -> _RunSettings:
+def _run_settings(directory: Path, episodes: Sequence[Episode], settings: DiagnoseConfig) -> _RunSettings:
     manifest = read_manifest(directory)
     if manifest is None or manifest.config.scripted:
         longest = max(end - start for one in episodes for start, end in one.spans)
@@ -187,7 +187,7 @@ def _score(
     return score(model, episodes, temperature=temperature, done=lambda count: progress(what, count, len(episodes)))
 
 
-def _base(episodes: Sequence[Episode], settings: DiagnoseSettings) -> Tensor:
+def _base(episodes: Sequence[Episode], settings: DiagnoseConfig) -> Tensor:
     """(M,) float64: base advantages of all trajectories, times their weights as in training."""
     reward = torch.tensor([one.reward for one in episodes], dtype=torch.float64)
     group = torch.tensor([one.group for one in episodes])
@@ -196,7 +196,7 @@ def _base(episodes: Sequence[Episode], settings: DiagnoseSettings) -> Tensor:
 
 
 def _measure(
-    episodes: Sequence[Episode], scored: list[list[Scored]], base: Tensor, settings: DiagnoseSettings
+    episodes: Sequence[Episode], scored: list[list[Scored]], base: Tensor, settings: DiagnoseConfig
 ) -> _Measured:
     places = [(row, turn) for row, several in enumerate(scored) for turn in range(len(several))]
     row = torch.tensor([row for row, _ in places])
@@ -239,7 +239,7 @@ def _stop_tokens(model: Any, directory: Path, episodes: Sequence[Episode]) -> tu
     return tuple(sorted(stops.union(*(one.stops for one in episodes))))
 
 
-def _draw(measured: _Measured, settings: DiagnoseSettings) -> list[int]:
+def _draw(measured: _Measured, settings: DiagnoseConfig) -> list[int]:
     """Responses whose states are sampled from: not gated, and one for each turn of a group, since members of a group
     share the state of their first turn."""
     generator = torch.Generator().manual_seed(settings.seed)
@@ -257,7 +257,7 @@ def _state(
     number: int,
     run: _RunSettings,
     stops: tuple[int, ...],
-    settings: DiagnoseSettings,
+    settings: DiagnoseConfig,
 ) -> StateRow:
     """Sample a stored response's state anew; `number` counts states, for seeds of their own."""
     episode, turn, scored = measured.episode[index], measured.turn[index], measured.scored[index]
@@ -359,7 +359,7 @@ def _change_relations(
     change: Tensor,
     drawn: list[int],
     states: list[StateRow],
-    settings: DiagnoseSettings,
+    settings: DiagnoseConfig,
 ) -> tuple[Relation, ...]:
     numbers, member = torch.unique(measured.group, return_inverse=True)
     zeros = torch.zeros(numbers.numel(), dtype=torch.float64)
@@ -375,7 +375,7 @@ def _change_relations(
 
 
 def _state_relations(
-    measured: _Measured, drawn: list[int], states: list[StateRow], settings: DiagnoseSettings
+    measured: _Measured, drawn: list[int], states: list[StateRow], settings: DiagnoseConfig
 ) -> tuple[Relation, ...]:
     alpha = measured.alpha[drawn] - 1
     columns = {

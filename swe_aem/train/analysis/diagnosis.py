@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.core.base import Frozen
 
 PAPER_R = 0.63
@@ -13,7 +13,7 @@ PAPER_SIGNS = (55, 64)
 """States in which their signs agree, of all."""
 
 
-class DiagnoseSettings(Frozen):
+class DiagnoseConfig(Frozen):
     """What is measured, and how much of it is sampled."""
 
     states: int = Field(default=64, ge=0)
@@ -25,9 +25,9 @@ class DiagnoseSettings(Frozen):
     """Per response, sampled or stored: a longer one counts up to here. None: what the run allowed."""
     version: int | None = None
     """Only groups whose trained responses are all of this version of the weights."""
-    train_limits: bool = False
-    """Also trajectories that ended at a limit."""
-    advantage: AdvantageSettings = AdvantageSettings()
+    compact_filtering: bool = True
+    """Leave out the responses of trajectories that ended at a limit."""
+    advantage: AdvantageConfig = AdvantageConfig()
 
 
 class VersionShare(Frozen):
@@ -118,7 +118,7 @@ class Diagnosis(Frozen):
     store: str
     model: str
     after: str | None
-    settings: DiagnoseSettings
+    settings: DiagnoseConfig
     temperature: float
     max_tokens: int
     stop_token_ids: tuple[int, ...]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
@@ -48,7 +48,7 @@ class Replay(Frozen):
     """What one setting makes of a store."""
 
     name: str
-    settings: AdvantageSettings
+    settings: AdvantageConfig
     responses: int
     groups: int
     """Groups with trained responses."""
@@ -67,12 +67,12 @@ class Replay(Frozen):
     """The same of positive advantage."""
 
 
-def read(directory: Path, *, train_limits: bool = False) -> Stored:
+def read(directory: Path, *, compact_filtering: bool = True) -> Stored:
     """Read a store; raises `UserError` if it has nothing that could be trained on."""
     found = _Collector()
     for number, (task_id, members) in enumerate(stored_groups(directory)):
         for trajectory in members:
-            found.add(number, task_id, trajectory, train_limits=train_limits)
+            found.add(number, task_id, trajectory, compact_filtering=compact_filtering)
     if not found.surprisal:
         raise UserError(
             f"{directory}: has no trajectory with sampled tokens that count (gold and noop agents sample none)"
@@ -101,8 +101,8 @@ class _Collector:
         self.reward: list[float] = []
         self.group_of_row: list[int] = []
 
-    def add(self, group: int, task_id: str, trajectory: Trajectory, *, train_limits: bool) -> None:
-        row = training_row(trajectory, train_limits=train_limits)
+    def add(self, group: int, task_id: str, trajectory: Trajectory, *, compact_filtering: bool) -> None:
+        row = training_row(trajectory, compact_filtering=compact_filtering)
         number = len(self.reward)
         self.reward.append(row["reward"] if row["counts"] else float("nan"))
         self.group_of_row.append(group)
@@ -127,7 +127,7 @@ class _Collector:
         )
 
 
-def replay(stored: Stored, name: str, settings: AdvantageSettings) -> Replay:
+def replay(stored: Stored, name: str, settings: AdvantageConfig) -> Replay:
     """Figures of one setting."""
     base, alpha = _advantages(stored, settings)
     groups = stored.group.unique()
@@ -149,10 +149,10 @@ def replay(stored: Stored, name: str, settings: AdvantageSettings) -> Replay:
     )
 
 
-def comparison(stored: Stored, chosen: AdvantageSettings) -> list[Replay]:
+def comparison(stored: Stored, chosen: AdvantageConfig) -> list[Replay]:
     """The chosen settings beside the base and the paper's ablations of them."""
     change = chosen.model_copy
-    variants: Iterable[tuple[str, AdvantageSettings]] = (
+    variants: Iterable[tuple[str, AdvantageConfig]] = (
         ("base", change(update={"aem": False})),
         ("AEM", chosen),
         ("reversed", change(update={"direction": "reversed"})),
@@ -163,7 +163,7 @@ def comparison(stored: Stored, chosen: AdvantageSettings) -> list[Replay]:
     return [replay(stored, name, settings) for name, settings in distinct]
 
 
-def table(stored: Stored, settings: Sequence[tuple[str, AdvantageSettings]]) -> list[dict[str, object]]:
+def table(stored: Stored, settings: Sequence[tuple[str, AdvantageConfig]]) -> list[dict[str, object]]:
     """A row per response: where it is, its surprisal and reward, and its base advantage and factor in each setting."""
     columns = [(name, *_advantages(stored, one)) for name, one in settings]
     rewards = stored.reward[stored.row]
@@ -181,7 +181,7 @@ def table(stored: Stored, settings: Sequence[tuple[str, AdvantageSettings]]) -> 
     ]
 
 
-def _advantages(stored: Stored, settings: AdvantageSettings) -> tuple[Tensor, Tensor]:
+def _advantages(stored: Stored, settings: AdvantageConfig) -> tuple[Tensor, Tensor]:
     """(N,) base advantages and factors of the responses."""
     base = base_advantages(stored.reward, stored.group_of_row, settings)[stored.row]
     return base, factors(stored.surprisal, stored.row, stored.group, settings)

@@ -56,15 +56,15 @@ class Scored(NamedTuple):
     """(n,) float32: of the tokens themselves under the same distributions."""
 
 
-def read_episodes(directory: Path, *, version: int | None = None, train_limits: bool = False) -> list[Episode]:
+def read_episodes(directory: Path, *, version: int | None = None, compact_filtering: bool = True) -> list[Episode]:
     """The trajectories of `stored_groups`; with `version`, of groups whose trained responses are all of that version.
 
-    `train_limits` as of `training_row`. Raises `UserError` if nothing among them is trained.
+    `compact_filtering` leaves out what ended at a limit. Raises `UserError` if nothing among them is trained.
     """
     episodes: list[Episode] = []
     seen: set[int] = set()
     for group, (_, members) in enumerate(stored_groups(directory)):
-        found = [_episode(group, one, train_limits=train_limits) for one in members]
+        found = [_episode(group, one, compact_filtering=compact_filtering) for one in members]
         versions = {number for one in found for number in one.versions}
         seen |= versions
         if version is None or versions == {version}:
@@ -82,8 +82,8 @@ def read_episodes(directory: Path, *, version: int | None = None, train_limits: 
     return episodes
 
 
-def _episode(group: int, trajectory: Trajectory, *, train_limits: bool) -> Episode:
-    row = training_row(trajectory, train_limits=train_limits)
+def _episode(group: int, trajectory: Trajectory, *, compact_filtering: bool) -> Episode:
+    row = training_row(trajectory, compact_filtering=compact_filtering)
     responses = trajectory.responses if any(row["env_mask"]) else ()
     if responses and responses[0].start == 0:
         raise UserError(

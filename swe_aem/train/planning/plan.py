@@ -27,7 +27,7 @@ _CHECKPOINTS = 2
 
 def plan(config: TrainConfig, directory: Path) -> Iterator[str]:
     """The plan, line by line. Needs no GPU, no server, no model and no torch."""
-    trajectories = config.steps * config.candidates * config.rollout.group_size
+    trajectories = config.steps * config.rolled_out_groups * config.rollout.group_size
     work = f"{config.steps} steps, {trajectories} trajectories, into {directory}"
     images: list[str] = []
     try:

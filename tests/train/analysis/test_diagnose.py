@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the transformers extra")
 pytest.importorskip("transformers", reason="needs the transformers extra")
 
-from swe_aem.advantage.config import AdvantageSettings  # noqa: E402
+from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
 from swe_aem.core import Outcome, Response, SamplingParams, Trajectory  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.policy.sampling import Row, sample_batch  # noqa: E402
@@ -19,13 +19,13 @@ from swe_aem.rollout.manifest import claim  # noqa: E402
 from swe_aem.store.store import Store  # noqa: E402
 from swe_aem.testing.steps import EOS, VOCABULARY, tiny_model  # noqa: E402
 from swe_aem.train.analysis.diagnose import diagnose, relation  # noqa: E402
-from swe_aem.train.analysis.diagnosis import DiagnoseSettings, Report  # noqa: E402
+from swe_aem.train.analysis.diagnosis import DiagnoseConfig, Report  # noqa: E402
 from swe_aem.train.analysis.scoring import Episode, context_tokens, read_episodes, score  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 OBSERVED = (7, 8, 9)
-FEW = DiagnoseSettings(states=4, samples=8, max_tokens=6, advantage=AdvantageSettings(min_range=0.0))
+FEW = DiagnoseConfig(states=4, samples=8, max_tokens=6, advantage=AdvantageConfig(min_range=0.0))
 
 
 def flat(model: Any) -> Any:
@@ -208,7 +208,7 @@ def test_change_is_known_where_the_policy_went_flat(fill: Callable[..., Path], m
 
 
 def test_a_flat_policy_is_gated(fill: Callable[..., Path], models: dict[str, Path]) -> None:
-    gated = DiagnoseSettings(states=4, samples=8)
+    gated = DiagnoseConfig(states=4, samples=8)
     report = diagnose(fill(), models["flat"], gated)
     assert report.diagnosis.gated == report.diagnosis.responses == 14
     assert report.states == []
@@ -222,7 +222,7 @@ def test_monte_carlo_finds_the_response_entropy(tmp_path: Path) -> None:
     with Store(tmp_path / "store").writer() as writer:
         for sample in range(3):
             writer.append(small(sample))
-    settings = DiagnoseSettings(states=6, samples=1500, max_tokens=2, advantage=AdvantageSettings(min_range=0.0))
+    settings = DiagnoseConfig(states=6, samples=1500, max_tokens=2, advantage=AdvantageConfig(min_range=0.0))
     report = diagnose(tmp_path / "store", tmp_path / "model", settings)
     stops = report.diagnosis.stop_token_ids
     assert stops == (EOS, 6)  # the model's, and what ended a stored response

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 pytest.importorskip("torch", reason="needs the transformers extra")
 pytest.importorskip("matplotlib", reason="needs the train extra")
 
-from swe_aem.advantage.config import AdvantageSettings
+from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.cli.replay_advantages import app
 from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
@@ -56,7 +56,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_figures(store: Path) -> None:
-    base, paper, *_ = comparison(read(store), AdvantageSettings())
+    base, paper, *_ = comparison(read(store), AdvantageConfig())
     assert (base.responses, base.groups, base.silent_groups) == (5, 2, 1)
     assert (base.alpha_std, base.moved, base.gated_share) == (0.0, 0.0, 1.0)
     weights = [1.0, math.exp(-0.5), math.exp(-1.0)]
@@ -71,7 +71,7 @@ def test_figures(store: Path) -> None:
 
 
 def test_limits_can_be_trained(store: Path) -> None:
-    assert read(store, train_limits=True).surprisal.numel() == 6
+    assert read(store, compact_filtering=False).surprisal.numel() == 6
 
 
 def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A policy of a million random weights and a tokenizer for it: what the quickstart's policy grows from.
 
-Command: `swe-aem seedling --from STORE --out DIR`, as `configs/quickstart/make_policy.sh` calls it. The store holds
-conversations of the kind that the policy will have; byte pairs are merged where they occur there, so that a whole
+Command: `swe-aem init-tiny-model --from STORE --out DIR`, as `configs/quickstart/make_policy.sh` calls it. The store
+holds conversations of the kind that the policy will have; byte pairs are merged where they occur there, so that a whole
 trajectory is some 200 tokens and not 700. The architecture is Qwen3's, small.
 """
 
@@ -29,7 +29,7 @@ _PIECES = _CALL + r"| ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s*[\r\n]+|\s+(?!\S)|\s
 numbers are copied digit by digit), signs, white space."""
 
 
-class SeedlingSettings(Frozen):
+class TinyModelConfig(Frozen):
     """Size of the model."""
 
     vocabulary: int = Field(default=704, ge=300)
@@ -44,12 +44,12 @@ class SeedlingSettings(Frozen):
     seed: int = 0
 
 
-def plant(store: Path, out: Path, settings: SeedlingSettings) -> dict[str, int]:
+def init_tiny_model(store: Path, out: Path, config: TinyModelConfig) -> dict[str, int]:
     """Write tokenizer and model to `out`; returns the numbers of parameters and of token ids. Raises `UserError` for a
     store without conversations, or made with another tokenizer than `bytes`."""
-    tokenizer = _trained_tokenizer(_texts(store), settings.vocabulary)
+    tokenizer = _trained_tokenizer(_texts(store), config.vocabulary)
     out.mkdir(parents=True, exist_ok=True)
-    model = _model(tokenizer, settings)
+    model = _model(tokenizer, config)
     model.save_pretrained(out)
     tokenizer.save(str(out / "tokenizer.json"))
     described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": PAD}
@@ -99,26 +99,26 @@ def _trained_tokenizer(texts: list[str], size: int) -> "tokenizers.Tokenizer":
     return backend
 
 
-def _model(tokenizer: "tokenizers.Tokenizer", settings: SeedlingSettings) -> Any:
+def _model(tokenizer: "tokenizers.Tokenizer", config: TinyModelConfig) -> Any:
     import torch
     from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(config.seed)
     end, pad = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
-    config = Qwen3Config(
+    architecture = Qwen3Config(
         vocab_size=-(-tokenizer.get_vocab_size() // 64) * 64,
-        hidden_size=settings.hidden_size,
-        intermediate_size=settings.intermediate_size,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.kv_heads,
-        head_dim=settings.hidden_size // settings.heads,
-        max_position_embeddings=settings.max_tokens,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        head_dim=config.hidden_size // config.heads,
+        max_position_embeddings=config.max_tokens,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=pad,
     )
-    model = Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(architecture)
     model.generation_config = GenerationConfig(eos_token_id=[end], pad_token_id=pad)
     return model

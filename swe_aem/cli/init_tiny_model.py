@@ -1,4 +1,4 @@
-"""`swe-aem seedling`: a tokenizer and a small model of random weights, for experiments on a laptop."""
+"""`swe-aem init-tiny-model`: a tokenizer and a small model of random weights, for experiments on a laptop."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +9,10 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command(
-    epilog="Example: swe-aem seedling --from runs/demos --out models/seedling; configs/quickstart/make_policy.sh has "
-    "the whole way to a policy that acts."
+    epilog="Example: swe-aem init-tiny-model --from runs/demos --out models/tiny; configs/quickstart/make_policy.sh "
+    "has all steps to a policy that acts."
 )
-def seedling(
+def init_tiny_model(
     store: Annotated[Path, typer.Option("--from", help="A store of conversations, made with the tokenizer `bytes`.")],
     out: Annotated[Path, typer.Option("--out", help="Directory for model and tokenizer.")],
     vocabulary: Annotated[int, typer.Option("--vocabulary", help="Token ids.")] = 704,
@@ -24,8 +24,8 @@ def seedling(
     from swe_aem.cli.train import quiet
 
     quiet()
-    from swe_aem.train.seedling import SeedlingSettings, plant
+    from swe_aem.train import tiny_model
 
-    settings = SeedlingSettings(vocabulary=vocabulary, hidden_size=hidden_size, layers=layers, seed=seed)
-    made = plant(store, out, settings)
+    config = tiny_model.TinyModelConfig(vocabulary=vocabulary, hidden_size=hidden_size, layers=layers, seed=seed)
+    made = tiny_model.init_tiny_model(store, out, config)
     typer.echo(f"{out}: {made['parameters']:,} parameters, {made['tokens']} token ids")
