@@ -36,7 +36,7 @@ class AnswerKey(Frozen):
     test_patch: str
     eval_script: str
     log_parser: str
-    """A key of swebench's PARSER_REGISTRY, e.g. `parse_log_pytest`, or of `swe_aem.grading.log_parsers`."""
+    """The name of a parser in `swe_aem.tasks.families.log_parsers`, e.g. `parse_log_pytest`."""
     eval_type: str
     """How results become a verdict: `pass_and_fail` or `fail_only` (swebench's EvalType), `exact_map` (R2E-Gym: every
     test of `expected` and no other, each with that status), `reward_file` (Harbor: what the tests wrote)."""

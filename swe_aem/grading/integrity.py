@@ -4,32 +4,23 @@ Text can be forged; these checks are for forgeries that contradict themselves. `
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import assert_never
 
 from swe_aem.core import AnswerKey, TestStatus
-from swe_aem.grading.log_parsers import r2egym_name
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER
 from swe_aem.grading.witness import Testimony
+from swe_aem.tasks.families.log_parsers import Runner, log_parser
 
 PASSING = frozenset({TestStatus.PASSED, TestStatus.XFAIL})
 
-_PYTEST_PARSERS = frozenset(
-    f"parse_log_{name}"
-    for name in (
-        "pytest", "pytest_options", "pytest_v2", "astroid", "astropy", "flask", "marshmallow", "matplotlib", "pvlib",
-        "pydicom", "pylint", "pyvista", "requests", "scikit", "seaborn", "sphinx", "sqlfluff", "xarray",
-    )
-) | {"r2egym", "swesmith_pytest", "swesmith_xdist"}  # fmt: skip
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PYTEST_SUMMARY = re.compile(
     r"^=* ?((?:\d{1,9} [a-z]+(?:, )?)+|no tests ran) in \d+(?:\.\d+)? ?s(?:econds)?\b.*$", re.MULTILINE
 )
-_OTHER_SUMMARIES = {
-    "parse_log_django": re.compile(r"^Ran [1-9]\d* tests? in ", re.MULTILINE),
-    "parse_log_sympy": re.compile(r"^=+ tests finished: ", re.MULTILINE),
-}
-"""What a runner prints when it has come to its end. Without it the results are not the runner's."""
+_DJANGO_SUMMARY = re.compile(r"^Ran [1-9]\d* tests? in ", re.MULTILINE)
+_SYMPY_SUMMARY = re.compile(r"^=+ tests finished: ", re.MULTILINE)
 
 
 def neutralise(body: str, key: AnswerKey) -> tuple[str, tuple[str, ...]]:
@@ -66,17 +57,34 @@ def contradictions(
     if not passed or key.eval_type not in ("pass_and_fail", "exact_map"):
         return ()
     body = _ANSI.sub("", body)
-    if key.log_parser == "r2egym":
-        testimony = _r2egym_testimony(testimony)
-    of_pytest = key.log_parser in _PYTEST_PARSERS
-    summary = _PYTEST_SUMMARY if of_pytest else _OTHER_SUMMARIES.get(key.log_parser)
+    parser = log_parser(key.log_parser)
+    summary = summary_pattern(parser.runner)
     if summary is not None and not summary.search(body):
         return (f"{len(passed)} tests passed but the runner's own summary is missing",) if resolved else ()
-    return _pytest_contradictions(body, passed) + _unwitnessed(passed, testimony) if of_pytest else ()
+    if parser.runner != "pytest":
+        return ()
+    if testimony is not None and parser.short_name is not None:
+        testimony = _renamed(testimony, parser.short_name)
+    return _pytest_contradictions(body, passed) + _unwitnessed(passed, testimony)
+
+
+def summary_pattern(runner: Runner) -> re.Pattern[str] | None:
+    """What a runner prints when it has come to its end: without it the results are not the runner's. None: nothing."""
+    match runner:
+        case "pytest":
+            return _PYTEST_SUMMARY
+        case "django":
+            return _DJANGO_SUMMARY
+        case "sympy":
+            return _SYMPY_SUMMARY
+        case "other":
+            return None
+        case _:
+            assert_never(runner)
 
 
 def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
-    """Of a log with a summary line."""
+    """What contradicts itself in a pytest log that has a summary line."""
     summaries = list(_PYTEST_SUMMARY.finditer(body))
     evidence = []
     counts = {word: int(number) for number, word in re.findall(r"(\d{1,9}) ([a-z]+)", summaries[-1][1])}
@@ -93,13 +101,11 @@ def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
     return tuple(evidence)
 
 
-def _r2egym_testimony(testimony: Testimony | None) -> Testimony | None:
-    """What the witness saw, under names without their file: a name stands for every id that ends with it."""
-    if testimony is None:
-        return None
+def _renamed(testimony: Testimony, short_name: Callable[[str], str]) -> Testimony:
+    """What the plugin recorded, under names without their file: a name stands for every id that ends with it."""
     results: dict[str, str] = {}
     for test, result in testimony.results.items():
-        name = r2egym_name(test)
+        name = short_name(test)
         results[name] = "passed" if "passed" in (result, results.get(name)) else result
     return replace(testimony, results=results)
 

@@ -94,12 +94,13 @@ def register_own_parsers() -> None:
     """Put our parsers beside swebench's, where its own code finds them."""
     from swebench.harness.log_parsers import PARSER_REGISTRY
 
-    from swe_aem.grading.log_parsers import PARSERS
+    from swe_aem.tasks.families.log_parsers import PARSERS
 
     def with_spec(parse: Callable[[str], dict[str, str]]) -> Callable[..., dict[str, str]]:
         return lambda log, spec: parse(log)
 
-    PARSER_REGISTRY.update({name: with_spec(parse) for name, parse in PARSERS.items()})
+    own = {parser.name: with_spec(parser.read) for parser in PARSERS.values() if parser.read is not None}
+    PARSER_REGISTRY.update(own)
 
 
 OPERATIONS: dict[str, Callable[..., Answer]] = {"prepare": prepare, "check": check, "report": report}

@@ -5,7 +5,7 @@ A field's docstring is also its `--help` text.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -17,6 +17,7 @@ from swe_aem.errors import UserError
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.recipe import BUNDLED, is_harness
 from swe_aem.policy import SCRIPTS, listed_scripts
+from swe_aem.sandbox import BackendName
 from swe_aem.suggest import did_you_mean
 from swe_aem.tasks.lock import LockPolicy
 
@@ -103,7 +104,7 @@ class RolloutConfig(Frozen):
     """Trajectories per task beyond the group size, to make up for failures of our side."""
     early_completion: bool = False
     """Cancel a group's other trajectories once G of them count in the baseline. Favours short trajectories."""
-    sandbox: Literal["bubblewrap", "docker"] = "bubblewrap"
+    sandbox: BackendName = "bubblewrap"
     """Where commands run: bubblewrap (no daemon) or docker."""
     limits: Limits = Limits()
     """Resources of one sandbox."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from swe_aem.agent import TurnRenderer
-from swe_aem.core import Completion, Outcome, TaskRecord
+from swe_aem.core import Completion, Outcome, SandboxSpec, TaskRecord
 from swe_aem.policy.scripted import call, gold, scripted
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.rollout.config import RolloutConfig, validated
@@ -22,6 +22,7 @@ from swe_aem.rollout.wiring import chosen_tasks, open_crew
 from swe_aem.sandbox import open_backend
 from swe_aem.store.store import Store
 from swe_aem.tasks import TaskSet
+from swe_aem.testing.containment import require_containment
 
 BOMB = "bomb() { bomb | bomb & }; bomb"
 FILL = "dd if=/dev/zero of={}/fill bs=1M count=3000"
@@ -80,6 +81,9 @@ async def test_misdeeds_hurt_nobody_else(kind: str, tmp_path: Path) -> None:
             yield replace(crew, policies=lambda record, _: Rude(record, deeds[record.task.id], renderer))
 
     backend = open_backend(kind)
+    (tmp_path / "empty").mkdir()
+    spec = SandboxSpec(image=next(iter(tasks)).task.image, workspace=tmp_path / "empty", limits=config.limits)
+    await require_containment(backend, spec)
     await roll_out(config, tasks, tmp_path / "out", backend, rude_crew)
     outcomes = {trajectory.task_id: trajectory.outcome for trajectory in Store(tmp_path / "out").trajectories()}
     of_deed = {name: outcomes[id] for id, name in zip(deeds, misdeeds, strict=True)}

@@ -11,11 +11,13 @@ import json
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from swe_aem.core import Deadline
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks.families.script import marked_script
+from swe_aem.testing.containment import require_containment
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -35,6 +37,18 @@ def backend(request):
     """Real sandboxes only: what is in the corpus must not run anywhere else."""
     request.getfixturevalue(f"require_{request.param}")
     return open_backend(request.param)
+
+
+_CONTAINED = set()
+
+
+@pytest_asyncio.fixture(loop_scope="session", autouse=True)
+async def contained(request, calc):
+    """Each backend was tried with probes that cannot act, before the first cheat is carried out on it."""
+    backend = request.getfixturevalue("backend") if "backend" in request.fixturenames else None
+    if backend is not None and backend.name not in _CONTAINED:
+        await require_containment(backend, calc.spec())
+        _CONTAINED.add(backend.name)
 
 
 REPEATED = ("source_forges_at_exit", "source_forges_whole_session", "source_rewrites_at_exit")

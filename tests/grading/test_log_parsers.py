@@ -1,10 +1,20 @@
-"""Log parsers of our own, on lines as the runners print them."""
+"""The log parsers: each states its runner, and the project's own read lines as the runners print them."""
 
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from swe_aem.grading.log_parsers import (
-    PARSERS,
+from swe_aem.core import TestStatus
+from swe_aem.errors import GraderError
+from swe_aem.grading.integrity import contradictions
+from swe_aem.tasks.families import log_parsers
+from swe_aem.tasks.families.log_formats import (
     multi_swe_bench,
     r2egym,
     swesmith_mypy,
@@ -12,7 +22,10 @@ from swe_aem.grading.log_parsers import (
     swesmith_unittest,
     swesmith_xdist,
 )
-from swe_aem.tasks.families.parsers import OWN_PARSERS, SWEBENCH_PARSERS
+from swe_aem.tasks.families.log_parsers import PARSERS, LogParser
+from swe_aem.testing.builders import make_record
+
+OWN = {name: parser.read for name, parser in PARSERS.items() if parser.read is not None}
 
 WORDS = [
     "PASSED",
@@ -30,17 +43,61 @@ WORDS = [
 ]
 
 
-def test_the_names_that_rows_may_ask_for_are_those_that_there_are() -> None:
+def test_every_parser_of_swebench_is_stated() -> None:
     from swebench.harness.log_parsers import PARSER_REGISTRY
 
-    assert PARSERS.keys() == OWN_PARSERS
-    assert set(PARSER_REGISTRY) - PARSERS.keys() == SWEBENCH_PARSERS
+    unstated = set(PARSER_REGISTRY) - PARSERS.keys()
+    assert not unstated, "say in swe_aem/tasks/families/log_parsers.py whose logs these read"
+    assert set(PARSERS) - OWN.keys() == set(PARSER_REGISTRY) - OWN.keys()
+
+
+def test_the_parsers_that_read_pytest_say_so() -> None:
+    from swebench.harness.log_parsers import PARSER_REGISTRY
+
+    log = (
+        "=== test session starts ===\nPASSED t.py::a\nt.py::b PASSED\n=== short test summary info ===\nPASSED t.py::c\n"
+    )
+    spec: Any = SimpleNamespace(repo="o/r", version="1", instance_id="o__r-1")
+
+    def reads(parser: LogParser) -> bool:
+        try:
+            found = parser.read(log) if parser.read else PARSER_REGISTRY[parser.name](log, spec)
+        except (ValueError, IndexError):  # two parsers of swebench know only instances of their own
+            return False
+        return "PASSED" in found.values()
+
+    reading = {parser.name for parser in PARSERS.values() if reads(parser)}
+    several_runners = {"multi_swe_bench", "swesmith_mypy", "parse_log_gradle_custom"}
+    assert reading - several_runners == {parser.name for parser in PARSERS.values() if parser.runner == "pytest"}
+
+
+def test_a_parser_cannot_be_declared_without_its_runner() -> None:
+    with pytest.raises(ValidationError, match="runner"):
+        LogParser(name="my_new_pytest", read=swesmith_pytest)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="runner"):
+        LogParser(name="my_new_pytest", runner="my_runner", read=swesmith_pytest)  # type: ignore[arg-type]
+
+
+def test_the_checks_of_a_new_pytest_parser_follow_from_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = make_record().key.model_copy(update={"log_parser": "my_new_pytest"})
+    results = {"t::a": TestStatus.PASSED, "t::b": TestStatus.PASSED}
+    with pytest.raises(GraderError, match="no log parser 'my_new_pytest'"):
+        contradictions(key, "PASSED t::a\n", results, resolved=True)
+    stated = LogParser(name="my_new_pytest", runner="pytest", read=swesmith_pytest)
+    monkeypatch.setitem(log_parsers.PARSERS, stated.name, stated)
+    (evidence,) = contradictions(key, "PASSED t::a\nPASSED t::b\n", results, resolved=True)
+    assert "summary is missing" in evidence
+
+
+def test_names_of_parsers_are_known_without_swebench() -> None:
+    code = "import sys, swe_aem.tasks.families.log_parsers; assert 'swebench' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @given(st.lists(st.sampled_from(WORDS) | st.text(max_size=10)).map("".join))
 def test_any_text_is_read(log: str) -> None:
-    for parse in PARSERS.values():
-        assert all(isinstance(name, str) for name in parse(log))
+    for read in OWN.values():
+        assert all(isinstance(name, str) for name in read(log))
 
 
 def test_r2egym() -> None:

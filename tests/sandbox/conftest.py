@@ -9,6 +9,7 @@ import pytest
 from swe_aem.core import Limits, Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
+from swe_aem.testing.containment import require_containment
 
 KINDS = [
     pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
@@ -49,3 +50,15 @@ async def sandbox(backend: SandboxBackend, spec: SandboxSpec) -> AsyncIterator[S
     """A live sandbox."""
     async with backend.open(spec) as live:
         yield live
+
+
+_CONTAINED: set[str] = set()
+
+
+@pytest.fixture
+async def contained(request: pytest.FixtureRequest, backend: SandboxBackend, spec: SandboxSpec) -> None:
+    """The backend was tried, once, with probes that cannot act: hostile commands may follow."""
+    kind = request.node.callspec.params["backend"]
+    if kind not in _CONTAINED:
+        await require_containment(backend, spec)
+        _CONTAINED.add(kind)

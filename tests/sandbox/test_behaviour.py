@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from swe_aem.core import Limits, Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.core import ExecResult, Limits, Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.errors import SandboxDead, UserError
 from swe_aem.sandbox.owner import Owner
+from swe_aem.testing.containment import breaches
 
 COUNT_OTHERS = "set -- /proc/[0-9]*; echo $#"
 """Counts PID 1 and the shell itself: 2 when nothing else lives."""
@@ -191,27 +194,55 @@ async def test_the_workspace_of_the_host_stays_as_it_is(sandbox: Sandbox, worksp
     assert (workspace / "run.sh").read_text() == "#!/bin/sh\necho ran\n"
 
 
-async def test_no_privileges_and_no_way_to_the_host(sandbox: Sandbox) -> None:
-    status = (await sandbox.run("cat /proc/self/status", timeout_s=10, max_output_bytes=50_000)).output
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
-    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
-    for forbidden in (
-        "echo x > /proc/sys/kernel/core_pattern",
-        "echo b > /proc/sysrq-trigger",
-        "unshare --user true",
-        "mount -t tmpfs x /tmp",
-        "mknod /tmp/disk b 8 0",
-        "cat /proc/1/environ",
-        "timeout 1 cat /proc/1/fd/0",
-        "echo forged > /proc/1/fd/1",
-        "dd if=/proc/1/mem of=/dev/null count=1",
-        "kill -9 1 && sleep 0.2 && kill -0 1 && false",
-        "python3 -c \"import socket; socket.create_connection(('10.1.2.3', 80), 2)\"",
-    ):
-        result = await sandbox.run(forbidden, timeout_s=10)
-        assert result.exit_code != 0, forbidden
+async def test_no_privileges_and_no_way_to_the_host(sandbox: Sandbox, spec: SandboxSpec) -> None:
+    assert await breaches(sandbox, processes=spec.limits.pids) == ()
     assert await sandbox.alive()
+
+
+class TooOpen:
+    """Runs commands on the host itself: what a backend that isolates nothing would do. For harmless commands only."""
+
+    id = "too-open"
+
+    async def run(self, command: str, *, timeout_s: float, **_: Any) -> ExecResult:
+        done = await asyncio.to_thread(subprocess.run, ["bash", "-c", command], capture_output=True, timeout=timeout_s)
+        output = done.stdout + done.stderr
+        return ExecResult(
+            exit_code=done.returncode, head=output, tail=b"", output_bytes=len(output), output_path="", wall_s=0.0
+        )
+
+    async def read_file(self, path: str, **_: Any) -> bytes:
+        return await asyncio.to_thread(Path(path).read_bytes)
+
+    async def write_file(self, path: str, data: bytes) -> None:
+        await asyncio.to_thread(Path(path).write_bytes, data)
+
+    async def peak_memory_bytes(self) -> int | None:
+        return None
+
+    async def alive(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_the_probes_report_a_sandbox_that_is_too_open_and_change_nothing() -> None:
+    def state() -> list[str]:
+        kept = [Path("/proc/sys/kernel/core_pattern"), Path("/proc/sys/kernel/sysrq"), Path("/proc/self/mountinfo")]
+        return [path.read_text() for path in kept if path.exists()]
+
+    before = state()
+    found = await breaches(TooOpen(), processes=4)
+    if os.geteuid() == 0 and os.access("/proc/sys/kernel/core_pattern", os.W_OK):
+        assert "/proc/sys/kernel/core_pattern can be opened for writing" in found
+        assert "/proc/sysrq-trigger can be opened for writing" in found or not os.path.exists("/proc/sysrq-trigger")
+        assert "mount is permitted" in found
+    assert {f"the {name} namespace is the host's" for name in ("mnt", "net", "pid")} < set(found)
+    assert "the host's /tmp can be written to" in found
+    assert "5 processes at once are more than the limit of 4" in found
+    assert state() == before
+    assert "swe-aem-containment.py" not in os.listdir("/tmp")
 
 
 async def test_only_loopback_exists(sandbox: Sandbox) -> None:

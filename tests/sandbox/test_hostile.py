@@ -1,4 +1,7 @@
-"""What a hostile or clumsy command can do: hurt its own sandbox at most. The host and a neighbour do not notice."""
+"""What a hostile or clumsy command can do: hurt its own sandbox at most. The host and a neighbour do not notice.
+
+No test here runs on a backend that `contained` finds too open.
+"""
 
 import os
 import shutil
@@ -8,7 +11,7 @@ import pytest
 from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.grading import capture_patch
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("contained")]
 
 
 async def still_works(sandbox: Sandbox) -> None:

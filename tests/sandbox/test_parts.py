@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import docker
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from swe_aem.core import ExecResult, Limits, SandboxSpec
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.sandbox import bubblewrap, cgroup, host_system, isolation, open_backend, roots
+from swe_aem.rollout.config import RolloutConfig
+from swe_aem.sandbox import BACKENDS, BackendName, bubblewrap, cgroup, host_system, isolation, open_backend, roots
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.capabilities import mask
 from swe_aem.sandbox.docker import DockerBackend
@@ -107,6 +109,16 @@ def test_without_any_isolation_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> 
 def test_unknown_backends_are_named() -> None:
     with pytest.raises(UserError, match="bubblewrap, docker"):
         open_backend("podman")
+
+
+def test_every_backend_that_a_setting_may_name_can_be_opened() -> None:
+    assert get_args(BackendName) == tuple(BACKENDS)
+    assert RolloutConfig.model_fields["sandbox"].annotation is BackendName
+
+
+def test_the_names_of_backends_cost_no_import_of_the_types() -> None:
+    code = "import sys, swe_aem.sandbox; assert not {'pydantic', 'docker', 'swe_aem.core'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_plan_reads_the_same_for_both_launchers() -> None:

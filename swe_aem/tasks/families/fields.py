@@ -6,7 +6,7 @@ from typing import Any
 
 from swe_aem.core import AnswerKey
 from swe_aem.errors import UserError
-from swe_aem.tasks.families.parsers import PARSERS
+from swe_aem.tasks.families.log_parsers import PARSERS
 from swe_aem.tasks.families.rows import Row
 
 ID = re.compile(r"[^\s/.\\-][^\s/\\]*")

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.tasks.families.parsers import PARSERS
+from swe_aem.tasks.families.log_parsers import PARSERS
 from swe_aem.tasks.yaml_text import parse_yaml
 
 FILE = "specs.yaml"

@@ -1,11 +1,10 @@
-"""Log parsers of our own, for the formats that swebench's do not read. Each maps the name of a test to a status.
+"""Readers of the log formats that swebench's parsers do not read. Each maps the name of a test to its status.
 
-They run in the worker, registered beside swebench's. Logs are the work of the code under evaluation: each parser is one
-pass over the lines, with patterns that cannot backtrack far.
+They run in the grading worker, registered beside swebench's (`log_parsers.py`). The code under evaluation can print
+what it likes, so each reader is one pass over the lines, with patterns that cannot backtrack far.
 """
 
 import re
-from collections.abc import Callable
 
 Statuses = dict[str, str]
 
@@ -152,9 +151,3 @@ def _maven(found: re.Match[str], running: str) -> list[tuple[str, str]]:
         return []
     status = _FAILED if failures or errors else _SKIPPED if skipped == run else _PASSED
     return [(name, status)]
-
-
-PARSERS: dict[str, Callable[[str], Statuses]] = {
-    parser.__name__: parser
-    for parser in (r2egym, swesmith_pytest, swesmith_xdist, swesmith_unittest, swesmith_mypy, multi_swe_bench)
-}
