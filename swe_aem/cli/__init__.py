@@ -4,64 +4,47 @@ A verb is a file `swe_aem/cli/<verb>.py` (with underscores for hyphens) that exp
 `VERBS`.
 """
 
-import importlib
 import sys
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from swe_aem import __version__
-from swe_aem.errors import UserError
+from swe_aem.cli.command import LazyGroup
+from swe_aem.cli.tell import complain
+from swe_aem.errors import InfrastructureError, UserError
 
 VERBS = {
-    "rollout": "Run an agent against tasks, grade its patches, store the trajectories.",
+    "rollout": "Run an agent on tasks, grade its patches, store the trajectories.",
     "train": "Train a policy by reinforcement learning: GRPO with AEM on live rollouts.",
-    "serve": "Serve a policy with vLLM, so that rollouts and training may use it.",
-    "sft": "Warm start: fine-tune a policy on resolved trajectories.",
-    "init-tiny-model": "A tokenizer and a small random model, for experiments on a laptop.",
-    "tasks": "List, show, check and synthesise tasks.",
+    "serve": "Serve a policy with vLLM, for rollouts and training.",
+    "sft": "Fine-tune a policy on resolved trajectories, as a warm start.",
+    "init-tiny-model": "Make a small random model with its tokenizer, for experiments on a laptop.",
+    "tasks": "List, show, check, choose, build and synthesise tasks.",
     "images": "List, pull, build, unpack and remove the images that tasks run in.",
-    "sandbox": "List, prune and enter sandboxes.",
-    "harness": "Agents of other people: list them, install their environments.",
-    "doctor": "Look at this host: what is wrong, and the command that mends it.",
-    "eval": "pass@1 with its interval, pass@k, and paired comparison of two runs.",
-    "replay-advantages": "Advantages of stored groups under other settings: AEM, its ablations, no GPU.",
-    "diagnose": "The AEM paper's diagnostics on a store and a policy: signs, entropy change, relative surprisal.",
-    "report": "A training run as plots and one HTML page: did it learn, what did it cost.",
+    "sandbox": "List, remove and enter sandboxes.",
+    "harness": "List and install agents made elsewhere, e.g. OpenHands.",
+    "doctor": "Check this host, and name the command that fixes what is wrong.",
+    "eval": "Report pass@1 with its interval and pass@k of a run, or compare two runs.",
+    "replay-advantages": "Recompute advantages of stored groups under other AEM settings; needs no GPU.",
+    "diagnose": "Check AEM's assumptions on a store and its policy, as in the paper.",
+    "report": "Draw a training run: plots and one HTML page.",
     "export": "Write a store in other formats, e.g. predictions for the SWE-bench harness.",
 }
-"""Every verb with the line that `swe-aem --help` shows for it, so that no verb is imported for that."""
+"""Every verb with the line that `swe-aem --help` shows for it."""
+
+RENAMED = {"seedling": "init-tiny-model"}
+"""Old names of verbs to what they are called now."""
 
 
-class LazyGroup(TyperGroup):
-    """A command group that imports a verb when it is called for."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Names of all verbs, in the order of `VERBS`."""
-        return list(VERBS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of one verb, or None for an unknown name."""
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f"{__name__}.{cmd_name.replace('-', '_')}")
-        command = typer.main.get_command(module.app)
-        command.name = cmd_name
-        return command
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the verbs' table without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+class _Verbs(LazyGroup):
+    package, verbs, renamed = __name__, VERBS, RENAMED
 
 
 app = typer.Typer(
     name="swe-aem",
-    cls=LazyGroup,
+    cls=_Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,  # rich doubles the time of --help
 )
 
@@ -83,9 +66,20 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Entry point of the `swe-aem` command; a `UserError` becomes one line on stderr and exit code 2."""
+    """Entry point of the `swe-aem` command. Errors that a user can act on are one line on stderr.
+
+    Exit code 2 for wrong input, 1 for an infrastructure failure.
+    """
     try:
         app()
     except UserError as error:
-        typer.echo(f"swe-aem: {' '.join(str(error).split())}", err=True)
+        complain(error)
+        sys.exit(2)
+    except InfrastructureError as error:
+        complain(error)
+        sys.exit(1)
+    except OSError as error:  # a file that cannot be read or written; without a file it is a bug, and shown as one
+        if error.filename is None:
+            raise
+        complain(f"{error.filename}: {error.strerror}")
         sys.exit(2)

@@ -6,9 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from swe_aem.cli.command import SectionedCommand
+from swe_aem.cli.mirror import Mirrored, with_settings
+from swe_aem.cli.options import NoLimits, complete_agent, complete_policy, complete_tasks
+from swe_aem.cli.tell import complain, tell
 from swe_aem.core import Limits
-from swe_aem.errors import UserError
+from swe_aem.policy import check_policy
 from swe_aem.rollout.config import NATIVE, RolloutConfig, resolve
+from swe_aem.table import table
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -25,103 +30,83 @@ Examples:
       the stored actions once more, in fresh sandboxes
 
 \b
-Repeat a command to go on after a crash or Ctrl-C: finished trajectories are kept. The first Ctrl-C lets running
-trajectories finish, the second one ends them. Exit code 1: too many failures of our side; 2: wrong input;
-130: interrupted. docs/rollouts.md has the whole story.
+Repeat a command to resume after a crash or Ctrl-C: finished trajectories are kept. The first Ctrl-C
+lets running trajectories finish, the second one ends them. Exit code 1: too many infrastructure
+failures; 2: wrong input; 130: interrupted. More in docs/rollouts.md.
 """
 
 
-def _setting(name: str, flag: str, help: str | None = None, default: str | None = None) -> Any:
-    """An option for one setting of `RolloutConfig`; its help is the field's docstring and default unless given here."""
-    *sections, last = name.split(".")
-    model: Any = RolloutConfig
-    for section in sections:
-        model = model.model_fields[section].annotation
-    field = model.model_fields[last]
-    value = default or field.default
-    shown = "" if value in (None, (), False) else f" [default: {value}]"
-    return typer.Option(flag, help=" ".join((help or field.description).split()) + shown, show_default=False)
+def _size(text: str) -> int:
+    """`512m`, `4g` or a number of bytes."""
+    units = {"k": 10, "m": 20, "g": 30, "t": 40}
+    digits, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in units else (text, "")
+    try:
+        return int(float(digits) * (1 << units.get(unit, 0)))
+    except ValueError:
+        raise typer.BadParameter(f"{text} is no size; give one such as 512m or 4g") from None
 
 
-_OPTIONS = {
-    "concurrency": "scheduling.concurrency",
-    "starting": "scheduling.starting",
-    "grading": "scheduling.grading",
-    "max_attempts": "scheduling.max_attempts",
-    "max_failure_rate": "scheduling.max_failure_rate",
-    "max_turns": "native.max_turns",
-    "max_context_tokens": "native.max_context_tokens",
-    "max_response_tokens": "native.max_response_tokens",
-    "command_timeout_s": "native.command_timeout_s",
-    "temperature": "native.temperature",
-    "top_p": "native.top_p",
-    "seed": "native.seed",
-    "memory": "limits.memory_bytes",
-    "cpus": "limits.cpus",
-    "pids": "limits.pids",
-    "disk": "limits.disk_bytes",
-    "ids": "ids",
+_PANELS = {
+    "Tasks": (
+        Mirrored("tasks", metavar="SET", completion=complete_tasks),
+        Mirrored("split"),
+        Mirrored("ids", "--id", "Only this task; repeat for more.", metavar="ID"),
+        Mirrored("limit"),
+        Mirrored("lock"),
+        Mirrored("lock_policy"),
+    ),
+    "Agent and policy": (
+        Mirrored("agent", metavar="NAME|FILE", completion=complete_agent),
+        Mirrored("policy", metavar="URL|DIR|NAME", completion=complete_policy),
+        Mirrored("tokenizer", metavar="DIR|FILE|bytes"),
+        Mirrored("replay_from", metavar="STORE"),
+        Mirrored("native.max_turns", help="Turns per trajectory."),
+        Mirrored("native.max_context_tokens", help="Tokens per trajectory."),
+        Mirrored("native.max_response_tokens", help="Tokens per response."),
+        Mirrored("native.command_timeout_s", help="Seconds per tool call."),
+        Mirrored("native.temperature", help="Sampling temperature; 0 is greedy."),
+        Mirrored("native.top_p", help="Nucleus of sampling; train with 1."),
+        Mirrored("native.seed", help="Every request's seed is made from it, task, sample and turn."),
+        Mirrored("time_limit_s"),
+    ),
+    "Groups": (Mirrored("group_size"), Mirrored("oversample"), Mirrored("early_completion")),
+    "Sandboxes": (
+        Mirrored("sandbox"),
+        Mirrored("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g", "SIZE", _size),
+        Mirrored("limits.cpus", help="CPUs of a sandbox."),
+        Mirrored("limits.pids", help="Processes of a sandbox."),
+        Mirrored("limits.disk_bytes", "--disk", "What a sandbox may write.", "4g", "SIZE", _size),
+    ),
+    "Scheduling": (
+        Mirrored("scheduling.concurrency"),
+        Mirrored("scheduling.starting"),
+        Mirrored("scheduling.grading"),
+        Mirrored("scheduling.max_attempts"),
+        Mirrored("scheduling.max_failure_rate"),
+    ),
 }
-"""Options whose setting has another name or lies in a section."""
-
-_NOT_SETTINGS = ("ids_from", "config", "assignments", "out", "dry_run", "no_limits")
+"""The settings that have an option; --set reaches all."""
 
 
-@app.command(epilog=_EXAMPLES)
+@app.command(epilog=_EXAMPLES, cls=SectionedCommand)
+@with_settings(RolloutConfig, _PANELS)
 def rollout(
-    context: typer.Context,
-    tasks: Annotated[str | None, _setting("tasks", "--tasks")] = None,
-    split: Annotated[str | None, _setting("split", "--split")] = None,
-    ids: Annotated[list[str] | None, _setting("ids", "--id", "Only this task; may be given several times.")] = None,
+    given: dict[str, Any],
     ids_from: Annotated[
         Path | None,
         typer.Option("--ids-from", help="Only the tasks of this file, as `swe-aem tasks select` writes it."),
     ] = None,
-    limit: Annotated[int | None, _setting("limit", "--limit")] = None,
-    lock: Annotated[Path | None, _setting("lock", "--lock")] = None,
-    lock_policy: Annotated[str | None, _setting("lock_policy", "--lock-policy")] = None,
-    agent: Annotated[str | None, _setting("agent", "--agent")] = None,
-    policy: Annotated[str | None, _setting("policy", "--policy")] = None,
-    tokenizer: Annotated[str | None, _setting("tokenizer", "--tokenizer")] = None,
-    replay_from: Annotated[Path | None, _setting("replay_from", "--replay-from")] = None,
-    group_size: Annotated[int | None, _setting("group_size", "--group-size")] = None,
-    oversample: Annotated[int | None, _setting("oversample", "--oversample")] = None,
-    early_completion: Annotated[bool | None, _setting("early_completion", "--early-completion")] = None,
-    sandbox: Annotated[str | None, _setting("sandbox", "--sandbox")] = None,
-    memory: Annotated[str | None, _setting("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g")] = None,
-    cpus: Annotated[float | None, _setting("limits.cpus", "--cpus", "CPUs of a sandbox.")] = None,
-    pids: Annotated[int | None, _setting("limits.pids", "--pids", "Processes of a sandbox.")] = None,
-    disk: Annotated[str | None, _setting("limits.disk_bytes", "--disk", "What a sandbox may write.", "4g")] = None,
-    no_limits: Annotated[
-        bool, typer.Option("--no-limits", help="No limits but time: for hosts without a writable control group.")
-    ] = False,
-    time_limit_s: Annotated[float | None, _setting("time_limit_s", "--time-limit-s")] = None,
-    max_turns: Annotated[int | None, _setting("native.max_turns", "--max-turns", "Turns per trajectory.")] = None,
-    max_context_tokens: Annotated[
-        int | None, _setting("native.max_context_tokens", "--max-context-tokens", "Tokens per trajectory.")
-    ] = None,
-    max_response_tokens: Annotated[
-        int | None, _setting("native.max_response_tokens", "--max-response-tokens", "Tokens per response.")
-    ] = None,
-    command_timeout_s: Annotated[
-        float | None, _setting("native.command_timeout_s", "--command-timeout-s", "Seconds per tool call.")
-    ] = None,
-    temperature: Annotated[float | None, _setting("native.temperature", "--temperature", "0 is greedy.")] = None,
-    top_p: Annotated[float | None, _setting("native.top_p", "--top-p", "Nucleus; train with 1.")] = None,
-    seed: Annotated[
-        int | None, _setting("native.seed", "--seed", "Every request's seed is made from it, task, sample and turn.")
-    ] = None,
-    concurrency: Annotated[int | None, _setting("scheduling.concurrency", "--concurrency")] = None,
-    starting: Annotated[int | None, _setting("scheduling.starting", "--starting")] = None,
-    grading: Annotated[int | None, _setting("scheduling.grading", "--grading")] = None,
-    max_attempts: Annotated[int | None, _setting("scheduling.max_attempts", "--max-attempts")] = None,
-    max_failure_rate: Annotated[float | None, _setting("scheduling.max_failure_rate", "--max-failure-rate")] = None,
+    no_limits: NoLimits = False,
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML file with settings; options override it.")
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE for any setting, e.g. scheduling.drain_limit_s=60; overrides options."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any setting, e.g. scheduling.drain_limit_s=60; overrides options; repeat for more.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory of the store. [default: runs/TASKS-AGENT-SANDBOX]")
@@ -130,16 +115,11 @@ def rollout(
         bool, typer.Option("--dry-run", help="Print the resolved settings and the number of tasks; do nothing.")
     ] = False,
 ) -> None:
-    """Run an agent against tasks, each in a sandbox of its own; grade the patches; store the trajectories.
+    """Run an agent on tasks, each in a sandbox of its own; grade the patches; store the trajectories.
 
     Without options: the gold patches of all bundled tasks, in bubblewrap. One trajectory is one line of
     OUT/trajectories/*.jsonl, which datasets.load_dataset("OUT") reads; OUT/summary.json has the numbers.
     """
-    given = {
-        _OPTIONS.get(name, name): _plain(name, value)
-        for name, value in context.params.items()
-        if name not in _NOT_SETTINGS and value not in (None, [], ())  # not given
-    }
     if ids_from is not None:
         from swe_aem.tasks.select import read_ids
 
@@ -147,6 +127,7 @@ def rollout(
     if no_limits:
         given = {f"limits.{name}": None for name in Limits.model_fields} | given
     settings = resolve(config, given, assignments or ())
+    check_policy(settings.policy)
     directory = out or _default_directory(settings)
     if dry_run:
         _print_plan(settings, directory)
@@ -158,23 +139,6 @@ def _default_directory(settings: RolloutConfig) -> Path:
     """Where a store goes that was given no place, e.g. runs/micro-gold-bubblewrap."""
     who = settings.policy if settings.agent == NATIVE and settings.scripted else Path(settings.agent).stem
     return Path("runs") / f"{Path(settings.tasks).stem}-{who}-{settings.sandbox}"
-
-
-def _plain(name: str, value: Any) -> Any:
-    """An option's value as the configuration takes it."""
-    if name in ("memory", "disk"):
-        return _bytes(name, value)
-    return tuple(value) if name == "ids" else value
-
-
-def _bytes(name: str, text: str) -> int:
-    """`512m`, `4g` or a number of bytes."""
-    units = {"k": 10, "m": 20, "g": 30, "t": 40}
-    digits, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in units else (text, "")
-    try:
-        return int(float(digits) * (1 << units.get(unit, 0)))
-    except ValueError:
-        raise UserError(f"--{name} {text}: expected a size such as 512m or 4g") from None
 
 
 def _print_plan(settings: RolloutConfig, directory: Path) -> None:
@@ -197,25 +161,25 @@ def _run(settings: RolloutConfig, directory: Path) -> int:
 
     tasks = chosen_tasks(settings)
     for note in tasks.notes:
-        typer.echo(note, err=True)
+        tell(note)
     backend = open_backend(settings.sandbox)
     try:
         finished = asyncio.run(roll_out(settings, tasks, directory, backend, open_crew))
     except RunAborted as error:
-        typer.echo(f"swe-aem: {error}", err=True)
+        complain(error)
         return 1
     summary = finished.summary
     typer.echo(
         f"{summary.trajectories} of {summary.wanted} trajectories in {directory}: {summary.resolved} resolved "
-        f"({summary.resolved_rate:.1%}), {summary.infrastructure_failures} failures of our side, "
+        f"({summary.resolved_rate:.1%}), {summary.infrastructure_failures} infrastructure failures, "
         f"{summary.retries} attempts retried, {summary.wall_s:.0f} s"
     )
-    for outcome, count in summary.outcomes.items():
-        typer.echo(f"  {outcome:20} {count}")
+    for line in table(list(summary.outcomes.items()), indent=2):
+        typer.echo(line)
     if finished.interrupted:
         return 130
     limit = settings.scheduling.max_failure_rate
     if finished.failure_rate > limit:
-        typer.echo(f"swe-aem: {finished.failure_rate:.1%} failures of our side, above {limit:.1%}", err=True)
+        complain(f"{finished.failure_rate:.1%} infrastructure failures, above --max-failure-rate {limit:.1%}")
         return 1
     return 0

@@ -75,6 +75,13 @@ def bundled(name: str) -> Path | None:
     return None
 
 
+def bundled_sets() -> tuple[str, ...]:
+    """Names of the bundled sets."""
+    return tuple(
+        sorted({path.name for place in _BUNDLED if place.is_dir() for path in place.iterdir() if path.is_dir()})
+    )
+
+
 def find(source: str) -> Path | None:
     """The file or directory that `source` means, for recipes the set built from them; None for an id on the hub."""
     path = Path(source).expanduser()

@@ -1,0 +1,87 @@
+"""Options that several verbs share, and what a shell completes for them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from swe_aem.core import Limits
+
+SandboxName = Literal["bubblewrap", "docker"]
+"""The sandbox backends, as `swe_aem.sandbox.BACKENDS` has them."""
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """The bundled task sets."""
+    from swe_aem.tasks.load import bundled_sets
+
+    return [name for name in bundled_sets() if name.startswith(incomplete)]
+
+
+def complete_agent(incomplete: str) -> list[tuple[str, str]]:
+    """Agents, and the scripts that may stand for one."""
+    from swe_aem.harness.recipe import BUNDLED
+    from swe_aem.policy import SCRIPTS, listed_scripts
+
+    agents = [("native", "the loop of this package"), *((name, "a harness") for name in BUNDLED)]
+    scripts = [(name, SCRIPTS[name].summary) for name in listed_scripts()]
+    return [(name, help) for name, help in (*agents, *scripts) if name.startswith(incomplete)]
+
+
+def complete_policy(incomplete: str) -> list[tuple[str, str]]:
+    """Scripts; servers and models are for the person to type."""
+    from swe_aem.policy import SCRIPTS, listed_scripts
+
+    return [(name, SCRIPTS[name].summary) for name in listed_scripts() if name.startswith(incomplete)]
+
+
+def complete_harness(incomplete: str) -> list[str]:
+    """The bundled harnesses."""
+    from swe_aem.harness.recipe import BUNDLED
+
+    return [name for name in BUNDLED if name.startswith(incomplete)]
+
+
+COMPLETIONS: dict[str, Callable[[str], list[str]] | Callable[[str], list[tuple[str, str]]]] = {
+    "tasks": complete_tasks,
+    "agent": complete_agent,
+    "policy": complete_policy,
+}
+"""Setting of a rollout to what completes it."""
+
+TASKS_HELP = (
+    "A bundled set (micro), a directory, a .jsonl, .json or .parquet file, or the id of a Hugging Face data set."
+)
+
+Tasks = Annotated[str, typer.Option("--tasks", metavar="SET", help=TASKS_HELP, autocompletion=complete_tasks)]
+"""Where tasks come from."""
+
+MaybeTasks = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        metavar="SET",
+        help=f"The images of a set: {TASKS_HELP[0].lower()}{TASKS_HELP[1:]}",
+        autocompletion=complete_tasks,
+    ),
+]
+"""The same where images may be named instead."""
+
+Split = Annotated[str | None, typer.Option("--split", help="One split of the set. [default: all; of the hub: test]")]
+Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this task; repeat for more.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many tasks.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON, one object per line, instead of text.")]
+Sandbox = Annotated[SandboxName, typer.Option("--sandbox", help="Where commands run: bubblewrap needs no daemon.")]
+NoLimits = Annotated[
+    bool, typer.Option("--no-limits", help="No limits but time: for hosts without a writable control group.")
+]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="Directory of a rollout, its --out.")]
+
+
+def limits(none: bool) -> "Limits":
+    """The default limits of a sandbox, or none at all."""
+    from swe_aem.core import Limits
+
+    return Limits(**dict.fromkeys(Limits.model_fields)) if none else Limits()
