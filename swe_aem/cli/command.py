@@ -1,6 +1,7 @@
 """Commands and groups as this command line has them: plain help in sections, verbs imported when they run."""
 
 import importlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,22 @@ from typer.core import TyperCommand, TyperGroup
 
 from swe_aem.cli.tell import complain
 from swe_aem.suggest import did_you_mean
+
+_PLAIN = {
+    r"^Value error, ": "",
+    r"^Input should be a valid integer.*": "expected a whole number",
+    r"^Input should be a valid number.*": "expected a number",
+    r"^Input should be greater than or equal to (\S+)": r"must be at least \1",
+    r"^Input should be less than or equal to (\S+)": r"must be at most \1",
+    r"^Input should be ": "expected ",
+}
+"""What typer says of a wrong value, in the words of a validation library, and what is said here."""
+
+
+def _plain(message: str) -> str:
+    for words, better in _PLAIN.items():
+        message = re.sub(words, better, message)
+    return message
 
 
 class SectionedCommand(TyperCommand):
@@ -66,6 +83,9 @@ class LazyGroup(TyperGroup):
         """Run a verb. Ctrl-C that the verb did not answer itself is one line and exit code 130."""
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _plain(error.message)
+            raise
         except KeyboardInterrupt:
             complain("interrupted")
             raise typer.Exit(130) from None

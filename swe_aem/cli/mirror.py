@@ -92,9 +92,9 @@ def _field(model: Any, name: str) -> FieldInfo:
     return model.model_fields[last]
 
 
-def _kind(annotation: Any) -> tuple[Any, dict[str, float]]:
+def _kind(annotation: Any) -> tuple[Any, dict[str, Any]]:
     """What typer is to make of a setting's type, and its bounds: the type less None, a tuple as a list."""
-    bounds: dict[str, float] = {}
+    bounds: dict[str, Any] = {}
     if get_origin(annotation) not in (None, Literal, tuple, Annotated):  # a union with None
         (annotation,) = (one for one in get_args(annotation) if one is not NoneType)
     if get_origin(annotation) is Annotated:
@@ -105,7 +105,7 @@ def _kind(annotation: Any) -> tuple[Any, dict[str, float]]:
     return annotation, bounds
 
 
-def _bounds(metadata: Sequence[Any]) -> dict[str, float]:
+def _bounds(metadata: Sequence[Any]) -> dict[str, Any]:
     """The bounds that belong to the range; those that do not are checked with the settings."""
     found = {
         "min": [getattr(one, "ge", None) for one in metadata],

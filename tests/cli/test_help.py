@@ -1,5 +1,6 @@
 """The root of the command line: fast, lazy, and plain about mistakes."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 import swe_aem.cli
 from swe_aem import __version__
-from swe_aem.errors import UserError
+from swe_aem.errors import InfrastructureError, UserError
 
 COMMAND = [sys.executable, "-c", "from swe_aem.cli import main; main()"]
 
@@ -39,7 +40,7 @@ def test_help_imports_no_verb_and_nothing_heavy() -> None:
         "print(sorted(heavy & set(sys.modules)), [m for m in sys.modules if m.startswith('swe_aem.cli.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[] []"
+    assert done.stdout.splitlines()[-1] == "[] ['swe_aem.cli.tell', 'swe_aem.cli.command']"
 
 
 def test_version() -> None:
@@ -47,10 +48,79 @@ def test_version() -> None:
     assert (result.exit_code, result.output.strip()) == (0, __version__)
 
 
-def test_an_unknown_verb_is_refused() -> None:
-    result = CliRunner().invoke(swe_aem.cli.app, ["nonsense"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["zzz"], "No such command 'zzz'. `swe-aem --help` lists all."),
+        (["rolout"], "No such command 'rolout' (did you mean rollout?)"),
+        (["seedling"], "The command seedling is now called init-tiny-model."),
+        (["tasks", "shwo"], "Did you mean 'show'?"),
+        (["images", "pul"], "Did you mean 'pull'?"),
+    ],
+)
+def test_an_unknown_verb_is_refused_with_what_it_may_stand_for(words: list[str], said: str) -> None:
+    result = CliRunner().invoke(swe_aem.cli.app, words)
     assert result.exit_code == 2
-    assert "No such command 'nonsense'" in result.output
+    assert said in " ".join(result.output.split())
+    assert swe_aem.cli.RENAMED.keys().isdisjoint(swe_aem.cli.VERBS)
+    assert set(swe_aem.cli.RENAMED.values()) <= set(swe_aem.cli.VERBS)
+
+
+def completions(words: str) -> list[str]:
+    """What bash offers for the last word."""
+    environment = {"_SWE_AEM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    code = "import sys; sys.argv = ['swe-aem']; from swe_aem.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    assert not done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("swe-aem re", ["replay-advantages", "report"]),
+        ("swe-aem tasks s", ["show", "synth", "select", "split"]),
+        ("swe-aem rollout --tasks m", ["micro"]),
+        ("swe-aem rollout --agent n", ["native", "noop"]),
+        ("swe-aem rollout --policy g", ["gold"]),
+        ("swe-aem rollout --sandbox ", ["bubblewrap", "docker"]),
+        ("swe-aem rollout --lock-p", ["--lock-policy"]),
+    ],
+)
+def test_a_shell_completes_verbs_choices_and_names(words: str, offered: list[str]) -> None:
+    assert sorted(completions(words)) == sorted(offered)
+
+
+def test_completing_a_verb_imports_none() -> None:
+    code = (
+        "import sys, contextlib, swe_aem.cli\n"
+        "sys.argv = ['swe-aem']\n"
+        "with contextlib.suppress(SystemExit): swe_aem.cli.main()\n"
+        "kept = ('command', 'tell')\n"
+        "print([m for m in sys.modules if m.startswith('swe_aem.cli.') and not m.endswith(kept)])"
+    )
+    environment = {"_SWE_AEM_COMPLETE": "complete_bash", "COMP_WORDS": "swe-aem ", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+    assert done.stdout.splitlines()[:-1] == list(swe_aem.cli.VERBS)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_shell_script_for_completion_is_shown() -> None:
+    done = subprocess.run([*COMMAND, "--show-completion", "bash"], capture_output=True, text=True, check=False)
+    assert "complete" in done.stdout
+
+
+def test_an_interrupted_verb_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("swe_aem.tasks.load_tasks", interrupt)
+    result = CliRunner().invoke(swe_aem.cli.app, ["tasks", "list"])
+    assert (result.exit_code, result.stderr) == (130, "swe-aem: interrupted\n")
 
 
 @pytest.mark.parametrize("verb", [["rollout"], ["export"], ["export", "preds"]])
@@ -78,3 +148,22 @@ def test_a_user_error_is_one_line_and_exit_code_2(
         swe_aem.cli.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == "swe-aem: no such thing; install it\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InfrastructureError("the engine is gone"), 1, "swe-aem: the engine is gone\n"),
+        (PermissionError(13, "Permission denied", "/etc/x"), 2, "swe-aem: /etc/x: Permission denied\n"),
+    ],
+)
+def test_what_a_user_can_act_on_is_one_line(
+    error: Exception, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(swe_aem.cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        swe_aem.cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (code, said)

@@ -103,13 +103,62 @@ def test_a_config_file_gives_settings_and_options_override_it(runs: Runs, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    ["--agent golden", "--memory lots", "--agent native", "--set nonsense", "--set no.such=1", "--group-size 0"],
+    ("arguments", "said"),
+    [
+        ("--agent golden", "did you mean gold"),
+        ("--agent native --policy glod", "did you mean gold"),
+        ("--agent native", "needs policy"),
+        ("--set nonsense", "NAME=VALUE"),
+        ("--set no.such=1", "no"),
+    ],
 )
-def test_wrong_input_is_a_user_error(runs: Runs, arguments: str) -> None:
+def test_wrong_input_is_a_user_error(runs: Runs, arguments: str, said: str) -> None:
     result = invoke("rollout", *arguments.split())
     assert isinstance(result.exception, UserError)
+    assert said in str(result.exception)
     assert runs.config is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--memory lots", "'--memory': lots is no size; give one such as 512m or 4g"),
+        ("--group-size 0", "'--group-size': must be at least 1"),
+        ("--group-size two", "'--group-size': expected a whole number"),
+        ("--cpus many", "'--cpus': expected a number"),
+        ("--max-failure-rate 2", "'--max-failure-rate': must be at most 1"),
+        ("--sandbox podman", "'--sandbox': 'podman' is not one of 'bubblewrap', 'docker'"),
+        ("--lock-policy x", "'--lock-policy': 'x' is not one of 'require', 'drop', 'weigh'"),
+        ("--limt 3", "--limit"),
+    ],
+)
+def test_a_wrong_option_says_what_fits(runs: Runs, arguments: str, said: str) -> None:
+    result = invoke("rollout", *arguments.split())
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "Input should" not in result.output
+    assert "Value error" not in result.output
+    assert runs.config is None
+
+
+def test_help_has_choices_ranges_and_panels() -> None:
+    said = invoke("rollout", "--help").output
+    assert "<bubblewrap|docker>" in said
+    assert "<require|drop|weigh>" in said
+    assert "--group-size <int range>" in said
+    assert "<str>" not in said.split("Agent and policy:")[1], "no choice is shown as any text"
+    titles = [line for line in said.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Tasks:", "Agent and policy:", "Groups:", "Sandboxes:", "Scheduling:", "Options:"]
+
+
+def test_every_option_of_a_setting_reaches_it() -> None:
+    from swe_aem.cli.rollout import _PANELS
+
+    for option in [one for many in _PANELS.values() for one in many]:
+        model: object = RolloutConfig
+        for part in option.setting.split("."):
+            assert part in model.model_fields, option.setting  # type: ignore[attr-defined]
+            model = model.model_fields[part].annotation  # type: ignore[attr-defined]
 
 
 def test_dry_run_prints_the_settings_and_does_nothing(runs: Runs, tmp_path: Path) -> None:
