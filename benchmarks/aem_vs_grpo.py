@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from swe_aem.evaluate.score import score
-from swe_aem.store.store import Store
+from swe_aem.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 ARMS: dict[str, tuple[str, ...]] = {

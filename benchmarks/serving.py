@@ -142,10 +142,10 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
     from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Verdict
     from swe_aem.policy.tokenizer import load_tokenizer
     from swe_aem.policy.vllm import VllmConfig, VllmPolicy
-    from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, SchedulingConfig, Store
+    from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, SchedulingConfig
     from swe_aem.rollout.board import Board
     from swe_aem.rollout.group import groups_of
-    from swe_aem.store.summary import Totals
+    from swe_aem.store import Store, Totals
     from swe_aem.testing.sandbox import FakeBackend
 
     class Graded:

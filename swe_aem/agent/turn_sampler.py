@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.seed import request_seed
-from swe_aem.core import Completion, Deadline, Policy, SamplingParams, Stop, fault_of
+from swe_aem.core import Completion, Deadline, Policy, SamplingParams, Stop, TrajectoryKey, unavailable_reason
 from swe_aem.errors import PolicyError
 from swe_aem.policy import ContextOverflow
 
@@ -51,7 +51,7 @@ class TurnSampler:
         stop_token_ids: tuple[int, ...],
     ) -> None:
         self._policy, self._limits, self._deadline = policy, limits, deadline
-        self._task_id, self._sample = task_id, sample
+        self._key = TrajectoryKey(task_id, sample)
         self._stop_token_ids = stop_token_ids
         self._malformed_in_a_row = 0
 
@@ -66,9 +66,7 @@ class TurnSampler:
         started_s, limit = time.monotonic(), asyncio.timeout(self._deadline.remaining_s())
         try:
             async with limit:
-                completion = await self._policy.sample(
-                    prompt_ids, params, trajectory_id=f"{self._task_id}.{self._sample}"
-                )
+                completion = await self._policy.sample(prompt_ids, params, trajectory_id=str(self._key))
         except ContextOverflow as error:
             raise TrajectoryEnded(Stop.CONTEXT_LIMIT, f"maximum context length: {error}") from error
         except TimeoutError as error:
@@ -86,8 +84,8 @@ class TurnSampler:
     def end_at_deadline(self, *, waiting: bool, cause: BaseException | None = None) -> NoReturn:
         """Raise what ends a trajectory at its deadline: `TrajectoryEnded` at the time limit, or `PolicyError` if the
         trajectory was `waiting` for a policy that reports that it cannot sample."""
-        if waiting and (fault := fault_of(self._policy)):
-            raise PolicyError(f"time was up while nothing could be sampled: {fault}") from cause
+        if waiting and (reason := unavailable_reason(self._policy)):
+            raise PolicyError(f"time was up while nothing could be sampled: {reason}") from cause
         raise TrajectoryEnded(Stop.TIME_LIMIT, "the trajectory is out of time") from cause
 
     def count(self, *, well_formed: bool) -> None:
@@ -107,7 +105,7 @@ class TurnSampler:
             temperature=self._limits.temperature,
             top_p=self._limits.top_p,
             stop_token_ids=self._stop_token_ids,
-            seed=request_seed(self._limits.seed, self._task_id, self._sample, turn),
+            seed=request_seed(self._limits.seed, *self._key, turn),
         )
 
     def _check(self, completion: Completion) -> None:

@@ -32,8 +32,8 @@ def preds(
 
     Tasks whose trajectory failed before it had a patch, for a reason of ours, are left out and counted.
     """
+    from swe_aem.store import Store
     from swe_aem.store.export import predictions
-    from swe_aem.store.store import Store
 
     if not (directory / "trajectories").is_dir():
         raise UserError(f"{directory} is not a store: it has no folder `trajectories`; name the --out of a rollout")

@@ -4,9 +4,10 @@ One file each; `docs/architecture.md` has the table. Nothing in here imports ano
 """
 
 from swe_aem.core.agent import Agent
-from swe_aem.core.deadline import Deadline
+from swe_aem.core.deadline import Deadline, bounded
+from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
-from swe_aem.core.policy import Completion, Fallible, Policy, SamplingParams, fault_of
+from swe_aem.core.policy import Completion, HealthReporting, Policy, SamplingParams, unavailable_reason
 from swe_aem.core.sandbox import ExecResult, Limits, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec
 from swe_aem.core.task import AnswerKey, Task, TaskRecord
 from swe_aem.core.trajectory import Chain, Response, Stop, ToolCall, Trajectory
@@ -20,7 +21,7 @@ __all__ = [
     "Completion",
     "Deadline",
     "ExecResult",
-    "Fallible",
+    "HealthReporting",
     "Limits",
     "Outcome",
     "OutcomeRule",
@@ -37,6 +38,8 @@ __all__ = [
     "TestStatus",
     "ToolCall",
     "Trajectory",
+    "TrajectoryKey",
     "Verdict",
-    "fault_of",
+    "bounded",
+    "unavailable_reason",
 ]

@@ -1,16 +1,20 @@
 """One budget per trajectory; every wait below it takes its timeout from here."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+from swe_aem.errors import InfrastructureError
 
 
 @dataclass(frozen=True)
 class Deadline:
     """A point on the monotonic clock, in seconds.
 
-    A child made with `within` never ends after its parent, whatever is asked for: that is the whole algebra, and the
-    property test in `tests/nouns` holds it for random trees.
+    A child made with `within` never ends after its parent, whatever is asked for; `tests/core/test_deadline.py` holds
+    that for random trees.
     """
 
     at_s: float
@@ -32,3 +36,19 @@ class Deadline:
     def expired(self) -> bool:
         """True from the deadline on."""
         return self.clock() >= self.at_s
+
+
+@asynccontextmanager
+async def bounded(
+    what: str, deadline: Deadline, error: type[InfrastructureError] = InfrastructureError
+) -> AsyncIterator[None]:
+    """Cancel the body at the deadline and raise `error`, "<what> took longer than N s", in its place."""
+    limit_s = deadline.remaining_s()
+    timeout = asyncio.timeout(limit_s)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError as caught:
+        if not timeout.expired():
+            raise
+        raise error(f"{what} took longer than {limit_s:.1f} s") from caught

@@ -37,7 +37,7 @@ class OutcomeRule(Frozen):
 
 _POLICY_ENDED = {"in_baseline": True, "trained": True}
 _LIMIT = OutcomeRule(reward="graded", in_baseline=True, trained=False)
-_FAULT_OF_OURS = OutcomeRule(reward=None, in_baseline=False, trained=False, retried=True)
+_INFRASTRUCTURE_FAILURE = OutcomeRule(reward=None, in_baseline=False, trained=False, retried=True)
 
 OUTCOME_TABLE: dict[Outcome, OutcomeRule] = {
     Outcome.RESOLVED: OutcomeRule(reward=1.0, **_POLICY_ENDED),
@@ -49,7 +49,7 @@ OUTCOME_TABLE: dict[Outcome, OutcomeRule] = {
     Outcome.TIME_LIMIT: _LIMIT,
     Outcome.MALFORMED: OutcomeRule(reward=0.0, **_POLICY_ENDED),
     Outcome.INTEGRITY_VIOLATION: OutcomeRule(reward=0.0, **_POLICY_ENDED),
-    Outcome.INFRASTRUCTURE: _FAULT_OF_OURS,
-    Outcome.GRADER_FAILURE: _FAULT_OF_OURS,
+    Outcome.INFRASTRUCTURE: _INFRASTRUCTURE_FAILURE,
+    Outcome.GRADER_FAILURE: _INFRASTRUCTURE_FAILURE,
 }
 """Compact filtering (`trained=False` for limits) can be switched off in the trainer; nothing else may be overridden."""

@@ -55,6 +55,6 @@ def in_baseline(trajectory: Trajectory) -> bool:
     return trajectory.outcome is not None and OUTCOME_TABLE[trajectory.outcome].in_baseline
 
 
-def is_our_fault(trajectory: Trajectory) -> bool:
-    """Did this terminal trajectory end without a statement about the policy?"""
+def is_infrastructure_failure(trajectory: Trajectory) -> bool:
+    """Did infrastructure or the grader fail, so that this terminal trajectory says nothing about the policy?"""
     return trajectory.outcome is not None and OUTCOME_TABLE[trajectory.outcome].reward is None

@@ -56,15 +56,19 @@ class Policy(Protocol):
 
 
 @runtime_checkable
-class Fallible(Protocol):
-    """A policy that knows when nothing can be sampled, through no doing of whoever waits for a response."""
+class HealthReporting(Protocol):
+    """A policy that can report that its backend is unavailable, for example because no server answers."""
 
     @property
-    def fault(self) -> str | None:
-        """What is wrong now; None if nothing is."""
+    def unavailable_reason(self) -> str | None:
+        """Why nothing can be sampled now; None while the backend is available."""
         ...
 
 
-def fault_of(policy: Policy) -> str | None:
-    """What keeps a policy from sampling now, as far as it knows. Time that is up meanwhile is no limit reached."""
-    return policy.fault if isinstance(policy, Fallible) else None
+def unavailable_reason(policy: Policy) -> str | None:
+    """Why a policy cannot sample now, None if it can or does not report it.
+
+    A deadline that passes while there is a reason is an infrastructure failure, and no time limit that the policy
+    reached.
+    """
+    return policy.unavailable_reason if isinstance(policy, HealthReporting) else None

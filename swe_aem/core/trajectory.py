@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from swe_aem.core.base import Frozen
+from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.outcome import Outcome
 from swe_aem.core.policy import Completion, EntropyEstimator
 from swe_aem.core.verdict import Verdict
@@ -121,9 +122,14 @@ class Trajectory(Frozen):
         return self
 
     @property
+    def key(self) -> TrajectoryKey:
+        """Which trajectory of its run it is."""
+        return TrajectoryKey(self.task_id, self.sample)
+
+    @property
     def id(self) -> str:
-        """`<task id>.<sample>`: unique within a run."""
-        return f"{self.task_id}.{self.sample}"
+        """The text of `key`, `<task id>.<sample>`: unique within a run."""
+        return str(self.key)
 
     @property
     def sampled_mask(self) -> list[bool]:

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swe_aem.core import Policy, TaskRecord, Trajectory
+from swe_aem.core import Policy, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
 from swe_aem.policy import scripted
 from swe_aem.policy.demonstrator import HASTY_LOOKS, demonstrator
@@ -26,8 +26,8 @@ class ScriptContext:
     renderer: scripted.AssistantRenderer
     tools: scripted.ScriptTools | None = None
     """The tools of a harness; None for those of the native agent."""
-    replay_from: Mapping[str, Trajectory] = field(default_factory=dict)
-    """Stored trajectories by their id, for `replay`."""
+    replay_from: Mapping[TrajectoryKey, Trajectory] = field(default_factory=dict)
+    """Stored trajectories, for `replay`."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ def _hasty(context: ScriptContext, record: TaskRecord, sample: int) -> Policy:
 
 
 def _replay(context: ScriptContext, record: TaskRecord, sample: int) -> Policy:
-    trajectory = context.replay_from.get(f"{record.task.id}.{sample}")
+    key = TrajectoryKey(record.task.id, sample)
+    trajectory = context.replay_from.get(key)
     if trajectory is None:
-        raise UserError(f"the store to replay has no trajectory {record.task.id}.{sample}")
+        raise UserError(f"the store to replay has no trajectory {key}")
     return scripted.replay(trajectory, context.renderer)
 
 
@@ -97,13 +98,13 @@ async def open_policy_factory(
     renderer: scripted.AssistantRenderer,
     *,
     tools: scripted.ScriptTools | None = None,
-    replay_from: Mapping[str, Trajectory] | None = None,
+    replay_from: Mapping[TrajectoryKey, Trajectory] | None = None,
 ) -> AsyncIterator[PolicyFactory]:
     """The policies of a run, open for the length of an `async with`.
 
     `policy` is the name of a script, the URL of a server, or several with commas between them, or the directory of a
-    model. Scripts act through `tools` if the agent is a harness. `replay` repeats the trajectories of `replay_from`, by
-    their `id`. Raises `UserError` if there is no such policy, it does not fit, or the server or model cannot be used.
+    model. Scripts act through `tools` if the agent is a harness. `replay` repeats the trajectories of `replay_from`.
+    Raises `UserError` if there is no such policy, it does not fit, or the server or model cannot be used.
     """
     check_policy(policy)
     script = SCRIPTS.get(policy)

@@ -275,8 +275,8 @@ class VllmPolicy:
         return home
 
     @property
-    def fault(self) -> str | None:
-        """See `nouns.Fallible`: what is wrong with each server, if no server is well."""
+    def unavailable_reason(self) -> str | None:
+        """What is wrong with each server if none is healthy, else None (`swe_aem.core.HealthReporting`)."""
         return self._faults() if all(server.fault for server in self.servers) else None
 
     async def whole(self) -> None:

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from swe_aem.core import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict
+from swe_aem.core import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict, bounded
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import Grader
-from swe_aem.rollout.bounded import bounded
 from swe_aem.tasks.lock import LockEntry, record_digest
 
 _START_LIMIT_S = 300.0

@@ -3,8 +3,7 @@
 from swe_aem.rollout.config import RolloutConfig, SchedulingConfig
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.orchestrator import Orchestrator
-from swe_aem.store.store import Store, StoreWriter
-from swe_aem.store.summary import Summary, read_summary
+from swe_aem.store import Store, StoreWriter, Summary, read_summary
 
 __all__ = [
     "Crew",

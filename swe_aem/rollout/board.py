@@ -4,7 +4,7 @@ import time
 from collections import Counter, deque
 
 from swe_aem.core import Trajectory
-from swe_aem.store.summary import Summary, Totals
+from swe_aem.store import Summary, Totals
 
 
 class Board:

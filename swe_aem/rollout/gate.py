@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
-from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec
+from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec, bounded
 from swe_aem.errors import StartError
-from swe_aem.rollout.bounded import bounded
 from swe_aem.rollout.timings import Timings
 
 

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from swe_aem.core import OUTCOME_TABLE, Outcome, TaskRecord, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Outcome, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.core.outcomes import in_baseline
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.store.store import Entry, Key
+from swe_aem.store import Entry
 
 
 class Group:
@@ -59,12 +59,14 @@ class Group:
         return len(surplus)
 
 
-def group_of(config: RolloutConfig, record: TaskRecord, entries: Mapping[Key, Entry], *, visit: int = 0) -> Group:
+def group_of(
+    config: RolloutConfig, record: TaskRecord, entries: Mapping[TrajectoryKey, Entry], *, visit: int = 0
+) -> Group:
     """The group of a task's n-th visit, whose samples follow those of the visits before it. A rollout has visit 0."""
     block = block_size(config)
     samples = range(visit * block, (visit + 1) * block)
-    keys = ((record.task.id, sample) for sample in samples)
-    stored = {key[1]: entries[key].outcome for key in keys if key in entries}
+    keys = (TrajectoryKey(record.task.id, sample) for sample in samples)
+    stored = {key.sample: entries[key].outcome for key in keys if key in entries}
     return Group(record, samples, size=config.group_size, stored=stored)
 
 
@@ -73,6 +75,8 @@ def block_size(config: RolloutConfig) -> int:
     return config.group_size + config.oversample
 
 
-def groups_of(config: RolloutConfig, records: Iterable[TaskRecord], entries: Mapping[Key, Entry]) -> list[Group]:
+def groups_of(
+    config: RolloutConfig, records: Iterable[TaskRecord], entries: Mapping[TrajectoryKey, Entry]
+) -> list[Group]:
     """One group per task."""
     return [group_of(config, record, entries) for record in records]

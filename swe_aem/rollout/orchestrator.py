@@ -14,18 +14,17 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from swe_aem.core import Deadline, SandboxBackend, Trajectory
-from swe_aem.core.outcomes import is_our_fault
+from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
+from swe_aem.core.outcomes import is_infrastructure_failure
 from swe_aem.errors import InfrastructureError
 from swe_aem.rollout.board import Board
-from swe_aem.rollout.bounded import bounded
 from swe_aem.rollout.breaker import Breaker, RunAborted, describe
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew, Grader
 from swe_aem.rollout.gate import Gate
 from swe_aem.rollout.group import Group
 from swe_aem.rollout.roll import Desk, Roll
-from swe_aem.store.store import StoreWriter
+from swe_aem.store import StoreWriter
 
 _PRUNE_LIMIT_S = 60.0
 
@@ -55,7 +54,9 @@ class Orchestrator:
         self._agents = asyncio.Semaphore(limits.concurrency)
         self._grading = asyncio.Semaphore(limits.grading)
         self._groups = tuple(groups)
-        self._group_of = {(group.record.task.id, sample): group for group in groups for sample in group.samples}
+        self._group_of = {
+            TrajectoryKey(group.record.task.id, sample): group for group in groups for sample in group.samples
+        }
         self._unsettled: list[Trajectory] = []
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._main: asyncio.Task[None] | None = None
@@ -130,6 +131,7 @@ class Orchestrator:
         """Start one task per missing trajectory, group by group, each as soon as there is a place for its agent."""
         for group in self._groups:
             for sample in group.missing:
+                key = TrajectoryKey(group.record.task.id, sample)
                 await self._agents.acquire()
                 place = _Place(self._agents)
                 if self.interrupted or (self._config.early_completion and group.complete):
@@ -137,9 +139,7 @@ class Orchestrator:
                     break
                 task = tasks.create_task(self._one(group, sample, desk, place))
                 # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-                task.add_done_callback(
-                    lambda _, id=f"{group.record.task.id}.{sample}", place=place: self._left(id, place)
-                )
+                task.add_done_callback(lambda _, key=key, place=place: self._left(key, place))
                 group.started(sample, task)
             if self.interrupted:
                 return
@@ -150,7 +150,7 @@ class Orchestrator:
         self._unsettled.append(trajectory)
         # A failure of ours is recorded for good only once something has worked after it: if the engine is broken, the
         # breaker ends the run first, and the rerun finds no holes in its groups.
-        if not is_our_fault(trajectory):
+        if not is_infrastructure_failure(trajectory):
             await self._settle()
 
     async def _settle(self) -> None:
@@ -159,7 +159,7 @@ class Orchestrator:
             trajectory = self._unsettled.pop(0)
             await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append, trajectory)
             self._board.stored(trajectory)
-            group = self._group_of[trajectory.task_id, trajectory.sample]
+            group = self._group_of[trajectory.key]
             group.stored(trajectory)
             if self._config.early_completion and group.complete:
                 self._board.surplus_cancelled += group.cancel_surplus()
@@ -178,9 +178,9 @@ class Orchestrator:
             raise RunAborted(message)
         self._board.news.append(message)
 
-    def _left(self, id: str, place: "_Place") -> None:
+    def _left(self, key: TrajectoryKey, place: "_Place") -> None:
         place.give_up()
-        self._board.left(id)
+        self._board.left(str(key))
 
     async def _prune(self) -> None:
         """Remove what dead runs left. A failure is news and no more: no trajectory depends on it."""

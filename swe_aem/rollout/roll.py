@@ -10,11 +10,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swe_aem.core import Deadline, Outcome, Policy, Stop, TaskRecord, Trajectory, Verdict
+from swe_aem.core import Deadline, Outcome, Policy, Stop, TaskRecord, Trajectory, TrajectoryKey, Verdict, bounded
 from swe_aem.core.outcomes import graded, needs_grading
 from swe_aem.errors import InfrastructureError
 from swe_aem.rollout.board import Board
-from swe_aem.rollout.bounded import bounded
 from swe_aem.rollout.breaker import Breaker, describe
 from swe_aem.rollout.budget import backoff_s, grade_attempt_s, trajectory_s
 from swe_aem.rollout.config import RolloutConfig
@@ -55,7 +54,7 @@ class Roll:
     model: str = ""
 
     def __post_init__(self) -> None:
-        self.id = f"{self.record.task.id}.{self.sample}"
+        self.id = str(TrajectoryKey(self.record.task.id, self.sample))
         self._timings = Timings(lambda name: self.desk.board.phase(self.id, name))
 
     async def run(self) -> Trajectory:

@@ -15,8 +15,7 @@ from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import show
 from swe_aem.rollout.signals import two_step_stop
-from swe_aem.store.store import Store
-from swe_aem.store.summary import Summary, Totals, read_summary, write_summary
+from swe_aem.store import Store, Summary, Totals, read_summary, write_summary
 from swe_aem.tasks import TaskSet
 
 _SUMMARY_EVERY_S = 10.0

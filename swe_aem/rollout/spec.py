@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from swe_aem.core import SandboxSpec, TaskRecord
+from swe_aem.core import SandboxSpec, TaskRecord, TrajectoryKey
 from swe_aem.rollout.budget import sandbox_ttl_s
 from swe_aem.rollout.config import RolloutConfig
 
@@ -28,5 +28,5 @@ def sandbox_spec(
         network=task.network,
         limits=config.limits,
         ttl_s=sandbox_ttl_s(config, record),
-        labels={"run": run, "trajectory": f"{task.id}.{sample}", "role": role},
+        labels={"run": run, "trajectory": str(TrajectoryKey(task.id, sample)), "role": role},
     )

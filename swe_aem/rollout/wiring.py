@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
-from swe_aem.core import Agent, SandboxBackend, TaskRecord, Trajectory
+from swe_aem.core import Agent, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
 from swe_aem.harness import is_harness, read_recipe
@@ -15,7 +15,7 @@ from swe_aem.policy.scripted import ScriptTools
 from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, Tokenizer, load_tokenizer
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
-from swe_aem.store.store import Key, Store
+from swe_aem.store import Store
 from swe_aem.tasks import TaskSet, load_tasks
 from swe_aem.tasks.lock import apply_lock
 
@@ -27,7 +27,7 @@ async def open_crew(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[Crew
     """The crew of a configuration, with its policies open; raises `UserError` for what does not fit or is not there."""
     check_policy(config.policy)  # before the tokenizer that would be looked for beside it
     renderer = turn_renderer(config)
-    stored = StoredById(Store(config.replay_from)) if config.replay_from else None
+    stored = StoredTrajectories(Store(config.replay_from)) if config.replay_from else None
     async with (
         open_policy_factory(config.policy, renderer, tools=script_tools(config), replay_from=stored) as policies,
         open_agents(config, renderer) as agents,
@@ -83,25 +83,25 @@ def _locked(tasks: TaskSet, config: RolloutConfig) -> TaskSet:
     return tasks if config.lock is None else apply_lock(tasks, config.lock, config.sandbox, config.lock_policy)
 
 
-class StoredById(Mapping[str, Trajectory]):
-    """The trajectories of a store by their id, each read when it is asked for."""
+class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):
+    """The trajectories of a store, each read when it is asked for."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._entries = {f"{task_id}.{sample}": entry for (task_id, sample), entry in store.index().items()}
+        self._entries = store.index()
 
-    def __getitem__(self, id: str) -> Trajectory:
-        return self._store.load(self._entries[id])
+    def __getitem__(self, key: TrajectoryKey) -> Trajectory:
+        return self._store.load(self._entries[key])
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[TrajectoryKey]:
         return iter(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
 
 
-def _replayable(record: TaskRecord, config: RolloutConfig, keys: frozenset[Key]) -> bool:
-    return all((record.task.id, sample) in keys for sample in range(_samples(config)))
+def _replayable(record: TaskRecord, config: RolloutConfig, keys: frozenset[TrajectoryKey]) -> bool:
+    return all(TrajectoryKey(record.task.id, sample) in keys for sample in range(_samples(config)))
 
 
 def _samples(config: RolloutConfig) -> int:

@@ -130,7 +130,7 @@ Written by `swe-aem rollout`; one line of `trajectories/*.jsonl` is one graded t
 
 `token_ids`, `sampled_mask` and `logprobs` run in parallel; `logprobs` is 0 where nothing was sampled. `responses` are
 half-open spans of sampled tokens. `arguments`, `extra`, `timings_s`, `fail_to_pass`, `pass_to_pass` and `side_chains`
-are JSON. Bytes that are not UTF-8 appear as private-use characters U+10DC80 to U+10DCFF; `swe_aem.rollout.Store` gives
+are JSON. Bytes that are not UTF-8 appear as private-use characters U+10DC80 to U+10DCFF; `swe_aem.store.Store` gives
 them back exactly. `reward` is null for failures of the infrastructure: leave such rows out of baselines and losses.
 """
 

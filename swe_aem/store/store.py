@@ -14,16 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from swe_aem.core import Outcome, Trajectory
+from swe_aem.core import Outcome, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
 from swe_aem.store.card import card
 from swe_aem.store.files import locked, replace
 from swe_aem.store.rows import FORMAT, from_row, to_row
 from swe_aem.store.segments import Appender, Line, quarantine_torn_end, read_lines, seal
 from swe_aem.store.text import unescape
-
-Key = tuple[str, int]
-"""(task id, sample): what is unique in a store."""
 
 _HEAD = re.compile(
     rb'\{"format": (\d+), "task_id": ("(?:[^"\\]|\\.)*"), "sample": (\d+), "attempt": \d+, "outcome": "(\w+)"'
@@ -57,9 +54,9 @@ class Store:
         for line in read_lines(self.folder):
             yield from_row(json.loads(line.data))
 
-    def index(self) -> dict[Key, Entry]:
+    def index(self) -> dict[TrajectoryKey, Entry]:
         """Place and outcome of every record, after verifying every checksum; raises `UserError` as `trajectories`."""
-        entries: dict[Key, Entry] = {}
+        entries: dict[TrajectoryKey, Entry] = {}
         for line in read_lines(self.folder):
             key, outcome = _head(line)
             if key in entries:
@@ -70,14 +67,14 @@ class Store:
             entries[key] = Entry(line.path, line.offset, outcome)
         return entries
 
-    def completed(self) -> frozenset[Key]:
+    def completed(self) -> frozenset[TrajectoryKey]:
         """Keys of all records."""
         return frozenset(self.index())
 
     def groups(self, block: int | None = None) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
         """Task id and trajectories, ordered by sample, for each group in the order of first writing; one group in
         memory at a time. A group is a task, or where `block` is given `block` samples of one: a visit in training."""
-        members: dict[Key, list[tuple[int, Entry]]] = {}
+        members: dict[tuple[str, int], list[tuple[int, Entry]]] = {}
         for (task_id, sample), entry in self.index().items():
             members.setdefault((task_id, sample // block if block else 0), []).append((sample, entry))
         for (task_id, _), found in members.items():
@@ -107,7 +104,9 @@ class Store:
 class StoreWriter:
     """Appends to a locked store. Made by `Store.writer`."""
 
-    def __init__(self, store: Store, appender: Appender, entries: dict[Key, Entry], quarantined: Path | None) -> None:
+    def __init__(
+        self, store: Store, appender: Appender, entries: dict[TrajectoryKey, Entry], quarantined: Path | None
+    ) -> None:
         self.store = store
         self.entries = entries
         """Every record of the store, those of earlier runs included."""
@@ -122,7 +121,7 @@ class StoreWriter:
         Raises `ValueError` for a trajectory without outcome, a key that is already there, or a float that is not
         finite: each is a bug of the caller.
         """
-        key = (trajectory.task_id, trajectory.sample)
+        key = trajectory.key
         if trajectory.outcome is None:
             raise ValueError(f"{trajectory.id} has no outcome yet")
         if key in self.entries:
@@ -136,11 +135,11 @@ class StoreWriter:
         replace(self.store.directory / "README.md", card(len(self.entries)))
 
 
-def _head(line: Line) -> tuple[Key, Outcome]:
+def _head(line: Line) -> tuple[TrajectoryKey, Outcome]:
     match = _HEAD.match(line.data)
     if match is None or int(match[1]) != FORMAT:
         raise UserError(
             f"{line.path}, byte {line.offset}: not a record of store format {FORMAT}; read it with the version of "
             "swe-aem that wrote it, or choose another directory"
         )
-    return (unescape(json.loads(match[2])), int(match[3])), Outcome(match[4].decode())
+    return TrajectoryKey(unescape(json.loads(match[2])), int(match[3])), Outcome(match[4].decode())

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, ValidationError
 
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
-from swe_aem.core.outcomes import in_baseline, is_our_fault
+from swe_aem.core.outcomes import in_baseline, is_infrastructure_failure
 from swe_aem.errors import UserError
 from swe_aem.store.files import replace
 from swe_aem.store.stats import Sample
@@ -100,7 +100,7 @@ class Totals:
         self.tasks.add(trajectory.task_id)
         self.counted[trajectory.task_id] += in_baseline(trajectory)
         self.resolved += trajectory.reward == 1.0
-        self.failures += is_our_fault(trajectory)
+        self.failures += is_infrastructure_failure(trajectory)
         self.retries += trajectory.attempt
         self.tokens += len(trajectory.token_ids)
         for response in trajectory.responses:

@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from swe_aem.core import SandboxBackend
+from swe_aem.core import SandboxBackend, TrajectoryKey
 from swe_aem.errors import SweAemError
 from swe_aem.grading import Grader
 from swe_aem.grading.parser import SwebenchParser
@@ -34,8 +34,7 @@ from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import show
 from swe_aem.rollout.wiring import chosen_tasks, crew_of, open_agents, turn_renderer
 from swe_aem.sandbox import open_backend
-from swe_aem.store.store import Store, StoreWriter
-from swe_aem.store.summary import Totals, write_summary
+from swe_aem.store import Store, StoreWriter, Totals, write_summary
 from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.policies import open_policy
@@ -164,7 +163,7 @@ class Session:
         return Step(number=number, groups=kept, rejected=rejected, rollout_s=rollout_s)
 
     def _load(self, group: OpenGroup) -> Group:
-        keys = [(group.record.task.id, sample) for sample in group.samples]
+        keys = [TrajectoryKey(group.record.task.id, sample) for sample in group.samples]
         return tuple(self._writer.store.load(self._writer.entries[key]) for key in keys if key in self._writer.entries)
 
     async def _evaluate(self, config: RolloutConfig, tasks: TaskSet, directory: Path) -> None:

@@ -17,8 +17,8 @@ from pydantic import Field
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
+from swe_aem.store import stored
 from swe_aem.store.files import locked, replace
-from swe_aem.store.store import stored
 
 _IGNORED = -100
 """A label that has no loss."""

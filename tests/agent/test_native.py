@@ -149,7 +149,7 @@ async def test_time_limit_while_sampling(play):
 
 
 async def test_time_that_is_up_while_the_policy_is_down_is_no_limit(play, monkeypatch):
-    monkeypatch.setattr(RecordingPolicy, "fault", "no server answers", raising=False)
+    monkeypatch.setattr(RecordingPolicy, "unavailable_reason", "no server answers", raising=False)
     with pytest.raises(PolicyError, match="nothing could be sampled: no server answers"):
         await play([LS, lambda prompt: asyncio.sleep(60)], deadline=Deadline.after(0.3))
 

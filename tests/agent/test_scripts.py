@@ -95,7 +95,7 @@ async def test_a_replay_repeats_a_trajectory(renderer, record, sandbox, make_pol
         renderer, record, make_sandbox(), make_policy([*replies[:2], call, *replies[2:4], call, submit])
     )
     assert original.stop is Stop.SUBMITTED
-    async with open_policy_factory("replay", renderer, replay_from={original.id: original}) as factory:
+    async with open_policy_factory("replay", renderer, replay_from={original.key: original}) as factory:
         again = await play(renderer, record, make_sandbox(), factory(record, 0))
     assert again.token_ids == original.token_ids
     assert [r.logprobs for r in again.responses] == [r.logprobs for r in original.responses]

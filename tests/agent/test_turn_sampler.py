@@ -18,7 +18,7 @@ class Asked:
     """Answers every request with one reply, or raises it, and keeps what it was asked."""
 
     name = "asked"
-    fault: str | None = None
+    unavailable_reason: str | None = None
 
     def __init__(self, reply):
         self.reply = reply
@@ -87,7 +87,7 @@ async def test_the_policys_context_limit_is_the_trajectorys(make):
 
 async def test_nothing_is_sampled_after_the_deadline(make):
     policy = Asked(completion())
-    policy.fault = "no server answers"
+    policy.unavailable_reason = "no server answers"
     with pytest.raises(TrajectoryEnded) as ended:
         await make(policy, deadline_s=0).sample(PROMPT, turn=0)
     assert (ended.value.stop, policy.requests) == (Stop.TIME_LIMIT, [])
@@ -98,7 +98,7 @@ async def test_a_deadline_while_sampling_is_a_limit_only_if_the_policy_is_well(m
     with pytest.raises(TrajectoryEnded) as ended:
         await make(policy, deadline_s=0.05).sample(PROMPT, turn=0)
     assert ended.value.stop is Stop.TIME_LIMIT
-    policy.fault = "no server answers"
+    policy.unavailable_reason = "no server answers"
     with pytest.raises(PolicyError, match="time was up while nothing could be sampled: no server answers"):
         await make(policy, deadline_s=0.05).sample(PROMPT, turn=0)
 

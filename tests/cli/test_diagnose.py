@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib", reason="needs the train extra")
 from swe_aem.cli.diagnose import app
 from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
-from swe_aem.store.store import Store
+from swe_aem.store import Store
 from swe_aem.testing.steps import tiny_model
 
 pytestmark = pytest.mark.torch

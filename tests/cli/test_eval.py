@@ -10,7 +10,7 @@ from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.manifest import claim
-from swe_aem.store.store import Store
+from swe_aem.store import Store
 from swe_aem.tasks import load_tasks
 
 TASKS = load_tasks("micro", split="heldout", limit=4)

@@ -11,10 +11,10 @@ from typer.testing import CliRunner, Result
 from swe_aem.cli import app
 from swe_aem.core import AnswerKey, Outcome, Task, TaskRecord, Trajectory
 from swe_aem.errors import UserError
-from swe_aem.rollout import RolloutConfig, Store
+from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.breaker import RunAborted
 from swe_aem.rollout.run import Finished
-from swe_aem.store.summary import Totals
+from swe_aem.store import Store, Totals
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.sandbox import FakeBackend
 

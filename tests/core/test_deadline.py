@@ -1,9 +1,13 @@
 """The deadline algebra: no child outlives its parent, on a clock that the test moves."""
 
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.core import Deadline
+from swe_aem.core import Deadline, bounded
+from swe_aem.errors import StartError
 
 seconds = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 
@@ -47,3 +51,21 @@ def test_a_child_gets_what_it_asks_for_when_its_parent_has_more() -> None:
     clock.now_s = 10.0
     assert parent.within(20.0).at_s == 30.0
     assert parent.within(1000.0).at_s == 100.0
+
+
+async def test_what_takes_too_long_is_named() -> None:
+    with pytest.raises(StartError, match=r"starting took longer than 0\.0 s"):
+        async with bounded("starting", Deadline.after(0.01), StartError):
+            await asyncio.sleep(10)
+
+
+async def test_an_expired_deadline_does_not_let_the_body_wait() -> None:
+    with pytest.raises(StartError):
+        async with bounded("starting", Deadline.after(-1), StartError):
+            await asyncio.sleep(10)
+
+
+async def test_a_timeout_of_the_body_itself_stays_as_it_is() -> None:
+    with pytest.raises(TimeoutError, match="somebody else's"):
+        async with bounded("working", Deadline.after(10)):
+            raise TimeoutError("somebody else's")

@@ -20,13 +20,13 @@ import pytest
 from swe_aem.core import Completion, Outcome, Policy, SamplingParams, TaskRecord
 from swe_aem.harness.agent import HarnessAgent
 from swe_aem.policy import scripted
-from swe_aem.rollout import Store
 from swe_aem.rollout.config import validated
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
 from swe_aem.rollout.wiring import chosen_tasks, open_crew, script_tools, turn_renderer
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.roots import state_dir
+from swe_aem.store import Store
 from tests.conftest import require_harness
 from tests.e2e.conftest import REPOSITORY
 

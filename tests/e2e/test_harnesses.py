@@ -17,12 +17,12 @@ import yaml
 
 from swe_aem.core import Completion, Outcome, Policy, SamplingParams, Stop, TaskRecord, Trajectory
 from swe_aem.policy import scripted
-from swe_aem.rollout import Store
 from swe_aem.rollout.config import validated
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
 from swe_aem.rollout.wiring import chosen_tasks, open_crew, script_tools, turn_renderer
 from swe_aem.sandbox import open_backend
+from swe_aem.store import Store
 from tests.conftest import require_harness
 from tests.e2e.conftest import REPOSITORY
 from tests.walk import walk

@@ -20,7 +20,7 @@ from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
 from swe_aem.rollout.wiring import chosen_tasks, open_crew
 from swe_aem.sandbox import open_backend
-from swe_aem.store.store import Store
+from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.containment import require_containment
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from swe_aem.rollout import Store
 from swe_aem.sandbox import cgroup
+from swe_aem.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 TASKS, GROUP_SIZE, KILLS = 32, 2, 10

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
-from swe_aem.store.store import Store  # noqa: E402
+from swe_aem.store import Store  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch, pytest.mark.vllm, pytest.mark.timeout(600)

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
-from swe_aem.store.store import Store  # noqa: E402
+from swe_aem.store import Store  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from swe_aem.rollout import Store
+from swe_aem.store import Store
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ async def test_time_limit_cancels_the_request(play: Any) -> None:
 
 async def test_time_that_is_up_while_the_policy_is_down_is_no_limit(play: Any) -> None:
     session, policy = play([lambda: asyncio.sleep(60)], deadline_s=0.1)
-    policy.fault = "no server answers"
+    policy.unavailable_reason = "no server answers"
     with pytest.raises(Ended):
         await ask(session, START)
     assert session.stop is None

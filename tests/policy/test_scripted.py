@@ -3,7 +3,7 @@
 import pytest
 
 from swe_aem.agent.renderer import TurnRenderer
-from swe_aem.core import AnswerKey, Response, SamplingParams, Stop, Task, TaskRecord, Trajectory
+from swe_aem.core import AnswerKey, Response, SamplingParams, Stop, Task, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
 from swe_aem.policy import open_policy_factory
 from swe_aem.policy.scripted import ScriptTools
@@ -76,7 +76,7 @@ async def test_replay_repeats_ids_logprobs_and_versions(renderer):
         responses=responses,
         stop=Stop.TIME_LIMIT,
     )
-    async with open_policy_factory("replay", renderer, replay_from={"t.1": stored}) as factory:
+    async with open_policy_factory("replay", renderer, replay_from={TrajectoryKey("t", 1): stored}) as factory:
         policy = factory(record(), 1)
         assert policy.name == "m"
         first, second, third = [await policy.sample([9], PARAMS, trajectory_id="t.1") for _ in range(3)]

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from swe_aem.core import SamplingParams, fault_of
+from swe_aem.core import SamplingParams, unavailable_reason
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.errors import NothingSampled
 from swe_aem.policy.vllm import VllmConfig, VllmPolicy, open_served
@@ -224,10 +224,10 @@ def test_figures_of_several_engines_add_up():
 
 async def test_only_without_any_server_is_the_policy_at_fault():
     async with SimulatedVllm() as one, SimulatedVllm() as two, opened(one, two) as policy:
-        assert fault_of(policy) is None
+        assert unavailable_reason(policy) is None
         one.well = False
         await eventually(lambda: policy.servers[0].fault)
-        assert fault_of(policy) is None
+        assert unavailable_reason(policy) is None
         two.well = False
-        await eventually(lambda: fault_of(policy))
-        assert all(url in fault_of(policy) for url in (one.url, two.url))
+        await eventually(lambda: unavailable_reason(policy))
+        assert all(url in unavailable_reason(policy) for url in (one.url, two.url))

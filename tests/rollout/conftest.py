@@ -24,10 +24,10 @@ from swe_aem.core import (
     Trajectory,
     Verdict,
 )
-from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, SchedulingConfig, Store
+from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, SchedulingConfig
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.group import groups_of
-from swe_aem.store.summary import Totals
+from swe_aem.store import Store, Totals
 from swe_aem.testing.builders import make_record, make_trajectory
 from swe_aem.testing.sandbox import FakeBackend
 

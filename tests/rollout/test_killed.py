@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swe_aem.rollout import Store
+from swe_aem.store import Store
 
 SCRIPT = Path(__file__).with_name("killable.py")
 

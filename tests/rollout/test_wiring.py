@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from swe_aem.core import Deadline, SandboxSpec, Stop
+from swe_aem.core import Deadline, SandboxSpec, Stop, TrajectoryKey
 from swe_aem.errors import UserError
-from swe_aem.rollout import RolloutConfig, Store
-from swe_aem.rollout.wiring import StoredById, chosen_tasks, open_crew
+from swe_aem.rollout import RolloutConfig
+from swe_aem.rollout.wiring import StoredTrajectories, chosen_tasks, open_crew
+from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.sandbox import FakeBackend
 
@@ -77,11 +78,11 @@ def test_replay_of_an_empty_store_is_a_user_error(tmp_path: Path) -> None:
         chosen_tasks(RolloutConfig(agent="replay", replay_from=tmp_path))
 
 
-def test_stored_by_id_is_a_mapping(kit: Any, tmp_path: Path) -> None:
+def test_stored_trajectories_are_a_mapping(kit: Any, tmp_path: Path) -> None:
     made = [kit.trajectory("t", sample) for sample in range(2)]
     with Store(tmp_path).writer() as writer:
         for one in made:
             writer.append(one)
-    found = StoredById(Store(tmp_path))
-    assert dict(found) == {"t.0": made[0], "t.1": made[1]}
-    assert found.get("u.0") is None
+    found = StoredTrajectories(Store(tmp_path))
+    assert dict(found) == {one.key: one for one in made}
+    assert found.get(TrajectoryKey("u", 0)) is None

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from swe_aem.core import Outcome, Trajectory
-from swe_aem.rollout import Store
+from swe_aem.store import Store
 from swe_aem.store.rows import from_row
 from swe_aem.testing.builders import make_trajectory
 

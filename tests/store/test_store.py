@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome, Response, Stop, TestStatus, ToolCall, Trajectory, Verdict
 from swe_aem.errors import UserError
-from swe_aem.rollout import Store
+from swe_aem.store import Store
 from swe_aem.store.files import replace
 from swe_aem.store.rows import from_row, to_row
 from swe_aem.testing.builders import make_trajectory

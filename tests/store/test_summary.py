@@ -9,11 +9,10 @@ import pytest
 
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
-from swe_aem.rollout import Summary, read_summary
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.progress import facts, line, show
+from swe_aem.store import Summary, Totals, read_summary, write_summary
 from swe_aem.store.stats import Sample
-from swe_aem.store.summary import Totals, write_summary
 from swe_aem.testing.builders import make_trajectory
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
-from swe_aem.store.store import Store
+from swe_aem.store import Store
 from swe_aem.testing.builders import make_trajectory
 from swe_aem.train.heldout import judge
 

@@ -10,8 +10,8 @@ pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.core import Outcome, Response, Trajectory  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.store import Store  # noqa: E402
 from swe_aem.store.files import locked  # noqa: E402
-from swe_aem.store.store import Store  # noqa: E402
 from swe_aem.testing.steps import save_tiny  # noqa: E402
 from swe_aem.train.sft import SFTConfig, collect, fine_tune, row  # noqa: E402
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from swe_aem.core import Outcome, Response, Trajectory
-from swe_aem.rollout import Store
+from swe_aem.store import Store
 
 Line = dict[str, Any]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
-from swe_aem.rollout import Store
+from swe_aem.store import Store
 from swe_aem.view.report import SHOWN_CHARACTERS, conversation, duration, fact_rows, readable, sentence, write
 from swe_aem.view.run import read_run
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
-from swe_aem.rollout import Store
+from swe_aem.store import Store
 from swe_aem.view.run import Step, examples, read_lines, read_run
 
 NUMBERS = [field.alias or name for name, field in Step.model_fields.items() if name not in ("step", "outcomes")]

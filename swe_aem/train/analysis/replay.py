@@ -19,7 +19,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.rollout.group import block_size
 from swe_aem.rollout.manifest import read as read_manifest
-from swe_aem.store.store import stored
+from swe_aem.store import stored
 from swe_aem.train.rows import training_row
 from swe_aem.train.steps import cut
 

@@ -16,7 +16,7 @@ from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.policy.sampling import Row, sample_batch  # noqa: E402
 from swe_aem.rollout.config import RolloutConfig  # noqa: E402
 from swe_aem.rollout.manifest import claim  # noqa: E402
-from swe_aem.store.store import Store  # noqa: E402
+from swe_aem.store import Store  # noqa: E402
 from swe_aem.testing.steps import EOS, VOCABULARY, tiny_model  # noqa: E402
 from swe_aem.train.analysis.diagnose import diagnose, relation  # noqa: E402
 from swe_aem.train.analysis.diagnosis import DiagnoseConfig, Report  # noqa: E402

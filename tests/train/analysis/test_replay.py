@@ -16,7 +16,7 @@ from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.manifest import claim
-from swe_aem.store.store import Store
+from swe_aem.store import Store
 from swe_aem.train.analysis.replay import comparison, read, stored_groups
 
 pytestmark = pytest.mark.torch
