@@ -1,4 +1,5 @@
-"""Fixtures that every test room shares: real services, or a clear failure where they are required."""
+"""Fixtures that every test package shares: real services, or a clear failure where they are required. And which tests
+run: nightly ones when asked for, and on how many workers."""
 
 import os
 import shutil
@@ -13,12 +14,63 @@ REQUIRED = os.environ.get("SWE_AEM_REQUIRE_SERVICES") == "1"
 """Set by CI: an absent service fails its tests instead of skipping them."""
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the hub, and its client tries for half a minute
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers' torch would fight for the cores, and the models are tiny
 
 collect_ignore = ["data"]
 """Task folders have tests of their own, which are not ours."""
 
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+WORKERS = 2
+"""Many tests wait for sandboxes and servers, so two workers serve even a machine of two cores."""
+
+TOGETHER = {
+    "one vLLM server for all": ("tests/serve/test_real.py", "tests/serve/test_faults.py", "tests/e2e/test_served.py"),
+    "sandboxes without an owner": (
+        "tests/cli/test_sandbox.py", "tests/e2e/test_harness_faults.py", "tests/e2e/test_killed.py",
+    ),
+    "gigabytes on the disk": (
+        "tests/e2e/test_compose.py", "tests/e2e/test_hostile_trajectories.py", "tests/sandbox/test_hostile.py",
+    ),
+}  # fmt: skip
+"""Files that run on one worker, one after the other: they share what is costly, or count what the others leave."""
+
 MICRO_IMAGE = "swe-aem/micro:1"
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart" / "policy"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Two workers for folders; none for files and single tests, which one may want to debug, and with -n 0."""
+    given = config.getoption("numprocesses", default=0) is not None or IS_WORKER or config.option.usepdb
+    if not given and all(Path(argument).is_dir() for argument in config.args):
+        config.option.numprocesses = WORKERS
+        config.option.loadscopereorder = False  # the order is that of pytest_collection_modifyitems
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests run on one worker, where they share their fixtures, and those of the files in `TOGETHER` too."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    shared = {file: why for why, files in TOGETHER.items() for file in files}
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return shared.get(file, file)
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect nightly tests that were not asked for. Workers begin with the slow files, so that they end together."""
+    if "nightly" not in config.option.markexpr:
+        nightly = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+    if IS_WORKER:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 def absent(what: str) -> None:

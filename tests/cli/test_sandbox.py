@@ -48,10 +48,14 @@ def test_a_killed_owner_leaves_nothing_after_prune(require_bubblewrap: None) -> 
         "        os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )
-    id = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
-    assert id
-    assert id in swe_aem("prune").stdout
-    assert id not in swe_aem("ls", "--json").stdout
+    for _ in range(3):  # a rollout beside this test may be the first to prune what the killed one left
+        id = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+        assert id
+        pruned = swe_aem("prune").stdout
+        assert id not in swe_aem("ls", "--json").stdout
+        if id in pruned:
+            return
+    raise AssertionError("prune names nothing that it removed")
 
 
 def test_errors_are_one_line() -> None:

@@ -15,7 +15,7 @@ from swe_aem.sandbox import cgroup
 from swe_aem.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
-TASKS, GROUP_SIZE, KILLS = 32, 2, 10
+GROUP_SIZE = 2
 MOST_NEW = 3
 """A run is killed at the latest soon after it has stored so many; too few for all kills together to finish the work."""
 
@@ -48,14 +48,15 @@ def wait_for(out: Path, records: int, run: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_ten_kills_lose_and_repeat_nothing(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("tasks", "kills"), [(16, 3), pytest.param(32, 10, marks=pytest.mark.nightly)])
+def test_kills_lose_and_repeat_nothing(kind: str, tmp_path: Path, tasks: int, kills: int) -> None:
     before, groups_before = sandboxes(owner_alive=False), set(cgroup.leftovers())
     out = tmp_path / "out"
-    options = ["--tasks", "tasks/micro", "--agent", "gold", "--limit", str(TASKS), "--group-size", str(GROUP_SIZE)]
+    options = ["--tasks", "tasks/micro", "--agent", "gold", "--limit", str(tasks), "--group-size", str(GROUP_SIZE)]
     command = [sys.executable, "-m", "swe_aem", "rollout", "--out", str(out), *options, "--sandbox", kind]
     random_moments = random.Random(20261123)
     stored: list[int] = []
-    for kill in range(KILLS):
+    for kill in range(kills):
         run = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if kill % 2:  # while trajectories come in
             wait_for(out, stored[-1] + random_moments.randint(1, MOST_NEW), run)
@@ -66,13 +67,13 @@ def test_ten_kills_lose_and_repeat_nothing(kind: str, tmp_path: Path) -> None:
         assert run.wait() == -signal.SIGKILL, "the run had ended before it was killed"
         stored.append(len(Store(out).completed()))
     assert stored == sorted(stored), "a stored trajectory was lost"
-    assert stored[-1] < TASKS * GROUP_SIZE, f"a kill hit a run whose work was done: {stored}"
+    assert stored[-1] < tasks * GROUP_SIZE, f"a kill hit a run whose work was done: {stored}"
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     ids = Counter(trajectory.id for trajectory in Store(out).trajectories())
-    assert len(ids) == TASKS * GROUP_SIZE
+    assert len(ids) == tasks * GROUP_SIZE
     assert set(ids.values()) == {1}
-    assert json.loads((out / "summary.json").read_text())["resolved"] == TASKS * GROUP_SIZE
+    assert json.loads((out / "summary.json").read_text())["resolved"] == tasks * GROUP_SIZE
     subprocess.run([sys.executable, "-m", "swe_aem", "sandbox", "prune"], check=True, capture_output=True)
     assert sandboxes(owner_alive=False) <= before
     assert orphaned_groups() <= groups_before

@@ -19,6 +19,9 @@ from swe_aem.core import AnswerKey, ExecResult, SandboxInfo, SandboxSpec, Task, 
 from swe_aem.errors import SandboxDead
 from swe_aem.grading.parser import SwebenchParser
 
+AS_IN_AN_IMAGE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""No task's image has this environment's plugins of pytest, and to import them takes seconds in each evaluation."""
+
 
 class HostSandbox:
     """A `Sandbox` without walls: for tests of trusted commands only."""
@@ -55,7 +58,7 @@ class HostSandbox:
                 stdout=stream,
                 stderr=stream,
                 cwd=cwd or self.spec.workdir,
-                env={**os.environ, "HOME": str(self.root), **self.spec.env, **(env or {})},
+                env={**os.environ, **AS_IN_AN_IMAGE, "HOME": str(self.root), **self.spec.env, **(env or {})},
                 start_new_session=True,
             )
             try:
