@@ -19,7 +19,7 @@ from typing import Any
 
 from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import Completion, Deadline, SamplingParams, SandboxSpec, Stop, Task, Trajectory
-from swe_aem.harness import read_recipe
+from swe_aem.harness import read_harness_spec
 from swe_aem.harness.agent import HarnessAgent, open_harness
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.policy.tokenizer import load_tokenizer
@@ -54,7 +54,7 @@ class Working:
 
 async def measure(agent: str, at_once: int, turns: int, sample_s: float) -> dict[str, Any]:
     """Figures of one run."""
-    recipe, renderer = read_recipe(agent), TurnRenderer(load_tokenizer(None))
+    recipe, renderer = read_harness_spec(agent), TurnRenderer(load_tokenizer(None))
     ((finish, arguments),) = recipe.finish.items()
     calls = [(recipe.shell, {"command": f"seq {n} {n + 99}"}) for n in range(turns - 1)] + [(finish, arguments)]
     script = [renderer.render_assistant(_said(tool, arguments)) for tool, arguments in calls]

@@ -181,9 +181,9 @@ def require_harness(name: str, *pins: str) -> None:
     """The harness's environment is installed; `swe-aem harness install` does it."""
     from swe_aem.errors import UserError
     from swe_aem.harness.environment import interpreter
-    from swe_aem.harness.recipe import read_recipe
+    from swe_aem.harness.spec import read_harness_spec
 
     try:
-        interpreter(read_recipe(name), pins)
+        interpreter(read_harness_spec(name), pins)
     except UserError as error:
         absent(str(error))

@@ -23,21 +23,21 @@ def install(
 
     Example: swe-aem harness install mini-swe-agent
     """
-    from swe_aem.harness import read_recipe
+    from swe_aem.harness import read_harness_spec
     from swe_aem.harness.environment import install as make
 
-    typer.echo(make(read_recipe(agent), tuple(pin or ())))
+    typer.echo(make(read_harness_spec(agent), tuple(pin or ())))
 
 
 @app.command("ls")
 def list_harnesses() -> None:
     """List the bundled harnesses: what they need, whether it is installed, and their options."""
-    from swe_aem.harness import read_recipe
+    from swe_aem.harness import read_harness_spec
     from swe_aem.harness.environment import installed
-    from swe_aem.harness.recipe import BUNDLED
+    from swe_aem.harness.spec import BUNDLED
 
     for name in BUNDLED:
-        recipe = read_recipe(name)
+        recipe = read_harness_spec(name)
         state = "installed" if installed(recipe) else f"swe-aem harness install {name}"
         options = " ".join(f"{option}={value}" for option, value in recipe.options.items())
         typer.echo(f"{name:16} {' '.join(recipe.dependencies)}  [{state}]\n{'':16} options: {options}")

@@ -46,7 +46,7 @@ class Policy(Protocol):
     async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
         """Sample one response to `prompt_ids`.
 
-        Raises `PolicyError` if the policy's side failed. Cancelling the call stops the generation.
+        Raises `PolicyError` if the policy or its server failed. Cancelling the call stops the generation.
         """
         ...
 

@@ -1,6 +1,6 @@
 """The gateway room: an OpenAI-compatible front of any `Policy`, token-exact, with one session per trajectory.
 
-    harness ──chat completions──> Gateway ──> Session ──token ids──> Policy
+    harness ──chat completions──> Gateway ──> GatewaySession ──token ids──> Policy
                                                 │
                                                 └──> Trajectory
 
@@ -9,6 +9,6 @@
 """
 
 from swe_aem.gateway.server import Gateway
-from swe_aem.gateway.session import Session
+from swe_aem.gateway.session import GatewaySession
 
-__all__ = ["Gateway", "Session"]
+__all__ = ["Gateway", "GatewaySession"]

@@ -19,7 +19,7 @@ from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.core import Deadline, Policy, Stop, Task
 from swe_aem.gateway.messages import BadRequest
-from swe_aem.gateway.session import Ended, Session
+from swe_aem.gateway.session import GatewaySession, SessionEnded
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -33,7 +33,7 @@ class Gateway:
 
     def __init__(self, renderer: TurnRenderer) -> None:
         self._renderer = renderer
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, GatewaySession] = {}
         """The open ones, by id."""
         self._runner: web.AppRunner | None = None
         self._root = ""
@@ -59,9 +59,9 @@ class Gateway:
     @asynccontextmanager
     async def session(
         self, task: Task, sample: int, policy: Policy, limits: TurnLimits, deadline: Deadline
-    ) -> AsyncIterator[Session]:
+    ) -> AsyncIterator[GatewaySession]:
         """A session for the length of an `async with`; its trajectory can be asked for afterwards."""
-        session = Session(task, sample, policy, self._renderer, limits, deadline)
+        session = GatewaySession(task, sample, policy, self._renderer, limits, deadline)
         session.url = f"{self._root}/{session.id}/v1"
         self.sessions[session.id] = session
         try:
@@ -79,7 +79,7 @@ class Gateway:
             turn = await session.complete(messages, tools)
         except BadRequest as error:
             return _refusal(400, str(error), "bad_request")
-        except Ended as error:
+        except SessionEnded as error:
             if session.stop is Stop.CONTEXT_LIMIT:
                 return _refusal(400, str(error), "context_length_exceeded")
             return _refusal(403, str(error), "session_ended")  # the one status that no client tries again

@@ -21,11 +21,11 @@ from swe_aem.gateway.messages import canonical, encodable
 from swe_aem.gateway.tree import Answer, Place, Tree, Turn
 
 
-class Ended(Exception):
+class SessionEnded(Exception):
     """The session takes no requests any more; the message says why."""
 
 
-class Session:
+class GatewaySession:
     """Made by `Gateway.session`, which also gives it its `url`."""
 
     def __init__(
@@ -53,19 +53,19 @@ class Session:
         self._first_prompt: list[int] = []
 
     async def complete(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> Turn:
-        """The answered turn of a request. Raises `Ended`, and `BadRequest` for messages that mean nothing.
+        """The answered turn of a request. Raises `SessionEnded`, and `BadRequest` for messages that mean nothing.
 
         A request that was made before gets the response that it got then, or the one that is on its way.
         """
         if self.ended.is_set():
-            raise Ended(self._why)
+            raise SessionEnded(self._why)
         described = json.dumps(tools, sort_keys=True)
         place = self._tree.place([canonical(message) for message in messages], described)
         turn = place.known or self._begin(place, described, tools)
         assert turn.sampling is not None
         await asyncio.wait({turn.sampling})
         if turn.answer is None:
-            raise Ended(self._why)
+            raise SessionEnded(self._why)
         return turn
 
     def end(self, why: str, *, stop: Stop | None = None, error: Exception | None = None) -> None:
@@ -155,7 +155,7 @@ class Session:
 
     def _stop(self, stop: Stop, why: str) -> NoReturn:
         self.end(why, stop=stop)
-        raise Ended(why)
+        raise SessionEnded(why)
 
 
 def _responses(path: list[Turn], skip: Collection[Turn] = ()) -> tuple[Response, ...]:

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from swe_aem.gateway.messages import BadRequest
-from swe_aem.gateway.session import Session
+from swe_aem.gateway.session import GatewaySession
 from swe_aem.gateway.tree import Turn
 
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -37,13 +37,13 @@ def read_request(body: Any) -> tuple[list[Any], list[dict[str, Any]], bool]:
     return body["messages"], tools, bool(body.get("stream"))
 
 
-def completion(session: Session, turn: Turn) -> dict[str, Any]:
+def completion(session: GatewaySession, turn: Turn) -> dict[str, Any]:
     """The body of an answer."""
     choice = {"index": 0, "message": _message(turn), "finish_reason": _finish_reason(turn), "logprobs": None}
     return {**_head(session, turn, "chat.completion"), "choices": [choice], "usage": _usage(turn)}
 
 
-def events(session: Session, turn: Turn) -> bytes:
+def events(session: GatewaySession, turn: Turn) -> bytes:
     """The same as server-sent events: the message at once, then how it ended, then the usage."""
     head = _head(session, turn, "chat.completion.chunk")
     delta = _message(turn)
@@ -57,7 +57,7 @@ def events(session: Session, turn: Turn) -> bytes:
     return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
 
 
-def models(session: Session) -> dict[str, Any]:
+def models(session: GatewaySession) -> dict[str, Any]:
     """The body of the list of models: the policy."""
     card = {"id": session.policy.name, "object": "model", "created": 0, "owned_by": "swe-aem"}
     return {"object": "list", "data": [{**card, "max_model_len": session.limits.max_context_tokens}]}
@@ -68,7 +68,7 @@ def failure(message: str, code: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
 
 
-def _head(session: Session, turn: Turn, kind: str) -> dict[str, Any]:
+def _head(session: GatewaySession, turn: Turn, kind: str) -> dict[str, Any]:
     number = len(turn.prompt_ids)
     return {
         "id": f"chatcmpl-{session.id}-{number}",

@@ -3,12 +3,12 @@
 A harness is one file that runs in its own environment (`inside/`, or a user's) and names its packages at its head. It
 asks the gateway for responses and acts in a sandbox that it never sees: commands and files go through this process.
 
-    HarnessAgent ──> Worker (a process, many conversations) ──> Gateway ──> Policy
+    HarnessAgent ──> WorkerProcess (a process, many conversations) ──> Gateway ──> Policy
                         └──────────── Sandbox
 
 See `docs/bring-your-own-agent.md`.
 """
 
-from swe_aem.harness.recipe import Recipe, is_harness, read_recipe
+from swe_aem.harness.spec import HarnessSpec, is_harness, read_harness_spec
 
-__all__ = ["Recipe", "is_harness", "read_recipe"]
+__all__ = ["HarnessSpec", "is_harness", "read_harness_spec"]

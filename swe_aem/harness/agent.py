@@ -10,20 +10,20 @@ from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.core import Deadline, Policy, Sandbox, Stop, Task, Trajectory
 from swe_aem.errors import HarnessError, UserError
-from swe_aem.gateway import Gateway, Session
+from swe_aem.gateway import Gateway, GatewaySession
 from swe_aem.harness.config import HarnessConfig
-from swe_aem.harness.pool import Pool
-from swe_aem.harness.recipe import Recipe
+from swe_aem.harness.pool import WorkerPool
+from swe_aem.harness.spec import HarnessSpec
 
 
 class HarnessAgent:
     """One instance serves any number of trajectories at once."""
 
     def __init__(
-        self, recipe: Recipe, options: Mapping[str, Any], limits: TurnLimits, gateway: Gateway, pool: Pool
+        self, spec: HarnessSpec, options: Mapping[str, Any], limits: TurnLimits, gateway: Gateway, pool: WorkerPool
     ) -> None:
-        self.name = recipe.name
-        self._options = {**recipe.options, **options}
+        self.name = spec.name
+        self._options = {**spec.options, **options}
         self.gateway, self.pool = gateway, pool
         self._limits = limits
 
@@ -38,7 +38,7 @@ class HarnessAgent:
             raise HarnessError(f"the harness {self.name} ended without asking the policy for anything")
         return trajectory.model_copy(update={"timings_s": {"agent": time.monotonic() - started}})
 
-    async def _converse(self, task: Task, sandbox: Sandbox, session: Session, deadline: Deadline) -> Stop:
+    async def _converse(self, task: Task, sandbox: Sandbox, session: GatewaySession, deadline: Deadline) -> Stop:
         """Why it ended: the session's reason before the harness's, which may only be a consequence."""
         start = {
             "statement": task.problem_statement,
@@ -72,14 +72,14 @@ class HarnessAgent:
 
 @asynccontextmanager
 async def open_harness(
-    recipe: Recipe, config: HarnessConfig, renderer: TurnRenderer
+    spec: HarnessSpec, config: HarnessConfig, renderer: TurnRenderer
 ) -> AsyncIterator[Callable[[TurnLimits], HarnessAgent]]:
     """A gateway and processes for the length of an `async with`, and a function that makes agents of given limits.
 
     Raises `UserError` for unknown options and a harness that is not installed, `HarnessError` if it does not start.
     """
-    if unknown := config.options.keys() - recipe.options.keys():
-        known = ", ".join(recipe.options) or "none"
-        raise UserError(f"the harness {recipe.name} has no option {', '.join(sorted(unknown))}; it has {known}")
-    async with Gateway(renderer) as gateway, Pool(recipe, config) as pool:
-        yield lambda limits: HarnessAgent(recipe, config.options, limits, gateway, pool)
+    if unknown := config.options.keys() - spec.options.keys():
+        known = ", ".join(spec.options) or "none"
+        raise UserError(f"the harness {spec.name} has no option {', '.join(sorted(unknown))}; it has {known}")
+    async with Gateway(renderer) as gateway, WorkerPool(spec, config) as pool:
+        yield lambda limits: HarnessAgent(spec, config.options, limits, gateway, pool)

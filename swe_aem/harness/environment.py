@@ -7,40 +7,40 @@ from pathlib import Path
 
 from swe_aem.cache import cache_dir
 from swe_aem.errors import UserError
-from swe_aem.harness.recipe import BUNDLED, Recipe
+from swe_aem.harness.spec import BUNDLED, HarnessSpec
 
 _COMPLETE = "complete"
 """File in an environment that was installed to its end."""
 
 
-def directory(recipe: Recipe, pins: tuple[str, ...] = ()) -> Path:
+def directory(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
     """Where the environment is, or would be: its name holds a hash of what is in it."""
-    return cache_dir() / "harness" / f"{recipe.name}-{recipe.digest(pins)}"
+    return cache_dir() / "harness" / f"{spec.name}-{spec.digest(pins)}"
 
 
-def installed(recipe: Recipe, pins: tuple[str, ...] = ()) -> bool:
+def installed(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> bool:
     """Is the environment there?"""
-    return (directory(recipe, pins) / _COMPLETE).exists()
+    return (directory(spec, pins) / _COMPLETE).exists()
 
 
-def interpreter(recipe: Recipe, pins: tuple[str, ...] = ()) -> Path:
+def interpreter(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
     """The environment's Python; raises `UserError` if it was not installed."""
-    if not installed(recipe, pins):
-        raise UserError(f"the harness {recipe.name} is not installed: {_command(recipe, pins)}")
-    return directory(recipe, pins) / "bin" / "python"
+    if not installed(spec, pins):
+        raise UserError(f"the harness {spec.name} is not installed: {_command(spec, pins)}")
+    return directory(spec, pins) / "bin" / "python"
 
 
-def install(recipe: Recipe, pins: tuple[str, ...] = ()) -> Path:
+def install(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
     """Make the environment if it is not there; returns its directory. Raises `UserError` if uv fails or is absent."""
-    place = directory(recipe, pins)
-    if installed(recipe, pins):
+    place = directory(spec, pins)
+    if installed(spec, pins):
         return place
     uv = shutil.which("uv")
     if uv is None:
         raise UserError("uv makes the environments of harnesses: pip install uv")
     shutil.rmtree(place, ignore_errors=True)
-    _run([uv, "venv", "--quiet", "--python", _python(recipe), str(place)])
-    requirements = recipe.requirements(pins)
+    _run([uv, "venv", "--quiet", "--python", _python(spec), str(place)])
+    requirements = spec.requirements(pins)
     if requirements:
         python = str(place / "bin" / "python")
         arguments = ["--quiet", "--compile-bytecode", "--python", python, "--requirements", "-"]
@@ -49,12 +49,12 @@ def install(recipe: Recipe, pins: tuple[str, ...] = ()) -> Path:
     return place
 
 
-def _python(recipe: Recipe) -> str:
+def _python(spec: HarnessSpec) -> str:
     """This interpreter if it is new enough, else what uv finds."""
     from packaging.specifiers import SpecifierSet
 
     version = ".".join(map(str, sys.version_info[:3]))
-    return sys.executable if SpecifierSet(recipe.requires_python).contains(version) else recipe.requires_python
+    return sys.executable if SpecifierSet(spec.requires_python).contains(version) else spec.requires_python
 
 
 def _run(command: list[str], given: str = "") -> None:
@@ -63,6 +63,6 @@ def _run(command: list[str], given: str = "") -> None:
         raise UserError(f"{' '.join(command[:3])}: {done.stderr.strip()[-2000:]}")
 
 
-def _command(recipe: Recipe, pins: tuple[str, ...]) -> str:
+def _command(spec: HarnessSpec, pins: tuple[str, ...]) -> str:
     chosen = "".join(f" --pin {pin}" for pin in pins)
-    return f"swe-aem harness install {recipe.name if recipe.name in BUNDLED else recipe.file}{chosen}"
+    return f"swe-aem harness install {spec.name if spec.name in BUNDLED else spec.file}{chosen}"

@@ -14,26 +14,26 @@ from swe_aem.core import Deadline, Sandbox
 from swe_aem.errors import HarnessError, UserError
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.environment import interpreter
-from swe_aem.harness.recipe import Recipe
-from swe_aem.harness.worker import Conversation, Worker
+from swe_aem.harness.spec import HarnessSpec
+from swe_aem.harness.worker_process import HostConversation, WorkerProcess
 
 _SCRATCH = "swe-aem-harness-"
 
 
-class Pool:
+class WorkerPool:
     """Use as an async context manager. Entering starts one process, so that a broken harness is known at once:
     a `UserError`."""
 
-    def __init__(self, recipe: Recipe, config: HarnessConfig) -> None:
-        self.workers: list[Worker] = []
-        self._recipe, self._config = recipe, config
-        self._python = interpreter(recipe, config.pins)
+    def __init__(self, spec: HarnessSpec, config: HarnessConfig) -> None:
+        self.workers: list[WorkerProcess] = []
+        self._recipe, self._config = spec, config
+        self._python = interpreter(spec, config.pins)
         self._most = config.workers or os.cpu_count() or 1
         self._numbers = itertools.count(1)
         self._starting = asyncio.Lock()
         self._lifetimes = AsyncExitStack()
 
-    async def __aenter__(self) -> "Pool":
+    async def __aenter__(self) -> "WorkerPool":
         _sweep()
         scratch = tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True)
         self.scratch = Path(self._lifetimes.enter_context(scratch))
@@ -53,7 +53,7 @@ class Pool:
     @asynccontextmanager
     async def conversation(
         self, start: Mapping[str, Any], sandbox: Sandbox, deadline: Deadline
-    ) -> AsyncIterator[Conversation]:
+    ) -> AsyncIterator[HostConversation]:
         """A conversation in one of the processes; raises `HarnessError` if none can be started."""
         worker = await self._worker()
         try:
@@ -65,14 +65,14 @@ class Pool:
                 if worker in self.workers:
                     self.workers.remove(worker)
 
-    async def _worker(self) -> Worker:
+    async def _worker(self) -> WorkerProcess:
         """The least busy process, or a new one if all are full and there may be more."""
         async with self._starting:
             usable = [worker for worker in self.workers if not worker.retired]
             idlest = min(usable, key=lambda worker: len(worker.conversations), default=None)
             if idlest and (len(idlest.conversations) < self._config.conversations or len(usable) >= self._most):
                 return idlest
-            worker = await Worker.start(self._recipe, self._python, self.scratch, next(self._numbers))
+            worker = await WorkerProcess.start(self._recipe, self._python, self.scratch, next(self._numbers))
             self.workers.append(worker)
             return worker
 

@@ -17,7 +17,7 @@ _BLOCK = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class CachedSequence:
     """A sequence, and what the model made of it."""
 
     token_ids: tuple[int, ...]
@@ -31,13 +31,13 @@ class PrefixCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: OrderedDict[Entry, None] = OrderedDict()
-        self._by_blocks: dict[int, Entry] = {}
+        self._entries: OrderedDict[CachedSequence, None] = OrderedDict()
+        self._by_blocks: dict[int, CachedSequence] = {}
 
     def longest(self, token_ids: Sequence[int]) -> torch.Tensor | None:
         """States of the longest known beginning of `token_ids`, of whole blocks and without the last token, whose
         logits the caller needs; None if nothing is known."""
-        best: tuple[Entry, int] | None = None
+        best: tuple[CachedSequence, int] | None = None
         for length, key in _blocks(token_ids[:-1]):
             entry = self._by_blocks.get(key)
             if entry is None or entry.token_ids[:length] != tuple(token_ids[:length]):
@@ -51,7 +51,7 @@ class PrefixCache:
 
     def add(self, token_ids: Sequence[int], states: torch.Tensor) -> None:
         """Keep the states of a sequence; what they are found by leads to the newest."""
-        entry = Entry(tuple(token_ids), states)
+        entry = CachedSequence(tuple(token_ids), states)
         self._entries[entry] = None
         self._bytes += states.nbytes
         self._by_blocks.update((key, entry) for _, key in _blocks(token_ids))
@@ -64,7 +64,7 @@ class PrefixCache:
         self._by_blocks.clear()
         self._bytes = 0
 
-    def _drop(self, entry: Entry) -> None:
+    def _drop(self, entry: CachedSequence) -> None:
         del self._entries[entry]
         self._bytes -= entry.states.nbytes
         for _, key in _blocks(entry.token_ids):

@@ -21,14 +21,14 @@ import torch
 from swe_aem.core import Completion, SamplingParams
 from swe_aem.errors import PolicyError
 from swe_aem.policy.prefix_cache import PrefixCache
-from swe_aem.policy.sampling import Batch, Row
+from swe_aem.policy.sampling import BatchRow, SamplingBatch
 
 _PREFIX_BYTES = 1 << 28
 
 
 @dataclass(eq=False)
 class _Request:
-    row: Row
+    row: BatchRow
     answer: "Future[Completion]"
     """Cancelled where nobody waits for it any more, which the row asks."""
 
@@ -51,7 +51,7 @@ class Sampler:
         self._max_batch = max_batch
         self._gather_s = gather_s
         self._prefixes = PrefixCache(_PREFIX_BYTES)
-        self._batch = Batch(model, self._prefixes)
+        self._batch = SamplingBatch(model, self._prefixes)
         self._asked: list[_Request] = []
         """What is being sampled."""
         self._update: _Update | None = None
@@ -63,7 +63,7 @@ class Sampler:
     def submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> "Future[Completion]":
         """Cancel the future to have it sampled no further."""
         answer: Future[Completion] = Future()
-        self._put(_Request(Row(list(prompt_ids), params, answer.cancelled), answer))
+        self._put(_Request(BatchRow(list(prompt_ids), params, answer.cancelled), answer))
         return answer
 
     def update(self, weights: Mapping[str, Any], version: int) -> "Future[None]":
@@ -100,10 +100,10 @@ class Sampler:
             if (item := self._queue.get()) is not None:
                 self._refuse(item, "was closed")
 
-    def _arrivals(self) -> list[Row]:
+    def _arrivals(self) -> list[BatchRow]:
         """What may join now, up to the next update. Where nothing is being sampled, waits for a first one and a little
         for others to be read together with it."""
-        rows: list[Row] = []
+        rows: list[BatchRow] = []
         until_s = time.monotonic() if self._batch.rows else None
         while len(self._batch.rows) + len(rows) < self._max_batch:
             try:
@@ -119,7 +119,7 @@ class Sampler:
             rows.append(item.row)
         return rows
 
-    def _go_on(self, fresh: list[Row]) -> None:
+    def _go_on(self, fresh: list[BatchRow]) -> None:
         """A token for every row, or the update if there are none."""
         if fresh:
             self._batch.join(fresh)
@@ -158,7 +158,7 @@ class Sampler:
 
     def _fail(self, what: str, cause: Exception | None = None) -> None:
         """End what is being sampled."""
-        self._batch = Batch(self._model, self._prefixes)
+        self._batch = SamplingBatch(self._model, self._prefixes)
         while self._asked:
             self._refuse(self._asked.pop(), what, cause)
         if self._closed and self._update is not None:

@@ -22,7 +22,7 @@ from swe_aem.policy.row_cache import RowCache
 
 
 @dataclass(eq=False)
-class Row:
+class BatchRow:
     """One request of a batch, and what has been sampled for it."""
 
     prompt_ids: list[int]
@@ -53,7 +53,7 @@ class Row:
         self.stopped = token in self.params.stop_token_ids
 
 
-def choose(rows: list[Row], logits: torch.Tensor) -> tuple[list[int], list[float]]:
+def choose(rows: list[BatchRow], logits: torch.Tensor) -> tuple[list[int], list[float]]:
     """The next token of each row and its log-probability, from `logits` of shape (rows, vocabulary)."""
     scale = torch.tensor([row.params.temperature or 1.0 for row in rows], dtype=torch.float64, device=logits.device)
     logprobs = torch.log_softmax(logits.double() / scale.unsqueeze(1), dim=-1)
@@ -77,19 +77,19 @@ def _from_nucleus(logprobs: torch.Tensor, draw: torch.Tensor, top_p: float) -> t
     return tokens[torch.searchsorted(kept, draw.to(kept.device) * kept[-1], right=True)]
 
 
-class Batch:
+class SamplingBatch:
     """Rows that are sampled together."""
 
     def __init__(self, model: Any, prefixes: PrefixCache | None = None) -> None:
         """`prefixes` outlives the batch; None computes every prompt from its first token."""
-        self.rows: list[Row] = []
+        self.rows: list[BatchRow] = []
         """What is not done."""
         self._model = model
         self._prefixes = prefixes or PrefixCache(max_bytes=0)
         self._cache = RowCache(model)
 
     @torch.inference_mode()
-    def join(self, rows: list[Row]) -> None:
+    def join(self, rows: list[BatchRow]) -> None:
         """Read the prompts of `rows`, those of about the same length to be read together, and sample a first token."""
         rows = [row for row in rows if not row.done]
         prompts = dict.fromkeys(tuple(row.prompt_ids) for row in rows)
@@ -111,7 +111,7 @@ class Batch:
         _take(self.rows, logits)
         self._part()
 
-    def _read(self, prompts: dict[tuple[int, ...], torch.Tensor | None], rows: list[Row]) -> None:
+    def _read(self, prompts: dict[tuple[int, ...], torch.Tensor | None], rows: list[BatchRow]) -> None:
         """`prompts` with what is known of them, and the rows that have these."""
         inputs, mask, cache = _padded(prompts, self._model.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -inputs.shape[1] :]
@@ -146,15 +146,15 @@ class Batch:
             del self.rows[-1]
 
 
-def sample_batch(model: Any, rows: list[Row]) -> None:
+def sample_batch(model: Any, rows: list[BatchRow]) -> None:
     """Sample all `rows` to their end, in place."""
-    batch = Batch(model)
+    batch = SamplingBatch(model)
     batch.join(rows)
     while batch.rows:
         batch.step()
 
 
-def _take(rows: list[Row], logits: torch.Tensor) -> None:
+def _take(rows: list[BatchRow], logits: torch.Tensor) -> None:
     for row, token, logprob in zip(rows, *choose(rows, logits), strict=True):
         row.take(token, logprob)
 
@@ -189,7 +189,7 @@ def _padded(
 
 
 def _states(cache: DynamicCache, mask: torch.Tensor, row: int) -> torch.Tensor:
-    """Keys and values of the tokens of one row, as `prefix_cache.Entry` holds them."""
+    """Keys and values of the tokens of one row, as `prefix_cache.CachedSequence` holds them."""
     columns = mask[row].nonzero().squeeze(1)
     layers: list[Any] = cache.layers
     return torch.stack([torch.stack([layer.keys[row, :, columns], layer.values[row, :, columns]]) for layer in layers])

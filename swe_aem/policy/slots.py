@@ -14,7 +14,7 @@ LEAST, MOST, FIRST = 4, 4096, 64
 _FULL_CACHE = 0.95
 
 
-class Load(Frozen):
+class ServerLoad(Frozen):
     """A server's figures at one moment."""
 
     running: int
@@ -29,7 +29,7 @@ class Load(Frozen):
     """Prompt and generated tokens since it started."""
 
 
-def adapted(limit: int, load: Load, *, preempted: bool, saturated: bool) -> int:
+def adapted(limit: int, load: ServerLoad, *, preempted: bool, saturated: bool) -> int:
     """The next limit, between `LEAST` and `MOST`. `preempted`: did the server throw requests out since the last look?
     `saturated`: were all slots taken?"""
     if preempted or (load.cache_usage > _FULL_CACHE and load.waiting):

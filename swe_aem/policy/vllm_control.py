@@ -1,4 +1,4 @@
-"""`Control`: the endpoints of one vLLM server beside generation: health, figures, and those for new weights.
+"""`ServerControl`: the endpoints of one vLLM server beside generation: health, figures, and those for new weights.
 
     POST /pause?mode=wait -> /start_weight_update -> /update_weights -> /finish_weight_update -> /resume
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import PolicyError
-from swe_aem.policy.slots import Load
+from swe_aem.policy.slots import ServerLoad
 
 if TYPE_CHECKING:
     import httpx
@@ -27,7 +27,7 @@ _FIGURES = {
 }
 
 
-class Identity(Frozen):
+class ServedModel(Frozen):
     """What a server serves; another one after a restart with other weights."""
 
     root: str
@@ -38,7 +38,7 @@ class Identity(Frozen):
     """Names that requests may ask for: the model and its adapters."""
 
 
-class Control:
+class ServerControl:
     """One server. Every method raises `PolicyError` with the server's own words if it does not do as asked."""
 
     def __init__(self, url: str, *, api_key: str | None = None, limit_s: float = 10.0) -> None:
@@ -56,20 +56,20 @@ class Control:
         """Close all connections."""
         await self._client.aclose()
 
-    async def load(self) -> Load:
+    async def load(self) -> ServerLoad:
         """The server's figures, which it has only while it is healthy."""
         await self._answer("GET", "/health")
         metrics = await self._answer("GET", "/metrics")
         with self._reading("/metrics"):
             return read_load(metrics.text)
 
-    async def identity(self) -> Identity:
+    async def served_model(self) -> ServedModel:
         """What it serves now."""
         models = await self._answer("GET", "/v1/models")
         info = await self._answer("GET", "/weight_info", accepted=(200, 404))
         with self._reading("/v1/models and /weight_info"):
             cards = models.json()["data"]
-            return Identity(
+            return ServedModel(
                 root=cards[0].get("root") or cards[0]["id"],
                 weights=info.json()["weight_version"] if info.status_code == 200 else None,
                 names=tuple(card["id"] for card in cards),
@@ -126,7 +126,7 @@ class Control:
             raise PolicyError(f"{self.url}{path}: {type(error).__name__}: {error}") from error
 
 
-def read_load(metrics: str) -> Load:
+def read_load(metrics: str) -> ServerLoad:
     """The figures in a server's /metrics (Prometheus text), added up over its engines; those it does not have are 0."""
     found = dict.fromkeys(_FIGURES.values(), 0.0)
     for line in metrics.splitlines():
@@ -134,4 +134,4 @@ def read_load(metrics: str) -> Load:
         if name in _FIGURES and rest:
             found[_FIGURES[name]] += float(rest.rpartition(" ")[2])
     whole = {name: int(value) for name, value in found.items() if name != "cache_usage"}
-    return Load(cache_usage=min(1.0, found["cache_usage"]), **whole)
+    return ServerLoad(cache_usage=min(1.0, found["cache_usage"]), **whole)

@@ -15,7 +15,7 @@ from swe_aem.core import Limits
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.harness.config import HarnessConfig
-from swe_aem.harness.recipe import BUNDLED, is_harness
+from swe_aem.harness.spec import BUNDLED, is_harness
 from swe_aem.policy import SCRIPTS, listed_scripts
 from swe_aem.sandbox import BackendName
 from swe_aem.suggest import did_you_mean

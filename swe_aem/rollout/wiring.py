@@ -8,7 +8,7 @@ from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
 from swe_aem.core import Agent, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
-from swe_aem.harness import is_harness, read_recipe
+from swe_aem.harness import is_harness, read_harness_spec
 from swe_aem.harness.agent import open_harness
 from swe_aem.policy import PolicyFactory, check_policy, open_policy_factory
 from swe_aem.policy.scripted import ScriptTools
@@ -41,7 +41,7 @@ async def open_agents(config: RolloutConfig, renderer: TurnRenderer) -> AsyncIte
     if not is_harness(config.agent):
         yield lambda config: NativeAgent(_limits(config), renderer)
         return
-    async with open_harness(read_recipe(config.agent), config.harness, renderer) as harness:
+    async with open_harness(read_harness_spec(config.agent), config.harness, renderer) as harness:
         yield lambda config: harness(_limits(config))
 
 
@@ -124,6 +124,6 @@ def script_tools(config: RolloutConfig) -> ScriptTools | None:
     """The harness's tools that a script acts through; None for the native agent, whose tools scripts know."""
     if not is_harness(config.agent):
         return None
-    recipe = read_recipe(config.agent)
+    recipe = read_harness_spec(config.agent)
     ((tool, arguments),) = recipe.finish.items()
     return ScriptTools(shell=recipe.shell, finish=(tool, arguments))

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy.vllm import Server, VllmPolicy
-from swe_aem.policy.vllm_control import Identity
+from swe_aem.policy.vllm import VllmPolicy, VllmServer
+from swe_aem.policy.vllm_control import ServedModel
 from swe_aem.serve.transport import Parcel, Transport, Weights
 
 
@@ -40,7 +40,7 @@ class WeightSync:
         try:
             await self._transport.open([server.control for server in self._policy.servers], self._limit_s)
             for server in self._policy.servers:
-                if (await server.control.identity()).weights is None:
+                if (await server.control.served_model()).weights is None:
                     raise UserError(
                         f"{server.url} has no endpoints for new weights: start it with swe-aem serve, or with "
                         "VLLM_SERVER_DEV_MODE=1 and --weight-transfer-config"
@@ -62,7 +62,7 @@ class WeightSync:
         delivered = False
         try:
             if not self._transport.again:
-                await self._policy.whole()
+                await self._policy.wait_all_in_rotation()
             async with self._policy.switch() as servers:
                 self._require_all(servers)
                 failed = await self._deliver(servers, parcel)
@@ -75,14 +75,14 @@ class WeightSync:
         finally:
             self._transport.settled(parcel, delivered=delivered)
 
-    def _require_all(self, servers: Sequence[Server]) -> None:
+    def _require_all(self, servers: Sequence[VllmServer]) -> None:
         """A broadcast waits for every rank of its group, so one that cannot be repeated needs all servers."""
         missing = [server for server in self._policy.servers if server not in servers]
         if missing and not self._transport.again:
-            why = "; ".join(f"{server.url}: {server.fault}" for server in missing)
+            why = "; ".join(f"{server.url}: {server.out_reason}" for server in missing)
             raise PolicyError(f"the broadcast needs every server, all go on with the old weights: {why}")
 
-    async def _deliver(self, servers: Sequence[Server], parcel: Parcel) -> dict[Server, BaseException]:
+    async def _deliver(self, servers: Sequence[VllmServer], parcel: Parcel) -> dict[VllmServer, BaseException]:
         """The servers that did not take it, and why."""
         try:
             await self._each(servers, "/pause", query={"mode": "wait"})
@@ -100,7 +100,7 @@ class WeightSync:
         await self._each(whole, "/resume", tolerant=True)
         return failed
 
-    async def _receive(self, server: Server, parcel: Parcel) -> None:
+    async def _receive(self, server: VllmServer, parcel: Parcel) -> None:
         await server.control.post("/update_weights", {"update_info": parcel.update_info}, limit_s=self._limit_s)
         await server.control.post("/finish_weight_update", {"weight_version": parcel.label}, limit_s=self._limit_s)
 
@@ -113,22 +113,21 @@ class WeightSync:
         except RuntimeError as error:
             raise PolicyError(f"sending the weights failed: {error}") from error
 
-    def _note(self, failed: Mapping[Server, BaseException], parcel: Parcel) -> None:
+    def _note(self, failed: Mapping[VllmServer, BaseException], parcel: Parcel) -> None:
         for server in self._policy.servers:
-            assert server.expected is not None
             expected = server.expected.model_copy(update={"weights": parcel.label})
-            self._policy.serves(server, expected, parcel.version)
+            server.expect(expected, version=parcel.version, name=self._policy.name)
         for server, error in failed.items():
-            self._policy.suspect(server, f"it did not take version {parcel.version}: {error}")
-            print(f"{server.url} is out of rotation: {server.fault}", file=sys.stderr, flush=True)
+            server.suspect(f"it did not take version {parcel.version}: {error}")
+            print(f"{server.url} is out of rotation: {server.out_reason}", file=sys.stderr, flush=True)
 
-    def _refuse(self, failed: Mapping[Server, BaseException]) -> None:
+    def _refuse(self, failed: Mapping[VllmServer, BaseException]) -> None:
         why = "; ".join(f"{server.url}: {error}" for server, error in failed.items())
         if self._transport.atomic:
             raise PolicyError(f"no server took the new weights, all go on with the old ones: {why}")
         raise PolicyError(f"the update broke off and servers may hold a mixture: restart them, then this. {why}")
 
-    async def _repair(self, server: Server) -> bool:
+    async def _repair(self, server: VllmServer) -> bool:
         """Deliver the latest weights to a server that was restarted."""
         parcel = self._latest
         if parcel is None:
@@ -139,12 +138,12 @@ class WeightSync:
             await self._receive(server, parcel)
             await self._each([server], "/resume")
         except PolicyError as error:
-            server.fault = f"it was restarted and does not take version {parcel.version}: {error}"
+            server.take_out(f"it was restarted and does not take version {parcel.version}: {error}")
             return False
         return True
 
     async def _each(
-        self, servers: Sequence[Server], path: str, *, query: dict[str, str] | None = None, tolerant: bool = False
+        self, servers: Sequence[VllmServer], path: str, *, query: dict[str, str] | None = None, tolerant: bool = False
     ) -> None:
         posts = (server.control.post(path, limit_s=self._limit_s, query=query) for server in servers)
         for result in await asyncio.gather(*posts, return_exceptions=True):
@@ -162,14 +161,13 @@ class AdapterSync:
         self._adapter = adapter
         self._limit_s = limit_s
         self._tag = uuid.uuid4().hex[:8]
-        self._base: dict[Server, Identity] = {}
+        self._base: dict[VllmServer, ServedModel] = {}
         self._loaded: list[str] = []
 
     async def open(self) -> None:
         """Make the directory."""
         self._directory.mkdir(parents=True, exist_ok=True)
         for server in self._policy.servers:
-            assert server.expected is not None
             self._base[server] = server.expected
         self._policy.repair = self._repair
 
@@ -184,17 +182,17 @@ class AdapterSync:
         path = self._directory / name
         await asyncio.to_thread(self._save, weights, path)
         await self._forget(keep=1)
-        async with self._policy.between_looks():
-            servers = [server for server in self._policy.servers if server.fault is None]
+        async with self._policy.between_checks():
+            servers = [server for server in self._policy.servers if server.out_reason is None]
             await asyncio.gather(*(self._load(server, name) for server in servers))
             if name not in self._loaded:
                 self._loaded.append(name)
             for server in self._policy.servers:
                 base = self._base[server]
                 expected = base.model_copy(update={"names": (*base.names, name)})
-                self._policy.serves(server, expected, version, name)
+                server.expect(expected, version=version, name=name)
 
-    async def _load(self, server: Server, name: str) -> None:
+    async def _load(self, server: VllmServer, name: str) -> None:
         body = {"lora_name": name, "lora_path": str(self._directory / name), "load_inplace": True}
         await server.control.post("/v1/load_lora_adapter", body, limit_s=self._limit_s)
 
@@ -203,17 +201,17 @@ class AdapterSync:
         while len(self._loaded) > keep:
             name = self._loaded.pop(0)
             for server in self._policy.servers:
-                await server.without(name)
-                if server.fault is None:
+                await server.wait_unused(name)
+                if server.out_reason is None:
                     await server.control.unload_adapter(name, limit_s=self._limit_s)
             shutil.rmtree(self._directory / name, ignore_errors=True)
 
-    async def _repair(self, server: Server) -> bool:
+    async def _repair(self, server: VllmServer) -> bool:
         try:
             for name in self._loaded[-1:]:
                 await self._load(server, name)
         except PolicyError as error:
-            server.fault = f"it was restarted and does not take the adapter: {error}"
+            server.take_out(f"it was restarted and does not take the adapter: {error}")
             return False
         return bool(self._loaded)
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy.vllm_control import Control
+from swe_aem.policy.vllm_control import ServerControl
 from swe_aem.serve.own_directory import OwnDirectory
 
 Weights = Mapping[str, torch.Tensor]
@@ -47,7 +47,7 @@ class Transport(Protocol):
     again: bool
     """Can a parcel be delivered a second time, to a server that was restarted?"""
 
-    async def open(self, controls: Sequence[Control], limit_s: float) -> None:
+    async def open(self, controls: Sequence[ServerControl], limit_s: float) -> None:
         """Introduce the servers to the trainer; raises `PolicyError` if they cannot be."""
         ...
 
@@ -81,7 +81,7 @@ def sent(weights: Weights, dtype: str | None) -> dict[str, torch.Tensor]:
     return found
 
 
-async def beside(work: Callable[[], Any]) -> Any:
+async def in_daemon_thread(work: Callable[[], Any]) -> Any:
     """The result of work that may block for ever, in a thread that keeps no process from ending."""
     result: Future[Any] = Future()
     result.set_running_or_notify_cancel()
@@ -107,7 +107,7 @@ class FileTransport:
         self._dtype = dtype
         self._own: OwnDirectory | None = None
 
-    async def open(self, controls: Sequence[Control], limit_s: float) -> None:
+    async def open(self, controls: Sequence[ServerControl], limit_s: float) -> None:
         """Nothing but a place of its own in the directory."""
         self._own = self._own or OwnDirectory(self._directory)
 
@@ -177,12 +177,12 @@ class _Broadcast:
     def close(self) -> None:
         """Nothing is left behind."""
 
-    async def _join(self, controls: Sequence[Control], limit_s: float, join: Any, info: dict[str, Any]) -> Any:
+    async def _join(self, controls: Sequence[ServerControl], limit_s: float, join: Any, info: dict[str, Any]) -> Any:
         """Join the group here, with `join(world size)` in a thread, and on all servers at once."""
         sizes = await asyncio.gather(*(control.world_size() for control in controls))
         world = 1 + sum(sizes)
         offsets = [1 + sum(sizes[:n]) for n in range(len(sizes))]
-        here = asyncio.create_task(beside(lambda: join(world)))
+        here = asyncio.create_task(in_daemon_thread(lambda: join(world)))
         there = [
             control.post(
                 "/init_weight_transfer_engine",
@@ -200,7 +200,7 @@ class GlooTransport(_Broadcast):
 
     atomic = True
 
-    async def open(self, controls: Sequence[Control], limit_s: float) -> None:
+    async def open(self, controls: Sequence[ServerControl], limit_s: float) -> None:
         """See `Transport`."""
         from torch.distributed import ProcessGroupGloo, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
@@ -221,7 +221,7 @@ class GlooTransport(_Broadcast):
             for tensor in parcel.tensors:
                 self._group.broadcast([tensor.cpu()], options).wait()
 
-        await beside(send)
+        await in_daemon_thread(send)
 
 
 class NcclTransport(_Broadcast):
@@ -229,7 +229,7 @@ class NcclTransport(_Broadcast):
 
     atomic = False
 
-    async def open(self, controls: Sequence[Control], limit_s: float) -> None:
+    async def open(self, controls: Sequence[ServerControl], limit_s: float) -> None:
         """See `Transport`. Raises `UserError` if there is no vLLM or no GPU here."""
         try:
             from vllm.distributed.weight_transfer.nccl_common import (  # pyright: ignore[reportMissingImports]
@@ -265,4 +265,4 @@ class NcclTransport(_Broadcast):
                 post_iter_func=lambda item: item[1].cuda(),
             )
 
-        await beside(send)
+        await in_daemon_thread(send)

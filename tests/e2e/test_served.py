@@ -82,7 +82,7 @@ def test_five_steps_with_a_sync_after_each(
         given[version] = {name: tensor.clone() for name, tensor in weights.items()}
         await update(self, weights, version)
         for server in self._policy.servers:
-            found = await server.control.identity()
+            found = await server.control.served_model()
             assert str(found.weights).endswith(f".{version}")
             assert (found, server.client.version) == (server.expected, version)
 

@@ -8,7 +8,7 @@ import pytest
 
 from swe_aem.agent import RendererConfig, TurnLimits, TurnRenderer
 from swe_aem.core import Completion, Deadline, SamplingParams, Task
-from swe_aem.gateway import Session
+from swe_aem.gateway import GatewaySession
 from swe_aem.policy.tokenizer import load_tokenizer
 
 SMALL = str(Path(__file__).parents[2] / "configs" / "quickstart" / "policy")
@@ -64,12 +64,12 @@ def renderer(request: pytest.FixtureRequest) -> TurnRenderer:
 
 
 @pytest.fixture
-def play(renderer: TurnRenderer) -> Callable[..., tuple[Session, Played]]:
+def play(renderer: TurnRenderer) -> Callable[..., tuple[GatewaySession, Played]]:
     """`play(replies, limits=..., deadline_s=...)`: a session whose policy plays them, and that policy."""
 
-    def make(replies: Sequence[Any], *, deadline_s: float = 60.0, **limits: Any) -> tuple[Session, Played]:
+    def make(replies: Sequence[Any], *, deadline_s: float = 60.0, **limits: Any) -> tuple[GatewaySession, Played]:
         policy = Played(renderer, replies)
         chosen = LIMITS.model_copy(update=limits)
-        return Session(TASK, 0, policy, renderer, chosen, Deadline.after(deadline_s)), policy
+        return GatewaySession(TASK, 0, policy, renderer, chosen, Deadline.after(deadline_s)), policy
 
     return make

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swe_aem.core import Deadline, Stop, Trajectory
-from swe_aem.gateway import Session
-from swe_aem.gateway.session import Ended
+from swe_aem.gateway import GatewaySession
+from swe_aem.gateway.session import SessionEnded
 from tests.gateway.conftest import LIMITS, RENDERERS, TASK, Played
 
 TOOLS = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}]
@@ -95,7 +95,7 @@ def observations(message: dict[str, Any], text: str) -> list[dict[str, Any]]:
 class Client:
     """A client of a session, with what it believes the conversation to be."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: GatewaySession) -> None:
         self.session = session
         self.history: list[dict[str, Any]] = [
             {"role": "system", "content": "You fix bugs."},
@@ -126,7 +126,7 @@ class Client:
 
 async def converse(client: Client, moves: list[list[str]]) -> None:
     """Make the moves until the session ends, as it does after a response that nothing can follow."""
-    with suppress(Ended):
+    with suppress(SessionEnded):
         for move in moves:
             await client.go(*move)
 
@@ -154,7 +154,7 @@ def test_every_response_is_kept_once_behind_its_exact_prompt(key: Any, conversat
         renderer = RENDERERS[key]
         said = [reply for reply, move, _, _ in conversation for _ in range(2 if move == "aside" else 1)]
         policy = Played(renderer, said)
-        session = Session(TASK, 0, policy, renderer, LIMITS, Deadline.after(60))
+        session = GatewaySession(TASK, 0, policy, renderer, LIMITS, Deadline.after(60))
         await converse(Client(session), [move for _, *move in conversation])
         check(session.trajectory("test", Stop.SUBMITTED), policy)
 
@@ -172,7 +172,7 @@ def test_a_client_that_only_appends_makes_one_stream(key: Any, conversation: Any
     async def run() -> None:
         renderer = RENDERERS[key]
         policy = Played(renderer, [reply for reply, _, _, _ in conversation])
-        session = Session(TASK, 0, policy, renderer, LIMITS, Deadline.after(60))
+        session = GatewaySession(TASK, 0, policy, renderer, LIMITS, Deadline.after(60))
         await converse(Client(session), [move for _, *move in conversation])
         trajectory = session.trajectory("test", Stop.SUBMITTED)
         check(trajectory, policy)

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from swe_aem.core import Deadline, Stop
-from swe_aem.gateway import Gateway, Session
+from swe_aem.gateway import Gateway, GatewaySession
 from tests.gateway.conftest import LIMITS, RENDERERS, TASK, Played
 
 RENDERER = RENDERERS["bytes", True]
@@ -24,7 +24,7 @@ def policy() -> Played:
 
 
 @pytest.fixture
-async def session(policy: Played) -> AsyncIterator[Session]:
+async def session(policy: Played) -> AsyncIterator[GatewaySession]:
     async with (
         Gateway(RENDERER) as gateway,
         gateway.session(TASK, 0, policy, LIMITS, Deadline.after(60)) as session,
@@ -32,12 +32,12 @@ async def session(policy: Played) -> AsyncIterator[Session]:
         yield session
 
 
-async def post(session: Session, **body: Any) -> httpx.Response:
+async def post(session: GatewaySession, **body: Any) -> httpx.Response:
     async with httpx.AsyncClient(trust_env=False) as client:
         return await client.post(f"{session.url}/chat/completions", json={"messages": START, **body})
 
 
-async def test_openai_client_converses(session: Session, policy: Played) -> None:
+async def test_openai_client_converses(session: GatewaySession, policy: Played) -> None:
     async with openai.AsyncOpenAI(base_url=session.url, api_key="none") as client:
         assert [card.id async for card in client.models.list()] == ["played"]
         first = await client.chat.completions.create(model="any", messages=START, tools=TOOLS, temperature=0.3)
@@ -52,7 +52,7 @@ async def test_openai_client_converses(session: Session, policy: Played) -> None
     assert (len(trajectory.responses), trajectory.side_chains) == (2, ())
 
 
-async def test_openai_client_streams(session: Session) -> None:
+async def test_openai_client_streams(session: GatewaySession) -> None:
     async with openai.AsyncOpenAI(base_url=session.url, api_key="none") as client:
         stream = await client.chat.completions.create(model="any", messages=START, tools=TOOLS, stream=True)
         chunks = [chunk async for chunk in stream]
@@ -75,14 +75,14 @@ async def test_openai_client_streams(session: Session) -> None:
         ({"tools": [3]}, "tools are a list"),
     ],
 )
-async def test_what_is_not_honoured_is_refused(session: Session, policy: Played, body: Any, why: str) -> None:
+async def test_what_is_not_honoured_is_refused(session: GatewaySession, policy: Played, body: Any, why: str) -> None:
     answer = await post(session, **body)
     assert answer.status_code == 400
     assert why in answer.json()["error"]["message"]
     assert policy.prompts == []
 
 
-async def test_harmless_settings_are_taken(session: Session, policy: Played) -> None:
+async def test_harmless_settings_are_taken(session: GatewaySession, policy: Played) -> None:
     harmless = {
         "n": 1, "stop": None, "tool_choice": "auto", "reasoning_effort": "high", "prompt_cache_key": "x",
         "temperature": 0, "max_completion_tokens": 1, "parallel_tool_calls": True, "logprobs": False,
@@ -92,13 +92,13 @@ async def test_harmless_settings_are_taken(session: Session, policy: Played) -> 
     assert policy.params[0].max_tokens == LIMITS.max_response_tokens
 
 
-async def test_an_ended_session_says_why(session: Session) -> None:
+async def test_an_ended_session_says_why(session: GatewaySession) -> None:
     session.end("maximum context length: full", stop=Stop.CONTEXT_LIMIT)
     answer = await post(session)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
-async def test_strangers_get_nothing(session: Session) -> None:
+async def test_strangers_get_nothing(session: GatewaySession) -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
         url = session.url.replace(session.id, "guess")
         assert (await client.post(f"{url}/chat/completions", json={"messages": START})).status_code == 404

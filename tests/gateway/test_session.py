@@ -9,7 +9,7 @@ import pytest
 from swe_aem.core import Stop
 from swe_aem.errors import PolicyError
 from swe_aem.gateway.messages import BadRequest
-from swe_aem.gateway.session import Ended
+from swe_aem.gateway.session import SessionEnded
 from swe_aem.policy import ContextOverflow
 
 LS = 'I look.\n<tool_call>\n{"arguments":{"command":  "ls"},"name":"bash"}\n</tool_call><|im_end|>'
@@ -58,7 +58,7 @@ async def test_turn_limit(play: Any) -> None:
     session, policy = play([LS], max_turns=2)
     history = following(START, await ask(session, START), "x")
     history = following(history, await ask(session, history), "x")
-    with pytest.raises(Ended, match="all 2 turns are taken"):
+    with pytest.raises(SessionEnded, match="all 2 turns are taken"):
         await ask(session, history)
     assert (session.stop, session.error, len(policy.prompts)) == (Stop.TURN_LIMIT, None, 2)
 
@@ -69,7 +69,7 @@ async def test_context_limit(play: Any) -> None:
     room = len(policy.prompts[0]) + len(policy.sampled[0]) + 1
     session, policy = play([LS], max_context_tokens=room)
     first = await ask(session, START)
-    with pytest.raises(Ended, match="maximum context length"):
+    with pytest.raises(SessionEnded, match="maximum context length"):
         await ask(session, following(START, first, "x" * 100))
     assert session.stop is Stop.CONTEXT_LIMIT
     assert len(session.trajectory("a", Stop.CONTEXT_LIMIT).responses) == 1
@@ -77,7 +77,7 @@ async def test_context_limit(play: Any) -> None:
 
 async def test_context_limit_of_the_policy(play: Any) -> None:
     session, _ = play([ContextOverflow("too long")])
-    with pytest.raises(Ended):
+    with pytest.raises(SessionEnded):
         await ask(session, START)
     assert session.stop is Stop.CONTEXT_LIMIT
     assert session.trajectory("a", Stop.CONTEXT_LIMIT).token_ids, "the prompt is kept"
@@ -95,7 +95,7 @@ async def test_time_limit_cancels_the_request(play: Any) -> None:
         return ""
 
     session, _ = play([stall], deadline_s=0.1)
-    with pytest.raises(Ended):
+    with pytest.raises(SessionEnded):
         await ask(session, START)
     assert (session.stop, cancelled.is_set()) == (Stop.TIME_LIMIT, True)
 
@@ -103,7 +103,7 @@ async def test_time_limit_cancels_the_request(play: Any) -> None:
 async def test_time_that_is_up_while_the_policy_is_down_is_no_limit(play: Any) -> None:
     session, policy = play([lambda: asyncio.sleep(60)], deadline_s=0.1)
     policy.unavailable_reason = "no server answers"
-    with pytest.raises(Ended):
+    with pytest.raises(SessionEnded):
         await ask(session, START)
     assert session.stop is None
     assert "nothing could be sampled: no server answers" in str(session.error)
@@ -120,7 +120,7 @@ async def test_repeated_malformed_calls_end_it(play: Any) -> None:
 
 async def test_a_failing_policy_is_the_owners_to_raise(play: Any) -> None:
     session, _ = play([PolicyError("500")])
-    with pytest.raises(Ended, match="500"):
+    with pytest.raises(SessionEnded, match="500"):
         await ask(session, START)
     assert session.stop is None
     assert isinstance(session.error, PolicyError)
@@ -154,7 +154,7 @@ async def test_closing_cancels_what_is_sampled(play: Any) -> None:
     waiting = asyncio.create_task(ask(session, START))
     await asyncio.sleep(0.02)
     await session.close()
-    with pytest.raises(Ended, match="closed"):
+    with pytest.raises(SessionEnded, match="closed"):
         await waiting
     assert session.trajectory("a", Stop.SUBMITTED).responses == ()
 

@@ -14,8 +14,8 @@ from swe_aem.core import Completion, Deadline, SamplingParams, SandboxSpec, Task
 from swe_aem.harness.agent import HarnessAgent, open_harness
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.environment import install
-from swe_aem.harness.pool import Pool
-from swe_aem.harness.recipe import Recipe, read_recipe
+from swe_aem.harness.pool import WorkerPool
+from swe_aem.harness.spec import HarnessSpec, read_harness_spec
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.testing.sandbox import FakeSandbox, Handler, succeed
 from tests.conftest import absent
@@ -64,17 +64,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_recipe(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recipe]:
-    """`make_recipe(old, new)`: the walk's harness, with a piece of it replaced, installed."""
+def make_spec(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., HarnessSpec]:
+    """`make_spec(old, new)`: the walk's harness, with a piece of it replaced, installed."""
     monkeypatch.setenv("SWE_AEM_CACHE", str(cache))
 
-    def make(old: str = "", new: str = "") -> Recipe:
+    def make(old: str = "", new: str = "") -> HarnessSpec:
         file = tmp_path / "my_agent.py"
         file.write_text(walk().harness.replace(old, new) if old else walk().harness)
-        read_recipe.cache_clear()
-        recipe = read_recipe(str(file))
-        install(recipe)
-        return recipe
+        read_harness_spec.cache_clear()
+        spec = read_harness_spec(str(file))
+        install(spec)
+        return spec
 
     return make
 
@@ -82,7 +82,7 @@ def make_recipe(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 class Stage:
     """A harness that is open, and sandboxes for it."""
 
-    def __init__(self, agent: HarnessAgent, pool: Pool) -> None:
+    def __init__(self, agent: HarnessAgent, pool: WorkerPool) -> None:
         self.agent, self.pool = agent, pool
 
     async def play(
@@ -93,13 +93,13 @@ class Stage:
 
 
 @pytest.fixture
-def staged(make_recipe: Callable[..., Recipe]) -> Callable[..., Any]:
+def staged(make_spec: Callable[..., HarnessSpec]) -> Callable[..., Any]:
     """`async with staged(...) as stage`: the walk's harness, changed and configured."""
 
     @asynccontextmanager
     async def stage(old: str = "", new: str = "", limits: TurnLimits = LIMITS, **config: Any) -> AsyncIterator[Stage]:
-        recipe = await asyncio.to_thread(make_recipe, old, new)
-        async with open_harness(recipe, HarnessConfig(**config), RENDERER) as agents:
+        spec = await asyncio.to_thread(make_spec, old, new)
+        async with open_harness(spec, HarnessConfig(**config), RENDERER) as agents:
             agent = agents(limits)
             yield Stage(agent, agent.pool)
 

@@ -12,7 +12,7 @@ import pytest
 
 from swe_aem.core import ExecResult, Stop, Trajectory
 from swe_aem.errors import HarnessError, PolicyError, SandboxDead, UserError
-from swe_aem.harness.recipe import read_recipe
+from swe_aem.harness.spec import read_harness_spec
 from swe_aem.testing.sandbox import FakeSandbox
 from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, Played, called
 
@@ -99,14 +99,14 @@ async def test_a_stuck_policy_runs_out_of_time(staged: Any) -> None:
 async def test_time_that_is_up_while_the_policy_is_down_is_infrastructure(
     staged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Played, "fault", "no server answers", raising=False)
+    monkeypatch.setattr(Played, "unavailable_reason", "no server answers", raising=False)
     async with staged() as stage:
         with pytest.raises(PolicyError, match="nothing could be sampled: no server answers"):
             await stage.play([RUN, lambda: asyncio.sleep(60)], deadline_s=1.5)
 
 
 async def test_a_client_that_never_comes_back_runs_out_of_time(staged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swe_aem.harness.worker.OVER_GRACE_S", 0.2)
+    monkeypatch.setattr("swe_aem.harness.worker_process.OVER_GRACE_S", 0.2)
     async with staged("messages = [{", "import time; time.sleep(3600); messages = [{") as stage:
         started = time.monotonic()
         trajectory = await stage.play([DONE], deadline_s=0.5)
@@ -229,4 +229,4 @@ async def test_nothing_is_left(staged: Any) -> None:
     assert len(pids) == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert not scratch.exists()
-    read_recipe.cache_clear()
+    read_harness_spec.cache_clear()

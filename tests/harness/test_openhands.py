@@ -7,7 +7,7 @@ import pytest
 from swe_aem.core import Deadline, SandboxSpec, Stop, Task
 from swe_aem.harness.agent import open_harness
 from swe_aem.harness.config import HarnessConfig
-from swe_aem.harness.recipe import read_recipe
+from swe_aem.harness.spec import read_harness_spec
 from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.host_system import HOST_IMAGE
 from tests.conftest import MICRO_IMAGE, require_harness
@@ -91,7 +91,9 @@ async def test_every_tool_says_what_the_stock_tool_says(kind: str) -> None:
     spec = SandboxSpec(image=task.image, workdir="/tmp")
     limits = LIMITS.model_copy(update={"max_turns": 100})
     async with (
-        open_harness(read_recipe("openhands"), HarnessConfig(options={"no_change_timeout_s": 5}), RENDERER) as agents,
+        open_harness(
+            read_harness_spec("openhands"), HarnessConfig(options={"no_change_timeout_s": 5}), RENDERER
+        ) as agents,
         open_backend(kind).open(spec) as sandbox,
     ):
         await sandbox.run("mkdir /tmp/w", timeout_s=10)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.policy.slots import LEAST, MOST, Load, Slots, adapted
+from swe_aem.policy.slots import LEAST, MOST, ServerLoad, Slots, adapted
 
-loads = st.builds(Load, running=st.integers(0, 5000), waiting=st.integers(0, 5000), cache_usage=st.floats(0, 1))
+loads = st.builds(ServerLoad, running=st.integers(0, 5000), waiting=st.integers(0, 5000), cache_usage=st.floats(0, 1))
 
 
 @given(st.integers(LEAST, MOST), loads, st.booleans(), st.booleans())
@@ -18,7 +18,7 @@ def test_limits_stay_in_bounds(limit, load, preempted, saturated):
 
 @given(st.integers(LEAST, MOST), st.integers(0, 100))
 def test_a_server_that_keeps_up_gets_more_and_one_that_preempts_less(limit, running):
-    well = Load(running=running, waiting=0, cache_usage=0.5)
+    well = ServerLoad(running=running, waiting=0, cache_usage=0.5)
     assert adapted(limit, well, preempted=False, saturated=True) >= min(limit + 1, MOST)
     assert adapted(limit, well, preempted=False, saturated=False) == limit
     assert adapted(limit, well, preempted=True, saturated=True) <= max(LEAST, limit - 1)
@@ -29,7 +29,7 @@ def test_the_limit_settles_at_what_a_server_runs(capacity):
     """A server that runs `capacity` requests and queues the rest ends with a queue of at most a quarter."""
     limit = 64
     for _ in range(30):
-        load = Load(running=min(limit, capacity), waiting=max(0, limit - capacity), cache_usage=0.5)
+        load = ServerLoad(running=min(limit, capacity), waiting=max(0, limit - capacity), cache_usage=0.5)
         limit = adapted(limit, load, preempted=False, saturated=True)
     assert capacity <= limit <= capacity + max(capacity // 2, 8) + 4
 

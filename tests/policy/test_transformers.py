@@ -37,11 +37,11 @@ async def policy(model):
 @pytest.fixture
 def joins(monkeypatch):
     """How many requests joined at a time."""
-    from swe_aem.policy.sampling import Batch
+    from swe_aem.policy.sampling import SamplingBatch
 
     sizes = []
-    join = Batch.join
-    monkeypatch.setattr(Batch, "join", lambda batch, rows: sizes.append(len(rows)) or join(batch, rows))
+    join = SamplingBatch.join
+    monkeypatch.setattr(SamplingBatch, "join", lambda batch, rows: sizes.append(len(rows)) or join(batch, rows))
     return sizes
 
 
@@ -193,11 +193,11 @@ async def test_temperature_zero_takes_the_best_token(model, policy):
 
 def test_sampling_follows_the_distribution():
     """Frequencies of 4,000 draws, against the exact probabilities, with and without top-p."""
-    from swe_aem.policy.sampling import Row, choose
+    from swe_aem.policy.sampling import BatchRow, choose
 
     logits = torch.log(torch.tensor([0.5, 0.2, 0.2, 0.1]))
     for top_p, expected in ((1.0, [0.5, 0.2, 0.2, 0.1]), (0.6, [5 / 7, 2 / 7, 0, 0]), (0.4, [1, 0, 0, 0])):
-        row = Row([0], SamplingParams(max_tokens=4000, top_p=top_p, seed=3))
+        row = BatchRow([0], SamplingParams(max_tokens=4000, top_p=top_p, seed=3))
         chosen = [choose([row], logits.unsqueeze(0)) for _ in range(4000)]
         tokens, logprobs = [tokens[0] for tokens, _ in chosen], [logprobs[0] for _, logprobs in chosen]
         assert (torch.bincount(torch.tensor(tokens), minlength=4) / 4000).tolist() == pytest.approx(expected, abs=0.03)

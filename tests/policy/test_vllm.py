@@ -95,7 +95,7 @@ async def test_a_stuck_engine_stays_out_until_it_makes_a_token():
         faults = set()
         for _ in range(10):
             await asyncio.sleep(0.05)
-            faults.add(policy.servers[0].fault)
+            faults.add(policy.servers[0].out_reason)
         assert None not in faults
         server.stuck = False
         server.sampled += 1
@@ -149,8 +149,8 @@ async def test_a_look_that_meets_an_odd_answer_is_a_missed_one(path, answer):
     """And the next one finds the server well."""
     async with SimulatedVllm() as server, opened(server) as policy:
         server.instead[path] = (200, answer)
-        await eventually(lambda: policy.servers[0].fault)
-        assert "answers nothing of vLLM's" in policy.servers[0].fault
+        await eventually(lambda: policy.servers[0].out_reason)
+        assert "answers nothing of vLLM's" in policy.servers[0].out_reason
         server.instead.clear()
         assert await ask(policy)
 
@@ -158,19 +158,19 @@ async def test_a_look_that_meets_an_odd_answer_is_a_missed_one(path, answer):
 async def test_a_version_that_is_not_told_for_a_moment_is_not_another_one():
     async with SimulatedVllm() as server, opened(server, probes_until_down=1000) as policy:
         server.instead["/weight_info"] = (503, b"")
-        await eventually(lambda: policy.servers[0].misses > 2)
-        assert policy.servers[0].fault is None
+        await eventually(lambda: policy.servers[0].failed_checks > 2)
+        assert policy.servers[0].out_reason is None
         with pytest.raises(PolicyError, match="weight_info answers 503"):
-            await policy.servers[0].control.identity()
+            await policy.servers[0].control.served_model()
         server.instead["/weight_info"] = (404, b"")
-        assert (await policy.servers[0].control.identity()).weights is None
+        assert (await policy.servers[0].control.served_model()).weights is None
 
 
 async def test_other_weights_than_expected_are_never_sampled_from():
     async with SimulatedVllm() as server, opened(server) as policy:
         await ask(policy)
         server.weights = "of another trainer"
-        await eventually(lambda: policy.servers[0].fault)
+        await eventually(lambda: policy.servers[0].out_reason)
         with pytest.raises(PolicyError, match="restarted with other weights"):
             await ask(policy)
         assert len(server.requests) == 1
@@ -188,7 +188,7 @@ async def test_nothing_is_in_flight_inside_a_switch_and_what_arrives_waits():
             await asyncio.sleep(0.1)
             assert server.running == 0
             server.weights = "new"
-            policy.serves(servers[0], servers[0].expected.model_copy(update={"weights": "new"}), 7)
+            servers[0].expect(servers[0].expected.model_copy(update={"weights": "new"}), version=7, name=policy.name)
         assert ((await before).version, (await after).version) == (0, 7)
 
 
@@ -226,7 +226,7 @@ async def test_only_without_any_server_is_the_policy_at_fault():
     async with SimulatedVllm() as one, SimulatedVllm() as two, opened(one, two) as policy:
         assert unavailable_reason(policy) is None
         one.well = False
-        await eventually(lambda: policy.servers[0].fault)
+        await eventually(lambda: policy.servers[0].out_reason)
         assert unavailable_reason(policy) is None
         two.well = False
         await eventually(lambda: unavailable_reason(policy))

@@ -40,14 +40,14 @@ async def test_a_look_during_an_update_finds_no_fault(tmp_path):
         config = VllmConfig(urls=(server.url,), probe_s=0.01)
         policy = await stack.enter_async_context(VllmPolicy(config))
         control = policy.servers[0].control
-        look = control.identity
+        look = control.served_model
 
         async def slow_look():
             found = await look()
             await asyncio.sleep(0.05)
             return found
 
-        control.identity = slow_look
+        control.served_model = slow_look
         adapters = AdapterSync(policy, tmp_path, SimpleNamespace(to_dict=lambda: {}))
         await adapters.open()
         for version in (1, 2, 3):
@@ -56,6 +56,6 @@ async def test_a_look_during_an_update_finds_no_fault(tmp_path):
             )
             await asyncio.sleep(0.1)
             await adapters.update(WEIGHTS, version)
-            assert policy.servers[0].fault is None
+            assert policy.servers[0].out_reason is None
             assert (await asked).version == version - 1
         assert [name.rpartition("-")[2] for name in server.adapters] == ["v2", "v3"]

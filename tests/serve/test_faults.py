@@ -122,7 +122,7 @@ async def test_weights_that_someone_else_replaced(vllm_url, model, other, tmp_pa
             await theirs.update(other(1).state_dict(), 9)
             theirs.close()
         async with asyncio.timeout(60):
-            while policy.servers[0].fault is None:  # noqa: ASYNC110
+            while policy.servers[0].out_reason is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         with pytest.raises(PolicyError, match="restarted with other weights"):
             await ask(policy)

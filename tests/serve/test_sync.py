@@ -16,7 +16,7 @@ from swe_aem.policy.vllm import VllmConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.config import ServersConfig  # noqa: E402
 from swe_aem.serve.connect import connect  # noqa: E402
 from swe_aem.serve.sync import WeightSync  # noqa: E402
-from swe_aem.serve.transport import FileTransport, Parcel, beside  # noqa: E402
+from swe_aem.serve.transport import FileTransport, Parcel, in_daemon_thread  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -63,7 +63,7 @@ async def test_a_broadcast_needs_every_server_and_names_the_one_that_is_out():
         await sync.update(WEIGHTS, 1)
         two.weights = "of another trainer"
         async with asyncio.timeout(5):
-            while policy.servers[1].fault is None:  # noqa: ASYNC110
+            while policy.servers[1].out_reason is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         with pytest.raises(PolicyError, match=f"needs every server.*{two.url}: it was restarted"):
             await sync.update(WEIGHTS, 2)
@@ -72,7 +72,7 @@ async def test_a_broadcast_needs_every_server_and_names_the_one_that_is_out():
 
 async def test_a_broadcast_waits_for_a_server_that_is_suspected_for_a_moment():
     async with SimulatedVllm() as one, SimulatedVllm() as two, opened(Broadcast(), one, two) as (policy, sync):
-        policy.suspect(policy.servers[1], "one 500")
+        policy.servers[1].suspect("one 500")
         await sync.update(WEIGHTS, 1)
         assert one.weights.endswith(".1")
         assert two.weights == one.weights
@@ -89,8 +89,8 @@ async def test_a_broadcast_that_nobody_takes_ends_at_the_limit():
 def test_a_broadcast_that_hangs_keeps_no_process():
     lines = [
         "import asyncio, threading",
-        "from swe_aem.serve.transport import beside",
-        "asyncio.run(asyncio.wait_for(beside(threading.Event().wait), 0.1))",
+        "from swe_aem.serve.transport import in_daemon_thread",
+        "asyncio.run(asyncio.wait_for(in_daemon_thread(threading.Event().wait), 0.1))",
     ]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=False
@@ -99,9 +99,9 @@ def test_a_broadcast_that_hangs_keeps_no_process():
 
 
 async def test_what_is_beside_hands_over_its_result_and_its_error():
-    assert await beside(lambda: 3) == 3
+    assert await in_daemon_thread(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        await beside(lambda: 1 / 0)
+        await in_daemon_thread(lambda: 1 / 0)
 
 
 async def test_two_runs_in_one_directory_leave_each_others_weights_alone(tmp_path):

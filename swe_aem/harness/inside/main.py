@@ -20,7 +20,7 @@ from typing import Any
 from swe_aem_worker import Conversation, Over, Sandbox
 
 
-class Worker:
+class ConversationRunner:
     """The process's state: what waits for replies, and who converses."""
 
     def __init__(self, harness: Any, out: Any) -> None:
@@ -95,9 +95,9 @@ def main() -> None:
     """Load the harness, say so, and serve."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    worker = Worker(load(Path(sys.argv[1])), out)
-    worker.send({"ready": True})
-    worker.serve(sys.stdin.buffer)
+    runner = ConversationRunner(load(Path(sys.argv[1])), out)
+    runner.send({"ready": True})
+    runner.serve(sys.stdin.buffer)
     sys.stderr.flush()
     os._exit(0)  # threads of conversations that nobody waits for end here
 

@@ -29,7 +29,7 @@ from swe_aem.advantage.diagnostics import pearson, pearson_interval, sign_agreem
 from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.core import SamplingParams
 from swe_aem.errors import UserError
-from swe_aem.policy.sampling import Row, sample_batch
+from swe_aem.policy.sampling import BatchRow, sample_batch
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.rollout.manifest import read as read_manifest
 from swe_aem.train.analysis.diagnosis import (
@@ -265,7 +265,7 @@ def _state(
     context = min(context_tokens(model), run.context_tokens or context_tokens(model))
     max_tokens = max(1, min(run.max_tokens, context - len(prompt)))
     rows = [
-        Row(
+        BatchRow(
             prompt,
             SamplingParams(
                 max_tokens=max_tokens,

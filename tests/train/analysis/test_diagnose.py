@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason="needs the transformers extra")
 from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
 from swe_aem.core import Outcome, Response, SamplingParams, Trajectory  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
-from swe_aem.policy.sampling import Row, sample_batch  # noqa: E402
+from swe_aem.policy.sampling import BatchRow, sample_batch  # noqa: E402
 from swe_aem.rollout.config import RolloutConfig  # noqa: E402
 from swe_aem.rollout.manifest import claim  # noqa: E402
 from swe_aem.store import Store  # noqa: E402
@@ -60,7 +60,7 @@ def rolled_out(
     for turn in range(turns):
         seed = 1000 * ord(task[0]) + 10 * sample + turn
         params = SamplingParams(max_tokens=6, temperature=temperature, stop_token_ids=(EOS, 2), seed=seed)
-        row = Row(list(ids), params)
+        row = BatchRow(list(ids), params)
         sample_batch(model, [row])
         responses.append(
             Response(

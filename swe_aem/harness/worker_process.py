@@ -15,7 +15,7 @@ from typing import Any
 from swe_aem.agent.grace import answering
 from swe_aem.core import Deadline, Sandbox, Stop
 from swe_aem.errors import HarnessError, SandboxDead
-from swe_aem.harness.recipe import INSIDE, Recipe
+from swe_aem.harness.spec import INSIDE, HarnessSpec
 
 START_S = 180.0
 """Seconds that a process may take to import its harness."""
@@ -25,7 +25,7 @@ _END_S = 2.0
 _LONGEST_LINE_BYTES = 256 << 20
 
 
-class Conversation:
+class HostConversation:
     """One trajectory in a worker process, and the sandbox that it acts in."""
 
     def __init__(self, sandbox: Sandbox, deadline: Deadline) -> None:
@@ -76,11 +76,11 @@ class Conversation:
         }
 
 
-class Worker:
+class WorkerProcess:
     """A live process. Made by `start`; whoever made it closes it."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self.conversations: dict[str, Conversation] = {}
+        self.conversations: dict[str, HostConversation] = {}
         self.retired = False
         """It holds a conversation that does not end, or has ended itself: it gets no further ones."""
         self.pid = process.pid
@@ -89,18 +89,18 @@ class Worker:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def start(cls, recipe: Recipe, python: Path, scratch: Path, number: int) -> "Worker":
+    async def start(cls, spec: HarnessSpec, python: Path, scratch: Path, number: int) -> "WorkerProcess":
         """A process that has imported its harness; raises `HarnessError` if that fails."""
         log = scratch / f"worker-{number}.log"
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
         environment |= {"HOME": str(scratch), "TMPDIR": str(scratch)}
         with log.open("wb") as complaints:
             process = await asyncio.create_subprocess_exec(
-                str(python), str(INSIDE / "main.py"), str(recipe.file),
+                str(python), str(INSIDE / "main.py"), str(spec.file),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=complaints,
-                env={**environment, **recipe.environment},
+                env={**environment, **spec.environment},
                 cwd=scratch,
                 start_new_session=True,
                 limit=_LONGEST_LINE_BYTES,
@@ -111,7 +111,7 @@ class Worker:
                 await asyncio.shield(worker._ready)
         except TimeoutError as error:
             await worker.close()
-            raise HarnessError(f"the harness {recipe.name} did not start within {START_S:g} s") from error
+            raise HarnessError(f"the harness {spec.name} did not start within {START_S:g} s") from error
         except BaseException:
             await worker.close()
             raise
@@ -120,9 +120,9 @@ class Worker:
     @asynccontextmanager
     async def conversation(
         self, id: str, start: Mapping[str, Any], sandbox: Sandbox, deadline: Deadline
-    ) -> AsyncIterator[Conversation]:
+    ) -> AsyncIterator[HostConversation]:
         """A conversation for the length of an `async with`; afterwards nothing of it touches the sandbox."""
-        conversation = self.conversations[id] = Conversation(sandbox, deadline)
+        conversation = self.conversations[id] = HostConversation(sandbox, deadline)
         try:
             self._send({"start": {"id": id, **start}})
             yield conversation
@@ -150,7 +150,7 @@ class Worker:
         await self._process.wait()
         await asyncio.wait({self._listening})
 
-    async def _end(self, id: str, conversation: Conversation) -> None:
+    async def _end(self, id: str, conversation: HostConversation) -> None:
         """Leave the sandbox, tell the process that the conversation is over, and give it time to agree."""
         for call in conversation.calls:
             call.cancel()
@@ -198,7 +198,7 @@ class Worker:
             elif not conversation.done.done():
                 conversation.done.set_result(Stop(message["end"]))
 
-    async def _answer(self, conversation: Conversation, message: dict[str, Any]) -> None:
+    async def _answer(self, conversation: HostConversation, message: dict[str, Any]) -> None:
         reply: dict[str, Any] = {"reply": message["call"]}
         try:
             reply["value"] = await conversation.answer(message["method"], message["arguments"])

@@ -7,7 +7,7 @@ import pytest
 
 from swe_aem.errors import UserError
 from swe_aem.harness.environment import directory, interpreter
-from swe_aem.harness.recipe import BUNDLED, INSIDE, package, read_recipe
+from swe_aem.harness.spec import BUNDLED, INSIDE, package, read_harness_spec
 from tests.walk import walk
 
 HEAD = (
@@ -17,19 +17,19 @@ HEAD = (
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_harnesses_pin_every_package(name: str) -> None:
-    recipe = read_recipe(name)
-    assert recipe.name == name
-    assert recipe.locked, "no lock beside it"
-    assert set(recipe.dependencies) <= {line.split(" ;")[0] for line in recipe.locked}
-    assert all("==" in line for line in recipe.locked)
+    spec = read_harness_spec(name)
+    assert spec.name == name
+    assert spec.locked, "no lock beside it"
+    assert set(spec.dependencies) <= {line.split(" ;")[0] for line in spec.locked}
+    assert all("==" in line for line in spec.locked)
 
 
 def test_the_walks_harness_takes_less_than_a_hundred_lines(tmp_path: Path) -> None:
     file = tmp_path / "my_agent.py"
     file.write_text(walk().harness)
     assert len(walk().harness.splitlines()) < 100
-    recipe = read_recipe(str(file))
-    assert (recipe.name, recipe.shell, recipe.finish, recipe.dependencies) == ("my_agent", "run", {"done": {}}, ())
+    spec = read_harness_spec(str(file))
+    assert (spec.name, spec.shell, spec.finish, spec.dependencies) == ("my_agent", "run", {"done": {}}, ())
 
 
 @pytest.mark.parametrize(
@@ -45,23 +45,23 @@ def test_a_head_that_says_too_little_is_refused(tmp_path: Path, text: str, why: 
     file = tmp_path / "x.py"
     file.write_text(text)
     with pytest.raises(UserError, match=why):
-        read_recipe(str(file))
+        read_harness_spec(str(file))
 
 
 def test_an_unknown_harness_is_refused() -> None:
     with pytest.raises(UserError, match=r"openhands, or a \.py file"):
-        read_recipe("nowhere.py")
+        read_harness_spec("nowhere.py")
 
 
 def test_pins_take_the_place_of_what_the_head_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWE_AEM_CACHE", str(tmp_path))
     file = tmp_path / "x.py"
     file.write_text(HEAD)
-    recipe = read_recipe(str(file))
-    assert recipe.requirements(("B==2",)) == ("a", "B==2")
-    assert directory(recipe) != directory(recipe, ("B==2",))
+    spec = read_harness_spec(str(file))
+    assert spec.requirements(("B==2",)) == ("a", "B==2")
+    assert directory(spec) != directory(spec, ("B==2",))
     with pytest.raises(UserError, match=r"swe-aem harness install .*x\.py --pin B==2"):
-        interpreter(recipe, ("B==2",))
+        interpreter(spec, ("B==2",))
 
 
 @pytest.mark.parametrize(("requirement", "name"), [("A_b.c==1", "a-b-c"), ("a[x]>=2 ; sys", "a"), ("a @ file:x", "a")])

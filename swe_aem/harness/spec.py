@@ -33,7 +33,7 @@ BUNDLED = {"mini-swe-agent": "mini_swe_agent.py", "openhands": "openhands_agent.
 _HEAD = re.compile(r"(?m)^# /// script$\n(?P<content>(?:^#(?: .*)?$\n)+)^# ///$")
 
 
-class Recipe(Frozen):
+class HarnessSpec(Frozen):
     """What a harness's file says of itself."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -82,8 +82,8 @@ def is_harness(agent: str) -> bool:
 
 
 @lru_cache(maxsize=32)
-def read_recipe(agent: str) -> Recipe:
-    """The recipe of a bundled harness or a file; raises `UserError` if it is not there or says too little."""
+def read_harness_spec(agent: str) -> HarnessSpec:
+    """The spec of a bundled harness or a file; raises `UserError` if it is not there or says too little."""
     file = INSIDE / BUNDLED[agent] if agent in BUNDLED else Path(agent)
     try:
         found = _HEAD.search(file.read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def read_recipe(agent: str) -> Recipe:
         head = tomllib.loads(text)
         own = head.pop("tool", {}).get("swe-aem", {})
         name = agent if agent in BUNDLED else file.stem
-        return Recipe.model_validate({**head, **own, "name": name, "file": file.resolve()})
+        return HarnessSpec.model_validate({**head, **own, "name": name, "file": file.resolve()})
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"the head of {file} is not TOML: {error}") from None
     except ValidationError as error:

@@ -1,0 +1,200 @@
+"""`VllmServer`: one vLLM server as a policy sees it, in rotation or out of it for a stated reason."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated
+
+from pydantic import Field
+
+from swe_aem.core import Completion, SamplingParams
+from swe_aem.core.base import Frozen
+from swe_aem.errors import PolicyError, UserError
+from swe_aem.policy.completions import CompletionsConfig, CompletionsPolicy
+from swe_aem.policy.entropy import TOP
+from swe_aem.policy.slots import ServerLoad, Slots, adapted
+from swe_aem.policy.vllm_control import ServedModel, ServerControl
+
+_Seconds = Annotated[float, Field(gt=0)]
+
+
+class VllmConfig(Frozen):
+    """Which servers, and how long to wait for them."""
+
+    urls: tuple[str, ...]
+    """`http://host:port` of each."""
+    model: str | None = None
+    """Served name; the one that they serve if not given."""
+    api_key: str | None = None
+    """Sent as a bearer token."""
+    top_logprobs: Annotated[int, Field(ge=0, le=TOP)] = TOP
+    """Alternatives per token, for estimates of the entropy; 20 for `top20`, 0 for surprisal."""
+    request_timeout_s: _Seconds = 1800.0
+    """Seconds that one response may take."""
+    patience_s: _Seconds = 180.0
+    """Seconds that a request waits while no server is in rotation or those that are refuse it; longer than a restart
+    takes. The wait for a slot does not count."""
+    probe_s: _Seconds = 2.0
+    """Seconds between two health checks of a server; far below what a restart takes, so that no restart is missed."""
+    probe_limit_s: _Seconds = 10.0
+    """Seconds that a health check may take."""
+    probes_until_down: Annotated[int, Field(ge=1)] = 3
+    """Failed health checks in a row after which the requests in flight at a server are given up."""
+    stall_s: _Seconds = 120.0
+    """Seconds that a server may have requests and generate no token."""
+
+
+class VllmServer:
+    """One server: its endpoints, its slots, and its state, which its own methods alone change."""
+
+    def __init__(self, url: str, config: VllmConfig) -> None:
+        self.client = CompletionsPolicy(
+            CompletionsConfig(
+                url=url,
+                model=config.model,
+                api_key=config.api_key,
+                request_timeout_s=config.request_timeout_s,
+                attempts=1,
+                top_logprobs=config.top_logprobs,
+            )
+        )
+        self.control = ServerControl(url, api_key=config.api_key, limit_s=config.probe_limit_s)
+        self.slots = Slots()
+        self.url = self.control.url
+        self._expected: ServedModel | None = None
+        self._out_reason: str | None = None
+        self._check_soon = asyncio.Event()
+        self._failed_checks = 0
+        self._last_load: ServerLoad | None = None
+        self._progress_s = 0.0
+        """Time of the event loop at which it last generated a token or had nothing to do."""
+        self._in_flight: Counter[str] = Counter()
+        """Requests by the model or adapter that they name."""
+        self._request_ended = asyncio.Event()
+        self._working: set[asyncio.Task[Completion]] = set()
+
+    @property
+    def expected(self) -> ServedModel:
+        """What it has to serve."""
+        assert self._expected is not None, "the server was not opened"
+        return self._expected
+
+    @property
+    def out_reason(self) -> str | None:
+        """Why it is out of rotation; None while it is in rotation."""
+        return self._out_reason
+
+    @property
+    def failed_checks(self) -> int:
+        """Health checks that have failed since the last one that succeeded."""
+        return self._failed_checks
+
+    @property
+    def last_load(self) -> ServerLoad | None:
+        """Its figures at the last health check; None before the first."""
+        return self._last_load
+
+    async def open(self) -> None:
+        """Ask what it serves, which is what it has to serve from then on. Raises `UserError` if it does not answer like
+        a vLLM server."""
+        await self.client.open()
+        try:
+            self._expected = await self.control.served_model()
+        except PolicyError as error:
+            raise UserError(f"{self.url} is not a vLLM server: {error}") from error
+
+    async def close(self) -> None:
+        """Close all connections; idempotent."""
+        await self.client.close()
+        await self.control.close()
+
+    async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, trajectory_id: str) -> Completion:
+        """Sample one response, as `Policy.sample` does. Raises `PolicyError` at once when the server is taken out."""
+        work = asyncio.ensure_future(self.client.sample(prompt_ids, params, trajectory_id=trajectory_id))
+        name = self.client.name
+        self._working.add(work)
+        self._in_flight[name] += 1
+        try:
+            return await work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._out_reason is not None and task is not None and not task.cancelling():
+                raise PolicyError(f"{self.url} was given up: {self._out_reason}") from None
+            raise
+        finally:
+            self._working.discard(work)
+            self._in_flight[name] -= 1
+            self._request_ended.set()
+
+    async def wait_unused(self, name: str) -> None:
+        """Return once no request in flight names that model or adapter."""
+        while self._in_flight[name]:
+            self._request_ended.clear()
+            await self._request_ended.wait()
+
+    def expect(self, model: ServedModel, *, version: int, name: str) -> None:
+        """Set what it has to serve from now on, the version that its responses are stamped with, and the `name` of the
+        model or adapter that requests ask for."""
+        self._expected = model
+        self.client.version = version
+        self.client.name = name
+
+    def suspect(self, why: str) -> None:
+        """Send it nothing more until a health check succeeds, and check soon. Requests in flight may end."""
+        if self._out_reason is None:
+            self._out_reason = why
+            self.slots.send_away()
+        self._check_soon.set()
+
+    def take_out(self, why: str) -> None:
+        """Take it out of rotation, or change the reason why it is out, and give up its requests in flight."""
+        self.suspect(why)
+        self._out_reason = why
+        self._check_soon.clear()
+        for work in self._working:
+            work.cancel()
+
+    def put_back(self) -> bool:
+        """Put it into rotation; false if it was there."""
+        was_out = self._out_reason is not None
+        self._failed_checks, self._out_reason = 0, None
+        return was_out
+
+    async def wait_for_check(self, interval_s: float) -> None:
+        """Return when its next health check is due: after `interval_s`, or as soon as it is suspected."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(interval_s):
+                await self._check_soon.wait()
+        self._check_soon.clear()
+
+    def check_failed(self, why: str, *, limit: int) -> None:
+        """Count a health check without an answer; the `limit`-th in a row takes the server out."""
+        self._failed_checks += 1
+        if self._failed_checks >= limit:
+            self.take_out(why)
+
+    def stalled_s(self, load: ServerLoad, now_s: float) -> float:
+        """Seconds, at `now_s` of the event loop's time, for which the server with these figures has had requests and
+        generated nothing.
+
+        For a server out of rotation only its own figures count: this policy has no requests there.
+        """
+        last = self._last_load
+        progressed = load.running == 0 or last is None or load.tokens != last.tokens
+        if progressed or (self._out_reason is None and self.slots.in_flight == 0):
+            self._progress_s = now_s
+        return now_s - self._progress_s
+
+    def adapt_slots(self, load: ServerLoad) -> None:
+        """Let the number of slots follow the server's figures."""
+        preempted = self._last_load is not None and load.preemptions > self._last_load.preemptions
+        self.slots.resize(adapted(self.slots.limit, load, preempted=preempted, saturated=self.slots.saturated))
+
+    def note_load(self, load: ServerLoad) -> None:
+        """Keep the figures of a health check, for the next one to compare with."""
+        self._last_load = load
+
+    def not_stalled_until(self, now_s: float) -> None:
+        """Start the clock of `stalled_s` again: the server was stopped on purpose until `now_s`."""
+        self._progress_s = now_s
