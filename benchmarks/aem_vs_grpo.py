@@ -2,10 +2,10 @@
 
     uv run --all-extras python benchmarks/aem_vs_grpo.py --out runs/aem-vs-grpo
 
-Runs `swe-aem train configs/quickstart.yaml` for every arm and seed, one after the other; a rerun goes on where it was.
+Runs `swe-aem train configs/quickstart.yaml` for every arm and seed, one after the other; a rerun resumes.
 A seed decides the order of tasks, sampling and training, and is the same for all arms. Writes learning and entropy
 curves and a table: held-out pass@1 after training, and the difference to plain GRPO, paired by seed and task, with a
-bootstrap over seeds and tasks. Every run starts from the same policy, so there is one evaluation before, of the first.
+bootstrap over seeds and tasks. Every run starts from the same policy, so only the first is evaluated before training.
 """
 
 import argparse
@@ -36,7 +36,7 @@ RESAMPLES = 10_000
 
 
 def main() -> None:
-    """Run what is missing, and report."""
+    """Run the missing arms and seeds, then write the report."""
     options = _options()
     runs: dict[str, list[Path]] = {arm: [] for arm in ARMS}
     for seed in range(options.seeds):
@@ -69,11 +69,11 @@ def _train(directory: Path, settings: Sequence[str], options: argparse.Namespace
     command = [sys.executable, "-m", "swe_aem", "train", str(options.config), "--out", str(directory), "--no-report"]
     done = subprocess.run([*command, *(f"--set={setting}" for setting in settings)], check=False)
     if done.returncode:
-        sys.exit(f"{directory} ended with code {done.returncode}; repeat the command to go on")
+        sys.exit(f"{directory} ended with code {done.returncode}; repeat the command to resume")
 
 
 def _results(directories: Sequence[Path], base: Sequence[Path]) -> dict[str, Any]:
-    """Figures of one arm."""
+    """Held-out rates and curves of one arm, over all seeds."""
     after = [_summary(directory)["heldout_after"] for directory in directories]
     difference, low, high = _paired([_rates(one) for one in directories], [_rates(one) for one in base])
     entropy = [_metrics(directory)[-1].get("aem/response_entropy") for directory in directories]
@@ -88,7 +88,7 @@ def _results(directories: Sequence[Path], base: Sequence[Path]) -> dict[str, Any
 
 
 def _paired(arm: Sequence[dict[str, float]], base: Sequence[dict[str, float]]) -> tuple[float, float, float]:
-    """Mean difference of held-out rates and its 95 % interval: seeds and tasks are drawn anew, pairs stay together."""
+    """Mean difference of held-out rates and its 95 % interval, from a paired bootstrap over seeds and tasks."""
     tasks = sorted(set.intersection(*(set(one) for one in (*arm, *base))))
     change = np.array([[a[task] - b[task] for task in tasks] for a, b in zip(arm, base, strict=True)])
     generator = np.random.default_rng(0)

@@ -1,11 +1,11 @@
-"""Many conversations of a harness at once: is any lost, what memory does one take, what CPU time does a turn cost?
+"""Many conversations of a harness at once: whether any is lost, memory per conversation, CPU time per turn.
 
     swe-aem harness install openhands
     python benchmarks/conversations.py [--agent openhands] [--at-once 64] [--turns 12] [--sample-s 5] [--json FILE]
 
 Each conversation has a bubblewrap sandbox of its own, in which a scripted policy runs a command per turn through the
-harness's own tools. Memory is resident memory of the harness's processes with all conversations at their middle, less
-that of a process that has imported the harness only. CPU time is that of its processes, and of this one (gateway,
+harness's own tools. Memory is the resident memory of the harness's processes half-way through all conversations, minus
+that of a process that has only imported the harness. CPU time is that of its processes, and of this one (gateway,
 policy, sandboxes' channels), per turn; the start is not counted.
 """
 
@@ -32,7 +32,7 @@ TASK = Task(id="o__r-1", repo="o/r", base_commit="HEAD", problem_statement="P", 
 
 
 class Working:
-    """Runs a command per turn, then finishes; takes its time for each response."""
+    """Policy that runs a command per turn, then finishes; each response takes a given time."""
 
     name = "working"
 
@@ -41,7 +41,7 @@ class Working:
         self._asked = 0
 
     async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
-        """The next response."""
+        """Sample the next response."""
         await asyncio.sleep(self._sample_s)
         ids = self._script[min(self._asked, len(self._script) - 1)]
         self._asked += 1
@@ -53,7 +53,7 @@ class Working:
 
 
 async def measure(agent: str, at_once: int, turns: int, sample_s: float) -> dict[str, Any]:
-    """Figures of one run."""
+    """Run once and return the figures."""
     recipe, renderer = read_harness_spec(agent), TurnRenderer(load_tokenizer(None))
     ((finish, arguments),) = recipe.finish.items()
     calls = [(recipe.shell, {"command": f"seq {n} {n + 99}"}) for n in range(turns - 1)] + [(finish, arguments)]

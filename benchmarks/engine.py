@@ -1,4 +1,4 @@
-"""The docker engine from outside: its CPU time, from /proc, and the removal of what a run left on it."""
+"""The docker engine seen from outside: its CPU time from /proc, and removal of the containers that a run left."""
 
 import os
 import time
@@ -39,7 +39,7 @@ class EngineClock:
 
 
 def remove_containers(client: docker.DockerClient, run: str) -> None:
-    """Remove every container that bears the run's label, and wait until they are gone."""
+    """Remove every container with the run's label, and wait until they are gone."""
     end_s = time.monotonic() + REMOVE_TIMEOUT_S
     while left := client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run}"}):
         if time.monotonic() > end_s:

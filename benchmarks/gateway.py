@@ -1,12 +1,12 @@
-"""What the gateway adds to a policy's own time, and what it takes from its throughput.
+"""Time that the gateway adds to a turn, and throughput that it costs.
 
     python benchmarks/gateway.py [--sessions 1 16 64] [--turns 20] [--sample-s 0.5] [--json FILE]
 
-A policy that takes half to one and a half times `--sample-s` per response and always says the same is asked twice over:
-*direct*, by tasks of this process that render, sample and parse as the native agent does, and through the *gateway*, by
-HTTP clients in a process of their own that send the whole conversation each turn. Each turn adds a response with a tool
-call and 1.5 kB of observation to a first prompt of 8 kB. Rounds alternate. What is added is the time of a turn less
-what the policy took for it.
+The policy takes half to one and a half times `--sample-s` per response and always gives the same one. It is measured in
+two ways: *direct*, by tasks of this process that render, sample and parse as the native agent does; and through the
+*gateway*, by HTTP clients in another process that send the whole conversation each turn. Each turn adds a response
+with a tool call and 1.5 kB of observation to a first prompt of 8 kB. Rounds alternate. The added time is the time of a
+turn minus the time that the policy took.
 """
 
 import argparse
@@ -45,7 +45,7 @@ START = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "It 
 
 
 class Timed:
-    """Takes its time and always says the same; keeps the seconds that each response really took, by trajectory."""
+    """Policy that always gives the same response after a delay; keeps the seconds of each response by trajectory."""
 
     name = "timed"
 
@@ -60,7 +60,7 @@ class Timed:
         self.took_s: dict[str, list[float]] = defaultdict(list)
 
     async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
-        """The one response."""
+        """Sample the one response."""
         began_s = time.perf_counter()
         await asyncio.sleep(self._sample_s * self._dice.uniform(0.5, 1.5))
         self.took_s[trajectory_id].append(time.perf_counter() - began_s)
@@ -93,7 +93,7 @@ async def direct(renderer: TurnRenderer, sessions: int, turns: int, sample_s: fl
 
 
 async def through_gateway(renderer: TurnRenderer, sessions: int, turns: int, sample_s: float) -> dict[str, float]:
-    """The same through the gateway, with the clients in a process of their own."""
+    """Seconds per turn and turns per second through the gateway, with the clients in another process."""
     policy = Timed(renderer, sample_s)
     async with Gateway(renderer) as gateway:
         deadline = Deadline.after(3600)
@@ -118,7 +118,7 @@ def _figures(took_s: dict[str, list[float]], policy: Timed, per_s: float) -> dic
 
 
 async def _converse(turns: int, urls: list[str]) -> None:
-    """The clients: one conversation per URL."""
+    """Clients of the gateway: one conversation per URL."""
     import aiohttp
 
     async def play(client: aiohttp.ClientSession, url: str) -> list[float]:
@@ -142,7 +142,7 @@ async def _converse(turns: int, urls: list[str]) -> None:
 
 
 async def measure(sessions: int, turns: int, sample_s: float, rounds: int) -> dict[str, dict[str, float]]:
-    """Medians over the rounds, of both ways."""
+    """Medians over the rounds, direct and through the gateway."""
     renderer = TurnRenderer(load_tokenizer(str(SMALL)))
     ways = {"direct": direct, "gateway": through_gateway}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}

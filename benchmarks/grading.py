@@ -2,7 +2,7 @@
 
     uv run python benchmarks/grading.py --json grading.json
 
-Every grader gets the same rows with their gold patches, in interleaved rounds. README.md says what each figure is.
+Every grader gets the same rows with their gold patches, in interleaved rounds. README.md explains the figures.
 """
 
 import argparse
@@ -51,7 +51,7 @@ class Sample(Frozen):
     wall_s: float
     """From the request to a verdict with everything that was started for it removed again."""
     eval_s: float
-    """Of it in the evaluation script."""
+    """Seconds in the evaluation script."""
     prestarted_s: float | None = None
     """From patch to verdict in a sandbox that was started earlier, less the evaluation script; None for the harness."""
     resolved: bool
@@ -79,7 +79,7 @@ async def _grade_ours(grader: Grader, record: TaskRecord, spec: SandboxSpec) -> 
 
 
 def _grade_harness(client: docker.DockerClient, record: TaskRecord, workspace: Path, work: Path, run: str) -> Sample:
-    """Grade with the harness, in an image with the workspace in it that is made before and removed after."""
+    """Grade with the harness, in an image with the workspace in it. The image is made before and removed afterwards."""
     key, id = record.key, uuid.uuid4().hex[:8]
     row = row_of(key)
     row_file, result = work / f"{id}-row.json", work / f"{id}-result.json"
@@ -129,7 +129,7 @@ async def run_all(
 
 
 def rows(samples: dict[str, list[Sample]], facts: dict[str, Any], run: str) -> list[dict[str, Any]]:
-    """One object per grader, seconds as medians over all rounds and tasks."""
+    """One object per grader, with medians of seconds over all rounds and tasks."""
     found = []
     for name, taken in samples.items():
         prestarted = [sample.prestarted_s for sample in taken if sample.prestarted_s is not None]

@@ -2,8 +2,9 @@
 
     python benchmarks/harness.py ROW_FILE RUN RESULT_FILE
 
-Run by grading.py and parity.py in a temporary directory: the harness writes its logs below the current one. Importing
-is not timed. The row's `model_patch` is graded; its gold patch, if it has none; the tree as it is, if that is empty.
+grading.py and parity.py run it in a temporary directory, because the harness writes its logs below the current one.
+Importing is not timed. The row's `model_patch` is graded, or its gold patch if it has none; an empty patch grades the
+tree unchanged.
 """
 
 import json
@@ -20,7 +21,7 @@ EVALUATION_LIMIT_S = 600
 
 
 def row_of(key: "AnswerKey") -> dict[str, Any]:
-    """A task as the harness reads it, without its image."""
+    """Row of a task as the harness reads it, without its image."""
     return {
         "instance_id": key.task_id,
         "repo": key.repo,

@@ -40,7 +40,7 @@ def _archive(root: Path) -> bytes:
 
 
 def add_swerex(tree: Path, python: str) -> str | None:
-    """Put SWE-ReX's server for a Python version below `tree`; returns why not, if it cannot be fetched."""
+    """Put SWE-ReX's server for a Python version below `tree`. Returns the reason if it cannot be fetched, else None."""
     uv = shutil.which("uv")
     if uv is None:
         return "uv is not installed: SWE-ReX's server cannot be put into the image"
@@ -65,9 +65,9 @@ def _python_of(client: Any, image: str, labels: dict[str, str]) -> str:
 def image_with(
     client: Any, base: str, tree: Path, run: str, *, tag: str, command: Sequence[str] = ("true",)
 ) -> Iterator[str]:
-    """An image of `base` with the files of `tree` on top, after `command` ran in it once. Removed at the end.
+    """Image of `base` with the files of `tree` on top, after `command` ran in it once. Removed at the end.
 
-    It bears the run's label, and so does every container of it, whoever starts it.
+    The image has the run's label, and so has every container of it, whatever starts the container.
     """
     container = client.containers.create(base, list(command), labels={RUN_LABEL: run}, network_mode="none")
     try:
@@ -90,20 +90,20 @@ def image_with(
 def shared_image(
     client: Any, base: str, work: Path, repository: Path, run: str, *, swerex: bool
 ) -> Iterator[tuple[str, str | None]]:
-    """Build the image; yields its name and why SWE-ReX, if wanted, is not in it. Removed at the end."""
+    """Build the image. Yields its name, and the reason if SWE-ReX was wanted and is not in it. Removed at the end."""
     extras = work / "extras"
     shutil.copytree(repository, extras / WORKDIR.lstrip("/"))
     without_swerex = "it was not asked for"
     if swerex:
         without_swerex = add_swerex(extras, _python_of(client, base, {RUN_LABEL: run}))
-    # Compiled once: else every container would do it at its start.
+    # Compiled once; otherwise every container would compile it at its start.
     command = ["true"] if without_swerex else ["python3", "-m", "compileall", "-q", _SWEREX_DIR]
     with image_with(client, base, extras, run, tag=run, command=command) as image:
         yield image, without_swerex
 
 
 def unpack(client: Any, image: str, root: Path, run: str) -> Path:
-    """The image's file system in a directory, for bubblewrap."""
+    """Unpack the image's file system into a directory, for bubblewrap."""
     root.mkdir()
     container = client.containers.create(image, ["true"], labels={RUN_LABEL: run})
     archive = root.with_suffix(".tar")

@@ -3,8 +3,8 @@
     uv run python benchmarks/parity.py --tasks pypi --rows 12 --json parity.json
 
 Four patches per row: the gold patch, none at all, a wrong one (a second bug instead of the fix) and a partial one (the
-fix, and a bug beside it). Ours are graded in the chosen backend, the harness's in containers of an image that holds the
-row's repository, made before and removed after. Exit code 1 if any verdict or any test differs.
+fix, and a bug beside it). swe-aem grades them in the chosen backend, the harness in containers of an image that holds
+the row's repository; the image is made before and removed afterwards. Exit code 1 if any verdict or any test differs.
 """
 
 import argparse
@@ -64,7 +64,7 @@ class Comparison(Frozen):
 
     @property
     def agrees(self) -> bool:
-        """Is there no difference at all?"""
+        """Whether the two verdicts and all tests are equal."""
         return self.ours == self.harness and not self.differing
 
 
@@ -80,7 +80,7 @@ class Bench:
         self._path = next(name.split("\t")[2] for name in names if name.endswith(".py"))
 
     def candidates(self, kind: str) -> Iterator[str]:
-        """Patches of a kind; several only where they are made by mutation."""
+        """Patches of a kind. There are several only where they are made by mutation."""
         if kind == "gold":
             yield self._gold
         elif kind == "empty":
@@ -124,7 +124,7 @@ async def _ours(grader: Grader, record: TaskRecord, workspace: Path | None, patc
 
 
 def _harness(row: dict[str, Any], work: Path) -> dict[str, Any]:
-    """The harness's report on one patch, from a process of its own."""
+    """Report of the harness on one patch, from a process of its own."""
     id = uuid.uuid4().hex[:8]
     row_file, result = work / f"{id}-row.json", work / f"{id}-result.json"
     row_file.write_text(json.dumps(row))
@@ -140,7 +140,7 @@ def _compare(record: TaskRecord, kind: str, patch: str, ours: Verdict, theirs: d
     statuses = {**ours.fail_to_pass, **ours.pass_to_pass}
     passed = {test for test, status in statuses.items() if status in (TestStatus.PASSED, TestStatus.XFAIL)}
     skipped = {test for test, status in ours.pass_to_pass.items() if status is TestStatus.SKIPPED}
-    # An empty patch is not evaluated by ours, so there are no tests to compare.
+    # The grader does not evaluate an empty patch, so there are no tests to compare.
     differing = (passed | skipped) ^ set(theirs["passed"]) if patch else set()
     return Comparison(
         task_id=record.task.id,
@@ -155,7 +155,7 @@ def _compare(record: TaskRecord, kind: str, patch: str, ours: Verdict, theirs: d
 async def compare_row(
     grader: Grader, client: docker.DockerClient, record: TaskRecord, tasks: TaskSet, work: Path, run: str
 ) -> list[Comparison]:
-    """All kinds of patches for one row; a kind of which every candidate hangs is left out."""
+    """Compare all kinds of patches for one row. A kind of which every candidate hangs is skipped."""
     key, workspace = record.key, tasks.workspace(record.task.id)
     if workspace is None:
         raise SystemExit(f"{record.task.id}: its repository is in its image; name a task set that ships working trees")
@@ -188,7 +188,7 @@ async def compare_row(
 async def compare_all(
     chosen: argparse.Namespace, client: docker.DockerClient, tasks: TaskSet, work: Path, run: str
 ) -> list[Comparison]:
-    """Every row in turn, with a line on stderr for each."""
+    """Compare every row, with a line on stderr for each."""
     found: list[Comparison] = []
     async with Grader(open_backend(chosen.sandbox)) as grader:
         for number, record in enumerate(tasks, 1):
@@ -214,7 +214,7 @@ def show(found: Sequence[Comparison]) -> None:
 
 
 def spread(tasks: TaskSet, rows: int) -> list[str]:
-    """Ids of so many tasks, evenly over the set's order, so that every package has some."""
+    """Ids of `rows` tasks, spread evenly over the set's order, so that every package has some."""
     step = max(1.0, len(tasks) / rows)
     return [tasks.records[int(number * step)].task.id for number in range(min(rows, len(tasks)))]
 

@@ -27,7 +27,7 @@ _MORE_IS_BETTER = {"calls_per_s", "trajectories_per_min"}
 
 
 def busy_cpus(seconds: float = 0.5) -> float:
-    """CPUs that are busy now; called while the benchmark itself does nothing."""
+    """CPUs that are busy now. Call it while the benchmark itself is idle."""
 
     def idle_ticks() -> int:
         with open("/proc/stat") as file:
@@ -41,7 +41,7 @@ def busy_cpus(seconds: float = 0.5) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on, and how busy it was before."""
+    """Facts about the machine, and how busy it was before."""
     with open("/proc/cpuinfo") as file:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -57,7 +57,7 @@ def machine() -> dict[str, Any]:
 
 
 def _ratio(measure: str, value: float | None, reference: float | None) -> float | None:
-    """How many times better than the reference; above 1 is better, whatever the measure. None where either is 0."""
+    """How many times better than the reference: above 1 is better for every measure. None where either is 0."""
     if not value or not reference:
         return None
     return round(value / reference if measure in _MORE_IS_BETTER else reference / value, 2)
@@ -93,7 +93,7 @@ def _cell(row: dict[str, Any], measure: str) -> str:
 
 
 def show(found: Sequence[dict[str, Any]]) -> None:
-    """Print the table; what is behind a figure in brackets is how many times better than mini-swe-agent it is."""
+    """Print the table. Figures in brackets say how many times better than mini-swe-agent a figure is."""
     table = Table("path", "sandboxes", *MEASURES.values(), box=box.MARKDOWN)
     for row in found:
         table.add_row(row["name"], str(row["sandboxes"]), *(_cell(row, measure) for measure in MEASURES))

@@ -3,7 +3,7 @@
     uv run --all-extras --group bench python benchmarks/sandbox.py --json sandbox.json
 
 Rounds are interleaved: a round measures every path with every number of sandboxes, each in a process of its own with a
-time limit. README.md says what each figure is.
+time limit. README.md explains the figures.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def measure(unit: Unit, work: Path) -> Sample:
-    """Measure one unit in a child process; end it and everything that it started when it takes too long."""
+    """Measure one unit in a child process. If it takes too long, end it and everything that it started."""
     result = work / f"{unit.id}.json"
     command = [sys.executable, str(Path(__file__).with_name("unit.py")), unit.model_dump_json(), str(result)]
     log = work / "unit.log"  # what peers print

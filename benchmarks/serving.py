@@ -1,12 +1,12 @@
-"""What the policy costs between agents and vLLM, and whether one process keeps a thousand of them busy.
+"""Cost of the policy object between agents and vLLM, and whether one process keeps 1,000 trajectories busy.
 
     uv run --all-extras python benchmarks/serving.py through --url http://127.0.0.1:8000
-        requests and tokens per second through the policy and straight at a real server (swe-aem serve), interleaved
+        requests and tokens per second through the policy and directly to a real server (swe-aem serve), interleaved
     uv run --all-extras python benchmarks/serving.py scale
-        a rollout of 1,000 trajectories at a time, with sandboxes in memory and a simulated server in another process
+        a rollout of 1,000 concurrent trajectories, with sandboxes in memory and a simulated server in another process
 
 Both sides of `through` send the same bodies. In `scale` a response takes 4 to 12 s and has 64 tokens with 20
-alternatives each; the ideal is what the same latencies take on 1,000 places with nothing in between.
+alternatives each. The ideal is the time that the same latencies take in 1,000 slots without anything in between.
 """
 
 import argparse
@@ -33,7 +33,7 @@ LATENCY_S = (4.0, 12.0)
 
 
 def latency_s(trajectory: int, turn: int) -> float:
-    """Of one response in `scale`; client and server know it alike."""
+    """Seconds of one response in `scale`; client and server compute the same."""
     return random.Random(f"{trajectory}.{turn}").uniform(*LATENCY_S)
 
 
@@ -44,7 +44,7 @@ def prompts(count: int, seed: int) -> list[list[int]]:
 
 
 async def straight(url: str, requests: list[list[int]], concurrency: int) -> tuple[int, float]:
-    """The load without the policy; returns the tokens sampled, and the seconds that they took."""
+    """Send the requests directly to the server. Returns the sampled tokens and the seconds."""
     import httpx
 
     from swe_aem.core import SamplingParams
@@ -66,7 +66,7 @@ async def straight(url: str, requests: list[list[int]], concurrency: int) -> tup
 
 
 async def through(url: str, requests: list[list[int]], concurrency: int) -> tuple[int, float]:
-    """The same load through the policy."""
+    """Send the same requests through the policy. Returns the sampled tokens and the seconds."""
     from swe_aem.core import SamplingParams
     from swe_aem.policy.vllm import VllmConfig, VllmPolicy
 
@@ -84,7 +84,7 @@ async def through(url: str, requests: list[list[int]], concurrency: int) -> tupl
 
 
 def compare(url: str, *, requests: int, concurrency: int, rounds: int) -> dict[str, Any]:
-    """Medians over rounds; both see fresh prompts each time, and take turns at going first."""
+    """Medians over rounds. Both get new prompts in each round, and take turns at being first."""
     seconds: dict[str, list[float]] = {"straight": [], "through": []}
     tokens: dict[str, list[int]] = {"straight": [], "through": []}
     ways = [("straight", straight), ("through", through)]
@@ -105,7 +105,7 @@ def compare(url: str, *, requests: int, concurrency: int, rounds: int) -> dict[s
 
 
 async def simulate() -> None:
-    """The server of `scale`: prints its URL and serves until standard input ends."""
+    """Server of `scale`: prints its URL and serves until standard input ends."""
     from swe_aem.policy.tokenizer import load_tokenizer
     from swe_aem.testing.vllm import SimulatedVllm
 
@@ -128,7 +128,7 @@ async def simulate() -> None:
 
 
 def ideal_s(trajectories: int, places: int) -> float:
-    """Seconds of the same trajectories on so many places, one after the other on each, and nothing in between."""
+    """Seconds of the same trajectories in `places` slots, one after the other in each, with nothing in between."""
     free = [0.0] * places
     for number in range(trajectories):
         start = heapq.heappop(free)
@@ -152,14 +152,14 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
         async def grade(self, patch: str, deadline: Deadline) -> Verdict:
             return Verdict(resolved=True, patch_applied=True)
 
-    class Room:
+    class FakeGrader:
         @asynccontextmanager
         async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator[Graded]:
             yield Graded()
 
     @asynccontextmanager
-    async def grader(backend: SandboxBackend) -> AsyncIterator[Room]:
-        yield Room()
+    async def grader(backend: SandboxBackend) -> AsyncIterator[FakeGrader]:
+        yield FakeGrader()
 
     async def prepare(sandbox: Sandbox, record: TaskRecord) -> str:
         return "base"
@@ -225,7 +225,7 @@ def scale(*, trajectories: int, places: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure one of the two, print it, and write it with --json."""
+    """Measure `through` or `scale`, print the figures, and write them with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["through", "scale", "simulate"])
     parser.add_argument("--url", help="of a server that `swe-aem serve` started, for `through`")

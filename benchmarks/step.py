@@ -2,12 +2,11 @@
 
     uv run --all-extras python benchmarks/step.py configs/lora-1gpu.yaml --shape Qwen3-8B --shape Qwen3-32B
 
-What trains is the loop of `swe-aem train` under the configuration's own settings. Rollouts are scripted, so nothing is
-sampled: ragged rows of many turns, of which the first is as long as the configuration allows. Each shape has a process
-of its own. On a GPU, memory is what the allocator held at most; what `swe-aem train --dry-run` plans stands beside it,
-term by term. FLOPs are those of the model (Kaplan et al., arXiv 2001.08361, and causal attention): padding and
-activations that are computed again do not count (PaLM, arXiv 2204.02311). They are compared with a large matrix product
-of the same run.
+The loop of `swe-aem train` runs under the configuration's own settings. Rollouts are scripted, so nothing is sampled:
+ragged rows of many turns, of which the first is as long as the configuration allows. Each shape has a process of its
+own. On a GPU, memory is the allocator's peak; the plan of `swe-aem train --dry-run` is printed beside it, term by term.
+FLOPs are those of the model (Kaplan et al., arXiv 2001.08361, and causal attention): padding and activations that are
+computed again do not count (PaLM, arXiv 2204.02311). They are compared with a large matrix product of the same run.
 """
 
 import argparse
@@ -89,7 +88,7 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     model = random_model(device=device, dtype=config.dtype, positions=2 * longest, **fields)
     loop.load_model = lambda *_, **__: model
     loop.load_processing = lambda *_: tiny_tokenizer()
-    # A disk may be too small for what nobody reads.
+    # The checkpoints are not read, and a disk may be too small for them.
     loop.AEMGRPOTrainer._save_checkpoint = loop.AEMGRPOTrainer._save = lambda *_, **__: None
     rate = _product_rate(device, "bfloat16" if config.grpo.get("bf16") else config.dtype)
     if cuda:
@@ -122,13 +121,13 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 class _Episodes(ScriptedSteps):
-    """Trajectories of many turns, the first of each step as long as they may be."""
+    """Trajectories of many turns; the first of each step has the greatest length allowed."""
 
     def __init__(self, lengths: list[int], config: TrainConfig, *given: Any) -> None:
         super().__init__(config, *given)
         self._longest = config.rollout.native.max_context_tokens
         self._lengths = lengths
-        """Of every trajectory given, for whoever measures."""
+        """Lengths in tokens of all trajectories so far."""
 
     def _trajectory(self, number: int, group: int, sample: int) -> Trajectory:
         dice = random.Random(f"{number} {group} {sample}")
@@ -162,7 +161,7 @@ class _Episodes(ScriptedSteps):
 
 
 def _model_flops(shape: ModelShape, lengths: list[int], *, adapter: bool) -> float:
-    """Of one step: the old policy's pass, a forward and a backward pass over rows of these lengths.
+    """FLOPs of one step: the old policy's pass, a forward and a backward pass over rows of these lengths.
 
     A product of matrices costs two FLOPs per weight and token, and twice that in the backward pass; half of the latter
     is for the weights' own gradients, which an adapter's step does not need. Causal attention: 2 T^2 per query width.

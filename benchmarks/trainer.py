@@ -1,10 +1,10 @@
-"""What AEM costs: TRL's GRPO trainer and ours without and with modulation, on the same rollouts, in one run.
+"""Cost of AEM: TRL's `GRPOTrainer`, and `AEMGRPOTrainer` without and with modulation, on the same rollouts in one run.
 
     uv run --all-extras python benchmarks/trainer.py --json trainer.json
 
 Each contender trains a Qwen3 of random weights in a process of its own, one after the other, several rounds. Rollouts
-are scripted and ragged, so no time goes into sampling. `--shape 1b --device cuda --dtype bfloat16 --tokens 16384` is
-the same on a GPU. Read the ratios.
+are scripted and ragged, so nothing is sampled. `--shape 1b --device cuda --dtype bfloat16 --tokens 16384` is
+the same on a GPU. Compare the ratios.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def _in_a_process(name: str) -> dict[str, float]:
 
 
 def _measure(options: argparse.Namespace, name: str) -> dict[str, float]:
-    """One contender: seconds per step and in AEM, tokens per second, peak memory, a figure of the trained weights."""
+    """Measure one contender: seconds per step and in AEM, tokens per second, peak memory, a checksum of the weights."""
     import torch
     from datasets import Dataset
     from trl.trainer.grpo_trainer import GRPOTrainer
@@ -188,7 +188,7 @@ def _rewards(completions: list[Any], reward: list[float | None], **fields: Any) 
 
 
 class _StepClock:
-    """Seconds of each optimiser step; the generation that it waits for is part of it."""
+    """Seconds of each optimiser step, including the generation that it waits for."""
 
     def __init__(self, device: str) -> None:
         self._device = device

@@ -2,7 +2,7 @@
 
     python benchmarks/unit.py UNIT_JSON RESULT_FILE
 
-Run by sandbox.py.
+sandbox.py runs it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ GONE_TIMEOUT_S = 120.0
 
 
 class Sample(Frozen):
-    """What one unit measured; None is not measured."""
+    """Figures of one unit; None was not measured."""
 
     start_ms: float | None = None
     """From the request for the sandboxes until the first command of the last one has answered."""
@@ -52,7 +52,7 @@ async def _started(contender: Contender) -> Box:
 
 
 async def _start(contender: Contender, unit: Unit) -> tuple[list[Box], float]:
-    """Sandboxes with their first command behind them, and milliseconds: of one, or of all at once."""
+    """Start sandboxes and run a first command in each. Returns them and the milliseconds, of one or of all at once."""
     if unit.sandboxes > 1:
         began_s = time.perf_counter()
         boxes = await asyncio.gather(*(_started(contender) for _ in range(unit.sandboxes)))
@@ -72,7 +72,7 @@ def _client_cpu_s() -> float:
 
 
 async def _burst(boxes: list[Box], unit: Unit) -> Sample:
-    """Call `true` in all sandboxes at once, again and again."""
+    """Call `true` repeatedly in all sandboxes at once."""
     times_ms: list[float] = []
     engine, client_s, began_s = EngineClock(), _client_cpu_s(), time.perf_counter()
 
@@ -96,7 +96,7 @@ async def _burst(boxes: list[Box], unit: Unit) -> Sample:
 
 
 async def _end(contender: Contender, boxes: list[Box]) -> float:
-    """Let all sandboxes go at once; milliseconds until they are gone."""
+    """End all sandboxes at once. Returns the milliseconds until they are gone."""
     left = await contender.watch()
     began_s = time.perf_counter()
     ending = asyncio.gather(*(box.end() for box in boxes))
@@ -130,7 +130,7 @@ async def _trajectories(contender: Contender, unit: Unit) -> float:
 
 
 async def measure(unit: Unit) -> Sample:
-    """All measures of a unit, in the order of a sandbox's life; what was measured before a failure is kept."""
+    """Take all measures of a unit, in the order of a sandbox's life. Figures from before a failure are kept."""
     sample = Sample()
     try:
         measured = contender(unit)

@@ -1,10 +1,10 @@
-"""A Qwen3 of random weights, made where it is trained: no checkpoint, no copy through the host."""
+"""A Qwen3 with random weights, created on the device that trains it: no checkpoint, no copy through the host."""
 
 from typing import Any
 
 
 def random_model(*, device: str, dtype: str, positions: int, **shape: Any) -> Any:
-    """`shape` are fields of `Qwen3Config`; those of the tiny model where they are missing."""
+    """Create the model. `shape` has fields of `Qwen3Config`; missing ones are those of the tiny model."""
     import torch
 
     from swe_aem.testing.steps import tiny_model

@@ -110,7 +110,7 @@ def make_repository(root: Path) -> None:
 
 
 async def play(box: Box) -> None:
-    """Play the actions; raises `RuntimeError` if one does not do what it must."""
+    """Play the actions. Raises `RuntimeError` if one has the wrong exit code."""
     output = ""
     for command, expected in ACTIONS:
         exit_code, output = await box.run(command)

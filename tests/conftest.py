@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def absent(what: str) -> None:
-    """Skip a test for want of a service, or fail it where services are required."""
+    """Skip a test whose service is missing, or fail it where services are required."""
     if REQUIRED:
         pytest.fail(f"{what}, and SWE_AEM_REQUIRE_SERVICES=1")
     pytest.skip(what)

@@ -1,6 +1,6 @@
 """The contenders: one file per way to run commands in sandboxes, all behind `base.Contender`.
 
-Each is imported only by the process that measures it, so a peer that is not installed costs its own rows only.
+Each is imported only by the process that measures it, so a peer that is not installed leaves only its own rows empty.
 """
 
 from contenders.base import Contender, Unit
@@ -20,7 +20,7 @@ REFERENCE = "mini"
 
 
 def contender(unit: Unit) -> Contender:
-    """The contender that a unit of measurement names."""
+    """Contender that a unit of measurement names."""
     if unit.contender == "mini":
         from contenders.mini import Mini
 

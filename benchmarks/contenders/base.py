@@ -1,4 +1,4 @@
-"""What every contender can do: start a sandbox, run a command in it, let it go, tell whether it is really gone."""
+"""The interface of a contender: start a sandbox, run a command in it, end it, and check that it is gone."""
 
 import asyncio
 import contextlib
@@ -64,7 +64,7 @@ class Box(Protocol):
         ...
 
     async def end(self) -> None:
-        """Let it go as this contender's users do, which need not mean that it is gone afterwards."""
+        """End it as this contender's users do. It may still exist afterwards, if they end it in the background."""
         ...
 
 
@@ -75,7 +75,7 @@ class Contender(ABC):
         self.unit = unit
 
     async def prepare(self) -> None:
-        """What a long-lived process does once; not measured."""
+        """Do what a long-lived process does once. Not measured."""
         return None
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Contender(ABC):
 
     @abstractmethod
     async def watch(self) -> Callable[[], bool]:
-        """Remember what is live now; the result tells whether any of it is left."""
+        """Remember what is live now. The function that is returned says whether any of it is left."""
 
 
 class DockerContender(Contender):
@@ -92,7 +92,7 @@ class DockerContender(Contender):
 
     @cached_property
     def engine(self) -> Any:
-        """A client of our own to look at the engine with, apart from the contender's."""
+        """Client for looking at the engine, separate from the contender's."""
         import docker
 
         return docker.from_env(timeout=300)
@@ -101,7 +101,7 @@ class DockerContender(Contender):
         return self.engine.api.containers(all=True, filters={"label": f"{UNIT_LABEL}={self.unit.id}"})
 
     async def watch(self) -> Callable[[], bool]:
-        """See `Contender.watch`: processes first, since asking the engine slows it down."""
+        """Watch containers and their processes. Processes come first, because asking the engine slows it down."""
         pids = await asyncio.to_thread(self._main_pids)
         return lambda: any_alive(pids) or bool(self._containers())
 

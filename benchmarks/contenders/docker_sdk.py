@@ -1,4 +1,4 @@
-"""The docker SDK's `exec_run`, as many harnesses use it: a container that sleeps, one exec per call."""
+"""The docker SDK's `exec_run`, as many harnesses use it: an idle container, one exec per call."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ class _SdkBox:
         self._threads = threads
 
     async def run(self, command: str) -> tuple[int, str]:
-        """See `Box.run`."""
+        """Run a command with `exec_run`."""
         result = await self._threads.call(self._container.exec_run, ["bash", "-c", command], workdir=WORKDIR)
         return result.exit_code, result.output.decode("utf-8", "replace")
 
     async def end(self) -> None:
-        """See `Box.end`."""
+        """Remove the container."""
         await self._threads.call(self._container.remove, force=True)
 
 
@@ -31,7 +31,7 @@ class DockerSdk(DockerContender):
         self._threads = Threads(unit.sandboxes)
 
     async def start(self) -> Box:
-        """See `Contender.start`."""
+        """Start a container that sleeps."""
         run = self._client.containers.run
         container = await self._threads.call(
             run, self.unit.image, ["sleep", "2h"], detach=True, working_dir=WORKDIR, labels=self.unit.labels

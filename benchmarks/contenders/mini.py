@@ -12,12 +12,12 @@ class _MiniBox:
         self._threads = threads
 
     async def run(self, command: str) -> tuple[int, str]:
-        """See `Box.run`."""
+        """Run a command through the environment."""
         result = await self._threads.call(self._environment.execute, {"command": command})
         return result["returncode"], result["output"]
 
     async def end(self) -> None:
-        """See `Box.end`: mini-swe-agent drops the object, whose `__del__` runs `docker stop` in the background."""
+        """Drop the object, as mini-swe-agent does; its `__del__` runs `docker stop` in the background."""
         self._environment = None
 
 
@@ -41,5 +41,5 @@ class Mini(DockerContender):
         self._threads = Threads(unit.sandboxes)
 
     async def start(self) -> Box:
-        """See `Contender.start`."""
+        """Start an environment."""
         return _MiniBox(await self._threads.call(self._environment, **self._config), self._threads)

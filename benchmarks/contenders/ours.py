@@ -1,4 +1,4 @@
-"""This package's backends, with the default limits, no network and all capabilities dropped."""
+"""swe-aem's backends, with the default limits, no network and all capabilities dropped."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -15,12 +15,12 @@ class _OurBox:
         self._stack = stack
 
     async def run(self, command: str) -> tuple[int, str]:
-        """See `Box.run`."""
+        """Run a command through the warden."""
         result = await self._sandbox.run(command, timeout_s=COMMAND_TIMEOUT_S)
         return result.exit_code, result.output
 
     async def end(self) -> None:
-        """See `Box.end`."""
+        """Close the sandbox."""
         await self._stack.aclose()
 
 
@@ -31,11 +31,11 @@ class _Ours(Contender):
     spec: SandboxSpec
 
     async def prepare(self) -> None:
-        """See `Contender.prepare`: the backend looks up the image and puts the warden in place at its first start."""
+        """Start one sandbox: at its first start the backend looks up the image and installs the warden."""
         await (await self.start()).end()
 
     async def start(self) -> Box:
-        """See `Contender.start`."""
+        """Open a sandbox."""
         stack = AsyncExitStack()
         return _OurBox(await stack.enter_async_context(self.backend.open(self.spec)), stack)
 
@@ -60,7 +60,7 @@ class OurBubblewrap(_Ours):
         self.spec = SandboxSpec(image=HOST_IMAGE, workdir=WORKDIR, workspace=unit.workspace, labels=labels)
 
     async def watch(self) -> Callable[[], bool]:
-        """See `Contender.watch`: every process in the sandboxes' control groups, then the groups themselves."""
+        """Watch every process in the sandboxes' control groups, then the groups themselves."""
         mine = {info.id for info in await self.backend.ls() if info.labels.get("benchmark-unit") == self.unit.id}
         groups = [group for id, group in cgroup.leftovers().items() if id in mine]
         pids = [int(pid) for group in groups for procs in group.procs for pid in procs.read_text().split()]

@@ -1,7 +1,7 @@
 """SWE-ReX's Docker deployment: an HTTP server in every container and a bash session in it.
 
-Its start-up blocks the event loop that it runs in (`time.sleep` between probes that have 0.15 s), so concurrent starts
-in one loop never finish. Here every deployment has a thread and a loop of its own, which is how SWE-agent drives it.
+Its start blocks the event loop that it runs in (`time.sleep` between probes with a limit of 0.15 s), so concurrent
+starts in one loop never finish. Here every deployment has a thread and an event loop of its own, as in SWE-agent.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ class _RexBox:
         self._action = action
 
     async def run(self, command: str) -> tuple[int, str]:
-        """See `Box.run`."""
+        """Run a command in the bash session."""
         action = self._action(command=command, timeout=COMMAND_TIMEOUT_S, check="silent")
         result = await self._loop.call(self._deployment.runtime.run_in_session(action))
         return result.exit_code, result.output
 
     async def end(self) -> None:
-        """See `Box.end`."""
+        """Stop the deployment."""
         await self._loop.call(self._deployment.stop())
         self._loop.stop()
 
@@ -65,7 +65,7 @@ class SweRex(DockerContender):
         self._abstract = abstract
 
     async def start(self) -> Box:
-        """See `Contender.start`."""
+        """Start a deployment and its bash session."""
         labels = [argument for pair in self.unit.labels.items() for argument in ("--label", "=".join(pair))]
         deployment = self._deployment(
             image=self.unit.image, pull="never", docker_args=labels, startup_timeout=START_TIMEOUT_S

@@ -76,7 +76,7 @@ def make_sandbox() -> Callable[..., FakeSandbox]:
 
 @pytest.fixture
 def host_run() -> Callable[[Path], Callable[[FakeSandbox, str], tuple[int, bytes]]]:
-    """A handler that runs commands on the host, in a directory: for our own commands only."""
+    """Handler that runs commands on the host, in a directory. For trusted commands only."""
 
     def make(directory: Path) -> Callable[[FakeSandbox, str], tuple[int, bytes]]:
         def handle(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:

@@ -41,6 +41,6 @@ def rollout(tmp_path: Path) -> Rollout:
     ]
 )
 def kind(request: pytest.FixtureRequest) -> str:
-    """Name of each backend in turn; its service is there."""
+    """Name of each backend in turn, whose service is available."""
     request.getfixturevalue(f"require_{request.param}")
     return request.param

@@ -1,4 +1,4 @@
-"""A small task with its repository, and `HostSandbox`, which runs trusted commands on this machine, unisolated."""
+"""A small task with its repository, and `HostSandbox`, which runs trusted commands on this machine, not isolated."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ AS_IN_AN_IMAGE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 class HostSandbox:
-    """A `Sandbox` without walls: for tests of trusted commands only."""
+    """A `Sandbox` without isolation, for tests of trusted commands only."""
 
     def __init__(self, root: Path, spec: SandboxSpec) -> None:
         self.id = f"host-{secrets.token_hex(4)}"
@@ -126,7 +126,7 @@ class HostBackend:
 
     @asynccontextmanager
     async def open(self, spec: SandboxSpec) -> AsyncIterator[HostSandbox]:
-        """Copy the workspace to the workdir, which must not exist yet, and hand out a sandbox there."""
+        """Copy the workspace to the workdir, which must not exist yet, and yield a sandbox there."""
         root = self.root / secrets.token_hex(4)
         root.mkdir(parents=True)
         if spec.workspace is not None:
@@ -305,6 +305,6 @@ git checkout {base} tests/test_calc.py
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def parser() -> AsyncIterator[SwebenchParser]:
-    """One worker for all tests: loading swebench takes seconds."""
+    """One worker for all tests, because loading swebench takes seconds."""
     async with SwebenchParser() as parser:
         yield parser

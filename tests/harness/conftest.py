@@ -36,7 +36,7 @@ RUN, DONE = called("run", command="ls"), called("done")
 
 
 class Played:
-    """Plays ids, or what a function returns, and keeps the prompts; the last one again and again."""
+    """Plays ids, or what a function returns; the last reply repeats. Keeps the prompts."""
 
     name = "played"
 

@@ -1,4 +1,4 @@
-"""Fakes of the other rooms, and trajectories to store."""
+"""Fakes of the other packages, and trajectories to store."""
 
 import asyncio
 import random
@@ -33,7 +33,7 @@ from swe_aem.testing.sandbox import FakeBackend
 
 
 class FakePolicy:
-    """Never asked: the fake agent does not sample."""
+    """Policy that is never called, because the fake agent does not sample."""
 
     name = "fake-model"
 
@@ -56,7 +56,7 @@ async def submit(agent: "FakeAgent", task: Task, sandbox: Sandbox, sample: int) 
 
 @dataclass
 class FakeAgent:
-    """Does as its behaviour says; counts how many run at once."""
+    """Agent that does what its behaviour says; counts how many run at once."""
 
     behaviour: Behaviour = submit
     work_s: float = 0.0

@@ -79,8 +79,8 @@ async def sync(policy: Any, tmp_path: Path) -> AsyncIterator[Any]:
 
 
 class Agents:
-    """Sixteen that ask for long responses, each the next one when it has the last: a server with work for as long as a
-    test looks, however slow the machine."""
+    """Sixteen tasks that request long responses one after the other, so that a server has work for the whole test,
+    however slow the machine."""
 
     def __init__(self, policy: Any) -> None:
         self.asked = 0
@@ -106,7 +106,7 @@ class Agents:
             task.cancel()
 
     async def ended(self) -> list[Any]:
-        """What ended each of them."""
+        """What ended each task."""
         return await asyncio.gather(*self._asking, return_exceptions=True)
 
 

@@ -1,4 +1,4 @@
-"""A valid row, and a tiny package that the generator can work on."""
+"""A valid row, and a tiny package for the generator of bugs."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A training run as the trainer leaves it, made up."""
+"""An invented training run, with the files that the trainer writes."""
 
 import json
 import math

@@ -29,7 +29,7 @@ _UP_S = 60.0
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own, so that nothing else on this engine is ours; no configuration of the user's."""
+    """A cache for this test only, so that swe-aem owns nothing else on this engine, and no user configuration."""
     monkeypatch.setenv("SWE_AEM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
@@ -40,7 +40,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hasty() -> PullConfig:
-    """As patient as a test: everything is tried again soon."""
+    """Short pauses, so that everything is tried again soon."""
     backoff = Backoff(first_s=0.05, rate_limit_first_s=0.05, longest_s=0.2)
     return PullConfig(stall_s=60.0, image_s=120.0, attempts=3, rate_limit_s=60.0, backoff=backoff)
 
@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(answer.status_code, body, kept)
 
     def _stand_still(self, body: bytes, headers: dict[str, str]) -> None:
-        """Half an answer, and then nothing. (Before its headers engines of version 20.10 cannot abandon a blob.)"""
+        """Send half an answer, and then nothing. (Engines of version 20.10 cannot abandon a blob before headers.)"""
         self._answer(200, body[: len(body) // 2], headers)
         self.wfile.flush()
         self.proxy.over.wait()
@@ -232,7 +232,7 @@ class Made:
 
 @pytest.fixture
 def make_image(registry: str) -> Iterator[Callable[..., Made]]:
-    """Makes images and pushes them. Whatever bears the name of one of them is removed from the engine in the end."""
+    """Makes images and pushes them. At the end, all images with their names are removed from the engine."""
     client = docker.from_env()
     repositories: set[str] = set()
 
