@@ -80,7 +80,7 @@ async def measure(agent: str, at_once: int, turns: int, sample_s: float) -> dict
     return {
         "conversations": at_once,
         "finished": len(whole),
-        "exact": sum(len(one.responses) == turns and not one.side_chains for one in whole),
+        "exact": sum(len(one.responses) == turns and not one.branches for one in whole),
         "processes": len(pids),
         "most_in_a_process": peak,
         "process_mb": idle_bytes / 1e6,

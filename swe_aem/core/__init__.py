@@ -10,14 +10,14 @@ from swe_aem.core.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
 from swe_aem.core.policy import Completion, HealthReporting, Policy, SamplingParams, unavailable_reason
 from swe_aem.core.sandbox import ExecResult, Limits, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec
 from swe_aem.core.task import AnswerKey, Task, TaskRecord
-from swe_aem.core.trajectory import Chain, Response, Stop, ToolCall, Trajectory
+from swe_aem.core.trajectory import Branch, Response, Stop, ToolCall, Trajectory
 from swe_aem.core.verdict import TestStatus, Verdict
 
 __all__ = [
     "OUTCOME_TABLE",
     "Agent",
     "AnswerKey",
-    "Chain",
+    "Branch",
     "Completion",
     "Deadline",
     "ExecResult",

@@ -50,12 +50,12 @@ class Response(Frozen):
     entropy: float | None = None
     """Mean of the policy's entropy estimates over the span, in nats; None if it made none."""
     entropy_estimator: EntropyEstimator | None = None
-    """What made them; estimates of two estimators do not compare."""
+    """What estimated them; values of two estimators do not compare."""
     tool_calls: tuple[ToolCall, ...] = ()
 
     @staticmethod
     def of(completion: Completion, *, start: int, sample_s: float, tool_calls: Iterable[ToolCall]) -> "Response":
-        """What is kept of a completion whose first token is at `start` of the stream."""
+        """The response for a completion whose first token is at `start` of the stream."""
         return Response(
             start=start,
             end=start + len(completion.token_ids),
@@ -69,15 +69,15 @@ class Response(Frozen):
         )
 
 
-class Chain(Frozen):
-    """A token stream beside a trajectory's own: what was sampled after a harness had rewritten its history, or for a
-    conversation on the side. Spans point into its own `token_ids`."""
+class Branch(Frozen):
+    """A token stream beside a trajectory's own: what was sampled after a harness had rewritten its history, or in a
+    second conversation. Spans point into its own `token_ids`."""
 
     token_ids: tuple[int, ...]
     responses: tuple[Response, ...]
 
     @model_validator(mode="after")
-    def _spans_fit(self) -> "Chain":
+    def _spans_fit(self) -> "Branch":
         check_spans(self.responses, len(self.token_ids))
         return self
 
@@ -97,7 +97,7 @@ class Trajectory(Frozen):
     model: str
     token_ids: tuple[int, ...] = ()
     responses: tuple[Response, ...] = ()
-    side_chains: tuple[Chain, ...] = ()
+    branches: tuple[Branch, ...] = ()
     """Streams that are not part of this one. Each response is in one stream; training sees `responses` only."""
     messages: tuple[dict[str, Any], ...] = ()
     """The conversation as chat messages, for people and for supervised fine-tuning; RL trains on the ids."""
@@ -109,10 +109,10 @@ class Trajectory(Frozen):
     """None until the trajectory is graded."""
     reward: float | None = None
     weight: float = 1.0
-    """What the trajectory counts in training, 0..1: its task's."""
+    """Weight of the trajectory in training, 0..1: that of its task."""
     verdict: Verdict | None = None
     error: str | None = None
-    """For infrastructure and grader failures: what failed."""
+    """What failed, for infrastructure and grader failures."""
     timings_s: dict[str, float] = {}
     """Seconds per phase: queue, start, agent, patch, grade, total."""
 

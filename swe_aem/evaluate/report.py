@@ -8,7 +8,7 @@ from swe_aem.errors import UserError
 from swe_aem.evaluate.rates import Estimate, bounds, mean_pass_at_k
 from swe_aem.evaluate.score import Scores, TaskScore, score
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.manifest import Manifest, read
+from swe_aem.rollout.manifest import Manifest, read_manifest
 from swe_aem.store import Store
 
 DEFAULT_KS = (1, 2, 4, 8, 16)
@@ -78,7 +78,7 @@ def read_run(directory: Path) -> tuple[Manifest | None, Scores]:
     scores = score(Store(directory).trajectories())
     if not scores.tasks:
         raise UserError(f"{directory} holds no trajectories yet; run `swe-aem rollout --out {directory}` first")
-    return read(directory), scores
+    return read_manifest(directory), scores
 
 
 def report(

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.renderer import Message, TurnRenderer
 from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
-from swe_aem.core import Chain, Deadline, Policy, Response, Stop, Task, ToolCall, Trajectory
+from swe_aem.core import Branch, Deadline, Policy, Response, Stop, Task, ToolCall, Trajectory
 from swe_aem.errors import PolicyError
 from swe_aem.gateway.messages import canonical, encodable
 from swe_aem.gateway.tree import Answer, Place, Tree, Turn
@@ -102,9 +102,9 @@ class GatewaySession:
         streams = self._tree.streams()
         main = streams[0] if streams else []
         seen = set(main)
-        chains = []
+        branches = []
         for path in streams[1:]:
-            chains.append(Chain(token_ids=tuple(path[-1].token_ids), responses=_responses(path, skip=seen)))
+            branches.append(Branch(token_ids=tuple(path[-1].token_ids), responses=_responses(path, skip=seen)))
             seen.update(path)
         return Trajectory(
             task_id=self._task.id,
@@ -113,7 +113,7 @@ class GatewaySession:
             model=self.policy.name,
             token_ids=tuple(main[-1].token_ids if main else self._first_prompt),
             responses=_responses(main),
-            side_chains=tuple(chains),
+            branches=tuple(branches),
             messages=tuple(message for turn in main for message in _messages(turn)),
             stop=stop,
         )

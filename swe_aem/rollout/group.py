@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from swe_aem.core import OUTCOME_TABLE, Outcome, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.core.outcomes import in_baseline
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.store import Entry
+from swe_aem.store import StoredRow
 
 
 class Group:
@@ -60,7 +60,7 @@ class Group:
 
 
 def group_of(
-    config: RolloutConfig, record: TaskRecord, entries: Mapping[TrajectoryKey, Entry], *, visit: int = 0
+    config: RolloutConfig, record: TaskRecord, entries: Mapping[TrajectoryKey, StoredRow], *, visit: int = 0
 ) -> Group:
     """The group of a task's n-th visit, whose samples follow those of the visits before it. A rollout has visit 0."""
     block = block_size(config)
@@ -76,7 +76,7 @@ def block_size(config: RolloutConfig) -> int:
 
 
 def groups_of(
-    config: RolloutConfig, records: Iterable[TaskRecord], entries: Mapping[TrajectoryKey, Entry]
+    config: RolloutConfig, records: Iterable[TaskRecord], entries: Mapping[TrajectoryKey, StoredRow]
 ) -> list[Group]:
     """One group per task."""
     return [group_of(config, record, entries) for record in records]

@@ -16,7 +16,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.rollout.config import RolloutConfig, differences
 from swe_aem.store.files import replace
-from swe_aem.store.rows import FORMAT
+from swe_aem.store.upgrade import FORMAT, upgrade_manifest
 
 FILE = "config.json"
 _RECORDED = ("datasets", "renderers", "swebench", "tokenizers", "torch", "transformers")
@@ -28,7 +28,7 @@ class Manifest(Frozen):
     run: str
     """Random id, stays the same over reruns; labels the run's sandboxes."""
     store_format: int
-    """Layout of the rows."""
+    """Format of the rows, `swe_aem.store.upgrade`."""
     versions: dict[str, str]
     """Of the last process that wrote to the store."""
     config: RolloutConfig
@@ -44,7 +44,7 @@ def claim(
     `stored_tasks` are the ids of the tasks that have a trajectory there. If there are any, the directory holds fast
     what its trajectories mean: raises `UserError` that names the settings or the task which would change it.
     """
-    stored = read(directory)
+    stored = read_manifest(directory)
     tasks = {record.task.id: digest(record) for record in records}
     if stored_tasks:
         if stored is None:
@@ -81,7 +81,7 @@ def digest(record: TaskRecord) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def read(directory: Path) -> Manifest | None:
+def read_manifest(directory: Path) -> Manifest | None:
     """The manifest of a directory, None if it has none; raises `UserError` if it cannot be understood."""
     path = directory / FILE
     try:
@@ -89,7 +89,7 @@ def read(directory: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     try:
-        return Manifest.model_validate(json.loads(text))
+        return Manifest.model_validate(upgrade_manifest(json.loads(text), str(path)))
     except (ValidationError, ValueError) as error:
         detail = " ".join(str(error).split())
         raise UserError(

@@ -1,6 +1,25 @@
-"""What a rollout keeps on disk: trajectories in append-only segments, their summary, their export."""
+"""Everything that a run keeps on disk: trajectories in append-only segments, their summary, their export.
 
-from swe_aem.store.store import Entry, Store, StoreWriter, stored
+`Store(DIR)` reads a directory of trajectories, `Store(DIR).writer()` appends to it. Formats: `swe_aem.store.upgrade`.
+"""
+
+from swe_aem.store.export import predictions
+from swe_aem.store.files import locked, replace
+from swe_aem.store.store import Store, StoredRow, StoreWriter, existing_store
 from swe_aem.store.summary import Summary, Totals, read_summary, write_summary
+from swe_aem.store.upgrade import FORMAT
 
-__all__ = ["Entry", "Store", "StoreWriter", "Summary", "Totals", "read_summary", "stored", "write_summary"]
+__all__ = [
+    "FORMAT",
+    "Store",
+    "StoreWriter",
+    "StoredRow",
+    "Summary",
+    "Totals",
+    "existing_store",
+    "locked",
+    "predictions",
+    "read_summary",
+    "replace",
+    "write_summary",
+]

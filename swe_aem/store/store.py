@@ -16,27 +16,29 @@ from typing import NamedTuple
 
 from swe_aem.core import Outcome, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
-from swe_aem.store.card import card
+from swe_aem.store.dataset_card import dataset_card
 from swe_aem.store.files import locked, replace
-from swe_aem.store.rows import FORMAT, from_row, to_row
 from swe_aem.store.segments import Appender, Line, quarantine_torn_end, read_lines, seal
-from swe_aem.store.text import unescape
+from swe_aem.store.surrogates import unescape
+from swe_aem.store.trajectory_row import from_row, to_row
+from swe_aem.store.upgrade import FORMAT, require_readable, upgrade_row
 
 _HEAD = re.compile(
     rb'\{"format": (\d+), "task_id": ("(?:[^"\\]|\\.)*"), "sample": (\d+), "attempt": \d+, "outcome": "(\w+)"'
 )
 
 
-class Entry(NamedTuple):
-    """Where a record is, and how it ended."""
+class StoredRow(NamedTuple):
+    """Where a trajectory's row is, its format, and how the trajectory ended."""
 
     path: Path
     offset: int
     outcome: Outcome
+    format: int
 
 
-def stored(directory: Path) -> "Store":
-    """A store to read; raises `UserError` if there is no such directory."""
+def existing_store(directory: Path) -> "Store":
+    """The store in a directory; raises `UserError` if there is no such directory."""
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory")
     return Store(directory)
@@ -52,20 +54,21 @@ class Store:
     def trajectories(self) -> Iterator[Trajectory]:
         """Every trajectory in the order of writing; raises `UserError` with file and line for a damaged record."""
         for line in read_lines(self.folder):
-            yield from_row(json.loads(line.data))
+            _head(line)
+            yield from_row(upgrade_row(json.loads(line.data)))
 
-    def index(self) -> dict[TrajectoryKey, Entry]:
-        """Place and outcome of every record, after verifying every checksum; raises `UserError` as `trajectories`."""
-        entries: dict[TrajectoryKey, Entry] = {}
+    def index(self) -> dict[TrajectoryKey, StoredRow]:
+        """Every row's place and outcome, after verifying every checksum; raises `UserError` as `trajectories` does."""
+        rows: dict[TrajectoryKey, StoredRow] = {}
         for line in read_lines(self.folder):
-            key, outcome = _head(line)
-            if key in entries:
+            key, row = _head(line)
+            if key in rows:
                 raise UserError(
                     f"{line.path}, byte {line.offset}: a second record of task {key[0]} sample {key[1]}, which is "
-                    f"already in {entries[key].path} at byte {entries[key].offset}; delete one of the two lines"
+                    f"already in {rows[key].path} at byte {rows[key].offset}; delete one of the two lines"
                 )
-            entries[key] = Entry(line.path, line.offset, outcome)
-        return entries
+            rows[key] = row
+        return rows
 
     def completed(self) -> frozenset[TrajectoryKey]:
         """Keys of all records."""
@@ -73,30 +76,36 @@ class Store:
 
     def groups(self, block: int | None = None) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
         """Task id and trajectories, ordered by sample, for each group in the order of first writing; one group in
-        memory at a time. A group is a task, or where `block` is given `block` samples of one: a visit in training."""
-        members: dict[tuple[str, int], list[tuple[int, Entry]]] = {}
-        for (task_id, sample), entry in self.index().items():
-            members.setdefault((task_id, sample // block if block else 0), []).append((sample, entry))
+        memory at a time. A group is all samples of a task, or where `block` is given each `block` of them: training
+        rolls a task out once per epoch."""
+        members: dict[tuple[str, int], list[tuple[int, StoredRow]]] = {}
+        for (task_id, sample), row in self.index().items():
+            members.setdefault((task_id, sample // block if block else 0), []).append((sample, row))
         for (task_id, _), found in members.items():
-            yield task_id, tuple(self.load(entry) for _, entry in sorted(found))
+            yield task_id, tuple(self.load(row) for _, row in sorted(found))
 
-    def load(self, entry: Entry) -> Trajectory:
-        """The trajectory at an index entry."""
-        with entry.path.open("rb") as file:
-            file.seek(entry.offset)
-            return from_row(json.loads(file.readline()))
+    def load(self, row: StoredRow) -> Trajectory:
+        """The trajectory of a row in `index`."""
+        with row.path.open("rb") as file:
+            file.seek(row.offset)
+            return from_row(upgrade_row(json.loads(file.readline())))
 
     @contextmanager
     def writer(self, *, segment_bytes: int = 128 << 20) -> Iterator["StoreWriter"]:
-        """Lock, repair and open for appending; creates the directory. Raises `UserError` if another process writes it
-        or a record in the middle is damaged."""
+        """Lock, repair and open for appending; creates the directory. Raises `UserError` if another process writes it,
+        if a record in the middle is damaged, or if the store is of an older format."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.directory):
+            rows = self.index()
+            if older := {row.format for row in rows.values()} - {FORMAT}:
+                raise UserError(
+                    f"{self.directory} was written by an older swe-aem (format {min(older)}, now {FORMAT}): it can be "
+                    "read, not resumed. Choose another --out"
+                )
             torn = quarantine_torn_end(self.folder, self.directory / "quarantine")
-            entries = self.index()
             appender = Appender(self.folder, segment_bytes)
             try:
-                yield StoreWriter(self, appender, entries, torn)
+                yield StoreWriter(self, appender, rows, torn)
             finally:
                 appender.close()
 
@@ -105,11 +114,11 @@ class StoreWriter:
     """Appends to a locked store. Made by `Store.writer`."""
 
     def __init__(
-        self, store: Store, appender: Appender, entries: dict[TrajectoryKey, Entry], quarantined: Path | None
+        self, store: Store, appender: Appender, rows: dict[TrajectoryKey, StoredRow], quarantined: Path | None
     ) -> None:
         self.store = store
-        self.entries = entries
-        """Every record of the store, those of earlier runs included."""
+        self.entries = rows
+        """Every row of the store, those of earlier runs included."""
         self.quarantined = quarantined
         """The file that holds the torn line found on opening, if there was one."""
         self._appender = appender
@@ -128,18 +137,18 @@ class StoreWriter:
             raise ValueError(f"{trajectory.id} is already in {self.store.directory}")
         body = json.dumps(to_row(trajectory), allow_nan=False).encode("ascii")
         path, offset = self._appender.append(seal(body))
-        self.entries[key] = Entry(path, offset, trajectory.outcome)
+        self.entries[key] = StoredRow(path, offset, trajectory.outcome, FORMAT)
         self._write_card()
 
     def _write_card(self) -> None:
-        replace(self.store.directory / "README.md", card(len(self.entries)))
+        replace(self.store.directory / "README.md", dataset_card(len(self.entries)))
 
 
-def _head(line: Line) -> tuple[TrajectoryKey, Outcome]:
+def _head(line: Line) -> tuple[TrajectoryKey, StoredRow]:
     match = _HEAD.match(line.data)
-    if match is None or int(match[1]) != FORMAT:
-        raise UserError(
-            f"{line.path}, byte {line.offset}: not a record of store format {FORMAT}; read it with the version of "
-            "swe-aem that wrote it, or choose another directory"
-        )
-    return TrajectoryKey(unescape(json.loads(match[2])), int(match[3])), Outcome(match[4].decode())
+    where = f"{line.path}, byte {line.offset}"
+    if match is None:
+        raise UserError(f"{where}: not a record of a store; restore the file from a copy, or choose another directory")
+    require_readable(int(match[1]), where)
+    key = TrajectoryKey(unescape(json.loads(match[2])), int(match[3]))
+    return key, StoredRow(line.path, line.offset, Outcome(match[4].decode()), int(match[1]))

@@ -15,7 +15,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.outcomes import in_baseline, is_infrastructure_failure
 from swe_aem.errors import UserError
 from swe_aem.store.files import replace
-from swe_aem.store.stats import Sample
+from swe_aem.store.measurements import Measurements
 
 FILE = "summary.json"
 
@@ -85,8 +85,8 @@ class Totals:
         self.tasks: set[str] = set()
         self.resolved = self.failures = self.retries = 0
         self.turns = self.tool_calls = self.tokens = self.sampled_tokens = 0
-        self.turn_s, self.tool_s = Sample(), Sample()
-        self.phase_s: defaultdict[str, Sample] = defaultdict(Sample)
+        self.turn_s, self.tool_s = Measurements(), Measurements()
+        self.phase_s: defaultdict[str, Measurements] = defaultdict(Measurements)
 
     @property
     def trajectories(self) -> int:

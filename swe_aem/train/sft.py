@@ -17,7 +17,7 @@ from pydantic import Field
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.store import stored
+from swe_aem.store import existing_store
 from swe_aem.store.files import locked, replace
 
 _IGNORED = -100
@@ -197,6 +197,6 @@ def _refuse_others(folder: Path, origin: Mapping[str, Any]) -> None:
 
 def _resolved(stores: Iterable[Path]) -> Iterator[Trajectory]:
     for directory in stores:
-        for trajectory in stored(directory).trajectories():
+        for trajectory in existing_store(directory).trajectories():
             if trajectory.outcome is Outcome.RESOLVED and trajectory.responses:
                 yield trajectory

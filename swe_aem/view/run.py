@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory, TrajectoryKey
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.store import Entry, Store
+from swe_aem.store import Store, StoredRow
 
 FAULTS = frozenset(outcome.value for outcome, rule in OUTCOME_TABLE.items() if not rule.in_baseline)
 """Names of the outcomes that are failures of our side."""
@@ -312,7 +312,7 @@ def examples(directory: Path) -> list[Example]:
     """
     store = Store(directory / "rollouts")
     told = {key: entry for key, entry in store.index().items() if entry.outcome.value not in FAULTS}
-    chosen: dict[TrajectoryKey, tuple[str, Entry]] = {}
+    chosen: dict[TrajectoryKey, tuple[str, StoredRow]] = {}
     for what, outcome in (("Late, resolved", Outcome.RESOLVED), ("Late, unresolved", Outcome.UNRESOLVED)):
         key = next((key for key in reversed(told) if told[key].outcome is outcome), None)
         if key is not None:

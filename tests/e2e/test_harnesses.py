@@ -85,7 +85,7 @@ def check_exact(trajectory: Trajectory, asked: list[tuple[list[int], list[int]]]
     ids = list(trajectory.token_ids)
     assert [(ids[: one.start], ids[one.start : one.end]) for one in trajectory.responses] == asked
     assert trajectory.responses[-1].end == len(ids)
-    assert trajectory.side_chains == ()
+    assert trajectory.branches == ()
     assert trajectory.stop is Stop.SUBMITTED
 
 
@@ -165,6 +165,6 @@ def test_a_policy_is_trained_in_a_harness(require_bubblewrap: None, tmp_path: Pa
         assert done.returncode == 0, done.stdout + done.stderr
     stored = list(Store(out / "rollouts").trajectories())
     assert {(one.agent, one.model) for one in stored} == {("my_agent", "policy")}
-    assert all(one.responses and not one.side_chains and one.error is None for one in stored)
+    assert all(one.responses and not one.branches and one.error is None for one in stored)
     assert len(stored) == 8
     assert (out / "policy" / "model.safetensors").exists()

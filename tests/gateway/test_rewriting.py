@@ -135,7 +135,7 @@ def check(trajectory: Trajectory, policy: Played) -> None:
     """Every response is in one stream, behind exactly the prompt that it was sampled from."""
     asked = sorted(zip(policy.prompts, policy.sampled, strict=True))
     kept = []
-    for stream in (trajectory, *trajectory.side_chains):
+    for stream in (trajectory, *trajectory.branches):
         ids = list(stream.token_ids)
         kept += [(ids[: response.start], ids[response.start : response.end]) for response in stream.responses]
     assert sorted(kept) == asked
@@ -176,7 +176,7 @@ def test_a_client_that_only_appends_makes_one_stream(key: Any, conversation: Any
         await converse(Client(session), [move for _, *move in conversation])
         trajectory = session.trajectory("test", Stop.SUBMITTED)
         check(trajectory, policy)
-        assert trajectory.side_chains == ()
+        assert trajectory.branches == ()
         assert len(trajectory.responses) == len(policy.prompts)
 
     asyncio.run(run())

@@ -49,7 +49,7 @@ async def test_openai_client_converses(session: GatewaySession, policy: Played) 
         assert (second.choices[0].finish_reason, second.choices[0].message.content) == ("stop", "Done.")
         assert second.usage.prompt_tokens == len(policy.prompts[1])
     trajectory = session.trajectory("a", Stop.SUBMITTED)
-    assert (len(trajectory.responses), trajectory.side_chains) == (2, ())
+    assert (len(trajectory.responses), trajectory.branches) == (2, ())
 
 
 async def test_openai_client_streams(session: GatewaySession) -> None:

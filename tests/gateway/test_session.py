@@ -165,15 +165,15 @@ async def test_a_rewritten_history_is_another_stream(play: Any) -> None:
     altered = {**first, "content": "I never looked."}
     await ask(session, following(START, altered, "a.py"))
     trajectory = session.trajectory("a", Stop.SUBMITTED)
-    assert [len(stream.responses) for stream in (trajectory, *trajectory.side_chains)] == [1, 1]
-    assert [list(chain.token_ids) for chain in trajectory.side_chains] == [policy.prompts[1] + policy.sampled[1]]
+    assert [len(stream.responses) for stream in (trajectory, *trajectory.branches)] == [1, 1]
+    assert [list(branch.token_ids) for branch in trajectory.branches] == [policy.prompts[1] + policy.sampled[1]]
 
 
 async def test_other_tools_are_another_stream(play: Any) -> None:
     session, _ = play([LS])
     first = await ask(session, START)
     await session.complete(following(START, first, "x"), [{"type": "function", "function": {"name": "other"}}])
-    assert len(session.trajectory("a", Stop.SUBMITTED).side_chains) == 1
+    assert len(session.trajectory("a", Stop.SUBMITTED).branches) == 1
 
 
 async def test_unpaired_surrogates_are_not_served(play: Any) -> None:
@@ -181,7 +181,7 @@ async def test_unpaired_surrogates_are_not_served(play: Any) -> None:
     first = await ask(session, START)
     assert json.loads(first["tool_calls"][0]["function"]["arguments"]) == {"command": "\ufffd"}
     await ask(session, following(START, first, "x"))
-    assert session.trajectory("a", Stop.SUBMITTED).side_chains == ()
+    assert session.trajectory("a", Stop.SUBMITTED).branches == ()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, Played, called
 
 def check_exact(trajectory: Trajectory) -> None:
     """One stream, whose sampled tokens are the policy's responses."""
-    assert trajectory.side_chains == ()
+    assert trajectory.branches == ()
     spans = [trajectory.token_ids[response.start : response.end] for response in trajectory.responses]
     assert set(spans) <= {tuple(RUN), tuple(DONE)}
     assert trajectory.responses[-1].end == len(trajectory.token_ids)

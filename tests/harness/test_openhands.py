@@ -99,7 +99,7 @@ async def test_every_tool_says_what_the_stock_tool_says(kind: str) -> None:
         await sandbox.run("mkdir /tmp/w", timeout_s=10)
         trajectory = await agents(limits).run(task, sandbox, policy, sample=0, deadline=Deadline.after(240))
     assert trajectory.stop is Stop.SUBMITTED
-    assert trajectory.side_chains == ()
+    assert trajectory.branches == ()
     prompt = RENDERER.tokenizer.decode(policy.prompts[0])
     assert all(f'"name": "{tool}"' in prompt for tool in ("terminal", "file_editor", "task_tracker", "finish", "think"))
     assert SHADOW not in prompt, "a directory of this host shows"

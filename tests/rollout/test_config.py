@@ -9,7 +9,7 @@ from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.config import differences, resolve
-from swe_aem.rollout.manifest import claim, read
+from swe_aem.rollout.manifest import claim, read_manifest
 
 
 def test_options_override_the_file_and_assignments_override_options(tmp_path: Path) -> None:
@@ -104,13 +104,13 @@ def test_what_a_rerun_may_change(tmp_path: Path, changes: dict[str, Any], refuse
     if refused is None:
         assert differences(BASE, wanted) == []
         assert claim(tmp_path, wanted, (), stored_tasks=["task-0"]).run == first.run
-        stored = read(tmp_path)
+        stored = read_manifest(tmp_path)
         assert stored is not None
         assert stored.config == wanted
     else:
         with pytest.raises(UserError, match=refused):
             claim(tmp_path, wanted, (), stored_tasks=["task-0"])
-        stored = read(tmp_path)
+        stored = read_manifest(tmp_path)
         assert stored is not None
         assert stored.config == BASE, "a refused rerun changes nothing"
 
@@ -118,7 +118,7 @@ def test_what_a_rerun_may_change(tmp_path: Path, changes: dict[str, Any], refuse
 def test_a_directory_without_trajectories_takes_any_settings(tmp_path: Path) -> None:
     claim(tmp_path, BASE, (), stored_tasks=())
     claim(tmp_path, RolloutConfig(agent="noop"), (), stored_tasks=())
-    stored = read(tmp_path)
+    stored = read_manifest(tmp_path)
     assert stored is not None
     assert (stored.config.agent, stored.config.policy) == ("native", "noop")
 
@@ -151,7 +151,7 @@ def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_the_manifest_names_versions(tmp_path: Path) -> None:
     claim(tmp_path, BASE, (), stored_tasks=())
-    manifest = read(tmp_path)
+    manifest = read_manifest(tmp_path)
     assert manifest is not None
     assert {"swe-aem", "python", "swebench"} <= set(manifest.versions)
 

@@ -7,7 +7,7 @@ import pytest
 
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.store import Store
-from swe_aem.store.rows import from_row
+from swe_aem.store.trajectory_row import from_row
 from swe_aem.testing.builders import make_trajectory
 
 

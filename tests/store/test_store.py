@@ -15,7 +15,7 @@ from swe_aem.core import Outcome, Response, Stop, TestStatus, ToolCall, Trajecto
 from swe_aem.errors import UserError
 from swe_aem.store import Store
 from swe_aem.store.files import replace
-from swe_aem.store.rows import from_row, to_row
+from swe_aem.store.trajectory_row import from_row, to_row
 from swe_aem.testing.builders import make_trajectory
 
 text = st.text(st.characters(exclude_categories=()), max_size=8)
@@ -310,12 +310,18 @@ def test_one_writer_at_a_time_and_the_lock_ends_with_it(tmp_path: Path) -> None:
         pass
 
 
-def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swe_aem.store.rows.FORMAT", 99)
+@pytest.mark.parametrize(
+    ("format", "said"),
+    [(99, "format 99 was written by a newer swe-aem, and this one reads up to 4"), (2, "format 2 is older than 3")],
+)
+def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: int, said: str) -> None:
+    monkeypatch.setattr("swe_aem.store.trajectory_row.FORMAT", format)
     with Store(tmp_path).writer() as writer:
         writer.append(make_trajectory("t", 0))
-    with pytest.raises(UserError, match="store format"):
+    with pytest.raises(UserError, match=said):
         Store(tmp_path).completed()
+    with pytest.raises(UserError, match=said):
+        list(Store(tmp_path).trajectories())
 
 
 def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from swe_aem.errors import UserError
 from swe_aem.rollout.board import Board
 from swe_aem.rollout.progress import facts, line, show
 from swe_aem.store import Summary, Totals, read_summary, write_summary
-from swe_aem.store.stats import Sample
+from swe_aem.store.measurements import Measurements
 from swe_aem.testing.builders import make_trajectory
 
 
@@ -62,7 +62,7 @@ def test_reading_what_is_not_there_or_broken(tmp_path: Path) -> None:
 
 
 def test_quantiles_are_nearest_rank() -> None:
-    sample = Sample()
+    sample = Measurements()
     assert sample.quantile(0.5) is None
     for value in range(1, 101):
         sample.add(float(value))

@@ -18,8 +18,8 @@ from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.rollout.group import block_size
-from swe_aem.rollout.manifest import read as read_manifest
-from swe_aem.store import stored
+from swe_aem.rollout.manifest import read_manifest
+from swe_aem.store import existing_store
 from swe_aem.train.rows import training_row
 from swe_aem.train.steps import cut
 
@@ -83,7 +83,7 @@ def read(directory: Path, *, compact_filtering: bool = True) -> Stored:
 def stored_groups(directory: Path) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
     """Task id and trajectories of each group of a store, oversampled ones cut as in training: a training run visits a
     task more than once. Raises `UserError` if there is no such directory."""
-    store = stored(directory)
+    store = existing_store(directory)
     manifest = read_manifest(directory)
     if manifest is None:
         return store.groups()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.store.text import MARK, escape, unescape
+from swe_aem.store.surrogates import MARK, escape, unescape
 
 anything = st.text(st.characters(exclude_categories=())) | st.text(
     st.sampled_from(["\ud800", "\udc80", "\udfff", MARK, "\U0010d800", "\U0010dfff", "a", "\n", "\U0001f600"])

@@ -1,23 +1,99 @@
-"""`Trajectory` to and from a row of the store: flat columns whose types never depend on a trajectory's content.
+"""A trajectory as one row of the store: flat columns whose types never depend on a trajectory's content.
 
 Maps with free keys (tool arguments, test statuses, timings, the rest of a chat message) become JSON strings, so that
 Arrow sees one schema for every store. Per-token columns (`sampled_mask`, `logprobs`) are as long as `token_ids`.
 """
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
-from swe_aem.core import Chain, Response, ToolCall, Trajectory, Verdict
-from swe_aem.store.text import escape, unescape
-
-FORMAT = 3
-"""Version of the row's layout; a store of another version is refused."""
-
-Row = dict[str, Any]
+from swe_aem.core import Branch, Response, ToolCall, Trajectory, Verdict
+from swe_aem.store.surrogates import escape, unescape
+from swe_aem.store.upgrade import FORMAT
 
 
-def to_row(trajectory: Trajectory) -> Row:
-    """The trajectory as a row, strings escaped. Keep the order: `store.py` looks for a record's key at its start."""
+class ToolCallRow(TypedDict):
+    """One tool call; `arguments` is JSON."""
+
+    name: str
+    arguments: str
+    status: str
+    observation: str
+    exit_code: int | None
+    timed_out: bool
+    wall_s: float
+
+
+class ResponseRow(TypedDict):
+    """One response: a half-open span of `token_ids`. Its log-probabilities are in the row's own column."""
+
+    start: int
+    end: int
+    version: int
+    finish_reason: str
+    sample_s: float
+    entropy: float | None
+    entropy_estimator: str | None
+    tool_calls: list[ToolCallRow]
+
+
+class MessageRow(TypedDict):
+    """One chat message; `extra` is JSON of everything but text `role` and `content`."""
+
+    role: str | None
+    content: str | None
+    extra: str
+
+
+class VerdictRow(TypedDict):
+    """A verdict; `fail_to_pass` and `pass_to_pass` are JSON."""
+
+    resolved: bool
+    patch_applied: bool
+    timed_out: bool
+    fail_to_pass: str
+    pass_to_pass: str
+    fail_to_pass_fraction: float
+    pass_to_pass_fraction: float
+    stripped_files: list[str]
+    integrity: list[str]
+    exit_code: int | None
+    eval_s: float
+    wall_s: float
+    log_tail: str
+
+
+class TrajectoryRow(TypedDict):
+    """The row, in the order in which it is written: `store.py` finds a record's key in its first five members.
+
+    `timings_s` and `branches` are JSON. The dataset card declares these columns.
+    """
+
+    format: int
+    task_id: str
+    sample: int
+    attempt: int
+    outcome: str | None
+    reward: float | None
+    weight: float
+    agent: str
+    model: str
+    stop: str | None
+    error: str | None
+    patch: str
+    timings_s: str
+    verdict: VerdictRow | None
+    messages: list[MessageRow]
+    responses: list[ResponseRow]
+    token_ids: list[int]
+    sampled_mask: list[bool]
+    logprobs: list[float]
+    branches: str
+
+
+def to_row(trajectory: Trajectory) -> TrajectoryRow:
+    """The trajectory as a row, its strings escaped."""
     logprobs = [0.0] * len(trajectory.token_ids)
     for response in trajectory.responses:
         logprobs[response.start : response.end] = response.logprobs
@@ -41,11 +117,11 @@ def to_row(trajectory: Trajectory) -> Row:
         "token_ids": list(trajectory.token_ids),
         "sampled_mask": trajectory.sampled_mask,
         "logprobs": logprobs,
-        "side_chains": _pack([chain.model_dump(mode="json") for chain in trajectory.side_chains]),
+        "branches": _pack([branch.model_dump(mode="json") for branch in trajectory.branches]),
     }
 
 
-def from_row(row: Row) -> Trajectory:
+def from_row(row: Mapping[str, Any]) -> Trajectory:
     """The trajectory that `to_row` was given."""
     return Trajectory(
         task_id=unescape(row["task_id"]),
@@ -55,7 +131,7 @@ def from_row(row: Row) -> Trajectory:
         model=unescape(row["model"]),
         token_ids=row["token_ids"],
         responses=tuple(_response_from_row(response, row["logprobs"]) for response in row["responses"]),
-        side_chains=tuple(Chain.model_validate(chain) for chain in _unpack(row["side_chains"])),
+        branches=tuple(Branch.model_validate(branch) for branch in _unpack(row["branches"])),
         messages=tuple(_message_from_row(message) for message in row["messages"]),
         stop=row["stop"],
         patch=unescape(row["patch"]),
@@ -76,7 +152,7 @@ def _unpack(text: str) -> Any:
     return json.loads(unescape(text))
 
 
-def _message_to_row(message: dict[str, Any]) -> Row:
+def _message_to_row(message: dict[str, Any]) -> MessageRow:
     plain = {name: value for name in ("role", "content") if isinstance(value := message.get(name), str)}
     extra = {name: value for name, value in message.items() if name not in plain}
     return {
@@ -86,12 +162,12 @@ def _message_to_row(message: dict[str, Any]) -> Row:
     }
 
 
-def _message_from_row(row: Row) -> dict[str, Any]:
+def _message_from_row(row: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: unescape(row[name]) for name in ("role", "content") if row[name] is not None}
     return plain | _unpack(row["extra"])
 
 
-def _response_to_row(response: Response) -> Row:
+def _response_to_row(response: Response) -> ResponseRow:
     return {
         "start": response.start,
         "end": response.end,
@@ -104,21 +180,24 @@ def _response_to_row(response: Response) -> Row:
     }
 
 
-def _response_from_row(row: Row, logprobs: list[float]) -> Response:
+def _response_from_row(row: Mapping[str, Any], logprobs: list[float]) -> Response:
     calls = tuple(_call_from_row(call) for call in row["tool_calls"])
     return Response(**{**row, "tool_calls": calls, "logprobs": logprobs[row["start"] : row["end"]]})
 
 
-def _call_to_row(call: ToolCall) -> Row:
+def _call_to_row(call: ToolCall) -> ToolCallRow:
     return {
-        **call.model_dump(),
         "name": escape(call.name),
         "arguments": _pack(call.arguments),
+        "status": call.status,
         "observation": escape(call.observation),
+        "exit_code": call.exit_code,
+        "timed_out": call.timed_out,
+        "wall_s": call.wall_s,
     }
 
 
-def _call_from_row(row: Row) -> ToolCall:
+def _call_from_row(row: Mapping[str, Any]) -> ToolCall:
     return ToolCall(
         **{
             **row,
@@ -129,18 +208,25 @@ def _call_from_row(row: Row) -> ToolCall:
     )
 
 
-def _verdict_to_row(verdict: Verdict) -> Row:
+def _verdict_to_row(verdict: Verdict) -> VerdictRow:
     return {
-        **verdict.model_dump(),
+        "resolved": verdict.resolved,
+        "patch_applied": verdict.patch_applied,
+        "timed_out": verdict.timed_out,
         "fail_to_pass": _pack(verdict.fail_to_pass),
         "pass_to_pass": _pack(verdict.pass_to_pass),
+        "fail_to_pass_fraction": verdict.fail_to_pass_fraction,
+        "pass_to_pass_fraction": verdict.pass_to_pass_fraction,
         "stripped_files": [escape(path) for path in verdict.stripped_files],
         "integrity": [escape(line) for line in verdict.integrity],
+        "exit_code": verdict.exit_code,
+        "eval_s": verdict.eval_s,
+        "wall_s": verdict.wall_s,
         "log_tail": escape(verdict.log_tail),
     }
 
 
-def _verdict_from_row(row: Row) -> Verdict:
+def _verdict_from_row(row: Mapping[str, Any]) -> Verdict:
     return Verdict(
         **{
             **row,

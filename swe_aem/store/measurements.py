@@ -1,9 +1,9 @@
-"""Quantiles of measured seconds."""
+"""`Measurements`: mean and quantiles of measured values."""
 
 from array import array
 
 
-class Sample:
+class Measurements:
     """Measured values, 8 bytes each."""
 
     def __init__(self) -> None:

@@ -1,0 +1,79 @@
+"""Records of older formats, brought to the present one: one function per kind of record, on plain JSON values.
+
+`FORMAT` counts the layouts of everything that a run writes: the rows of a store and its `config.json`, and a training
+run's `metrics.jsonl`, `heldout.jsonl` and `summary.json`. What is older than `OLDEST`, or newer than `FORMAT`, is
+refused. A store of an older format is read and never appended to, so no store mixes two.
+
+    3  commit 9d8487e; its training records carry no number
+    4  `side_chains` became `branches`; agent and policy are recorded apart; metrics and settings by the field's words
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from swe_aem.errors import UserError
+
+FORMAT = 4
+"""What is written."""
+OLDEST = 3
+"""The oldest that is read."""
+
+Record = Mapping[str, Any]
+
+_ROW_NAMES = {"side_chains": "branches"}
+_STEP_NAMES = {"wait_s": "rollout_wait_s", "aem/gated_share": "aem/unmodulated_share"}
+_SCRIPTS = ("gold", "noop", "replay", "demo", "hasty")
+
+
+def require_readable(format: int, where: str) -> None:
+    """Raise `UserError` unless records of this format can be read; `where` says which records they are."""
+    if format > FORMAT:
+        raise UserError(
+            f"{where}: format {format} was written by a newer swe-aem, and this one reads up to {FORMAT}: update it"
+        )
+    if format < OLDEST:
+        raise UserError(
+            f"{where}: format {format} is older than {OLDEST}, the oldest that this swe-aem reads; read it with the "
+            "version that wrote it"
+        )
+
+
+def upgrade_row(row: Record) -> dict[str, Any]:
+    """A line of a store's `trajectories/*.jsonl`, whose format its reader has checked."""
+    return _renamed(row, _ROW_NAMES)
+
+
+def upgrade_manifest(manifest: Record, where: str) -> dict[str, Any]:
+    """A store's `config.json`. `store_format` stays as written: it says of what format the rows are."""
+    require_readable(manifest.get("store_format", OLDEST), where)
+    config = manifest.get("config")
+    if not isinstance(config, Mapping) or config.get("agent") not in _SCRIPTS or config.get("policy") is not None:
+        return dict(manifest)
+    return {**manifest, "config": {**config, "agent": "native", "policy": config["agent"]}}
+
+
+def upgrade_step(line: Record, where: str) -> dict[str, Any]:
+    """A line of `metrics.jsonl`."""
+    return _upgraded(line, where, _STEP_NAMES)
+
+
+def upgrade_heldout(line: Record, where: str) -> dict[str, Any]:
+    """A line of `heldout.jsonl`."""
+    return _upgraded(line, where, {})
+
+
+def upgrade_summary(summary: Record, where: str) -> dict[str, Any]:
+    """A training run's `summary.json`."""
+    return _upgraded(summary, where, {})
+
+
+def _upgraded(record: Record, where: str, names: Mapping[str, str]) -> dict[str, Any]:
+    """A training record with the present format's number and names."""
+    format = record.get("format", OLDEST)
+    if isinstance(format, int):
+        require_readable(format, where)
+    return {**_renamed(record, names), "format": FORMAT}
+
+
+def _renamed(record: Record, names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in record.items()}

@@ -1,0 +1,116 @@
+"""What commit 9d8487e wrote (tests/data/format-3) says the same to each command that reads it, and is not resumed."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from swe_aem.cli import app
+from swe_aem.errors import UserError
+from swe_aem.rollout.manifest import read_manifest
+from swe_aem.store import Store
+
+SAMPLE = Path(__file__).parents[1] / "data" / "format-3"
+RUN, GOLD = SAMPLE / "run", SAMPLE / "gold"
+NEW_NAMES: dict[str, str] = {}
+"""What the commands now call what they said in `expected`."""
+
+
+def expected(name: str) -> Any:
+    """What the old code printed, by the names of today."""
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {NEW_NAMES.get(key, key): renamed(inner) for key, inner in value.items()}
+        return [renamed(inner) for inner in value] if isinstance(value, list) else value
+
+    return renamed(json.loads((SAMPLE / "expected" / f"{name}.json").read_text()))
+
+
+def assert_says(found: Any, wanted: Any, where: str = "") -> None:
+    """All that is wanted is found, numbers to rounding; more may be said."""
+    if isinstance(wanted, dict):
+        for name, value in wanted.items():
+            assert name in found, f"{where}.{name}"
+            assert_says(found[name], value, f"{where}.{name}")
+    elif isinstance(wanted, list):
+        assert len(found) == len(wanted), where
+        for number, value in enumerate(wanted):
+            assert_says(found[number], value, f"{where}[{number}]")
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, rel=1e-4, abs=1e-6), where
+    else:
+        assert found == wanted, where
+
+
+def invoke(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "stores"),
+    [
+        ("eval", [RUN / "rollouts"]),
+        ("eval-two", [RUN / "heldout" / "step-0-sampled", RUN / "heldout" / "step-2-greedy"]),
+        ("eval-gold", [GOLD]),
+    ],
+)
+def test_eval(name: str, stores: list[Path]) -> None:
+    assert_says(json.loads(invoke("eval", *stores, "--json")), expected(name))
+
+
+def test_replay_advantages() -> None:
+    pytest.importorskip("torch", reason="needs the transformers extra")
+    found = json.loads(invoke("replay-advantages", RUN / "rollouts", "--json"))
+    assert_says(found, expected("replay-advantages"))
+
+
+@pytest.mark.torch
+def test_diagnose(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the transformers extra")
+    pytest.importorskip("matplotlib", reason="needs the train extra")
+    options = ["--states", "4", "--samples", "4", "--version", "0", "--out", tmp_path]
+    invoke("diagnose", RUN / "rollouts", "--model", "configs/quickstart/policy", *options)
+    assert_says(json.loads((tmp_path / "diagnose.json").read_text()), expected("diagnose"))
+
+
+@pytest.mark.torch
+def test_sft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trl", reason="needs the train extra")
+    given: list[Any] = []
+    monkeypatch.setattr(
+        "swe_aem.train.sft.fine_tune",
+        lambda model, rows, out, settings: given.extend(rows) or {"train_loss": 0.0, "train_runtime": 0.0},
+    )
+    said = invoke("sft", "--from", RUN / "rollouts", "--model", "configs/quickstart/policy", "--out", tmp_path)
+    assert "3 of 5 resolved trajectories (2 repeated, 0 beyond --per-task, 0 too long)" in said
+    assert sum(len(row["input_ids"]) for row in given) == 689
+    assert sum(label >= 0 for row in given for label in row["labels"]) == 161
+
+
+def test_a_row_keeps_its_branches() -> None:
+    *_, rewritten = Store(GOLD).trajectories()
+    assert rewritten.messages == ({"role": "user", "content": "Fix \udcff it"},)
+    assert [branch.token_ids for branch in rewritten.branches] == [tuple(range(20, 28)), (1, 2, 3)]
+    assert [len(branch.responses) for branch in rewritten.branches] == [1, 0]
+    assert [one.responses[0].logprobs for one in (rewritten, rewritten.branches[0])] == [(-0.125, -0.25, -0.375)] * 2
+
+
+def test_agent_and_policy_are_told_apart() -> None:
+    manifest = read_manifest(GOLD)
+    assert manifest is not None
+    assert (manifest.config.agent, manifest.config.policy, manifest.store_format) == ("native", "gold", 3)
+
+
+def test_nothing_is_appended_to_an_older_store(tmp_path: Path) -> None:
+    shutil.copytree(GOLD, tmp_path / "gold")
+    before = {path: path.read_bytes() for path in (tmp_path / "gold").rglob("*.*") if path.is_file()}
+    with pytest.raises(UserError, match=r"older swe-aem \(format 3, now 4\): it can be read, not resumed. Choose"):  # noqa: SIM117
+        with Store(tmp_path / "gold").writer():
+            pass
+    assert {path: path.read_bytes() for path in before} == before
