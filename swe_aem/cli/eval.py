@@ -1,4 +1,4 @@
-"""`swe-aem eval`: what a finished run says, with its uncertainty; two runs on the same tasks, paired."""
+"""`swe-aem eval`: rates of a run with their uncertainty, and two runs on the same tasks compared."""
 
 import json
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,23 +21,23 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
     "compared with the first. Exit code 0 whatever the rates are."
 )
 def evaluate(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a rollout's store.")],
+    directory: Annotated[Path, typer.Argument(metavar="STORE", help="Directory of a rollout, its --out.")],
     other: Annotated[
-        Path | None, typer.Argument(metavar="[DIR2]", help="A second one, compared with the first, paired by task.")
+        Path | None, typer.Argument(metavar="[STORE2]", help="A second one, compared with the first, paired by task.")
     ] = None,
-    k: Annotated[str, typer.Option("--k", help="Which pass@k, separated by commas.")] = "1,2,4,8,16",
-    seed: Annotated[int, typer.Option("--seed", help="Of the paired bootstrap.")] = 0,
-    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Of the paired bootstrap.")] = 10_000,
+    k: Annotated[str, typer.Option("--k", help="The k of pass@k, separated by commas.")] = "1,2,4,8,16",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the paired bootstrap.")] = 0,
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Resamples of the paired bootstrap.")] = 10_000,
     preds: Annotated[
         Path | None, typer.Option("--preds", help="Also write the first run's patches for the official harness.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
-    """pass@1 with a 95 % interval, unbiased pass@k, outcomes, and what has no verdict.
+    """Report pass@1 with a 95 % interval, unbiased pass@k, outcomes, and what has no verdict.
 
-    Tasks are the unit of every interval. Failures of our side are in no rate: they are shown apart, with the bounds
-    that they leave open. With two directories: the difference on the tasks that both have verdicts for, with a paired
-    bootstrap, and McNemar's exact test where each task has one sample.
+    Tasks are the unit of every interval. Infrastructure failures are in no rate: they are shown apart, with the
+    bounds that they leave open. With two stores: the difference on the tasks that both have verdicts for, with a
+    paired bootstrap, and McNemar's exact test where each task has one sample.
     """
     from swe_aem.evaluate.compare import FEW_TASKS, compare
     from swe_aem.evaluate.render import comparison_lines, lines
@@ -78,7 +79,7 @@ def _ks(text: str) -> Sequence[int]:
 
 
 def _repositories(manifest: "Manifest | None") -> dict[str, str]:
-    """Task id to repository, as far as the run's task set can still be read; ids alone do not tell."""
+    """Task id to repository, as far as the run's task set can still be read."""
     from swe_aem.tasks import load_tasks
 
     if manifest is None:
@@ -86,7 +87,7 @@ def _repositories(manifest: "Manifest | None") -> dict[str, str]:
     try:
         records = load_tasks(manifest.config.tasks, split=manifest.config.split)
     except UserError as error:
-        typer.echo(f"no table by repository: {error}", err=True)
+        tell(f"no table by repository: {error}")
         return {}
     return {record.task.id: record.task.repo for record in records}
 
@@ -97,4 +98,4 @@ def _write_predictions(directory: Path, path: Path) -> None:
 
     found, left_out = predictions(Store(directory), sample=0)
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    typer.echo(f"{len(found)} predictions in {path}, {left_out} tasks without one left out", err=True)
+    tell(f"{len(found)} predictions in {path}, {left_out} tasks without one left out")

@@ -21,16 +21,17 @@ def _export() -> None:
     "swebench.harness.run_evaluation --predictions_path preds.json --dataset_name ... --run_id ..."
 )
 def preds(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the store.")],
+    directory: Annotated[Path, typer.Argument(metavar="STORE", help="Directory of a rollout, its --out.")],
     out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("preds.json"),
-    sample: Annotated[int, typer.Option("--sample", help="Which trajectory of each task.")] = 0,
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Number of the trajectory within its group.")] = 0,
     model_name: Annotated[
-        str | None, typer.Option("--model-name", help="model_name_or_path; the trajectory's model if not given.")
+        str | None,
+        typer.Option("--model-name", help="model_name_or_path of the predictions. [default: the trajectory's model]"),
     ] = None,
 ) -> None:
     """Write predictions for the official SWE-bench harness: one patch per task.
 
-    Tasks whose trajectory failed before it had a patch, for a reason of ours, are left out and counted.
+    Tasks whose trajectory had an infrastructure failure before it had a patch are left out and counted.
     """
     from swe_aem.store import Store
     from swe_aem.store.export import predictions

@@ -1,25 +1,40 @@
-"""`swe-aem harness`: agents of other people, and their environments."""
+"""`swe-aem harness`: agents made elsewhere, and their environments."""
 
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and install agents of other people.")
+from swe_aem.cli.options import complete_harness
+from swe_aem.table import table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="List and install agents made elsewhere, e.g. OpenHands.",
+)
 
 Pins = Annotated[
     list[str] | None,
-    typer.Option("--pin", help="A package in another version, e.g. openhands-sdk==1.34.0; may be given several times."),
+    typer.Option(
+        "--pin", metavar="PACKAGE==VERSION", help="Another version, e.g. openhands-sdk==1.34.0; repeat for more."
+    ),
 ]
 
 
 @app.command()
 def install(
-    agent: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A bundled harness, or the .py file of one.")],
+    agent: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE", help="A bundled harness, or the .py file of one.", autocompletion=complete_harness
+        ),
+    ],
     pin: Pins = None,
 ) -> None:
-    """Make the environment that a harness runs in, with every package at a fixed version.
+    """Install the environment that a harness runs in, with every package at a fixed version.
 
-    Each choice of versions is an environment of its own; a rollout takes the one that its `harness.pins` name.
+    Each choice of versions is an environment of its own; a rollout uses the one that its setting `harness.pins` names.
 
     Example: swe-aem harness install mini-swe-agent
     """
@@ -31,13 +46,20 @@ def install(
 
 @app.command("ls")
 def list_harnesses() -> None:
-    """List the bundled harnesses: what they need, whether it is installed, and their options."""
+    """List the bundled harnesses: what they need, whether it is installed, and their options.
+
+    Example: swe-aem harness ls
+    """
     from swe_aem.harness import read_harness_spec
     from swe_aem.harness.environment import installed
     from swe_aem.harness.spec import BUNDLED
 
+    rows = []
     for name in BUNDLED:
-        recipe = read_harness_spec(name)
-        state = "installed" if installed(recipe) else f"swe-aem harness install {name}"
-        options = " ".join(f"{option}={value}" for option, value in recipe.options.items())
-        typer.echo(f"{name:16} {' '.join(recipe.dependencies)}  [{state}]\n{'':16} options: {options}")
+        harness = read_harness_spec(name)
+        state = "installed" if installed(harness) else f"swe-aem harness install {name}"
+        options = " ".join(f"{option}={value}" for option, value in harness.options.items())
+        rows.append((name, f"{' '.join(harness.dependencies)}  [{state}]"))
+        rows.append(("", f"options: {options}"))
+    for line in table(rows):
+        typer.echo(line)

@@ -1,13 +1,18 @@
 """`swe-aem images`: the images that tasks need, pulled, built, unpacked, listed, and removed when the disk is full."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from swe_aem.cli.images_pull import Ids, Json, Limit, Split, Tasks, pull, run, size, task_images
+from swe_aem.cli.images_pull import ImagesOfTasks, Mirrors, References, Selection, pull, run, size
+from swe_aem.cli.options import Ids, Json, Limit, Split
+from swe_aem.cli.tell import tell
+from swe_aem.errors import UserError
+from swe_aem.table import table
 
 if TYPE_CHECKING:
+    from swe_aem.sandbox.images.engine import Engine
     from swe_aem.sandbox.images.recipes import Recipe
     from swe_aem.sandbox.images.room import Collected, Watermark
     from swe_aem.sandbox.images.stock import Item, Ours
@@ -25,22 +30,22 @@ app.command("pull")(pull)
 
 @app.command("ls")
 def list_images(
-    tasks: Tasks = None,
+    tasks: ImagesOfTasks = None,
     split: Split = None,
     limit: Limit = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also images that we neither got nor used.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also images that swe-aem neither got nor used.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List images on the engine and root file systems unpacked for bubblewrap: size, id, last use, what uses them.
+    """List images on the docker engine and those unpacked for bubblewrap: size, id, last use, what uses them.
 
-    Without --tasks: those that were pulled, unpacked or used by swe-aem. With it: those that the set needs, missing
-    ones too; exit code 1 if one is missing from the engine.
+    Without --tasks: those that swe-aem pulled, unpacked or used. With it: those that the set needs, missing ones too;
+    exit code 1 if one is missing from the engine.
 
     Example: swe-aem images ls --tasks SWE-bench/SWE-bench_Verified
     """
     from swe_aem.sandbox.images.stock import obtained_by_us
 
-    needed = task_images(tasks, split, limit=limit) if tasks is not None else {}
+    needed = Selection(tasks=tasks, split=split, limit=limit).of_tasks()
     items = run(_stock(obtained_by_us(needed)))
     missing = _missing(items, needed)
     if tasks is not None:
@@ -55,83 +60,79 @@ def list_images(
     for name in missing:
         typer.echo(f"missing  {name}  ({needed[name]} tasks)", err=as_json)
     total = size(sum(item.size_bytes for item in shown))
-    typer.echo(f"{len(shown)} images, at most {total} (layers may be shared); {len(missing)} missing", err=True)
+    tell(f"{len(shown)} images, at most {total} (layers may be shared); {len(missing)} missing")
     raise typer.Exit(1 if missing else 0)
 
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Argument(help="A recipe of sandboxes/, e.g. micro, or a directory with a build.sh.")],
-    base: Annotated[
+    name: Annotated[
         str,
-        typer.Option("--from", help="registry, packages (Debian's, by debootstrap), or auto: what works."),
+        typer.Argument(metavar="NAME|DIR", help="A recipe of sandboxes/, e.g. micro, or a directory with a build.sh."),
+    ],
+    base: Annotated[
+        Literal["auto", "registry", "packages"],
+        typer.Option("--from", help="A registry's base image, Debian packages (by debootstrap), or what works."),
     ] = "auto",
-    mirror: Annotated[
-        list[str] | None, typer.Option("--mirror", help="REGISTRY=PREFIX to ask first for the base image.")
-    ] = None,
+    mirror: Mirrors = None,
 ) -> None:
     """Build an image from a recipe: from a registry's base image where there is one, else from Debian packages.
 
     Example: swe-aem images build micro
     """
-    from swe_aem.errors import UserError
     from swe_aem.sandbox.images.recipes import find_recipe
 
-    if base not in ("auto", "registry", "packages"):
-        raise UserError(f"--from {base}: choose auto, registry or packages")
     recipe = find_recipe(name)
     run(_build(recipe, base, mirror or []))
 
 
 @app.command()
 def unpack(
-    references: Annotated[list[str] | None, typer.Argument(metavar="[REF]...", help="Images on the engine.")] = None,
-    tasks: Tasks = None,
+    references: References = None,
+    tasks: ImagesOfTasks = None,
     split: Split = None,
     ids: Ids = None,
     limit: Limit = None,
 ) -> None:
-    """Unpack images of the engine into the cache, as root file systems for the bubblewrap backend.
+    """Unpack images of the docker engine into the cache, as root file systems for bubblewrap.
 
-    A root that was made of the same image is left as it is.
+    An image that is unpacked already is not unpacked again.
 
     Example: swe-aem images unpack debian:12
     """
-    from swe_aem.errors import UserError
 
-    names = [*(references or []), *(task_images(tasks, split, ids, limit) if tasks is not None else {})]
-    if not names:
-        raise UserError("say which images: --tasks SET, or references such as debian:12")
-    run(_unpack(names))
+    run(_unpack(list(Selection(references or (), tasks, split, ids, limit).images())))
 
 
 @app.command()
 def gc(
     high: Annotated[str, typer.Option("--high", help="Remove images only if the disk is fuller than this.")] = "85%",
-    low: Annotated[str, typer.Option("--low", help="Then stop once it is no fuller than this.")] = "70%",
+    low: Annotated[str, typer.Option("--low", help="Stop once it is no fuller than this.")] = "70%",
     free: Annotated[
-        str | None, typer.Option("--free", help="Keep this much free instead, e.g. 50GiB; sets --high and --low aside.")
+        str | None,
+        typer.Option("--free", metavar="SIZE", help="Keep so much free, e.g. 50GiB, instead of --high and --low."),
     ] = None,
     tasks: Annotated[
-        list[str] | None, typer.Option("--tasks", help="Images of this set may go, whoever got them; repeat for more.")
+        list[str] | None,
+        typer.Option("--tasks", metavar="SET", help="Images of this set may go, whoever got them; repeat for more."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Any image may go, also those that are none of ours.")
+        bool, typer.Option("--all", help="Any image may go, also those that swe-aem did not get.")
     ] = False,
     disk: Annotated[
-        str | None, typer.Option("--disk", help="A path on the engine's disk, where the engine runs elsewhere.")
+        str | None,
+        typer.Option("--disk", metavar="PATH", help="A path on the engine's disk, if the engine runs elsewhere."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make room: remove the images that were not used for longest, until the disk is below its watermark.
+    """Free disk space: remove the images that were not used for longest, until the disk is below its watermark.
 
     Only images that swe-aem pulled or unpacked are removed, unless you say otherwise; never one that a container or a
-    live sandbox uses, or that a running rollout has used. Exit code 1 if there is still too little room at the end.
+    live sandbox uses, or that a running rollout has used. Exit code 1 if there is still too little space at the end.
 
     Example: swe-aem images gc --high 80% --low 60% --dry-run
     """
-    from swe_aem.errors import UserError
     from swe_aem.sandbox.images.room import Watermark, parse_bytes, parse_share
     from swe_aem.sandbox.images.stock import obtained_by_us
 
@@ -140,7 +141,7 @@ def gc(
         raise UserError(f"--low {low} is above --high {high}; give a lower one")
     if free is not None:
         mark = Watermark(high=1.0, low=1.0, free_bytes=parse_bytes(free))
-    needed = [image for source in tasks or [] for image in task_images(source)]
+    needed = [image for source in tasks or [] for image in Selection(tasks=source).of_tasks()]
     ours = obtained_by_us(needed, everything=everything)
     collected = run(_collect(mark, ours, disk, dry_run))
     for one in collected:
@@ -149,8 +150,7 @@ def gc(
 
 
 async def _stock(ours: "Ours") -> "list[Item]":
-    """Everything on the engine (left out with a word on stderr if none answers) and in the cache."""
-    from swe_aem.errors import UserError
+    """All images on the engine (left out, and told, if none answers) and in the cache."""
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
     from swe_aem.sandbox.images.stock import engine_stock, roots_stock
@@ -160,42 +160,46 @@ async def _stock(ours: "Ours") -> "list[Item]":
         async with connect() as engine:
             items += await engine_stock(engine, Ledger.of_engine(), ours)
     except UserError as error:
-        typer.echo(f"images of the engine left out: {error}", err=True)
+        tell(f"images of the engine left out: {error}")
     return [*items, *await roots_stock(Ledger.of_roots(), ours)]
 
 
 async def _build(recipe: "Recipe", base: str, mirrors: list[str]) -> None:
-    from swe_aem.errors import UserError
     from swe_aem.sandbox.images.engine import connect
-    from swe_aem.sandbox.images.ledger import Ledger
-    from swe_aem.sandbox.images.pull import PullConfig, Puller
-    from swe_aem.sandbox.images.recipes import GLANCE
     from swe_aem.sandbox.images.recipes import build as build_recipe
-    from swe_aem.sandbox.images.registries import load_credentials, load_registries
 
     async with connect() as engine:
-        from_registry = False
-        if base != "packages" and recipe.bases:
-            config = PullConfig() if base == "registry" else GLANCE
-            puller = Puller(
-                engine,
-                Ledger.of_engine(),
-                config=config,
-                registries=load_registries(mirrors),
-                credentials=load_credentials(),
-            )
-            failed = [result for result in await puller.pull_all(recipe.bases) if result.status == "failed"]
-            from_registry = not failed
-            for result in failed:
-                typer.echo(f"base image {result.reference}: {result.why}", err=True)
+        from_registry = base != "packages" and await _has_bases(engine, recipe, base, mirrors)
         if base == "registry" and not from_registry:
             raise UserError(f"{recipe.directory} cannot be built from a registry; use --from packages or a --mirror")
-        typer.echo(f"building {recipe.image} from {'a registry' if from_registry else 'Debian packages'}", err=True)
+        tell(f"building {recipe.image} from {'a registry' if from_registry else 'Debian packages'}")
         await build_recipe(recipe, from_registry=from_registry)
         image = await engine.inspect(recipe.image)
     if image is None:
-        raise UserError(f"{recipe.directory}/build.sh succeeded, and the engine has no {recipe.image}")
+        raise UserError(f"{recipe.directory}/build.sh made no image {recipe.image}; let it tag what it builds so")
     typer.echo(f"{recipe.image}  {image.id}  {size(image.size_bytes)}")
+
+
+async def _has_bases(engine: "Engine", recipe: "Recipe", base: str, mirrors: list[str]) -> bool:
+    """Pull the recipe's base images; False, and the reasons are told, if one cannot be had."""
+    from swe_aem.sandbox.images.ledger import Ledger
+    from swe_aem.sandbox.images.pull import PullConfig, Puller
+    from swe_aem.sandbox.images.recipes import GLANCE
+    from swe_aem.sandbox.images.registries import load_credentials, load_registries
+
+    if not recipe.bases:
+        return False
+    puller = Puller(
+        engine,
+        Ledger.of_engine(),
+        config=PullConfig() if base == "registry" else GLANCE,
+        registries=load_registries(mirrors),
+        credentials=load_credentials(),
+    )
+    failed = [result for result in await puller.pull_all(recipe.bases) if result.status == "failed"]
+    for result in failed:
+        tell(f"base image {result.reference}: {result.why}")
+    return not failed
 
 
 async def _unpack(names: list[str]) -> None:
@@ -215,7 +219,6 @@ async def _collect(mark: "Watermark", ours: "Ours", disk: str | None, dry_run: b
     from pathlib import Path
 
     from swe_aem.cache import cache_dir
-    from swe_aem.errors import UserError
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
     from swe_aem.sandbox.images.room import Collector, sweep_drafts
@@ -257,12 +260,14 @@ def _missing(items: "list[Item]", needed: dict[str, int]) -> list[str]:
 
 
 def _show_items(items: "list[Item]") -> None:
+    rows = []
     for item in sorted(items, key=lambda item: (item.place, -(item.used_s or 0.0), item.names)):
         used = _ago(time.time() - item.used_s) if item.used_s is not None else "never"
         id = (item.image_id or "-").removeprefix("sha256:")[:12]
-        state = f"in use by {item.in_use}" if item.in_use else "" if item.ours else "not ours"
-        names = ", ".join(item.names)
-        typer.echo(f"{item.place:6}  {size(item.size_bytes):>10}  {id:12}  {used:>8}  {names}  {state}".rstrip())
+        state = f"in use by {item.in_use}" if item.in_use else "" if item.ours else "not by swe-aem"
+        rows.append((item.place, size(item.size_bytes), id, used, ", ".join(item.names), state))
+    for line in table(rows, align="<><><"):
+        typer.echo(line)
 
 
 def _show_collected(collected: "Collected", dry_run: bool) -> None:

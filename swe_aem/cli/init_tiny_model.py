@@ -15,12 +15,15 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def init_tiny_model(
     store: Annotated[Path, typer.Option("--from", help="A store of conversations, made with the tokenizer `bytes`.")],
     out: Annotated[Path, typer.Option("--out", help="Directory for model and tokenizer.")],
-    vocabulary: Annotated[int, typer.Option("--vocabulary", help="Token ids.")] = 704,
-    hidden_size: Annotated[int, typer.Option("--hidden-size", help="Width.")] = 128,
-    layers: Annotated[int, typer.Option("--layers", help="Depth.")] = 4,
-    seed: Annotated[int, typer.Option("--seed", help="Of the weights.")] = 0,
+    vocabulary: Annotated[int, typer.Option("--vocabulary", min=1, help="Size of the vocabulary.")] = 704,
+    hidden_size: Annotated[int, typer.Option("--hidden-size", min=1, help="Width of the model.")] = 128,
+    layers: Annotated[int, typer.Option("--layers", min=1, help="Layers of the model.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights.")] = 0,
 ) -> None:
-    """Make a policy to begin with: byte pairs merged where the conversations have them, Qwen3's architecture, small."""
+    """Make a model to begin training from: Qwen3's architecture, small, with random weights.
+
+    Its tokenizer merges the byte pairs that are frequent in the conversations of --from.
+    """
     from swe_aem.cli.train import quiet
 
     quiet()

@@ -23,6 +23,8 @@ class Mirrored:
     """Help in place of the setting's docstring."""
     default: str | None = None
     """How the default is shown, where its value alone says little."""
+    least: float | None = None
+    """Smallest value, where the setting itself has no bound."""
     metavar: str | None = None
     parser: Callable[[str], Any] | None = None
     """From the text that was given to the setting's value."""
@@ -66,7 +68,7 @@ def _parameter(model: type[BaseModel], option: Mirrored, panel: str) -> inspect.
     """The parameter from which typer makes an option. It is None, or empty, if the option is not given."""
     field = _field(model, option.setting)
     kind, bounds = _kind(field.annotation)
-    bounds = {**bounds, **_bounds(field.metadata)}
+    bounds = {"min": option.least, **bounds, **_bounds(field.metadata)}
     if option.parser is not None:
         bounds = {}
     info = typer.Option(

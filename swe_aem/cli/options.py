@@ -1,6 +1,5 @@
 """Options that several verbs share, and what a shell completes for them."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -44,30 +43,12 @@ def complete_harness(incomplete: str) -> list[str]:
     return [name for name in BUNDLED if name.startswith(incomplete)]
 
 
-COMPLETIONS: dict[str, Callable[[str], list[str]] | Callable[[str], list[tuple[str, str]]]] = {
-    "tasks": complete_tasks,
-    "agent": complete_agent,
-    "policy": complete_policy,
-}
-"""Setting of a rollout to what completes it."""
-
 TASKS_HELP = (
     "A bundled set (micro), a directory, a .jsonl, .json or .parquet file, or the id of a Hugging Face data set."
 )
 
 Tasks = Annotated[str, typer.Option("--tasks", metavar="SET", help=TASKS_HELP, autocompletion=complete_tasks)]
 """Where tasks come from."""
-
-MaybeTasks = Annotated[
-    str | None,
-    typer.Option(
-        "--tasks",
-        metavar="SET",
-        help=f"The images of a set: {TASKS_HELP[0].lower()}{TASKS_HELP[1:]}",
-        autocompletion=complete_tasks,
-    ),
-]
-"""The same where images may be named instead."""
 
 Split = Annotated[str | None, typer.Option("--split", help="One split of the set. [default: all; of the hub: test]")]
 Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this task; repeat for more.")]

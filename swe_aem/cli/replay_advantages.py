@@ -1,18 +1,20 @@
 """`swe-aem replay-advantages`: what AEM makes of a store's groups, under several settings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from swe_aem.errors import UserError
+from swe_aem.cli.extras import needs
+from swe_aem.cli.options import Store
+from swe_aem.table import table as text_table
 
 if TYPE_CHECKING:
     from swe_aem.train.analysis.replay import Replay
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-_COLUMNS = ("setting", "α min", "α max", "α std", "gated", "moved", "α mistakes", "α successes")
+_COLUMNS = ("setting", "α min", "α max", "α std", "unmodulated", "moved", "α mistakes", "α successes")
 
 
 @app.command(
@@ -20,14 +22,17 @@ _COLUMNS = ("setting", "α min", "α max", "α std", "gated", "moved", "α mista
     "and no GPU."
 )
 def replay(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a rollout's store.")],
+    directory: Store,
     lam: Annotated[float, typer.Option("--lam", min=0.0, max=50.0, help="Strength of AEM.")] = 1.0,
     min_range: Annotated[
-        float, typer.Option("--min-range", min=0.0, help="Groups whose entropies range over less are left alone, nats.")
+        float, typer.Option("--min-range", min=0.0, help="AEM leaves groups alone whose entropies range less, in nats.")
     ] = 0.1,
-    scope: Annotated[str, typer.Option("--scope", help="Normalise over each trajectory, group, or batch.")] = "group",
+    scope: Annotated[
+        Literal["trajectory", "group", "batch"], typer.Option("--scope", help="What entropies are normalised over.")
+    ] = "group",
     baseline: Annotated[
-        str, typer.Option("--baseline", help="leave_one_out, group_mean or group_normalised.")
+        Literal["leave_one_out", "group_mean", "group_normalised"],
+        typer.Option("--baseline", help="What a reward is compared with."),
     ] = "leave_one_out",
     limits: Annotated[
         bool, typer.Option("--limits", help="Also responses of trajectories that ended at a limit.")
@@ -37,28 +42,18 @@ def replay(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """Compute the advantages of stored groups anew: base, AEM, and the paper's ablations beside it.
+    """Compute the advantages of stored groups again: without AEM, with it, and with the paper's ablations.
 
     A store has log-probabilities of sampled tokens, so a response's entropy is estimated by its mean surprisal, which
-    is unbiased but noisy. gated: share of responses whose factor is exactly 1. moved: how much of the advantages AEM
-    shifts. α mistakes, α successes: mean factor of responses with negative and with positive advantage.
+    is unbiased but noisy. unmodulated: share of responses whose factor is exactly 1. moved: how much of the advantages
+    AEM shifts. α mistakes, α successes: mean factor of responses with negative and with positive advantage.
     """
     import json
 
-    from pydantic import ValidationError
-
-    try:
+    with needs("transformers"):
         from swe_aem.advantage.config import AdvantageConfig
         from swe_aem.train.analysis.replay import comparison, read, table
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: `uv sync --extra transformers`") from None
-    try:
-        chosen = AdvantageConfig.model_validate(
-            {"lam": lam, "min_range": min_range, "scope": scope, "baseline": baseline}
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"--{first['loc'][0]}: {first['msg']}") from None
+    chosen = AdvantageConfig(lam=lam, min_range=min_range, scope=scope, baseline=baseline)
     stored = read(directory, compact_filtering=not limits)
     replays = comparison(stored, chosen)
     if out is not None:
@@ -78,8 +73,8 @@ def replay(
 def _show(replays: "list[Replay]") -> None:
     first = replays[0]
     typer.echo(
-        f"{first.responses} responses in {first.groups} groups; {first.silent_groups} groups have one reward for all "
-        "and no advantage. Entropy is estimated by surprisal; `swe-aem diagnose` computes it from the model."
+        f"{first.responses} responses in {first.groups} groups, {first.silent_groups} of them zero-variance groups "
+        "without advantage. Entropy is estimated by surprisal; `swe-aem diagnose` computes it from the model."
     )
     rows = [
         (
@@ -92,18 +87,14 @@ def _show(replays: "list[Replay]") -> None:
         )
         for one in replays
     ]
-    widths = [max(len(row[column]) for row in [_COLUMNS, *rows]) for column in range(len(_COLUMNS))]
-    for row in [_COLUMNS, *rows]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        typer.echo("  ".join(cells))
+    for line in text_table(rows, head=_COLUMNS, align="<>"):
+        typer.echo(line)
 
 
 def _plot(path: Path, rows: list[dict[str, object]], replays: "list[Replay]") -> None:
     """Factor against surprisal, and the factors' distribution, a colour per setting."""
-    try:
+    with needs("train", "leave --out away"):
         from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise UserError("matplotlib is not installed: `uv sync --extra train`, or leave --out away") from None
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     points, shares = figure.subplots(1, 2)

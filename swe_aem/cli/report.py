@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from swe_aem.cli.tell import tell
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -12,7 +14,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
     epilog="Example: swe-aem report runs/first --out report. Needs the extra `train` (matplotlib), and no GPU."
 )
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a training run.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a training run, its --out.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="Where report.html and plots/ go. [default: DIR]", show_default=False)
     ] = None,
@@ -20,7 +22,7 @@ def report(
     """Draw a training run: did it learn, what did it cost, where did it go wrong.
 
     report.html is one file that loads nothing from elsewhere; plots/*.png are the same plots apart. The run may still
-    go on, or may have been killed.
+    be running, or may have been killed.
     """
     from swe_aem.view.report import write
     from swe_aem.view.run import read_run
@@ -29,5 +31,5 @@ def report(
     made = write(run, out or directory)
     typer.echo(made.sentence)
     for note in run.notes:
-        typer.echo(note, err=True)
+        tell(note)
     typer.echo(f"{made.page}, {len(made.plots)} plots in {made.page.parent / 'plots'}")

@@ -72,10 +72,10 @@ _PANELS = {
     "Groups": (Mirrored("group_size"), Mirrored("oversample"), Mirrored("early_completion")),
     "Sandboxes": (
         Mirrored("sandbox"),
-        Mirrored("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g", "SIZE", _size),
+        Mirrored("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g", metavar="SIZE", parser=_size),
         Mirrored("limits.cpus", help="CPUs of a sandbox."),
         Mirrored("limits.pids", help="Processes of a sandbox."),
-        Mirrored("limits.disk_bytes", "--disk", "What a sandbox may write.", "4g", "SIZE", _size),
+        Mirrored("limits.disk_bytes", "--disk", "What a sandbox may write.", "4g", metavar="SIZE", parser=_size),
     ),
     "Scheduling": (
         Mirrored("scheduling.concurrency"),

@@ -1,15 +1,19 @@
-"""`swe-aem sandbox shell`: a person at a prompt in a task's sandbox, and the verdict on what they did."""
+"""`swe-aem sandbox shell`: a prompt in a task's sandbox, and the verdict on what was done there."""
 
 import asyncio
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swe_aem.cli.options import NoLimits, Sandbox, Split, Tasks, limits
+from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
+from swe_aem.table import table
 
 if TYPE_CHECKING:
     from swe_aem.core import SandboxBackend, Task, Verdict
@@ -24,31 +28,28 @@ _SHOWN = 10
 
 def shell(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id; `swe-aem tasks list` shows them.")],
-    tasks: Annotated[str, typer.Option("--tasks", help="Where the task is from: as for `swe-aem rollout`.")] = "micro",
-    split: Annotated[str | None, typer.Option("--split", help="Split of a Hugging Face data set.")] = None,
-    sandbox: Annotated[str, typer.Option("--sandbox", help="bubblewrap or docker.")] = "bubblewrap",
+    tasks: Tasks = "micro",
+    split: Split = None,
+    sandbox: Sandbox = "bubblewrap",
     command: Annotated[
         str | None,
         typer.Option("--command", "-c", help="Run this command line instead of a prompt; exit with its code."),
     ] = None,
-    timeout_s: Annotated[float, typer.Option("--timeout-s", help="Seconds that --command may take.")] = 600.0,
+    timeout_s: Annotated[float, typer.Option("--timeout-s", min=1, help="Seconds that --command may take.")] = 600.0,
     start: Annotated[
         str | None, typer.Option("--apply", metavar="FILE|gold", help="Start from a patch, or from the gold patch.")
     ] = None,
-    patch: Annotated[Path | None, typer.Option("--patch", help="Write what was done to this file, as a diff.")] = None,
-    grade: Annotated[bool, typer.Option("--grade", help="Afterwards, grade what was done as a rollout does.")] = False,
-    no_limits: Annotated[
-        bool, typer.Option("--no-limits", help="No limits: for hosts without a writable control group.")
-    ] = False,
+    patch: Annotated[Path | None, typer.Option("--patch", help="Write your changes to this file, as a diff.")] = None,
+    grade: Annotated[bool, typer.Option("--grade", help="Afterwards, grade your changes like a rollout does.")] = False,
+    no_limits: NoLimits = False,
 ) -> None:
-    """Put you where an agent is: the same image, limits, network, prepared repository and history.
+    """Open a shell where an agent works: the same image, limits, network, prepared repository and history.
 
-    The sandbox is gone when you leave (exit or Ctrl-D). With --grade what you did is captured and graded in a second
-    sandbox, as an agent's patch is: exit code 0 if it resolves the task, 1 if not.
+    The sandbox is gone when you leave (exit or Ctrl-D). With --grade your changes are captured and graded in
+    a second sandbox, like an agent's patch: exit code 0 if they resolve the task, 1 if not.
 
     Example: swe-aem sandbox shell micro__almanac-comparison-0f71c626 --grade
     """
-    from swe_aem.core import Limits
     from swe_aem.rollout.config import RolloutConfig
     from swe_aem.sandbox import open_backend
     from swe_aem.tasks import load_tasks
@@ -56,20 +57,17 @@ def shell(
     if command is None and not sys.stdin.isatty():
         raise UserError("a prompt needs a terminal; give a command line with --command instead")
     task_set = load_tasks(tasks, split=split, ids=[task])
-    limits = Limits(**dict.fromkeys(Limits.model_fields)) if no_limits else Limits()
-    config = RolloutConfig.model_validate({"tasks": tasks, "split": split, "sandbox": sandbox, "limits": limits})
+    config = RolloutConfig(tasks=tasks, split=split, sandbox=sandbox, limits=limits(no_limits))
     first = task_set.get(task).key.gold_patch if start == "gold" else _read(start)
-    visiting = _visit(
-        config, task_set, task, open_backend(sandbox), first, command, timeout_s, grade or patch is not None
-    )
-    code, found = asyncio.run(visiting)
+    options = _Options(start=first, command=command, timeout_s=timeout_s, wants_patch=grade or patch is not None)
+    code, found = asyncio.run(_work(config, task_set, task, open_backend(sandbox), options))
     if patch is not None:
         patch.write_text(found, encoding="utf-8", errors="surrogateescape")
-        typer.echo(f"{patch}: {len(found.splitlines())} lines", err=True)
+        tell(f"{patch}: {len(found.splitlines())} lines")
     if grade:
         from swe_aem.rollout.visit import grade_visit
 
-        typer.echo("grading in a fresh sandbox ...", err=True)
+        tell("grading in a fresh sandbox ...")
         verdict = asyncio.run(grade_visit(config, task_set, task, found, open_backend(sandbox)))
         _show(verdict)
         code = 0 if verdict.resolved else 1
@@ -85,42 +83,50 @@ def _read(path: str | None) -> str:
         raise UserError(f"--apply {path}: {error.strerror}; give a file with a diff, or gold") from None
 
 
-async def _visit(
-    config: "RolloutConfig",
-    task_set: "TaskSet",
-    id: str,
-    backend: "SandboxBackend",
-    start: str,
-    command: str | None,
-    timeout_s: float,
-    wants_patch: bool,
+@dataclass(frozen=True)
+class _Options:
+    """What is done in the sandbox."""
+
+    start: str
+    """Patch that is applied first; empty for none."""
+    command: str | None
+    """Command line to run; a prompt if None."""
+    timeout_s: float
+    """Limit of the command line."""
+    wants_patch: bool
+
+
+async def _work(
+    config: "RolloutConfig", task_set: "TaskSet", id: str, backend: "SandboxBackend", options: _Options
 ) -> tuple[int, str]:
-    """Exit code of the visit, and the patch if it is wanted."""
+    """The exit code of the prompt or command, and the patch if it is wanted."""
     from swe_aem.rollout.visit import visit
 
     async with visit(config, task_set, id, backend) as place:
-        if start:
-            await _apply(place, start)
-        if command is None:
+        if options.start:
+            await _apply(place, options.start)
+        if options.command is None:
             _welcome(place.record.task, place.sandbox.id)
             code = await _prompt(backend.shell_command(place.sandbox))
         else:
-            result = await place.sandbox.run(command, timeout_s=timeout_s, max_output_bytes=_COMMAND_OUTPUT_BYTES)
+            result = await place.sandbox.run(
+                options.command, timeout_s=options.timeout_s, max_output_bytes=_COMMAND_OUTPUT_BYTES
+            )
             typer.echo(result.output, nl=False)
             code = result.exit_code
-        return code, await place.patch() if wants_patch else ""
+        return code, await place.patch() if options.wants_patch else ""
 
 
 async def _apply(place: "Visit", patch: str) -> None:
     await place.sandbox.write_file(_PATCH_FILE, patch.encode("utf-8", "surrogateescape"))
     done = await place.sandbox.run(f"git apply {_PATCH_FILE}; code=$?; rm {_PATCH_FILE}; exit $code", timeout_s=60)
     if done.exit_code != 0:
-        raise UserError(f"the patch of --apply does not fit: {done.output.strip()}")
+        raise UserError(f"the patch of --apply does not fit; give another one: {done.output.strip()}")
 
 
 def _welcome(task: "Task", sandbox: str) -> None:
-    typer.echo(f"# {task.id}\n\n{task.problem_statement.rstrip()}\n", err=True)
-    typer.echo(f"{sandbox}: {task.image}, {task.workdir}, network {task.network}; leave with exit or Ctrl-D", err=True)
+    tell(f"# {task.id}\n\n{task.problem_statement.rstrip()}\n")
+    tell(f"{sandbox}: {task.image}, {task.workdir}, network {task.network}; leave with exit or Ctrl-D")
 
 
 async def _prompt(command: list[str]) -> int:
@@ -143,8 +149,8 @@ def _show(verdict: "Verdict") -> None:
     )
     bad = {test: status for test, status in verdict.fail_to_pass.items() if status not in ("PASSED", "XFAIL")}
     bad |= {test: s for test, s in verdict.pass_to_pass.items() if s not in ("PASSED", "XFAIL", "SKIPPED")}
-    for test, status in list(bad.items())[:_SHOWN]:
-        typer.echo(f"  {status:8} {test}")
+    for line in table([(status, test) for test, status in bad.items()][:_SHOWN], indent=2):
+        typer.echo(line)
     if len(bad) > _SHOWN:
         typer.echo(f"  and {len(bad) - _SHOWN} more")
     for line in (*verdict.stripped_files, *verdict.integrity):

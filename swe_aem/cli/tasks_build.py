@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swe_aem.cli.options import Sandbox
+from swe_aem.cli.tell import complain
+from swe_aem.table import table
+
 if TYPE_CHECKING:
     from swe_aem.tasks.pypi import Built
 
@@ -14,15 +18,15 @@ _SHOWN = 5
 
 
 def build(
-    name: Annotated[str, typer.Argument(metavar="SET", help="pypi, or a directory that has recipes/*.yaml.")],
+    name: Annotated[str, typer.Argument(metavar="SET", help="pypi, or a directory with recipes/*.yaml.")],
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="This package only; may be given several times. Needs --out.")
+        list[str] | None, typer.Option("--only", help="Only this package; repeat for more. Needs --out.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory for the set. [default: where `--tasks SET` finds it]")
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Sandboxes at once. [default: the cores]")] = None,
-    sandbox: Annotated[str, typer.Option("--sandbox", help="bubblewrap or docker.")] = "bubblewrap",
+    sandbox: Sandbox = "bubblewrap",
     index_url: Annotated[
         str | None, typer.Option("--index-url", help="Package index. [default: $PIP_INDEX_URL, else PyPI]")
     ] = None,
@@ -30,10 +34,10 @@ def build(
         bool, typer.Option("--record", help="Write the rows' hashes beside the recipes; otherwise they are compared.")
     ] = False,
 ) -> None:
-    """Make a set from real packages: download, check, put bugs in, keep those that the tests notice.
+    """Build a set from real packages: download, check, inject bugs, keep those that the tests notice.
 
-    Needs the docker engine and the image swe-aem/micro:1. Third-party code runs in sandboxes alone. What is done stays
-    done: an interrupted build goes on where it was. Exit code 1 if the rows are not those that were recorded.
+    Needs the docker engine and the image swe-aem/micro:1. Third-party code runs in sandboxes only. An interrupted build
+    resumes where it was. Exit code 1 if the rows are not those that were recorded.
 
     Example: swe-aem tasks build pypi && swe-aem rollout --tasks pypi --agent gold --out runs/gold
     """
@@ -56,23 +60,24 @@ def build(
     try:
         built = asyncio.run(run_build(config, open_backend(sandbox), progress()))
     except KeyboardInterrupt:
-        typer.echo("swe-aem: interrupted; packages that were done are kept, the same command goes on", err=True)
+        complain("interrupted; finished packages are kept, repeat the command to resume")
         raise typer.Exit(130) from None
     _show(built)
     raise typer.Exit(0 if _compare(built, directory, record=record) else 1)
 
 
 def _show(built: "Built") -> None:
-    width = max(len(name) for name in built.rows)
-    for name, counts in built.rows.items():
-        typer.echo(
-            f"{name.ljust(width)}  {sum(counts.values()):4}  " + ", ".join(f"{s} {n}" for s, n in counts.items())
-        )
+    rows = [
+        (name, sum(counts.values()), ", ".join(f"{split} {count}" for split, count in counts.items()))
+        for name, counts in built.rows.items()
+    ]
+    for line in table(rows, align="<><"):
+        typer.echo(line)
     typer.echo(f"{len(built.digests)} tasks in {built.place}")
 
 
 def _compare(built: "Built", directory: Path, *, record: bool) -> bool:
-    """Are the rows those that are recorded beside the recipes?"""
+    """True if the rows are those that are recorded beside the recipes."""
     from swe_aem.tasks.pypi.build import ROWS_DIGESTS
 
     path = directory / ROWS_DIGESTS
@@ -87,7 +92,7 @@ def _compare(built: "Built", directory: Path, *, record: bool) -> bool:
     changed = sorted(id for id in {*known, *built.digests} if known.get(id) != built.digests.get(id))
     if changed:
         shown = ", ".join(changed[:_SHOWN]) + (f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
-        typer.echo(f"swe-aem: {len(changed)} rows are not as {path} records them: {shown}", err=True)
+        complain(f"{len(changed)} rows are not as {path} records them: {shown}")
         return False
     typer.echo(f"All rows are as {path} records them.", err=sys.stderr.isatty())
     return True

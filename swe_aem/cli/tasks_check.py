@@ -1,4 +1,4 @@
-"""`swe-aem tasks check`: preflight of a task set, into its lock."""
+"""`swe-aem tasks check`: preflight of a task set, and its lock."""
 
 import asyncio
 import sys
@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swe_aem.cli.options import Ids, Limit, NoLimits, Sandbox, Split, Tasks, limits
+from swe_aem.cli.tell import complain, tell
+from swe_aem.table import table
+
 if TYPE_CHECKING:
     from swe_aem.preflight.run import Checked, Finding
 
@@ -18,35 +22,31 @@ _SHOWN = 40
 
 
 def check(
-    tasks: Annotated[
-        str, typer.Option("--tasks", help="A bundled set, a directory, a file, or the id of a Hugging Face data set.")
-    ] = "micro",
-    split: Annotated[str | None, typer.Option("--split", help="One split of the source.")] = None,
-    ids: Annotated[list[str] | None, typer.Option("--id", help="Only this task; may be given several times.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="The first so many tasks.")] = None,
-    sandbox: Annotated[str, typer.Option("--sandbox", help="bubblewrap or docker.")] = "bubblewrap",
+    tasks: Tasks = "micro",
+    split: Split = None,
+    ids: Ids = None,
+    limit: Limit = None,
+    sandbox: Sandbox = "bubblewrap",
     lock: Annotated[
         Path | None, typer.Option("--lock", help="File to write. [default: tasks.lock beside the set, or here]")
     ] = None,
-    gold: Annotated[int, typer.Option("--gold", min=1, help="Times that the gold patch is tried.")] = 3,
-    noop: Annotated[int, typer.Option("--noop", min=1, help="Times that nothing is tried.")] = 1,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks under test at once.")] = 2,
-    again: Annotated[bool, typer.Option("--again", help="Check tasks anew that the lock holds already.")] = False,
-    no_limits: Annotated[
-        bool, typer.Option("--no-limits", help="No limits: for hosts without a writable control group.")
-    ] = False,
+    gold: Annotated[int, typer.Option("--gold", min=1, help="Times that the gold patch is graded.")] = 3,
+    noop: Annotated[int, typer.Option("--noop", min=1, help="Times that an empty patch is graded.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks checked at once.")] = 2,
+    again: Annotated[bool, typer.Option("--again", help="Check again tasks that the lock holds already.")] = False,
+    no_limits: NoLimits = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
-    """Find out whether tasks are fit to be trained on, before anything is trained on them.
+    """Check whether tasks are fit for training.
 
-    For each task: the gold patch resolves it every time, doing nothing never does, and every test says the same each
+    For each task: the gold patch resolves it every time, an empty patch never does, and every test says the same each
     time. Also noted: the network policy that its tests need, image digest, seconds to start and to test, peak memory.
-    The results go to a lock, which `swe-aem rollout --lock FILE` can require. An interrupted check goes on where it
-    was; only tasks that are new or changed are checked again. Exit code 1 if a task is not fit or could not be checked.
+    The results go to a lock, which `swe-aem rollout --lock FILE` can require. An interrupted check resumes where
+    it was; only tasks that are new or changed are checked again. Exit code 1 if a task is not fit or could not be
+    checked.
 
     Example: swe-aem tasks check --tasks my-set --sandbox docker --jobs 8
     """
-    from swe_aem.core import Limits
     from swe_aem.preflight import CheckConfig, Repeats
     from swe_aem.preflight import check as run_check
     from swe_aem.sandbox import open_backend
@@ -54,13 +54,13 @@ def check(
 
     task_set = load_tasks(tasks, split=split, ids=ids, limit=limit)
     path = lock or default_lock(tasks)
-    limits = Limits(**dict.fromkeys(Limits.model_fields)) if no_limits else Limits()
-    config = CheckConfig(repeats=Repeats(gold=gold, noop=noop), jobs=jobs, limits=limits, again=again)
-    checking = run_check(config, task_set, path, open_backend(sandbox), _teller(time.monotonic()))
+    repeats = Repeats(gold=gold, noop=noop)
+    config = CheckConfig(repeats=repeats, jobs=jobs, limits=limits(no_limits), again=again)
+    checking = run_check(config, task_set, path, open_backend(sandbox), _progress(time.monotonic()))
     try:
         checked = asyncio.run(checking)
     except KeyboardInterrupt:
-        typer.echo(f"swe-aem: interrupted; {path} holds what was found, the same command goes on", err=True)
+        complain(f"interrupted; {path} holds what was found, repeat the command to resume")
         raise typer.Exit(130) from None
     if as_json:
         typer.echo(checked.model_dump_json(indent=2))
@@ -83,11 +83,11 @@ def default_lock(source: str) -> Path:
     return Path(f"{Path(source).name}.{FILE}")
 
 
-def _teller(began_s: float) -> "Callable[[Finding, int, int], None]":
-    """A changing line on a terminal; elsewhere a line now and then, and one for each task that is not fit."""
+def _progress(began_s: float) -> "Callable[[Finding, int, int], None]":
+    """Shows a changing line on a terminal, elsewhere a line now and then; and a line for each task that is not fit."""
     on_terminal, last_s = sys.stderr.isatty(), began_s
 
-    def tell(finding: "Finding", done: int, of: int) -> None:
+    def progress(finding: "Finding", done: int, of: int) -> None:
         nonlocal last_s
         why = _why(finding)
         now_s = time.monotonic()
@@ -95,14 +95,14 @@ def _teller(began_s: float) -> "Callable[[Finding, int, int], None]":
         text = f"{done} of {of} checked, about {left_s / 60:.0f} min left"
         clear = "\r\033[K" if on_terminal else ""
         if why:
-            typer.echo(f"{clear}{finding.task_id}: {why}", err=True)
+            tell(f"{clear}{finding.task_id}: {why}")
         if on_terminal:
             typer.echo(f"{clear}{text}" + ("\n" if done == of else ""), err=True, nl=False)
         elif done == of or now_s - last_s > _LINE_EVERY_S:
             last_s = now_s
-            typer.echo(text, err=True)
+            tell(text)
 
-    return tell
+    return progress
 
 
 def _why(finding: "Finding") -> str:
@@ -128,7 +128,7 @@ def _show(checked: "Checked", path: Path) -> None:
             + ", ".join(f"{name} {count}" for name, count in sorted(networks.items()))
         )
     reasons = Counter(problem.split(",")[0].split(":")[0] for entry in checked.failed for problem in entry.problems)
-    for reason, count in reasons.most_common():
-        typer.echo(f"  {count:5} {reason}")
+    for line in table([(count, reason) for reason, count in reasons.most_common()], align="><", indent=2):
+        typer.echo(line)
     for finding in [*checked.failed, *checked.not_checked][:_SHOWN]:
         typer.echo(f"  {finding.task_id}: {_why(finding)}")

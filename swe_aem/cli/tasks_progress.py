@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from swe_aem.cli.tell import tell
+
 if TYPE_CHECKING:
     from swe_aem.tasks.synthesis.synth import Progress
 
@@ -18,6 +20,6 @@ def progress() -> "Progress":
         if on_terminal:
             typer.echo(f"\r\033[K{text}" + ("\n" if done == wanted else ""), err=True, nl=False)
         elif done == wanted:
-            typer.echo(text, err=True)
+            tell(text)
 
     return line

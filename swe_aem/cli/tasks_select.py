@@ -5,41 +5,56 @@ from typing import Annotated
 
 import typer
 
+from swe_aem.cli.options import Split, Tasks
+from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
+from swe_aem.table import table
 
 _Out = Annotated[Path, typer.Option("--out", help="File to write: one id per line.")]
-_Source = Annotated[
-    str, typer.Option("--tasks", help="A bundled set, a directory, a file, or the id of a Hugging Face data set.")
-]
 _SHOWN = 10
 
 
 def select(
     out: _Out,
-    tasks: _Source = "micro",
-    split: Annotated[str | None, typer.Option("--split", help="One split of the source.")] = None,
-    repo: Annotated[list[str] | None, typer.Option("--repo", help="Glob of repositories to keep; repeatable.")] = None,
-    not_repo: Annotated[list[str] | None, typer.Option("--not-repo", help="Glob to leave out; repeatable.")] = None,
+    tasks: Tasks = "micro",
+    split: Split = None,
+    repo: Annotated[
+        list[str] | None, typer.Option("--repo", metavar="GLOB", help="Keep these repositories; repeat for more.")
+    ] = None,
+    not_repo: Annotated[
+        list[str] | None,
+        typer.Option("--not-repo", metavar="GLOB", help="Leave these repositories out; repeat for more."),
+    ] = None,
     difficulty: Annotated[
-        list[str] | None, typer.Option("--difficulty", help="Value of the rows' difficulty; repeatable.")
+        list[str] | None, typer.Option("--difficulty", help="Keep rows of this difficulty; repeat for more.")
     ] = None,
     solve_rate: Annotated[
-        str | None, typer.Option("--solve-rate", metavar="LOW:HIGH", help="Of the run of --run, e.g. 0.1:0.9.")
+        str | None,
+        typer.Option(
+            "--solve-rate", metavar="LOW:HIGH", help="Keep tasks that --run resolved this often, e.g. 0.1:0.9."
+        ),
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Store of an earlier rollout, for --solve-rate.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", metavar="STORE", help="Directory of an earlier rollout, for --solve-rate.")
+    ] = None,
     only: Annotated[Path | None, typer.Option("--only", help="Keep only the ids of this file.")] = None,
     without: Annotated[
         Path | None, typer.Option("--without", help="Leave out the ids of this file, e.g. a contamination list.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option("--against", help="Evaluation set: leave out its repositories and problem texts.")
+        str | None,
+        typer.Option(
+            "--against", metavar="SET", help="Leave out repositories and problem texts of this evaluation set."
+        ),
     ] = None,
     against_split: Annotated[str | None, typer.Option("--against-split", help="Split of --against.")] = None,
     texts_only: Annotated[bool, typer.Option("--texts-only", help="With --against: compare only texts.")] = False,
-    sample: Annotated[int | None, typer.Option("--sample", min=1, help="So many of what is left.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of --sample.")] = 0,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="Keep so many of what is left, chosen at random.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of --sample.")] = 0,
 ) -> None:
-    """Choose tasks, and write their ids. A rollout takes them with --ids-from FILE.
+    """Choose tasks and write their ids to a file, for `swe-aem rollout --ids-from FILE`.
 
     Every condition must hold. What was left out, and why, is counted on stderr.
 
@@ -50,7 +65,7 @@ def select(
     from swe_aem.tasks.select import select as choose
 
     if (solve_rate is None) != (run is None):
-        raise UserError("--solve-rate LOW:HIGH and --run DIR belong together")
+        raise UserError("--solve-rate LOW:HIGH needs --run STORE, and --run needs --solve-rate; give both or none")
     task_set = load_tasks(tasks, split=split)
     left_out = dict.fromkeys(read_ids(without), "in the list to leave out") if without else {}
     if against is not None:
@@ -70,21 +85,21 @@ def select(
         only=set(read_ids(only)) if only else None,
         without=left_out,
     )
-    for reason, count in reasons.most_common():
-        typer.echo(f"{count:6} left out: {reason}", err=True)
+    for line in table([(count, f"left out: {reason}") for reason, count in reasons.most_common()], align="><"):
+        tell(line)
     if not len(chosen):
-        raise UserError(f"no task of {tasks} is left; loosen a condition")
+        raise UserError(f"no task of {tasks} is left; loosen a condition: the counts above say which left out how many")
     out.write_text(ids_text(chosen, f"{len(chosen)} of {len(task_set)} tasks of {tasks}"), encoding="utf-8")
     typer.echo(f"{out}: {len(chosen)} of {len(task_set)} tasks")
 
 
 def split(
     out: Annotated[Path, typer.Option("--out", help="Directory for train.txt and heldout.txt.")],
-    tasks: _Source = "micro",
+    tasks: Tasks = "micro",
     heldout: Annotated[float, typer.Option("--heldout", min=0, max=1, help="Share of tasks to hold out.")] = 0.2,
-    seed: Annotated[int, typer.Option("--seed", help="Decides which repositories.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the choice of repositories.")] = 0,
 ) -> None:
-    """Split a set by repository, so that no repository is on both sides; writes two files of ids.
+    """Split a set into train and heldout, by repository: no repository is on both sides. Writes two files of ids.
 
     Example: swe-aem tasks split --tasks rows.jsonl --heldout 0.1 --out splits
     """
@@ -100,12 +115,12 @@ def split(
 
 
 def _contaminated(tasks, evaluation, *, by_repository: bool) -> dict[str, str]:
-    """Ids to leave out with the reason's kind; the evidence of the first ones is printed."""
+    """Ids to leave out, each with the kind of its reason; the evidence for the first ones is printed."""
     from swe_aem.tasks.decontaminate import contaminated
 
     found = contaminated(tasks, evaluation, by_repository=by_repository)
     for one in [one for one in found if one.kind != "repository"][:_SHOWN]:
-        typer.echo(f"{one.task_id}: {one}", err=True)
+        tell(f"{one.task_id}: {one}")
     return {one.task_id: f"contaminated ({one.kind})" for one in found}
 
 

@@ -10,6 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from swe_aem.cli.extras import needs
+from swe_aem.cli.tell import complain, tell
+from swe_aem.table import table
+
 _ONE_PRESS_S = 1.0
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -24,24 +28,27 @@ Examples:
       several processes: the first one rolls out, all train
 
 \b
-Repeat a command to go on after a crash or Ctrl-C: training continues from the last checkpoint, with the trajectories
-that are stored. Exit code 1: nothing worked any more; 2: wrong input; 130: interrupted. Needs the extra `train`.
-docs/training.md explains every figure and setting.
+Repeat a command to resume after a crash or Ctrl-C: training continues from the last checkpoint, with
+the trajectories that are stored. Exit code 1: infrastructure failed for good; 2: wrong input;
+130: interrupted. Needs the extra `train`. docs/training.md explains every figure and setting.
 """
 
 
 @app.command(epilog=_EXAMPLES)
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file; configs/ has some to begin with.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file of settings, e.g. configs/quickstart.yaml.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory of the run. [default: runs/NAME of the file]")
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE for any setting, e.g. advantage.lam=0; may be given several times."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. advantage.lam=0; repeat for more."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved settings and who would hold what.")
+        bool,
+        typer.Option("--dry-run", help="Print the resolved settings and what each process would hold; do nothing."),
     ] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Draw report.html and plots at the end.")] = True,
 ) -> None:
@@ -82,28 +89,31 @@ def _run(settings: Any, directory: Path) -> int:
     _interrupt_once()
     try:
         if os.environ.get("RANK", "0") == "0":
-            typer.echo("loading torch, transformers and trl", err=True)
+            tell("loading torch, transformers and trl")
         quiet()
         from swe_aem.train.loop import train as run
 
         summary = run(settings, directory)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is closed; one that comes now would spoil the exit code
-        typer.echo("swe-aem: interrupted; repeat the command to go on, finished trajectories are kept", err=True)
+        complain("interrupted; repeat the command to resume, finished trajectories are kept")
         return 130
     except UserError:
         raise
     except SweAemError as error:
-        typer.echo(f"swe-aem: {error}", err=True)
+        complain(error)
         return 1
     if summary is not None:
-        _tell(summary)
+        _show(summary)
     return 0
 
 
 def _interrupt_once() -> None:
-    """SIGTERM as a Ctrl-C: sandboxes are closed, files are whole. What follows within a second is the same press, which
-    a launcher such as uv passes on although the terminal has sent it already; a later one ends the closing too."""
+    """Handle SIGTERM like Ctrl-C: sandboxes are closed, files are whole.
+
+    A signal within a second of another is the same press, which a launcher such as uv sends once more although the
+    terminal has sent it already. A later one ends the closing too.
+    """
     last_s = -math.inf
 
     def handle(number: int, frame: Any) -> None:
@@ -117,27 +127,23 @@ def _interrupt_once() -> None:
 
 
 def quiet() -> None:
-    """What the libraries say that no user can act on: deprecations of names, bars of single files."""
-    try:
+    """Silence what libraries say that no user can act on: renamed arguments, progress bars of single files."""
+    with needs("train"):
         from transformers.utils import logging
-    except ImportError:
-        from swe_aem.errors import UserError
-
-        raise UserError("training needs torch and trl: install swe-aem[train]") from None
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*rollout_func.*")
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
-def _tell(summary: Any) -> None:
-    rows = [("", "sampled pass@1", "greedy pass@1")]
+def _show(summary: Any) -> None:
+    rows = []
     for name, rates in (("before", summary.heldout_before), ("after", summary.heldout_after)):
         for part, one in ((f"{name}, all", rates), *((f"{name}, {part}", one) for part, one in _parts(rates))):
             if one is not None:
                 rows.append((f"{part} ({one.tasks})", _rate(one.pass_at_1, one.low, one.high), _greedy(one)))
-    for row in rows if len(rows) > 1 else ():
-        typer.echo(f"{row[0]:32} {row[1]:24} {row[2]}")
+    for line in table(rows, head=("", "sampled pass@1", "greedy pass@1")):
+        typer.echo(line)
     typer.echo(f"{summary.steps} steps in {summary.wall_s:.0f} s")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from swe_aem.evaluate.compare import Comparison
 from swe_aem.evaluate.rates import Estimate
 from swe_aem.evaluate.report import RunReport
+from swe_aem.table import table
 
 _SHOWN_FLIPS = 10
 
@@ -21,7 +22,7 @@ def lines(run: RunReport) -> Iterator[str]:
     yield f"  {run.resolved} of {run.samples} samples with a verdict resolved"
     if run.faults or run.tasks_without_verdict:
         yield (
-            f"  no verdict for a reason of ours: {run.faults} trajectories; "
+            f"  no verdict for infrastructure failures: {run.faults} trajectories; "
             f"{run.tasks_without_verdict} tasks have none at all"
         )
         yield (
@@ -35,9 +36,11 @@ def lines(run: RunReport) -> Iterator[str]:
             f"  per sample: {run.mean_turns:.1f} turns, {run.mean_sampled_tokens:,.0f} sampled tokens, "
             f"{run.mean_agent_s:.1f} s of agent; {cost} tokens per resolved"
         )
-    yield from _table(
-        ("repository", "tasks", "samples", "resolved", "pass@1"),
-        [(row.repo, str(row.tasks), str(row.samples), str(row.resolved), f"{row.pass_at_1:.1%}") for row in run.repos],
+    yield from table(
+        [(row.repo, row.tasks, row.samples, row.resolved, f"{row.pass_at_1:.1%}") for row in run.repos],
+        head=("repository", "tasks", "samples", "resolved", "pass@1"),
+        align="<>",
+        indent=2,
     )
 
 
@@ -67,16 +70,3 @@ def percent(estimate: Estimate) -> str:
 def _some(ids: Sequence[str]) -> str:
     shown = ", ".join(ids[:_SHOWN_FLIPS])
     return (shown + (f" and {len(ids) - _SHOWN_FLIPS} more" if len(ids) > _SHOWN_FLIPS else "")) or "none"
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns of equal width, the first to the left and numbers to the right; nothing without rows."""
-    if not rows:
-        return
-    widths = [max(len(row[n]) for row in (headings, *rows)) for n in range(len(headings))]
-    for row in (headings, *rows):
-        first, *numbers = (
-            cell.ljust(width) if n == 0 else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield "  " + "  ".join((first, *numbers))

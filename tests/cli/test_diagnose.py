@@ -56,7 +56,7 @@ def test_text_and_files(store: Path, model: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "3 trained trajectories in 1 groups; 3 responses" in done.output
     assert "another policy sampled it" in done.output
-    assert "groups with one reward for all, and no advantage: 0 of 1 (0%)" in done.output
+    assert "zero-variance groups, without advantage: 0 of 1 (0%)" in done.output
     (paper,) = [line.split() for line in done.output.splitlines() if line.startswith("paper, 32B")]
     assert paper[2:7] == ["64", "+0.63", "-", "55", "of"]
     written = json.loads((out / "diagnose.json").read_text())
@@ -73,7 +73,7 @@ def test_text_and_files(store: Path, model: Path, tmp_path: Path) -> None:
 def test_without_after_and_without_states(store: Path, model: Path) -> None:
     done = CliRunner().invoke(app, [str(store), "--model", str(model), "--min-range", "9"])
     assert done.exit_code == 0, done.output
-    assert "3 of 3 responses are gated" in done.output
+    assert "3 of 3 responses are unmodulated" in done.output
     assert "no state was sampled from" in done.output
     assert "name the policy after training" in done.output
 

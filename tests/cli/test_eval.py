@@ -1,4 +1,4 @@
-"""`swe-aem eval` on stores that hold what rollouts leave behind, failures of our side included."""
+"""`swe-aem eval` on stores that hold what rollouts leave behind, infrastructure failures included."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def run(*words: object) -> str:
     return result.stdout
 
 
-def test_failures_of_our_side_are_in_no_rate(before: Path) -> None:
+def test_infrastructure_failures_are_in_no_rate(before: Path) -> None:
     (found,) = json.loads(run(before, "--json"))["runs"]
     assert (found["tasks"], found["samples"], found["resolved"], found["faults"]) == (3, 5, 2, 3)
     assert found["pass_at"][0]["estimate"]["value"] == pytest.approx((0.5 + 0 + 1) / 3)
@@ -69,7 +69,7 @@ def test_failures_of_our_side_are_in_no_rate(before: Path) -> None:
     assert found["complete"] is True
     assert found["sampled_tokens_per_resolved"] == 5
     text = run(before)
-    assert "no verdict for a reason of ours: 3 trajectories; 1 tasks have none at all" in text
+    assert "no verdict for infrastructure failures: 3 trajectories; 1 tasks have none at all" in text
     assert max(map(len, text.splitlines()[1:])) <= 100
 
 

@@ -121,7 +121,7 @@ def diagnose(
         positive=_by_version(trained),
         groups=_by_group(episodes, trained),
         responses=len(measured.turn),
-        gated=int((measured.alpha == 1).sum()),
+        unmodulated=int((measured.alpha == 1).sum()),
         pressure_up=int((pressure > 0).sum()),
         pressure_down=int((pressure < 0).sum()),
         logprob_gap=_logprob_gap(measured),
@@ -240,7 +240,7 @@ def _stop_tokens(model: Any, directory: Path, episodes: Sequence[Episode]) -> tu
 
 
 def _draw(measured: _Measured, settings: DiagnoseConfig) -> list[int]:
-    """Responses whose states are sampled from: not gated, and one for each turn of a group, since members of a group
+    """Responses whose states are sampled from: modulated ones, one for each turn of a group, since members of a group
     share the state of their first turn."""
     generator = torch.Generator().manual_seed(settings.seed)
     seen: dict[tuple[int, int], int] = {}

@@ -51,7 +51,7 @@ class GroupShare(Frozen):
 
 
 class Relation(Frozen):
-    """How one number foretells another. Points whose first number is 0 (gated, or no advantage) are left out."""
+    """How one number foretells another. Points whose first number is 0 (unmodulated, or no advantage) are left out."""
 
     name: str
     points: int
@@ -130,7 +130,7 @@ class Diagnosis(Frozen):
     groups: tuple[GroupShare, ...]
     """With trained trajectories."""
     responses: int
-    gated: int
+    unmodulated: int
     """Responses whose factor is exactly 1."""
     pressure_up: int
     """Responses with A (alpha - 1) above 0,"""

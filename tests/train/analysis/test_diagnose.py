@@ -207,10 +207,10 @@ def test_change_is_known_where_the_policy_went_flat(fill: Callable[..., Path], m
     assert [one.signs for one in back.diagnosis.change_relations] == [0, 0, 0]
 
 
-def test_a_flat_policy_is_gated(fill: Callable[..., Path], models: dict[str, Path]) -> None:
-    gated = DiagnoseConfig(states=4, samples=8)
-    report = diagnose(fill(), models["flat"], gated)
-    assert report.diagnosis.gated == report.diagnosis.responses == 14
+def test_a_flat_policy_is_unmodulated(fill: Callable[..., Path], models: dict[str, Path]) -> None:
+    config = DiagnoseConfig(states=4, samples=8)
+    report = diagnose(fill(), models["flat"], config)
+    assert report.diagnosis.unmodulated == report.diagnosis.responses == 14
     assert report.states == []
     assert [(one.points, one.r, one.signs) for one in report.diagnosis.state_relations] == [(0, None, 0)] * 2
 
