@@ -1,9 +1,14 @@
-"""What the docs name exists: files of the repository, tests, modules, links and their headings."""
+"""What the docs name exists: files of the repository, tests, modules, commands with their options, settings, links."""
 
 import re
 from pathlib import Path
 
 import pytest
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+from swe_aem.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -19,6 +24,9 @@ EXAMPLES = {"tasks/micro/tasks.lock", "sandboxes/NAME/build.sh", "test_x.py"}
 PATH = re.compile(rf"(?<![\w/.<>*-])(?:{FOLDERS})/[\w./*-]*\w/?(?![\w<{{])")
 TEST = re.compile(r"(test_\w+\.py)?::(test_\w+\*?)")
 DOTTED = re.compile(r"(?<![\w/])swe_aem(?:\.[A-Za-z_]\w*)+")
+CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`]+)`|^    ([^\n]*)$", flags=re.MULTILINE | re.DOTALL)
+CALL = re.compile(r"(?:^|[$(]|run )swe-aem +([a-z].*)", flags=re.MULTILINE)
+SETTING = re.compile(r"--set[ =]'?([\w.]+)=")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -40,6 +48,20 @@ def is_defined(dotted: str) -> bool:
     path = path / "__init__.py" if not names or not (path / f"{names[0]}.py").exists() else path / f"{names.pop(0)}.py"
     text = path.read_text(encoding="utf-8")
     return all(re.search(rf"\b{name}\b", text) for name in names[:1])
+
+
+def unknown_options(call: str) -> list[str]:
+    """Options in a command line `VERB [VERB] ...` that the command does not have."""
+    words = re.split(r"\s+(?:#|--)\s", f"{call} ")[0].split()
+    command = typer.main.get_command(app)
+    while isinstance(command, TyperGroup):
+        name = words.pop(0) if words else ""
+        below = command.get_command(typer.Context(command), name)
+        if below is None:
+            return [] if name.startswith("-") or not name else [name]
+        command = below
+    known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help"}
+    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
 
 
 @pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -70,6 +92,25 @@ def test_every_module_and_name_exists(page: Path) -> None:
     assert not sorted(name for name in set(DOTTED.findall(page.read_text(encoding="utf-8"))) if not is_defined(name))
 
 
+def test_every_command_has_these_options(page: Path) -> None:
+    text = "\n".join("".join(found) for found in CODE.findall(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
+    unknown = [f"swe-aem {call}: {unknown}" for call in CALL.findall(text) if (unknown := unknown_options(call))]
+    assert not unknown
+
+
+def test_every_setting_exists(page: Path) -> None:
+    fields = {
+        field
+        for path in (ROOT / "swe_aem").rglob("*.py")
+        for field in re.findall(r"^    (\w+):", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    }
+    settings = [name.split(".") for name in SETTING.findall(page.read_text(encoding="utf-8"))]
+    named = {
+        parts[-1] for parts in settings if parts[0] not in ("grpo", "harness")
+    }  # TRL's fields, a harness's options
+    assert not sorted(named - fields - {"FIELD"})
+
+
 def test_every_link_leads_somewhere(page: Path) -> None:
     broken = []
     for link in LINK.findall(page.read_text(encoding="utf-8")):
@@ -80,3 +121,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in headings(target)):
             broken.append(link)
     assert not broken
+
+
+def test_lines_fit_a_screen(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    long = [number for number, line in enumerate(lines, start=1) if len(line) > 125 and not line.startswith("|")]
+    assert not long
