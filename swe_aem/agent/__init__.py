@@ -1,4 +1,4 @@
-"""The agent room: what turns a policy and a sandbox into a trajectory.
+"""Agents turn a policy and a sandbox into a trajectory: the native agent, and what the gateway shares with it.
 
 `NativeAgent` and `TurnRenderer` load the `renderers` library and Jinja when they are made, not when they are imported.
 """

@@ -1,4 +1,4 @@
-"""`str_replace_editor`: view and edit files of a sandbox without changing a byte that was not meant.
+"""`str_replace_editor`: view and edit files of a sandbox, and change no other byte of them.
 
 Content travels as text with `surrogateescape`, so bytes that are not UTF-8 survive an edit elsewhere in the file. The
 model writes `\\n`; in a file whose line ends are all `\\r\\n` its line ends are translated. Whether a file ends with a
@@ -17,6 +17,8 @@ from swe_aem.core import Sandbox
 _MAX_FILE_BYTES = 4 << 20
 _CONTEXT_LINES = 4
 _MAX_LISTED_MATCHES = 10
+_NUMBER_BYTES = 8
+"""What `_numbered` adds to a line: six digits, a tab and a line end."""
 
 
 class EditorCommand(StrEnum):
@@ -29,7 +31,7 @@ class EditorCommand(StrEnum):
 
 
 class EditorError(Exception):
-    """The edit cannot be done as asked; the message is for the model."""
+    """The edit cannot be done as asked; the message tells the model why."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class TextFile:
 
     @classmethod
     def decode(cls, data: bytes) -> "TextFile":
-        """From the bytes of a file."""
+        """The file with these bytes."""
         text = data.decode("utf-8", "surrogateescape")
         newlines = text.count("\n")
         if newlines and text.count("\r\n") == newlines:
@@ -51,7 +53,7 @@ class TextFile:
         return cls(text, "\n")
 
     def encode(self) -> bytes:
-        """Back to bytes; `decode(data).encode() == data` for all data."""
+        """The bytes of the file; `decode(data).encode() == data` for all data."""
         return self.text.replace("\n", self.ending).encode("utf-8", "surrogateescape")
 
     @property
@@ -112,7 +114,7 @@ class Editor:
         return "\n".join([notes[0], _numbered(lines, first, shown), *notes[1:]])
 
     async def _list(self, path: str, timeout_s: float) -> str:
-        """Two levels, without hidden entries; directories end with a slash."""
+        """A listing two levels deep, without hidden entries; directories end with a slash."""
         command = (
             f"cd {shlex.quote(path)} && find . -mindepth 1 -maxdepth 2 -name '.?*' -prune -o "
             r"\( -type d -printf '%P/\n' -o -printf '%P\n' \) | LC_ALL=C sort"
@@ -132,7 +134,7 @@ class Editor:
             raise EditorError(f"{path} is a directory") from None
         except (NotADirectoryError, PermissionError):
             raise
-        except OSError:  # it is longer than 0 bytes, so it is there
+        except OSError:  # longer than `max_bytes`, so the file exists
             pass
         raise EditorError(f"{path} exists already; change it with str_replace or insert, or remove it first")
 
@@ -177,7 +179,7 @@ def _needed(arguments: Mapping[str, Any], key: str) -> Any:
 
 
 def _unify(file: TextFile, text: str) -> str:
-    """What the model wrote, in the line ends that `file.text` uses."""
+    """Text from the model with the line ends of `file.text`."""
     return text.replace("\r\n", "\n") if file.ending == "\r\n" else text
 
 
@@ -190,10 +192,10 @@ def _checked_range(view_range: list[int] | None, count: int) -> tuple[int, int]:
 
 
 def _fitting(lines: list[str], first: int, last: int, max_bytes: int) -> int:
-    """The last line, at least `first`, up to which lines fit into `max_bytes`."""
+    """The last line of those from `first` on that fit into `max_bytes` together; at least `first`."""
     used = 0
     for number in range(first, last + 1):
-        used += len(lines[number - 1].encode("utf-8", "surrogateescape")) + 8
+        used += len(lines[number - 1].encode("utf-8", "surrogateescape")) + _NUMBER_BYTES
         if used > max_bytes:
             return max(first, number - 1)
     return last
@@ -205,7 +207,7 @@ def _numbered(lines: list[str], first: int, last: int) -> str:
 
 
 def _edited(path: str, file: TextFile, first: int, last: int) -> str:
-    """The observation after an edit of lines `first` to `last`: they and their neighbours."""
+    """The observation after an edit of lines `first` to `last`: these lines and their neighbours."""
     lines = file.lines
     start, end = max(1, first - _CONTEXT_LINES), min(len(lines), last + _CONTEXT_LINES)
     if not lines:
@@ -214,7 +216,7 @@ def _edited(path: str, file: TextFile, first: int, last: int) -> str:
 
 
 def _occurrences(text: str, part: str) -> list[int]:
-    """Every position of `part`, overlapping ones too: then a replacement is ambiguous."""
+    """Every position of `part`, overlapping ones included, because they make a replacement ambiguous too."""
     places: list[int] = []
     at = text.find(part)
     while at != -1:

@@ -2,8 +2,8 @@
 
     prompt ids ──> policy ──> response ids ──> tool calls ──> observations ──> longer prompt ids ──> ...
 
-The prompt only ever grows: prompt n+1 is prompt n, response n and the observations, id by id (`TurnRenderer.bridge`).
-Limits end a trajectory with what was sampled so far; infrastructure errors pass through, and then there is none.
+The prompt only ever grows: prompt n+1 is prompt n, response n and the observations, id by id (`TurnRenderer.bridge`). A
+limit ends the trajectory with what was sampled so far. An infrastructure failure is raised, and there is no trajectory.
 """
 
 import time
@@ -28,7 +28,7 @@ class NativeAgent:
         self.prompts = Prompts(config.prompts)
 
     async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
-        """Play one trajectory to its end; see `core.Agent`."""
+        """Play one trajectory to its end, as `core.Agent` says."""
         started = time.monotonic()
         episode = _Episode(self, task, sandbox, policy, sample, deadline)
         stop = await episode.play()
@@ -70,7 +70,7 @@ class _Episode:
         self.messages: list[Message] = self._first_messages()
         self.prompt_ids = self.renderer.start(self.messages, SPECS if self.config.describe_tools else ())
         self.token_ids = self.prompt_ids
-        """What is kept: the prompt of the last response, and that response."""
+        """Token ids of the trajectory so far: the prompt of the last response, and that response."""
         self.responses: list[Response] = []
 
     async def play(self) -> Stop:
@@ -98,7 +98,7 @@ class _Episode:
         return [{"role": "system", "content": self.prompts.render("system")}, {"role": "user", "content": task}]
 
     async def _execute(self, turn: ParsedTurn, completion: Completion) -> list[ToolCall]:
-        """Carry out the calls of a response in their order, until one submits or the time is up."""
+        """Carry out the calls of a response in order, until one submits or the time is up."""
         calls: list[ToolCall] = []
         for parsed in turn.calls:
             if self.deadline.expired() or _submitted(calls):
@@ -131,7 +131,7 @@ class _Episode:
         )
 
     def _record(self, completion: Completion, sample_s: float, calls: list[ToolCall]) -> None:
-        """Keep a response with its exact ids, before anything can end the trajectory."""
+        """Keep a response with its exact token ids, before anything can end the trajectory."""
         self.token_ids = [*self.prompt_ids, *completion.token_ids]
         self.responses.append(Response.of(completion, start=len(self.prompt_ids), sample_s=sample_s, tool_calls=calls))
 

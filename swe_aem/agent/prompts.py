@@ -1,6 +1,6 @@
-"""The texts that the agent says, as Jinja templates: `prompts/*.jinja`, each replaceable by a file of the user's.
+"""The native agent's texts, as Jinja templates: `prompts/*.jinja`. A user's file can replace each of them.
 
-An undefined variable is an error, and nothing is escaped: a problem statement goes in as it is.
+An undefined variable is an error. Nothing is escaped, so a problem statement is inserted unchanged.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ class Prompts:
     """Templates by name (the file name without `.jinja`)."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        """`directory` holds replacements; what it lacks is taken from the shipped templates.
+        """`directory` holds replacements; templates that it lacks are the shipped ones.
 
-        Raises `UserError` if it is no directory or a template has a syntax error.
+        Raises `UserError` if it is not a directory or a template has a syntax error.
         """
         import jinja2
 
@@ -38,7 +38,7 @@ class Prompts:
                 raise UserError(f"prompt template {file.name}: {error}") from error
 
     def render(self, name: str, **variables: Any) -> str:
-        """The text of one template; raises `UserError` if it uses a variable that it is not given."""
+        """The text of one template; raises `UserError` if the template uses an undefined variable."""
         import jinja2
 
         try:

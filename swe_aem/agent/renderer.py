@@ -1,10 +1,11 @@
 """Messages to token ids and back, one turn at a time, over the `renderers` library.
 
-A conversation is rendered once, at its start. From then on it only grows: `bridge` appends what the environment says to
-the exact ids of the last prompt and response, so nothing that was sampled is ever tokenised again. Where a response
-cannot be continued that way, `bridge` returns None and the trajectory ends; it is never rendered anew.
+A conversation is rendered once, at its start. From then on it only grows: `bridge` appends the environment's messages
+to the exact ids of the last prompt and response, so nothing that was sampled is ever tokenised again. If a response
+cannot be continued that way, `bridge` returns None and the trajectory ends; the conversation is never rendered a second
+time.
 
-Another model family is one row in `FAMILIES`.
+To add a model family, add a row to `FAMILIES`.
 """
 
 import json
@@ -25,16 +26,16 @@ Message = dict[str, Any]
 
 
 NAMELESS = "malformed_tool_call"
-"""Stands for the name of a call whose text names no tool."""
+"""The name given to a call whose text names no tool."""
 
 
 class RendererConfig(Frozen):
-    """Which chat format, and how."""
+    """The chat format and its options."""
 
     family: str = "qwen3"
     """A key of `FAMILIES`."""
     enable_thinking: bool = True
-    """False prompts each turn with an empty thinking block, as Qwen3's own template does."""
+    """If false, each prompt ends with an empty thinking block, as in Qwen3's own template."""
 
 
 class ParsedCall(Frozen):
@@ -47,20 +48,21 @@ class ParsedCall(Frozen):
     problem: str | None = None
     """Why it is malformed, in words for the model; None if it is well formed."""
     unclosed: bool = False
-    """Did the response end before the call did?"""
+    """True if the response ended before the call did."""
 
 
 class ParsedTurn(Frozen):
-    """One response, read."""
+    """A parsed response."""
 
     content: str
     reasoning: str | None = None
     calls: tuple[ParsedCall, ...] = ()
 
     def message(self, number: int) -> Message:
-        """The response as a chat message in OpenAI's shape: arguments are JSON text, malformed ones as written.
+        """The response as a chat message in OpenAI's format. Arguments are JSON text; those of a malformed call are its
+        text as written.
 
-        `number` is the response's in its conversation, for the ids of calls.
+        `number` is the number of the response in its conversation, from which the ids of its calls are made.
         """
         message: Message = {"role": "assistant", "content": self.content}
         if self.reasoning is not None:
@@ -81,7 +83,7 @@ class ParsedTurn(Frozen):
 
 
 def call_id(response: int, n: int) -> str:
-    """Id of call n of a conversation's response of that number."""
+    """The id of tool call number `n` in response number `response` of a conversation."""
     return f"call_{response}_{n}"
 
 
@@ -93,7 +95,7 @@ def _qwen3(config: RendererConfig) -> Any:
 
 
 FAMILIES: dict[str, Callable[[RendererConfig], Any]] = {"qwen3": _qwen3}
-"""Family name to a function that makes the `renderers` configuration."""
+"""The function that makes the `renderers` configuration of each model family, by the family's name."""
 
 
 class TurnRenderer:
@@ -109,34 +111,33 @@ class TurnRenderer:
         self._tools: list[Any] = []
         try:
             self._renderer: Renderer = create_renderer(tokenizer, FAMILIES[self.config.family](self.config))
-        except AssertionError as error:  # how the library says that a control token is missing
+        except AssertionError as error:  # raised by the library if a control token is missing
             raise UserError(
                 f"tokenizer {tokenizer.name_or_path!r} does not fit the family {self.config.family!r}: {error}"
             ) from error
 
     @property
     def stop_token_ids(self) -> tuple[int, ...]:
-        """Ids that end a response; the one that does is part of it."""
+        """Token ids that end a response; the stop token is part of the response."""
         return tuple(self._renderer.get_stop_token_ids())
 
     def start(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[int]:
-        """Ids of the first prompt, up to where the assistant begins to speak.
+        """Token ids of the first prompt, up to where the assistant's first response begins.
 
-        `messages` may hold assistant messages whose ids nobody knows; nothing of a first prompt is trained.
+        `messages` may hold assistant messages whose token ids are unknown: no token of a first prompt is trained on.
         """
         return self._renderer.render_ids(self._guard(messages), tools=list(tools) or None, add_generation_prompt=True)  # type: ignore[arg-type]
 
     def parse(self, completion_ids: Sequence[int], prompt_ids: Sequence[int] | None = None) -> ParsedTurn:
-        """Read a response. Never fails: what cannot be read is a malformed call.
+        """Parse a response. Never fails: text that cannot be parsed is a malformed call.
 
-        `prompt_ids` says whether the prompt had opened a thinking block already.
+        `prompt_ids` shows whether the prompt has already opened a thinking block.
         """
         ids = list(completion_ids)
         try:
             parsed = self._renderer.parse_response(ids, prompt_ids=list(prompt_ids) if prompt_ids else None)
         except (ValueError, RecursionError):
-            # The library guards against JSON syntax errors only; a number of 5,000 digits or a million open brackets
-            # arrive here.
+            # The library catches JSON syntax errors only. A number of 5,000 digits or a million open brackets raises.
             problem = "a number in the call is too long, or its nesting is too deep"
             return ParsedTurn(content="", calls=(ParsedCall(raw=self.tokenizer.decode(ids), problem=problem),))
         calls = tuple(_read_call(call) for call in parsed.tool_calls)
@@ -145,10 +146,10 @@ class TurnRenderer:
     def bridge(
         self, prompt_ids: Sequence[int], completion_ids: Sequence[int], messages: Sequence[Message]
     ) -> list[int] | None:
-        """The next prompt: `prompt_ids + completion_ids`, exactly, and then the tool or user `messages`.
+        """The next prompt: exactly `prompt_ids + completion_ids`, followed by the tool or user `messages`.
 
-        A response that was cut off has no stop token; the end of its turn is then appended like the messages are. None
-        if the response cannot be continued, e.g. because it ended inside its thinking block.
+        After a response that was cut off, and so has no stop token, the end of its turn is appended too. None if the
+        response cannot be continued, for example because it ended inside its thinking block.
         """
         done = [*prompt_ids, *completion_ids]
         bridged = self._renderer.bridge_to_next_turn(list(prompt_ids), list(completion_ids), self._guard(messages))  # type: ignore[arg-type]
@@ -157,7 +158,7 @@ class TurnRenderer:
         return list(bridged.token_ids)
 
     def render_assistant(self, message: Message) -> list[int]:
-        """The ids that a model would have sampled to say `message`, stop token included; for scripted policies."""
+        """The token ids that a model would sample for `message`, stop token included; for scripted policies."""
         before = [{"role": "user", "content": "."}]
         prompt = self._renderer.render_ids(before, add_generation_prompt=True)  # type: ignore[arg-type]
         whole = self._renderer.render_ids([*before, self._guard_assistant(message)])  # type: ignore[arg-type]
@@ -175,7 +176,7 @@ class TurnRenderer:
         ]
 
     def _guard_assistant(self, message: Message) -> Message:
-        """Keep control tokens out of content and arguments: a patch may well contain their text."""
+        """Keep control tokens out of content and arguments: a patch may contain their text."""
         calls = [
             {"type": "function", "function": {**call["function"], "arguments": self._guard_arguments(call)}}
             for call in message.get("tool_calls", ())
@@ -200,7 +201,7 @@ _PROBLEMS: dict[str, str] = {
 
 
 def _read_call(call: Any) -> ParsedCall:
-    """From the library's record to ours, with the checks that every later reader relies on."""
+    """A call of the library's as a `ParsedCall`, with the checks that later code relies on."""
     status = str(call.status)
     if status != "ok":
         problem = _PROBLEMS.get(status, status)

@@ -49,7 +49,7 @@ def text(description: str, choices: tuple[str, ...] = ()) -> Parameter:
 
 
 def integer(description: str) -> Parameter:
-    """An integer; true and false are none."""
+    """An integer; booleans do not count as integers."""
     return Parameter(
         {"type": "integer", "description": description},
         lambda value: None if type(value) is int else "must be an integer",
@@ -206,7 +206,7 @@ def shortened(text: str, max_bytes: int) -> str:
 
 
 def _reason(error: OSError) -> str:
-    """The reason alone: messages of sandboxes differ in what else they say, observations should not."""
+    """The bare reason. The rest of such a message differs between sandbox backends, and observations must not."""
     for kind, reason in (
         (FileNotFoundError, "no such file or directory"),
         (IsADirectoryError, "is a directory"),

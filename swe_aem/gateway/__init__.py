@@ -1,11 +1,11 @@
-"""The gateway room: an OpenAI-compatible front of any `Policy`, token-exact, with one session per trajectory.
+"""An OpenAI-compatible front of any `Policy`, token-exact, with one session per trajectory.
 
     harness ──chat completions──> Gateway ──> GatewaySession ──token ids──> Policy
-                                                │
-                                                └──> Trajectory
+                                                  │
+                                                  └──> Trajectory
 
-`messages` says what a request's messages mean, `tree` where a request belongs, `session` samples and keeps, `wire` and
-`server` speak HTTP. See `docs/bring-your-own-agent.md`.
+`messages` normalises a request's messages, `tree` finds the turn that a request continues, `session` samples and keeps
+what was sampled, `wire` and `server` handle HTTP. `docs/bring-your-own-agent.md` describes it for users.
 """
 
 from swe_aem.gateway.server import Gateway

@@ -1,8 +1,8 @@
-"""What a client's messages mean, in one canonical form, and whether an assistant message echoes a served response.
+"""A canonical form of clients' messages, and the check whether an assistant message echoes a served response.
 
-Clients send a conversation back in other bytes than they got: content as a string or as a list of parts, empty content
-as "", null or nothing, arguments with other spacing or key order, extra members such as `refusal`, no reasoning.
-Canonical messages of the same meaning are equal, except for assistant messages, which `echoes` compares.
+Clients do not send a conversation back as they received it: content may be a string or a list of parts, empty content
+"", null or missing, arguments may have other spacing or key order, members such as `refusal` are added, reasoning is
+dropped. Messages that mean the same have equal canonical forms, except for assistant messages, which `echoes` compares.
 """
 
 import json
@@ -14,11 +14,12 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 
 
 class BadRequest(Exception):
-    """A request that the gateway does not take; the message says what to change."""
+    """A request that the gateway refuses; the message says what to change."""
 
 
 def canonical(message: Any) -> Message:
-    """A message in canonical form: `role`, `content` (a string), and what its role needs. Raises `BadRequest`."""
+    """The canonical form of a message: `role`, `content` (a string), and the other members that its role needs. Raises
+    `BadRequest`."""
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
         raise BadRequest(f"a message needs one of the roles {', '.join(_ROLES)}")
     said: Message = {"role": _ROLES[message["role"]], "content": _text(message.get("content"))}
@@ -34,7 +35,7 @@ def canonical(message: Any) -> Message:
 
 
 def encodable(message: Message) -> Message:
-    """The message without unpaired surrogates in its arguments, which no client could send back as UTF-8."""
+    """The message without unpaired surrogates in its arguments, because clients cannot send these back as UTF-8."""
     calls = [
         {**call, "function": {**call["function"], "arguments": _paired(call["function"]["arguments"])}}
         for call in message.get("tool_calls", ())
@@ -43,10 +44,10 @@ def encodable(message: Message) -> Message:
 
 
 def echoes(served: Message, sent: Message) -> bool:
-    """Is the canonical message `sent` what a client makes of the assistant message `served`?
+    """Is the canonical message `sent` the assistant message `served`, as a client sends it back?
 
-    Content may have lost white space at its ends, reasoning may be gone. Calls must be the same, with arguments of the
-    same value; what became of arguments that were no JSON object is the client's affair.
+    Content may have lost white space at its ends, and reasoning may be missing. Calls must be the same, with arguments
+    of the same value. Arguments that were not a JSON object are not compared: each client changes them in its own way.
     """
     if sent["role"] != "assistant" or sent["content"].strip() != served["content"].strip():
         return False
@@ -58,7 +59,7 @@ def echoes(served: Message, sent: Message) -> bool:
 
 
 def parsed_arguments(text: str) -> dict[str, Any] | None:
-    """The object that a call's arguments spell; None if they spell none."""
+    """The JSON object that a call's arguments hold; None if they do not hold one."""
     try:
         value = json.loads(text, parse_float=_number)
     except (ValueError, RecursionError):
@@ -80,18 +81,18 @@ def _paired(text: str) -> str:
 
 
 def _number(text: str) -> int | float:
-    """1.0 is 1, as clients in JavaScript write it."""
+    """A JSON number, with 1.0 read as 1 because clients in JavaScript write it so."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
 
 def _spelled(value: Any) -> str:
-    """One spelling per JSON value, so that NaN is itself and true is not 1."""
+    """One text per JSON value, so that NaN equals NaN and true differs from 1."""
     return json.dumps(value, sort_keys=True)
 
 
 def _text(content: Any) -> str:
-    """Content as text; parts of a list stand on lines of their own, as a server joins them. Raises `BadRequest`."""
+    """Content as text; the parts of a list are joined by line ends, as servers do. Raises `BadRequest`."""
     if content is None:
         return ""
     if isinstance(content, str):

@@ -29,12 +29,12 @@ _SHUTDOWN_S = 2.0
 
 
 class Gateway:
-    """Serves any number of sessions. Use as an async context manager."""
+    """The HTTP server for any number of sessions. Use as an async context manager."""
 
     def __init__(self, renderer: TurnRenderer) -> None:
         self._renderer = renderer
         self.sessions: dict[str, GatewaySession] = {}
-        """The open ones, by id."""
+        """The open sessions, by id."""
         self._runner: web.AppRunner | None = None
         self._root = ""
 
@@ -60,7 +60,7 @@ class Gateway:
     async def session(
         self, task: Task, sample: int, policy: Policy, limits: TurnLimits, deadline: Deadline
     ) -> AsyncIterator[GatewaySession]:
-        """A session for the length of an `async with`; its trajectory can be asked for afterwards."""
+        """A session for the length of an `async with`; its trajectory can be read afterwards."""
         session = GatewaySession(task, sample, policy, self._renderer, limits, deadline)
         session.url = f"{self._root}/{session.id}/v1"
         self.sessions[session.id] = session
@@ -82,7 +82,7 @@ class Gateway:
         except SessionEnded as error:
             if session.stop is Stop.CONTEXT_LIMIT:
                 return _refusal(400, str(error), "context_length_exceeded")
-            return _refusal(403, str(error), "session_ended")  # the one status that no client tries again
+            return _refusal(403, str(error), "session_ended")  # the only status that no client retries
         if stream:
             return _response(200, wire.events(session, turn), "text/event-stream")
         return _json(200, wire.completion(session, turn))

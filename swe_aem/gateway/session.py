@@ -1,7 +1,8 @@
-"""One trajectory as the gateway sees it: what its client asks, what the policy answers, and how it ends.
+"""One trajectory as the gateway sees it: its client's requests, the policy's responses, and how it ends.
 
-A request is sampled in a task of the session's own, so that a client that hangs up and asks again finds the response
-that was on its way. Limits, the policy's failures and the owner end a session once and for all; what was sampled stays.
+A request is sampled in an asyncio task of the session, so a client that disconnects and repeats its request gets the
+response that was being sampled. A session ends at a limit, when the policy fails, or when its owner ends it; it never
+resumes, and what was sampled is kept.
 """
 
 import asyncio
@@ -22,25 +23,25 @@ from swe_aem.gateway.tree import Answer, Place, Tree, Turn
 
 
 class SessionEnded(Exception):
-    """The session takes no requests any more; the message says why."""
+    """The session has ended and refuses requests; the message says why."""
 
 
 class GatewaySession:
-    """Made by `Gateway.session`, which also gives it its `url`."""
+    """One trajectory's session, made by `Gateway.session`, which also sets its `url`."""
 
     def __init__(
         self, task: Task, sample: int, policy: Policy, renderer: TurnRenderer, limits: TurnLimits, deadline: Deadline
     ) -> None:
         self.id = secrets.token_urlsafe(12)
-        """Secret: whoever knows it may ask for responses."""
+        """Secret: a client that knows it can request responses."""
         self.url = ""
         """Base URL of the OpenAI API for this session's client."""
         self.policy = policy
         self.limits = limits
         self.stop: Stop | None = None
-        """Why the policy's side ended it; None while it goes on, or if its owner or a fault of ours did."""
+        """The limit that ended it; None while it is open, or if its owner or an infrastructure failure ended it."""
         self.error: Exception | None = None
-        """What went wrong on our side, for the owner to raise."""
+        """The infrastructure failure that ended it, for the owner to raise."""
         self.ended = asyncio.Event()
         self._why = ""
         self._task, self._sample = task, sample
@@ -53,9 +54,9 @@ class GatewaySession:
         self._first_prompt: list[int] = []
 
     async def complete(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> Turn:
-        """The answered turn of a request. Raises `SessionEnded`, and `BadRequest` for messages that mean nothing.
+        """The answered turn of a request. Raises `SessionEnded`, and `BadRequest` for messages that it cannot use.
 
-        A request that was made before gets the response that it got then, or the one that is on its way.
+        A repeated request gets the response of the first one, also while that is still being sampled.
         """
         if self.ended.is_set():
             raise SessionEnded(self._why)
@@ -69,7 +70,7 @@ class GatewaySession:
         return turn
 
     def end(self, why: str, *, stop: Stop | None = None, error: Exception | None = None) -> None:
-        """Take no more requests and cancel what is being sampled; the first end counts."""
+        """Refuse further requests and cancel those being sampled; only the first call has an effect."""
         if self.ended.is_set():
             return
         self.stop, self.error, self._why = stop, error, why
@@ -79,7 +80,8 @@ class GatewaySession:
                 turn.sampling.cancel()
 
     def out_of_time(self) -> None:
-        """End the session at its deadline: at its limit, unless it waits for a policy that cannot sample."""
+        """End the session at its deadline: with `time_limit`, or with an infrastructure failure if it waits for a
+        policy that cannot sample."""
         try:
             self._sampler.end_at_deadline(waiting=bool(self._sampling()))
         except TrajectoryEnded as ended:
@@ -88,17 +90,18 @@ class GatewaySession:
             self.end(str(error), error=error)
 
     async def close(self) -> None:
-        """End the session and wait until nothing of it runs."""
+        """End the session and wait until nothing is being sampled."""
         self.end("the session is closed")
         if running := self._sampling():
             await asyncio.wait(running)
 
     def _sampling(self) -> set[asyncio.Task[None]]:
-        """What waits for the policy."""
+        """The asyncio tasks that wait for the policy."""
         return {turn.sampling for turn in self._turns if turn.sampling is not None and not turn.sampling.done()}
 
     def trajectory(self, agent: str, stop: Stop) -> Trajectory:
-        """What was sampled, as an agent returns it. The stream with the most sampled tokens is the trajectory's."""
+        """The trajectory so far. Its own token stream is the one with the most sampled tokens; the others are
+        branches."""
         streams = self._tree.streams()
         main = streams[0] if streams else []
         seen = set(main)
@@ -140,7 +143,7 @@ class GatewaySession:
         return bridged
 
     async def _answer(self, turn: Turn, number: int) -> None:
-        """Get the turn its answer, or end the session; `number` is the turn's, from 0."""
+        """Sample the answer of a turn, or end the session. `number` is the turn's in the session, from 0."""
         try:
             sampled = await self._sampler.sample(turn.prompt_ids, turn=number)
             parsed = self._renderer.parse(sampled.completion.token_ids, turn.prompt_ids)
@@ -159,7 +162,7 @@ class GatewaySession:
 
 
 def _responses(path: list[Turn], skip: Collection[Turn] = ()) -> tuple[Response, ...]:
-    """The path's responses, less those of `skip`, each with what the next turn says about its calls."""
+    """The responses of a path without the turns in `skip`, each with the observations in the turn after it."""
     return tuple(_response(turn, following) for turn, following in zip_longest(path, path[1:]) if turn not in skip)
 
 
@@ -174,7 +177,8 @@ def _response(turn: Turn, following: Turn | None) -> Response:
 
 
 def _tool_calls(answer: Answer, following: Turn | None) -> list[ToolCall]:
-    """The calls, with the observations of the next request; the time until it came is shared out among them."""
+    """The calls of an answer, with the observations in the next request. The time until that request is divided evenly
+    among them."""
     served = answer.message.get("tool_calls", [])
     said = following.messages if following else []
     observations = {message["tool_call_id"]: message["content"] for message in said if message["role"] == "tool"}

@@ -1,8 +1,8 @@
-"""Where a request belongs among the turns of a session.
+"""The turns of a session as a tree, and the place of a new request in it.
 
-Turns are a tree. A child's prompt begins with exactly its parent's prompt and response; a path from a root to a leaf is
-one token stream. A client that only appends grows one path. One that drops the last response makes a fork, one that
-rewrites its history, or starts a conversation on the side, makes a new root. The same request twice is the same turn.
+A child's prompt begins with exactly its parent's prompt and response, so a path from a root to a leaf is one token
+stream. A client that only appends extends one path. A client that drops the last response adds a fork; a client that
+rewrites its history, or starts a second conversation, adds a root. A repeated request is the same turn.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from swe_aem.gateway.messages import echoes
 
 @dataclass(frozen=True)
 class Answer:
-    """A sampled response, and how it was served."""
+    """A sampled response, and the message that was served for it."""
 
     completion: Completion
     turn: ParsedTurn
@@ -24,7 +24,7 @@ class Answer:
     """The assistant message, in canonical form."""
     sample_s: float
     at_s: float
-    """When it was there, on the monotonic clock."""
+    """When sampling ended, on the monotonic clock."""
 
 
 @dataclass(eq=False)
@@ -33,12 +33,12 @@ class Turn:
 
     parent: "Turn | None"
     tools: str
-    """The request's tools, as canonical JSON; the same for all turns of a root."""
+    """The request's tools as canonical JSON; the same for all turns below a root."""
     messages: list[Message]
-    """What the client said since the parent's response."""
+    """The client's messages after the parent's response."""
     prompt_ids: list[int]
     begun_s: float
-    """When the request came, on the monotonic clock."""
+    """When the request arrived, on the monotonic clock."""
     children: "list[Turn]" = field(default_factory=list)
     sampling: "asyncio.Task[None] | None" = None
     answer: Answer | None = None
@@ -55,14 +55,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a request belongs."""
+    """The place of a request in the tree."""
 
     parent: Turn | None
-    """None: it continues nothing, and its messages are to be rendered from the start."""
+    """The turn that it continues; None if there is none, and its messages have to be rendered from the start."""
     messages: list[Message]
-    """What it says beyond the parent's response."""
+    """Its messages after the parent's response."""
     known: Turn | None = None
-    """The turn that this very request made before."""
+    """The turn that an earlier, identical request made."""
 
 
 class Tree:
@@ -72,7 +72,7 @@ class Tree:
         self.roots: list[Turn] = []
 
     def place(self, messages: Sequence[Message], tools: str) -> Place:
-        """Find a request's place: along the turns whose responses it echoes, as far as they go."""
+        """Find a request's place: follow the turns whose responses it echoes, as far as possible."""
         parent, rest = None, list(messages)
         turns = [root for root in self.roots if root.tools == tools]
         while turn := _said_before(turns, rest):
@@ -81,7 +81,7 @@ class Tree:
                 return Place(parent, rest, turn)
             parent, rest, turns = turn, rest[length + 1 :], turn.children
         if parent is not None and (not rest or any(message["role"] == "assistant" for message in rest)):
-            parent, rest = None, list(messages)  # an assistant message that nobody here has said
+            parent, rest = None, list(messages)  # it has an assistant message that was not served here
         return Place(parent, rest)
 
     def add(self, turn: Turn) -> None:
@@ -89,8 +89,8 @@ class Tree:
         (self.roots if turn.parent is None else turn.parent.children).append(turn)
 
     def streams(self) -> list[list[Turn]]:
-        """The answered paths, from the root to the last answered turn of each; the one with the most sampled tokens
-        first, the others in the order of their beginning."""
+        """The paths from a root to a last answered turn: first the path with the most sampled tokens, then the others
+        in the order in which they began."""
         paths = [leaf.path() for leaf in _answered_leaves(self.roots)]
         longest = max(paths, key=_sampled_tokens, default=None)
         return [] if longest is None else [longest, *(path for path in paths if path is not longest)]

@@ -1,8 +1,8 @@
-"""OpenAI's chat completions: which requests are taken, and how a turn is answered.
+"""OpenAI's chat completions: which requests are accepted, and how a turn is answered.
 
-What the run decides (temperature, top_p, seed, token limits) is taken from the run, whatever a client asks for. What
-would change the meaning of the answer and is not done here (several choices, stop strings, a forced tool, a response
-format) is refused.
+Temperature, top_p, seed and token limits are the run's; a client's values are ignored. Settings that would change the
+meaning of the answer and are not supported (several choices, stop strings, a forced tool, a response format) are
+refused.
 """
 
 import json
@@ -21,7 +21,7 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "logprobs": ((False,), "log-probabilities are kept for training, not sent"),
     "functions": (([],), "tools are given as `tools`"),
 }
-"""Member of a request to the values that change nothing, and why others are refused."""
+"""For each member of a request: the values that change nothing, and why other values are refused."""
 
 
 def read_request(body: Any) -> tuple[list[Any], list[dict[str, Any]], bool]:
@@ -38,13 +38,13 @@ def read_request(body: Any) -> tuple[list[Any], list[dict[str, Any]], bool]:
 
 
 def completion(session: GatewaySession, turn: Turn) -> dict[str, Any]:
-    """The body of an answer."""
+    """The JSON body of an answer."""
     choice = {"index": 0, "message": _message(turn), "finish_reason": _finish_reason(turn), "logprobs": None}
     return {**_head(session, turn, "chat.completion"), "choices": [choice], "usage": _usage(turn)}
 
 
 def events(session: GatewaySession, turn: Turn) -> bytes:
-    """The same as server-sent events: the message at once, then how it ended, then the usage."""
+    """The answer as server-sent events: the whole message, then its finish reason, then the usage."""
     head = _head(session, turn, "chat.completion.chunk")
     delta = _message(turn)
     for n, call in enumerate(delta.get("tool_calls", [])):
@@ -58,13 +58,13 @@ def events(session: GatewaySession, turn: Turn) -> bytes:
 
 
 def models(session: GatewaySession) -> dict[str, Any]:
-    """The body of the list of models: the policy."""
+    """The JSON body of the list of models, which holds the policy alone."""
     card = {"id": session.policy.name, "object": "model", "created": 0, "owned_by": "swe-aem"}
     return {"object": "list", "data": [{**card, "max_model_len": session.limits.max_context_tokens}]}
 
 
 def failure(message: str, code: str) -> dict[str, Any]:
-    """The body of a refusal."""
+    """The JSON body of a refusal."""
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
 
 

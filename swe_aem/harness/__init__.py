@@ -1,12 +1,12 @@
-"""The harness room: agents of other people, each in an environment and processes of its own.
+"""Harnesses: agents made elsewhere, each with its own Python environment and processes.
 
-A harness is one file that runs in its own environment (`inside/`, or a user's) and names its packages at its head. It
-asks the gateway for responses and acts in a sandbox that it never sees: commands and files go through this process.
+A harness is one file, bundled in `inside/` or a user's, whose head names its packages. It requests responses from the
+gateway and acts in a sandbox only through this process, which carries out its commands and file operations.
 
-    HarnessAgent ──> WorkerProcess (a process, many conversations) ──> Gateway ──> Policy
+    HarnessAgent ──> WorkerProcess (many conversations) ──> Gateway ──> Policy
                         └──────────── Sandbox
 
-See `docs/bring-your-own-agent.md`.
+`docs/bring-your-own-agent.md` describes how to write one.
 """
 
 from swe_aem.harness.spec import HarnessSpec, is_harness, read_harness_spec

@@ -1,4 +1,4 @@
-"""`HarnessAgent`: an `Agent` that lets a harness play, and keeps what the gateway saw of it."""
+"""`HarnessAgent`: an `Agent` that runs a harness and records its trajectory at the gateway."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from swe_aem.harness.spec import HarnessSpec
 
 
 class HarnessAgent:
-    """One instance serves any number of trajectories at once."""
+    """An `Agent` over a harness; one instance runs any number of trajectories at once."""
 
     def __init__(
         self, spec: HarnessSpec, options: Mapping[str, Any], limits: TurnLimits, gateway: Gateway, pool: WorkerPool
@@ -28,8 +28,8 @@ class HarnessAgent:
         self._limits = limits
 
     async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
-        """Play one trajectory to its end; see `nouns.Agent`. Its limits are the gateway's to keep, so that a harness
-        that never ends, or takes no notice, has an end all the same."""
+        """Play one trajectory to its end, as `core.Agent` says. The gateway enforces the limits, so a harness that
+        never ends or ignores them is ended too."""
         started = time.monotonic()
         async with self.gateway.session(task, sample, policy, self._limits, deadline) as session:
             stop = await self._converse(task, sandbox, session, deadline)
@@ -39,7 +39,8 @@ class HarnessAgent:
         return trajectory.model_copy(update={"timings_s": {"agent": time.monotonic() - started}})
 
     async def _converse(self, task: Task, sandbox: Sandbox, session: GatewaySession, deadline: Deadline) -> Stop:
-        """Why it ended: the session's reason before the harness's, which may only be a consequence."""
+        """Run the harness and return why the trajectory ended. The session's reason comes before the harness's, which
+        may be a consequence of it."""
         start = {
             "statement": task.problem_statement,
             "workdir": task.workdir,
@@ -59,7 +60,7 @@ class HarnessAgent:
             finally:
                 ended.cancel()
             if not conversation.done.done():
-                session.out_of_time()  # unless it has ended already
+                session.out_of_time()  # has no effect if it has ended already
             if session.error is not None:
                 raise session.error
             if session.stop is not None:
@@ -74,7 +75,7 @@ class HarnessAgent:
 async def open_harness(
     spec: HarnessSpec, config: HarnessConfig, renderer: TurnRenderer
 ) -> AsyncIterator[Callable[[TurnLimits], HarnessAgent]]:
-    """A gateway and processes for the length of an `async with`, and a function that makes agents of given limits.
+    """A function that makes agents with given limits; their gateway and processes live as long as the `async with`.
 
     Raises `UserError` for unknown options and a harness that is not installed, `HarnessError` if it does not start.
     """

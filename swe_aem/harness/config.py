@@ -15,10 +15,11 @@ class HarnessConfig(Frozen):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     workers: _Count | None = None
-    """Processes at most; one per CPU if not given. They start when they are needed."""
+    """Most processes of a run; one per CPU if not given. They start when they are needed."""
     conversations: _Count = 32
-    """Conversations that a process takes before another one is started."""
+    """Conversations in one process before another process is started."""
     pins: tuple[str, ...] = ()
-    """Packages in other versions than the harness's own, e.g. openhands-sdk==1.34.0; an environment of its own."""
+    """Packages in other versions than the harness asks for, e.g. openhands-sdk==1.34.0. Each choice of pins has its own
+    environment."""
     options: dict[str, Any] = {}
     """The harness's own settings; `swe-aem harness ls` shows them."""

@@ -1,4 +1,4 @@
-"""A harness's own Python environment: made by `swe-aem harness install`, found by a rollout."""
+"""The Python environment of a harness: `swe-aem harness install` makes it, and a rollout uses it."""
 
 import shutil
 import subprocess
@@ -10,16 +10,16 @@ from swe_aem.errors import UserError
 from swe_aem.harness.spec import BUNDLED, HarnessSpec
 
 _COMPLETE = "complete"
-"""File in an environment that was installed to its end."""
+"""A file that marks an environment whose installation finished."""
 
 
 def directory(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
-    """Where the environment is, or would be: its name holds a hash of what is in it."""
+    """The directory of the environment, whether it exists or not; its name holds a hash of the packages in it."""
     return cache_dir() / "harness" / f"{spec.name}-{spec.digest(pins)}"
 
 
 def installed(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> bool:
-    """Is the environment there?"""
+    """Is the environment installed?"""
     return (directory(spec, pins) / _COMPLETE).exists()
 
 
@@ -31,13 +31,14 @@ def interpreter(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
 
 
 def install(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
-    """Make the environment if it is not there; returns its directory. Raises `UserError` if uv fails or is absent."""
+    """Install the environment if it is missing, and return its directory. Raises `UserError` if uv fails or is
+    missing."""
     place = directory(spec, pins)
     if installed(spec, pins):
         return place
     uv = shutil.which("uv")
     if uv is None:
-        raise UserError("uv makes the environments of harnesses: pip install uv")
+        raise UserError("environments of harnesses are made with uv, which is not installed: pip install uv")
     shutil.rmtree(place, ignore_errors=True)
     _run([uv, "venv", "--quiet", "--python", _python(spec), str(place)])
     requirements = spec.requirements(pins)
@@ -50,7 +51,7 @@ def install(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
 
 
 def _python(spec: HarnessSpec) -> str:
-    """This interpreter if it is new enough, else what uv finds."""
+    """This interpreter if its version fits, else the version that uv has to find."""
     from packaging.specifiers import SpecifierSet
 
     version = ".".join(map(str, sys.version_info[:3]))

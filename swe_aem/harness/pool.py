@@ -1,4 +1,4 @@
-"""The worker processes of a rollout: started when needed, filled evenly, replaced when they are lost."""
+"""`WorkerPool`: the worker processes of a rollout, started when needed, filled evenly, and replaced when lost."""
 
 import asyncio
 import itertools
@@ -21,12 +21,12 @@ _SCRATCH = "swe-aem-harness-"
 
 
 class WorkerPool:
-    """Use as an async context manager. Entering starts one process, so that a broken harness is known at once:
-    a `UserError`."""
+    """The worker processes of one harness. Use as an async context manager. Entering starts one process, so that a
+    broken harness raises `UserError` at once."""
 
     def __init__(self, spec: HarnessSpec, config: HarnessConfig) -> None:
         self.workers: list[WorkerProcess] = []
-        self._recipe, self._config = spec, config
+        self._spec, self._config = spec, config
         self._python = interpreter(spec, config.pins)
         self._most = config.workers or os.cpu_count() or 1
         self._numbers = itertools.count(1)
@@ -42,7 +42,7 @@ class WorkerPool:
         except BaseException as error:
             await self.__aexit__()
             if isinstance(error, HarnessError):
-                raise UserError(f"the harness {self._recipe.name} does not start: {error}") from error
+                raise UserError(f"the harness {self._spec.name} does not start: {error}") from error
             raise
         return self
 
@@ -66,19 +66,19 @@ class WorkerPool:
                     self.workers.remove(worker)
 
     async def _worker(self) -> WorkerProcess:
-        """The least busy process, or a new one if all are full and there may be more."""
+        """The least busy process, or a new one if all are full and the limit allows it."""
         async with self._starting:
             usable = [worker for worker in self.workers if not worker.retired]
             idlest = min(usable, key=lambda worker: len(worker.conversations), default=None)
             if idlest and (len(idlest.conversations) < self._config.conversations or len(usable) >= self._most):
                 return idlest
-            worker = await WorkerProcess.start(self._recipe, self._python, self.scratch, next(self._numbers))
+            worker = await WorkerProcess.start(self._spec, self._python, self.scratch, next(self._numbers))
             self.workers.append(worker)
             return worker
 
 
 def _sweep() -> None:
-    """Remove the directories of rollouts that were killed; their names hold the process's id."""
+    """Remove the directories of rollouts that were killed; each directory's name holds its process id."""
     for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
         if not Path(f"/proc/{left.name.removeprefix(_SCRATCH).partition('-')[0]}").exists():
             shutil.rmtree(left, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A harness's file, and what stands at its head: its packages (PEP 723) and how it is used.
+"""`HarnessSpec`: the head of a harness's file, which names its packages (PEP 723) and how it is used.
 
     # /// script
     # requires-python = ">=3.12"
@@ -9,7 +9,7 @@
     # finish = { bash = { command = "echo DONE" } }
     # ///
 
-The file defines `converse(conversation)`, which plays one trajectory and says how it ended.
+The file defines `converse(conversation)`, which plays one trajectory and returns how it ended.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 
 INSIDE = Path(__file__).parent / "inside"
-"""Files that run in a harness's environment; nothing here imports them."""
+"""Files that run in a harness's environment; this package does not import them."""
 
 BUNDLED = {"mini-swe-agent": "mini_swe_agent.py", "openhands": "openhands_agent.py"}
-"""Name to file in `INSIDE`."""
+"""File in `INSIDE` of each bundled harness, by name."""
 
 _HEAD = re.compile(r"(?m)^# /// script$\n(?P<content>(?:^#(?: .*)?$\n)+)^# ///$")
 
 
 class HarnessSpec(Frozen):
-    """What a harness's file says of itself."""
+    """The head of a harness's file."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -45,34 +45,34 @@ class HarnessSpec(Frozen):
     shell: str
     """The tool that runs a command line, given as its argument `command`; scripted policies act through it."""
     finish: dict[str, dict[str, Any]]
-    """The tool that ends the work, and its arguments."""
+    """The tool that ends the work, and its arguments; scripted policies end with it."""
     environment: dict[str, str] = {}
-    """Variables of its processes."""
+    """Environment variables of its processes."""
     options: dict[str, Any] = {}
-    """What a user may set for it, with the defaults."""
+    """The settings that it has, with their defaults."""
 
     @property
     def locked(self) -> tuple[str, ...]:
-        """Every package with its version, from the file beside it; empty if there is none."""
+        """Every package with its version, from the `.lock` file beside the harness's file; empty if there is none."""
         file = self.file.with_suffix(".lock")
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         return tuple(line for line in lines if line and not line.startswith("#"))
 
     def requirements(self, pins: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """What is installed: the locked packages or, with `pins` in place of some, what the head asks for."""
+        """The packages to install: the locked ones or, with `pins`, those of the head with pinned ones replaced."""
         if not pins:
             return self.locked or self.dependencies
         names = {package(pin) for pin in pins}
         return (*(line for line in self.dependencies if package(line) not in names), *pins)
 
     def digest(self, pins: tuple[str, ...] = ()) -> str:
-        """Short hash of what its environment holds."""
+        """Short hash of the Python version and packages of its environment."""
         content = "\n".join([self.requires_python, *self.requirements(pins)])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def package(requirement: str) -> str:
-    """The normalised name at the start of a requirement."""
+    """The normalised package name at the start of a requirement."""
     return re.sub(r"[-_.]+", "-", re.split(r"[\s<>=!~;\[@]", requirement.strip(), maxsplit=1)[0]).lower()
 
 
@@ -83,7 +83,7 @@ def is_harness(agent: str) -> bool:
 
 @lru_cache(maxsize=32)
 def read_harness_spec(agent: str) -> HarnessSpec:
-    """The spec of a bundled harness or a file; raises `UserError` if it is not there or says too little."""
+    """The spec of a bundled harness or of a file. Raises `UserError` if there is none, or its head is incomplete."""
     file = INSIDE / BUNDLED[agent] if agent in BUNDLED else Path(agent)
     try:
         found = _HEAD.search(file.read_text(encoding="utf-8"))

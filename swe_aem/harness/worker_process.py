@@ -1,4 +1,4 @@
-"""The host's end of a worker process (`inside/main.py` is the other end): starts it, speaks with it, ends it."""
+"""`WorkerProcess`: starts a worker process, exchanges messages with it, and ends it. `inside/main.py` runs in it."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ from swe_aem.harness.spec import INSIDE, HarnessSpec
 START_S = 180.0
 """Seconds that a process may take to import its harness."""
 OVER_GRACE_S = 10.0
-"""Seconds that a conversation has to notice that it is over, before its process gets no further ones."""
+"""Seconds that a conversation may take to end once told so; after that its process gets no further conversations."""
 _END_S = 2.0
 _LONGEST_LINE_BYTES = 256 << 20
 
@@ -30,24 +30,24 @@ class HostConversation:
 
     def __init__(self, sandbox: Sandbox, deadline: Deadline) -> None:
         self.done: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
-        """How the harness ended it, or what failed."""
+        """How the harness ended it, or the failure that ended it."""
         self.calls: set[asyncio.Task[None]] = set()
-        """What is being done in the sandbox."""
+        """Calls into the sandbox that are running."""
         self.over = False
-        """Nothing more is done in it."""
+        """True once no further call into the sandbox is allowed."""
         self._sandbox, self._deadline = sandbox, deadline
 
     def fail(self, error: Exception) -> None:
-        """Let whoever waits for the end have `error`; the first end counts."""
+        """End it with `error`, which is raised where `done` is awaited; only the first end has an effect."""
         if not self.done.done():
             self.done.set_exception(error)
-            self.done.exception()  # it may be that nobody waits any more
+            self.done.exception()  # marks it as retrieved: possibly nothing awaits it any more
 
     async def answer(self, method: str, arguments: Mapping[str, Any]) -> Any:
-        """Do in the sandbox what the harness asks.
+        """Carry out a call of the harness in the sandbox.
 
-        Raises `OSError` and `ValueError`, which the harness gets as its own, `SandboxDead`, and `HarnessError` for a
-        method that there is not.
+        Raises `OSError` and `ValueError`, which are raised in the harness too, `SandboxDead`, and `HarnessError` for an
+        unknown method.
         """
         match method:
             case "run":
@@ -64,7 +64,7 @@ class HostConversation:
         try:
             async with answering(self._sandbox, limit_s):
                 done = await self._sandbox.run(command, timeout_s=limit_s, **options)
-        except ValueError as error:  # NUL characters, unpaired surrogates: what the model wrote is no command line
+        except ValueError as error:  # NUL characters or unpaired surrogates, which no command line can hold
             said = base64.b64encode(f"{error}\n".encode("utf-8", "replace")).decode()
             return {"exit_code": 126, "output": said, "output_bytes": 0, "output_path": "", "timed_out": False}
         return {
@@ -77,12 +77,12 @@ class HostConversation:
 
 
 class WorkerProcess:
-    """A live process. Made by `start`; whoever made it closes it."""
+    """A live worker process. `start` makes it, and the caller of `start` closes it."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self.conversations: dict[str, HostConversation] = {}
         self.retired = False
-        """It holds a conversation that does not end, or has ended itself: it gets no further ones."""
+        """True if it gets no further conversations: it has ended, or a conversation in it does not end."""
         self.pid = process.pid
         self._process, self._log = process, log
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -134,7 +134,7 @@ class WorkerProcess:
                 self.conversations.pop(id, None)
 
     async def close(self) -> None:
-        """End the process and everything that it started; bounded."""
+        """End the process and everything that it started, within a few seconds."""
         self.retired = True
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
@@ -151,7 +151,7 @@ class WorkerProcess:
         await asyncio.wait({self._listening})
 
     async def _end(self, id: str, conversation: HostConversation) -> None:
-        """Leave the sandbox, tell the process that the conversation is over, and give it time to agree."""
+        """Stop the calls into the sandbox, tell the process that the conversation is over, and wait for it to end."""
         for call in conversation.calls:
             call.cancel()
         if conversation.calls:
@@ -169,7 +169,7 @@ class WorkerProcess:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
     async def _listen(self) -> None:
-        """Take what the process says until it ends; then its conversations fail."""
+        """Handle the messages of the process until it ends; then fail its conversations."""
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             self._take(json.loads(line))

@@ -43,7 +43,7 @@ SCRIPT: list[tuple[list[int], list[str], list[str]]] = [
     (terminal("hello", is_input=True, timeout=1), ["hello"], []),
     (terminal("C-d", is_input=True), ["exit code 0"], []),
     (terminal("echo a\necho b"), ["Cannot execute multiple commands"], []),
-    (terminal("exit 3"), ["started anew"], []),
+    (terminal("exit 3"), ["started again"], []),
     (terminal("pwd; echo [$COLOUR]"), ["/tmp/w\n[]"], []),
     (terminal("", reset=True), ["has been reset"], []),
     (edit("create", "/tmp/w/new/a.py", file_text=""), ["No such file or directory"], [SHADOW]),

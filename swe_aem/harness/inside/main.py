@@ -3,7 +3,7 @@
 in   {"start": {...}}   {"reply": N, "value": ...}   {"reply": N, "error": [errno, text]}   {"over": ID}
 out  {"ready": true}   {"call": N, "id": ID, "method": ..., "arguments": {...}}   {"done": ID, "end": ..., "error": ...}
 
-What libraries print goes to stderr. The process ends when its stdin does.
+Output of libraries goes to stderr. The process ends when its stdin is closed.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ from swe_aem_worker import Conversation, Over, Sandbox
 
 
 class ConversationRunner:
-    """The process's state: what waits for replies, and who converses."""
+    """The state of the process: its conversations, and the calls that wait for replies."""
 
     def __init__(self, harness: Any, out: Any) -> None:
         self._harness = harness
@@ -39,7 +39,7 @@ class ConversationRunner:
             self._out.flush()
 
     def serve(self, lines: Any) -> None:
-        """Take messages until there are no more."""
+        """Handle messages until there are no more."""
         for line in lines:
             message = json.loads(line)
             if "start" in message:
@@ -59,10 +59,10 @@ class ConversationRunner:
         end = error = None
         try:
             end = self._harness.converse(conversation)
-        except BaseException:  # whatever ends a conversation is reported, and the others go on
+        except BaseException:  # whatever ends a conversation is reported, and the others continue
             error = traceback.format_exc()[-4000:]
         del self._conversations[conversation.id]
-        end = end if end is None or isinstance(end, str) else repr(end)  # the host says what it should have been
+        end = end if end is None or isinstance(end, str) else repr(end)  # the host reports an invalid end
         self.send({"done": conversation.id, "end": end, "error": error})
 
     def _ask(self, id: str, method: str, arguments: dict[str, Any]) -> Any:
@@ -80,7 +80,7 @@ class ConversationRunner:
 
 
 def load(file: Path) -> Any:
-    """The harness's module. Its directory comes last in the path, so that its name hides no package."""
+    """The harness's module. Its directory comes last in `sys.path`, so that no file beside it hides a package."""
     sys.path.append(str(file.parent))
     spec = importlib.util.spec_from_file_location("swe_aem_harness", file)
     assert spec is not None
@@ -92,14 +92,14 @@ def load(file: Path) -> Any:
 
 
 def main() -> None:
-    """Load the harness, say so, and serve."""
+    """Load the harness, report that it is ready, and serve."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     runner = ConversationRunner(load(Path(sys.argv[1])), out)
     runner.send({"ready": True})
     runner.serve(sys.stdin.buffer)
     sys.stderr.flush()
-    os._exit(0)  # threads of conversations that nobody waits for end here
+    os._exit(0)  # threads of conversations that are over end here
 
 
 if __name__ == "__main__":

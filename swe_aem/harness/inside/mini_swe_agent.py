@@ -15,10 +15,10 @@
 # config = "swebench.yaml"
 # command_timeout_s = 60
 # ///
-"""mini-swe-agent: its own loop, prompts and templates; commands run in our sandbox.
+"""mini-swe-agent with its own loop, prompts and templates; commands run in the trajectory's sandbox.
 
-`config` names one of its configurations. What is ours: the environment (its docker image's conda activation is the
-sandbox's), the model behind the gateway, no limit on cost.
+`config` names one of its configurations. Replaced are the environment (the sandbox activates conda, as its docker image
+does), the model, which is behind the gateway, and the limit on cost, which is off.
 """
 
 # pyright: reportMissingImports=false
@@ -35,14 +35,14 @@ _ENDS = {"Submitted": "submitted", "LimitsExceeded": "turn_limit", "RepeatedForm
 
 
 class SandboxEnvironment(LocalEnvironment):
-    """mini-swe-agent's environment, with our sandbox in the place of its subprocess."""
+    """mini-swe-agent's environment, with the sandbox in place of its subprocess."""
 
     def __init__(self, conversation: Conversation, **settings: Any) -> None:
         super().__init__(**settings)
         self.sandbox = conversation.sandbox
 
     def execute(self, action: dict, cwd: str = "", *, timeout: int | None = None) -> dict[str, Any]:
-        """Run the action's command in a fresh shell; raises `Submitted` if it hands in."""
+        """Run the action's command in a fresh shell; raises `Submitted` if it submits."""
         command, limit_s = action.get("command", ""), timeout or self.config.timeout
         done = self.sandbox.run(command, timeout_s=limit_s, cwd=cwd or self.config.cwd, env=self.config.env)
         output = {"output": done.text, "returncode": done.exit_code, "exception_info": ""}

@@ -16,12 +16,12 @@
 # instruction = ""
 # no_change_timeout_s = 30
 # ///
-"""OpenHands: its own agent, prompts, tool schemas and terminal protocol; commands and files are our sandbox's.
+"""OpenHands with its own agent, prompts, tool schemas and terminal protocol; commands and files are in the sandbox.
 
-The instruction has the eight phases of OpenHands' SWE-bench benchmark in words of our own; `instruction` names the file
-of another Jinja template, e.g. the published one. Text without a tool call is replied to, as there: `fake_replies` is
-how often, before the work counts as handed in. `no_change_timeout_s` is how long a command may print nothing before the
-model is asked what to do.
+The instruction has the eight phases of OpenHands' SWE-bench benchmark, reworded; `instruction` names the file of
+another Jinja template, e.g. the published one. As in that benchmark, text without a tool call gets a reply:
+`fake_replies` is how many, before the work counts as submitted. `no_change_timeout_s` is how long a command may print
+nothing before the model is asked what to do.
 """
 
 # pyright: reportMissingImports=false
@@ -42,7 +42,7 @@ from swe_aem_worker import Conversation as Given
 
 _INSTRUCTION = Path(__file__).with_name("openhands_instruction.j2")
 _FAKE_REPLY = (
-    "Nobody can answer questions here. Go on as you think best, and call the finish tool, with your result as its "
+    "Nobody can answer questions here. Continue as you think best, and call the finish tool, with your result as its "
     "message, once the issue is resolved.\n"
 )
 _GIVE_UP = "If you see no way to resolve it, call the finish tool as well.\n"
@@ -106,7 +106,8 @@ def _agent(given: Given) -> Agent:
 
 
 def _llm(given: Given) -> LLM:
-    """The model behind the gateway. Without the overrides litellm takes it for one with settings of its own."""
+    """The model behind the gateway. The overrides keep litellm from applying the settings of a model of the same
+    name."""
     capabilities = ("reasoning_effort", "prompt_cache", "vision", "responses_api")
     settings = {
         "model": f"openai/{given.model}",

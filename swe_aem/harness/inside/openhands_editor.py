@@ -1,7 +1,7 @@
-"""OpenHands' file editor on files of our sandbox.
+"""OpenHands' file editor on files of the sandbox.
 
-The stock editor works on a copy of the file that a call names, in a directory of this host, and what it changed is
-written back. So every text that the model reads is OpenHands' own, less the directory's name.
+The stock editor works on a copy of the file that a call names, in a directory of this host, and changes are written
+back. So every text that the model reads is OpenHands' own, without the directory's name.
 """
 
 # pyright: reportMissingImports=false
@@ -30,14 +30,14 @@ elif [ -d {parent} ]; then printf 'n\0'
 else printf 'o\0'
 fi
 """
-"""Directory with its entries, file with its size, nothing in a directory, nothing at all."""
+"""Prints d and the entries of a directory, f and the size of a file, n if only the parent directory exists, else o."""
 _LARGEST_LISTING_BYTES = 8 << 20
 
 _conversations: dict[str, tuple[Conversation, Path]] = {}
 
 
 class SandboxEditor(FileEditor):
-    """The stock editor, with the file brought before each call and taken back after it."""
+    """The stock editor, with the file copied here before each call and written back after it."""
 
     def __init__(self, conversation: Conversation, shadow: Path) -> None:
         self._sandbox, self._workdir, self._shadow = conversation.sandbox, conversation.workdir, shadow
@@ -71,7 +71,7 @@ class SandboxEditor(FileEditor):
         )
 
     def _bring(self, path: str) -> bytes | None:
-        """Make the copy what the sandbox has; its content, None if it is no file or too large to edit."""
+        """Copy a path from the sandbox. Returns the content; None if it is not a file or too large to edit."""
         quoted, parent = shlex.quote(path), shlex.quote(posixpath.dirname(path))
         look = self._sandbox.run(_LOOK.format(path=quoted, parent=parent), max_output_bytes=_LARGEST_LISTING_BYTES)
         kind, _, rest = look.output.partition(b"\0")
@@ -134,7 +134,7 @@ def using(conversation: Conversation) -> Iterator[None]:
 
 
 def _remove(path: Path) -> None:
-    """Remove what stands at the path, whatever it was."""
+    """Remove the file or directory at the path, if there is one."""
     if path.is_dir():
         for entry in path.iterdir():
             _remove(entry)
@@ -144,7 +144,7 @@ def _remove(path: Path) -> None:
 
 
 def _make(directory: Path, entry: bytes) -> None:
-    """An empty file or directory for an entry of a listing: a letter for its kind, and its path."""
+    """Make an empty file or directory for an entry of a listing, which is a letter for its kind and its path."""
     place = Path(os.fsdecode(os.fsencode(directory) + b"/" + entry[1:]))
     if entry.startswith(b"d"):
         place.mkdir(exist_ok=True)

@@ -1,9 +1,9 @@
-"""OpenHands' terminal tool on an interactive bash in our sandbox.
+"""OpenHands' terminal tool on an interactive bash in the sandbox.
 
 Protocol, timeouts and texts are OpenHands' own (`TerminalSession`, `SubprocessTerminal`); only the process differs. A
 pseudoterminal of `script` (util-linux, in every Debian and Ubuntu image) runs in the sandbox between two named pipes.
-Keys are written into one; a look at the screen reads what has come out of the other, without waiting for a whole
-command. A program that prints more than is read waits, so that no output fills the disk.
+Keys are written into one; reading the screen reads what has come out of the other, without waiting for a whole command.
+A program that prints more than is read waits, so that no output fills the disk.
 """
 
 # pyright: reportMissingImports=false
@@ -48,7 +48,7 @@ kill -0 "$(cat pid)" 2>/dev/null || exit 3
 _GONE = 3
 _READY_S = 30.0
 _WAIT_S = 0.25
-"""How long a look at the screen of a busy shell waits for something new."""
+"""How long reading the screen of a busy shell waits for new output."""
 _LONGEST_LINE_BYTES = 4000
 """A terminal cuts longer lines off."""
 
@@ -57,11 +57,11 @@ _numbers = itertools.count()
 
 
 class ShellExited(RuntimeError):
-    """The shell of the terminal is gone."""
+    """The shell of the terminal has ended."""
 
 
 class SandboxTerminal(SubprocessTerminal):
-    """A shell in the sandbox in the place of a process of this host."""
+    """A shell in the sandbox in place of a process of this host."""
 
     def __init__(self, conversation: Conversation, work_dir: str) -> None:
         super().__init__(work_dir)
@@ -111,7 +111,7 @@ class SandboxTerminal(SubprocessTerminal):
         self._busy = True
 
     def read_screen(self) -> str:
-        """What the terminal shows, with what has been printed since the last look."""
+        """What the terminal shows, including output since the last call."""
         if not self._initialized:
             raise RuntimeError("the terminal is not initialized")
         read = _READ.format(last=self._last or "''", place=self._place, wait_s=_WAIT_S if self._busy else 0.01)
@@ -138,7 +138,7 @@ class SandboxTerminal(SubprocessTerminal):
         return self._busy
 
     def close(self) -> None:
-        """Hang up: what runs in the terminal is told so."""
+        """Hang up, which ends what runs in the terminal."""
         if self._closed:
             return
         self._closed = True
@@ -147,7 +147,7 @@ class SandboxTerminal(SubprocessTerminal):
 
 
 class SandboxTerminalExecutor(TerminalExecutor):
-    """OpenHands' executor with one session, in the sandbox; a shell that has gone is started anew."""
+    """OpenHands' executor with one session, in the sandbox; a shell that has ended is started again."""
 
     def __init__(self, conversation: Conversation) -> None:
         self.shell_path = None
@@ -166,7 +166,7 @@ class SandboxTerminalExecutor(TerminalExecutor):
             return super().__call__(action, conversation)
         except (ShellExited, OSError) as error:
             self._reset_single_session()
-            text = f"{error}\n[The shell has ended and was started anew: directory and variables are as at the start.]"
+            text = f"{error}\n[The shell has ended and was started again: directory and variables are as at the start.]"
             return TerminalObservation.from_text(text=text.strip(), command=action.command, exit_code=-1, is_error=True)
 
     def _reset_single_session(self) -> TerminalObservation:
@@ -197,7 +197,7 @@ register_tool(TerminalTool.name, SandboxTerminalTool)
 
 @contextmanager
 def using(conversation: Conversation) -> Iterator[None]:
-    """Let tools find the conversation by its id; the registry is the whole process's."""
+    """Let tools find the conversation by its id, in a registry of the whole process."""
     _conversations[conversation.id] = conversation
     try:
         yield

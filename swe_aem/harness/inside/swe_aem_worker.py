@@ -1,4 +1,4 @@
-"""What a harness's file gets: a conversation, and a sandbox behind it. Standard library only.
+"""What a harness's file imports: `Conversation`, and the sandbox behind it. Standard library only.
 
     from swe_aem_worker import Conversation
 
@@ -18,13 +18,13 @@ Ask = Callable[[str, dict[str, Any]], Any]
 
 
 class Over(RuntimeError):
-    """The conversation is over: its sandbox takes nothing more."""
+    """The conversation is over, and its sandbox refuses further calls."""
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What one command did; `output` is stdout and stderr, cut in the middle where `output_bytes` says that it was
-    longer."""
+    """The result of a command. `output` is stdout and stderr together, with the middle left out if `output_bytes`, the
+    length of the whole, is larger."""
 
     exit_code: int
     output: bytes
@@ -39,7 +39,7 @@ class Ran:
 
 
 class Sandbox:
-    """The trajectory's sandbox. Every call waits for its result; `Over` ends the harness's work."""
+    """The trajectory's sandbox. Every call waits for its result; it raises `Over` once the conversation is over."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -71,7 +71,7 @@ class Sandbox:
 @dataclass(frozen=True)
 class Conversation:
     """One trajectory to play. `converse` returns `submitted`, `turn_limit`, `context_limit` or `malformed`; an
-    exception says nothing about the policy, and the trajectory is tried again."""
+    exception is an infrastructure failure, and the trajectory is tried again."""
 
     id: str
     statement: str
@@ -79,9 +79,9 @@ class Conversation:
     workdir: str
     """The repository in the sandbox."""
     base_commit: str
-    """What its work starts from."""
+    """The commit that the work starts from."""
     base_url: str
-    """OpenAI API of this trajectory's policy; any key will do. Refuses requests once the trajectory is over."""
+    """OpenAI API of this trajectory's policy; any key is accepted. It refuses requests once the trajectory is over."""
     model: str
     max_turns: int
     max_context_tokens: int
@@ -89,4 +89,4 @@ class Conversation:
     options: dict[str, Any]
     sandbox: Sandbox = field(repr=False)
     over: threading.Event = field(default_factory=threading.Event, repr=False)
-    """Set when nobody waits for the conversation any more."""
+    """Set when the conversation is over and its result is not needed any more."""
