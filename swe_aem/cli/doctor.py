@@ -50,6 +50,6 @@ def _lines(findings: "Sequence[Finding]") -> Iterator[str]:
     rows = []
     for finding in findings:
         rows.append((_MARKS[finding.level], finding.check, finding.found))
-        if finding.mend:
-            rows.append(("", "", f"-> {finding.mend}"))
+        if finding.fix:
+            rows.append(("", "", f"-> {finding.fix}"))
     return table(rows)

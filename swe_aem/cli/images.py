@@ -12,10 +12,10 @@ from swe_aem.errors import UserError
 from swe_aem.table import table
 
 if TYPE_CHECKING:
+    from swe_aem.sandbox.images.collect import CollectionResult, Watermark
     from swe_aem.sandbox.images.engine import Engine
-    from swe_aem.sandbox.images.recipes import Recipe
-    from swe_aem.sandbox.images.room import Collected, Watermark
-    from swe_aem.sandbox.images.stock import Item, Ours
+    from swe_aem.sandbox.images.recipes import ImageRecipe
+    from swe_aem.sandbox.images.stock import Ours, StoredImage
     from swe_aem.sandbox.images.unpack import Unpacked
 
 app = typer.Typer(
@@ -133,7 +133,7 @@ def gc(
 
     Example: swe-aem images gc --high 80% --low 60% --dry-run
     """
-    from swe_aem.sandbox.images.room import Watermark, parse_bytes, parse_share
+    from swe_aem.sandbox.images.collect import Watermark, parse_bytes, parse_share
     from swe_aem.sandbox.images.stock import obtained_by_us
 
     mark = Watermark(high=parse_share(high), low=parse_share(low))
@@ -149,7 +149,7 @@ def gc(
     raise typer.Exit(0 if all(one.reached for one in collected) or dry_run else 1)
 
 
-async def _stock(ours: "Ours") -> "list[Item]":
+async def _stock(ours: "Ours") -> "list[StoredImage]":
     """All images on the engine (left out, and told, if none answers) and in the cache."""
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
@@ -164,7 +164,7 @@ async def _stock(ours: "Ours") -> "list[Item]":
     return [*items, *await roots_stock(Ledger.of_roots(), ours)]
 
 
-async def _build(recipe: "Recipe", base: str, mirrors: list[str]) -> None:
+async def _build(recipe: "ImageRecipe", base: str, mirrors: list[str]) -> None:
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.recipes import build as build_recipe
 
@@ -180,7 +180,7 @@ async def _build(recipe: "Recipe", base: str, mirrors: list[str]) -> None:
     typer.echo(f"{recipe.image}  {image.id}  {size(image.size_bytes)}")
 
 
-async def _has_bases(engine: "Engine", recipe: "Recipe", base: str, mirrors: list[str]) -> bool:
+async def _has_bases(engine: "Engine", recipe: "ImageRecipe", base: str, mirrors: list[str]) -> bool:
     """Pull the recipe's base images; False, and the reasons are told, if one cannot be had."""
     from swe_aem.sandbox.images.ledger import Ledger
     from swe_aem.sandbox.images.pull import PullConfig, Puller
@@ -213,15 +213,15 @@ async def _unpack(names: list[str]) -> None:
             typer.echo(f"{name}: {done.path} ({size(done.size_bytes)}{'' if done.fresh else ', was there'})")
 
 
-async def _collect(mark: "Watermark", ours: "Ours", disk: str | None, dry_run: bool) -> "list[Collected]":
+async def _collect(mark: "Watermark", ours: "Ours", disk: str | None, dry_run: bool) -> "list[CollectionResult]":
     """Collect on each disk: the engine's, and the cache's if that is another one."""
     import os
     from pathlib import Path
 
     from swe_aem.cache import cache_dir
+    from swe_aem.sandbox.images.collect import Collector, sweep_drafts
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
-    from swe_aem.sandbox.images.room import Collector, sweep_drafts
     from swe_aem.sandbox.images.stock import engine_stock, roots_stock
 
     engine_ledger, roots_ledger = Ledger.of_engine(), Ledger.of_roots()
@@ -243,7 +243,7 @@ async def _collect(mark: "Watermark", ours: "Ours", disk: str | None, dry_run: b
         return [await collector.collect(data_root, images, mark), await collector.collect(folder, roots, mark)]
 
 
-def _serves(item: "Item", needed: dict[str, int]) -> bool:
+def _serves(item: "StoredImage", needed: dict[str, int]) -> bool:
     from swe_aem.sandbox.images.reference import canonical
     from swe_aem.sandbox.roots import rootfs_dir
 
@@ -252,14 +252,14 @@ def _serves(item: "Item", needed: dict[str, int]) -> bool:
     return not {canonical(name) for name in item.names}.isdisjoint(map(canonical, needed))
 
 
-def _missing(items: "list[Item]", needed: dict[str, int]) -> list[str]:
+def _missing(items: "list[StoredImage]", needed: dict[str, int]) -> list[str]:
     from swe_aem.sandbox.images.reference import canonical
 
     there = {canonical(name) for item in items if item.place == "engine" for name in item.names}
     return [image for image in needed if canonical(image) not in there]
 
 
-def _show_items(items: "list[Item]") -> None:
+def _show_items(items: "list[StoredImage]") -> None:
     rows = []
     for item in sorted(items, key=lambda item: (item.place, -(item.used_s or 0.0), item.names)):
         used = _ago(time.time() - item.used_s) if item.used_s is not None else "never"
@@ -270,7 +270,7 @@ def _show_items(items: "list[Item]") -> None:
         typer.echo(line)
 
 
-def _show_collected(collected: "Collected", dry_run: bool) -> None:
+def _show_collected(collected: "CollectionResult", dry_run: bool) -> None:
     gone = [removal for removal in collected.removals if removal.outcome != "kept"]
     kept = [removal for removal in collected.removals if removal.outcome == "kept"]
     for removal in gone:

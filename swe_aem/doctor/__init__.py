@@ -1,4 +1,4 @@
-"""The doctor's room: one check per thing that a host needs, and the command that mends it."""
+"""`swe-aem doctor`: one check for each thing that a host needs, and the command that fixes what is wrong."""
 
 from swe_aem.doctor.examine import CHECKS, examine
 from swe_aem.doctor.finding import Finding, Level, Purpose

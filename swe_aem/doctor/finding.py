@@ -24,8 +24,8 @@ class Finding(Frozen):
     level: Level
     found: str
     """What is there, in a few words."""
-    mend: str = ""
-    """The command or the change that mends it; empty if all is well."""
+    fix: str = ""
+    """The command or the change that fixes it; empty if all is well."""
 
 
 class Purpose(StrEnum):
@@ -54,11 +54,11 @@ def ok(check: str, found: str) -> Finding:
     return Finding(check=check, level=Level.OK, found=found)
 
 
-def warn(check: str, found: str, mend: str) -> Finding:
-    """It works, but."""
-    return Finding(check=check, level=Level.WARN, found=found, mend=mend)
+def warn(check: str, found: str, fix: str) -> Finding:
+    """It works, but slowly, or a part that not everybody needs is missing."""
+    return Finding(check=check, level=Level.WARN, found=found, fix=fix)
 
 
-def fail(check: str, found: str, mend: str) -> Finding:
+def fail(check: str, found: str, fix: str) -> Finding:
     """It does not work."""
-    return Finding(check=check, level=Level.FAIL, found=found, mend=mend)
+    return Finding(check=check, level=Level.FAIL, found=found, fix=fix)

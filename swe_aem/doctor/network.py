@@ -7,23 +7,23 @@ from swe_aem.doctor.finding import Finding, ok, warn
 _TIMEOUT_S = 4.0
 
 
-def _reach(check: str, url: str, mend: str) -> Finding:
+def _reach(check: str, url: str, fix: str) -> Finding:
     import httpx
 
     try:
         code = httpx.get(url, timeout=_TIMEOUT_S, follow_redirects=True).status_code
     except httpx.HTTPError as error:
-        return warn(check, f"{url} is not reached ({type(error).__name__})", mend)
+        return warn(check, f"{url} is not reached ({type(error).__name__})", fix)
     # 401 is a registry's greeting; a proxy that forbids a host says 403.
     if code < 400 or code == 401:
         return ok(check, f"{url} answers")
-    return warn(check, f"{url} answers with {code}", mend)
+    return warn(check, f"{url} answers with {code}", fix)
 
 
 def docker_hub() -> Finding:
     """The registry of published images."""
-    mend = "for published images: docker login behind a proxy, or swe-aem images pull --mirror docker.io=HOST"
-    return _reach("docker hub", "https://registry-1.docker.io/v2/", mend)
+    fix = "for published images: docker login behind a proxy, or swe-aem images pull --mirror docker.io=HOST"
+    return _reach("docker hub", "https://registry-1.docker.io/v2/", fix)
 
 
 def huggingface() -> Finding:

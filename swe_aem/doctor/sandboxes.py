@@ -39,7 +39,7 @@ def kernel() -> Finding:
     if not _SECCOMP.exists():
         missing.append(("no seccomp", "use a kernel with CONFIG_SECCOMP_FILTER"))
     if missing:
-        return fail("kernel", ", ".join(what for what, _ in missing), "; ".join(mend for _, mend in missing))
+        return fail("kernel", ", ".join(what for what, _ in missing), "; ".join(fix for _, fix in missing))
     return ok("kernel", f"{platform.release()}: namespaces, overlayfs, seccomp")
 
 
@@ -106,8 +106,8 @@ def engine() -> Finding:
         said = str(error)
         if "Permission denied" in said:
             return fail("engine", f"{where} may not be opened", "usermod -aG docker $USER, and log in again")
-        mend = "systemctl start docker (apt-get install docker.io first), or set DOCKER_HOST"
-        return fail("engine", f"none answers at {where}", mend)
+        fix = "systemctl start docker (apt-get install docker.io first), or set DOCKER_HOST"
+        return fail("engine", f"none answers at {where}", fix)
     found = (
         f"{info['ServerVersion']}, {info['Driver']}, control groups version {info.get('CgroupVersion', '1')}, "
         f"{info['DockerRootDir']}"
@@ -130,9 +130,9 @@ def image() -> Finding:
     try:
         found = docker.from_env(timeout=_ENGINE_TIMEOUT_S).images.get(HOST_IMAGE)
     except ImageNotFound:
-        return fail("image", f"the engine has no {HOST_IMAGE}", "sandboxes/micro/build.sh")
+        return fail("image", f"the engine has no {HOST_IMAGE}", "swe-aem images build micro")
     except (DockerException, requests.RequestException):
-        return fail("image", "no engine to ask", "mend the engine first")
+        return fail("image", "no engine to ask", "get the engine to answer first")
     return ok("image", f"{HOST_IMAGE}, {found.short_id}")
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from swe_aem.core import Deadline, ExecResult, Sandbox
 from swe_aem.errors import GraderError
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marked_lines, marker_problem
+from swe_aem.grading.pytest_report import PytestReport, SignedPytestReport
 from swe_aem.grading.shell import put_file
-from swe_aem.grading.witness import Testimony, Witness
 from swe_aem.sandbox.warden import BASE_ENV
 
 GRADING_ENV = {
@@ -47,7 +47,7 @@ _CANNOT_START = (126, 127)
 
 
 @dataclass(frozen=True)
-class Script:
+class InstrumentedScript:
     """An evaluation script with markers of its own."""
 
     text: str
@@ -55,7 +55,7 @@ class Script:
     start: str
     end: str
     code: str
-    witness: Witness | None
+    signed_report: SignedPytestReport | None
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class Evaluation:
     """Output of the tests; None if the script did not come to their start or end."""
     test_exit_code: int | None
     """Exit code of the test command."""
-    testimony: Testimony | None = None
+    pytest_report: PytestReport | None = None
     """What our plugin in a pytest session says; None if there was none in it."""
     removed_log: bool = False
     """The file with the output was gone, unreadable or emptied afterwards; only code under evaluation can do that."""
 
 
-def instrument(script: str) -> Script:
+def instrument(script: str) -> InstrumentedScript:
     """Replace swebench's markers in a script of `make_test_spec` by unguessable ones; raises `GraderError`.
 
     What the script does after the tests is left out, but for the line with their exit code: it tidies up a sandbox that
@@ -85,11 +85,11 @@ def instrument(script: str) -> Script:
         raise GraderError(problem)
     begin, start, end, code = (f"swe-aem-{secrets.token_hex(16)}" for _ in range(4))
     test_command = "\n".join(marked_lines(script)[:-1])  # the last line is swebench's, to keep the exit code
-    witness = Witness.summon(test_command)
+    signed_report = SignedPytestReport.for_command(test_command)
     lines = []
     for line in script.split("\n"):
         if is_marker(line, START_MARKER):
-            lines += witness.setup() if witness else []
+            lines += signed_report.setup() if signed_report else []
             line = line.replace(START_MARKER, start)
         elif is_marker(line, END_MARKER):
             lines += [_SETTLE, line.replace(END_MARKER, end)]
@@ -98,7 +98,7 @@ def instrument(script: str) -> Script:
     lines += [
         line.replace(CODE_MARKER, code) for line in _after_end(script) if line.startswith(f'echo "{CODE_MARKER}: ')
     ]
-    return Script("\n".join(lines), begin, start, end, code, witness)
+    return InstrumentedScript("\n".join(lines), begin, start, end, code, signed_report)
 
 
 async def inline_command(script: str, sandbox: Sandbox) -> str:
@@ -115,7 +115,7 @@ async def inline_command(script: str, sandbox: Sandbox) -> str:
     except OSError:
         return script  # running it tells what is wrong
     lines = [line.strip() for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
-    if len(lines) != 1 or Witness.summon(lines[0]) is None:
+    if len(lines) != 1 or SignedPytestReport.for_command(lines[0]) is None:
         return script
     before, found, after = script.partition(f"\n{command}\n")
     return f"{before}\n{lines[0]}\n{after}" if found else script
@@ -146,8 +146,8 @@ async def evaluate(sandbox: Sandbox, script: str, workdir: str, limit_s: float, 
         if result.exit_code in _CANNOT_START:
             raise GraderError(f"the evaluation script did not start: {log[-500:]}")
         return Evaluation(result, log, None, None, removed_log=True)
-    testimony = await prepared.witness.hear(sandbox) if prepared.witness else None
-    return _slice(result, log, prepared, testimony)
+    pytest_report = await prepared.signed_report.read(sandbox) if prepared.signed_report else None
+    return _slice(result, log, prepared, pytest_report)
 
 
 def _after_end(script: str) -> list[str]:
@@ -155,7 +155,7 @@ def _after_end(script: str) -> list[str]:
     return lines[next(n for n, line in enumerate(lines) if is_marker(line, END_MARKER)) + 1 :]
 
 
-def _slice(result: ExecResult, log: str, script: Script, testimony: Testimony | None) -> Evaluation:
+def _slice(result: ExecResult, log: str, script: InstrumentedScript, pytest_report: PytestReport | None) -> Evaluation:
     _, _, rest = log.partition(script.start)
     body, ended, after = rest.partition(script.end)
     if not rest or not ended:
@@ -164,4 +164,4 @@ def _slice(result: ExecResult, log: str, script: Script, testimony: Testimony | 
     # Only the end is searched: the tests wrote the rest, and could have made it slow to search.
     body = body[:-100] + re.sub(r"\n?\++ (?::|echo) ['\"]?\Z", "\n", body[-100:])
     code = re.search(rf"^{script.code}: (\d+)$", after, re.MULTILINE)
-    return Evaluation(result, log, body, int(code[1]) if code else None, testimony)
+    return Evaluation(result, log, body, int(code[1]) if code else None, pytest_report)

@@ -13,15 +13,16 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, assert_never
 
 from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
 from swe_aem.errors import GraderError
 from swe_aem.grading.apply import apply_patch
+from swe_aem.grading.eval_types import results_from
 from swe_aem.grading.evaluation import LOG_TAIL_CHARS, Evaluation, evaluate, inline_command
 from swe_aem.grading.gold import gold_patch
 from swe_aem.grading.integrity import contradictions, neutralise
-from swe_aem.grading.parser import ParseTimeout, Report, SwebenchParser
+from swe_aem.grading.parser import EvaluationReport, ParseTimeout, SwebenchParser
 from swe_aem.grading.patch import CleanPatch, clean_patch
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
@@ -90,13 +91,13 @@ class GradeSlot:
         A patch of which nothing is left, one that does not apply, and tests that hang are verdicts. Faults of ours
         raise: `GraderError` (also when `deadline` passes first), `SandboxDead`, `StartError`.
         """
-        return await self._timed(self._grade(clean_patch(patch, self._key), deadline), deadline)
+        return await self._bounded(self._verdict_on(clean_patch(patch, self._key), deadline), deadline)
 
     async def grade_untouched(self, deadline: Deadline) -> Verdict:
         """Evaluate the repository as it is: what a task's tests say when nothing was done. Raises as `grade` does."""
-        return await self._timed(self._evaluate(CleanPatch(patch=""), deadline), deadline)
+        return await self._bounded(self._run_tests(CleanPatch(patch=""), deadline), deadline)
 
-    async def _timed(self, grading: Coroutine[Any, Any, Verdict], deadline: Deadline) -> Verdict:
+    async def _bounded(self, grading: Coroutine[Any, Any, Verdict], deadline: Deadline) -> Verdict:
         if self._used:
             grading.close()
             raise GraderError("a slot grades one patch; its sandbox is not fresh any more")
@@ -111,12 +112,12 @@ class GradeSlot:
             ) from None
         return verdict.model_copy(update={"wall_s": time.monotonic() - started_s})
 
-    async def _grade(self, clean: CleanPatch, deadline: Deadline) -> Verdict:
+    async def _verdict_on(self, clean: CleanPatch, deadline: Deadline) -> Verdict:
         if not clean.patch:
             return _not_applied(clean, clean.error or "the patch is empty")
-        return await self._evaluate(clean, deadline)
+        return await self._run_tests(clean, deadline)
 
-    async def _evaluate(self, clean: CleanPatch, deadline: Deadline) -> Verdict:
+    async def _run_tests(self, clean: CleanPatch, deadline: Deadline) -> Verdict:
         script = await self._parser.script(self._key)
         sandbox = await self._sandbox.ready()
         timeout_s = deadline.within(PREPARE_TIMEOUT_S).remaining_s()
@@ -130,9 +131,9 @@ class GradeSlot:
             await put_file(sandbox, path, content)
         script = await inline_command(script, sandbox)
         evaluation = await evaluate(sandbox, script, self._workdir, self._key.timeout_s, deadline)
-        return await self._judge(clean, evaluation, sandbox)
+        return await self._conclude(clean, evaluation, sandbox)
 
-    async def _judge(self, clean: CleanPatch, evaluation: Evaluation, sandbox: Sandbox) -> Verdict:
+    async def _conclude(self, clean: CleanPatch, evaluation: Evaluation, sandbox: Sandbox) -> Verdict:
         integrity = list(clean.integrity)
         if evaluation.removed_log:
             integrity.append("the file with the output of the evaluation was removed or spoiled while it ran")
@@ -140,9 +141,9 @@ class GradeSlot:
         if evaluation.body is not None and not evaluation.result.timed_out:
             body, evidence = neutralise(evaluation.body, self._key)
             integrity += evidence
-            report = await self._report(replace(evaluation, body=body), sandbox)
+            report = await self._read_results(replace(evaluation, body=body), sandbox)
             results = {**report.fail_to_pass, **report.pass_to_pass}
-            integrity += contradictions(self._key, body, results, evaluation.testimony, resolved=report.resolved)
+            integrity += contradictions(self._key, body, results, evaluation.pytest_report, resolved=report.resolved)
         return Verdict(
             resolved=report.resolved and not integrity,
             patch_applied=True,
@@ -158,21 +159,20 @@ class GradeSlot:
             log_tail=evaluation.log[-LOG_TAIL_CHARS:],
         )
 
-    async def _report(self, evaluation: Evaluation, sandbox: Sandbox) -> Report:
-        read = _RULES.get(self._key.eval_type, self._read_log)
+    async def _read_results(self, evaluation: Evaluation, sandbox: Sandbox) -> EvaluationReport:
         try:
-            report = await read(self._key, evaluation, sandbox)
+            match results_from(self._key.eval_type):
+                case "log":
+                    body, code = evaluation.body or "", evaluation.test_exit_code
+                    report = await self._parser.report(self._key, body, code)
+                case "reward file":
+                    report = await read_reward(self._key, evaluation, sandbox)
+                case unknown:
+                    assert_never(unknown)
         except ParseTimeout:
             # Ordinary logs take milliseconds; one that takes seconds was made to by the code under evaluation.
             return _nothing_found(self._key)
         return report if report.found else _nothing_found(self._key)
-
-    async def _read_log(self, key: AnswerKey, evaluation: Evaluation, sandbox: Sandbox) -> Report:
-        return await self._parser.report(key, evaluation.body or "", evaluation.test_exit_code)
-
-
-_RULES = {"reward_file": read_reward}
-"""Eval types whose verdict is not read from the log: what makes a report of an evaluation."""
 
 
 def _not_applied(clean: CleanPatch, why: str) -> Verdict:
@@ -186,9 +186,9 @@ def _not_applied(clean: CleanPatch, why: str) -> Verdict:
     )
 
 
-def _nothing_found(key: AnswerKey) -> Report:
+def _nothing_found(key: AnswerKey) -> EvaluationReport:
     """The report on a log without results."""
-    return Report(
+    return EvaluationReport(
         found=False,
         fail_to_pass=dict.fromkeys(key.fail_to_pass, TestStatus.MISSING),
         pass_to_pass=dict.fromkeys(key.pass_to_pass, TestStatus.MISSING),

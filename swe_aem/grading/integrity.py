@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import assert_never
 
 from swe_aem.core import AnswerKey, TestStatus
+from swe_aem.grading.eval_types import eval_type
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER
-from swe_aem.grading.witness import Testimony
+from swe_aem.grading.pytest_report import PytestReport
 from swe_aem.tasks.families.log_parsers import Runner, log_parser
 
 PASSING = frozenset({TestStatus.PASSED, TestStatus.XFAIL})
@@ -42,7 +43,7 @@ def contradictions(
     key: AnswerKey,
     body: str,
     results: Mapping[str, TestStatus],
-    testimony: Testimony | None = None,
+    pytest_report: PytestReport | None = None,
     *,
     resolved: bool,
 ) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def contradictions(
     passed = {test for test, status in results.items() if status in PASSING and test != "[100%]"}
     if excused := sorted(test for test in key.fail_to_pass if results.get(test) is TestStatus.XFAIL):
         return (f"a test that has to pass ended as an expected failure, which any code can ask for: {excused[0]}",)
-    if not passed or key.eval_type not in ("pass_and_fail", "exact_map"):
+    if not passed or not eval_type(key.eval_type).contradictions:
         return ()
     body = _ANSI.sub("", body)
     parser = log_parser(key.log_parser)
@@ -63,9 +64,9 @@ def contradictions(
         return (f"{len(passed)} tests passed but the runner's own summary is missing",) if resolved else ()
     if parser.runner != "pytest":
         return ()
-    if testimony is not None and parser.short_name is not None:
-        testimony = _renamed(testimony, parser.short_name)
-    return _pytest_contradictions(body, passed) + _unwitnessed(passed, testimony)
+    if pytest_report is not None and parser.short_name is not None:
+        pytest_report = _renamed(pytest_report, parser.short_name)
+    return _pytest_contradictions(body, passed) + _denied(passed, pytest_report)
 
 
 def summary_pattern(runner: Runner) -> re.Pattern[str] | None:
@@ -79,8 +80,8 @@ def summary_pattern(runner: Runner) -> re.Pattern[str] | None:
             return _SYMPY_SUMMARY
         case "other":
             return None
-        case _:
-            assert_never(runner)
+        case unknown:
+            assert_never(unknown)
 
 
 def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
@@ -101,23 +102,23 @@ def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
     return tuple(evidence)
 
 
-def _renamed(testimony: Testimony, short_name: Callable[[str], str]) -> Testimony:
+def _renamed(pytest_report: PytestReport, short_name: Callable[[str], str]) -> PytestReport:
     """What the plugin recorded, under names without their file: a name stands for every id that ends with it."""
     results: dict[str, str] = {}
-    for test, result in testimony.results.items():
+    for test, result in pytest_report.results.items():
         name = short_name(test)
         results[name] = "passed" if "passed" in (result, results.get(name)) else result
-    return replace(testimony, results=results)
+    return replace(pytest_report, results=results)
 
 
-def _unwitnessed(passed: set[str], testimony: Testimony | None) -> tuple[str, ...]:
-    if testimony is None:
+def _denied(passed: set[str], pytest_report: PytestReport | None) -> tuple[str, ...]:
+    if pytest_report is None:
         return ()
-    if not testimony.finished:
+    if not pytest_report.finished:
         return (f"{len(passed)} tests passed in the log but the pytest session never came to its end",)
-    if denied := sorted(test for test in passed if testimony.results.get(test) == "failed"):
+    if denied := sorted(test for test in passed if pytest_report.results.get(test) == "failed"):
         return (f"passed in the log but failed in the session: {denied[0]}",)
-    witnessed = sum(result == "passed" for result in testimony.results.values())
+    witnessed = sum(result == "passed" for result in pytest_report.results.values())
     if len(passed) > witnessed:
         return (f"{len(passed)} tests passed in the log but {witnessed} in the session",)
     return ()

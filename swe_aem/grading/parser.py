@@ -26,7 +26,7 @@ class ParseTimeout(GraderError):
     """A log kept the parser busy beyond its limit; logs are the work of the code under evaluation."""
 
 
-class Report(Frozen):
+class EvaluationReport(Frozen):
     """What swebench made of the output of a test command."""
 
     found: bool
@@ -68,7 +68,7 @@ class SwebenchParser:
         problem = marker_problem(answer["script"])
         return (*answer["problems"], *([problem] if problem else []))
 
-    async def report(self, key: AnswerKey, body: str, test_exit_code: int | None) -> Report:
+    async def report(self, key: AnswerKey, body: str, test_exit_code: int | None) -> EvaluationReport:
         """Read the output `body` of the test command with the task's parser; raises `ParseTimeout`, `GraderError`.
 
         swebench's own markers are put around it here, so none that the body has of its own may be left in it.
@@ -80,7 +80,7 @@ class SwebenchParser:
             file.flush()
             request = {"op": "report", "row": _row(key), "log_path": file.name}
             answer = await self._ask(request, REPORT_TIMEOUT_S)
-        return Report.model_validate(answer)
+        return EvaluationReport.model_validate(answer)
 
     async def _ask(self, request: dict[str, Any], timeout_s: float = REQUEST_TIMEOUT_S) -> dict[str, Any]:
         async with self._lock:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from swe_aem.core import AnswerKey, Sandbox, TestStatus
 from swe_aem.grading.evaluation import Evaluation
-from swe_aem.grading.parser import Report
+from swe_aem.grading.parser import EvaluationReport
 
 DIRECTORY = "/logs/verifier"
 _MAX_BYTES = 1 << 20
 _FIRST_SIGNAL_CODE = 128
 
 
-async def read_reward(key: AnswerKey, evaluation: Evaluation, sandbox: Sandbox) -> Report:
+async def read_reward(key: AnswerKey, evaluation: Evaluation, sandbox: Sandbox) -> EvaluationReport:
     """The report on what the tests wrote: 1 resolves, less is a fraction.
 
     Code under evaluation can write there too, so a number counts only if the tests' script came to its own end, and
@@ -21,12 +21,12 @@ async def read_reward(key: AnswerKey, evaluation: Evaluation, sandbox: Sandbox) 
     """
     code = evaluation.test_exit_code
     if code is None or code >= _FIRST_SIGNAL_CODE:
-        return Report(found=False)
+        return EvaluationReport(found=False)
     reward = await _read(key, sandbox)
     if reward is None:
-        return Report(found=False)
+        return EvaluationReport(found=False)
     solved = reward >= 1.0 and code == 0
-    return Report(
+    return EvaluationReport(
         found=True,
         resolved=solved,
         fail_to_pass=dict.fromkeys(key.fail_to_pass, TestStatus.PASSED if solved else TestStatus.FAILED),

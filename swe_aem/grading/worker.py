@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from swe_aem.grading.eval_types import EVAL_TYPES
+
 Answer = dict[str, Any]
-OWN_EVAL_TYPES = ("exact_map", "reward_file")
 
 
 def prepare(row: dict[str, Any]) -> Answer:
@@ -24,14 +25,13 @@ def prepare(row: dict[str, Any]) -> Answer:
 
 def check(row: dict[str, Any]) -> Answer:
     """What keeps a row from being graded: a list of sentences, empty if nothing does."""
-    from swebench.harness.constants import EvalType
     from swebench.harness.log_parsers import PARSER_REGISTRY
     from swebench.harness.utils import make_test_spec
 
     problems = []
     if row["log_parser"] not in PARSER_REGISTRY and row["eval_type"] != "reward_file":
         problems.append(f"there is no log parser {row['log_parser']!r}")
-    if row["eval_type"] not in {*(kind.value for kind in EvalType), *OWN_EVAL_TYPES}:
+    if row["eval_type"] not in EVAL_TYPES:
         problems.append(f"there is no eval_type {row['eval_type']!r}")
     if not row["FAIL_TO_PASS"]:
         problems.append("FAIL_TO_PASS is empty")

@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, assert_never
 
 from swe_aem.core import Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import SandboxDead, StartError, UserError
@@ -32,7 +32,7 @@ from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.owner import Lease, start_ticks
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, state_dir
-from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, warden_binary
+from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, is_blackhole, warden_binary
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,14 @@ CLOSE_TIMEOUT_S = 10.0
 _KILL_AFTER_S = 0.5
 _INSIDE = "/.warden"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+Launcher = Literal["bubblewrap", "util-linux"]
+LAUNCHERS: dict[Launcher, tuple[str, ...]] = {
+    "bubblewrap": ("bwrap",),
+    "util-linux": ("unshare", "mount", "pivot_root"),
+}
+"""What can isolate a sandbox, best first, and the programs that each needs."""
 
 
 @dataclass
@@ -75,16 +83,14 @@ class BubblewrapBackend:
 
     name = "bubblewrap"
 
-    def __init__(self, rootfs: Path | None = None, *, launcher: str | None = None) -> None:
+    def __init__(self, rootfs: Path | None = None, *, launcher: Launcher | None = None) -> None:
         self._rootfs = rootfs
         self._ledger = Ledger.of_roots()
-        tools = {"bubblewrap": ["bwrap"], "util-linux": ["unshare", "mount", "pivot_root"]}
-        usable = [name for name, programs in tools.items() if all(map(shutil.which, programs))]
-        if launcher is not None and launcher not in usable:
-            usable = []
+        wanted: list[Launcher] = [*LAUNCHERS] if launcher is None else [launcher]
+        usable: list[Launcher] = [name for name in wanted if all(map(shutil.which, LAUNCHERS[name]))]
         if not usable:
             raise isolation.missing_tools()
-        self.launcher = launcher or usable[0]
+        self.launcher: Launcher = usable[0]
         self._warden = warden_binary()
 
     def _root(self, image: str) -> Path | None:
@@ -198,14 +204,17 @@ class BubblewrapBackend:
         plan += ["--proc", "/proc", "--dev", "/dev", "--bind", f"{scratch}/shm", "/dev/shm", "--remount-ro", "/dev"]
         plan += ["--ro-bind", str(self._warden), _INSIDE]
         plan += ["--remount-ro", "/"] if root is None else []
-        blackhole = spec.network == "blackhole"
+        blackhole = is_blackhole(spec.network)
         serve = [_INSIDE, "serve", str(int(spec.ttl_s)), disk_bytes, str(mask(spec.capabilities)), str(int(blackhole))]
-        if self.launcher == "util-linux":
-            isolated = isolation.util_linux("/usr/bin/unshare", f"{scratch}/new-root", plan, serve)
-        else:
-            capabilities = [name.removeprefix("CAP_") for name in spec.capabilities]
-            capabilities += ["NET_ADMIN"] if blackhole else []
-            isolated = isolation.bubblewrap(shutil.which("bwrap") or "bwrap", plan, capabilities, serve)
+        match self.launcher:
+            case "util-linux":
+                isolated = isolation.util_linux("/usr/bin/unshare", f"{scratch}/new-root", plan, serve)
+            case "bubblewrap":
+                capabilities = [name.removeprefix("CAP_") for name in spec.capabilities]
+                capabilities += ["NET_ADMIN"] if blackhole else []
+                isolated = isolation.bubblewrap(shutil.which("bwrap") or "bwrap", plan, capabilities, serve)
+            case unknown:
+                assert_never(unknown)
         return [*map(str, launch), "--", *isolated]
 
     def shell_command(self, sandbox: Sandbox) -> list[str]:

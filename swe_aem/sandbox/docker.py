@@ -37,7 +37,7 @@ from swe_aem.sandbox.cgroup import parse_oom_kills
 from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.owner import Lease
-from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, warden_binary, warden_digest
+from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, is_blackhole, warden_binary, warden_digest
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ class DockerBackend:
             await sandbox.close()
 
     async def _start(self, spec: SandboxSpec) -> WardenSandbox:
-        if spec.network == "blackhole" and spec.user not in (None, "root", "0"):
+        if is_blackhole(spec.network) and spec.user not in (None, "root", "0"):
             raise UserError("network 'blackhole' needs root in the container to set its route; leave `user` empty")
         image = await self._image(spec.image)
         volume = await self._warden_volume(image)
@@ -153,7 +153,7 @@ class DockerBackend:
     def _create(self, name: str, spec: SandboxSpec, image_id: str, volume: str) -> socket.socket:
         """Create the container, put the workspace into it and attach to its stdin and stdout."""
         limits = spec.limits
-        capabilities = [*spec.capabilities, *(["NET_ADMIN"] if spec.network == "blackhole" else [])]
+        capabilities = [*spec.capabilities, *(["NET_ADMIN"] if is_blackhole(spec.network) else [])]
         host_config = self._api.create_host_config(
             auto_remove=True,
             binds=[f"{volume}:{_WARDEN_DIR}:ro,nocopy"],
@@ -171,7 +171,7 @@ class DockerBackend:
         self._api.create_container(
             image_id,
             name=name,
-            entrypoint=[*warden, str(mask(spec.capabilities)), str(int(spec.network == "blackhole"))],
+            entrypoint=[*warden, str(mask(spec.capabilities)), str(int(is_blackhole(spec.network)))],
             command=[],
             hostname="sandbox",
             host_config=host_config,

@@ -6,7 +6,7 @@ import platform
 import struct
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, assert_never
 
 from swe_aem.core import ExecResult, SandboxSpec
 from swe_aem.errors import SandboxDead, UserError
@@ -52,6 +52,17 @@ def warden_binary(machine: str | None = None) -> Path:
 def warden_digest(binary: Path) -> str:
     """Short content hash of a warden binary, for names of what contains it."""
     return hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
+
+
+def is_blackhole(network: Literal["none", "blackhole"]) -> bool:
+    """Are packets to other hosts swallowed, rather than refused?"""
+    match network:
+        case "none":
+            return False
+        case "blackhole":
+            return True
+        case unknown:
+            assert_never(unknown)
 
 
 class Meter(Protocol):

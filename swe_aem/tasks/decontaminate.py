@@ -7,7 +7,7 @@ shorter one are in the other, which survives edits, other formatting and added p
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, assert_never
 
 from swe_aem.core import TaskRecord
 from swe_aem.core.base import Frozen
@@ -29,10 +29,15 @@ class Contamination(Frozen):
     """For near texts: share of the shorter text's shingles that both have."""
 
     def __str__(self) -> str:
-        if self.kind == "repository":
-            return f"{self.other} is a repository of the evaluation set"
-        near = f", {self.share:.0%} in common" if self.kind == "near text" else ""
-        return f"{self.kind} as {self.other}{near}"
+        match self.kind:
+            case "repository":
+                return f"{self.other} is a repository of the evaluation set"
+            case "same text":
+                return f"same text as {self.other}"
+            case "near text":
+                return f"near text as {self.other}, {self.share:.0%} in common"
+            case unknown:
+                assert_never(unknown)
 
 
 def contaminated(

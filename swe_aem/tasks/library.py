@@ -15,7 +15,7 @@ from swe_aem.tasks.packages import TreeStore
 
 
 @dataclass(frozen=True)
-class Check:
+class Equation:
     """One equation that holds: both sides as they are written."""
 
     call: str
@@ -29,7 +29,7 @@ class Function:
     name: str
     text: str
     """Its definition, newline at the end."""
-    checks: tuple[Check, ...]
+    checks: tuple[Equation, ...]
 
     @property
     def test_class(self) -> str:
@@ -104,12 +104,12 @@ def _read(path: Path) -> Function:
     return Function(name, f"{definition}\n", checks)
 
 
-def _check(statement: ast.stmt) -> Check:
+def _check(statement: ast.stmt) -> Equation:
     assert isinstance(statement, ast.Assert)
     equation = statement.test
     assert isinstance(equation, ast.Compare)
     assert isinstance(equation.ops[0], ast.Eq | ast.Is)
-    return Check(ast.unparse(equation.left), ast.unparse(equation.comparators[0]))
+    return Equation(ast.unparse(equation.left), ast.unparse(equation.comparators[0]))
 
 
 def _test_file(layout: Layout, functions: Sequence[Function]) -> str:

@@ -7,7 +7,7 @@ holds a digest of the whole record, and a task that was changed counts as not ch
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -106,26 +106,44 @@ def lock_text(entries: Mapping[Key, LockEntry]) -> str:
     return "".join(json.dumps(entry.model_dump(mode="json"), ensure_ascii=True) + "\n" for entry in ordered)
 
 
+@dataclass(frozen=True)
+class LockRule:
+    """What a lock policy does with tasks that are not fit."""
+
+    needs_all: bool
+    """One of them refuses the whole set."""
+    keeps_flaky: bool
+    """Those whose gold patch resolves only sometimes are kept, with a weight below 1."""
+
+
+LOCK_RULES: dict[LockPolicy, LockRule] = {
+    "require": LockRule(needs_all=True, keeps_flaky=False),
+    "drop": LockRule(needs_all=False, keeps_flaky=False),
+    "weigh": LockRule(needs_all=False, keeps_flaky=True),
+}
+
+
 def apply_lock(tasks: TaskSet, path: Path, backend: str, policy: LockPolicy) -> TaskSet:
     """The tasks that the lock lets through, with the network policy that it found for each.
 
     `require` refuses the whole set if one task is unfit, changed or unchecked; `drop` leaves such tasks out; `weigh`
     keeps flaky ones with a weight below 1 and leaves the others out. Raises `UserError` that names the command.
     """
+    rule = LOCK_RULES[policy]
     entries = read_lock(path)
     kept, refused = [], []
     for record in tasks:
         entry = entries.get((record.task.id, backend))
         if entry is None or not entry.fits(record):
             refused.append(f"{record.task.id} ({'not checked' if entry is None else 'changed since it was checked'})")
-        elif entry.passed or (policy == "weigh" and entry.weight > 0):
+        elif entry.passed or (rule.keeps_flaky and entry.weight > 0):
             task = record.task.model_copy(update={"network": entry.network})
             weight = 1.0 if entry.passed else min(entry.weight, 1 - 1 / (entry.gold_runs + 1))
             kept.append(record.model_copy(update={"task": task, "weight": weight}))
         else:
             refused.append(f"{record.task.id} ({entry.problems[0]})")
     shown = ", ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
-    if refused and (policy == "require" or not kept):
+    if refused and (rule.needs_all or not kept):
         raise UserError(
             f"{path}: {len(refused)} of {len(tasks)} tasks are not fit in {backend}: {shown}. Run `swe-aem tasks check "
             f"--tasks {tasks.name} --sandbox {backend} --lock {path}`, or leave them out with --lock-policy drop"

@@ -1,4 +1,4 @@
-"""The doctor: each thing that can be wrong is made wrong, and the finding must name what mends it."""
+"""The doctor: each thing that can be wrong is made wrong, and the finding must name what fixes it."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def no_network(patch: Patch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("look", "spoil", "level", "mend"),
+    ("look", "spoil", "level", "fix"),
     [
         (host.python, another_system, Level.FAIL, "Linux"),
         (host.packages, nothing_installed, Level.FAIL, "uv sync"),
@@ -86,19 +86,19 @@ def no_network(patch: Patch) -> None:
         (sandboxes.control_groups, no_control_groups, Level.FAIL, "--no-limits"),
         (sandboxes.embedded, no_programs, Level.FAIL, "bubblewrap"),
         (sandboxes.engine, no_engine, Level.FAIL, "systemctl start docker"),
-        (sandboxes.image, no_engine, Level.FAIL, "mend the engine"),
+        (sandboxes.image, no_engine, Level.FAIL, "get the engine to answer"),
         (sandboxes.container, no_engine, Level.FAIL, "DOCKER_HOST"),
         (network.docker_hub, no_network, Level.WARN, "--mirror"),
         (network.huggingface, no_network, Level.WARN, "files"),
         (network.pypi, no_network, Level.WARN, "UV_INDEX_URL"),
     ],
 )
-def test_what_is_wrong_is_found_and_its_mend_named(
-    look: Callable[[], Finding], spoil: Callable[[Patch], None], level: Level, mend: str, monkeypatch: Patch
+def test_what_is_wrong_is_found_and_its_fix_named(
+    look: Callable[[], Finding], spoil: Callable[[Patch], None], level: Level, fix: str, monkeypatch: Patch
 ) -> None:
     spoil(monkeypatch)
     found = look()
-    assert (found.level, mend in found.mend) == (level, True), found
+    assert (found.level, fix in found.fix) == (level, True), found
 
 
 def test_little_memory(monkeypatch: Patch) -> None:
@@ -149,5 +149,5 @@ def test_this_host(require_bubblewrap: None, require_docker: None) -> None:
     assert {levels[name] for name in ("engine", "image", "docker sandbox", "bubblewrap sandbox")} == {"ok"}
     without = doctor("--for", "docker", DOCKER_HOST="unix:///nowhere")
     assert without.returncode == 1
-    assert "things to mend" in without.stdout
+    assert " to fix" in without.stdout
     assert doctor("--for", "lunch").returncode == 2

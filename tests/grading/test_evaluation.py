@@ -12,7 +12,7 @@ from swe_aem.grading import evaluation
 from swe_aem.grading.evaluation import evaluate, instrument
 from swe_aem.grading.integrity import contradictions, neutralise
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, marker_problem
-from swe_aem.grading.witness import Testimony, Witness
+from swe_aem.grading.pytest_report import PytestReport, SignedPytestReport
 
 PASSED, FAILED = TestStatus.PASSED, TestStatus.FAILED
 SCRIPT = f"""#!/bin/bash
@@ -172,7 +172,7 @@ def test_markers_of_two_scripts_differ_and_so_do_those_of_one():
     ],
 )
 def test_a_witness_is_summoned_for_one_plain_call_of_pytest(command, plain):
-    assert (Witness.summon(command) is not None) is plain
+    assert (SignedPytestReport.for_command(command) is not None) is plain
 
 
 async def test_the_witness_leaves_no_trace_and_testifies(at, tmp_path, monkeypatch):
@@ -192,7 +192,7 @@ async def test_the_witness_leaves_no_trace_and_testifies(at, tmp_path, monkeypat
     )
     script = SCRIPT.replace("COMMAND", "python -m pytest -p no:cacheprovider -rA test_x.py")
     done = await evaluate(at(tmp_path), script, str(tmp_path), 60.0, Deadline.after(60))
-    assert done.testimony == Testimony(
+    assert done.pytest_report == PytestReport(
         finished=True,
         results={
             "test_x.py::test_clean": "passed",
@@ -208,23 +208,23 @@ async def test_the_witness_leaves_no_trace_and_testifies(at, tmp_path, monkeypat
     "content", [b"", b"[" * 300_000, b"\xff\n\xff", b"x\n{}", b'{"key": "key", "state": "finished"}']
 )
 async def test_a_record_that_is_not_signed_is_no_testimony(at, tmp_path, content):
-    witness = Witness("p", "key", str(tmp_path), str(tmp_path / "record"))
+    signed_report = SignedPytestReport("p", "key", str(tmp_path), str(tmp_path / "record"))
     await at(tmp_path).write_file("record", content)
-    assert await witness.hear(at(tmp_path)) == Testimony(finished=False)
+    assert await signed_report.read(at(tmp_path)) == PytestReport(finished=False)
 
 
 @pytest.mark.parametrize("content", [b"[" * 300_000, b"\xff", b'{"a": 1}', b"[]"])
 async def test_a_signed_record_that_makes_no_sense_is_no_testimony(at, tmp_path, content):
-    witness = Witness("p", "key", str(tmp_path), str(tmp_path / "record"))
-    await at(tmp_path).write_file("record", witness._sign(content) + b"\n" + content)
-    assert await witness.hear(at(tmp_path)) == Testimony(finished=False)
+    signed_report = SignedPytestReport("p", "key", str(tmp_path), str(tmp_path / "record"))
+    await at(tmp_path).write_file("record", signed_report._sign(content) + b"\n" + content)
+    assert await signed_report.read(at(tmp_path)) == PytestReport(finished=False)
 
 
 def test_the_witness_is_valid_for_old_pythons():
     from swe_aem.grading.shell import script_text
 
     subprocess.run([sys.executable, "-c", "import ast, sys; ast.parse(sys.stdin.read(), feature_version=(3, 5))"],
-                   input=script_text("witness.py"), text=True, check=True)  # fmt: skip
+                   input=script_text("pytest_report.py"), text=True, check=True)  # fmt: skip
 
 
 LOG = """
@@ -277,19 +277,19 @@ def test_logs_that_contradict_themselves(calc, body, evidence):
 
 
 @pytest.mark.parametrize(
-    ("testimony", "evidence"),
+    ("pytest_report", "evidence"),
     [
         (None, None),
-        (Testimony(True, {"a": "passed", "b": "passed"}), None),
-        (Testimony(True, {"x/a": "passed", "x/b": "passed"}), None),
-        (Testimony(False), "never came to its end"),
-        (Testimony(True, {"a": "passed", "b": "failed", "c": "passed"}), "failed in the session"),
-        (Testimony(True, {"a": "passed"}), "1 in the session"),
+        (PytestReport(True, {"a": "passed", "b": "passed"}), None),
+        (PytestReport(True, {"x/a": "passed", "x/b": "passed"}), None),
+        (PytestReport(False), "never came to its end"),
+        (PytestReport(True, {"a": "passed", "b": "failed", "c": "passed"}), "failed in the session"),
+        (PytestReport(True, {"a": "passed"}), "1 in the session"),
     ],
 )
-def test_logs_that_the_witness_denies(calc, testimony, evidence):
+def test_logs_that_the_witness_denies(calc, pytest_report, evidence):
     body = "PASSED a\nPASSED b\n== 2 passed in 0.1s ==\n"
-    found = contradictions(calc.key, body, {"a": PASSED, "b": PASSED}, testimony, resolved=True)
+    found = contradictions(calc.key, body, {"a": PASSED, "b": PASSED}, pytest_report, resolved=True)
     assert (found == ()) if evidence is None else evidence in found[0]
 
 
@@ -304,14 +304,14 @@ def test_other_runners_must_have_come_to_their_end(calc):
 def test_a_run_that_broke_off_is_no_violation_unless_it_claims_success(calc, parser):
     """As where a test of a wrong patch never ends and the processor's limit ends it, or it crashes the interpreter."""
     key = calc.key.model_copy(update={"log_parser": parser})
-    unfinished = Testimony(False, {"a": "passed"})
+    unfinished = PytestReport(False, {"a": "passed"})
     assert contradictions(key, "PASSED a\n", {"a": PASSED}, unfinished, resolved=False) == ()
     assert contradictions(key, "PASSED a\n", {"a": PASSED}, unfinished, resolved=True)
 
 
 def test_a_summary_of_a_session_that_never_ended_is_a_violation_whatever_it_says(calc):
     body = "PASSED a\nFAILED b\n== 1 failed, 1 passed in 0.1s ==\n"
-    found = contradictions(calc.key, body, {"a": PASSED, "b": FAILED}, Testimony(False), resolved=False)
+    found = contradictions(calc.key, body, {"a": PASSED, "b": FAILED}, PytestReport(False), resolved=False)
     assert "never came to its end" in found[0]
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from swe_aem.errors import InfrastructureError
 
 
-class Failure(StrEnum):
+class PullFailure(StrEnum):
     """Kinds of failure; each is met in its own way."""
 
     RATE_LIMITED = "rate limited"
@@ -21,30 +21,32 @@ class Failure(StrEnum):
     OTHER = "failed"
 
 
-FINAL = frozenset({Failure.MISSING, Failure.DENIED, Failure.NO_SPACE, Failure.MOVED, Failure.TIMED_OUT})
+FINAL = frozenset(
+    {PullFailure.MISSING, PullFailure.DENIED, PullFailure.NO_SPACE, PullFailure.MOVED, PullFailure.TIMED_OUT}
+)
 """Asking the same registry again would not help."""
 
 _SIGNS = (
-    (Failure.RATE_LIMITED, r"toomanyrequests|too many requests|rate limit|\bstatus(?: code)?:? 429"),
-    (Failure.NO_SPACE, r"no space left on device|disk quota exceeded"),
+    (PullFailure.RATE_LIMITED, r"toomanyrequests|too many requests|rate limit|\bstatus(?: code)?:? 429"),
+    (PullFailure.NO_SPACE, r"no space left on device|disk quota exceeded"),
     (
-        Failure.DENIED,
+        PullFailure.DENIED,
         r"unauthorized|authentication required|no basic auth|access denied|access to the resource is denied|"
         r"\bdenied:|forbidden|incorrect username|invalid username/password",
     ),
     (
-        Failure.CORRUPT,
+        PullFailure.CORRUPT,
         r"verification failed|manifest (?:digest )?verif|failed to register layer|invalid checksum|invalid tar|"
         r"gzip: invalid|unexpected commit digest|does not match (?:expected )?digest",
     ),
     (
-        Failure.UNREACHABLE,
+        PullFailure.UNREACHABLE,
         r"no such host|connection refused|network is unreachable|no route to host|i/o timeout|"
         r"temporary failure in name resolution|server misbehaving|tls handshake timeout|context deadline exceeded|"
         r"request canceled while waiting for connection|x509:|server gave http response to https",
     ),
     (
-        Failure.MISSING,
+        PullFailure.MISSING,
         r"manifest unknown|name unknown|manifest for .* not found|repository .* not found|no matching manifest",
     ),
 )
@@ -56,16 +58,16 @@ _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0, "ms": 1e-3, "us": 1e-6, "Â
 class PullError(InfrastructureError):
     """A pull that did not work out."""
 
-    def __init__(self, kind: Failure, said: str) -> None:
+    def __init__(self, kind: PullFailure, said: str) -> None:
         super().__init__(f"{kind}: {said}")
         self.kind = kind
         self.said = said
 
 
-def classify(said: str) -> Failure:
+def classify(said: str) -> PullFailure:
     """The kind of failure that an engine's message tells of."""
     text = said.lower()
-    return next((kind for kind, signs in _SIGNS if re.search(signs, text)), Failure.OTHER)
+    return next((kind for kind, signs in _SIGNS if re.search(signs, text)), PullFailure.OTHER)
 
 
 def retry_after_s(said: str) -> float | None:

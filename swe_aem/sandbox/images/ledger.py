@@ -41,7 +41,7 @@ _POLL_S = 0.02
 Origin = Literal["pull", "unpack"]
 
 
-class Entry(Frozen):
+class LedgerEntry(Frozen):
     """What is known of one image."""
 
     name: str
@@ -108,10 +108,10 @@ class Ledger:
         try:
             os.utime(path, times)
         except FileNotFoundError:
-            _write(path, Entry(name=name).model_dump_json())
+            _write(path, LedgerEntry(name=name).model_dump_json())
             os.utime(path, times)
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: LedgerEntry) -> None:
         """Write what is known of an image, as of a use now; raises `UserError` if the cache cannot be written."""
         with self._explained():
             _write(self._entry_path(entry.name), entry.model_dump_json())
@@ -120,19 +120,19 @@ class Ledger:
         """Drop what is known of an image that is gone."""
         self._entry_path(self._full_name(name)).unlink(missing_ok=True)
 
-    def entry(self, name: str) -> Entry | None:
+    def entry(self, name: str) -> LedgerEntry | None:
         """What is known of one image."""
         return next((entry for entry, _ in self._read([self._entry_path(self._full_name(name))])), None)
 
-    def entries(self) -> dict[str, tuple[Entry, float]]:
+    def entries(self) -> dict[str, tuple[LedgerEntry, float]]:
         """Name to what is known and the time of last use, in seconds since 1970."""
         paths = (self.directory / "entries").glob("[0-9a-f]*.json")
         return {entry.name: (entry, used_s) for entry, used_s in self._read(paths)}
 
-    def _read(self, paths: Iterable[Path]) -> Iterator[tuple[Entry, float]]:
+    def _read(self, paths: Iterable[Path]) -> Iterator[tuple[LedgerEntry, float]]:
         for path in paths:
             try:
-                yield Entry.model_validate_json(path.read_bytes()), path.stat().st_mtime
+                yield LedgerEntry.model_validate_json(path.read_bytes()), path.stat().st_mtime
             except FileNotFoundError:  # forgotten while we looked
                 continue
             except ValidationError:  # of another version: that one's to read

@@ -19,13 +19,13 @@ from docker.auth import AuthConfig
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.sandbox.images.engine import Engine, EngineError, EngineImage
-from swe_aem.sandbox.images.failures import FINAL, Failure, PullError, classify, retry_after_s
-from swe_aem.sandbox.images.gate import Backoff, Gate
+from swe_aem.sandbox.images.failures import FINAL, PullError, PullFailure, classify, retry_after_s
 from swe_aem.sandbox.images.layers import Layers
-from swe_aem.sandbox.images.ledger import Entry, Ledger
-from swe_aem.sandbox.images.probe import asked_wait_s
+from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import Reference
 from swe_aem.sandbox.images.registries import Registries, credentials_for
+from swe_aem.sandbox.images.registry_wait import asked_wait_s
+from swe_aem.sandbox.images.request_gate import Backoff, RequestGate
 
 Phase = Literal["queued", "pulling", "waiting", "present", "pulled", "failed"]
 
@@ -57,7 +57,7 @@ class Want(Frozen):
 
 
 @dataclass
-class Row:
+class PullState:
     """One image's state, for whoever looks on."""
 
     reference: Reference
@@ -83,7 +83,7 @@ class Pulled(Frozen):
     """Registry or mirror that it came from."""
     attempts: int = 0
     wall_s: float = 0.0
-    failure: Failure | None = None
+    failure: PullFailure | None = None
     why: str = ""
     """One sentence, if it failed."""
 
@@ -93,7 +93,7 @@ class _Source:
     """A registry that may have the image, and how often it may still be asked."""
 
     reference: Reference
-    gate: Gate
+    gate: RequestGate
     attempts_left: int
     not_before_s: float = float("-inf")
     error: PullError | None = None
@@ -136,10 +136,10 @@ class Puller:
         self.config = config or PullConfig()
         self._registries = registries or Registries()
         self._credentials = credentials if credentials is not None else AuthConfig({})
-        self._gates: dict[str, Gate] = {}
+        self._gates: dict[str, RequestGate] = {}
         self._under_way: set[_Attempt] = set()
         self._full: PullError | None = None
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, PullState] = {}
 
     async def pull_all(
         self, wants: Iterable[Want], tell: Callable[[Pulled], None] = lambda result: None
@@ -150,7 +150,7 @@ class Puller:
         `InfrastructureError` if the engine fails.
         """
         unique = {str(want.reference): want for want in wants}
-        self.rows = {name: Row(want.reference) for name, want in unique.items()}
+        self.rows = {name: PullState(want.reference) for name, want in unique.items()}
         slots = asyncio.Semaphore(self.config.jobs)
 
         async def one(name: str, want: Want) -> Pulled:
@@ -170,7 +170,7 @@ class Puller:
 
     async def pull(self, want: Want) -> Pulled:
         """Pull one image unless the engine has it; a failure is a result."""
-        row = self.rows.setdefault(str(want.reference), Row(want.reference))
+        row = self.rows.setdefault(str(want.reference), PullState(want.reference))
         row.began_s = time.monotonic()
         try:
             present = await self._engine.inspect(want.reference.familiar)
@@ -185,13 +185,13 @@ class Puller:
             image, source = await self._obtain(want, row)
         except PullError as error:
             row.phase, row.note = "failed", error.said
-            if error.kind is Failure.NO_SPACE:
+            if error.kind is PullFailure.NO_SPACE:
                 self._full = error
             return self._result(row, "failed", failure=error.kind, why=error.said)
         row.phase, row.note = "pulled", ""
         digest = row.layers.digest or want.digest
         name = str(want.reference)
-        entry = Entry(name=name, origin="pull", image_id=image.id, digest=digest, size_bytes=image.size_bytes)
+        entry = LedgerEntry(name=name, origin="pull", image_id=image.id, digest=digest, size_bytes=image.size_bytes)
         self._ledger.record(entry)
         return self._result(row, "pulled", image, digest=digest, source=str(source.registry))
 
@@ -206,7 +206,7 @@ class Puller:
         return want.digest if want.digest in known else next(iter(known), None)
 
     def _result(
-        self, row: Row, status: Literal["present", "pulled", "failed"], image: EngineImage | None = None, **facts
+        self, row: PullState, status: Literal["present", "pulled", "failed"], image: EngineImage | None = None, **facts
     ) -> Pulled:
         return Pulled(
             reference=row.reference.familiar,
@@ -221,7 +221,7 @@ class Puller:
 
     # -- one image, many sources --------------------------------------------------------------------------------------
 
-    async def _obtain(self, want: Want, row: Row) -> tuple[EngineImage, Reference]:
+    async def _obtain(self, want: Want, row: PullState) -> tuple[EngineImage, Reference]:
         """Ask the sources until one has served the image; raises `PullError` with what each of them said."""
         sources = [
             _Source(reference, self._gate(reference.registry), self.config.attempts)
@@ -245,16 +245,16 @@ class Puller:
                 spent_s += time.monotonic() - began_s
         raise _worst(sources)
 
-    async def _note(self, source: _Source, error: PullError, began_s: float, row: Row) -> None:
+    async def _note(self, source: _Source, error: PullError, began_s: float, row: PullState) -> None:
         """What follows from a failed attempt: a pause of the registry or of this image, or no more attempts there."""
         source.error = error
         row.note = f"{source.reference.registry}: {error}"
-        if error.kind in (Failure.NO_SPACE, Failure.TIMED_OUT):
+        if error.kind in (PullFailure.NO_SPACE, PullFailure.TIMED_OUT):
             raise error
-        if error.kind is Failure.RATE_LIMITED:
+        if error.kind is PullFailure.RATE_LIMITED:
             asked_s = retry_after_s(error.said)
             source.gate.rate_limited(began_s, asked_s if asked_s is not None else await asked_wait_s(source.reference))
-        elif error.kind is Failure.UNREACHABLE:
+        elif error.kind is PullFailure.UNREACHABLE:
             source.gate.unreachable(began_s, error)
         elif error.kind in FINAL:
             source.attempts_left = 0
@@ -264,12 +264,12 @@ class Puller:
             tried = self.config.attempts - source.attempts_left
             source.not_before_s = time.monotonic() + backoff.after(tried, backoff.first_s)
 
-    async def _wait(self, source: _Source, row: Row, at_most_s: float | None) -> float:
+    async def _wait(self, source: _Source, row: PullState, at_most_s: float | None) -> float:
         """Sleep until a source may be asked again; returns the seconds that count as imposed by a rate limit."""
         wait_s = source.wait_s
         if at_most_s is not None and wait_s > at_most_s:
             raise PullError(
-                Failure.RATE_LIMITED,
+                PullFailure.RATE_LIMITED,
                 f"{source.reference.registry} asks for {wait_s:.0f} s more, past the limit of "
                 f"{self.config.rate_limit_s:.0f} s (--patience); log in, add a --mirror, or try later",
             )
@@ -277,12 +277,12 @@ class Puller:
         await asyncio.sleep(wait_s)
         return wait_s if at_most_s is not None else 0.0
 
-    def _gate(self, registry: str) -> Gate:
-        return self._gates.setdefault(registry, Gate(self.config.backoff))
+    def _gate(self, registry: str) -> RequestGate:
+        return self._gates.setdefault(registry, RequestGate(self.config.backoff))
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, want: Want, source: Reference, row: Row, left_s: float) -> EngineImage:
+    async def _attempt(self, want: Want, source: Reference, row: PullState, left_s: float) -> EngineImage:
         """Let the engine pull from one source, name the image as wanted, and check that it is what was pinned."""
         row.phase, row.layers, row.attempts = "pulling", Layers(), row.attempts + 1
         row.began_s = row.began_s or time.monotonic()
@@ -294,10 +294,10 @@ class Puller:
                 await self._stream(asked, auth, row)
         except TimeoutError:
             message = f"not pulled within {self.config.image_s:.0f} s (--timeout)"
-            raise PullError(Failure.TIMED_OUT, message) from None
+            raise PullError(PullFailure.TIMED_OUT, message) from None
         image = await self._engine.inspect(asked.familiar)
         if image is None:
-            raise PullError(Failure.OTHER, "the engine says it is pulled, and does not have it")
+            raise PullError(PullFailure.OTHER, "the engine says it is pulled, and does not have it")
         if asked != want.reference:
             if want.reference.digest is None:
                 await self._engine.tag(image.id, want.reference)
@@ -310,7 +310,7 @@ class Puller:
             raise
         return image
 
-    async def _stream(self, asked: Reference, auth: Mapping[str, str] | None, row: Row) -> None:
+    async def _stream(self, asked: Reference, auth: Mapping[str, str] | None, row: PullState) -> None:
         """Follow the engine's messages to their end; raises `PullError` for what they tell, and for a stall."""
         try:
             async with self._watched(row.layers) as attempt:
@@ -333,7 +333,7 @@ class Puller:
                 raise
             done, known = layers.counts
             where = f"{done} of {known} layers done" if known else "before the first layer"
-            raise PullError(Failure.STALLED, f"nothing moved for {self.config.stall_s:g} s ({where})") from None
+            raise PullError(PullFailure.STALLED, f"nothing moved for {self.config.stall_s:g} s ({where})") from None
         finally:
             self._under_way.discard(attempt)
 
@@ -348,18 +348,19 @@ def _credentials(config: AuthConfig, registry: str) -> Mapping[str, str] | None:
     try:
         return credentials_for(config, registry)
     except UserError as error:
-        raise PullError(Failure.DENIED, str(error)) from None
+        raise PullError(PullFailure.DENIED, str(error)) from None
 
 
 def _check(want: Want, image: EngineImage, digest: str | None, whose: str) -> None:
     """Raise `PullError` unless the image is the pinned one. An unknown digest is not the pinned one."""
     if want.image_id is not None and image.id != want.image_id:
         raise PullError(
-            Failure.MOVED, f"{whose} has image {image.id[:19]}, pinned is {want.image_id[:19]}: the tag has moved since"
+            PullFailure.MOVED,
+            f"{whose} has image {image.id[:19]}, pinned is {want.image_id[:19]}: the tag has moved since",
         )
     if want.digest is not None and digest != want.digest:
         raise PullError(
-            Failure.MOVED,
+            PullFailure.MOVED,
             f"{whose} has manifest {digest[:19] if digest else 'unknown'}, pinned is {want.digest[:19]}; remove that "
             f"image (`docker rmi {want.reference.familiar}`) or mend the pin",
         )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.sandbox.images.gate import Backoff
 from swe_aem.sandbox.images.pull import PullConfig, Want
 from swe_aem.sandbox.images.reference import Reference
+from swe_aem.sandbox.images.request_gate import Backoff
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _HOMES = (_PACKAGE.parent / "sandboxes", _PACKAGE / "bundled" / "sandboxes")
@@ -22,7 +22,7 @@ GLANCE = PullConfig(stall_s=20.0, attempts=1, rate_limit_s=0.0, image_s=600.0, b
 """How long to look for a registry before building without one."""
 
 
-class Recipe(NamedTuple):
+class ImageRecipe(NamedTuple):
     """What a directory of `sandboxes/` builds."""
 
     directory: Path
@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
     """Images that a build with `--registry` starts from; empty if it cannot be built that way."""
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str) -> ImageRecipe:
     """The recipe of that name, or in that directory; raises `UserError` that names those there are."""
     candidates = [home / name for home in _HOMES] if "/" not in name else [Path(name).expanduser()]
     directory = next((path for path in candidates if (path / "build.sh").is_file()), None)
@@ -45,10 +45,10 @@ def find_recipe(name: str) -> Recipe:
     dockerfile = directory / "Dockerfile"
     bases = _FROM.findall(dockerfile.read_text()) if dockerfile.is_file() else []
     wants = tuple(Want(reference=Reference.parse(base)) for base in bases if base != "scratch")
-    return Recipe(directory=directory, image=found.group(1), bases=wants)
+    return ImageRecipe(directory=directory, image=found.group(1), bases=wants)
 
 
-async def build(recipe: Recipe, *, from_registry: bool) -> None:
+async def build(recipe: ImageRecipe, *, from_registry: bool) -> None:
     """Run a recipe, its output to ours; raises `InfrastructureError` if it fails."""
     command = [str(recipe.directory / "build.sh"), *(["--registry"] if from_registry else [])]
     process = await asyncio.create_subprocess_exec(*command)

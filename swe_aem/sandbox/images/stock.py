@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from swe_aem.cache import cache_dir
 from swe_aem.core.base import Frozen
 from swe_aem.sandbox.images.engine import Engine, EngineImage
-from swe_aem.sandbox.images.ledger import Entry, Ledger
+from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.owner import Lease
 from swe_aem.sandbox.roots import live_images, rootfs_dir
@@ -20,12 +20,12 @@ Place = Literal["engine", "rootfs"]
 class Ours(Protocol):
     """Decides whether an image of that name may ever be removed."""
 
-    def __call__(self, name: str, entry: Entry | None) -> bool:
+    def __call__(self, name: str, entry: LedgerEntry | None) -> bool:
         """`name` is a full reference, or the name of an unpacked root's directory."""
         ...
 
 
-class Item(Frozen):
+class StoredImage(Frozen):
     """One image in one place."""
 
     place: Place
@@ -44,14 +44,14 @@ class Item(Frozen):
     """May it be removed once nothing needs it?"""
 
 
-async def engine_stock(engine: Engine, ledger: Ledger, ours: Ours) -> list[Item]:
+async def engine_stock(engine: Engine, ledger: Ledger, ours: Ours) -> list[StoredImage]:
     """Every named image of an engine."""
     images, users = await engine.images(), await engine.users()
     entries, held = ledger.entries(), ledger.held()
     return [_engine_item(image, entries, held, users, ours) for image in images]
 
 
-async def roots_stock(ledger: Ledger, ours: Ours) -> list[Item]:
+async def roots_stock(ledger: Ledger, ours: Ours) -> list[StoredImage]:
     """Every unpacked root file system in the cache."""
     return await asyncio.to_thread(_roots, ledger, ours)
 
@@ -60,7 +60,7 @@ def obtained_by_us(tasks_images: Collection[str] = (), *, everything: bool = Fal
     """What may be removed: what we pulled or unpacked, what a task set needs, or on request all."""
     wanted = {canonical(image) for image in tasks_images} | {rootfs_dir(image).name for image in tasks_images}
 
-    def ours(name: str, entry: Entry | None) -> bool:
+    def ours(name: str, entry: LedgerEntry | None) -> bool:
         return everything or (entry is not None and entry.origin is not None) or name in wanted
 
     return ours
@@ -68,11 +68,11 @@ def obtained_by_us(tasks_images: Collection[str] = (), *, everything: bool = Fal
 
 def _engine_item(
     image: EngineImage,
-    entries: Mapping[str, tuple[Entry, float]],
+    entries: Mapping[str, tuple[LedgerEntry, float]],
     held: Mapping[str, Lease],
     users: Mapping[str, str],
     ours: Ours,
-) -> Item:
+) -> StoredImage:
     names = [canonical(name) for name in image.tags] or [canonical(name) for name in image.digests]
     everything = {*names, *map(canonical, image.digests), image.id}
     known = [entries[name] for name in everything if name in entries]
@@ -80,7 +80,7 @@ def _engine_item(
     mine = {name: entry for name in names if (entry := entries.get(name, (None,))[0]) and _fits(entry, image)}
     digests = [digest.rpartition("@")[2] for digest in image.digests]
     told = [entry.digest for entry in mine.values() if entry.digest]
-    return Item(
+    return StoredImage(
         place="engine",
         names=image.tags or image.digests,
         image_id=image.id,
@@ -92,7 +92,7 @@ def _engine_item(
     )
 
 
-def _fits(entry: Entry, image: EngineImage) -> bool:
+def _fits(entry: LedgerEntry, image: EngineImage) -> bool:
     return entry.image_id is None or entry.image_id == image.id
 
 
@@ -101,7 +101,7 @@ def _holder(names: Iterable[str], held: Mapping[str, Lease]) -> str | None:
     return None if owner is None else f"process {owner.pid} on {owner.host}"
 
 
-def _roots(ledger: Ledger, ours: Ours) -> list[Item]:
+def _roots(ledger: Ledger, ours: Ours) -> list[StoredImage]:
     folder = cache_dir() / "rootfs"
     if not folder.is_dir():
         return []
@@ -114,7 +114,7 @@ def _roots(ledger: Ledger, ours: Ours) -> list[Item]:
         entry, used_s = entries.get(path.name, (None, None))
         size_bytes = entry.size_bytes if entry is not None and entry.size_bytes is not None else tree_bytes(path)
         found.append(
-            Item(
+            StoredImage(
                 place="rootfs",
                 names=(path.name,),
                 image_id=entry.image_id if entry is not None else None,

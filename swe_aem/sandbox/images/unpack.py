@@ -13,7 +13,7 @@ from pathlib import Path
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.sandbox.images.engine import Engine
-from swe_aem.sandbox.images.ledger import Entry, Ledger
+from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, live_images, rootfs_dir
 
@@ -80,7 +80,7 @@ async def _make(engine: Engine, ledger: Ledger, image: str, image_id: str, path:
     finally:
         for leftover in (draft, old):
             await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
-    ledger.record(Entry(name=path.name, origin="unpack", image_id=image_id, size_bytes=size_bytes))
+    ledger.record(LedgerEntry(name=path.name, origin="unpack", image_id=image_id, size_bytes=size_bytes))
 
 
 async def _extract(archive: AsyncIterator[bytes], into: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from swe_aem.tasks.families.specs_file import Specs
 
 
-class LeftOut(Exception):
+class SkipRow(Exception):
     """A row that its data set has on purpose but that is no task; says why, in words that fit behind "left out"."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.tasks.families import classic, multiswe, r2egym, swebench, swerebench, swesmith
-from swe_aem.tasks.families.reading import LeftOut, Reading
+from swe_aem.tasks.families.reading import Reading, SkipRow
 from swe_aem.tasks.families.rows import Row
 
 
@@ -57,7 +57,7 @@ class RowReader:
         for where, row in rows:
             try:
                 record = family_of(where, row).read(where, row, self.reading)
-            except LeftOut as why:
+            except SkipRow as why:
                 self.left_out[str(why)] = self.left_out.get(str(why), 0) + 1
                 continue
             first = self._seen.setdefault(record.task.id, where)

@@ -3,6 +3,7 @@
 import re
 import shlex
 from dataclasses import dataclass
+from typing import assert_never
 
 from swe_aem.tasks.families.specs_file import RepoSpec
 
@@ -88,9 +89,14 @@ def marked_script(*lines: str, setup: tuple[str, ...] = ()) -> str:
 
 
 def _selection(spec: RepoSpec, test_patch: str, paths: Touched) -> str:
-    if spec.select == "cases":
-        return shlex.quote(" or ".join(re.findall(r"\[case ([^\]]+)\]", test_patch)))
     files = [path for path in paths.remaining if not path.endswith(_NO_TESTS)]
-    if spec.select == "modules":
-        files = [path.removesuffix(".py").removeprefix("tests/").replace("/", ".") for path in files]
-    return shlex.join(files)
+    match spec.select:
+        case "files":
+            return shlex.join(files)
+        case "modules":
+            dotted = (path.removesuffix(".py").removeprefix("tests/").replace("/", ".") for path in files)
+            return shlex.join(dotted)
+        case "cases":
+            return shlex.quote(" or ".join(re.findall(r"\[case ([^\]]+)\]", test_patch)))
+        case unknown:
+            assert_never(unknown)

@@ -24,7 +24,7 @@ from swe_aem.tasks.packages import read_package
 from swe_aem.tasks.pypi.image import check_image, ensure_image
 from swe_aem.tasks.pypi.index import download
 from swe_aem.tasks.pypi.prober import open_prober
-from swe_aem.tasks.pypi.recipe import Recipe, read_recipes
+from swe_aem.tasks.pypi.recipe import PackageRecipe, read_recipes
 from swe_aem.tasks.pypi.sdist import read_codebase
 from swe_aem.tasks.synthesis.codebase import Codebase
 from swe_aem.tasks.synthesis.synth import Progress, codebase_rows, silent, split_rows, unchanged, write_rows
@@ -112,7 +112,7 @@ def _count(rows: Sequence[dict[str, Any]], package: str) -> int:
     return sum(row["package"] == package for row in rows)
 
 
-async def _part(recipe: Recipe, config: BuildConfig, backend: SandboxBackend, progress: Progress) -> Path:
+async def _part(recipe: PackageRecipe, config: BuildConfig, backend: SandboxBackend, progress: Progress) -> Path:
     """Directory with the rows of one package and its clean files."""
     state = hashlib.sha256(_FORMAT + config.image.encode() + recipe.model_dump_json().encode()).hexdigest()[:16]
     await check_image(backend, config.image, recipe)  # also where the part is there: the image may be another one
@@ -133,7 +133,12 @@ async def _part(recipe: Recipe, config: BuildConfig, backend: SandboxBackend, pr
 
 
 async def _rows(
-    codebase: Codebase, tree: Path, recipe: Recipe, config: BuildConfig, backend: SandboxBackend, progress: Progress
+    codebase: Codebase,
+    tree: Path,
+    recipe: PackageRecipe,
+    config: BuildConfig,
+    backend: SandboxBackend,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     async with open_prober(codebase, tree, backend, config.jobs, recipe.cpu_s) as prober:
         runs = await prober.ask([unchanged(codebase)] * (CLEAN_RUNS // 2))

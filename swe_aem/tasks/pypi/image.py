@@ -12,7 +12,7 @@ from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.sandbox.images.engine import Engine
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.images.unpack import unpack
-from swe_aem.tasks.pypi.recipe import Recipe
+from swe_aem.tasks.pypi.recipe import PackageRecipe
 from swe_aem.tasks.synthesis.codebase import MICRO_IMAGE
 
 _LABEL = "swe-aem.recipes"
@@ -21,7 +21,9 @@ _SITES = "dist-packages|site-packages|_vendor|vendored|extern|python3|python3.[0
 """Directories that hold modules."""
 
 
-async def ensure_image(engine: Engine, image: str, recipes: Sequence[Recipe], wheels: Mapping[str, Path]) -> None:
+async def ensure_image(
+    engine: Engine, image: str, recipes: Sequence[PackageRecipe], wheels: Mapping[str, Path]
+) -> None:
     """Build the image if the engine's is not of these recipes, and unpack it for bubblewrap.
 
     `wheels` are the downloaded files by name. Raises `UserError` if the base image is missing.
@@ -40,7 +42,7 @@ async def ensure_image(engine: Engine, image: str, recipes: Sequence[Recipe], wh
     await unpack(engine, Ledger.of_roots(), image)
 
 
-async def check_image(backend: SandboxBackend, image: str, recipe: Recipe) -> None:
+async def check_image(backend: SandboxBackend, image: str, recipe: PackageRecipe) -> None:
     """Refuse an image with another Python, or one in which an agent could read the clean package."""
     names = "|".join(recipe.import_names)
     look = f"find / -xdev -regextype posix-extended -regex '.*/({_SITES})/({names})(\\.py)?' -print -quit"
@@ -56,7 +58,7 @@ async def check_image(backend: SandboxBackend, image: str, recipe: Recipe) -> No
         raise UserError(f"recipe {recipe.name}: image {image} holds the package itself, in {found}; take another one")
 
 
-def _install_files(recipes: Sequence[Recipe]) -> dict[str, bytes]:
+def _install_files(recipes: Sequence[PackageRecipe]) -> dict[str, bytes]:
     """What installs the packages without their source: the path, and metadata for those that ask for their version."""
     roots = sorted({recipe.import_root for recipe in recipes})
     lines = ["/testbed" if root == "." else f"/testbed/{root}" for root in roots]

@@ -1,4 +1,4 @@
-"""`Recipe`: what is known of one package, as a YAML file in a set's `recipes` directory says it."""
+"""`PackageRecipe`: what is known of one package, as a YAML file in a set's `recipes` directory says it."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -45,7 +45,7 @@ class Mutations(Sizes):
     """Sources that bugs are made in."""
 
 
-class Recipe(Frozen):
+class PackageRecipe(Frozen):
     """One package: where it comes from, how it is laid out, how it is tested, and which bugs it gets."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -72,7 +72,7 @@ class Recipe(Frozen):
     mutations: Mutations = Mutations()
 
     @model_validator(mode="after")
-    def _check(self) -> "Recipe":
+    def _check(self) -> "PackageRecipe":
         project, version = parse_sdist_filename(self.sdist.file)
         if project != self.name or str(version) != self.version:
             raise ValueError(f"{self.sdist.file} is not the sdist of {self.name} {self.version}")
@@ -112,7 +112,7 @@ def matches(path: str, globs: tuple[str, ...]) -> bool:
     return any(fnmatchcase(path, glob) for glob in globs)
 
 
-def read_recipes(directory: Path) -> list[Recipe]:
+def read_recipes(directory: Path) -> list[PackageRecipe]:
     """The recipes of a set, sorted by name; raises `UserError` that names file and field."""
     recipes = [_read(path) for path in recipe_files(directory)]
     if not recipes:
@@ -129,8 +129,8 @@ def read_recipes(directory: Path) -> list[Recipe]:
     return recipes
 
 
-def _read(path: Path) -> Recipe:
-    recipe = parse_yaml(path.read_text(encoding="utf-8"), Recipe, str(path))
+def _read(path: Path) -> PackageRecipe:
+    recipe = parse_yaml(path.read_text(encoding="utf-8"), PackageRecipe, str(path))
     if path.stem != recipe.name:
         raise UserError(f"{path}: is the recipe of {recipe.name}; call it {recipe.name}.yaml")
     return recipe

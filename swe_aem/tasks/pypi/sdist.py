@@ -4,11 +4,11 @@ import tarfile
 from pathlib import Path
 
 from swe_aem.errors import UserError
-from swe_aem.tasks.pypi.recipe import Recipe, matches
+from swe_aem.tasks.pypi.recipe import PackageRecipe, matches
 from swe_aem.tasks.synthesis.codebase import Codebase
 
 
-def read_codebase(family: str, recipe: Recipe, sdist: Path, image: str) -> Codebase:
+def read_codebase(family: str, recipe: PackageRecipe, sdist: Path, image: str) -> Codebase:
     """The files that the recipe names; raises `UserError` if one of its patterns finds none."""
     files = _read_files(recipe, sdist)
     tests = tuple(path for path in files if matches(path, recipe.tests))
@@ -31,7 +31,7 @@ def read_codebase(family: str, recipe: Recipe, sdist: Path, image: str) -> Codeb
     )
 
 
-def _read_files(recipe: Recipe, sdist: Path) -> dict[str, str]:
+def _read_files(recipe: PackageRecipe, sdist: Path) -> dict[str, str]:
     files: dict[str, str] = {}
     try:
         with tarfile.open(sdist) as archive:

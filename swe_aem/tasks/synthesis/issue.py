@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from swe_aem.tasks.synthesis.codebase import Codebase
 from swe_aem.tasks.synthesis.expectation import Equal, Raises, Truth, expectation
-from swe_aem.tasks.synthesis.probe_result import Failure
+from swe_aem.tasks.synthesis.probe_result import FailedTest
 from swe_aem.tasks.synthesis.testfile import FailingTest, definition
 
 _TITLES = ("Wrong result from `{name}`", "`{name}` misbehaves", "{package}: unexpected behaviour of `{name}`")
@@ -28,7 +28,7 @@ MAX_EXAMPLES = 2
 """How many failing tests are told at most, beyond the first one."""
 
 
-def write_issue(codebase: Codebase, failures: Sequence[Failure]) -> str | None:
+def write_issue(codebase: Codebase, failures: Sequence[FailedTest]) -> str | None:
     """The problem statement for failing tests of a package; None if no failure can be told by code that stands alone.
 
     The same input gives the same text: wordings are chosen by its hash.
@@ -51,7 +51,7 @@ def write_issue(codebase: Codebase, failures: Sequence[Failure]) -> str | None:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _priority(failure: Failure) -> tuple[int, int]:
+def _priority(failure: FailedTest) -> tuple[int, int]:
     """Which failure tells most: a short wrong value first."""
     order = {"compared": 0, "not_raised": 1, "raised": 2, "asserted": 3}
     return order[failure.how], len(failure.observed) + len(failure.expected)
@@ -76,7 +76,7 @@ def _public_names(codebase: Codebase) -> set[str]:
     return {name for name in functions if not name.startswith("_")}
 
 
-def _report(codebase: Codebase, failure: Failure) -> "_Report | None":
+def _report(codebase: Codebase, failure: FailedTest) -> "_Report | None":
     try:
         return _Report(codebase, failure)
     except LookupError:
@@ -86,7 +86,7 @@ def _report(codebase: Codebase, failure: Failure) -> "_Report | None":
 class _Report:
     """One failing test: code that shows it, and what was expected and observed in words."""
 
-    def __init__(self, codebase: Codebase, failure: Failure) -> None:
+    def __init__(self, codebase: Codebase, failure: FailedTest) -> None:
         path, name = definition(failure.test)
         self._failure = failure
         self._test = FailingTest(codebase.files[path], name, failure.line, failure.parameters)

@@ -6,7 +6,7 @@ from typing import Literal
 from swe_aem.core.base import Frozen
 
 
-class Failure(Frozen):
+class FailedTest(Frozen):
     """How one test failed."""
 
     test: str
@@ -28,7 +28,7 @@ class ProbeResult(Frozen):
     collected: bool
     passed: tuple[str, ...]
     failed: tuple[str, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedTest, ...]
     exhausted: bool
     """A test ran out of memory, which would end differently on another machine."""
 

@@ -21,8 +21,8 @@ import httpx
 import pytest
 from docker.errors import ImageNotFound
 
-from swe_aem.sandbox.images.gate import Backoff
 from swe_aem.sandbox.images.pull import PullConfig
+from swe_aem.sandbox.images.request_gate import Backoff
 
 _UP_S = 60.0
 

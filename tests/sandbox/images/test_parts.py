@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.sandbox.images.failures import Failure, classify, retry_after_s
-from swe_aem.sandbox.images.gate import Backoff, Gate
+from swe_aem.sandbox.images.collect import Disk, Watermark, parse_bytes, parse_share
+from swe_aem.sandbox.images.failures import PullFailure, classify, retry_after_s
 from swe_aem.sandbox.images.layers import Layers
 from swe_aem.sandbox.images.pins import read_pins, write_pins
-from swe_aem.sandbox.images.probe import parse_retry_after
 from swe_aem.sandbox.images.reference import Reference, canonical
 from swe_aem.sandbox.images.registries import credentials_for, load_credentials, load_registries
-from swe_aem.sandbox.images.room import Disk, Watermark, parse_bytes, parse_share
+from swe_aem.sandbox.images.registry_wait import parse_retry_after
+from swe_aem.sandbox.images.request_gate import Backoff, RequestGate
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -55,24 +55,24 @@ def test_a_mirror_may_have_a_path() -> None:
 
 
 SAID = [
-    ("toomanyrequests: You have reached your unauthenticated pull rate limit.", Failure.RATE_LIMITED),
-    ("received unexpected HTTP status: 429 Too Many Requests", Failure.RATE_LIMITED),
-    ("denied: toomanyrequests: retry-after: 153.125µs, allowed: 44000/minute", Failure.RATE_LIMITED),
-    ("filesystem layer verification failed for digest sha256:1429", Failure.CORRUPT),
-    ("failed to register layer: Error processing tar file(exit status 1): unexpected EOF", Failure.CORRUPT),
-    ("failed to register layer: write /usr/lib/x: no space left on device", Failure.NO_SPACE),
-    ("manifest for a/b:1 not found: manifest unknown: manifest unknown", Failure.MISSING),
-    ("pull access denied for a/b, repository does not exist or may require 'docker login': denied", Failure.DENIED),
-    ("unauthorized: authentication required", Failure.DENIED),
-    ('Get "https://x/v2/": dial tcp: lookup x on 10.0.0.1:53: no such host', Failure.UNREACHABLE),
-    ('Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused', Failure.UNREACHABLE),
-    ("received unexpected HTTP status: 503 Service Unavailable", Failure.OTHER),
-    ("unexpected EOF", Failure.OTHER),
+    ("toomanyrequests: You have reached your unauthenticated pull rate limit.", PullFailure.RATE_LIMITED),
+    ("received unexpected HTTP status: 429 Too Many Requests", PullFailure.RATE_LIMITED),
+    ("denied: toomanyrequests: retry-after: 153.125µs, allowed: 44000/minute", PullFailure.RATE_LIMITED),
+    ("filesystem layer verification failed for digest sha256:1429", PullFailure.CORRUPT),
+    ("failed to register layer: Error processing tar file(exit status 1): unexpected EOF", PullFailure.CORRUPT),
+    ("failed to register layer: write /usr/lib/x: no space left on device", PullFailure.NO_SPACE),
+    ("manifest for a/b:1 not found: manifest unknown: manifest unknown", PullFailure.MISSING),
+    ("pull access denied for a/b, repository does not exist or may require 'docker login': denied", PullFailure.DENIED),
+    ("unauthorized: authentication required", PullFailure.DENIED),
+    ('Get "https://x/v2/": dial tcp: lookup x on 10.0.0.1:53: no such host', PullFailure.UNREACHABLE),
+    ('Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused', PullFailure.UNREACHABLE),
+    ("received unexpected HTTP status: 503 Service Unavailable", PullFailure.OTHER),
+    ("unexpected EOF", PullFailure.OTHER),
 ]
 
 
 @pytest.mark.parametrize(("said", "kind"), SAID)
-def test_what_an_engine_says_is_understood(said: str, kind: Failure) -> None:
+def test_what_an_engine_says_is_understood(said: str, kind: PullFailure) -> None:
     assert classify(said) is kind
 
 
@@ -102,7 +102,7 @@ class Clock:
 
 def test_pulls_that_hit_one_limit_together_are_one_strike() -> None:
     clock = Clock()
-    gate = Gate(Backoff(rate_limit_first_s=30, longest_s=900), clock)
+    gate = RequestGate(Backoff(rate_limit_first_s=30, longest_s=900), clock)
     began_s = clock.now_s
     clock.now_s += 1
     gate.rate_limited(began_s, None)
@@ -120,14 +120,14 @@ def test_pulls_that_hit_one_limit_together_are_one_strike() -> None:
 
 
 def test_a_wait_of_no_time_is_no_busy_loop() -> None:
-    gate = Gate(Backoff(first_s=2), Clock())
+    gate = RequestGate(Backoff(first_s=2), Clock())
     gate.rate_limited(100.0, 1e-6)
     assert gate.wait_s >= 1
 
 
 def test_a_registry_that_cannot_be_reached_is_given_up() -> None:
     clock = Clock()
-    gate = Gate(Backoff(strikes=2), clock)
+    gate = RequestGate(Backoff(strikes=2), clock)
     for _ in range(2):
         assert gate.down is None
         gate.unreachable(clock.now_s, InfrastructureError("gone"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from swe_aem.sandbox.images.engine import Engine, connect
-from swe_aem.sandbox.images.failures import Failure
+from swe_aem.sandbox.images.failures import PullFailure
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.images.pull import PullConfig, Pulled, Puller, Want
 from swe_aem.sandbox.images.reference import Reference
@@ -70,7 +70,7 @@ async def test_a_limit_past_all_patience_is_told(
 ) -> None:
     proxy.add("limit", MANIFEST, Retry_After="7200")
     (result,) = await pull(engine, hasty, want(make_image().at(proxy.address)))
-    assert (result.status, result.failure, result.attempts) == ("failed", Failure.RATE_LIMITED, 1)
+    assert (result.status, result.failure, result.attempts) == ("failed", PullFailure.RATE_LIMITED, 1)
     assert "asks for 7" in result.why
     assert "--patience" in result.why
 
@@ -90,7 +90,7 @@ async def test_a_layer_that_stays_corrupt_is_a_clean_failure(
     name = make_image().at(proxy.address)
     proxy.add("corrupt", BLOB)
     (result,) = await pull(engine, hasty, want(name))
-    assert (result.status, result.failure, result.attempts) == ("failed", Failure.CORRUPT, hasty.attempts)
+    assert (result.status, result.failure, result.attempts) == ("failed", PullFailure.CORRUPT, hasty.attempts)
     assert "verification failed" in result.why
     assert await engine.inspect(name) is None
     assert not Ledger.of_engine().entries()
@@ -114,8 +114,8 @@ async def test_a_registry_that_never_answers_does_not_hang_us(
     proxy.add("stall", MANIFEST)
     name = make_image().at(proxy.address)
     stalled, late = hasty.model_copy(update={"stall_s": 0.3, "attempts": 2}), hasty.model_copy(update={"image_s": 0.3})
-    assert [(r.failure, r.attempts) for r in await pull(engine, stalled, want(name))] == [(Failure.STALLED, 2)]
-    assert [(r.failure, r.attempts) for r in await pull(engine, late, want(name))] == [(Failure.TIMED_OUT, 1)]
+    assert [(r.failure, r.attempts) for r in await pull(engine, stalled, want(name))] == [(PullFailure.STALLED, 2)]
+    assert [(r.failure, r.attempts) for r in await pull(engine, late, want(name))] == [(PullFailure.TIMED_OUT, 1)]
 
 
 async def test_a_cancelled_pull_leaves_no_hold_and_can_go_on(
@@ -156,7 +156,7 @@ async def test_every_source_is_named_when_all_fail_and_a_dead_one_is_given_up_on
     wants = [want(f"{dead}/a/b{number}:1") for number in range(3)]
     config = hasty.model_copy(update={"jobs": 1})
     results = await pull(engine, config, *wants, mirrors={dead: (registry,)})
-    assert {result.failure for result in results} == {Failure.UNREACHABLE}
+    assert {result.failure for result in results} == {PullFailure.UNREACHABLE}
     assert all(registry in result.why and dead in result.why for result in results)
     assert [result.attempts for result in results] == [1 + config.backoff.strikes, 1, 1]
 
@@ -167,7 +167,7 @@ async def test_credentials_are_dockers_own(
     made = make_image()
     proxy.password = "s3cret"
     (refused,) = await pull(engine, hasty, want(made.at(proxy.address)))
-    assert (refused.failure, refused.attempts) == (Failure.DENIED, 1)
+    assert (refused.failure, refused.attempts) == (PullFailure.DENIED, 1)
     auth = base64.b64encode(b"reader:s3cret").decode()
     monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {proxy.address: {"auth": auth}}}))
     (result,) = await pull(engine, hasty, want(made.at(proxy.address)))
@@ -184,7 +184,7 @@ async def test_a_pinned_digest_is_what_comes_even_if_the_tag_has_moved(
     assert (result.status, result.image_id, result.digest) == ("pulled", old.id, old.digest)
     assert new.id != old.id
     (other,) = await pull(engine, hasty, want(name, digest=new.digest))
-    assert (other.status, other.failure) == ("failed", Failure.MOVED)
+    assert (other.status, other.failure) == ("failed", PullFailure.MOVED)
     assert "docker rmi" in other.why
 
 
@@ -194,7 +194,7 @@ async def test_a_tag_that_moved_since_preflight_is_an_error_and_leaves_nothing(
     old = make_image()
     make_image(repository=old.repository)
     (result,) = await pull(engine, hasty, want(old.at(registry), image_id=old.id))
-    assert (result.status, result.failure) == ("failed", Failure.MOVED)
+    assert (result.status, result.failure) == ("failed", PullFailure.MOVED)
     assert await engine.inspect(old.at(registry)) is None
 
 
@@ -202,4 +202,4 @@ async def test_a_digest_that_the_registry_does_not_have_is_missing(
     engine: Engine, registry: str, make_image: MakeImage, hasty: PullConfig
 ) -> None:
     (result,) = await pull(engine, hasty, want(make_image().at(registry), digest="sha256:" + "0" * 64))
-    assert (result.failure, result.attempts) == (Failure.MISSING, 1)
+    assert (result.failure, result.attempts) == (PullFailure.MISSING, 1)

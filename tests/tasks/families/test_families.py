@@ -14,7 +14,7 @@ from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.tasks import load_tasks
 from swe_aem.tasks.families.classic import swebench_image
-from swe_aem.tasks.families.reading import LeftOut, Reading
+from swe_aem.tasks.families.reading import Reading, SkipRow
 from swe_aem.tasks.families.registry import FAMILIES, family_of
 from swe_aem.tasks.families.reverse import reverse_patch
 from swe_aem.tasks.families.rows import read_file_rows
@@ -246,7 +246,7 @@ def test_any_row_is_read_or_refused(name: str, value: object, data: st.DataObjec
     refusal = "here: "
     try:
         assert family_of("here", row).read("here", row, Reading()).task.id
-    except LeftOut:
+    except SkipRow:
         assert name == "swe-smith"
     except UserError as error:
         refusal = str(error)

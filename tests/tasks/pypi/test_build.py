@@ -17,7 +17,7 @@ from swe_aem.tasks.load import bundled
 from swe_aem.tasks.pypi import BuildConfig, build
 from swe_aem.tasks.pypi.image import check_image
 from swe_aem.tasks.pypi.index import default_index
-from swe_aem.tasks.pypi.recipe import Recipe, read_recipes
+from swe_aem.tasks.pypi.recipe import PackageRecipe, read_recipes
 from swe_aem.tasks.synthesis.codebase import MICRO_IMAGE
 
 PACKAGE = "inflection"
@@ -114,11 +114,11 @@ async def test_a_package_that_the_image_holds_is_refused(
 ) -> None:
     fields = recipe_of("packaging-23.0.tar.gz", b"", name="packaging", version="23.0", sources=["packaging/*.py"])
     with pytest.raises(UserError, match=r"holds the package itself, in /usr/lib/python3/dist-packages/"):
-        await check_image(open_backend("docker"), MICRO_IMAGE, Recipe.model_validate(fields))
+        await check_image(open_backend("docker"), MICRO_IMAGE, PackageRecipe.model_validate(fields))
 
 
 async def test_another_python_is_refused(recipe_of: Callable[..., dict[str, Any]], require_docker: None) -> None:
-    recipe = Recipe.model_validate(recipe_of("shapes-1.0.tar.gz", b"", python="3.9"))
+    recipe = PackageRecipe.model_validate(recipe_of("shapes-1.0.tar.gz", b"", python="3.9"))
     with pytest.raises(UserError, match=r"wants Python 3\.9, image swe-aem/micro:1 has 3\.\d+"):
         await check_image(open_backend("docker"), MICRO_IMAGE, recipe)
 

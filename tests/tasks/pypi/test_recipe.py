@@ -9,7 +9,7 @@ import pytest
 from swe_aem.errors import UserError
 from swe_aem.tasks.built import place_of
 from swe_aem.tasks.load import bundled, load_tasks
-from swe_aem.tasks.pypi.recipe import Recipe, read_recipes
+from swe_aem.tasks.pypi.recipe import PackageRecipe, read_recipes
 from swe_aem.tasks.pypi.sdist import read_codebase
 from swe_aem.tasks.synthesis.codebase import Codebase
 
@@ -39,7 +39,7 @@ def codebase(tmp_path: Path, recipe_of: Callable[..., Any], sdist: Callable[...,
     def read(data: bytes | None = None, more: dict[str, bytes] | None = None, **fields: Any) -> Codebase:
         path = tmp_path / FILE
         path.write_bytes(sdist("shapes-1.0", {**FILES, **(more or {})}) if data is None else data)
-        return read_codebase("mine", Recipe.model_validate(recipe_of(FILE, b"", **fields)), path, "image:1")
+        return read_codebase("mine", PackageRecipe.model_validate(recipe_of(FILE, b"", **fields)), path, "image:1")
 
     return read
 

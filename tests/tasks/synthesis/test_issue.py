@@ -4,7 +4,7 @@ import pytest
 
 from swe_aem.tasks.synthesis.codebase import micro_codebase
 from swe_aem.tasks.synthesis.issue import write_issue
-from swe_aem.tasks.synthesis.probe_result import Failure
+from swe_aem.tasks.synthesis.probe_result import FailedTest
 
 TESTS = """import pytest
 
@@ -39,14 +39,14 @@ FILES = {
 }
 
 
-def _issue(*failures: Failure) -> str:
+def _issue(*failures: FailedTest) -> str:
     text = write_issue(micro_codebase("shapes", FILES), failures)
     assert text is not None
     return text
 
 
-def _failure(test: str, line: int, how: str, observed: str = "", expected: str = "") -> Failure:
-    return Failure.model_validate(
+def _failure(test: str, line: int, how: str, observed: str = "", expected: str = "") -> FailedTest:
+    return FailedTest.model_validate(
         {
             "test": f"tests/test_shapes.py::{test}",
             "line": line,

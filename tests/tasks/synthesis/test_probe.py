@@ -8,7 +8,7 @@ import pytest
 from swe_aem.tasks.synthesis.codebase import micro_codebase
 from swe_aem.tasks.synthesis.mutate import Mutation
 from swe_aem.tasks.synthesis.probe_pool import open_pool
-from swe_aem.tasks.synthesis.probe_result import Failure, ProbeResult
+from swe_aem.tasks.synthesis.probe_result import FailedTest, ProbeResult
 
 SOURCE = "def area(a, b):\n    if a < 0:\n        raise ValueError('negative')\n    return a * b\n"
 TESTS = """import unittest
@@ -69,7 +69,7 @@ def test_what_does_not_pass_in_the_clean_package_counts_for_nothing() -> None:
         collected=True,
         passed=(passed,),
         failed=(skipped,),
-        failures=(Failure(test=skipped, line=1, how="asserted"),),
+        failures=(FailedTest(test=skipped, line=1, how="asserted"),),
         exhausted=False,
     )
     codebase = replace(micro_codebase("shapes", FILES), steady=frozenset([passed]))
@@ -92,7 +92,7 @@ def test_styles() -> None:
     told = {failure.test.partition("::")[2]: failure for failure in after.failures}
     file = "tests/test_shapes.py::"
     parameters = {"width": "3", "expected": "6"}
-    assert told["test_parameters[1-3-6]"] == Failure(
+    assert told["test_parameters[1-3-6]"] == FailedTest(
         test=f"{file}test_parameters[1-3-6]", line=15, how="compared", observed="5", expected="6", parameters=parameters
     )
     assert (told["TestUnit::test_equal"].how, told["TestUnit::test_equal"].observed) == ("compared", "5")

@@ -14,7 +14,7 @@ from swe_aem.tasks.synthesis.codebase import micro_codebase
 from swe_aem.tasks.synthesis.instance import git_diff
 from swe_aem.tasks.synthesis.mutate import KINDS, Mutation
 from swe_aem.tasks.synthesis.probe_pool import open_pool
-from swe_aem.tasks.synthesis.probe_result import Failure
+from swe_aem.tasks.synthesis.probe_result import FailedTest
 from swe_aem.tasks.synthesis.synth import HELDOUT, TRAIN, SynthConfig, heldout_packages, synthesize
 
 
@@ -189,7 +189,7 @@ def test_probe_tells_hangs_crashes_and_failures_apart(packages: Path) -> None:
     assert clean_result is not None
     assert (len(clean_result.passed), clean_result.failed) == (6, ())
     assert wrong is not None
-    assert wrong.failures[0] == Failure(
+    assert wrong.failures[0] == FailedTest(
         test="tests/test_rectangle.py::test_area", line=7, how="compared", observed="7", expected="12"
     )
     assert results["no import"] is not None

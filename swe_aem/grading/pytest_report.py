@@ -24,7 +24,7 @@ _RESULTS = TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)
-class Testimony:
+class PytestReport:
     """What the plugin left behind."""
 
     __test__ = False
@@ -36,7 +36,7 @@ class Testimony:
 
 
 @dataclass(frozen=True)
-class Witness:
+class SignedPytestReport:
     """One plugin, for one run of one script."""
 
     name: str
@@ -45,7 +45,7 @@ class Witness:
     record: str
 
     @classmethod
-    def summon(cls, test_command: str) -> "Witness | None":
+    def for_command(cls, test_command: str) -> "SignedPytestReport | None":
         """A witness for a test command; None if the command is not one plain call of pytest in one process."""
         command = test_command.strip()
         if not _PLAIN_PYTEST.fullmatch(command) or re.search(r" (?:-n|--numprocesses|--dist|--forked)\b", command):
@@ -55,7 +55,7 @@ class Witness:
 
     def setup(self) -> list[str]:
         """Script lines that put the plugin in place, for right before the test command."""
-        plugin = script_text("witness.py").replace("@KEY@", self.key).replace("@RECORD@", self.record)
+        plugin = script_text("pytest_report.py").replace("@KEY@", self.key).replace("@RECORD@", self.record)
         return [
             f"mkdir -p {self.directory} && cat >{self.directory}/{self.name}.py <<'EOF_{self.name}'",
             *plugin.rstrip("\n").split("\n"),
@@ -64,19 +64,19 @@ class Witness:
             f'export PYTEST_ADDOPTS="-p {self.name}${{PYTEST_ADDOPTS:+ $PYTEST_ADDOPTS}}"',
         ]
 
-    async def hear(self, sandbox: Sandbox) -> Testimony:
-        """What the plugin wrote; a record that is missing, unreadable or not signed is no testimony."""
+    async def read(self, sandbox: Sandbox) -> PytestReport:
+        """What the plugin wrote; a record that is missing, unreadable or not signed is no pytest_report."""
         try:
             record = await sandbox.read_file(self.record, max_bytes=_MAX_RECORD_BYTES)
         except OSError:
-            return Testimony(finished=False)
+            return PytestReport(finished=False)
         signature, _, text = record.partition(b"\n")
         if not hmac.compare_digest(signature, self._sign(text)):
-            return Testimony(finished=False)
+            return PytestReport(finished=False)
         try:
-            return Testimony(finished=True, results=_RESULTS.validate_json(text))
+            return PytestReport(finished=True, results=_RESULTS.validate_json(text))
         except ValueError:  # the key was found and something else was signed with it
-            return Testimony(finished=False)
+            return PytestReport(finished=False)
 
     def _sign(self, text: bytes) -> bytes:
         key = self.key.encode()

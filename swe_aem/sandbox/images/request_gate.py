@@ -25,7 +25,7 @@ class Backoff(Frozen):
         return min(self.longest_s, first_s * 2 ** min(strike - 1, 30)) * (1 - random_() / 2)
 
 
-class Gate:
+class RequestGate:
     """One registry. Times are of the monotonic clock, in seconds."""
 
     def __init__(self, backoff: Backoff, clock: Callable[[], float] = time.monotonic) -> None:

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 from swe_aem.cache import cache_dir
 from swe_aem.core.base import Frozen
@@ -19,7 +19,7 @@ from swe_aem.errors import UserError
 from swe_aem.sandbox.images.engine import Engine, EngineError
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.images.reference import Reference
-from swe_aem.sandbox.images.stock import Item
+from swe_aem.sandbox.images.stock import StoredImage
 from swe_aem.sandbox.roots import live_images, rootfs_dir
 
 _DRAFT_LIFE_S = 86400.0
@@ -57,12 +57,12 @@ class Watermark(Frozen):
 class Removal(Frozen):
     """What was decided on one image."""
 
-    item: Item
+    item: StoredImage
     outcome: Literal["removed", "would be removed", "kept"]
     why: str = ""
 
 
-class Collected(Frozen):
+class CollectionResult(Frozen):
     """What a collection did on one disk."""
 
     disk: str
@@ -114,8 +114,8 @@ class Collector:
         self._dry_run = dry_run
 
     async def collect(
-        self, path: Path, items: Sequence[Item], mark: Watermark, disk: Callable[[Path], Disk] = measure
-    ) -> Collected:
+        self, path: Path, items: Sequence[StoredImage], mark: Watermark, disk: Callable[[Path], Disk] = measure
+    ) -> CollectionResult:
         """Remove items, least recently used first, until the disk that `path` lies on has room again."""
         before = after = disk(path)
         removals: list[Removal] = []
@@ -127,25 +127,31 @@ class Collector:
                 would = item.size_bytes if removals[-1].outcome == "would be removed" else 0
                 after = disk(path) if not self._dry_run else after._replace(free=after.free + would)
         reached = mark.reached(after) if mark.exceeded(before) else True
-        return Collected(disk=str(path), before=before, after=after, removals=tuple(removals), reached=reached)
+        return CollectionResult(disk=str(path), before=before, after=after, removals=tuple(removals), reached=reached)
 
-    async def _remove(self, item: Item) -> Removal:
+    async def _remove(self, item: StoredImage) -> Removal:
         if item.in_use or not item.ours:
             return Removal(item=item, outcome="kept", why=item.in_use or "not ours: neither pulled nor unpacked by us")
         if self._dry_run:
             return Removal(item=item, outcome="would be removed")
-        ledger = self._engine_ledger if item.place == "engine" else self._roots_ledger
+        match item.place:
+            case "engine":
+                ledger, remove = self._engine_ledger, self._remove_image
+            case "rootfs":
+                ledger, remove = self._roots_ledger, self._remove_root
+            case unknown:
+                assert_never(unknown)
         async with ledger.removing(item.names) as lease:
             if lease is not None:
                 return Removal(item=item, outcome="kept", why=f"process {lease.owner.pid} on {lease.owner.host}")
-            why = await (self._remove_image(item) if item.place == "engine" else self._remove_root(item))
+            why = await remove(item)
             if why is not None:
                 return Removal(item=item, outcome="kept", why=why)
             for name in item.names:
                 ledger.forget(name)
         return Removal(item=item, outcome="removed")
 
-    async def _remove_image(self, item: Item) -> str | None:
+    async def _remove_image(self, item: StoredImage) -> str | None:
         """Take all names from an image; the reason if a container came to use it since we looked."""
         assert self._engine is not None
         assert item.image_id is not None
@@ -165,7 +171,7 @@ class Collector:
                 return "a container uses it"
         return None
 
-    async def _remove_root(self, item: Item) -> str | None:
+    async def _remove_root(self, item: StoredImage) -> str | None:
         """Move a root away in one step, then remove it; the reason if a sandbox came to use it since we looked."""
         path = cache_dir() / "rootfs" / item.names[0]
         if path.name in {rootfs_dir(image).name for image in live_images()}:

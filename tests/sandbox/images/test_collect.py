@@ -14,12 +14,12 @@ from swe_aem.core import Limits, SandboxSpec
 from swe_aem.errors import UserError
 from swe_aem.sandbox import open_backend, roots
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
+from swe_aem.sandbox.images.collect import CollectionResult, Collector, Disk, Watermark
 from swe_aem.sandbox.images.engine import Engine, connect
-from swe_aem.sandbox.images.ledger import Entry, Ledger
+from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.pull import PullConfig, Puller, Want
 from swe_aem.sandbox.images.reference import Reference
-from swe_aem.sandbox.images.room import Collected, Collector, Disk, Watermark
-from swe_aem.sandbox.images.stock import Item, engine_stock, obtained_by_us, roots_stock
+from swe_aem.sandbox.images.stock import StoredImage, engine_stock, obtained_by_us, roots_stock
 from swe_aem.sandbox.images.unpack import unpack
 
 MakeImage = Callable[..., Any]
@@ -63,14 +63,14 @@ class SmallDisk:
         return Disk(total=100, free=100 - self._used + 10 * gone)
 
 
-async def collect(engine: Engine, disk: SmallDisk, mark: Watermark, **how: Any) -> Collected:
+async def collect(engine: Engine, disk: SmallDisk, mark: Watermark, **how: Any) -> CollectionResult:
     """Collect among all images of the engine."""
     ledger = Ledger.of_engine()
     items = await engine_stock(engine, ledger, obtained_by_us(**how))
     return await Collector(engine, ledger, Ledger.of_roots()).collect(Path("/"), items, mark, disk)
 
 
-def outcomes(collected: Collected) -> dict[str, str]:
+def outcomes(collected: CollectionResult) -> dict[str, str]:
     """First name to what became of it."""
     return {removal.item.names[0]: removal.outcome for removal in collected.removals}
 
@@ -80,7 +80,7 @@ def outcomes(collected: Collected) -> dict[str, str]:
 
 def test_a_use_is_noted_under_every_way_to_write_a_name() -> None:
     ledger = Ledger.of_engine()
-    ledger.record(Entry(name="docker.io/library/debian:latest", origin="pull"))
+    ledger.record(LedgerEntry(name="docker.io/library/debian:latest", origin="pull"))
     ledger.touch("debian", at_s=5.0)
     ((name, (entry, used_s)),) = ledger.entries().items()
     assert (name, entry.origin, used_s) == ("docker.io/library/debian:latest", "pull", 5.0)
@@ -175,7 +175,7 @@ async def test_a_container_that_comes_after_the_look_keeps_its_image(engine: Eng
     (name,) = await pull("a")
     client = docker.from_env()
     client.images.get(name).tag(name.rpartition(":")[0], "2")
-    Ledger.of_engine().record(Entry(name=name.replace(":1", ":2"), origin="pull"))
+    Ledger.of_engine().record(LedgerEntry(name=name.replace(":1", ":2"), origin="pull"))
     items = [item for item in await engine_stock(engine, Ledger.of_engine(), obtained_by_us()) if name in item.names]
     container = client.api.create_container(name, ["true"])["Id"]
     try:
@@ -261,7 +261,7 @@ async def test_an_image_is_unpacked_runs_in_bubblewrap_and_goes_when_nobody_need
     assert not list(first.path.parent.iterdir())
 
 
-async def remove_root(item: Item) -> str:
+async def remove_root(item: StoredImage) -> str:
     """What becomes of a root when everything must go."""
     collector = Collector(None, Ledger.of_engine(), Ledger.of_roots())
     collected = await collector.collect(Path("/"), [item], Watermark(high=0, low=0), lambda path: Disk(100, 10))

@@ -1,0 +1,68 @@
+"""Settings with a closed set of values: each value has its own implementation, and any other value is an error."""
+
+from typing import Any, get_args
+
+import pytest
+
+from swe_aem.core import TestStatus
+from swe_aem.errors import GraderError
+from swe_aem.grading.eval_types import EVAL_TYPES, results_from
+from swe_aem.grading.integrity import contradictions, summary_pattern
+from swe_aem.sandbox import BACKENDS, BackendName
+from swe_aem.sandbox.bubblewrap import LAUNCHERS, Launcher
+from swe_aem.sandbox.warden import is_blackhole
+from swe_aem.tasks.decontaminate import Contamination
+from swe_aem.tasks.families import swebench
+from swe_aem.tasks.families.script import evaluation_script
+from swe_aem.tasks.families.specs_file import RepoSpec
+from swe_aem.tasks.lock import LOCK_RULES, LockPolicy
+from swe_aem.testing.builders import make_record
+
+UNKNOWN: Any = "something new"
+
+
+@pytest.mark.parametrize(
+    ("values", "registry"),
+    [
+        pytest.param(BackendName, BACKENDS, id="backends"),
+        pytest.param(Launcher, LAUNCHERS, id="launchers"),
+        pytest.param(LockPolicy, LOCK_RULES, id="lock policies"),
+    ],
+)
+def test_every_value_is_in_its_registry(values: object, registry: dict[Any, Any]) -> None:
+    assert set(get_args(values)) == set(registry)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda: is_blackhole(UNKNOWN), id="network"),
+        pytest.param(lambda: summary_pattern(UNKNOWN), id="runner of a log"),
+        pytest.param(
+            lambda: evaluation_script(RepoSpec(test_cmd="RUN").model_copy(update={"select": UNKNOWN}), "c", ""),
+            id="selection of tests",
+        ),
+        pytest.param(
+            lambda: str(Contamination(task_id="t", kind="same text", other="o").model_copy(update={"kind": UNKNOWN})),
+            id="contamination",
+        ),
+    ],
+)
+def test_a_value_without_an_implementation_falls_into_no_branch(use: Any) -> None:
+    with pytest.raises(AssertionError, match="something new"):
+        use()
+
+
+def test_every_eval_type_is_stated() -> None:
+    from swebench.harness.constants import EvalType
+
+    of_swebench = {kind.name for kind in EVAL_TYPES.values() if not kind.own}
+    assert of_swebench == {kind.value for kind in EvalType} == set(swebench.EVAL_TYPES)
+
+
+def test_an_unknown_eval_type_is_neither_read_nor_checked() -> None:
+    with pytest.raises(GraderError, match="no eval_type 'guess'; there are pass_and_fail"):
+        results_from("guess")
+    key = make_record().key.model_copy(update={"eval_type": "guess"})
+    with pytest.raises(GraderError, match="no eval_type 'guess'"):
+        contradictions(key, "", {"t::a": TestStatus.PASSED}, resolved=True)
