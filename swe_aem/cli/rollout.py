@@ -11,8 +11,9 @@ from swe_aem.cli.mirror import Mirrored, with_settings
 from swe_aem.cli.options import NoLimits, complete_agent, complete_policy, complete_tasks
 from swe_aem.cli.tell import complain, tell
 from swe_aem.core import Limits
+from swe_aem.core.settings import load
 from swe_aem.policy import check_policy
-from swe_aem.rollout.config import NATIVE, RolloutConfig, resolve
+from swe_aem.rollout.config import NATIVE, RolloutConfig
 from swe_aem.table import table
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -126,7 +127,7 @@ def rollout(
         given["ids"] = (*given.get("ids", ()), *read_ids(ids_from))
     if no_limits:
         given = {f"limits.{name}": None for name in Limits.model_fields} | given
-    settings = resolve(config, given, assignments or ())
+    settings = load(RolloutConfig, config, given, assignments or ())
     check_policy(settings.policy)
     directory = out or _default_directory(settings)
     if dry_run:

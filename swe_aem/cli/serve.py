@@ -59,10 +59,10 @@ def serve(
     show: Annotated[bool, typer.Option("--dry-run", help="Print the command; start nothing.")] = False,
 ) -> None:
     """Serve a model with vLLM until Ctrl-C."""
-    from swe_aem.rollout.config import checked
+    from swe_aem.core.settings import check
     from swe_aem.serve.command import ServeConfig
 
-    config = checked(
+    config = check(
         ServeConfig,
         {
             "model": model,

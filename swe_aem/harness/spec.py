@@ -19,9 +19,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from swe_aem.core.base import Frozen
+from swe_aem.core.settings import check
 from swe_aem.errors import UserError
 
 INSIDE = Path(__file__).parent / "inside"
@@ -97,9 +98,7 @@ def read_harness_spec(agent: str) -> HarnessSpec:
         head = tomllib.loads(text)
         own = head.pop("tool", {}).get("swe-aem", {})
         name = agent if agent in BUNDLED else file.stem
-        return HarnessSpec.model_validate({**head, **own, "name": name, "file": file.resolve()})
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"the head of {file} is not TOML: {error}") from None
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise UserError(f"the head of {file}: {wrong}") from None
+    values = {**head, **own, "name": name, "file": file.resolve()}
+    return check(HarnessSpec, values, where=f"the head of {file}")

@@ -3,17 +3,17 @@
 A field's docstring is also its `--help` text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from swe_aem.agent.config import NativeConfig, TurnLimits
 from swe_aem.agent.renderer import RendererConfig
 from swe_aem.core import Limits
 from swe_aem.core.base import Frozen
-from swe_aem.errors import UserError
+from swe_aem.core.settings import changed
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.spec import BUNDLED, is_harness
 from swe_aem.policy import SCRIPTS, listed_scripts
@@ -25,7 +25,6 @@ NATIVE = "native"
 """The agent of this package; others are harnesses."""
 
 _Count = Annotated[int, Field(ge=1)]
-_Settings = TypeVar("_Settings", bound=Frozen)
 _Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -190,89 +189,5 @@ _MAY_GROW = ("group_size", "limit")
 
 
 def differences(stored: RolloutConfig, wanted: RolloutConfig) -> list[str]:
-    """What keeps `wanted` from going on with a store made under `stored`, one clause per setting."""
-    old, new = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
-    found = []
-    for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name), new.get(name)
-        if before == after or name in _FREE or name.split(".")[0] in _FREE:
-            continue
-        if name in _MAY_GROW and _size(after) > _size(before):
-            continue
-        found.append(f"{name} was {before!r} and is now {after!r}" + (" (may only grow)" if name in _MAY_GROW else ""))
-    return found
-
-
-def resolve(file: Path | None, options: Mapping[str, Any], assignments: Sequence[str] = ()) -> RolloutConfig:
-    """The configuration from a YAML file, then options by dotted name, then `a.b=c` assignments; the last one wins.
-
-    Raises `UserError` that names the setting.
-    """
-    import yaml
-
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"--config {file}: {error}") from error
-        if not isinstance(values, dict):
-            raise UserError(f"--config {file}: expected a mapping of settings at the top")
-    for name, value in options.items():
-        assign(values, name, value)
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise UserError(f"--set {assignment}: expected NAME=VALUE, e.g. --set native.max_turns=30")
-        assign(values, name.strip(), plain(assignment, text))
-    return validated(values)
-
-
-def plain(assignment: str, text: str) -> Any:
-    """The value of a `--set`, read as YAML; raises `UserError` that names the assignment."""
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {assignment}: {' '.join(str(error).split())}") from error
-
-
-def validated(values: Mapping[str, Any]) -> RolloutConfig:
-    """`RolloutConfig` of plain values; raises `UserError` with one clause per wrong setting."""
-    return checked(RolloutConfig, values)
-
-
-def checked(model: type[_Settings], values: Mapping[str, Any]) -> _Settings:
-    """A model of plain values; raises `UserError` with one clause per wrong setting."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        clauses = [
-            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        ]
-        raise UserError("; ".join(clauses)) from None
-
-
-def assign(values: dict[str, Any], name: str, value: Any) -> None:
-    """Set a value by its dotted name, making sections on the way; raises `UserError` if one of them is a value."""
-    *sections, last = name.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise UserError(f"{name}: {section} is not a section")
-    values[last] = value
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
-
-
-def _size(value: int | None) -> float:
-    """No limit is larger than any limit."""
-    return float("inf") if value is None else value
+    """What keeps `wanted` from resuming a store that was made under `stored`, one sentence per setting."""
+    return changed(stored, wanted, free=_FREE, may_grow=_MAY_GROW)

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from swe_aem.core import TaskRecord
 from swe_aem.core.base import Frozen
+from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
 from swe_aem.tasks.taskset import TaskSet
 
@@ -91,8 +90,8 @@ def read_lock(path: Path) -> dict[Key, LockEntry]:
             continue
         try:
             entry = LockEntry.model_validate(json.loads(line))
-        except (ValueError, ValidationError) as error:
-            detail = " ".join(str(error).split())[:300]
+        except ValueError as error:
+            detail = explain(error, LockEntry)
             raise UserError(
                 f"{path}, line {number}: no entry of a lock ({detail}); delete the line and run `swe-aem tasks check`"
             ) from None

@@ -9,14 +9,16 @@ line of `swe-aem rollout`.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.core.base import Frozen
+from swe_aem.core.explain import Renamed
+from swe_aem.core.settings import changed, load, read_mapping
 from swe_aem.errors import UserError
-from swe_aem.rollout.config import RolloutConfig, assign, checked, flat, plain
+from swe_aem.rollout.config import RolloutConfig
 from swe_aem.serve.config import ServersConfig
 
 _Count = Annotated[int, Field(ge=1)]
@@ -110,6 +112,11 @@ class HardwareConfig(Frozen):
 class TrainConfig(Frozen):
     """What is trained, on what, and how."""
 
+    RENAMED: ClassVar[Mapping[str, Renamed]] = {
+        "candidates_per_step": Renamed("oversampled_groups"),
+        "updates_per_step": Renamed("num_minibatches"),
+        "train_limits": Renamed("compact_filtering", inverted=True),
+    }
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     model: str
@@ -173,7 +180,9 @@ class TrainConfig(Frozen):
         if not isinstance(values, Mapping) or not isinstance(values.get("rollout"), Mapping):
             return values
         rollout = {"agent": "native", "policy": values.get("model"), **values["rollout"]}
-        native = {"seed": values.get("seed", 0), **(rollout.get("native") or {})}
+        native = rollout.get("native")
+        if native is None or isinstance(native, Mapping):
+            native = {"seed": values.get("seed", 0), **(native or {})}
         return {**values, "rollout": {**rollout, "native": native}}
 
     @model_validator(mode="after")
@@ -215,48 +224,24 @@ class TrainConfig(Frozen):
 _FREE = ("steps", "save_every", "report_to", "heldout", "device", "servers", "hardware", "rollout.scheduling")
 
 
-_ROOM = Path(__file__).resolve().parent
-_SHIPPED = (_ROOM.parents[1], _ROOM.parent / "bundled")
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SHIPPED = (_PACKAGE.parent, _PACKAGE / "bundled")
 """Where `configs/` lies: in a checkout, and in an installed wheel."""
 
 
 def read_config(path: Path, assignments: Sequence[str] = ()) -> TrainConfig:
     """The configuration of a YAML file and `a.b=c` assignments; `configs/NAME.yaml` is found from anywhere. Raises
     `UserError` that names the setting."""
-    import yaml
-
     if not path.exists() and path.parent == Path("configs"):
         path = next((root / path for root in _SHIPPED if (root / path).is_file()), path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; configs/quickstart.yaml is one to begin with") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a mapping of settings at the top")
-    values = _beside(values, path.parent)
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise UserError(f"--set {assignment}: expected NAME=VALUE, e.g. --set advantage.lam=0")
-        assign(values, name.strip(), plain(assignment, text))
-    return validated(values)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; configs/quickstart.yaml is one to begin with")
+    return load(TrainConfig, _beside(read_mapping(path), path.parent), assignments=assignments)
 
 
-def validated(values: Mapping[str, Any]) -> TrainConfig:
-    """`TrainConfig` of plain values; raises `UserError` with one clause per wrong setting."""
-    return checked(TrainConfig, values)
-
-
-def changes(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
-    """Settings that keep `wanted` from going on with a run made under `stored`."""
-    old, new = flat(stored.model_dump(mode="json")), flat(wanted.model_dump(mode="json"))
-    return [
-        f"{name} was {old.get(name)!r} and is now {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in _FREE)
-    ]
+def differences(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
+    """What keeps `wanted` from resuming a run that was made under `stored`, one sentence per setting."""
+    return changed(stored, wanted, free=_FREE)
 
 
 def _beside(value: Any, directory: Path) -> Any:

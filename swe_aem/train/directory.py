@@ -5,9 +5,10 @@ from pathlib import Path
 import yaml
 
 from swe_aem.core.base import Frozen
+from swe_aem.core.settings import load
 from swe_aem.errors import UserError
 from swe_aem.store.files import replace
-from swe_aem.train.config import TrainConfig, changes, validated
+from swe_aem.train.config import TrainConfig, differences
 from swe_aem.train.heldout import Heldout
 
 CONFIG, SUMMARY, POLICY = "config.yaml", "summary.json", "policy"
@@ -32,8 +33,8 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
     path = directory / CONFIG
     if not path.exists() or not any((directory / name).exists() for name in _BEGUN):
         return None  # a run that failed on its settings holds nothing
-    stored = validated(yaml.safe_load(path.read_text(encoding="utf-8")))
-    if found := changes(stored, config):
+    stored = load(TrainConfig, path)
+    if found := differences(stored, config):
         raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")
     return stored
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
+from swe_aem.core.settings import changed
 from swe_aem.errors import UserError
 from swe_aem.store import existing_store
 from swe_aem.store.files import locked, replace
@@ -186,13 +187,8 @@ def _refuse_others(folder: Path, origin: Mapping[str, Any]) -> None:
     if not path.exists():
         raise UserError(f"{folder} holds checkpoints but no {_ORIGIN}, which says of what: choose another --out")
     before = json.loads(path.read_text(encoding="utf-8"))
-    differing = [
-        f"{name} was {before.get(name)!r} and is now {origin.get(name)!r}"
-        for name in sorted(before.keys() | origin.keys())
-        if before.get(name) != origin.get(name)
-    ]
-    if differing:
-        raise UserError(f"{folder} holds another run: {'; '.join(differing)}. Choose another --out")
+    if found := changed(before, origin):
+        raise UserError(f"{folder} holds another run: {'; '.join(found)}. Choose another --out")
 
 
 def _resolved(stores: Iterable[Path]) -> Iterator[Trajectory]:

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from swe_aem.core import Completion, Outcome, Policy, SamplingParams, TaskRecord
+from swe_aem.core.settings import check
 from swe_aem.harness.agent import HarnessAgent
 from swe_aem.policy import scripted
-from swe_aem.rollout.config import validated
+from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
 from swe_aem.rollout.wiring import chosen_tasks, open_crew, script_tools, turn_renderer
@@ -83,8 +84,14 @@ async def test_a_fault_costs_an_attempt_and_no_trajectory(
     fault: Callable[[HarnessAgent], Any], require_bubblewrap: None, tmp_path: Path
 ) -> None:
     require_harness("openhands")
-    config = validated(
-        {"agent": "openhands", "policy": "gold", "limit": TASKS, "scheduling": {"concurrency": TASKS, "backoff_s": 0.1}}
+    config = check(
+        RolloutConfig,
+        {
+            "agent": "openhands",
+            "policy": "gold",
+            "limit": TASKS,
+            "scheduling": {"concurrency": TASKS, "backoff_s": 0.1},
+        },
     )
     renderer, tools = turn_renderer(config), script_tools(config)
     waits: list[asyncio.Event] = []

@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from swe_aem.core import Completion, Outcome, Policy, SamplingParams, Stop, TaskRecord, Trajectory
+from swe_aem.core.settings import check
 from swe_aem.policy import scripted
-from swe_aem.rollout.config import validated
+from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
 from swe_aem.rollout.wiring import chosen_tasks, open_crew, script_tools, turn_renderer
@@ -58,7 +59,7 @@ def groups(tmp_path: Path) -> RollOut:
     """Rolls out groups of gold and no-op; returns the trajectories by id, after checking them token by token."""
 
     async def run(**settings: Any) -> dict[str, Trajectory]:
-        config = validated({"policy": "gold", "group_size": 2, "tokenizer": SMALL, **settings})
+        config = check(RolloutConfig, {"policy": "gold", "group_size": 2, "tokenizer": SMALL, **settings})
         renderer, tools = turn_renderer(config), script_tools(config)
         kept: dict[str, list[tuple[list[int], list[int]]]] = defaultdict(list)
 

@@ -13,9 +13,10 @@ import pytest
 
 from swe_aem.agent import TurnRenderer
 from swe_aem.core import Completion, Outcome, SandboxSpec, TaskRecord
+from swe_aem.core.settings import check
 from swe_aem.policy.scripted import call, gold, scripted
 from swe_aem.policy.tokenizer import load_tokenizer
-from swe_aem.rollout.config import RolloutConfig, validated
+from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.crew import Crew
 from swe_aem.rollout.run import roll_out
 from swe_aem.rollout.wiring import chosen_tasks, open_crew
@@ -62,14 +63,15 @@ class Rude:
 @pytest.mark.slow
 async def test_misdeeds_hurt_nobody_else(kind: str, tmp_path: Path) -> None:
     misdeeds = {**MISDEEDS, **SELF_HARM}
-    config = validated(
+    config = check(
+        RolloutConfig,
         {
             "limit": len(misdeeds),
             "sandbox": kind,
             "limits": {"memory_bytes": 2 << 30, "cpus": 1.0, "pids": 128, "disk_bytes": 2 << 30},
             "native": {"command_timeout_s": 20},
             "scheduling": {"concurrency": 4, "max_attempts": 2},
-        }
+        },
     )
     tasks = chosen_tasks(config)
     deeds = {record.task.id: deed for record, deed in zip(tasks, misdeeds.values(), strict=True)}

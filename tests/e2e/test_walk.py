@@ -39,7 +39,8 @@ def test_the_walk(require_bubblewrap: None, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["openhands", "mini-swe-agent"])
 def test_the_presets_are_configurations(name: str) -> None:
-    from swe_aem.rollout.config import resolve
+    from swe_aem.core.settings import load
+    from swe_aem.rollout.config import RolloutConfig
 
-    config = resolve(REPOSITORY / "configs" / "rollout" / f"{name}.yaml", {"policy": "gold"})
+    config = load(RolloutConfig, REPOSITORY / "configs" / "rollout" / f"{name}.yaml", {"policy": "gold"})
     assert (config.agent, config.time_limit_s) == (name, 3600)

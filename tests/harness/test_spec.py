@@ -37,8 +37,8 @@ def test_the_walks_harness_takes_less_than_a_hundred_lines(tmp_path: Path) -> No
     [
         ("print()\n", "no `# /// script` head"),
         ("# /// script\n# [\n# ///\n", "not TOML"),
-        ("# /// script\n# dependencies = []\n# ///\n", "shell: Field required"),
-        (HEAD.replace("# shell", "# shel = 3\n# shell"), "shel: Extra inputs"),
+        ("# /// script\n# dependencies = []\n# ///\n", "shell is missing: give a string"),
+        (HEAD.replace("# shell", "# shel = 3\n# shell"), "shel is unknown"),
     ],
 )
 def test_a_head_that_says_too_little_is_refused(tmp_path: Path, text: str, why: str) -> None:

@@ -6,16 +6,19 @@ from typing import Any
 import pytest
 
 from swe_aem.core import TaskRecord
+from swe_aem.core.settings import load
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
-from swe_aem.rollout.config import differences, resolve
+from swe_aem.rollout.config import differences
 from swe_aem.rollout.manifest import claim, read_manifest
 
 
 def test_options_override_the_file_and_assignments_override_options(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("group_size: 2\nlimit: 9\nnative: {max_turns: 5, temperature: 0.5}\n")
-    config = resolve(file, {"limit": 3, "native.max_turns": 6}, ["native.max_turns=7", "scheduling.starting=1"])
+    config = load(
+        RolloutConfig, file, {"limit": 3, "native.max_turns": 6}, ["native.max_turns=7", "scheduling.starting=1"]
+    )
     assert (config.group_size, config.limit, config.native.max_turns, config.native.temperature) == (2, 3, 7, 0.5)
     assert config.scheduling.starting == 1
 
@@ -41,15 +44,17 @@ def test_options_override_the_file_and_assignments_override_options(tmp_path: Pa
 )
 def test_wrong_settings_are_refused_by_name(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        resolve(None, options)
+        load(RolloutConfig, None, options)
 
 
 @pytest.mark.parametrize("name", ["gold", "noop", "demo", "hasty", "replay"])
 def test_the_name_of_a_script_is_short_for_the_native_agent_with_it(name: str) -> None:
     more = {"replay_from": "runs/first"} if name == "replay" else {}
-    short = resolve(None, {"agent": name, **more})
+    short = load(RolloutConfig, None, {"agent": name, **more})
     assert (
-        short == resolve(None, {"agent": "native", "policy": name, **more}) == resolve(None, {"policy": name, **more})
+        short
+        == load(RolloutConfig, None, {"agent": "native", "policy": name, **more})
+        == load(RolloutConfig, None, {"policy": name, **more})
     )
     assert (short.agent, short.policy, short.scripted) == ("native", name, True)
     stored_before_both_were_recorded = {"agent": name, "policy": None, **more}
@@ -58,22 +63,22 @@ def test_the_name_of_a_script_is_short_for_the_native_agent_with_it(name: str) -
 
 
 def test_nothing_said_is_the_gold_patch() -> None:
-    assert resolve(None, {}) == resolve(None, {"agent": "gold"})
+    assert load(RolloutConfig, None, {}) == load(RolloutConfig, None, {"agent": "gold"})
 
 
 def test_wrong_files_and_assignments_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--config"):
-        resolve(tmp_path / "none.yaml", {})
+    with pytest.raises(UserError, match=r"none\.yaml: no such file"):
+        load(RolloutConfig, tmp_path / "none.yaml", {})
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(UserError, match="expected a mapping"):
-        resolve(tmp_path / "list.yaml", {})
+        load(RolloutConfig, tmp_path / "list.yaml", {})
     (tmp_path / "broken.yaml").write_text("a: [\n")
-    with pytest.raises(UserError, match="--config"):
-        resolve(tmp_path / "broken.yaml", {})
+    with pytest.raises(UserError, match=r"broken\.yaml: not YAML"):
+        load(RolloutConfig, tmp_path / "broken.yaml", {})
     with pytest.raises(UserError, match="NAME=VALUE"):
-        resolve(None, {}, ["native.max_turns"])
-    with pytest.raises(UserError, match="not a section"):
-        resolve(None, {"tasks": "t"}, ["tasks.name=x"])
+        load(RolloutConfig, None, {}, ["native.max_turns"])
+    with pytest.raises(UserError, match=r'tasks\.name: tasks is "t" and has no settings'):
+        load(RolloutConfig, None, {"tasks": "t"}, ["tasks.name=x"])
 
 
 BASE = RolloutConfig(group_size=4, limit=10)
@@ -90,7 +95,7 @@ BASE = RolloutConfig(group_size=4, limit=10)
         ({"oversample": 2, "early_completion": True}, None),
         ({"group_size": 3}, "group_size was 4 and is now 3"),
         ({"limit": 9}, "limit was 10 and is now 9"),
-        ({"agent": "noop"}, "policy was 'gold' and is now 'noop'"),
+        ({"agent": "noop"}, 'policy was "gold" and is now "noop"'),
         ({"tasks": "other.jsonl"}, "tasks was"),
         ({"native": {"temperature": 0.5}}, "native.temperature was 1.0 and is now 0.5"),
         ({"native": {"seed": 1}}, "native.seed"),
@@ -168,5 +173,5 @@ def test_a_rerun_may_change_a_harness_processes_and_not_its_options() -> None:
 
     assert differences(config(), config(workers=3, conversations=5)) == []
     assert differences(config(), config(options={"fake_replies": 1})) == [
-        "harness.options.fake_replies was None and is now 1"
+        "harness.options.fake_replies was null and is now 1"
     ]

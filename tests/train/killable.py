@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
+from swe_aem.core.settings import check
 from swe_aem.testing.steps import ScriptedSteps
 from swe_aem.train import loop
-from swe_aem.train.config import validated
+from swe_aem.train.config import TrainConfig
 from swe_aem.train.steps import Step
 
 model, out, steps, kill_at, *settings = sys.argv[1:]
@@ -54,4 +55,4 @@ values: dict[str, Any] = {
 for setting in settings:
     name, _, value = setting.partition("=")
     values[name] = yaml.safe_load(value)
-loop.train(validated(values), Path(out), Killable)
+loop.train(check(TrainConfig, values), Path(out), Killable)

@@ -123,9 +123,9 @@ def test_a_rerun_with_another_model_trajectories_or_settings_is_refused_by_name(
     faster = SHORT.model_copy(update={"learning_rate": 1e-4})
     for model_now, rows, settings, difference in (
         (model, ROWS, faster, r"another run: learning_rate was 1e-05 and is now 0\.0001\. Choose another --out"),
-        (model, ROWS[:1], SHORT, "another run: trajectories was '2, digest .*' and is now '1, digest .*'"),
+        (model, ROWS[:1], SHORT, 'another run: trajectories was "2, digest .*" and is now "1, digest .*"'),
         (model, ROWS[::-1], SHORT, "another run: trajectories was"),
-        (other, ROWS, SHORT, "another run: model was '.*/model' and is now '.*/other'"),
+        (other, ROWS, SHORT, 'another run: model was ".*/model" and is now ".*/other"'),
     ):
         with pytest.raises(UserError, match=difference):
             fine_tune(model_now, rows, trained, settings)

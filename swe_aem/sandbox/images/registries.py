@@ -15,12 +15,11 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import yaml
 from docker import auth
 from docker.errors import DockerException
-from pydantic import ValidationError
 
 from swe_aem.core.base import Frozen
+from swe_aem.core.settings import check, read_mapping
 from swe_aem.errors import UserError
 from swe_aem.sandbox.images.reference import Reference
 
@@ -76,10 +75,7 @@ def _file() -> Mapping[str, tuple[str, ...]]:
     path = Path(named).expanduser() if named else base / "swe-aem" / "registries.yaml"
     if not named and not path.exists():
         return {}
-    try:
-        return Registries.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {}).mirrors
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise UserError(f"{path}: cannot be read as registries ({error}); see docs/images.md") from None
+    return check(Registries, read_mapping(path), where=str(path)).mirrors
 
 
 def _checked(prefix: str) -> str:

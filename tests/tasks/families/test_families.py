@@ -139,9 +139,9 @@ def _resets(script: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("repos: [", "is not YAML"),
-        ("repo: {}", "repo: Extra inputs"),
-        ('repos: {a/b: {"*": {}}}', r"repos.a/b.\*.test_cmd: Field required"),
+        ("repos: [", "not YAML"),
+        ("repo: {}", "repo is unknown"),
+        ('repos: {a/b: {"*": {}}}', r"repos.a/b.\*.test_cmd is missing: give a string"),
         ('repos: {a/b: {"*": {test_cmd: x, log_parser: y}}}', "no log parser 'y'"),
     ],
 )

@@ -61,7 +61,7 @@ def test_the_bundled_recipes_are_sound() -> None:
         ({"sdist": {"file": FILE, "sha256": "abc"}}, "sdist.sha256"),
         ({"sdist": {"file": "shapes.zip", "sha256": "0" * 64}}, "shapes.zip"),
         ({"wheels": [{"file": "x-1-cp311-cp311-linux_x86_64.whl", "sha256": "0" * 64}]}, "only wheels of pure Python"),
-        ({"sources": ["/etc/*"]}, "sources.0"),
+        ({"sources": ["/etc/*"]}, 'sources[0] is "/etc/*": give a string (that matches'),
         ({"sources": ["*.py"]}, "sources must name a module"),
         ({"mutations": {"per_package": 3}}, "mutations.per_package"),
         ({"colour": "red"}, "colour"),

@@ -1,0 +1,125 @@
+"""Settings: read from a YAML file, options and `a.b=c` assignments, checked by a model, and compared.
+
+Every error is a `UserError` that names the setting by its dotted name, what was given, and what is allowed.
+"""
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from swe_aem.core.explain import explain, explain_yaml, shown
+from swe_aem.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(
+    model: type[Model],
+    source: Path | Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> Model:
+    """A model of the values of `source`, a YAML file or what was read from one; of options by dotted name; and of
+    `a.b=c` assignments. The last one wins."""
+    values: dict[str, Any] = read_mapping(source) if isinstance(source, Path) else copy.deepcopy(dict(source or {}))
+    for name, value in (options or {}).items():
+        _assign(values, name, value)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: expected NAME=VALUE")
+        _assign(values, name.strip(), _plain(assignment, text))
+    return check(model, values)
+
+
+def check(model: type[Model], values: Any, *, where: str = "") -> Model:
+    """A model of plain values. Errors have one clause per wrong setting, behind `where` if that is given."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {explain(error, model)}" if where else explain(error, model)) from None
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """The settings of a YAML file; an empty file has none."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: {explain_yaml(error)}") from error
+    if not isinstance(values, dict | None):
+        raise UserError(f"{file}: expected a mapping of settings at the top, not {shown(values)}")
+    return values or {}
+
+
+def changed(
+    old: BaseModel | Mapping[str, Any],
+    new: BaseModel | Mapping[str, Any],
+    *,
+    free: Collection[str] = (),
+    may_grow: Collection[str] = (),
+) -> list[str]:
+    """One sentence per setting that differs, by dotted name.
+
+    Settings in `free`, and those of a section in it, may differ. A number in `may_grow` may be raised, or be given up
+    for null, which is larger than any number.
+    """
+    before, after = _flat(_as_mapping(old)), _flat(_as_mapping(new))
+    found = []
+    for name in sorted(before.keys() | after.keys()):
+        was, now = before.get(name), after.get(name)
+        if was == now or any(f"{name}.".startswith(f"{one}.") for one in free):
+            continue
+        if name in may_grow and _size(now) > _size(was):
+            continue
+        found.append(
+            f"{name} was {shown(was, whole=True)} and is now {shown(now, whole=True)}"
+            + (" (may only grow)" if name in may_grow else "")
+        )
+    return found
+
+
+def _plain(assignment: str, text: str) -> Any:
+    """The value of an assignment, read as YAML."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {assignment}: {explain_yaml(error)}") from error
+
+
+def _assign(values: dict[str, Any], name: str, value: Any) -> None:
+    """Set a value by its dotted name, making sections on the way."""
+    *sections, last = name.split(".")
+    for number, section in enumerate(sections):
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            path = ".".join(sections[: number + 1])
+            raise UserError(f"{name}: {path} is {shown(values)} and has no settings of its own")
+    values[last] = value
+
+
+def _as_mapping(values: BaseModel | Mapping[str, Any]) -> Mapping[str, Any]:
+    return values.model_dump(mode="json") if isinstance(values, BaseModel) else values
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _size(value: float | None) -> float:
+    """A number, with null as the largest of all."""
+    return float("inf") if value is None else value
