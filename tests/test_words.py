@@ -17,7 +17,13 @@ SOURCES = {
     "modules": sorted((ROOT / "swe_aem").glob("*.py")),
     "benchmarks": sorted((ROOT / "benchmarks").rglob("*.py")),
 }
-PROSE = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROSE = [
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "configs").rglob("*.yaml")),
+    *sorted((ROOT / "tasks").glob("*/README.md")),
+]
 
 SAY_INSTEAD = {
     r"\bof ours\b|\bour (side|fault|doing)\b": "infrastructure failure",
@@ -55,7 +61,7 @@ def test_sources_use_the_terms_of_the_field(package: str) -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_docs_use_the_terms_of_the_field(path: Path) -> None:
     found = stumbling_blocks(path)
     assert not found, "\n".join(found)
