@@ -210,7 +210,7 @@ def show(found: Sequence[Comparison]) -> None:
     console.print(table)
     for one in found:
         if not one.agrees:
-            console.print(f"{one.task_id}, {one.kind}: ours {one.ours}, harness {one.harness}; {one.differing}")
+            console.print(f"{one.task_id}, {one.kind}: swe-aem {one.ours}, harness {one.harness}; {one.differing}")
 
 
 def spread(tasks: TaskSet, rows: int) -> list[str]:
@@ -224,7 +224,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare verdicts with SWE-bench's official harness.")
     parser.add_argument("--tasks", default="pypi", help="a task set that ships working trees (default pypi)")
     parser.add_argument("--rows", type=int, default=12, help="how many of its tasks; four patches each (default 12)")
-    parser.add_argument("--sandbox", default="docker", choices=["docker", "bubblewrap"], help="where ours are graded")
+    parser.add_argument("--sandbox", default="docker", choices=["docker", "bubblewrap"], help="backend of the grader")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every comparison")
     parser.add_argument("--quick", action="store_true", help="one row")
     chosen = parser.parse_args(words)
@@ -241,7 +241,7 @@ def main() -> int:
         every = load_tasks(chosen.tasks)
         tasks = load_tasks(chosen.tasks, ids=spread(every, chosen.rows))
     except (DockerException, SweAemError) as error:
-        print(f"cannot begin: {error}")
+        print(f"cannot start: {error}")
         return 2
     run = uuid.uuid4().hex[:12]
     with tempfile.TemporaryDirectory(prefix="swe-aem-parity-") as work:

@@ -228,8 +228,8 @@ def main() -> None:
     """Measure `through` or `scale`, print the figures, and write them with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["through", "scale", "simulate"])
-    parser.add_argument("--url", help="of a server that `swe-aem serve` started, for `through`")
-    parser.add_argument("--quick", action="store_true", help="a first impression")
+    parser.add_argument("--url", help="URL of a server that `swe-aem serve` started, for `through`")
+    parser.add_argument("--quick", action="store_true", help="fewer requests, for rough figures")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     if options.what == "simulate":

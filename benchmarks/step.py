@@ -64,7 +64,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="a configuration of swe-aem train")
     parser.add_argument("--shape", action="append", choices=KNOWN, help="(default: that of the configuration's model)")
-    parser.add_argument("--set", action="append", dest="assignments", default=[], help="NAME=VALUE, as of train")
+    parser.add_argument("--set", action="append", dest="assignments", default=[], help="NAME=VALUE, as in train")
     parser.add_argument("--steps", type=int, default=2, help="steps, of which the last is timed (default: 2)")
     parser.add_argument("--json", help="file for all figures")
     parser.add_argument("--unit", help=argparse.SUPPRESS)
