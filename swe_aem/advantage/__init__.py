@@ -1,1 +1,1 @@
-"""Advantages: group baselines (`group`) and Adaptive Entropy Modulation (`aem`). Tensors in, tensors out."""
+"""Advantages: baselines of groups (`baselines`), Adaptive Entropy Modulation (`aem`), and both by configuration."""

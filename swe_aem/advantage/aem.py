@@ -84,7 +84,7 @@ def coefficients(mean_entropy: Tensor, group: Tensor, *, lam: float = 1.0, min_r
 
 
 def shuffled(alpha: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
-    """The same factors, dealt out anew within each group: the ablation that keeps their distribution only."""
+    """The same factors, dealt out again within each group: the ablation that keeps their distribution only."""
     order = torch.randperm(alpha.numel(), generator=generator).to(alpha.device)
     dealt = order[torch.argsort(group[order], stable=True)]
     places = torch.argsort(group, stable=True)

@@ -1,7 +1,7 @@
 """Base advantages of rollout groups: a trajectory's reward against those of its group that count.
 
-Rows that do not count (failures of our side, see the outcome table in `docs/rollouts.md`) are in no mean and get
-advantage 0; their rewards are not looked at.
+Rows that do not count (infrastructure failures, `swe_aem.core.outcome.OUTCOME_TABLE`) are in no mean and get advantage
+0; their rewards are not read.
 """
 
 import torch
@@ -26,7 +26,7 @@ def group_relative(reward: Tensor, group: Tensor, counts: Tensor, *, scale: bool
     """Reward minus the mean reward of its group, divided by the group's standard deviation if `scale` (GRPO, arXiv
     2402.03300; without the division Dr. GRPO, arXiv 2503.20783).
 
-    Shapes and errors as of `leave_one_out`. The deviation is the unbiased one, as in TRL.
+    Shapes and errors are those of `leave_one_out`. The standard deviation is the unbiased one, as in TRL.
     """
     values, centred, number = _centred(reward, group, counts)
     if not scale:
