@@ -42,8 +42,8 @@ class WeightSync:
             for server in self._policy.servers:
                 if (await server.control.served_model()).weights is None:
                     raise UserError(
-                        f"{server.url} has no endpoints for new weights: start it with swe-aem serve, or with "
-                        "VLLM_SERVER_DEV_MODE=1 and --weight-transfer-config"
+                        f"{server.url} has no endpoints for new weights: start it with `swe-aem serve`, or "
+                        "`vllm serve` with VLLM_SERVER_DEV_MODE=1 and --weight-transfer-config"
                     )
         except PolicyError as error:
             raise UserError(f"servers cannot take weights this way (was --sync the same?): {error}") from error
