@@ -24,6 +24,7 @@ from pydantic import ConfigDict, Field
 from swe_aem.core.base import Frozen
 from swe_aem.core.settings import check
 from swe_aem.errors import UserError
+from swe_aem.suggest import did_you_mean
 
 INSIDE = Path(__file__).parent / "inside"
 """Files that run in a harness's environment; this package does not import them."""
@@ -90,7 +91,9 @@ def read_harness_spec(agent: str) -> HarnessSpec:
         found = _HEAD.search(file.read_text(encoding="utf-8"))
     except OSError as error:
         known = ", ".join(BUNDLED)
-        raise UserError(f"no harness {agent}: {error.strerror}; give one of {known}, or a .py file") from None
+        raise UserError(
+            f"no harness {agent}{did_you_mean(agent, BUNDLED)}: {error.strerror}; give one of {known}, or a .py file"
+        ) from None
     if found is None:
         raise UserError(f"{file} has no `# /// script` head; docs/bring-your-own-agent.md shows one")
     text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in found["content"].splitlines(True))

@@ -40,7 +40,7 @@ class StoredRow(NamedTuple):
 def existing_store(directory: Path) -> "Store":
     """The store in a directory; raises `UserError` if there is no such directory."""
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such directory")
+        raise UserError(f"{directory}: no such directory; name the --out of a rollout")
     return Store(directory)
 
 

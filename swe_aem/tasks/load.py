@@ -7,6 +7,7 @@ from pathlib import Path
 import swe_aem.tasks.families.harbor as harbor
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
+from swe_aem.suggest import closest, did_you_mean
 from swe_aem.tasks.built import built_set, is_recipe_set
 from swe_aem.tasks.families.reading import Reading
 from swe_aem.tasks.families.registry import RowReader
@@ -94,7 +95,11 @@ def find(source: str) -> Path | None:
     if found is not None:
         return built_set(found) if is_recipe_set(found) else found
     if path.suffix.lower() in FILE_SUFFIXES or path.is_absolute() or source.startswith((".", "~")):
-        raise UserError(f"{source}: no such file or directory")
+        raise UserError(f"{source}: no such file or directory; the bundled sets are {', '.join(bundled_sets())}")
+    name = source.removeprefix("tasks/")
+    if "/" not in name and (alike := closest(name, bundled_sets())):
+        known = ", ".join(bundled_sets())
+        raise UserError(f"no task set {source} (did you mean {alike}?); the bundled sets are {known}")
     return None
 
 
@@ -144,7 +149,9 @@ def _split_files(directory: Path, split: str | None) -> list[tuple[Path, str]]:
             "per split"
         )
     if split is not None and split not in files:
-        raise UserError(f"{directory}: has no split {split!r}; it has {', '.join(sorted(files))}")
+        raise UserError(
+            f"{directory}: has no split {split}{did_you_mean(split, files)}; it has {', '.join(sorted(files))}"
+        )
     names = [split] if split is not None else sorted(files, key=lambda name: (name != "train", name))
     return [(files[name], name) for name in names]
 
@@ -165,6 +172,8 @@ def _choose(source: str, records: list[TaskRecord], ids: Sequence[str] | None) -
     wanted = set(ids)
     missing = sorted(wanted - {record.task.id for record in records})
     if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise UserError(f"{source}: has no task {shown}; `swe-aem tasks list` shows the ids")
+        known = [record.task.id for record in records]
+        shown = ", ".join(f"{id}{did_you_mean(id, known)}" for id in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise UserError(f"{source}: has no task {shown}{more}; `swe-aem tasks list --tasks {source}` shows the ids")
     return [record for record in records if record.task.id in wanted]

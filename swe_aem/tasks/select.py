@@ -123,7 +123,8 @@ def read_ids(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give a text file with one id per line") from None
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UserError(f"{path}: cannot be read ({reason}); give a text file with one id per line") from None
     ids = tuple(id for line in text.split("\n") if (id := line.partition("#")[0].strip()))
     if not ids:
         raise UserError(f"{path}: holds no ids; give one per line")

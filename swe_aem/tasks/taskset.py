@@ -7,6 +7,7 @@ from pathlib import Path
 
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
+from swe_aem.suggest import did_you_mean
 from swe_aem.tasks.packages import TreeStore
 
 
@@ -39,7 +40,10 @@ class TaskSet:
         try:
             return self._by_id[task_id]
         except KeyError:
-            raise UserError(f"{self.name}: no task {task_id!r}; `swe-aem tasks list` shows the ids") from None
+            raise UserError(
+                f"{self.name}: has no task {task_id}{did_you_mean(task_id, self._by_id)}; `swe-aem tasks list --tasks "
+                f"{self.name}` shows the ids"
+            ) from None
 
     def workspace(self, task_id: str) -> Path | None:
         """Host directory with the content of the task's working directory, `.git` included; None if its image has it.

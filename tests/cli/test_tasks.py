@@ -72,9 +72,21 @@ def test_show_answer() -> None:
     assert record.key.fail_to_pass[0] in shown
 
 
-def test_show_unknown() -> None:
-    with pytest.raises(UserError, match="no task 'x'"):
-        _run("show", "x")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "x"], "has no task x; `swe-aem tasks list --tasks micro` shows the ids"),
+        (["show", "micro__almanac-comparison-0f71c62"], r"did you mean micro__almanac-comparison-0f71c626\?"),
+        (["list", "--tasks", "tasks/mirco"], r"no task set tasks/mirco \(did you mean micro\?\)"),
+        (["list", "--tasks", "nanno"], r"did you mean nano\?"),
+        (["list", "--tasks", "nowhere.jsonl"], "no such file or directory; the bundled sets are micro, nano"),
+        (["list", "--split", "trian"], r"has no split trian \(did you mean train\?\); it has heldout, train"),
+        (["compose", "--out", "x", "--split", "tain"], "there are train, heldout, demos"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_what_there_is(words: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        _run(*words)
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def test_what_is_chosen_is_what_a_rollout_takes(tmp_path: Path) -> None:
     out = tmp_path / "ids.txt"
     code, said, left_out = run("select", "--repo", "micro/almanac", "--sample", "7", "--out", out)
     assert (code, said) == (0, f"{out}: 7 of 756 tasks\n")
-    assert "693 left out: another repository" in left_out
+    assert "693  left out: another repository" in left_out
     assert len(chosen_tasks(RolloutConfig(tasks="micro", ids=read_ids(out)))) == 7
 
 
@@ -177,7 +177,7 @@ def test_split_writes_two_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--solve-rate", "0.1:0.9"], "belong together"),
+        (["--solve-rate", "0.1:0.9"], "give both or none"),
         (["--solve-rate", "x", "--run", "r"], "expected LOW:HIGH"),
         (["--only", "nowhere"], "cannot be read"),
     ],

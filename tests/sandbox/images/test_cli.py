@@ -72,7 +72,7 @@ def test_a_task_sets_images_are_pulled_listed_and_removed(
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_ctrl_c_ends_a_pull_and_the_same_command_goes_on(proxy: Any, make_image: MakeImage, own_cache: Path) -> None:
+def test_ctrl_c_ends_a_pull_and_the_same_command_resumes(proxy: Any, make_image: MakeImage, own_cache: Path) -> None:
     made = [make_image() for _ in range(2)]
     names = [image.at(proxy.address) for image in made]
     proxy.add("stall", f"{made[1].repository}/blobs/", times=1)
@@ -81,7 +81,7 @@ def test_ctrl_c_ends_a_pull_and_the_same_command_goes_on(proxy: Any, make_image:
     proxy.wait_for(f"{made[1].repository}/blobs/")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, "the same command goes on" in err) == (130, True), err
+    assert (process.returncode, "repeat the command to resume" in err) == (130, True), err
     code, out, err = images("pull", *names)
     assert (code, "0 failed" in out) == (0, True), err
 
