@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 
 import httpx
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError
 from swe_aem.policy import ContextOverflow
+from swe_aem.train.planning.memory import cache_bytes_per_token
+from swe_aem.train.planning.shapes import shape_of
+from tests.conftest import QUICKSTART
 
 pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -29,12 +33,22 @@ def agree(completion, expected):
     return max(abs(a - b) for a, b in zip(completion.logprobs, expected, strict=True)) < TOLERANCE
 
 
+async def metrics(policy):
+    async with httpx.AsyncClient() as client:
+        return (await client.get(f"{policy.servers[0].url}/metrics")).text
+
+
 async def finished(policy):
     """Requests that the server has answered whole; those that it was told to drop are not among them."""
-    async with httpx.AsyncClient() as client:
-        metrics = (await client.get(f"{policy.servers[0].url}/metrics")).text
-    lines = (line for line in metrics.splitlines() if line.startswith("vllm:request_success_total{"))
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
+    lines = (await metrics(policy)).splitlines()
+    successes = (line for line in lines if line.startswith("vllm:request_success_total{"))
+    return sum(float(line.rpartition(" ")[2]) for line in successes)
+
+
+async def test_a_servers_cache_holds_what_the_formula_of_memory_says(policy):
+    """The shared server has 1 GiB of cache in float32, which it reports in sequences of its longest length."""
+    sequences = float(re.search(r'kv_cache_max_concurrency="([\d.]+)"', await metrics(policy))[1])
+    assert sequences * 1024 == 2**30 // cache_bytes_per_token(shape_of(str(QUICKSTART)), "float32")
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

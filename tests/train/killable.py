@@ -17,42 +17,51 @@ from swe_aem.train import loop
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.steps import Step
 
-model, out, steps, kill_at, *settings = sys.argv[1:]
+
+def configuration(model: Path, steps: int, *settings: str) -> TrainConfig:
+    """A short run of scripted steps on the tiny policy, with changes `name=value`."""
+    values: dict[str, Any] = {
+        "model": str(model),
+        "steps": steps,
+        "groups_per_step": 4,
+        "num_minibatches": 2,
+        "micro_batch_size": 4,
+        "save_every": 2,
+        "rollout": {"group_size": 4, "native": {"max_context_tokens": 64}},
+        "grpo": {"learning_rate": 0.01, "lr_scheduler_type": "linear"},
+        "heldout": None,
+        "device": "cpu",
+    }
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        values[name] = yaml.safe_load(value)
+    return check(TrainConfig, values)
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Killable(ScriptedSteps):
-    def step(self, number: int, weights: Any) -> Step:
-        if str(number) == kill_at:
+def main(model: str, out: str, steps: str, kill_at: str, *settings: str) -> None:
+    """Train, and die as told."""
+
+    class Killable(ScriptedSteps):
+        def step(self, number: int, weights: Any) -> Step:
+            if str(number) == kill_at:
+                die()
+            return super().step(number, weights)
+
+    if kill_at == "save":
+
+        def torn(self: Any, *args: Any, **kwargs: Any) -> None:
+            saved(self, *args, **kwargs)
             die()
-        return super().step(number, weights)
+
+        saved = loop.AEMGRPOTrainer._save_optimizer_and_scheduler
+        loop.AEMGRPOTrainer._save_optimizer_and_scheduler = torn  # type: ignore[method-assign]
+
+    loop.train(configuration(Path(model), int(steps), *settings), Path(out), Killable)
 
 
-if kill_at == "save":
-
-    def torn(self: Any, *args: Any, **kwargs: Any) -> None:
-        saved(self, *args, **kwargs)
-        die()
-
-    saved = loop.AEMGRPOTrainer._save_optimizer_and_scheduler
-    loop.AEMGRPOTrainer._save_optimizer_and_scheduler = torn  # type: ignore[method-assign]
-
-values: dict[str, Any] = {
-    "model": model,
-    "steps": int(steps),
-    "groups_per_step": 4,
-    "num_minibatches": 2,
-    "micro_batch_size": 4,
-    "save_every": 2,
-    "rollout": {"group_size": 4, "native": {"max_context_tokens": 64}},
-    "grpo": {"learning_rate": 0.01, "lr_scheduler_type": "linear"},
-    "heldout": None,
-    "device": "cpu",
-}
-for setting in settings:
-    name, _, value = setting.partition("=")
-    values[name] = yaml.safe_load(value)
-loop.train(check(TrainConfig, values), Path(out), Killable)
+if __name__ == "__main__":
+    main(*sys.argv[1:])

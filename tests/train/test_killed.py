@@ -13,8 +13,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
-from swe_aem.testing.steps import save_tiny  # noqa: E402
+from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.testing.steps import ScriptedSteps, save_tiny  # noqa: E402
 from swe_aem.train.checkpoints import MARK, latest, remove_torn  # noqa: E402
+from swe_aem.train.loop import train  # noqa: E402
+from swe_aem.train.steps import Step  # noqa: E402
+from tests.train.killable import configuration  # noqa: E402
 from tests.train.outcome import metrics, weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -58,34 +62,38 @@ def test_a_killed_run_goes_on_bit_for_bit(run: Run, undisturbed: Path, tmp_path:
     assert weights(tmp_path) == weights(undisturbed)
 
 
-def test_a_finished_run_is_not_trained_again(run: Run, undisturbed: Path) -> None:
+class NoSteps(ScriptedSteps):
+    """Steps of a run that must not begin."""
+
+    def step(self, number: int, weights: Any) -> Step:
+        raise AssertionError(f"step {number} is asked for")
+
+
+def test_a_finished_run_is_not_trained_again(
+    model: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Nor evaluated, nor are its seconds counted anew."""
     files = sorted(path for path in undisturbed.rglob("*") if path.is_file() and path.name != ".lock")
     before = [path.read_bytes() for path in files]
-    done = run(undisturbed, 5, "1")  # it never asks for step 1
-    assert done.returncode == 0
-    assert "is finished; nothing to do" in done.stderr
+    train(configuration(model, 5), undisturbed, NoSteps)
+    assert "is finished; nothing to do" in capsys.readouterr().err
     assert [path.read_bytes() for path in files] == before
 
 
-def test_other_settings_are_refused_by_name(run: Run, undisturbed: Path) -> None:
-    done = run(undisturbed, 5, "0", "seed=7")
-    assert done.returncode != 0
-    assert "holds another run: " in done.stderr
-    assert "seed was 0 and is now 7. Choose another --out" in done.stderr
+def test_other_settings_are_refused_by_name(model: Path, undisturbed: Path) -> None:
+    with pytest.raises(UserError, match=r"holds another run: .*seed was 0 and is now 7\. Choose another --out"):
+        train(configuration(model, 5, "seed=7"), undisturbed, NoSteps)
 
 
-def test_fewer_steps_than_were_trained_are_refused(run: Run, undisturbed: Path) -> None:
-    done = run(undisturbed, 3, "0")
-    assert done.returncode != 0
-    assert "has trained 5 steps" in done.stderr
+def test_fewer_steps_than_were_trained_are_refused(model: Path, undisturbed: Path) -> None:
+    with pytest.raises(UserError, match="has trained 5 steps"):
+        train(configuration(model, 3), undisturbed, NoSteps)
     assert json.loads((undisturbed / "summary.json").read_text())["steps"] == 5, "nothing was lost"
 
 
-def test_wrong_trainer_settings_are_said_before_anything_begins(run: Run, tmp_path: Path) -> None:
-    done = run(tmp_path, 5, "1", "grpo={scale_rewards: group}")  # it would die at step 1
-    assert done.returncode == 1
-    assert "scale_rewards=none" in done.stderr
+def test_wrong_trainer_settings_are_said_before_anything_begins(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="scale_rewards=none"):
+        train(configuration(model, 5, "grpo={scale_rewards: group}"), tmp_path, NoSteps)
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["config.yaml"]
 
 

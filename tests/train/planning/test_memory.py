@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.train.planning.memory import (  # noqa: E402
     activation_bytes,
-    cache_bytes_per_token,
     layer_bytes,
     lora_parameters,
     server_memory,
@@ -250,20 +249,6 @@ def test_a_model_directory_tells_its_shape(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "other"}))
     with pytest.raises(UserError, match="not a dense"):
         shape_of(str(tmp_path))
-
-
-@pytest.mark.vllm
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_a_servers_cache_holds_what_the_formula_says(vllm_url):
-    """The shared server has 1 GiB of cache in float32, which it reports in sequences of its longest length."""
-    import re
-    import urllib.request
-
-    metrics = urllib.request.urlopen(f"{vllm_url}/metrics").read().decode()
-    sequences = float(re.search(r'kv_cache_max_concurrency="([\d.]+)"', metrics)[1])
-    shape = shape_of("configs/quickstart/policy")
-    assert sequences * 1024 == 2**30 // cache_bytes_per_token(shape, "float32")
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=lambda path: path.stem)
