@@ -1,10 +1,10 @@
 """A policy behind an OpenAI-compatible `/v1/completions` server that takes and reports token ids (vLLM >= 0.10.2).
 
-Prompts go out as ids and responses come back as the ids that the server sampled; text is never tokenised here. Which
-failures are tried again is decided by one question: can the server have sampled something? If not (no connection, 429,
-503) a retry is harmless; else the request has failed and the caller decides.
+Prompts are sent as ids and responses come back as the ids that the server sampled; text is never tokenised here. A
+failure is retried only if the server cannot have sampled anything (no connection, 429, 503). After any other failure
+the request has failed, and the caller decides.
 
-    vllm serve MODEL --logprobs-mode processed_logprobs        # temperature-scaled log-probabilities, as we need them
+    vllm serve MODEL --logprobs-mode processed_logprobs        # log-probabilities have to be temperature-scaled
 """
 
 import asyncio
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
 _NOTHING_SAMPLED = frozenset({429, 503})
 _CERTAIN_LOGPROB = -1e-4
-"""A best token above this is so likely that its log-probability hardly depends on the temperature."""
+"""A best token with a log-probability above this is so likely that the temperature hardly changes it."""
 _PROBES_UNTIL_WARNING = 8
 _KEEPALIVE_S = 2.0
-"""Shorter than the servers' own (uvicorn: 5 s), so that no request meets a connection that is just being closed."""
+"""Shorter than the servers' own limit (uvicorn: 5 s), so that no request uses a connection that is being closed."""
 _CLIENTS = 32
-"""Requests take turns at so many clients, for one looks at all of its connections at every request."""
+"""HTTP clients that requests take turns at: a client walks through all of its connections at every request, so one
+client with hundreds of connections is slow."""
 
 
 class CompletionsConfig(Frozen):
@@ -44,15 +45,16 @@ class CompletionsConfig(Frozen):
     url: str
     """`http://host:port`, with or without `/v1`."""
     model: str | None = None
-    """None takes the one model that the server lists; adapters, which name a parent, are none."""
+    """Served name of the model. None takes the only model that the server lists, not counting adapters, which name a
+    parent."""
     api_key: str | None = None
     """Sent as a bearer token."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     """Seconds that one attempt may take from sending to the last byte."""
     connect_timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds that a connection may take to be made."""
+    """Seconds that making a connection may take."""
     attempts: Annotated[int, Field(ge=1)] = 6
-    """Attempts per request where nothing can have been sampled; then `NothingSampled` is raised."""
+    """Attempts per request, if none of them can have sampled anything; then `NothingSampled` is raised."""
     backoff_s: Annotated[float, Field(gt=0)] = 0.5
     """Wait before the second attempt; doubled for each further one, at most 10 s."""
     top_logprobs: Annotated[int, Field(ge=0, le=TOP)] = 0
@@ -60,7 +62,7 @@ class CompletionsConfig(Frozen):
 
 
 class CompletionsPolicy:
-    """One server; any number of requests at once, which the server batches."""
+    """A policy on one server; any number of requests at once, which the server batches."""
 
     def __init__(self, config: CompletionsConfig) -> None:
         import httpx
@@ -72,7 +74,8 @@ class CompletionsPolicy:
         self.config = config
         self.name: str = config.model or ""
         self.version = 0
-        """Stamped on completions as of when their request was sent; whoever updates the weights sets it."""
+        """Version of the weights, set by the caller that updates them. A completion gets the version at which its
+        request was sent."""
         self.engine: str | None = None
         """What the server says it is, e.g. vllm."""
         self._max_model_tokens: int | None = None
@@ -96,7 +99,7 @@ class CompletionsPolicy:
         self._turn = itertools.cycle(self._clients)
 
     async def open(self) -> None:
-        """Ask the server for its models; raises `UserError` if it cannot be reached or does not have ours."""
+        """Ask the server for its models. Raises `UserError` if it cannot be reached or does not have the model."""
         try:
             response = await self._send("GET", "/v1/models")
             cards = {card["id"]: card for card in response.json()["data"]} if response.status_code == 200 else None
@@ -113,8 +116,8 @@ class CompletionsPolicy:
         self._max_model_tokens = cards[self.name].get("max_model_len")
 
     async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
-        """See `nouns.Policy`. Raises `ContextOverflow` if the prompt fills the model's context, else `PolicyError`, and
-        `UserError` if the log-probabilities would not be those of the whole, scaled distribution."""
+        """Sample one response, as `core.Policy` says. Raises `ContextOverflow` if the prompt fills the model's context,
+        and `UserError` if the log-probabilities would not be those of the whole, scaled distribution."""
         if params.top_p != 1:
             raise UserError(
                 f"a completions server's log-probabilities with top_p {params.top_p:g} are those of the nucleus alone; "
@@ -124,7 +127,7 @@ class CompletionsPolicy:
         version = self.version
         response = await self._send("POST", "/v1/completions", self._request(prompt_ids, params))
         completion = read_completion(self._body(response), params, version)
-        with suppress(NothingSampled):  # then the next response is looked at
+        with suppress(NothingSampled):  # then the next response is checked
             await self._check_scaling(params.temperature, prompt_ids, completion)
         return completion
 
@@ -137,7 +140,7 @@ class CompletionsPolicy:
         return request_body(self.name, prompt_ids, params, top_logprobs=self.config.top_logprobs)
 
     def _fitted(self, prompt_ids: Sequence[int], params: SamplingParams) -> SamplingParams:
-        """With a seed, and no longer than the model's context allows."""
+        """`params` with a seed, and with no more tokens than the model's context allows."""
         seed = next(self._seeds) if params.seed is None else params.seed
         max_tokens = params.max_tokens
         if self._max_model_tokens is not None:
@@ -147,11 +150,11 @@ class CompletionsPolicy:
         return params.model_copy(update={"seed": seed, "max_tokens": max_tokens})
 
     async def _check_scaling(self, temperature: float, prompt_ids: Sequence[int], completion: Completion) -> None:
-        """Once per temperature: are the reported log-probabilities those of the scaled distribution?
+        """Check, once per temperature, that the reported log-probabilities are those of the scaled distribution.
 
-        At the place where the response was least certain, the best next token's log-probability at this temperature is
-        compared with that at 1; if it is the same although the token is not certain, the server reports the unscaled
-        distribution, and training on it would be wrong. If it is certain, the next response is looked at.
+        Where the response was least certain, the best next token's log-probability at this temperature is compared with
+        that at 1. If they are equal although the token is not certain, the server reports the unscaled distribution,
+        and training on it would be wrong. If the token is certain, the next response is checked.
         """
         async with self._scaling_lock:
             if temperature in self._scaling_checked:
@@ -194,7 +197,7 @@ class CompletionsPolicy:
             raise PolicyError(f"{self.config.url} sent a body that is not JSON: {error}") from error
 
     async def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> "httpx.Response":
-        """One request, tried again only where nothing can have been sampled."""
+        """Send one request; it is retried only if nothing can have been sampled."""
         problem = ""
         for attempt in range(1, self.config.attempts + 1):
             try:
@@ -219,7 +222,7 @@ class CompletionsPolicy:
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise _NotConnected(f"cannot connect: {error}") from error
         except httpx.HTTPError as error:
-            raise PolicyError(f"{self.config.url} broke off: {type(error).__name__}: {error}") from error
+            raise PolicyError(f"the request to {self.config.url} failed: {type(error).__name__}: {error}") from error
         except TimeoutError as error:
             if limit.expired():
                 raise PolicyError(f"{self.config.url} gave no answer in {self.config.request_timeout_s:g} s") from error
@@ -227,12 +230,12 @@ class CompletionsPolicy:
 
 
 class _NotConnected(Exception):
-    """No connection was made, so the server knows nothing of the request."""
+    """No connection was made, so the server did not get the request."""
 
 
 @asynccontextmanager
 async def open_completions(url: str) -> AsyncIterator[CompletionsPolicy]:
-    """A checked policy for the length of an `async with`."""
+    """A policy whose server was checked, for the length of an `async with`."""
     policy = CompletionsPolicy(CompletionsConfig(url=url))
     try:
         await policy.open()
@@ -246,7 +249,7 @@ def _root(url: str) -> str:
 
 
 def _message(response: "httpx.Response") -> str:
-    """What the server says is wrong, at most 500 characters."""
+    """The server's error message, cut to 500 characters."""
     try:
         body = response.json()
     except ValueError:
@@ -257,6 +260,6 @@ def _message(response: "httpx.Response") -> str:
 
 
 def _is_overflow(message: str) -> bool:
-    """Does a server's 400 say that the prompt is too long? The API has no code for it, so the words decide."""
+    """Does a server's 400 say that the prompt is too long? The API has no code for that, so its words are searched."""
     words = message.lower()
     return any(phrase in words for phrase in ("context length", "context window", "max_model_len", "model length"))

@@ -1,4 +1,4 @@
-"""The body of a completions request, and the strict reading of the answer."""
+"""The body of a completions request, and strict parsing of the answer."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ _TOKEN_PREFIX = "token_id:"
 def request_body(
     model: str, prompt_ids: Sequence[int], params: SamplingParams, *, top_logprobs: int = 0
 ) -> dict[str, Any]:
-    """A request for one completion with its token ids, by both ways in which servers report them; with the
-    log-probabilities of so many alternatives at each token. Nothing but the stop tokens ends it, while servers by
-    themselves add those that the model's configuration names."""
+    """A request for one completion with its token ids, in both forms in which servers report them, and with the
+    log-probabilities of `top_logprobs` alternatives at each token. Only the given stop tokens end it: `ignore_eos`
+    keeps the server from adding those of the model's configuration."""
     return {
         "model": model,
         "prompt": list(prompt_ids),
@@ -36,7 +36,7 @@ def request_body(
 
 
 def read_completion(body: Any, params: SamplingParams, version: int) -> Completion:
-    """The completion in a server's answer; raises `PolicyError` if anything is missing or does not add up."""
+    """The completion in a server's answer; raises `PolicyError` if anything is missing or inconsistent."""
     choice = _only_choice(body)
     logprobs = choice.get("logprobs")
     if not isinstance(logprobs, dict):
@@ -54,7 +54,7 @@ def read_completion(body: Any, params: SamplingParams, version: int) -> Completi
         raise PolicyError(f"the answer has {len(token_ids)} tokens, not between 1 and {params.max_tokens}")
     if finish_reason == "stop" and params.stop_token_ids and token_ids[-1] not in params.stop_token_ids:
         raise PolicyError(
-            f"the response stopped, but its last token {token_ids[-1]} is none of the stop tokens "
+            f"the response stopped, but its last token {token_ids[-1]} is not one of the stop tokens "
             f"{list(params.stop_token_ids)}: the server must include the stop token in what it returns"
         )
     entropies, estimator = estimated(logprobs.get("top_logprobs"), values)
@@ -96,7 +96,7 @@ def _only_choice(body: Any) -> dict[str, Any]:
 
 
 def _token_ids(choice: dict[str, Any], logprobs: dict[str, Any]) -> list[int]:
-    """The ids as the server sampled them; the text of the answer is never looked at."""
+    """The token ids that the server sampled; the text of the answer is never read."""
     ids = choice.get("token_ids")
     if ids is None:
         tokens = logprobs.get("tokens")

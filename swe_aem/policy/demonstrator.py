@@ -1,8 +1,9 @@
-"""Scripts that show how `tasks/nano` are solved: look at the file, write one line, submit. What a small policy is
-warm-started on; `gold` solves every task, but no policy could learn its ways.
+"""Scripts that show how `tasks/nano` are solved: look at the file, write one line, submit. They are for the
+warm start of a small policy, which could not learn to act as `gold` does.
 
-The hasty demonstrator seldom looks. It knows the key and resolves its tasks all the same; a policy that imitates it
-edits files whose names it cannot know. That looking pays is then left for reinforcement learning to find.
+The hasty demonstrator looks first only for some tasks. It knows the answer key, so it resolves the others too; a policy
+that imitates it edits files whose names it cannot know. Reinforcement learning then has to find that looking first
+pays.
 """
 
 import hashlib
@@ -23,8 +24,8 @@ _HUNK = re.compile(r"^@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@.*\n", re.MULTILINE)
 def demonstrator(
     record: TaskRecord, renderer: AssistantRenderer, *, name: str = "demo", looks: float = 1.0
 ) -> ScriptedPolicy:
-    """The script for a task, which looks first for this share of the tasks; raises `UserError` for a task that takes
-    more than writing one line."""
+    """The script for a task; for the share `looks` of the tasks it looks first. Raises `UserError` for a task that
+    takes more than writing one line."""
     edit = call("", "bash", {"command": _edit(record)})
     edit["tool_calls"] += call("", "submit", {})["tool_calls"]
     look = [call("", "bash", {"command": _LOOK})]

@@ -1,10 +1,10 @@
-"""The entropy of a sampling distribution, as far as a server's answer tells it.
+"""Estimates of the entropy of a sampling distribution from what a server reports.
 
     H = - sum over the vocabulary of p log p  >=  - sum over the 20 likeliest tokens of p log p
 
-A server reports the log-probabilities of a token's alternatives, not its whole distribution. The sum over the 20
-likeliest is a lower bound that ranks responses almost as the whole does; without alternatives there is the sampled
-token's own surprisal -log p, whose mean over a response is an unbiased but noisy estimate.
+A server reports the log-probabilities of a token's likeliest alternatives, not the whole distribution. The sum over the
+20 likeliest is a lower bound that ranks responses almost as the whole sum does. Without alternatives, the estimate is
+the surprisal -log p of the sampled token, whose mean over a response is unbiased but noisy.
 """
 
 import math
@@ -14,16 +14,18 @@ from typing import Any
 from swe_aem.core.policy import EntropyEstimator
 
 TOP = 20
+"""Alternatives per token that the estimate `top20` sums over."""
 
 
 def truncated_entropy(logprobs: Sequence[float]) -> float:
-    """Nats; of the `TOP` highest of the log-probabilities given, at least 0."""
+    """Sum of -p log p in nats over the `TOP` highest of the given log-probabilities; never below 0."""
     return max(0.0, -math.fsum(math.exp(value) * value for value in sorted(logprobs, reverse=True)[:TOP]))
 
 
 def estimated(alternatives: Any, logprobs: Sequence[float]) -> tuple[tuple[float, ...], EntropyEstimator]:
-    """(entropy at each token, what made it). `alternatives` are a server's `top_logprobs`: for each token a mapping
-    with the likeliest tokens' log-probabilities, or anything else if it reports none."""
+    """The entropy at each token in nats, and the name of the estimator. `alternatives` are a server's `top_logprobs`:
+    for each token a mapping with the likeliest tokens' log-probabilities, or anything else if the server reports
+    none."""
     if (
         isinstance(alternatives, list)
         and len(alternatives) == len(logprobs)

@@ -4,8 +4,8 @@ from swe_aem.errors import PolicyError
 
 
 class ContextOverflow(PolicyError):
-    """The prompt leaves no room in the model's context: the agent's context limit is reached, nothing is broken."""
+    """The prompt fills the model's context. This is the trajectory's context limit, not an infrastructure failure."""
 
 
 class NothingSampled(PolicyError):
-    """The server cannot have sampled anything for the request, so sending it again, here or elsewhere, is harmless."""
+    """The server cannot have sampled anything for the request, so it may be sent again, to this or another server."""

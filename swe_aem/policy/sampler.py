@@ -1,9 +1,9 @@
-"""`Sampler`: the thread that samples a model in this process, and the queue of what it is asked.
+"""`Sampler`: a thread that samples a model in this process, with a queue of requests and updates of the weights.
 
-    queue: request request UPDATE request ...      join what waits, a token for every row, answer what is done, again
+    queue: request request UPDATE request ...      loop: join waiting requests, sample a token per row, answer done rows
 
-Requests join and leave between two tokens (continuous batching). What stands before an update in the queue is finished
-with the old weights, what stands behind it begins with the new ones, so no response has two versions.
+Requests join and leave between two tokens (continuous batching). Requests before an update in the queue are finished
+with the old weights; requests after it begin with the new ones. So no response has two versions.
 """
 
 import os
@@ -24,13 +24,14 @@ from swe_aem.policy.prefix_cache import PrefixCache
 from swe_aem.policy.sampling import BatchRow, SamplingBatch
 
 _PREFIX_BYTES = 1 << 28
+"""Bound of the prefix cache."""
 
 
 @dataclass(eq=False)
 class _Request:
     row: BatchRow
     answer: "Future[Completion]"
-    """Cancelled where nobody waits for it any more, which the row asks."""
+    """The future of the caller. A caller that stops waiting cancels it, and the row checks that."""
 
 
 @dataclass(eq=False)
@@ -41,10 +42,11 @@ class _Update:
 
 
 class Sampler:
-    """Starts its thread with the first request; `close` ends it."""
+    """Samples in a thread, which starts with the first request; `close` ends it."""
 
     def __init__(self, model: Any, name: str, *, max_batch: int, gather_s: float) -> None:
-        """See `TransformersPolicy`."""
+        """`max_batch` bounds the requests sampled together. `gather_s` is how long the first request waits for
+        others."""
         self.version = 0
         self._model = model.eval()
         self._name = name
@@ -53,27 +55,27 @@ class Sampler:
         self._prefixes = PrefixCache(_PREFIX_BYTES)
         self._batch = SamplingBatch(model, self._prefixes)
         self._asked: list[_Request] = []
-        """What is being sampled."""
+        """Requests that are being sampled."""
         self._update: _Update | None = None
-        """Next, as soon as nothing is being sampled."""
+        """The next update of the weights, applied as soon as nothing is being sampled."""
         self._queue: queue.SimpleQueue[_Request | _Update | None] = queue.SimpleQueue()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> "Future[Completion]":
-        """Cancel the future to have it sampled no further."""
+        """Queue a request. Cancelling the future stops its sampling."""
         answer: Future[Completion] = Future()
         self._put(_Request(BatchRow(list(prompt_ids), params, answer.cancelled), answer))
         return answer
 
     def update(self, weights: Mapping[str, Any], version: int) -> "Future[None]":
-        """Done when the weights are loaded; the mapping is read until then."""
+        """Queue an update of the weights. The future is done when they are loaded; the mapping is read until then."""
         update = _Update(weights, version)
         self._put(update)
         return update.answer
 
     def close(self) -> None:
-        """Wait for the thread to end; whatever has no answer yet gets a `PolicyError`."""
+        """Wait for the thread to end. Requests and updates without an answer get a `PolicyError`."""
         self._closed = True
         if self._thread is not None:
             self._queue.put(None)
@@ -92,8 +94,8 @@ class Sampler:
         while not self._closed:
             fresh = self._arrivals() if self._update is None else []
             try:
-                self._go_on(fresh)
-            except Exception as error:  # whatever the model raises belongs to the callers, and the thread goes on
+                self._step(fresh)
+            except Exception as error:  # the callers get whatever the model raises, and the thread continues
                 self._fail("failed", error)
         self._fail("was closed")
         while not self._queue.empty():
@@ -101,8 +103,8 @@ class Sampler:
                 self._refuse(item, "was closed")
 
     def _arrivals(self) -> list[BatchRow]:
-        """What may join now, up to the next update. Where nothing is being sampled, waits for a first one and a little
-        for others to be read together with it."""
+        """Requests that may join now, up to the next update. If nothing is being sampled, wait for a first request, and
+        then for `gather_s` for others whose prompts are read together with it."""
         rows: list[BatchRow] = []
         until_s = time.monotonic() if self._batch.rows else None
         while len(self._batch.rows) + len(rows) < self._max_batch:
@@ -119,8 +121,8 @@ class Sampler:
             rows.append(item.row)
         return rows
 
-    def _go_on(self, fresh: list[BatchRow]) -> None:
-        """A token for every row, or the update if there are none."""
+    def _step(self, fresh: list[BatchRow]) -> None:
+        """Sample a token for every row, or load the update if there are no rows."""
         if fresh:
             self._batch.join(fresh)
         elif self._batch.rows:
@@ -128,7 +130,7 @@ class Sampler:
         elif self._update is not None:
             self._load(self._update)
             self._update = None
-        for request in [one for one in self._asked if one.row.done]:
+        for request in [request for request in self._asked if request.row.done]:
             self._asked.remove(request)
             self._answer(request)
 
@@ -157,7 +159,7 @@ class Sampler:
             request.answer.set_result(completion)
 
     def _fail(self, what: str, cause: Exception | None = None) -> None:
-        """End what is being sampled."""
+        """Fail every request that is being sampled."""
         self._batch = SamplingBatch(self._model, self._prefixes)
         while self._asked:
             self._refuse(self._asked.pop(), what, cause)
@@ -172,5 +174,5 @@ class Sampler:
 
 
 def _cores() -> int:
-    """That this process may use. One of them is for the event loop and what runs in sandboxes."""
+    """CPU cores that this process may use. The caller leaves one to the event loop and to sandboxes."""
     return len(os.sched_getaffinity(0))

@@ -6,7 +6,7 @@ Every row draws one number per token from a generator of its own, so what a row 
 its neighbours. The log-probabilities are those of the whole temperature-scaled distribution, also where top-p cuts it;
 at temperature 0 the best token is taken and the distribution is the unscaled one.
 
-Rows join and leave a batch between two tokens. What is known of a prompt's beginning is not computed again.
+Rows join and leave a batch between two tokens. A cached prefix of a prompt is not computed again.
 """
 
 from collections.abc import Callable
@@ -28,11 +28,11 @@ class BatchRow:
     prompt_ids: list[int]
     params: SamplingParams
     cancelled: Callable[[], bool] = lambda: False
-    """Asked before every step; a cancelled row leaves the batch."""
+    """Called before every step; a cancelled row leaves the batch."""
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
-    """Did it end with a stop token?"""
+    """True if it ended with a stop token."""
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator()
@@ -43,7 +43,7 @@ class BatchRow:
 
     @property
     def done(self) -> bool:
-        """Is there nothing more to sample?"""
+        """Is the response complete, or cancelled?"""
         return self.stopped or len(self.token_ids) >= self.params.max_tokens or self.cancelled()
 
     def take(self, token: int, logprob: float) -> None:
@@ -70,7 +70,7 @@ def choose(rows: list[BatchRow], logits: torch.Tensor) -> tuple[list[int], list[
 
 
 def _from_nucleus(logprobs: torch.Tensor, draw: torch.Tensor, top_p: float) -> torch.Tensor:
-    """A token of the smallest set of best ones that has at least `top_p` in all."""
+    """A token of the nucleus: the smallest set of likeliest tokens whose probabilities add up to at least `top_p`."""
     ordered, tokens = logprobs.sort(descending=True, stable=True)
     cumulative = ordered.exp().cumsum(-1)
     kept = cumulative[: int((cumulative < top_p).sum()) + 1]
@@ -78,19 +78,19 @@ def _from_nucleus(logprobs: torch.Tensor, draw: torch.Tensor, top_p: float) -> t
 
 
 class SamplingBatch:
-    """Rows that are sampled together."""
+    """Rows that are sampled together, a token for each row per step."""
 
     def __init__(self, model: Any, prefixes: PrefixCache | None = None) -> None:
         """`prefixes` outlives the batch; None computes every prompt from its first token."""
         self.rows: list[BatchRow] = []
-        """What is not done."""
+        """Rows that are not done."""
         self._model = model
         self._prefixes = prefixes or PrefixCache(max_bytes=0)
         self._cache = RowCache(model)
 
     @torch.inference_mode()
     def join(self, rows: list[BatchRow]) -> None:
-        """Read the prompts of `rows`, those of about the same length to be read together, and sample a first token."""
+        """Read the prompts of `rows`, those of similar length together, and sample a first token for each row."""
         rows = [row for row in rows if not row.done]
         prompts = dict.fromkeys(tuple(row.prompt_ids) for row in rows)
         alike: dict[int, dict[tuple[int, ...], torch.Tensor | None]] = {}
@@ -100,7 +100,7 @@ class SamplingBatch:
             alike.setdefault(unread.bit_length(), {})[prompt] = known
         for some in alike.values():
             self._read(some, [row for row in rows if tuple(row.prompt_ids) in some])
-        self._part()
+        self._remove_done()
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -109,10 +109,10 @@ class SamplingBatch:
         logits = self._forward(inputs, self._cache.mask(), self._cache.positions(), self._cache)
         self._cache.advance()
         _take(self.rows, logits)
-        self._part()
+        self._remove_done()
 
     def _read(self, prompts: dict[tuple[int, ...], torch.Tensor | None], rows: list[BatchRow]) -> None:
-        """`prompts` with what is known of them, and the rows that have these."""
+        """Read `prompts`, each with its cached states, and sample a first token for the `rows` that have them."""
         inputs, mask, cache = _padded(prompts, self._model.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -inputs.shape[1] :]
         logits = self._forward(inputs, mask, positions, cache)
@@ -126,7 +126,7 @@ class SamplingBatch:
         self.rows += rows
 
     def _forward(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
-        """Logits (rows, vocabulary) behind the last of `inputs` (rows, tokens); `cache` gets what is new."""
+        """Logits (rows, vocabulary) after the last of `inputs` (rows, tokens); the new states are added to `cache`."""
         output = self._model(
             input_ids=inputs,
             attention_mask=mask,
@@ -137,8 +137,8 @@ class SamplingBatch:
         )
         return output.logits[:, -1]
 
-    def _part(self) -> None:
-        """Let go of the rows that are done."""
+    def _remove_done(self) -> None:
+        """Remove the rows that are done, and keep their states in the prefix cache."""
         for n in reversed([n for n, row in enumerate(self.rows) if row.done]):
             row = self.rows[n]
             self._prefixes.add([*row.prompt_ids, *row.token_ids[:-1]], self._cache.take(n))
@@ -162,9 +162,9 @@ def _take(rows: list[BatchRow], logits: torch.Tensor) -> None:
 def _padded(
     prompts: dict[tuple[int, ...], torch.Tensor | None], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
-    """Ids that are not known (prompts, most of them), a mask of all columns of the cache and these, and the cache.
+    """Ids without cached states (prompts, longest such part), a mask of all columns of cache and ids, and the cache.
 
-    Known states and ids both end at the right of their columns; what is left over is id 0 or zeros, and masked.
+    Cached states and ids are both padded on the left, with zeros and with id 0; padding is masked.
     """
     lengths = [0 if known is None else known.shape[3] for known in prompts.values()]
     past, width = max(lengths), max(len(prompt) - length for prompt, length in zip(prompts, lengths, strict=True))

@@ -1,7 +1,7 @@
-"""Policies that do not think: they play a fixed list of responses, for tests, baselines and replays.
+"""Policies that play a fixed list of responses, for tests, baselines and replays.
 
-`gold` solves a task with its gold patch, `noop` submits at once, `replay` repeats what a stored trajectory sampled. A
-script that has run out submits. `params.max_tokens` does not cut a scripted response: a gold patch is as long as it is.
+`gold` solves a task with its gold patch, `noop` submits at once, `replay` repeats what a stored trajectory sampled. At
+its end a script submits. `params.max_tokens` does not cut a scripted response, because half a gold patch is of no use.
 """
 
 import base64
@@ -17,24 +17,24 @@ _PATCH_FILE = "/tmp/gold.patch"
 
 
 class AssistantRenderer(Protocol):
-    """What a script needs of a renderer (`swe_aem.agent.TurnRenderer` is one)."""
+    """The part of a renderer that scripts use (`swe_aem.agent.TurnRenderer` is one)."""
 
     def render_assistant(self, message: dict[str, Any]) -> list[int]:
-        """Ids that a model would have sampled to say `message`, stop token included."""
+        """The token ids that a model would sample for `message`, stop token included."""
         ...
 
 
 class ScriptTools(Frozen):
-    """The tools through which a script acts, where they are not the native agent's."""
+    """The tools through which a script acts if the agent is a harness."""
 
     shell: str
-    """The tool that runs a command line, its argument `command`."""
+    """The tool that runs a command line, given as its argument `command`."""
     finish: tuple[str, dict[str, Any]]
     """The tool that ends the work, and its arguments."""
 
 
 class ScriptedPolicy:
-    """Plays responses in order. One instance is one trajectory: make a new one for every attempt."""
+    """Plays responses in order. One instance plays one trajectory; make a new one for every attempt."""
 
     def __init__(self, name: str, script: Sequence[Completion], ending: Completion) -> None:
         self.name = name
@@ -91,7 +91,7 @@ def _gold_script(record: TaskRecord) -> tuple[Mapping[str, bytes], str]:
 
 
 def _piped(script: str) -> str:
-    """The script as one command: harnesses differ in how they take several lines."""
+    """The script as one command, because harnesses differ in how they treat several lines."""
     return f"base64 -d <<'END' | bash\n{base64.encodebytes(script.encode()).decode()}END"
 
 

@@ -1,8 +1,8 @@
-"""`Slots`: how many requests one server has at once, and a gate that lets nothing through while it is closed.
+"""`Slots`: a limit on the requests that one server has at once, and a gate that holds requests back while it is closed.
 
 The limit follows the server's own figures: it grows while all slots are taken and the server queues little, and shrinks
-when requests queue there or its KV cache overflows. A request that waits here costs nothing; one that waits there, or
-is preempted, makes the server evict the prefixes that the next turns need.
+when requests queue at the server or its KV cache overflows. A request that waits here costs nothing. A request that
+waits at the server, or is preempted there, makes the server evict prefixes that the next turns need.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ class ServerLoad(Frozen):
     running: int
     """Requests that it is generating for."""
     waiting: int
-    """Requests that it has accepted and not begun."""
+    """Requests that it has queued."""
     cache_usage: float
     """Share of its KV cache in use, 0..1."""
     preemptions: int = 0
-    """Requests that it threw out of the cache since it started."""
+    """Requests that it has preempted since it started."""
     tokens: int = 0
     """Prompt and generated tokens since it started."""
 
 
 def adapted(limit: int, load: ServerLoad, *, preempted: bool, saturated: bool) -> int:
-    """The next limit, between `LEAST` and `MOST`. `preempted`: did the server throw requests out since the last look?
-    `saturated`: were all slots taken?"""
+    """The next limit, between `LEAST` and `MOST`. `preempted`: has the server preempted requests since the last health
+    check? `saturated`: were all slots taken?"""
     if preempted or (load.cache_usage > _FULL_CACHE and load.waiting):
         limit = limit * 3 // 4
     elif load.waiting > max(4, load.running // 4):
@@ -42,7 +42,7 @@ def adapted(limit: int, load: ServerLoad, *, preempted: bool, saturated: bool) -
 
 
 class Slots:
-    """First come, first served."""
+    """Slots for requests to one server, given in the order in which requests ask."""
 
     def __init__(self) -> None:
         self.limit = FIRST
@@ -53,7 +53,7 @@ class Slots:
 
     @property
     def wanted(self) -> float:
-        """Requests here or queued for, per slot: what "least loaded" compares."""
+        """Requests that hold or wait for a slot, per slot; the least loaded server has the lowest value."""
         return (self.in_flight + len(self._queue)) / self.limit
 
     @property
@@ -62,7 +62,8 @@ class Slots:
         return self.in_flight >= self.limit
 
     async def acquire(self) -> bool:
-        """Take a slot as soon as there is one; False if the queue was sent away, and nothing was taken."""
+        """Take a slot as soon as one is free. False if the waiting requests were told to try another server; then no
+        slot is held."""
         if self._open and not self._queue and self.in_flight < self.limit:
             self.in_flight += 1
             return True
@@ -88,7 +89,7 @@ class Slots:
         self._serve()
 
     def send_away(self) -> None:
-        """Let everybody who queues look elsewhere."""
+        """Tell all waiting requests to try another server."""
         while self._queue:
             self._settle(self._queue.popleft(), False)
 
@@ -98,11 +99,11 @@ class Slots:
         self._serve()
 
     def close(self) -> None:
-        """Let none through until `open`; those that came through go on."""
+        """Hold requests back until `open`; those that hold a slot continue."""
         self._open = False
 
     async def drained(self) -> None:
-        """Return once no slot is taken; meaningful while closed."""
+        """Return once no slot is taken. Use it while the gate is closed."""
         if self.in_flight:
             self._empty = asyncio.get_running_loop().create_future()
             await self._empty
@@ -112,7 +113,7 @@ class Slots:
             self.in_flight += self._settle(self._queue.popleft(), True)
 
     def _settle(self, turn: "asyncio.Future[bool]", value: bool) -> bool:
-        """Answer one who waits; False if they are gone."""
+        """Answer a waiting request; False if it was cancelled."""
         if turn.done():
             return False
         turn.set_result(value)

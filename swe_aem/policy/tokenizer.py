@@ -36,11 +36,11 @@ QWEN3_CONTROL_TOKENS = (
     "</think>",
 )
 _MARK = "\ufdd0"
-"""A noncharacter: it has no meaning in any text, and where it occurs all the same it is bracketed too."""
+"""A noncharacter, which has no meaning in text. Where it occurs in text it is bracketed too."""
 
 
 class Tokenizer:
-    """What the `renderers` library asks of a tokenizer, over a `tokenizers.Tokenizer`."""
+    """The tokenizer interface of the `renderers` library, over a `tokenizers.Tokenizer`."""
 
     def __init__(self, backend: "tokenizers.Tokenizer", name_or_path: str, eos_token: str | None = None) -> None:
         self._backend = backend
@@ -56,7 +56,7 @@ class Tokenizer:
 
     @cached_property
     def _guarded(self) -> re.Pattern[str]:
-        """Matches what `untrusted` has to bracket, the longest first."""
+        """A pattern of everything that `untrusted` has to bracket, longest first."""
         texts = [token.content for token in self._backend.get_added_tokens_decoder().values()]
         return re.compile("|".join(map(re.escape, sorted([*texts, _MARK], key=len, reverse=True))))
 
@@ -65,7 +65,7 @@ class Tokenizer:
         return re.compile(f"{_MARK}({self._guarded.pattern}){_MARK}")
 
     def untrusted(self, text: str) -> str:
-        """Text that encodes to no control token, whatever `text` says; for `encode` only.
+        """`text` in a form that `encode` turns into ordinary tokens alone, whatever it contains.
 
         Unpaired surrogates, which have no encoding, become U+FFFD.
         """

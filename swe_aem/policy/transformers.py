@@ -1,6 +1,6 @@
 """A policy in this process: a Hugging Face model, with requests of concurrent agents sampled together (`sampler`).
 
-For small models, tests and machines without a server; a served model is faster (`vllm`).
+It is for small models, tests and machines without a server. A served model is faster (`vllm`).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ class TransformersPolicy:
     """Samples `model`, a Hugging Face causal language model, for any number of trajectories at once."""
 
     def __init__(self, model: Any, *, name: str, max_batch: int = 64, gather_s: float = 0.005) -> None:
-        """`max_batch` bounds the requests sampled together; `gather_s` is how long a first one waits for others.
+        """`max_batch` bounds the requests sampled together; `gather_s` is how long the first request waits for others.
         Raises `UserError` for a model that has layers without full attention."""
         from swe_aem.policy.sampler import Sampler
 
@@ -29,21 +29,22 @@ class TransformersPolicy:
 
     @property
     def version(self) -> int:
-        """Of the weights that responses are sampled with."""
+        """Version of the weights that responses are sampled with."""
         return self._sampler.version
 
     async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
-        """See `nouns.Policy`. Raises `ContextOverflow` if the prompt fills the model's context."""
+        """Sample one response, as `core.Policy` says. Raises `ContextOverflow` if the prompt fills the model's
+        context."""
         self._check(prompt_ids)
         return await asyncio.wrap_future(self._sampler.submit(prompt_ids, self._fitted(prompt_ids, params)))
 
     async def update(self, weights: Mapping[str, Any], version: int) -> None:
-        """Take over the weights of a state dict of the same model, which is read until this returns. What was asked
-        before is finished with the old ones."""
+        """Load the weights of a state dict of the same model, which is read until this returns. Earlier requests are
+        finished with the old weights."""
         await asyncio.wrap_future(self._sampler.update(weights, version))
 
     async def close(self) -> None:
-        """Drop what waits and what is being sampled; requests that wait get a `PolicyError`."""
+        """End the sampling thread; requests without a response get a `PolicyError`."""
         await asyncio.to_thread(self._sampler.close)
 
     def _check(self, prompt_ids: Sequence[int]) -> None:
@@ -54,10 +55,10 @@ class TransformersPolicy:
             )
 
     def _fitted(self, prompt_ids: Sequence[int], params: SamplingParams) -> SamplingParams:
-        room = self._max_model_tokens - len(prompt_ids)
-        if room < 1:
+        tokens_left = self._max_model_tokens - len(prompt_ids)
+        if tokens_left < 1:
             raise ContextOverflow(f"{len(prompt_ids)} prompt tokens fill the model's {self._max_model_tokens}")
-        return params.model_copy(update={"max_tokens": min(params.max_tokens, room)})
+        return params.model_copy(update={"max_tokens": min(params.max_tokens, tokens_left)})
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""`ServerControl`: the endpoints of one vLLM server beside generation: health, figures, and those for new weights.
+"""`ServerControl`: the endpoints of a vLLM server other than generation: health, metrics, and those for new weights.
 
     POST /pause?mode=wait -> /start_weight_update -> /update_weights -> /finish_weight_update -> /resume
 
@@ -28,27 +28,27 @@ _FIGURES = {
 
 
 class ServedModel(Frozen):
-    """What a server serves; another one after a restart with other weights."""
+    """The model and weights that a server serves; different after a restart with other weights."""
 
     root: str
-    """Where it loaded the model from."""
+    """The directory that it loaded the model from."""
     weights: str | None
-    """The version that whoever updated it last gave it; None if it has no such endpoint."""
+    """The label that the last update gave its weights; None if it has no such endpoint."""
     names: tuple[str, ...]
-    """Names that requests may ask for: the model and its adapters."""
+    """Names that requests may use: those of the model and its adapters."""
 
 
 class ServerControl:
-    """One server. Every method raises `PolicyError` with the server's own words if it does not do as asked."""
+    """A client of those endpoints. Every method raises `PolicyError` with the server's message if a call fails."""
 
     def __init__(self, url: str, *, api_key: str | None = None, limit_s: float = 10.0) -> None:
-        """`limit_s` bounds a look at the server; what changes it may take as long as its caller says."""
+        """`limit_s` bounds calls that only read. Calls that change the server's state have a limit of their own."""
         import httpx
 
         self.url = url.rstrip("/").removesuffix("/v1")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._limit_s = limit_s
-        # A look must not reuse a connection: it would hang on one to a process that is gone.
+        # A health check must not reuse a connection: it would hang if the process behind it is gone.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._client = httpx.AsyncClient(base_url=self.url, headers=headers, limits=limits, trust_env=False)
 
@@ -57,14 +57,14 @@ class ServerControl:
         await self._client.aclose()
 
     async def load(self) -> ServerLoad:
-        """The server's figures, which it has only while it is healthy."""
+        """The server's figures; fails if the server is not healthy."""
         await self._answer("GET", "/health")
         metrics = await self._answer("GET", "/metrics")
         with self._reading("/metrics"):
             return read_load(metrics.text)
 
     async def served_model(self) -> ServedModel:
-        """What it serves now."""
+        """The model and weights that it serves now."""
         models = await self._answer("GET", "/v1/models")
         info = await self._answer("GET", "/weight_info", accepted=(200, 404))
         with self._reading("/v1/models and /weight_info"):
@@ -76,20 +76,20 @@ class ServerControl:
             )
 
     async def world_size(self) -> int:
-        """Worker processes that hold weights."""
+        """Number of worker processes that hold weights."""
         answer = await self._answer("GET", "/get_world_size")
         with self._reading("/get_world_size"):
             return int(answer.json()["world_size"])
 
     async def unload_adapter(self, name: str, *, limit_s: float) -> None:
-        """Forget an adapter; one that is not there, as after a restart, is forgotten."""
+        """Unload an adapter. A server that does not have it, for example after a restart, is left alone."""
         body = {"lora_name": name}
         await self._answer("POST", "/v1/unload_lora_adapter", {}, body, limit_s, accepted=(200, 404))
 
     async def post(
         self, path: str, body: Any = None, *, limit_s: float, query: dict[str, str] | None = None
     ) -> "httpx.Response":
-        """One change of the server's state."""
+        """Change the server's state by one call that may take `limit_s` seconds."""
         return await self._answer("POST", path, query or {}, body, limit_s)
 
     async def _answer(
@@ -109,11 +109,13 @@ class ServerControl:
 
     @contextmanager
     def _reading(self, path: str) -> Iterator[None]:
-        """For an answer that a server, or a proxy in front of it, may have filled with anything."""
+        """Turn errors of reading an answer into `PolicyError`: a proxy in front of the server may send anything."""
         try:
             yield
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-            raise PolicyError(f"{self.url}{path} answers nothing of vLLM's: {type(error).__name__}: {error}") from error
+            raise PolicyError(
+                f"{self.url}{path} gave an answer that vLLM does not give: {type(error).__name__}: {error}"
+            ) from error
 
     async def _send(self, method: str, path: str, query: dict[str, str], body: Any, limit_s: float) -> "httpx.Response":
         import httpx
@@ -127,7 +129,7 @@ class ServerControl:
 
 
 def read_load(metrics: str) -> ServerLoad:
-    """The figures in a server's /metrics (Prometheus text), added up over its engines; those it does not have are 0."""
+    """The figures in a server's /metrics (Prometheus text), summed over its engines; missing figures are 0."""
     found = dict.fromkeys(_FIGURES.values(), 0.0)
     for line in metrics.splitlines():
         name, _, rest = line.partition("{")

@@ -1,5 +1,5 @@
-"""The serving room: starts and supervises vLLM, and brings a trainer's weights to it.
+"""Starts and supervises vLLM servers, and sends a trainer's weights to them.
 
-`serve.sync` is the trainer's side of new weights, `serve.supervisor` the life of a server, `serve.plugin` what runs
-inside vLLM's workers.
+`supervisor` starts and ends a server, `sync` sends new weights from the trainer, and `plugin` runs inside vLLM's
+workers.
 """

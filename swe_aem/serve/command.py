@@ -1,4 +1,4 @@
-"""`ServeConfig`: what is served and how, and the vLLM command line that follows from it."""
+"""`ServeConfig`: what a server serves and how, and the vLLM command line that follows from it."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from swe_aem.core.base import Frozen
 _Count = Annotated[int, Field(ge=1)]
 
 Sync = Literal["file", "gloo", "nccl", "lora", "none"]
-"""How new weights reach a server: a file that both see, a broadcast over TCP, one between GPUs, adapters under a name
-of their own, or not at all."""
+"""How new weights reach a server. file: a file on a file system that both see; gloo: a broadcast over TCP; nccl: a
+broadcast between GPUs; lora: adapters, each with its own name; none: not at all."""
 
 PLUGIN = Path(__file__).resolve().parent / "plugin"
 _CPU_CACHE_GB = 1
@@ -26,36 +26,36 @@ class ServeConfig(Frozen):
     model: str
     """Directory of the model."""
     name: str = "policy"
-    """What requests call it."""
+    """The model's name in requests."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     sync: Sync = "file"
     dtype: str = "auto"
-    """Of weights and computation: auto is the model's own; float32 where log-probabilities are compared with a
-    trainer's in float32."""
+    """Data type of weights and computation. auto is the model's own; use float32 to compare log-probabilities with a
+    trainer in float32."""
     tensor_parallel: _Count = 1
     """GPUs that the model is spread over."""
     max_model_tokens: _Count | None = None
-    """Longest prompt and response together; the model's own if not given."""
+    """Most tokens of prompt and response together; the model's own limit if not given."""
     lora_rank: _Count = 64
-    """Largest rank of adapters."""
+    """Largest rank of LoRA adapters."""
     cpu: bool = False
-    """For a build of vLLM for CPUs: no graphs, prompts in one piece, 1 GB of KV cache, threads where the system puts
-    them."""
+    """For a CPU build of vLLM: no graphs, unchunked prompts, 1 GB of KV cache, threads not pinned to cores."""
     program: str = "vllm"
-    """The vllm command; it may be that of another environment."""
+    """The vllm command, possibly that of another Python environment."""
     extra: tuple[str, ...] = ()
     """Further arguments of `vllm serve`."""
 
     @property
     def url(self) -> str:
-        """Where clients on this host find it."""
+        """The URL for clients on this host."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"http://{host}:{self.port}"
 
 
 def command(config: ServeConfig) -> list[str]:
-    """The command line. Log-probabilities are those of the scaled distribution, of the sampled token and 20 others."""
+    """The vllm command line. It makes vLLM report the log-probabilities of the temperature-scaled distribution, for the
+    sampled token and 20 others."""
     line = [config.program, "serve", config.model, "--served-model-name", config.name]
     line += ["--host", config.host, "--port", str(config.port), "--dtype", config.dtype]
     line += ["--logprobs-mode", "processed_logprobs", "--max-logprobs", "20", "--disable-uvicorn-access-log"]
@@ -64,7 +64,7 @@ def command(config: ServeConfig) -> list[str]:
     if config.max_model_tokens is not None:
         line += ["--max-model-len", str(config.max_model_tokens)]
     if config.cpu:
-        # Seeds of requests are generators, and on a CPU those cannot be turned back after a part of a prompt.
+        # With chunked prompts vLLM rewinds the random generators of requests, which it cannot do on a CPU.
         line += ["--enforce-eager", "--no-enable-chunked-prefill"]
     if config.sync in ("file", "gloo"):
         line += ["--worker-extension-cls", "swe_aem_vllm.Extension"]
@@ -76,7 +76,7 @@ def command(config: ServeConfig) -> list[str]:
 
 
 def environment(config: ServeConfig, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables: the inherited ones and what the sync and the device need."""
+    """Environment variables of the server: the inherited ones, and those that the sync and the device need."""
     ours = {"VLLM_NO_USAGE_STATS": "1"}
     if config.sync in ("file", "gloo", "nccl"):
         ours["VLLM_SERVER_DEV_MODE"] = "1"

@@ -1,4 +1,4 @@
-"""From `ServersConfig` to a policy and the way in which it gets new weights."""
+"""`connect`: opens the policy of a `ServersConfig`, and the sync that sends it new weights. Needs torch."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,12 +16,15 @@ from swe_aem.serve.transport import FileTransport, GlooTransport, NcclTransport,
 async def connect(
     config: ServersConfig, directory: Path, adapter: Any | None = None
 ) -> AsyncIterator[tuple[VllmPolicy, WeightSync | AdapterSync]]:
-    """Policy and sync for the length of an `async with`. `directory` is for weights if the configuration names none;
-    `adapter` is the `peft` configuration of what is trained, if it is an adapter. Raises `UserError` for what does not
-    fit or is not there."""
+    """Policy and sync for the length of an `async with`.
+
+    `directory` holds weights if the configuration names no directory. `adapter` is the `peft` configuration if an
+    adapter is trained. Raises `UserError` if the configuration does not fit what is trained, or a server does not
+    answer.
+    """
     if (config.sync == "lora") != (adapter is not None):
         raise UserError(
-            "servers.sync lora is for adapters and all weights are trained: set lora, or servers.sync file"
+            "servers.sync lora is for adapters, and all weights are trained: set lora, or servers.sync file"
             if adapter is None
             else f"an adapter is trained and servers.sync is {config.sync}: start servers with --sync lora, and set it"
         )

@@ -1,4 +1,4 @@
-"""The process between `swe-aem serve` and vLLM: whatever ends, and however, nothing of the server is left.
+"""The process between `swe-aem serve` and vLLM, which leaves nothing of the server behind, whatever ends first.
 
     supervisor ──pipe──> guard ──> vLLM, a process group of its own (API server, engine, workers)
 
@@ -25,14 +25,14 @@ TERM_LIMIT_S = 15.0
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command until it ends or standard input does; its exit code, 0 if it was asked to end."""
-    # vLLM leaves sockets and files in the temporary directory; one of its own goes with it.
+    """Run a command until it ends or standard input is closed. Returns its exit code, or 0 if it was asked to end."""
+    # vLLM leaves sockets and files in the temporary directory, so it gets one that is removed with it.
     with tempfile.TemporaryDirectory(prefix="vllm-", ignore_cleanup_errors=True) as scratch:
         return guarded(arguments, {**os.environ, "TMPDIR": scratch})
 
 
 def guarded(arguments: list[str], environment: dict[str, str]) -> int:
-    """As `main`, in that environment."""
+    """Run a command as `main` does, with these environment variables."""
     libc = ctypes.CDLL(None, use_errno=True)
     of_others = set(_SHARED.iterdir())
     child = subprocess.Popen(
@@ -56,7 +56,7 @@ def guarded(arguments: list[str], environment: dict[str, str]) -> int:
 
 
 def end_group(leader: "subprocess.Popen[bytes]", shared: set[Path]) -> None:
-    """Ask the group to end, then kill it; adds to `shared` what it had mapped until then."""
+    """Ask the process group to end, then kill it. Adds the shared memory that it had mapped to `shared`."""
     shared |= shared_memory(leader.pid)
     with suppress(ProcessLookupError):
         os.killpg(leader.pid, signal.SIGTERM)
@@ -70,7 +70,7 @@ def end_group(leader: "subprocess.Popen[bytes]", shared: set[Path]) -> None:
 
 
 def members(group: int) -> list[int]:
-    """Living processes of a group."""
+    """Process ids of the living processes of a group."""
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
@@ -81,8 +81,8 @@ def members(group: int) -> list[int]:
 
 
 def shared_memory(group: int) -> set[Path]:
-    """Segments of shared memory that a group has mapped. They have no directory: a file that has one, such as a model
-    or a trainer's weights, was put there by somebody."""
+    """Segments of shared memory that a group has mapped. Only files directly in /dev/shm count: a file in a directory
+    there, such as a model or a trainer's weights, is not the server's."""
     found = set()
     for pid in members(group):
         with suppress(OSError):

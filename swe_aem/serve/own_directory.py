@@ -1,9 +1,9 @@
-"""`OwnDirectory`: a place of one process in a directory that others use too.
+"""`OwnDirectory`: a subdirectory for one process, in a directory that other processes use too.
 
     DIRECTORY/weights-TAG@HOST/        its files
     DIRECTORY/weights-TAG@HOST.lock    locked for as long as the process lives
 
-Of one that was killed the lock is free, and the next that starts on that host removes what it left.
+If the process is killed its lock is released, and the next process that starts on that host removes its files.
 """
 
 import fcntl
@@ -16,23 +16,23 @@ from typing import IO
 
 
 class OwnDirectory:
-    """Made at once, removed by `close`."""
+    """A subdirectory that the constructor makes and `close` removes."""
 
     def __init__(self, parent: Path) -> None:
         host = socket.gethostname()
         parent.mkdir(parents=True, exist_ok=True)
         for left in parent.glob(f"weights-*@{host}.lock"):
-            with suppress(OSError), left.open("rb+") as lock:  # taken, or gone
+            with suppress(OSError), left.open("rb+") as lock:  # locked by a living process, or removed
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(left)
         self.path = parent / f"weights-{uuid.uuid4().hex[:8]}@{host}"
         self._lock: IO[bytes] = Path(f"{self.path}.lock").open("wb")  # noqa: SIM115  (closed by close)
-        with suppress(OSError):  # a file system without locks: nobody gets one, so nothing living is removed
+        with suppress(OSError):  # on a file system without locks nothing is ever removed
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.path.mkdir()
 
     def close(self) -> None:
-        """Remove it with all that is in it; idempotent."""
+        """Remove the subdirectory with everything in it; idempotent."""
         _remove(Path(self._lock.name))
         self._lock.close()
 

@@ -1,4 +1,4 @@
-"""`Served`: a vLLM server for the length of a `with`, its log kept, its readiness told, nothing of it left.
+"""`Served`: a vLLM server for the length of a `with`. Its log is kept, and no process of it is left behind.
 
 with Served(config, directory) as server:
     server.wait_ready(print)
@@ -29,21 +29,21 @@ _PHASES = (
     ("Capturing CUDA graphs", "capturing graphs"),
     ("Starting vLLM", "opening the port"),
 )
-"""What vLLM's log says at the beginning of each part of its start."""
+"""Text that vLLM logs at the beginning of each phase of its start, and the phase's name."""
 _ERROR = re.compile(r"^.*?((?:\w+\.)*\w*(?:Error|Exception): .+)$")
 _POLL_S = 0.3
 
 
 class Served:
-    """One server and its guard."""
+    """A vLLM server and its guard process."""
 
     def __init__(self, config: ServeConfig, directory: Path) -> None:
         """`directory` gets `vllm-PORT.log`. Raises `UserError` if there is no such vllm command."""
         program = shutil.which(config.program)
         if program is None:
             raise UserError(
-                f"no command {config.program}: install vllm, in an environment of its own if its torch is another one, "
-                "and name its command with --vllm"
+                f"no command {config.program}: install vllm, in a separate environment if it needs another version of "
+                "torch, and name its command with --vllm"
             )
         self.config = config.model_copy(update={"program": program})
         self.log = directory / f"vllm-{config.port}.log"
@@ -70,38 +70,38 @@ class Served:
             self._process.wait(2 * TERM_LIMIT_S)
 
     def wait_ready(self, tell: Callable[[str], None], limit_s: float = 1800.0) -> None:
-        """Return once it answers; says each part of the start as it begins. Raises `UserError` if it ends or takes
+        """Return once the server answers, and `tell` each phase of its start. Raises `UserError` if it ends or takes
         longer than the limit."""
         began, told = time.monotonic(), ""
         while not healthy(self.config.url):
             phase = self._phase()
             if self._ended() is not None:
-                raise UserError(f"vLLM ended while {phase}: {self._cause()} (all of it in {self.log})")
+                raise UserError(f"vLLM ended while {phase}: {self._cause()} (full log: {self.log})")
             if phase != told:
                 tell(f"{time.monotonic() - began:4.0f} s  {phase}")
                 told = phase
             if time.monotonic() - began > limit_s:
-                raise UserError(f"vLLM is not ready after {limit_s:.0f} s, still {phase}; {self.log} has its words")
+                raise UserError(f"vLLM is not ready after {limit_s:.0f} s, still {phase}; its log is {self.log}")
             time.sleep(_POLL_S)
         tell(f"{time.monotonic() - began:4.0f} s  making the first token")
         self._first_token(limit_s)
         tell(f"{time.monotonic() - began:4.0f} s  ready")
 
     def _first_token(self, limit_s: float) -> None:
-        """The first request compiles what is left, for half a minute in which the server answers nothing else."""
+        """Send the first request, which compiles for up to half a minute while the server answers nothing else."""
         body = {"model": self.config.name, "prompt": [1] * 8, "max_tokens": 2, "logprobs": 20, "seed": 0}
         headers = {"content-type": "application/json"}
         request = urllib.request.Request(f"{self.config.url}/v1/completions", json.dumps(body).encode(), headers)
         try:
             urllib.request.urlopen(request, timeout=limit_s).close()
         except OSError as error:
-            raise UserError(f"vLLM makes no token: {error}; {self._cause()} (all of it in {self.log})") from error
+            raise UserError(f"vLLM generates no token: {error}; {self._cause()} (full log: {self.log})") from error
 
     def wait(self) -> None:
-        """Return when it ends, which is not its job: raises `UserError` with the cause."""
+        """Wait until the server ends, which it should not do by itself, and raise `UserError` with the cause."""
         assert self._process is not None
         self._process.wait()
-        raise UserError(f"vLLM ended: {self._cause()} (all of it in {self.log})")
+        raise UserError(f"vLLM ended: {self._cause()} (full log: {self.log})")
 
     def _ended(self) -> int | None:
         assert self._process is not None
@@ -112,14 +112,14 @@ class Served:
         return next((phase for words, phase in reversed(_PHASES) if words in text), "importing")
 
     def _cause(self) -> str:
-        """The first error in the log, which the later ones follow from; else the last line."""
+        """The first error in the log, because later ones follow from it; without errors the last line."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         errors = [match[1] for line in lines if (match := _ERROR.match(line))]
-        return errors[0] if errors else (lines or ["no word"])[-1]
+        return errors[0] if errors else (lines or ["it logged nothing"])[-1]
 
 
 def healthy(url: str) -> bool:
-    """Does a server answer there?"""
+    """Does a healthy server answer at this URL?"""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
             return answer.status == 200

@@ -1,11 +1,11 @@
-"""New weights for running servers, with agents still asking for responses.
+"""Sends new weights to running servers while agents keep requesting responses.
 
     prepare ──> no new requests, those in flight end ──> /pause ──> /start_weight_update ──> /update_weights
-            ──> /finish_weight_update (label) ──> /resume ──> requests go on, stamped with the new version
+            ──> /finish_weight_update (label) ──> /resume ──> requests continue, stamped with the new version
 
-A server that does not take an update is out of rotation until it has it; if none takes it, all go on with the old
-weights and the trainer is told, or, where a broken update may have left a mixture, nothing goes on. Adapters are loaded
-under a name of their own while generation goes on: a request names the one that answers it.
+A server that fails to load an update is out of rotation until it has loaded it. If all servers fail, all continue with
+the old weights and `PolicyError` is raised; if the failed update may have left a mixture of weights, the servers stay
+paused. Adapters are loaded during generation, each under its own name, and a request names the adapter that answers it.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from swe_aem.serve.transport import Parcel, Transport, Weights
 
 
 class WeightSync:
-    """Whole weights, by a transport."""
+    """Sends whole weights by a transport."""
 
     def __init__(self, policy: VllmPolicy, transport: Transport, *, limit_s: float = 1800.0) -> None:
-        """`limit_s` bounds each endpoint that takes longer for larger models."""
+        """`limit_s` bounds each call to an endpoint that takes longer for larger models."""
         self._policy = policy
         self._transport = transport
         self._limit_s = limit_s
@@ -36,7 +36,7 @@ class WeightSync:
         self._latest: Parcel | None = None
 
     async def open(self) -> None:
-        """Introduce trainer and servers. Raises `UserError` if a server was not started for it."""
+        """Connect trainer and servers. Raises `UserError` if a server was not started for this sync."""
         try:
             await self._transport.open([server.control for server in self._policy.servers], self._limit_s)
             for server in self._policy.servers:
@@ -51,13 +51,13 @@ class WeightSync:
             self._policy.repair = self._repair
 
     def close(self) -> None:
-        """Leave the servers as they are, and nothing behind."""
+        """Close the transport; the servers keep their weights."""
         self._policy.repair = None
         self._transport.close()
 
     async def update(self, weights: Weights, version: int) -> None:
-        """Bring the weights of a state dict, under Hugging Face's names, to every server in rotation; they are read
-        before this returns. Raises `PolicyError` if no server has taken them."""
+        """Send the weights of a state dict, under Hugging Face's names, to every server in rotation; they are read
+        before this returns. Raises `PolicyError` if no server has loaded them."""
         parcel = await self._transport.prepare(weights, version, f"{self._tag}.{version}")
         delivered = False
         try:
@@ -76,20 +76,22 @@ class WeightSync:
             self._transport.settled(parcel, delivered=delivered)
 
     def _require_all(self, servers: Sequence[VllmServer]) -> None:
-        """A broadcast waits for every rank of its group, so one that cannot be repeated needs all servers."""
+        """Raise `PolicyError` if a server is missing from a broadcast, which waits for every rank of its group."""
         missing = [server for server in self._policy.servers if server not in servers]
         if missing and not self._transport.again:
             why = "; ".join(f"{server.url}: {server.out_reason}" for server in missing)
-            raise PolicyError(f"the broadcast needs every server, all go on with the old weights: {why}")
+            raise PolicyError(f"the broadcast needs every server; all continue with the old weights: {why}")
 
     async def _deliver(self, servers: Sequence[VllmServer], parcel: Parcel) -> dict[VllmServer, BaseException]:
-        """The servers that did not take it, and why."""
+        """Send a parcel, and return the servers that failed to load it with their errors."""
         try:
             await self._each(servers, "/pause", query={"mode": "wait"})
             await self._each(servers, "/start_weight_update")
         except PolicyError as error:
             await self._each(servers, "/resume", tolerant=True)
-            raise PolicyError(f"the update was not begun, all go on with the old weights: {error}") from error
+            raise PolicyError(
+                f"the update was not begun; all servers continue with the old weights: {error}"
+            ) from error
         *received, broken = await asyncio.gather(
             *(self._receive(server, parcel) for server in servers), self._transmit(parcel), return_exceptions=True
         )
@@ -118,17 +120,19 @@ class WeightSync:
             expected = server.expected.model_copy(update={"weights": parcel.label})
             server.expect(expected, version=parcel.version, name=self._policy.name)
         for server, error in failed.items():
-            server.suspect(f"it did not take version {parcel.version}: {error}")
+            server.suspect(f"it did not load version {parcel.version}: {error}")
             print(f"{server.url} is out of rotation: {server.out_reason}", file=sys.stderr, flush=True)
 
     def _refuse(self, failed: Mapping[VllmServer, BaseException]) -> None:
         why = "; ".join(f"{server.url}: {error}" for server, error in failed.items())
         if self._transport.atomic:
-            raise PolicyError(f"no server took the new weights, all go on with the old ones: {why}")
-        raise PolicyError(f"the update broke off and servers may hold a mixture: restart them, then this. {why}")
+            raise PolicyError(f"no server loaded the new weights; all continue with the old ones: {why}")
+        raise PolicyError(
+            f"the update failed and servers may hold a mixture of weights: restart the servers, then this run. {why}"
+        )
 
     async def _repair(self, server: VllmServer) -> bool:
-        """Deliver the latest weights to a server that was restarted."""
+        """Send the latest weights to a restarted server; false if that fails."""
         parcel = self._latest
         if parcel is None:
             return False
@@ -138,7 +142,7 @@ class WeightSync:
             await self._receive(server, parcel)
             await self._each([server], "/resume")
         except PolicyError as error:
-            server.take_out(f"it was restarted and does not take version {parcel.version}: {error}")
+            server.take_out(f"it was restarted and does not load version {parcel.version}: {error}")
             return False
         return True
 
@@ -152,7 +156,7 @@ class WeightSync:
 
 
 class AdapterSync:
-    """A LoRA adapter, as a directory that trainer and servers see, under a name with its version."""
+    """Sends a LoRA adapter as a directory that trainer and servers see, under a name that holds its version."""
 
     def __init__(self, policy: VllmPolicy, directory: Path, adapter: Any, *, limit_s: float = 300.0) -> None:
         """`adapter` is the `peft` configuration."""
@@ -165,23 +169,23 @@ class AdapterSync:
         self._loaded: list[str] = []
 
     async def open(self) -> None:
-        """Make the directory."""
+        """Make the directory, and note what the servers serve without adapters."""
         self._directory.mkdir(parents=True, exist_ok=True)
         for server in self._policy.servers:
             self._base[server] = server.expected
         self._policy.repair = self._repair
 
     def close(self) -> None:
-        """Leave the servers and the adapters as they are."""
+        """Stop repairing restarted servers; servers and adapters stay as they are."""
         self._policy.repair = None
 
     async def update(self, weights: Weights, version: int) -> None:
         """Load the adapter in a state dict of a `peft` model on every server, then let requests name it. Raises
-        `PolicyError` if one does not take it; requests then go on with the previous one."""
+        `PolicyError` if a server fails to load it; requests then continue with the previous adapter."""
         name = f"{self._policy.name}-{self._tag}-v{version}"
         path = self._directory / name
         await asyncio.to_thread(self._save, weights, path)
-        await self._forget(keep=1)
+        await self._unload(keep=1)
         async with self._policy.between_checks():
             servers = [server for server in self._policy.servers if server.out_reason is None]
             await asyncio.gather(*(self._load(server, name) for server in servers))
@@ -196,8 +200,8 @@ class AdapterSync:
         body = {"lora_name": name, "lora_path": str(self._directory / name), "load_inplace": True}
         await server.control.post("/v1/load_lora_adapter", body, limit_s=self._limit_s)
 
-    async def _forget(self, keep: int) -> None:
-        """Unload all but the latest, each when nothing in flight names it any more."""
+    async def _unload(self, keep: int) -> None:
+        """Unload all but the latest `keep` adapters, each once no request in flight names it."""
         while len(self._loaded) > keep:
             name = self._loaded.pop(0)
             for server in self._policy.servers:
@@ -211,7 +215,7 @@ class AdapterSync:
             for name in self._loaded[-1:]:
                 await self._load(server, name)
         except PolicyError as error:
-            server.take_out(f"it was restarted and does not take the adapter: {error}")
+            server.take_out(f"it was restarted and does not load the adapter: {error}")
             return False
         return bool(self._loaded)
 

@@ -1,6 +1,6 @@
-"""How a trainer's weights travel to servers. What drives an update is the same for all, and in `serve.sync`.
+"""Transports: ways to send a trainer's weights to servers. `serve.sync` drives an update, with any of them.
 
-    FileTransport   one file; survives a server's restart, for it is read again
+    FileTransport   one file, which a restarted server reads again
     GlooTransport   a broadcast over TCP between host memories
     NcclTransport   a broadcast between GPUs, by vLLM's own sender
 
@@ -28,48 +28,48 @@ Weights = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Parcel:
-    """One update, ready to go."""
+    """One update, ready to be sent."""
 
     label: str
-    """What servers call these weights: unlike any that another trainer or an earlier run gave them."""
+    """The servers' label of these weights, different from every label of another trainer or an earlier run."""
     version: int
     update_info: dict[str, Any]
-    """What servers are told of it."""
+    """The body of the servers' update endpoint."""
     tensors: list[torch.Tensor] = field(default_factory=list)
-    """What is broadcast, in the order announced; nothing if servers fetch it themselves."""
+    """The tensors to broadcast, in the announced order; empty if servers read a file."""
 
 
 class Transport(Protocol):
-    """One way to servers."""
+    """A way to send weights to servers."""
 
     atomic: bool
-    """Does an update that fails leave a server's old weights whole?"""
+    """True if a failed update leaves a server's old weights unchanged."""
     again: bool
-    """Can a parcel be delivered a second time, to a server that was restarted?"""
+    """True if a parcel can be sent a second time, to a restarted server."""
 
     async def open(self, controls: Sequence[ServerControl], limit_s: float) -> None:
-        """Introduce the servers to the trainer; raises `PolicyError` if they cannot be."""
+        """Connect trainer and servers; raises `PolicyError` if that fails."""
         ...
 
     async def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
-        """All that can be done before servers stop generating."""
+        """Do everything that can be done before servers stop generating."""
         ...
 
     async def transmit(self, parcel: Parcel) -> None:
-        """Send, while the servers receive."""
+        """Send the tensors, while the servers receive them."""
         ...
 
     def settled(self, parcel: Parcel, *, delivered: bool) -> None:
-        """Tidy up behind an update."""
+        """Clean up after an update; `delivered` says whether at least one server has loaded it."""
         ...
 
     def close(self) -> None:
-        """Tidy up behind the last one; idempotent."""
+        """Clean up after the last update; idempotent."""
         ...
 
 
 def sent(weights: Weights, dtype: str | None) -> dict[str, torch.Tensor]:
-    """The tensors to send, contiguous: of tied ones the first, in `dtype` if one is given."""
+    """The tensors to send: contiguous, only the first of tied tensors, and in `dtype` if it is given."""
     wanted = None if dtype is None else getattr(torch, dtype)
     found: dict[str, torch.Tensor] = {}
     seen: set[tuple[int, torch.Size]] = set()
@@ -82,7 +82,7 @@ def sent(weights: Weights, dtype: str | None) -> dict[str, torch.Tensor]:
 
 
 async def in_daemon_thread(work: Callable[[], Any]) -> Any:
-    """The result of work that may block for ever, in a thread that keeps no process from ending."""
+    """Run blocking work in a daemon thread and return its result, so that a hang cannot keep the process alive."""
     result: Future[Any] = Future()
     result.set_running_or_notify_cancel()
 
@@ -108,11 +108,11 @@ class FileTransport:
         self._own: OwnDirectory | None = None
 
     async def open(self, controls: Sequence[ServerControl], limit_s: float) -> None:
-        """Nothing but a place of its own in the directory."""
+        """Make a subdirectory for this process."""
         self._own = self._own or OwnDirectory(self._directory)
 
     async def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
-        """Write the file, under its name only when it is whole."""
+        """Write the file; it gets its final name once it is complete."""
         from safetensors.torch import save_file
 
         assert self._own is not None
@@ -122,7 +122,7 @@ class FileTransport:
         free = shutil.disk_usage(self._directory).free
         if needed > free:
             raise PolicyError(
-                f"{self._directory} has {free / 1e9:.1f} GB free and these weights, which lie beside the old ones, "
+                f"{self._directory} has {free / 1e9:.1f} GB free and these weights, stored beside the old ones, "
                 f"take {needed / 1e9:.1f} GB: set servers.directory to a larger one"
             )
 
@@ -135,10 +135,10 @@ class FileTransport:
         return Parcel(label, version, {"path": str(path)})
 
     async def transmit(self, parcel: Parcel) -> None:
-        """Servers fetch it."""
+        """Nothing to send: the servers read the file."""
 
     def settled(self, parcel: Parcel, *, delivered: bool) -> None:
-        """Keep the file that servers hold, for one that is restarted, and no other."""
+        """Keep only the file that the servers have loaded, for a server that restarts."""
         assert self._own is not None
         kept = Path(parcel.update_info["path"])
         for path in self._own.path.glob("*"):
@@ -146,13 +146,14 @@ class FileTransport:
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove the last file too."""
+        """Remove the last file and the subdirectory."""
         if self._own is not None:
             self._own.close()
 
 
 class _Broadcast:
-    """What the two broadcasts share: one group of the trainer, rank 0, and all workers of all servers."""
+    """The common part of the two broadcasts: a group of the trainer, which is rank 0, and all workers of all
+    servers."""
 
     again = False
 
@@ -162,7 +163,7 @@ class _Broadcast:
         self._dtype = dtype
 
     async def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
-        """Only the announcement."""
+        """Describe the tensors; nothing is sent before `transmit`."""
         tensors = sent(weights, self._dtype)
         info = {
             "names": list(tensors),
@@ -172,13 +173,13 @@ class _Broadcast:
         return Parcel(label, version, info, list(tensors.values()))
 
     def settled(self, parcel: Parcel, *, delivered: bool) -> None:
-        """Nothing is left behind."""
+        """Nothing to clean up."""
 
     def close(self) -> None:
-        """Nothing is left behind."""
+        """Nothing to clean up."""
 
     async def _join(self, controls: Sequence[ServerControl], limit_s: float, join: Any, info: dict[str, Any]) -> Any:
-        """Join the group here, with `join(world size)` in a thread, and on all servers at once."""
+        """Join the group here, by `join(world size)` in a thread, and on all servers at the same time."""
         sizes = await asyncio.gather(*(control.world_size() for control in controls))
         world = 1 + sum(sizes)
         offsets = [1 + sum(sizes[:n]) for n in range(len(sizes))]
@@ -196,12 +197,12 @@ class _Broadcast:
 
 
 class GlooTransport(_Broadcast):
-    """Between host memories; needs neither GPUs nor a file system that both see."""
+    """A broadcast between host memories, which needs neither GPUs nor a shared file system."""
 
     atomic = True
 
     async def open(self, controls: Sequence[ServerControl], limit_s: float) -> None:
-        """See `Transport`."""
+        """Join the group."""
         from torch.distributed import ProcessGroupGloo, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
         limit = timedelta(seconds=limit_s)
@@ -212,7 +213,7 @@ class GlooTransport(_Broadcast):
         )
 
     async def transmit(self, parcel: Parcel) -> None:
-        """See `Transport`."""
+        """Broadcast the tensors, each in one piece."""
         from torch.distributed import BroadcastOptions  # pyright: ignore[reportPrivateImportUsage]
 
         def send() -> None:
@@ -225,12 +226,12 @@ class GlooTransport(_Broadcast):
 
 
 class NcclTransport(_Broadcast):
-    """Between GPUs, by vLLM's own sender, which needs vLLM in the trainer's environment."""
+    """A broadcast between GPUs by vLLM's own code, which needs vLLM in the trainer's environment."""
 
     atomic = False
 
     async def open(self, controls: Sequence[ServerControl], limit_s: float) -> None:
-        """See `Transport`. Raises `UserError` if there is no vLLM or no GPU here."""
+        """Join the group. Raises `UserError` if vLLM or a GPU is missing here."""
         try:
             from vllm.distributed.weight_transfer.nccl_common import (  # pyright: ignore[reportMissingImports]
                 trainer_init,
@@ -252,7 +253,7 @@ class NcclTransport(_Broadcast):
         )
 
     async def transmit(self, parcel: Parcel) -> None:
-        """See `Transport`."""
+        """Broadcast the tensors, packed."""
         from vllm.distributed.weight_transfer.packed_tensor import (  # pyright: ignore[reportMissingImports]
             packed_nccl_broadcast_producer,
         )

@@ -1,1 +1,1 @@
-"""Fakes for tests of what cannot or need not be had: a sandbox, the steps of a training run, a vLLM server."""
+"""Fakes for tests and benchmarks: a sandbox backend, a vLLM server, a tiny model, and the steps of a training run."""

@@ -1,7 +1,7 @@
-"""`FakeBackend`: sandboxes in memory, for tests of everything that stands on a sandbox.
+"""`FakeBackend`: sandboxes in memory, for tests of everything that uses a sandbox.
 
-Files are a dictionary and commands are answered by a handler; nothing is executed. Faults are injected on purpose:
-`die_after` makes a sandbox die at that call, `fail_starts` makes the first starts fail.
+Files are a dictionary, and a handler answers commands; nothing is executed. Failures can be injected: `die_after` makes
+a sandbox die after that many commands, `fail_starts` makes the first starts fail.
 """
 
 import errno
@@ -24,7 +24,7 @@ def succeed(sandbox: "FakeSandbox", command: str) -> tuple[int, bytes]:
 
 
 class FakeSandbox:
-    """A `Sandbox` without a machine below it."""
+    """A `Sandbox` in memory."""
 
     def __init__(self, id: str, spec: SandboxSpec, handler: Handler = succeed, die_after: int | None = None) -> None:
         self.id = id
@@ -90,7 +90,7 @@ class FakeSandbox:
         self.files[self._path(path)] = data
 
     async def peak_memory_bytes(self) -> int | None:
-        """Nothing measures it."""
+        """None: the fake measures no memory."""
         self._call()
         return None
 
@@ -104,7 +104,8 @@ class FakeSandbox:
 
 
 class FakeBackend:
-    """A `SandboxBackend` of `FakeSandbox`es; `live` shows what is open now, `opened` all there ever were."""
+    """A `SandboxBackend` of `FakeSandbox`es. `live` holds those that are open now, `opened` all that were ever
+    opened."""
 
     name = "fake"
 
@@ -120,12 +121,12 @@ class FakeBackend:
         return [sandbox for sandbox in self.opened if not sandbox.closed]
 
     async def image_digest(self, image: str) -> str:
-        """A digest of its name."""
+        """A digest made from the image's name."""
         return f"fake:{image}"
 
     @asynccontextmanager
     async def open(self, spec: SandboxSpec) -> AsyncIterator[FakeSandbox]:
-        """Open a fake, or fail as told."""
+        """Open a fake sandbox, or fail if `fail_starts` says so."""
         if self.fail_starts > 0:
             self.fail_starts -= 1
             raise StartError("the fake was told to fail this start")
@@ -137,7 +138,7 @@ class FakeBackend:
             await sandbox.close()
 
     async def ls(self) -> list[SandboxInfo]:
-        """Live fakes."""
+        """The fake sandboxes that are open."""
         return [
             SandboxInfo(
                 id=sandbox.id,
@@ -159,5 +160,5 @@ class FakeBackend:
         return gone
 
     def shell_command(self, sandbox: Sandbox) -> list[str]:
-        """Nothing to enter: a command that does nothing."""
+        """A command that does nothing, because there is nothing to enter."""
         return ["true"]

@@ -1,7 +1,7 @@
-"""Fakes for tests and benchmarks of trainers: a tiny random policy, and rollouts that are played from a seed.
+"""Fakes for tests and benchmarks of trainers: a tiny random policy, and rollouts generated from a seed.
 
-`ScriptedFeed` stands in for a `rollout_func`, `ScriptedSteps` for live rollouts. Neither asks the policy: what they
-give does not depend on the model, so that two trainers see the same data.
+`ScriptedFeed` replaces a `rollout_func`, `ScriptedSteps` replaces live rollouts. Neither samples the policy, so their
+data do not depend on the model and two trainers see the same data.
 """
 
 import random
@@ -18,7 +18,8 @@ PAD, EOS = 0, 1
 
 
 def tiny_model(*, seed: int = 0, sharpness: float = 40.0, **shape: Any) -> Any:
-    """A Qwen3 of random weights, the same each time; `sharpness` scales its logits, so that entropies differ."""
+    """A Qwen3 model with random weights that depend on `seed` alone; `sharpness` scales its logits, so that entropies
+    differ."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -43,7 +44,7 @@ def tiny_model(*, seed: int = 0, sharpness: float = 40.0, **shape: Any) -> Any:
 
 
 def tiny_tokenizer() -> Any:
-    """Turns `<n>` into the token n."""
+    """A tokenizer that turns the word `<n>` into the token n."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -56,12 +57,12 @@ def tiny_tokenizer() -> Any:
 
 
 def tiny_prompts(count: int) -> list[dict[str, str]]:
-    """Rows of a data set: prompts of different lengths."""
+    """Rows of a dataset: prompts of different lengths."""
     return [{"prompt": " ".join(f"<{token}>" for token in range(5, 8 + n % 8))} for n in range(count)]
 
 
 class ScriptedFeed:
-    """A `rollout_func`: what a row holds depends on seed, prompt, place in the group and number of the call."""
+    """A `rollout_func` whose rows depend on the prompt, the place in the group and the number of the call alone."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class ScriptedFeed:
         self.responses, self.tokens = responses, tokens
         """Fewest and most responses of a row, and tokens of a response."""
         self.lost = lost
-        """Members of each group that do not count, as after a failure of ours."""
+        """Members of each group that do not count, as after an infrastructure failure."""
         self.weight = weight
         self.calls = 0
 
@@ -109,7 +110,7 @@ class ScriptedFeed:
 
 
 class ScriptedSteps:
-    """A `StepSource` whose trajectories depend on the number of the step, the place in it, and nothing else."""
+    """A `StepSource` whose trajectories depend on the number of the step and the place in it alone."""
 
     def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
         self._config = config
@@ -121,7 +122,7 @@ class ScriptedSteps:
         """Nothing to release."""
 
     def step(self, number: int, weights: Any) -> Step:
-        """See `StepSource`."""
+        """The groups of step `number`."""
         size = self._config.rollout.group_size
         groups = [
             tuple(self._trajectory(number, group, sample) for sample in range(size))

@@ -1,7 +1,7 @@
-"""`SimulatedVllm`: the endpoints of a vLLM server over real sockets, with chosen latencies and faults, and no model.
+"""`SimulatedVllm`: a fake vLLM server on a real socket, with chosen latencies and failures and without a model.
 
-For tests of faults that a real server does not show on demand, and for scale that this machine could not sample: it
-answers a request after `latency_s(request)` with the ids of `tokens(request)`.
+It is for tests of failures that a real server does not show on demand, and for loads that a small machine cannot
+sample. It answers a request after `latency_s(request)` seconds with the ids of `tokens(request)`.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _STOP = 258
 
 
 class SimulatedVllm:
-    """One server; use as an async context manager."""
+    """A fake server. Use as an async context manager."""
 
     def __init__(
         self,
@@ -23,22 +23,22 @@ class SimulatedVllm:
         latency_s: Callable[[dict[str, Any]], float] = lambda body: 0.0,
         top_logprobs: bool = False,
     ) -> None:
-        """`tokens` makes a response to a request, 8 random ids and a stop token if not given."""
+        """`tokens` makes the response to a request; by default 8 random ids and a stop token."""
         self._tokens = tokens or (lambda body: [*random.choices(range(20, 250), k=8), _STOP])
         self._latency_s = latency_s
         self._top_logprobs = top_logprobs
         self.weights = "default"
-        """Answer of /weight_info."""
+        """The weight version in the answer of /weight_info."""
         self.adapters: list[str] = []
-        """Names that /v1/models lists beside the model's."""
+        """Adapters that /v1/models lists besides the model."""
         self.statuses: list[int] = []
-        """Statuses other than 200 that the next requests for completions get."""
+        """HTTP statuses that the next requests for completions get in place of 200, in this order."""
         self.instead: dict[str, tuple[int, bytes]] = {}
-        """Status and body that a path gets in place of its own."""
+        """Status and body that a path answers with in place of its own."""
         self.well = True
-        """Does it answer /health?"""
+        """False makes /health answer 503."""
         self.stuck = False
-        """Does it take requests and make no token?"""
+        """True makes it accept requests and generate no token."""
         self.running = 0
         self.most_running = 0
         self.requests: list[dict[str, Any]] = []

@@ -45,8 +45,8 @@ def test_size_is_bounded_and_the_newest_is_kept(known):
         cache.add(ids, states(ids))
         if len(ids) > 16:
             assert cache.longest(ids) is not None
-        assert sum(entry.states.nbytes for entry in cache._entries) == cache._bytes <= bound
-        assert set(cache._by_blocks.values()) <= set(cache._entries)
+        assert sum(one.states.nbytes for one in cache._sequences) == cache._bytes <= bound
+        assert set(cache._by_blocks.values()) <= set(cache._sequences)
 
 
 def test_the_least_recently_used_goes_first():

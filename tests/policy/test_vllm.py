@@ -150,7 +150,7 @@ async def test_a_look_that_meets_an_odd_answer_is_a_missed_one(path, answer):
     async with SimulatedVllm() as server, opened(server) as policy:
         server.instead[path] = (200, answer)
         await eventually(lambda: policy.servers[0].out_reason)
-        assert "answers nothing of vLLM's" in policy.servers[0].out_reason
+        assert "gave an answer that vLLM does not give" in policy.servers[0].out_reason
         server.instead.clear()
         assert await ask(policy)
 

@@ -1,12 +1,12 @@
-"""What `swe-aem serve` adds to the workers of vLLM: two ways to receive weights on hosts without NCCL.
+"""A plugin of vLLM's workers for `swe-aem serve`: two ways to receive weights on hosts without NCCL.
 
     file   a .safetensors file that the trainer has written, on a file system that both see
     gloo   a broadcast from the trainer over TCP
 
 Both are driven by vLLM's own endpoints (/init_weight_transfer_engine, /start_weight_update, /update_weights,
-/finish_weight_update). All of an update is received and checked before the model is touched, so one that fails leaves
-the old weights whole. vLLM imports this file because --worker-extension-cls names it; it runs in vLLM's environment and
-imports nothing else of ours.
+/finish_weight_update). An update is received and checked completely before the model is changed, so a failed update
+leaves the old weights unchanged. vLLM imports this file because --worker-extension-cls names it; it runs in vLLM's
+environment and imports nothing from swe_aem.
 """
 
 from dataclasses import dataclass
