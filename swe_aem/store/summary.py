@@ -25,6 +25,10 @@ class Summary(Frozen):
 
     model_config = ConfigDict(extra="ignore")  # read back to go on counting, also from another version
 
+    agent: str | None = None
+    """Agent of the trajectories, e.g. native; several with commas between them."""
+    policy: str | None = None
+    """Policy of the trajectories: a model's name, or that of a script; several with commas between them."""
     trajectories: int
     """Terminal records in the store."""
     wanted: int
@@ -83,6 +87,8 @@ class Totals:
         self.counted: Counter[str] = Counter()
         """Per task, trajectories that count in the baseline."""
         self.tasks: set[str] = set()
+        self.agents: set[str] = set()
+        self.policies: set[str] = set()
         self.resolved = self.failures = self.retries = 0
         self.turns = self.tool_calls = self.tokens = self.sampled_tokens = 0
         self.turn_s, self.tool_s = Measurements(), Measurements()
@@ -98,6 +104,8 @@ class Totals:
         assert trajectory.outcome is not None, "only terminal trajectories are stored"
         self.outcomes[trajectory.outcome] += 1
         self.tasks.add(trajectory.task_id)
+        self.agents.add(trajectory.agent)
+        self.policies.add(trajectory.model)
         self.counted[trajectory.task_id] += in_baseline(trajectory)
         self.resolved += trajectory.reward == 1.0
         self.failures += is_infrastructure_failure(trajectory)
@@ -118,6 +126,8 @@ class Totals:
         with_reward = self.trajectories - self.failures
         start, agent, grade = (self.phase_s[phase] for phase in ("start", "agent", "grade"))
         return Summary(
+            agent=", ".join(sorted(filter(None, self.agents))) or None,
+            policy=", ".join(sorted(filter(None, self.policies))) or None,
             trajectories=self.trajectories,
             wanted=wanted,
             groups=len(self.tasks),

@@ -15,6 +15,9 @@ def test_gold_resolves_noop_does_not_and_a_replay_agrees(rollout: Any, kind: str
     gold = rollout("gold", *common, "--agent", "gold")
     assert (gold["trajectories"], gold["resolved"], gold["resolved_rate"]) == (16, 16, 1.0)
     assert (gold["outcomes"], gold["infrastructure_failures"]) == ({"resolved": 16}, 0)
+    assert (gold["agent"], gold["policy"]) == ("native", "gold")
+    config = json.loads((tmp_path / "gold" / "config.json").read_text())["config"]
+    assert (config["agent"], config["policy"]) == ("native", "gold")
     noop = rollout("noop", *common, "--agent", "noop")
     assert (noop["trajectories"], noop["resolved"]) == (16, 0)
     replay = rollout("replay", *common, "--agent", "replay", "--replay-from", str(tmp_path / "gold"))

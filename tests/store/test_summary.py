@@ -33,6 +33,7 @@ def summary(totals: Totals) -> Summary:
 
 def test_numbers(totals: Totals) -> None:
     made = summary(totals)
+    assert (made.agent, made.policy) == (make_trajectory("t", 0).agent, make_trajectory("t", 0).model)
     assert (made.trajectories, made.wanted, made.groups, made.groups_complete) == (4, 6, 2, 1)
     assert (made.resolved, made.infrastructure_failures, made.retries) == (2, 1, 3)
     assert made.resolved_rate == pytest.approx(2 / 3), "failures of ours are not in the denominator"
@@ -52,6 +53,7 @@ def test_the_file_has_the_names_that_others_rely_on_and_is_read_back(tmp_path: P
 def test_an_empty_run_has_a_summary() -> None:
     made = summary(Totals())
     assert (made.trajectories, made.resolved_rate, made.tool_p95_s, made.outcomes) == (0, 0.0, None, {})
+    assert (made.agent, made.policy) == (None, None)
 
 
 def test_reading_what_is_not_there_or_broken(tmp_path: Path) -> None:
