@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from swe_aem.core.base import Frozen
 
@@ -12,6 +12,8 @@ _Count = Annotated[int, Field(ge=1)]
 
 class TurnLimits(Frozen):
     """Limits and sampling settings of one trajectory, of any agent. The time limit is the caller's deadline instead."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     max_turns: _Count = 50
     """Responses per trajectory; then it ends with `turn_limit`."""

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
@@ -32,8 +32,10 @@ NAMELESS = "malformed_tool_call"
 class RendererConfig(Frozen):
     """The chat format and its options."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     family: str = "qwen3"
-    """A key of `FAMILIES`."""
+    """Model family whose chat format is used, a key of `swe_aem.agent.renderer.FAMILIES`."""
     enable_thinking: bool = True
     """If false, each prompt ends with an empty thinking block, as in Qwen3's own template."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from swe_aem.suggest import did_you_mean
 
@@ -61,13 +62,13 @@ def explain_yaml(error: Exception) -> str:
     return f"not YAML (line {mark.line + 1}, column {mark.column + 1}: {problem})"
 
 
-def setting_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings of a model, sections included."""
+def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted name and field of each setting of a model, sections included."""
     for name, field in model.model_fields.items():
-        yield prefix + name
+        yield prefix + name, field
         kind, _ = _bare(field.annotation)
         if _is_model(kind):
-            yield from setting_names(kind, f"{prefix}{name}.")
+            yield from settings_of(kind, f"{prefix}{name}.")
 
 
 def _clause(place: _Place, item: Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -100,7 +101,7 @@ def _unknown(place: _Place, given: Any, model: type[BaseModel]) -> str:
         new = prefix + renamed.name
         return f"{place.name} is now called {new} and means the opposite: set {new} to {value}"
     there = list(place.owner.model_fields) if place.owner is not None else []
-    elsewhere = [name for name in setting_names(model) if name.rpartition(".")[2] == last]
+    elsewhere = [name for name, _ in settings_of(model) if name.rpartition(".")[2] == last]
     if len(elsewhere) == 1:
         return f"{place.name} is unknown (did you mean {elsewhere[0]}?)"
     suggestion = did_you_mean(place.name, [prefix + name for name in there])

@@ -10,17 +10,24 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pydantic import ConfigDict
+
 from swe_aem.core.base import Frozen
 
 
 class Limits(Frozen):
     """Resource limits of one sandbox. A limit that the backend cannot enforce is an error, not a no-op."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     memory_bytes: int | None = 4 << 30
+    """Memory in bytes; null is no limit."""
     cpus: float | None = 2.0
+    """CPUs; null is no limit."""
     pids: int | None = 512
+    """Processes and threads; null is no limit."""
     disk_bytes: int | None = 4 << 30
-    """What the sandbox may write in all."""
+    """Bytes that the sandbox may write in all; null is no limit."""
 
 
 class SandboxSpec(Frozen):

@@ -9,17 +9,16 @@ from typing import Annotated
 from pydantic import Field
 
 from swe_aem.core import Completion, SamplingParams
-from swe_aem.core.base import Frozen
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.completions import CompletionsConfig, CompletionsPolicy
-from swe_aem.policy.entropy import TOP
+from swe_aem.policy.requests import RequestConfig
 from swe_aem.policy.slots import ServerLoad, Slots, adapted
 from swe_aem.policy.vllm_control import ServedModel, ServerControl
 
 _Seconds = Annotated[float, Field(gt=0)]
 
 
-class VllmConfig(Frozen):
+class VllmConfig(RequestConfig):
     """Which servers, and how long to wait for them."""
 
     urls: tuple[str, ...]
@@ -28,13 +27,6 @@ class VllmConfig(Frozen):
     """Served name; the one that they serve if not given."""
     api_key: str | None = None
     """Sent as a bearer token."""
-    top_logprobs: Annotated[int, Field(ge=0, le=TOP)] = TOP
-    """Alternatives per token, for estimates of the entropy; 20 for `top20`, 0 for surprisal."""
-    request_timeout_s: _Seconds = 1800.0
-    """Seconds that one response may take."""
-    patience_s: _Seconds = 180.0
-    """Seconds that a request waits while no server is in rotation or those that are refuse it; longer than a restart
-    takes. The wait for a slot does not count."""
     probe_s: _Seconds = 2.0
     """Seconds between two health checks of a server; far below what a restart takes, so that no restart is missed."""
     probe_limit_s: _Seconds = 10.0

@@ -1,4 +1,4 @@
-"""`RolloutConfig`: every setting of a rollout, where it may come from, and which ones a store holds fast.
+"""`RolloutConfig`: every setting of a rollout, and which of them may differ when a store is resumed.
 
 A field's docstring is also its `--help` text.
 """
@@ -29,37 +29,38 @@ _Seconds = Annotated[float, Field(gt=0)]
 
 
 class SchedulingConfig(Frozen):
-    """How fast and how patiently; may differ between two runs that fill one store."""
+    """Concurrency, retries and time limits of a rollout's stages. They may differ when a store is resumed."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     concurrency: _Count = 4
-    """Agent sandboxes that live at once."""
+    """Agent sandboxes that exist at once."""
     starting: _Count = 4
     """Sandboxes that start at once, those for grading included."""
     grading: _Count = 2
     """Evaluation scripts that run at once."""
     max_attempts: _Count = 3
-    """Attempts per trajectory when our side fails; and as many at grading it, which do not repeat the agent's work."""
+    """Attempts per trajectory after infrastructure failures. Grading has as many of its own, which do not repeat the
+    agent's work."""
     backoff_s: Annotated[float, Field(ge=0)] = 2.0
-    """Seconds before the second attempt; doubled for each one after it."""
+    """Seconds to wait before the second attempt; doubled for each further attempt."""
     start_limit_s: _Seconds = 300.0
     """Seconds that a sandbox may take to start."""
     setup_limit_s: _Seconds = 360.0
-    """Seconds for preparing the repository, its history included, and as many for capturing the patch."""
+    """Seconds to prepare the repository and its history, and as many to capture the patch."""
     grade_extra_s: _Seconds = 180.0
-    """Seconds that a grade may take beyond the evaluation script's own limit."""
+    """Seconds that grading may take beyond the time limit of the evaluation script."""
     grade_queue_limit_s: _Seconds = 7200.0
-    """Seconds that a finished trajectory waits for its turn to be graded."""
+    """Seconds that a finished trajectory may wait for a grading slot."""
     guard_s: _Seconds = 60.0
-    """Seconds after its time limit at which an agent that has not returned is given up."""
+    """Seconds after its time limit at which an agent that has not returned is cancelled."""
     drain_limit_s: _Seconds = 900.0
-    """Seconds that running trajectories may go on after the first Ctrl-C."""
+    """Seconds that running trajectories may take to finish after the first Ctrl-C."""
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
-    """Failures of our side in a row, over all trajectories, that stop the run; 3 times the concurrency, at least 12, if
-    not given."""
+    """Infrastructure failures in a row, over all trajectories, that stop the run. If not given: 3 times the
+    concurrency, at least 12."""
     max_failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of trajectories without a verdict above which the exit code is not 0."""
+    """Share of trajectories without a verdict above which the command exits with code 1."""
 
     @property
     def consecutive_failures(self) -> int:
@@ -68,23 +69,23 @@ class SchedulingConfig(Frozen):
 
 
 class RolloutConfig(Frozen):
-    """What is rolled out, by whom, where, and how often."""
+    """Every setting of a rollout."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     tasks: str = "tasks/micro"
-    """A bundled set, a .jsonl, .json or .parquet file, or the id of a Hugging Face dataset."""
+    """Task set: a bundled one, a .jsonl, .json or .parquet file, or the id of a Hugging Face dataset."""
     split: str | None = None
-    """Split of the task set; all of it if not given."""
+    """Split of the task set; all splits if not given."""
     ids: tuple[str, ...] | None = None
-    """Only these tasks."""
+    """Run only the tasks with these ids."""
     limit: _Count | None = None
-    """Only the first N tasks. A rerun may raise it."""
+    """Run only the first N tasks. A rerun may raise it."""
     lock: Path | None = None
-    """A lock of `swe-aem tasks check` that the tasks must stand in."""
+    """Lock file of `swe-aem tasks check`; only tasks that it lists as fit are run."""
     lock_policy: LockPolicy = "require"
-    """For tasks that are not fit: require refuses to start, drop leaves them out, weigh keeps flaky ones with a weight
-    below 1."""
+    """What to do about tasks that the lock does not list as fit. require: refuse to start; drop: leave them out; weigh:
+    also keep flaky ones, with a weight below 1."""
     agent: str = "native"
     """The loop around the policy: native, openhands, mini-swe-agent, or the .py file of a harness. The name of a script
     (gold, noop, replay) is short for the native agent with that policy."""
@@ -96,31 +97,31 @@ class RolloutConfig(Frozen):
     """Directory or tokenizer.json of the model, or `bytes` for the built-in byte tokenizer. If not given: the policy's
     own directory, for scripts `bytes`."""
     replay_from: Path | None = None
-    """For the policy replay: the directory of the store to repeat."""
+    """Directory of the store that the policy replay repeats."""
     group_size: _Count = 1
     """Trajectories per task that share a baseline (G). A rerun may raise it."""
     oversample: Annotated[int, Field(ge=0)] = 0
-    """Trajectories per task beyond the group size, to make up for failures of our side."""
+    """Spare trajectories per task beyond the group size, in case some end in an infrastructure failure."""
     early_completion: bool = False
-    """Cancel a group's other trajectories once G of them count in the baseline. Favours short trajectories."""
+    """Cancel the rest of a group once group_size of its trajectories count in the baseline. Favours short ones."""
     sandbox: BackendName = "bubblewrap"
-    """Where commands run: bubblewrap (no daemon) or docker."""
+    """Sandbox backend that commands run in: bubblewrap (no daemon) or docker."""
     limits: Limits = Limits()
-    """Resources of one sandbox."""
+    """Resource limits of one sandbox."""
     user: str | None = None
     """User inside the sandbox; the image's own if not given."""
     capabilities: tuple[str, ...] = ()
     """Linux capabilities that sandboxes keep."""
     time_limit_s: _Seconds = 1800.0
-    """Seconds that the agent has for one trajectory, start and grading not counted."""
+    """Seconds that the agent has for one trajectory. Starting the sandbox and grading do not count."""
     native: NativeConfig = NativeConfig()
-    """Turn and context limits, sampling and seed, of harnesses too; the native agent's tools and prompts."""
+    """Turn and context limits, sampling and seed, for harnesses too; and the native agent's tools and prompts."""
     harness: HarnessConfig = HarnessConfig()
-    """Processes and options of a harness."""
+    """Processes and options of a harness (another agent than native)."""
     renderer: RendererConfig = RendererConfig()
-    """Chat format."""
+    """Chat format of the prompts."""
     scheduling: SchedulingConfig = SchedulingConfig()
-    """Concurrency, retries, patience."""
+    """Concurrency, retries, and time limits of the stages."""
 
     @property
     def scripted(self) -> bool:

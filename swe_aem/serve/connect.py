@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from swe_aem.errors import UserError
+from swe_aem.policy.requests import RequestConfig
 from swe_aem.policy.vllm import VllmConfig, VllmPolicy
 from swe_aem.serve.config import ServersConfig
 from swe_aem.serve.sync import AdapterSync, WeightSync
@@ -28,12 +29,7 @@ async def connect(
             if adapter is None
             else f"an adapter is trained and servers.sync is {config.sync}: start servers with --sync lora, and set it"
         )
-    served = VllmConfig(
-        urls=config.urls,
-        top_logprobs=config.top_logprobs,
-        request_timeout_s=config.request_timeout_s,
-        patience_s=config.patience_s,
-    )
+    served = VllmConfig(urls=config.urls, **config.model_dump(include=set(RequestConfig.model_fields)))
     place = config.directory or directory
     async with VllmPolicy(served) as policy:
         sync = AdapterSync(policy, place, adapter) if adapter else WeightSync(policy, _transport(config, place))

@@ -3,7 +3,7 @@
 Three overrides and trims. Rewards are those of the rollouts, not of functions of text. While TRL scores a generation
 batch with the old policy, the entropies that its fused head computes anyway are kept. Then the advantages, (B,), become
 (B, T): the base advantage of the row times the factor of the response. Rows come as `rollout_func` gives them, with
-the extra fields of `ROW_FIELDS`; `num_generations` rows in a row are one group, over all processes.
+the extra fields of `RowFields`; `num_generations` consecutive rows are one group, over all processes.
 
 AEM needs no forward pass of its own as long as TRL scores the batch: with vLLM's correction, or when
 `gradient_accumulation_steps` is no multiple of `steps_per_generation * num_iterations`. Otherwise one is added.
@@ -23,11 +23,7 @@ from swe_aem.advantage.aem import Responses, responses, token_advantages
 from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.train.refusals import refuse_silent_changes
-
-ROW_FIELDS = ("reward", "counts", "weight", "response_of_token")
-"""What `rollout_func` returns for each row beyond TRL's own `prompt_ids`, `completion_ids`, `logprobs`, `env_mask`: the
-reward; whether the row counts in the baseline; a factor of its advantage; and for each completion token the number of
-its response, -1 where `env_mask` is 0."""
+from swe_aem.train.rows import RowFields
 
 
 def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:
@@ -36,7 +32,7 @@ def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:
 
 
 class AEMGRPOTrainer(GRPOTrainer):
-    """See the module. `reward_funcs` is not given; everything else is as TRL has it."""
+    """TRL's `GRPOTrainer` with the rewards of rollouts, and AEM. It takes the same arguments, but no `reward_funcs`."""
 
     def __init__(
         self, *, args: GRPOConfig, advantage: AdvantageConfig, importance_cap: float | None = None, **kwargs: Any
@@ -53,7 +49,7 @@ class AEMGRPOTrainer(GRPOTrainer):
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """Rewards of all processes, (N, 1); NaN for rows that do not count, which TRL's own figures then leave out."""
-        missing = [field for field in ROW_FIELDS if field not in inputs[0]]
+        missing = [field for field in RowFields.__annotations__ if field not in inputs[0]]
         if missing:
             raise ValueError(f"rollout_func returned no {', '.join(missing)}")
         rewards = [row["reward"] if row["counts"] else float("nan") for row in inputs]
@@ -64,8 +60,8 @@ class AEMGRPOTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
-        """TRL's, but passes over a whole generation batch leave padding out, and the first of them, which is the old
-        policy's, also yields its entropies."""
+        """Override of TRL's method: passes over a whole generation batch leave padding out, and the first pass, which
+        is the old policy's, also yields its entropies."""
         if not self._scoring:
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
@@ -196,7 +192,7 @@ class AEMGRPOTrainer(GRPOTrainer):
         return everyone[before : before + own.row.numel()], everyone, entropies
 
     def _score_once_more(self, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Old-policy log-probabilities and entropies by a forward pass of our own, where TRL made none."""
+        """Log-probabilities and entropies of the old policy by an extra forward pass, where TRL made none."""
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
         mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
         with torch.no_grad():
@@ -204,7 +200,7 @@ class AEMGRPOTrainer(GRPOTrainer):
             return self._score(self.model, ids, mask, output["completion_ids"].size(1), size)
 
     def _note(self, alpha: Tensor, entropies: Tensor) -> None:
-        """Figures of the step, of all processes alike."""
+        """Record the metrics of the step, over all processes."""
         if not alpha.numel():
             return
         figures = {

@@ -1,4 +1,4 @@
-"""Checkpoints of TRL's trainer that are known to be whole: a mark is written when one is complete."""
+"""Checkpoints of TRL's trainer that are known to be complete: each gets a marker file when all of it is written."""
 
 import shutil
 from collections.abc import Callable
@@ -12,31 +12,31 @@ MARK = "complete"
 
 
 class Marker(TrainerCallback):
-    """Marks each checkpoint, after the trainer has written all of it."""
+    """Marks each checkpoint after the trainer has written all of it."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Called on every process; the first one marks."""
+        """Mark the checkpoint that was just saved; the first process does."""
         directory = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and directory.is_dir():
             (directory / MARK).touch()
 
 
 class RestoreRngState(TrainerCallback):
-    """Restores the state of the random generators just before the first step of a resumed run: transformers does so
-    before it opens the data loader, which draws a number, and the rows of a step would be shuffled otherwise."""
+    """Restores the random state once more before the first step of a resumed run. transformers restores it before it
+    builds the data loader, which then consumes a number, and the rows of a step would be shuffled differently."""
 
     def __init__(self, restore: Callable[[], None]) -> None:
         self._restore: Callable[[], None] | None = restore
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Once."""
+        """Restore, before the first step only."""
         if self._restore is not None:
             self._restore()
             self._restore = None
 
 
 def latest(directory: Path) -> Path | None:
-    """The last whole checkpoint, None if there is none."""
+    """The last complete checkpoint, None if there is none."""
     whole = [path.parent for path in directory.glob(f"checkpoint-*/{MARK}")]
     return max(whole, key=update_of, default=None)
 
@@ -50,5 +50,5 @@ def remove_torn(directory: Path) -> list[Path]:
 
 
 def update_of(path: Path) -> int:
-    """Optimiser updates that a checkpoint has seen."""
+    """Optimiser updates behind a checkpoint, from its name."""
     return int(path.name.rpartition("-")[2])

@@ -2,7 +2,7 @@
 
     swe-aem train configs/quickstart.yaml --set steps=10
 
-Paths in a file that begin with `./` or `../` are relative to that file; all others mean what they mean on the command
+Paths in a file that begin with `./` or `../` are relative to that file; all others are read like those on the command
 line of `swe-aem rollout`.
 """
 
@@ -23,7 +23,6 @@ from swe_aem.serve.config import ServersConfig
 
 _Count = Annotated[int, Field(ge=1)]
 
-_NOT_SAMPLED = "rollout.native.temperature: others change the sampler"
 OWNED = {
     "output_dir": "--out",
     "max_steps": "steps",
@@ -38,79 +37,94 @@ OWNED = {
     "top_p": "rollout.native.top_p",
     "save_steps": "save_every",
     "save_strategy": "save_every",
-    "logging_steps": "nothing: every step is logged",
     "seed": "seed",
     "report_to": "report_to",
     "max_completion_length": "rollout.native.max_context_tokens",
-    "top_k": _NOT_SAMPLED,
-    "min_p": _NOT_SAMPLED,
-    "repetition_penalty": _NOT_SAMPLED,
-    "generation_kwargs": _NOT_SAMPLED,
     "use_cpu": "device",
-    "shuffle_dataset": "seed, which decides the order of tasks",
-    "ignore_data_skip": "nothing: a step knows its rows by its number",
-    "save_total_limit": "nothing: the last two checkpoints are kept",
-    "ddp_timeout": "nothing: processes wait a day for the first one's rollouts",
-    "disable_tqdm": "nothing: there is a line for every step",
 }
-"""Fields of `GRPOConfig` that follow from other settings, and from which."""
+"""Fields of TRL's `GRPOConfig` that follow from other settings, and from which."""
+
+_OTHER_SAMPLER = "the policy samples from its whole distribution, at rollout.native.temperature"
+FIXED = {
+    "logging_steps": "every step is logged",
+    "top_k": _OTHER_SAMPLER,
+    "min_p": _OTHER_SAMPLER,
+    "repetition_penalty": _OTHER_SAMPLER,
+    "generation_kwargs": _OTHER_SAMPLER,
+    "shuffle_dataset": "seed decides the order of tasks",
+    "ignore_data_skip": "a resumed run finds the rows of a step by the step's number",
+    "save_total_limit": "the last two checkpoints are kept",
+    "ddp_timeout": "processes wait up to a day for the rollouts of the first process",
+    "disable_tqdm": "every step prints a line",
+}
+"""Fields of TRL's `GRPOConfig` that no setting changes, and why."""
+
 _YAML_MISSES = re.compile(r"[+-]?\d+[eE][+-]?\d+")
-"""Numbers that YAML 1.1 takes for text, as 1e-6: it wants a point in them."""
+"""Numbers that YAML 1.1 reads as text because they have no decimal point, such as 1e-6."""
 
 
 class HeldoutConfig(Frozen):
-    """What is measured before and after, on tasks that are never trained on."""
+    """Evaluation on tasks that are never trained on."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     tasks: str | None = None
-    """A task set; that of the rollouts if not given."""
+    """Task set of the evaluation; rollout.tasks if not given."""
     split: str | None = "heldout"
-    """Its split."""
+    """Split of the task set."""
     limit: _Count | None = None
-    """Only the first N tasks."""
+    """Evaluate on the first N tasks only."""
     samples: _Count = 1
     """Sampled trajectories per task, at the training temperature."""
     greedy: bool = True
-    """Also one greedy trajectory per task: what sampling alone gains may be mere sharpening."""
+    """Evaluate one greedy trajectory per task too: a gain of sampling alone may be mere sharpening."""
     before: bool = True
-    """Also before training; false where another run of the same policy has measured that."""
+    """Evaluate before training too; false saves the time where another run of the same policy has measured that."""
     every: _Count | None = None
-    """Also after every N steps, sampled only."""
+    """Evaluate after every N steps too, sampled only."""
 
 
 class LoraConfig(Frozen):
     """A low-rank adapter in place of full fine-tuning (peft)."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     r: _Count = 16
+    """Rank of the adapter."""
     alpha: _Count = 32
+    """Scale of the adapter: its output is multiplied by alpha / r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
     target_modules: str | tuple[str, ...] = "all-linear"
+    """Modules with an adapter, by peft's rules; all-linear: every linear layer but the head."""
 
 
 class HardwareConfig(Frozen):
-    """What the run is meant for: `--dry-run` plans with it, nothing else reads it."""
+    """The hardware that a run is meant for. Only `--dry-run` reads it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     gpu: str
-    """Its name, for people."""
+    """Name of the GPU model, shown in the plan."""
     gpu_memory_gb: Annotated[float, Field(gt=0)]
-    """Of one, in 10^9 bytes."""
+    """Memory of one GPU in GB (10^9 bytes)."""
     gpus_per_host: _Count
+    """GPUs of one host."""
     trainer_gpus: _Count
-    """Processes that train."""
+    """GPUs that train; one process each."""
     sharding: Literal["none", "fsdp2", "zero3"] = "none"
-    """Does each hold a share of the model, or all of it?"""
+    """How the trained model is spread over the training processes; none: each holds all of it."""
     servers: _Count
+    """Number of vLLM servers."""
     gpus_per_server: _Count = 1
-    """GPUs that a server's model is spread over (tensor parallel)."""
+    """GPUs that one server's model is spread over (tensor parallelism)."""
     server_share: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Of a GPU's memory, for vLLM (its --gpu-memory-utilization); below a half where the trainer has the same GPU."""
+    """Share of a GPU's memory that vLLM takes (its --gpu-memory-utilization); below 0.5 where the trainer runs on the
+    same GPU."""
 
 
 class TrainConfig(Frozen):
-    """What is trained, on what, and how."""
+    """Every setting of a training run."""
 
     RENAMED: ClassVar[Mapping[str, Renamed]] = {
         "candidates_per_step": Renamed("oversampled_groups"),
@@ -120,50 +134,51 @@ class TrainConfig(Frozen):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     model: str
-    """Directory of the policy to begin with."""
+    """Directory of the policy that training starts from."""
     steps: _Count
-    """Batches of fresh rollouts; a rerun may raise it."""
+    """Training steps, each on a batch of fresh rollouts. A rerun may raise it."""
     groups_per_step: _Count
     """Groups that a step trains on."""
     oversampled_groups: _Count | None = None
     """Dynamic sampling (DAPO): groups that are rolled out for a step in all, at least groups_per_step, which it is if
     not given. Groups whose rewards differ are trained on first; zero-variance groups only fill up."""
     num_minibatches: _Count = 1
-    """Optimiser updates that a step's rows are dealt to."""
+    """Optimiser updates per step: the step's rows are split into so many minibatches."""
     micro_batch_size: _Count = 1
-    """Rows of one forward pass of one process."""
+    """Rows (trajectories) in one forward pass of one process."""
     ahead: Annotated[int, Field(ge=0)] = 0
     """Steps that generation may run ahead of training. 0 is on-policy; above, set importance_cap."""
     importance_cap: Annotated[float, Field(gt=0)] | None = None
-    """Truncated importance sampling: a token's advantage is multiplied with its probability under the old policy over
-    that at which it was sampled, at most this. Not corrected if not given."""
+    """Truncated importance sampling: each token's advantage is multiplied by the ratio of its probability under the old
+    policy to the probability at which it was sampled, capped at this value. No correction if not given."""
     compact_filtering: bool = True
     """Trajectories that ended at a limit of turns, context or time count in the baseline, and their tokens are not
     trained (DeepSWE); false trains them too."""
     rollout: RolloutConfig
-    """As of `swe-aem rollout`: task set and split, group size, limits, sandboxes, scheduling."""
+    """Settings of the rollouts, the same ones that `swe-aem rollout` takes: tasks, group size, limits, sandboxes,
+    scheduling."""
     advantage: AdvantageConfig = AdvantageConfig()
-    """Baseline and AEM."""
+    """Baseline and AEM: how rewards become advantages."""
     grpo: dict[str, Any] = {}
-    """Fields of TRL's `GRPOConfig` on top of the preset (`swe_aem/train/preset.py`: GRPO++ of DeepSWE)."""
+    """Fields of TRL's GRPOConfig that replace those of the preset (GRPO++ of DeepSWE, swe_aem/train/preset.py)."""
     servers: ServersConfig | None = None
-    """vLLM servers that sample; if not given, a copy of the policy does in this process."""
+    """vLLM servers that sample the rollouts; if not given, a copy of the policy in this process does."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What weights, gradients and the optimiser are held in."""
+    """Data type of the trained weights, the gradients and the optimiser's state."""
     lora: LoraConfig | None = None
-    """Train an adapter; all weights if not given."""
+    """Train a low-rank adapter; all weights are trained if not given."""
     hardware: HardwareConfig | None = None
-    """What `--dry-run` plans with."""
+    """The hardware that --dry-run plans with."""
     heldout: HeldoutConfig | None = HeldoutConfig()
-    """Evaluation; none if null."""
+    """Evaluation before and after training; null skips it."""
     save_every: _Count = 5
-    """Steps between checkpoints, from which a rerun goes on."""
+    """Steps between checkpoints. A rerun resumes from the last one."""
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] | None = None
-    """Where figures go beside metrics.jsonl; trackio if it is installed, if not given."""
+    """Trackers that get the metrics in addition to metrics.jsonl; if not given, trackio where it is installed."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the policy is trained and, in this process, sampled."""
+    """Device that trains the policy and, without servers, samples from it; auto: an accelerator if there is one."""
     seed: int = 0
-    """Decides the order of tasks, sampling and training."""
+    """Seed of the order of tasks, of sampling and of training."""
 
     @field_validator("grpo")
     @classmethod
@@ -175,8 +190,8 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _rollouts_are_the_policys(cls, values: Any) -> Any:
-        """The rollout section need not say who acts: the policy that is trained."""
+    def _policy_and_seed_of_rollouts(cls, values: Any) -> Any:
+        """Fill in the policy that is trained, and the seed, where the rollout section leaves them out."""
         if not isinstance(values, Mapping) or not isinstance(values.get("rollout"), Mapping):
             return values
         rollout = {"agent": "native", "policy": values.get("model"), **values["rollout"]}
@@ -187,8 +202,11 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="after")
     def _settings_are_honoured(self) -> "TrainConfig":
-        for name in self.grpo.keys() & OWNED.keys():
-            raise ValueError(f"grpo.{name} follows from other settings: set {OWNED[name]}")
+        for name in self.grpo:
+            if name in OWNED:
+                raise ValueError(f"grpo.{name} follows from other settings: set {OWNED[name]}")
+            if name in FIXED:
+                raise ValueError(f"grpo.{name} cannot be set: {FIXED[name]}")
         if self.rollout.scripted:
             raise ValueError(f"rollout.policy is {self.rollout.policy}: only what a model samples can be trained on")
         if self.rollout.policy != self.model:
@@ -198,20 +216,24 @@ class TrainConfig(Frozen):
         if self.rollout.native.top_p != 1 or self.rollout.native.temperature == 0:
             raise ValueError("train with rollout.native.top_p 1 and a temperature above 0: others change the sampler")
         if self.oversampled_groups is not None and self.oversampled_groups < self.groups_per_step:
-            raise ValueError("oversampled_groups is below groups_per_step")
+            raise ValueError(
+                f"oversampled_groups is {self.oversampled_groups}, below groups_per_step {self.groups_per_step}: it "
+                "counts all groups that are rolled out for a step"
+            )
         if self.servers is not None and self.lora is None and self.servers.sync == "lora":
             raise ValueError("servers.sync lora sends adapters: set lora, or servers.sync file")
         if self.servers is not None and self.lora is not None and self.servers.sync != "lora":
             raise ValueError(
-                f"servers.sync {self.servers.sync} sends all weights, and lora trains an adapter: set lora"
+                f"servers.sync {self.servers.sync} sends all weights, and lora trains an adapter: set servers.sync lora"
             )
         if self.ahead and self.importance_cap is None:
             raise ValueError("ahead makes rollouts stale: set importance_cap too, e.g. 2")
         rows = self.groups_per_step * self.rollout.group_size
         if rows % (self.num_minibatches * self.micro_batch_size):
             raise ValueError(
-                f"groups_per_step * rollout.group_size = {rows} rows cannot be dealt to num_minibatches "
-                f"{self.num_minibatches} of micro batches of {self.micro_batch_size}"
+                f"groups_per_step * rollout.group_size = {rows} rows cannot be split into {self.num_minibatches} "
+                f"num_minibatches of whole micro batches of {self.micro_batch_size}: make num_minibatches * "
+                "micro_batch_size a divisor of the rows"
             )
         return self
 
@@ -226,7 +248,7 @@ _FREE = ("steps", "save_every", "report_to", "heldout", "device", "servers", "ha
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHIPPED = (_PACKAGE.parent, _PACKAGE / "bundled")
-"""Where `configs/` lies: in a checkout, and in an installed wheel."""
+"""Directories that hold `configs/`: of a checkout, and of an installed wheel."""
 
 
 def read_config(path: Path, assignments: Sequence[str] = ()) -> TrainConfig:
@@ -245,7 +267,7 @@ def differences(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
 
 
 def _beside(value: Any, directory: Path) -> Any:
-    """The value with every path that begins with ./ or ../ made relative to where we are."""
+    """The value with every path that begins with ./ or ../ taken from `directory`."""
     if isinstance(value, dict):
         return {name: _beside(inner, directory) for name, inner in value.items()}
     if isinstance(value, str) and value.startswith(("./", "../")):

@@ -1,6 +1,6 @@
-"""`Feed`: the `rollout_func` of the trainer. The first process fetches a step's groups and deals the rows to all.
+"""`Feed`: the `rollout_func` of the trainer. The first process fetches a step's groups and shares the rows with all.
 
-TRL's data set is a row of slots: prompts come from the trajectories, and `num_generations` rows in a row, over all
+TRL's data set holds placeholders: prompts come from the trajectories, and `num_generations` consecutive rows, over all
 processes, are one group. The step's number follows from the trainer's own, so a resumed run asks for the right one.
 """
 
@@ -12,15 +12,15 @@ from accelerate.utils import broadcast_object_list
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.train.policies import whole_weights
-from swe_aem.train.rows import training_row
+from swe_aem.train.rows import TrainingRow, training_row
 from swe_aem.train.steps import Step, StepSource
 
 SLOT = "slot"
-"""Stands for a prompt in the data set."""
+"""Placeholder for a prompt in the data set."""
 
 
 class Feed:
-    """Whole groups from a source, as rows."""
+    """Serves the whole groups of a `StepSource` as training rows."""
 
     def __init__(self, source: StepSource | None, *, num_minibatches: int, compact_filtering: bool = True) -> None:
         """`source` is None on all processes but the first."""
@@ -46,7 +46,7 @@ class Feed:
             raise ValueError(f"step {number} has {len(box[0])} rows for {len(prompts)} slots of each process")
         return {name: [row[name] for row in mine] for name in mine[0]}
 
-    def _rows(self, number: int, trainer: GRPOTrainer, weights: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _rows(self, number: int, trainer: GRPOTrainer, weights: Mapping[str, Any]) -> list[TrainingRow]:
         assert self._source is not None
         started_s = time.monotonic()
         self.last = self._source.step(number, weights)
@@ -54,18 +54,18 @@ class Feed:
         rows = [
             training_row(one, compact_filtering=self._compact_filtering) for group in self.last.groups for one in group
         ]
-        return [row if row["completion_ids"] else _empty(row, trainer) for row in rows]
+        return [row if row["completion_ids"] else _padded(row, trainer) for row in rows]
 
 
-def _empty(row: dict[str, Any], trainer: GRPOTrainer) -> dict[str, Any]:
-    """A row in which nothing was sampled: one of padding, without loss."""
+def _padded(row: TrainingRow, trainer: GRPOTrainer) -> TrainingRow:
+    """The row of a trajectory in which nothing was sampled: one token of padding, without loss."""
     tokenizer: Any = trainer.processing_class
     pad = tokenizer.pad_token_id
-    filler = {
+    return {
+        **row,
         "prompt_ids": [pad],
         "completion_ids": [pad],
         "logprobs": [0.0],
         "env_mask": [0],
         "response_of_token": [-1],
     }
-    return {**row, **filler}

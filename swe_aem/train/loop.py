@@ -1,13 +1,13 @@
-"""A whole training run in one directory: evaluate, train, evaluate; and go on where a killed process ended.
+"""A whole training run in one directory: evaluate, train, evaluate; and resume where a killed process ended.
 
     DIR/config.yaml       the resolved configuration
     DIR/metrics.jsonl     one object per step
     DIR/summary.json      held-out rates before and after, steps, seconds
     DIR/heldout.jsonl     held-out rates of each evaluation
     DIR/policy/           the trained model
-    DIR/rollouts/         the store of all trajectories, as of `swe-aem rollout`
+    DIR/rollouts/         the store of all trajectories, like that of `swe-aem rollout`
     DIR/heldout/          stores of the evaluations
-    DIR/checkpoints/      what a rerun goes on from
+    DIR/checkpoints/      what a rerun resumes from
 
 The same code runs in one process and under `accelerate launch`: the first process rolls out, evaluates and writes.
 """
@@ -80,7 +80,7 @@ class _Run:
         self.earlier_s = _earlier_s(directory)
 
     def run(self) -> RunSummary | None:
-        """Everything, from the model to the summary."""
+        """Load the model, train and evaluate it, and write the results."""
         config = self.config
         arguments = self._arguments()
         last = checkpoints.latest(self.checkpoints)

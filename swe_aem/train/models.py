@@ -1,4 +1,4 @@
-"""Loading what is trained: a model and its tokenizer from a directory or the hub, with an error that names the fix."""
+"""Loads the model that is trained and its tokenizer from a directory or the Hugging Face hub."""
 
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,16 @@ def load_model(name: Path | str, *, dtype: str = "float32") -> Any:
 
 
 def on_cpu(device: str) -> bool:
-    """Does the `device` of a configuration mean the processor? Said to accelerate and TRL alike, since processes find
-    each other on a host without an accelerator only if they are told so."""
+    """Does the `device` of a configuration mean the CPU? Both accelerate and TRL must be told: on a host without an
+    accelerator, processes find each other only then."""
     import torch
 
     return device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
 
 
 def load_processing(name: Path | str) -> Any:
-    """The tokenizer as transformers has it, for trainers, which save it beside the weights and pad with it."""
+    """The tokenizer of transformers, which trainers pad with and save beside the weights. Raises `UserError` if it
+    cannot be loaded or has no pad token."""
     from transformers import AutoTokenizer
 
     try:

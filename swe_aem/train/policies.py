@@ -1,4 +1,4 @@
-"""What samples in a training run, and how it takes over the trained weights: servers, or a copy in this process."""
+"""The policy that samples in a training run, and how it gets trained weights: servers, or a copy in this process."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,11 +10,11 @@ from swe_aem.policy.transformers import TransformersPolicy
 from swe_aem.train.config import TrainConfig
 
 _GATHER_S = 0.03
-"""How long a request waits for others to be sampled with it: a batch costs little more than one row."""
+"""Seconds that a request waits for others to share its batch, which costs little more than one row."""
 
 
 class Updates(Protocol):
-    """Takes over new weights."""
+    """Something that samples and can be given new weights."""
 
     async def update(self, weights: Mapping[str, Any], version: int) -> None:
         """Sample with the weights of a state dict, which is read until this returns."""
@@ -25,7 +25,8 @@ class Updates(Protocol):
 async def open_policy(
     config: TrainConfig, directory: Path, model: Any, name: str
 ) -> AsyncIterator[tuple[Policy, Updates]]:
-    """For the length of an `async with`. `model` is what is trained, or for sampling in this process a copy of it."""
+    """The policy and its updates, open for the length of an `async with`. `model` is the trained model, or a copy of it
+    where the policy samples in this process."""
     if config.servers is None:
         concurrency = config.rollout.scheduling.concurrency
         policy = TransformersPolicy(model, name=name, max_batch=concurrency, gather_s=_GATHER_S)
@@ -42,7 +43,7 @@ async def open_policy(
 
 
 def whole_weights(trainer: Any) -> Mapping[str, Any]:
-    """The trained weights, whole on the first process also where they are sharded. All processes have to call it."""
+    """The trained weights; where they are sharded, gathered on the first process. All processes must call it."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return trainer.accelerator.get_state_dict(trainer.model_wrapped)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)

@@ -1,8 +1,8 @@
-"""From a `TrainConfig` to TRL's `GRPOConfig`: GRPO++ (DeepSWE) as the preset, and how a step's rows are dealt.
+"""From a `TrainConfig` to TRL's `GRPOConfig`: GRPO++ (DeepSWE) as the preset, and the batch sizes of a step.
 
 GRPO++: clip 0.2 / 0.28 (DAPO's clip-higher), no KL and so no reference model, no division by the standard deviation and
-a constant length normalisation (Dr. GRPO), leave-one-out baseline and compact filtering (ours, see `settings.py`), no
-entropy bonus.
+a constant length normalisation (Dr. GRPO), leave-one-out baseline and compact filtering (not settings
+of TRL), no entropy bonus.
 """
 
 from importlib.util import find_spec
@@ -26,21 +26,21 @@ GRPO_PLUS_PLUS: dict[str, Any] = {
     "gradient_checkpointing": False,
     "log_completions": False,
 }
-"""What `grpo:` in a configuration is laid over."""
+"""Defaults that `grpo:` in a configuration replaces."""
 
 DDP_TIMEOUT_S = 24 * 3600
-"""Other processes wait in a collective while the first one rolls out; what watches for hangs are trajectories' own
+"""Other processes wait in a collective while the first one rolls out. Hangs are caught by the trajectories' own
 deadlines."""
 
 
 def deal(config: TrainConfig, processes: int) -> dict[str, int]:
-    """Batch sizes in TRL's words. Raises `UserError` if the rows do not divide."""
+    """Batch sizes as `GRPOConfig` names them. Raises `UserError` if a step's rows cannot be split evenly."""
     rows = config.groups_per_step * config.rollout.group_size
     slices, rest = divmod(rows, processes * config.micro_batch_size)
     accumulated, uneven = divmod(slices, config.num_minibatches)
     if rest or uneven or not accumulated:
         raise UserError(
-            f"groups_per_step * rollout.group_size = {rows} rows cannot be dealt to {processes} processes, "
+            f"groups_per_step * rollout.group_size = {rows} rows cannot be split over {processes} processes, "
             f"num_minibatches {config.num_minibatches} and micro_batch_size {config.micro_batch_size}: make the "
             "product of the last three a divisor of the rows"
         )
@@ -85,7 +85,7 @@ def grpo_arguments(config: TrainConfig, directory: Path, processes: int) -> dict
 
 
 def reporters(config: TrainConfig) -> list[str]:
-    """Where figures go beside metrics.jsonl."""
+    """Trackers that get the metrics in addition to metrics.jsonl."""
     if config.report_to is not None:
         return list(config.report_to)
     return ["trackio"] if find_spec("trackio") else []

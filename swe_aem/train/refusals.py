@@ -1,4 +1,4 @@
-"""What TRL would take and silently do something else with: refused when the trainer is made, with the reason."""
+"""Refuses settings that TRL would accept and silently not honour, when the trainer is made, with the reason."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def refuse_silent_changes(grpo: Any, advantage: AdvantageConfig, importance_cap:
         )
     if grpo.scale_rewards != "none":
         raise UserError(
-            f"scale_rewards={grpo.scale_rewards} would not be honoured: the baseline is ours. Set "
+            f"scale_rewards={grpo.scale_rewards} would not be honoured: advantages come from advantage.baseline. Set "
             "scale_rewards=none, and advantage.baseline=group_normalised for a division by the deviation"
         )
     if grpo.mask_truncated_completions:
@@ -47,7 +47,7 @@ def refuse_silent_changes(grpo: Any, advantage: AdvantageConfig, importance_cap:
 
 
 def refuse_sharding(config: TrainConfig, *, sharded: bool) -> None:
-    """Raise `UserError` for what FSDP or DeepSpeed cannot do."""
+    """Raise `UserError` for settings that FSDP or DeepSpeed cannot honour."""
     if sharded and config.servers is None:
         raise UserError(
             "the policy samples in this process with whole weights, and FSDP or DeepSpeed would shard them: name "

@@ -1,14 +1,39 @@
 """`training_row`: one trajectory as a row of a `rollout_func`, with the ids and log-probabilities as stored."""
 
-from typing import Any
+from typing import TypedDict
 
 from swe_aem.core import Trajectory
 from swe_aem.core.outcome import OUTCOME_TABLE
 
 
-def training_row(trajectory: Trajectory, *, compact_filtering: bool = True) -> dict[str, Any]:
-    """The row, by the outcome table: `prompt_ids`, `completion_ids`, `logprobs`, `env_mask`, and the fields of
-    `aem_grpo.ROW_FIELDS`.
+class RowFields(TypedDict):
+    """Fields of a row that `AEMGRPOTrainer` needs beyond those of TRL."""
+
+    reward: float | None
+    """Reward of the trajectory; None if it does not count."""
+    counts: bool
+    """Does the trajectory count in the baseline of its group?"""
+    weight: float
+    """Factor of the trajectory's advantage."""
+    response_of_token: list[int]
+    """Number of the response that each completion token belongs to, -1 where `env_mask` is 0."""
+
+
+class TrainingRow(RowFields):
+    """One row that a `rollout_func` returns, as TRL takes it. Per completion token: `logprobs`, `env_mask`."""
+
+    prompt_ids: list[int]
+    """Token ids before the first sampled token."""
+    completion_ids: list[int]
+    """Token ids from the first sampled one to the end, those of tool answers included."""
+    logprobs: list[float]
+    """Log-probability of each completion token when it was sampled; 0 where the policy did not sample it."""
+    env_mask: list[int]
+    """1 for completion tokens that are trained, else 0."""
+
+
+def training_row(trajectory: Trajectory, *, compact_filtering: bool = True) -> TrainingRow:
+    """The row of a trajectory, by the outcome table.
 
     The completion begins with the first sampled token, and is empty if there is none. Tokens that the policy did not
     sample have log-probability 0 and mask 0. Trajectories that ended at a limit are trained only without

@@ -1,7 +1,7 @@
 """Rejection fine-tuning: a policy learns from resolved trajectories, before or between reinforcement learning.
 
 TRL's `SFTTrainer` on the stored token streams: the same ids as in reinforcement learning, loss on responses only.
-Nothing is tokenised here, and nothing but a verdict decides what is learned from.
+Nothing is tokenised here, and only the verdict decides which trajectories are learned from.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
@@ -22,47 +22,55 @@ from swe_aem.store import existing_store
 from swe_aem.store.files import locked, replace
 
 _IGNORED = -100
-"""A label that has no loss."""
+"""Label of a token without loss."""
 _ORIGIN = "sft.json"
-"""Beside the checkpoints: what they were made of."""
+"""File beside the checkpoints: the model, rows and settings that they were trained with."""
 
 
 class SFTConfig(Frozen):
-    """How it is trained."""
+    """Settings of supervised fine-tuning."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     epochs: float = Field(default=2.0, gt=0)
+    """Passes over the trajectories."""
     learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate; after the warmup it falls along a cosine."""
     batch_size: int = Field(default=16, ge=1)
     """Trajectories per optimiser step and process."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Trajectories per forward pass; a divisor of the batch size, which it is if not given."""
+    """Trajectories per forward pass, a divisor of batch_size; batch_size if not given."""
     warmup_share: float = Field(default=0.05, ge=0, le=1)
-    """Share of the steps in which the learning rate rises; then it falls along a cosine."""
+    """Share of the steps in which the learning rate rises to its peak."""
     everything: bool = False
-    """Loss on all tokens, what the environment said included: a policy that has read nothing yet reads first."""
+    """Compute the loss on all tokens, also those of the environment: a first pass for a policy of random weights."""
     per_task: int | None = Field(default=None, ge=1)
-    """Trajectories of one task at most; all if not given."""
+    """Most trajectories of one task; all if not given."""
     max_tokens: int | None = Field(default=None, ge=2)
-    """Longer trajectories are left out, and counted."""
+    """Trajectories with more tokens are left out, and counted; none if not given."""
     bf16: bool = False
+    """Train in bfloat16."""
     gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
     save_every: int = Field(default=200, ge=1)
-    """Steps between checkpoints, which a rerun goes on from."""
+    """Steps between checkpoints. A rerun resumes from the last one."""
     seed: int = 0
+    """Seed of the order of the trajectories."""
 
 
 class Collected(Frozen):
-    """What the stores gave."""
+    """Training rows from some stores, and how many trajectories were left out for which reason."""
 
     rows: list[dict[str, list[int]]]
     """`input_ids` and `labels` of a trajectory, equally long."""
     resolved: int
     """Resolved trajectories in all."""
     repeated: int
-    """Left out because another one has the same tokens."""
+    """Trajectories left out because another one has the same tokens."""
     surplus: int
-    """Left out because their task had enough."""
+    """Trajectories left out because their task had enough."""
     too_long: int
+    """Trajectories left out because they have too many tokens."""
 
 
 def collect(stores: Iterable[Path], config: SFTConfig) -> Collected:
@@ -91,7 +99,7 @@ def collect(stores: Iterable[Path], config: SFTConfig) -> Collected:
 
 
 def row(trajectory: Trajectory, *, everything: bool = False) -> dict[str, list[int]]:
-    """The stored ids, and labels that are the ids where the policy spoke, or `everything`."""
+    """The stored ids, and labels: the ids of the responses, or of all tokens with `everything`; -100 elsewhere."""
     if everything:
         return {"input_ids": list(trajectory.token_ids), "labels": list(trajectory.token_ids)}
     labels = [_IGNORED] * len(trajectory.token_ids)
@@ -101,7 +109,7 @@ def row(trajectory: Trajectory, *, everything: bool = False) -> dict[str, list[i
 
 
 def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, config: SFTConfig) -> dict[str, Any]:
-    """Train and write the model to `out`; returns TRL's figures. A rerun goes on from the last whole checkpoint in
+    """Train and write the model to `out`; returns TRL's metrics. A rerun resumes from the last whole checkpoint in
     `out/checkpoints`. Raises `UserError` for a model that cannot be loaded or has too few token ids, and where the
     checkpoints are of another model, other rows or other settings."""
     from datasets import Dataset
@@ -157,7 +165,7 @@ def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, conf
 
 
 def _origin(model: Path, rows: Sequence[dict[str, list[int]]], config: SFTConfig) -> dict[str, Any]:
-    """What a trained model follows from, by name."""
+    """What determines a trained model, by name: the first model, a digest of the rows, the settings."""
     digest = hashlib.sha256()
     for one in rows:
         digest.update(json.dumps(one, sort_keys=True).encode())
@@ -167,7 +175,7 @@ def _origin(model: Path, rows: Sequence[dict[str, list[int]]], config: SFTConfig
 
 @contextmanager
 def _held(folder: Path, origin: Mapping[str, Any]) -> Iterator[None]:
-    """Lock the folder, rid it of torn checkpoints and say in it what those to come are made of."""
+    """Lock the folder, remove unfinished checkpoints, and record what the next ones are trained with."""
     from swe_aem.train.checkpoints import remove_torn
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,12 +188,14 @@ def _held(folder: Path, origin: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _refuse_others(folder: Path, origin: Mapping[str, Any]) -> None:
-    """Raises `UserError` if the folder has checkpoints of another origin."""
+    """Raise `UserError` if the folder has checkpoints of another origin."""
     if not any(folder.glob("checkpoint-*")):
         return
     path = folder / _ORIGIN
     if not path.exists():
-        raise UserError(f"{folder} holds checkpoints but no {_ORIGIN}, which says of what: choose another --out")
+        raise UserError(
+            f"{folder} holds checkpoints but no {_ORIGIN}, which says what they were trained with: choose another --out"
+        )
     before = json.loads(path.read_text(encoding="utf-8"))
     if found := changed(before, origin):
         raise UserError(f"{folder} holds another run: {'; '.join(found)}. Choose another --out")

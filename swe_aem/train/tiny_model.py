@@ -1,4 +1,4 @@
-"""A policy of a million random weights and a tokenizer for it: what the quickstart's policy grows from.
+"""A model of about a million random weights and a tokenizer for it, from which the quickstart's policy is trained.
 
 Command: `swe-aem init-tiny-model --from STORE --out DIR`, as `configs/quickstart/make_policy.sh` calls it. The store
 holds conversations of the kind that the policy will have; byte pairs are merged where they occur there, so that a whole
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
@@ -25,23 +25,31 @@ if TYPE_CHECKING:
 END, PAD = "<|im_end|>", "<|endoftext|>"
 _CALL = r'\{"name": "\w+", "arguments": \{(?:"command": "|\}\})'
 _PIECES = _CALL + r"| ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s*[\r\n]+|\s+(?!\S)|\s+"
-"""What is never merged across: the frame of a tool call (so that it can be one token), words, digits one by one (line
-numbers are copied digit by digit), signs, white space."""
+"""Pieces of text that merges stay within: the frame of a tool call (so that it can be one token), words, single digits
+(line numbers are copied digit by digit), punctuation, white space."""
 
 
 class TinyModelConfig(Frozen):
-    """Size of the model."""
+    """Size of the tiny model."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     vocabulary: int = Field(default=704, ge=300)
-    """Token ids, the control tokens included; the multiple of 64 above it is the embedding's size."""
+    """Token ids, control tokens included. The embedding has the next multiple of 64."""
     hidden_size: int = Field(default=128, ge=8)
+    """Width of the residual stream."""
     layers: int = Field(default=4, ge=1)
+    """Transformer layers."""
     heads: int = Field(default=4, ge=1)
+    """Attention heads."""
     kv_heads: int = Field(default=2, ge=1)
+    """Key-value heads, a divisor of heads."""
     intermediate_size: int = Field(default=384, ge=8)
+    """Width of the MLP."""
     max_tokens: int = Field(default=1024, ge=64)
-    """Context of the model."""
+    """Longest context of the model."""
     seed: int = 0
+    """Seed of the weights."""
 
 
 def init_tiny_model(store: Path, out: Path, config: TinyModelConfig) -> dict[str, int]:

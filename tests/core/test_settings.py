@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from swe_aem.core.explain import setting_names
+from swe_aem.core.explain import settings_of
 from swe_aem.core.settings import changed, check, load
 from swe_aem.errors import UserError
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.serve.config import ServersConfig
 from swe_aem.train.config import HardwareConfig, LoraConfig, TrainConfig
+from swe_aem.train.sft import SFTConfig
+from swe_aem.train.tiny_model import TinyModelConfig
 
 TRAIN: dict[str, Any] = {"model": "m", "steps": 2, "groups_per_step": 4, "rollout": {"group_size": 4}}
 SECTIONS: dict[str, Any] = {
@@ -41,9 +43,9 @@ def refused(model: type[BaseModel], values: dict[str, Any], name: str, value: An
 
 
 def walk() -> Iterator[tuple[type[BaseModel], dict[str, Any], str]]:
-    for name in setting_names(RolloutConfig):
+    for name, _ in settings_of(RolloutConfig):
         yield RolloutConfig, {}, name
-    for name in setting_names(TrainConfig):
+    for name, _ in settings_of(TrainConfig):
         section = name.split(".")[0]
         yield TrainConfig, {**TRAIN, **({section: SECTIONS[section]} if section in SECTIONS else {})}, name
 
@@ -139,7 +141,15 @@ def test_changes_are_said_by_dotted_name_except_what_is_free_or_may_grow() -> No
     assert changed(old, old) == []
 
 
+@pytest.mark.parametrize("model", [RolloutConfig, TrainConfig, SFTConfig, TinyModelConfig])
+def test_every_setting_has_a_docstring_that_can_be_read_alone(model: type[BaseModel]) -> None:
+    for name, field in settings_of(model):
+        assert field.description, name
+        assert not re.match(r"(Of|As|See|Also|Its?|For)\b", field.description), f"{name}: {field.description}"
+        assert field.description.endswith("."), name
+
+
 def test_sections_that_may_be_missing_are_walked_too() -> None:
-    names = set(setting_names(TrainConfig))
+    names = {name for name, _ in settings_of(TrainConfig)}
     for section, model in (("servers", ServersConfig), ("lora", LoraConfig), ("hardware", HardwareConfig)):
         assert {f"{section}.{name}" for name in model.model_fields} <= names

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core.settings import check
 from swe_aem.errors import UserError
-from swe_aem.train.config import OWNED, TrainConfig, differences, read_config
+from swe_aem.train.config import FIXED, OWNED, TrainConfig, differences, read_config
 from swe_aem.train.preset import GRPO_PLUS_PLUS, deal, grpo_arguments
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -54,8 +54,11 @@ def test_assignments_reach_every_section(tmp_path: Path) -> None:
     [
         ({"grpo": {"num_generations": 8}}, "grpo.num_generations follows from other settings: set rollout.group_size"),
         ({"grpo": {"temperature": 0.5}}, r"set rollout\.native\.temperature"),
-        ({"grpo": {"top_k": 20}}, r"set rollout\.native\.temperature: others change the sampler"),
-        ({"grpo": {"save_total_limit": 10}}, "the last two checkpoints are kept"),
+        (
+            {"grpo": {"top_k": 20}},
+            r"top_k cannot be set: the policy samples from its whole distribution, at rollout\.native",
+        ),
+        ({"grpo": {"save_total_limit": 10}}, "cannot be set: the last two checkpoints are kept"),
         ({"rollout": {"agent": "gold", "policy": None}}, "only what a model samples"),
         ({"rollout": {"policy": "other"}}, "leave it out"),
         ({"rollout": {"group_size": 1}}, "group_size must be 2 or more"),
@@ -63,7 +66,7 @@ def test_assignments_reach_every_section(tmp_path: Path) -> None:
         ({"rollout": {"native": {"temperature": 0}}}, "temperature above 0"),
         ({"oversampled_groups": 2}, "below groups_per_step"),
         ({"ahead": 1}, "set importance_cap too"),
-        ({"micro_batch_size": 3}, "cannot be dealt"),
+        ({"micro_batch_size": 3}, "cannot be split"),
         ({"steps": 0}, "steps"),
         ({"stepz": 1}, "stepz"),
     ],
@@ -97,7 +100,8 @@ def test_a_run_may_go_on_with_more_steps_and_nothing_else() -> None:
 def test_what_is_laid_over_a_users_fields_is_refused_from_a_user() -> None:
     config = check(TrainConfig, values())
     laid = grpo_arguments(config, Path("out"), 1).keys() - GRPO_PLUS_PLUS.keys()
-    assert laid <= OWNED.keys()
+    assert laid <= OWNED.keys() | FIXED.keys()
+    assert not OWNED.keys() & FIXED.keys()
 
 
 @given(
