@@ -1,14 +1,12 @@
-"""What the docs name exists: files of the repository, tests, modules, commands with their options, settings, links."""
+"""What the docs name exists: files of the repository, tests, modules, settings, links.
+
+Commands and their options are those of `tests/cli/test_named_commands.py`.
+"""
 
 import re
 from pathlib import Path
 
 import pytest
-import typer
-import typer.main
-from typer.core import TyperGroup
-
-from swe_aem.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -24,8 +22,6 @@ EXAMPLES = {"tasks/micro/tasks.lock", "sandboxes/NAME/build.sh", "test_x.py"}
 PATH = re.compile(rf"(?<![\w/.<>*-])(?:{FOLDERS})/[\w./*-]*\w/?(?![\w<{{])")
 TEST = re.compile(r"(test_\w+\.py)?::(test_\w+\*?)")
 DOTTED = re.compile(r"(?<![\w/])swe_aem(?:\.[A-Za-z_]\w*)+")
-CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`]+)`|^    ([^\n]*)$", flags=re.MULTILINE | re.DOTALL)
-CALL = re.compile(r"(?:^|[$(]|run )swe-aem +([a-z].*)", flags=re.MULTILINE)
 SETTING = re.compile(r"--set[ =]'?([\w.]+)=")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -48,20 +44,6 @@ def is_defined(dotted: str) -> bool:
     path = path / "__init__.py" if not names or not (path / f"{names[0]}.py").exists() else path / f"{names.pop(0)}.py"
     text = path.read_text(encoding="utf-8")
     return all(re.search(rf"\b{name}\b", text) for name in names[:1])
-
-
-def unknown_options(call: str) -> list[str]:
-    """Options in a command line `VERB [VERB] ...` that the command does not have."""
-    words = re.split(r"\s+(?:#|--)\s", f"{call} ")[0].split()
-    command = typer.main.get_command(app)
-    while isinstance(command, TyperGroup):
-        name = words.pop(0) if words else ""
-        below = command.get_command(typer.Context(command), name)
-        if below is None:
-            return [] if name.startswith("-") or not name else [name]
-        command = below
-    known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)} | {"--help"}
-    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
 
 
 @pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -90,12 +72,6 @@ def test_every_test_exists(page: Path) -> None:
 
 def test_every_module_and_name_exists(page: Path) -> None:
     assert not sorted(name for name in set(DOTTED.findall(page.read_text(encoding="utf-8"))) if not is_defined(name))
-
-
-def test_every_command_has_these_options(page: Path) -> None:
-    text = "\n".join("".join(found) for found in CODE.findall(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
-    unknown = [f"swe-aem {call}: {unknown}" for call in CALL.findall(text) if (unknown := unknown_options(call))]
-    assert not unknown
 
 
 def test_every_setting_exists(page: Path) -> None:

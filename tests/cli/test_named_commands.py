@@ -14,7 +14,12 @@ from swe_aem.cli import VERBS, app
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "swe_aem").rglob("*.py"))
-DOCS = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [
+    ROOT / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "tasks").glob("*/README.md")),
+]
 
 CALLED = re.compile(r"\bswe-aem ((?:[a-z][\w-]*)(?: [a-z][\w-]*)?)((?:(?!swe-aem| -- )[^`\n;#|])*)")
 """A call: the words of the command, and what follows them."""
