@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -138,28 +138,32 @@ def ideal_s(trajectories: int, places: int) -> float:
 
 async def roll_out(url: str, trajectories: int, places: int, directory: Path) -> float:
     """Seconds of a whole rollout into a store."""
+
     from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
     from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Verdict
+    from swe_aem.grading import Grader, GradeSlot
     from swe_aem.policy.tokenizer import load_tokenizer
     from swe_aem.policy.vllm import VllmConfig, VllmPolicy
-    from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, SchedulingConfig
-    from swe_aem.rollout.board import Board
-    from swe_aem.rollout.group import groups_of
-    from swe_aem.store import Store, Totals
+    from swe_aem.rollout import RolloutComponents, RolloutConfig, RolloutRun, SchedulingConfig
+    from swe_aem.store import Store
+    from swe_aem.tasks import TaskSet
     from swe_aem.testing.sandbox import FakeBackend
 
-    class Graded:
+    class InstantSlot(GradeSlot):
+        def __init__(self) -> None:
+            pass
+
         async def grade(self, patch: str, deadline: Deadline) -> Verdict:
             return Verdict(resolved=True, patch_applied=True)
 
-    class FakeGrader:
+    class InstantGrader(Grader):
         @asynccontextmanager
-        async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator[Graded]:
-            yield Graded()
+        async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator[GradeSlot]:
+            yield InstantSlot()
 
     @asynccontextmanager
-    async def grader(backend: SandboxBackend) -> AsyncIterator[FakeGrader]:
-        yield FakeGrader()
+    async def grader(backend: SandboxBackend) -> AsyncIterator[Grader]:
+        yield InstantGrader(backend)
 
     async def prepare(sandbox: Sandbox, record: TaskRecord) -> str:
         return "base"
@@ -182,18 +186,19 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
     agent = NativeAgent(NativeConfig(max_turns=TURNS, max_context_tokens=30000), TurnRenderer(load_tokenizer(None)))
     async with VllmPolicy(VllmConfig(urls=(url,))) as policy:
         policy.servers[0].slots.resize(places)
-        crew = Crew(
+        components = RolloutComponents(
             agent=agent, policies=lambda record, sample: policy, grader=grader, prepare=prepare, capture=capture,
             workspace=lambda task_id: None,
         )  # fmt: skip
-        with Store(directory).writer() as writer:
-            groups = groups_of(config, [record(number) for number in range(trajectories)], writer.entries)
-            board = Board(Totals(), wanted=trajectories, group_size=1, tell_groups=False)
+        tasks, store = TaskSet("benchmark", tuple(record(number) for number in range(trajectories))), Store(directory)
+        with RolloutRun(
+            config, tasks, store, backend=FakeBackend(), open_components=lambda *_: nullcontext(components), brief=True
+        ) as rollout:
             began_s = time.perf_counter()
-            await Orchestrator(config, groups, crew, FakeBackend(), writer, board, run="benchmark").run()
+            result = await rollout.run()
             spent_s = time.perf_counter() - began_s
-            assert len(writer.entries) == trajectories
-            assert all(one.responses[-1].finish_reason == "stop" for one in Store(directory).trajectories())
+        assert result.summary.trajectories == trajectories
+        assert all(one.responses[-1].finish_reason == "stop" for one in store.trajectories())
     return spent_s
 
 

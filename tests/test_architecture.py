@@ -78,7 +78,7 @@ def test_aem_imports_torch_alone() -> None:
 def test_scripted_rollouts_need_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "import swe_aem.rollout.run, swe_aem.rollout.wiring\n"
+        "import swe_aem.rollout\n"
         "from swe_aem.agent import TurnRenderer\n"
         "from swe_aem.policy.tokenizer import load_tokenizer\n"
         "from swe_aem.policy.scripted import noop\n"

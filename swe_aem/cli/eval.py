@@ -11,7 +11,7 @@ from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 
 if TYPE_CHECKING:
-    from swe_aem.rollout.manifest import Manifest
+    from swe_aem.rollout import Manifest
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 

@@ -145,27 +145,24 @@ def _default_directory(settings: RolloutConfig) -> Path:
 def _print_plan(settings: RolloutConfig, directory: Path) -> None:
     import yaml
 
-    from swe_aem.rollout.run import wanted
-    from swe_aem.rollout.wiring import chosen_tasks
+    from swe_aem.rollout import chosen_tasks, wanted_trajectories
 
     tasks = chosen_tasks(settings)
     typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
-    typer.echo(f"# {len(tasks)} tasks, {wanted(settings, tasks)} trajectories, into {directory}")
+    typer.echo(f"# {len(tasks)} tasks, {wanted_trajectories(settings, tasks)} trajectories, into {directory}")
 
 
 def _run(settings: RolloutConfig, directory: Path) -> int:
     """Roll out, say how it went, and return the exit code."""
-    from swe_aem.rollout.breaker import RunAborted
-    from swe_aem.rollout.run import roll_out
-    from swe_aem.rollout.wiring import chosen_tasks, open_crew
-    from swe_aem.sandbox import open_backend
+    from swe_aem.rollout import RolloutRun, RunAborted, chosen_tasks
+    from swe_aem.store import Store
 
     tasks = chosen_tasks(settings)
     for note in tasks.notes:
         tell(note)
-    backend = open_backend(settings.sandbox)
     try:
-        finished = asyncio.run(roll_out(settings, tasks, directory, backend, open_crew))
+        with RolloutRun(settings, tasks, Store(directory)) as rollout:
+            finished = asyncio.run(rollout.run(signals=True))
     except RunAborted as error:
         complain(error)
         return 1

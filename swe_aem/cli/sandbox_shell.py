@@ -17,8 +17,7 @@ from swe_aem.table import table
 
 if TYPE_CHECKING:
     from swe_aem.core import SandboxBackend, Task, Verdict
-    from swe_aem.rollout.config import RolloutConfig
-    from swe_aem.rollout.visit import Visit
+    from swe_aem.rollout import HumanSession, RolloutConfig
     from swe_aem.tasks import TaskSet
 
 _PATCH_FILE = "/tmp/swe-aem-start.patch"
@@ -50,7 +49,7 @@ def shell(
 
     Example: swe-aem sandbox shell micro__almanac-comparison-0f71c626 --grade
     """
-    from swe_aem.rollout.config import RolloutConfig
+    from swe_aem.rollout import RolloutConfig
     from swe_aem.sandbox import open_backend
     from swe_aem.tasks import load_tasks
 
@@ -65,10 +64,10 @@ def shell(
         patch.write_text(found, encoding="utf-8", errors="surrogateescape")
         tell(f"{patch}: {len(found.splitlines())} lines")
     if grade:
-        from swe_aem.rollout.visit import grade_visit
+        from swe_aem.rollout import grade_human
 
         tell("grading in a fresh sandbox ...")
-        verdict = asyncio.run(grade_visit(config, task_set, task, found, open_backend(sandbox)))
+        verdict = asyncio.run(grade_human(config, task_set, task, found, open_backend(sandbox)))
         _show(verdict)
         code = 0 if verdict.resolved else 1
     raise typer.Exit(code)
@@ -100,9 +99,9 @@ async def _work(
     config: "RolloutConfig", task_set: "TaskSet", id: str, backend: "SandboxBackend", options: _Options
 ) -> tuple[int, str]:
     """The exit code of the prompt or command, and the patch if it is wanted."""
-    from swe_aem.rollout.visit import visit
+    from swe_aem.rollout import human_session
 
-    async with visit(config, task_set, id, backend) as place:
+    async with human_session(config, task_set, id, backend) as place:
         if options.start:
             await _apply(place, options.start)
         if options.command is None:
@@ -117,7 +116,7 @@ async def _work(
         return code, await place.patch() if options.wants_patch else ""
 
 
-async def _apply(place: "Visit", patch: str) -> None:
+async def _apply(place: "HumanSession", patch: str) -> None:
     await place.sandbox.write_file(_PATCH_FILE, patch.encode("utf-8", "surrogateescape"))
     done = await place.sandbox.run(f"git apply {_PATCH_FILE}; code=$?; rm {_PATCH_FILE}; exit $code", timeout_s=60)
     if done.exit_code != 0:

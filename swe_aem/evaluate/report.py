@@ -7,8 +7,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.evaluate.rates import Estimate, bounds, mean_pass_at_k
 from swe_aem.evaluate.score import Scores, TaskScore, score
-from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.manifest import Manifest, read_manifest
+from swe_aem.rollout import Manifest, RolloutConfig, read_manifest
 from swe_aem.store import Store
 
 DEFAULT_KS = (1, 2, 4, 8, 16)

@@ -1,17 +1,44 @@
-"""The rollout room: from tasks to stored, graded trajectories. `docs/rollouts.md` tells how it works."""
+"""Rollouts: from tasks to stored, graded trajectories. `docs/rollouts.md` says how they work.
 
+`RolloutRun` is the way in.
+"""
+
+from swe_aem.rollout.breaker import RunAborted
+from swe_aem.rollout.components import (
+    RolloutComponents,
+    components_of,
+    open_agents,
+    open_components,
+    script_tools,
+    turn_renderer,
+)
 from swe_aem.rollout.config import RolloutConfig, SchedulingConfig
-from swe_aem.rollout.crew import Crew
-from swe_aem.rollout.orchestrator import Orchestrator
-from swe_aem.store import Store, StoreWriter, Summary, read_summary
+from swe_aem.rollout.group import RolloutGroup, block_size
+from swe_aem.rollout.human import HumanSession, grade_human, human_session
+from swe_aem.rollout.manifest import Manifest, claim, read_manifest
+from swe_aem.rollout.run import RolloutResult, RolloutRun, wanted_trajectories
+from swe_aem.rollout.task_choice import chosen_tasks
 
 __all__ = [
-    "Crew",
-    "Orchestrator",
+    "HumanSession",
+    "Manifest",
+    "RolloutComponents",
     "RolloutConfig",
+    "RolloutGroup",
+    "RolloutResult",
+    "RolloutRun",
+    "RunAborted",
     "SchedulingConfig",
-    "Store",
-    "StoreWriter",
-    "Summary",
-    "read_summary",
+    "block_size",
+    "chosen_tasks",
+    "claim",
+    "components_of",
+    "grade_human",
+    "human_session",
+    "open_agents",
+    "open_components",
+    "read_manifest",
+    "script_tools",
+    "turn_renderer",
+    "wanted_trajectories",
 ]

@@ -1,16 +1,17 @@
-"""`Breaker`: stops a run whose every attempt fails for reasons of ours, instead of burning the night on it."""
+"""`Breaker`, a circuit breaker: aborts a run after so many consecutive infrastructure failures."""
 
 from swe_aem.errors import InfrastructureError, SweAemError
 
 
 class RunAborted(SweAemError):
-    """The run was stopped because nothing worked any more; the store is intact and a rerun goes on."""
+    """The run was stopped because nothing worked any more; the store is intact, and a rerun resumes it."""
 
 
 class Breaker:
-    """Counts failures in a row of one kind of work."""
+    """Counts consecutive infrastructure failures of one kind of work."""
 
     def __init__(self, what: str, limit: int) -> None:
+        """`what` names the work behind "attempts to"; the `limit`-th failure in a row aborts the run."""
         self._what = what
         self._limit = limit
         self._in_a_row = 0
@@ -21,7 +22,7 @@ class Breaker:
         if self._in_a_row >= self._limit:
             raise RunAborted(
                 f"{self._in_a_row} attempts in a row to {self._what} failed, the last one with {describe(error)}. "
-                "Repair the cause and repeat the command: finished trajectories are kept"
+                "Fix the cause and repeat the command: finished trajectories are kept"
             ) from error
 
     def worked(self) -> None:

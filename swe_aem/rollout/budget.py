@@ -1,10 +1,13 @@
-"""How long one trajectory may take in all, and how its parts share that.
+"""What one trajectory may use: its time, how its parts share that, and the sandboxes of its agent and its grading.
 
-Every attempt gets its full time, so that a retry after a fault of ours is no shorter for the policy; the budget is the
-sum over the attempts that are allowed. Waits inside are `Deadline.within` of it.
+Every attempt gets its full time, so that a retry after an infrastructure failure is no shorter for the policy; the
+budget is the sum over the attempts that are allowed. Waits inside are `Deadline.within` of it.
 """
 
-from swe_aem.core import TaskRecord
+from pathlib import Path
+from typing import Literal
+
+from swe_aem.core import SandboxSpec, TaskRecord, TrajectoryKey
 from swe_aem.rollout.config import RolloutConfig, SchedulingConfig
 
 _TTL_MARGIN_S = 120.0
@@ -40,3 +43,31 @@ def sandbox_ttl_s(config: RolloutConfig, record: TaskRecord) -> float:
     """Longer than any sandbox is needed: a grading sandbox waits for the agent, for its turn, and for the script."""
     needed = agent_attempt_s(config) + config.scheduling.grade_queue_limit_s + grade_attempt_s(config, record)
     return needed + _TTL_MARGIN_S
+
+
+def sandbox_spec(
+    config: RolloutConfig,
+    record: TaskRecord,
+    sample: int,
+    *,
+    run: str,
+    role: Literal["agent", "grader"],
+    workspace: Path | None,
+) -> SandboxSpec:
+    """The sandbox that an agent or a grading gets for one sample of a task, labelled with what it is for.
+
+    `run` is the id of the run, for the labels; `workspace` the host directory with the task's working tree, None if
+    the image holds it.
+    """
+    task = record.task
+    return SandboxSpec(
+        image=task.image,
+        workdir=task.workdir,
+        workspace=workspace,
+        user=config.user,
+        capabilities=config.capabilities,
+        network=task.network,
+        limits=config.limits,
+        ttl_s=sandbox_ttl_s(config, record),
+        labels={"run": run, "trajectory": str(TrajectoryKey(task.id, sample)), "role": role},
+    )

@@ -1,50 +1,80 @@
-"""`Gate`: a sandbox backend that starts only so many sandboxes at once, each within a limit."""
+"""`StartGate`: a sandbox backend that starts only so many sandboxes at once, each within a limit."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 
 from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec, bounded
 from swe_aem.errors import StartError
-from swe_aem.rollout.timings import Timings
 
 
-class Gate:
-    """A `SandboxBackend` in front of another one. Agent and grading sandboxes queue for the same places."""
+class PhaseTimer:
+    """Adds up the seconds of each phase of a trajectory and tells `on_phase` which one begins."""
+
+    def __init__(self, on_phase: Callable[[str], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._on_phase = on_phase
+        self._began = time.monotonic()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time of the body as `name`, however it ends."""
+        self._on_phase(name)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+
+    def restart(self) -> None:
+        """Drop the phases of a failed attempt; `total` still counts from the first one."""
+        self.seconds.clear()
+
+    def result(self) -> dict[str, float]:
+        """Seconds per phase, and `total` since the trajectory began, failed attempts included."""
+        return {**self.seconds, "total": time.monotonic() - self._began}
+
+
+class StartGate:
+    """A `SandboxBackend` in front of another one. Agents and graders wait in the same queue to start a sandbox."""
 
     def __init__(self, backend: SandboxBackend, *, starting: int, start_limit_s: float) -> None:
+        """At most `starting` sandboxes start at once, each within `start_limit_s` seconds."""
         self.name = backend.name
         self._backend = backend
-        self._places = asyncio.Semaphore(starting)
+        self._slots = asyncio.Semaphore(starting)
         self._start_limit_s = start_limit_s
 
     @asynccontextmanager
-    async def open(self, spec: SandboxSpec, timings: Timings | None = None) -> AsyncIterator[Sandbox]:
-        """Wait for a place, start the sandbox, give the place back, and yield; a start beyond the limit is a
-        `StartError`. `timings` gets the phases `queue` and `start`."""
+    async def open(self, spec: SandboxSpec, timer: PhaseTimer | None = None) -> AsyncIterator[Sandbox]:
+        """Wait for a free slot, start the sandbox, free the slot, and yield the sandbox.
+
+        Raises `StartError` if the start takes longer than the limit. `timer` gets the phases `queue` and `start`.
+        """
         async with AsyncExitStack() as stack:
-            with timings.phase("queue") if timings else nullcontext():
-                await self._places.acquire()
+            with timer.phase("queue") if timer else nullcontext():
+                await self._slots.acquire()
             try:
-                with timings.phase("start") if timings else nullcontext():
+                with timer.phase("start") if timer else nullcontext():
                     async with bounded("starting a sandbox", Deadline.after(self._start_limit_s), StartError):
                         sandbox = await stack.enter_async_context(self._backend.open(spec))
             finally:
-                self._places.release()
+                self._slots.release()
             yield sandbox
 
     async def image_digest(self, image: str) -> str:
-        """As the backend behind."""
+        """The backend's digest of an image."""
         return await self._backend.image_digest(image)
 
     async def ls(self) -> list[SandboxInfo]:
-        """As the backend behind."""
+        """The backend's sandboxes."""
         return await self._backend.ls()
 
     async def prune(self, *, everything: bool = False) -> list[str]:
-        """As the backend behind."""
+        """Prune the backend."""
         return await self._backend.prune(everything=everything)
 
     def shell_command(self, sandbox: Sandbox) -> list[str]:
-        """As the backend behind."""
+        """The backend's command line for a prompt in a sandbox."""
         return self._backend.shell_command(sandbox)

@@ -1,9 +1,9 @@
-"""`Orchestrator`: takes every sample of some groups that the store lacks to a terminal record in it, each exactly once.
+"""`Orchestrator`: runs every trajectory that the store lacks until it has exactly one terminal record there.
 
-    dispatch ──place for an agent──> roll (start, prepare, agent, patch) ──place for grading──> verdict ──> store
+    dispatch ──agent slot──> `TrajectoryRun` (start, prepare, agent, patch) ──grading slot──> verdict ──> store
 
-Three limits: agents that live, sandboxes that start, evaluation scripts that run. An agent's place is handed on only
-when its trajectory has got a place for grading, so at most 2 x concurrency + grading sandboxes exist.
+Three limits: agents that live, sandboxes that start, evaluation scripts that run. A trajectory frees its agent slot
+only once it holds a grading slot, so at most 2 x concurrency + grading sandboxes exist.
 
 An unexpected exception in one trajectory is a bug: it cancels the others and leaves `run`. Nothing that ends this
 process loses or doubles a record, because a record is durable before it counts and a rerun starts from what is in the
@@ -17,13 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import is_infrastructure_failure
 from swe_aem.errors import InfrastructureError
-from swe_aem.rollout.board import Board
+from swe_aem.grading import Grader
 from swe_aem.rollout.breaker import Breaker, RunAborted, describe
+from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.crew import Crew, Grader
-from swe_aem.rollout.gate import Gate
-from swe_aem.rollout.group import Group
-from swe_aem.rollout.roll import Desk, Roll
+from swe_aem.rollout.gate import StartGate
+from swe_aem.rollout.group import RolloutGroup
+from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
 from swe_aem.store import StoreWriter
 
 _PRUNE_LIMIT_S = 60.0
@@ -35,28 +36,26 @@ class Orchestrator:
     def __init__(
         self,
         config: RolloutConfig,
-        groups: Sequence[Group],
-        crew: Crew,
+        groups: Sequence[RolloutGroup],
+        components: RolloutComponents,
         backend: SandboxBackend,
         writer: StoreWriter,
-        board: Board,
+        progress: RunProgress,
         *,
         run: str,
     ) -> None:
         limits = config.scheduling
         self._config = config
-        self._crew = crew
+        self._components = components
         self._backend = backend
         self._writer = writer
-        self._board = board
+        self._progress = progress
         self._run_id = run
-        self._gate = Gate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
-        self._agents = asyncio.Semaphore(limits.concurrency)
-        self._grading = asyncio.Semaphore(limits.grading)
+        self._gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
+        self._agent_slots = asyncio.Semaphore(limits.concurrency)
+        self._grading_slots = asyncio.Semaphore(limits.grading)
         self._groups = tuple(groups)
-        self._group_of = {
-            TrajectoryKey(group.record.task.id, sample): group for group in groups for sample in group.samples
-        }
+        self._group_of = {key: group for group in groups for key in group.keys}
         self._unsettled: list[Trajectory] = []
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._main: asyncio.Task[None] | None = None
@@ -68,10 +67,10 @@ class Orchestrator:
     async def run(self) -> None:
         """Return when every trajectory is in the store, or the run was interrupted.
 
-        Raises `RunAborted` if too many attempts fail in a row or nothing works after the last failures, `UserError` for
-        what a room refuses, and whatever bug surfaces in a trajectory.
+        Raises `RunAborted` if too many attempts fail in a row or none succeeds after the last failures, `UserError` for
+        input that a component refuses, and whatever bug surfaces in a trajectory.
         """
-        self._main = asyncio.create_task(self._roll_all())
+        self._main = asyncio.create_task(self._run_all())
         try:
             await asyncio.wait({self._main})
         except asyncio.CancelledError:  # our caller was cancelled: end the trajectories before we go
@@ -98,14 +97,14 @@ class Orchestrator:
             self._cancelled = True
             self._main.cancel()
 
-    async def _roll_all(self) -> None:
+    async def _run_all(self) -> None:
         await self._prune()
         try:
-            async with self._crew.grader(self._gate) as grader:
-                desk = self._desk(grader)
+            async with self._components.grader(self._gate) as grader:
+                context = self._context(grader)
                 try:
                     async with asyncio.TaskGroup() as tasks:
-                        await self._dispatch(tasks, desk)
+                        await self._dispatch(tasks, context)
                 except BaseExceptionGroup as group:
                     raise _first(group) from group
             self._give_up_unsettled()
@@ -113,43 +112,42 @@ class Orchestrator:
             self._disk.shutdown()  # a record that is being written gets written
             await self._prune()
 
-    def _desk(self, grader: Grader) -> Desk:
+    def _context(self, grader: Grader) -> RunContext:
         limit = self._config.scheduling.consecutive_failures
-        return Desk(
+        return RunContext(
             config=self._config,
             run=self._run_id,
-            crew=self._crew,
+            components=self._components,
             gate=self._gate,
             grader=grader,
-            grading=self._grading,
-            agents=Breaker("run the agent", limit),
-            grades=Breaker("grade a patch", limit),
-            board=self._board,
+            grading_slots=self._grading_slots,
+            agent_breaker=Breaker("run the agent", limit),
+            grading_breaker=Breaker("grade a patch", limit),
+            progress=self._progress,
         )
 
-    async def _dispatch(self, tasks: asyncio.TaskGroup, desk: Desk) -> None:
-        """Start one task per missing trajectory, group by group, each as soon as there is a place for its agent."""
+    async def _dispatch(self, tasks: asyncio.TaskGroup, context: RunContext) -> None:
+        """Start one task per missing trajectory, group by group, each as soon as there is a slot for its agent."""
         for group in self._groups:
-            for sample in group.missing:
-                key = TrajectoryKey(group.record.task.id, sample)
-                await self._agents.acquire()
-                place = _Place(self._agents)
+            for key in group.missing:
+                await self._agent_slots.acquire()
+                slot = _AgentSlot(self._agent_slots)
                 if self.interrupted or (self._config.early_completion and group.complete):
-                    place.give_up()
+                    slot.release()
                     break
-                task = tasks.create_task(self._one(group, sample, desk, place))
+                task = tasks.create_task(self._one(group, key, context, slot))
                 # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-                task.add_done_callback(lambda _, key=key, place=place: self._left(key, place))
-                group.started(sample, task)
+                task.add_done_callback(lambda _, key=key, slot=slot: self._left(key, slot))
+                group.started(key, task)
             if self.interrupted:
                 return
 
-    async def _one(self, group: Group, sample: int, desk: Desk, place: "_Place") -> None:
-        trajectory = await Roll(desk, group.record, sample, place.give_up).run()
-        group.finished(sample)
+    async def _one(self, group: RolloutGroup, key: TrajectoryKey, context: RunContext, slot: "_AgentSlot") -> None:
+        trajectory = await TrajectoryRun(context, group.record, key, slot.release).run()
+        group.finished(key)
         self._unsettled.append(trajectory)
-        # A failure of ours is recorded for good only once something has worked after it: if the engine is broken, the
-        # breaker ends the run first, and the rerun finds no holes in its groups.
+        # An infrastructure failure is recorded for good only once something has worked after it: if the engine is
+        # broken, the breaker ends the run first, and the rerun finds no holes in its groups.
         if not is_infrastructure_failure(trajectory):
             await self._settle()
 
@@ -158,46 +156,47 @@ class Orchestrator:
         while self._unsettled:
             trajectory = self._unsettled.pop(0)
             await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append, trajectory)
-            self._board.stored(trajectory)
+            self._progress.stored(trajectory)
             group = self._group_of[trajectory.key]
             group.stored(trajectory)
             if self._config.early_completion and group.complete:
-                self._board.surplus_cancelled += group.cancel_surplus()
+                self._progress.surplus_cancelled += group.cancel_surplus()
             if group.ended:
-                self._board.group_ended(group.record.task.id, group.rewards)
+                self._progress.group_ended(group.record.task.id, group.rewards)
 
     def _give_up_unsettled(self) -> None:
         """At the end: failures after which nothing has worked are not stored, so that a rerun tries them again."""
         if not self._unsettled:
             return
         message = (
-            f"nothing has worked since the last failures of our side, so {len(self._unsettled)} trajectories are not "
-            f"stored; the latest failed with {self._unsettled[-1].error}. Repair the cause and repeat the command"
+            f"the last {len(self._unsettled)} trajectories failed on infrastructure and none succeeded after them, so "
+            f"they were not stored; the latest failed with {self._unsettled[-1].error}. Fix the cause and repeat the "
+            "command"
         )
         if not self.interrupted:
             raise RunAborted(message)
-        self._board.news.append(message)
+        self._progress.news.append(message)
 
-    def _left(self, key: TrajectoryKey, place: "_Place") -> None:
-        place.give_up()
-        self._board.left(str(key))
+    def _left(self, key: TrajectoryKey, slot: "_AgentSlot") -> None:
+        slot.release()
+        self._progress.left(str(key))
 
     async def _prune(self) -> None:
-        """Remove what dead runs left. A failure is news and no more: no trajectory depends on it."""
+        """Remove what dead runs left. A failure is only reported: no trajectory depends on it."""
         try:
             async with bounded("pruning sandboxes", Deadline.after(_PRUNE_LIMIT_S)):
                 await self._backend.prune()
         except InfrastructureError as error:
-            self._board.news.append(f"pruning sandboxes failed: {describe(error)}; run `swe-aem sandbox prune`")
+            self._progress.news.append(f"pruning sandboxes failed: {describe(error)}; run `swe-aem sandbox prune`")
 
 
-class _Place:
-    """One place of a semaphore, given back once."""
+class _AgentSlot:
+    """One slot of a semaphore, released once however often it is asked to."""
 
     def __init__(self, semaphore: asyncio.Semaphore) -> None:
         self._semaphore: asyncio.Semaphore | None = semaphore
 
-    def give_up(self) -> None:
+    def release(self) -> None:
         if self._semaphore is not None:
             self._semaphore.release()
             self._semaphore = None

@@ -1,116 +1,85 @@
-"""What a person sees while a rollout runs: a live table on a terminal, plain lines elsewhere. All on stderr."""
+"""`RunProgress`: how far a run is right now, for `display.py` to show."""
 
-import asyncio
-import sys
 import time
-from typing import TYPE_CHECKING, TextIO
+from collections import Counter, deque
 
-from swe_aem.core import OUTCOME_TABLE, Outcome
-from swe_aem.rollout.board import Board
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-_TICK_S = 0.5
-_LIMITS = (Outcome.TURN_LIMIT, Outcome.CONTEXT_LIMIT, Outcome.TIME_LIMIT)
+from swe_aem.core import Trajectory
+from swe_aem.store import Summary, Totals
 
 
-async def show(board: Board, *, every_s: float = 30.0, stream: TextIO | None = None, live: bool = True) -> None:
-    """Show the board until cancelled: a table if the stream is a terminal and `live`, else a line every `every_s`
-    seconds and whatever is news."""
-    out = stream or sys.stderr
-    if live and out.isatty():
-        await _show_table(board, out)
-    else:
-        await _show_lines(board, out, every_s)
+class RunProgress:
+    """Counts of the run and totals of its store. The orchestrator writes, `display.py` reads."""
 
+    def __init__(
+        self,
+        totals: Totals,
+        *,
+        wanted: int,
+        group_size: int,
+        earlier: Summary | None = None,
+        tell_groups: bool = True,
+    ) -> None:
+        """`earlier` is the summary of what was done on the store before; `tell_groups` reports each group's rewards."""
+        self.totals = totals
+        self.wanted = wanted
+        """Trajectories that the store will hold in the end."""
+        self.group_size = group_size
+        self.at_start = totals.trajectories
+        """Trajectories that the store held already."""
+        self.news: deque[str] = deque(maxlen=1000)
+        """Messages for a person, oldest first; whoever shows them takes them out."""
+        self.surplus_cancelled = 0
+        self._tell_groups = tell_groups
+        self._phases: dict[str, str] = {}
+        self._began = time.monotonic()
+        self._earlier_wall_s = earlier.wall_s if earlier else 0.0
+        self._earlier_surplus = earlier.surplus_cancelled if earlier else 0
 
-def facts(board: Board) -> dict[str, str]:
-    """The numbers of the board in words, in the order of display."""
-    totals, outcomes = board.totals, board.totals.outcomes
-    other = sum(
-        count
-        for outcome, count in outcomes.items()
-        if OUTCOME_TABLE[outcome].reward == 0.0 and outcome is not Outcome.UNRESOLVED
-    )
-    phases = ", ".join(f"{count} {phase}" for phase, count in sorted(board.running.items()))
-    return {
-        "done": f"{totals.trajectories}/{board.wanted}",
-        "running": f"{board.running.total()}" + (f" ({phases})" if phases else ""),
-        "resolved": str(totals.resolved),
-        "unresolved": str(outcomes[Outcome.UNRESOLVED]),
-        "other failures": str(other),
-        "limits": str(sum(outcomes[limit] for limit in _LIMITS)),
-        "infrastructure": f"{totals.failures} (+{totals.retries} attempts retried)",
-        "tokens": f"{totals.tokens:,} ({totals.sampled_tokens:,} sampled)",
-        "s per turn": _seconds(totals.turn_s.mean()),
-        "tool p95": _seconds(totals.tool_s.quantile(0.95)),
-        "eta": _duration(board.eta_s),
-    }
+    @property
+    def running(self) -> Counter[str]:
+        """Trajectories that are under way, per phase."""
+        return Counter(self._phases.values())
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since this was made."""
+        return time.monotonic() - self._began
 
-def line(board: Board) -> str:
-    """The board in one line."""
-    return f"[{_duration(board.session_s)}] " + "  ".join(f"{name} {value}" for name, value in facts(board).items())
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until the end at the rate so far; None before the first trajectory."""
+        done = self.totals.trajectories - self.at_start
+        left = self.wanted - self.totals.trajectories - self.surplus_cancelled
+        return max(0, left) * self.elapsed_s / done if done else None
 
+    def phase(self, id: str, name: str) -> None:
+        """The trajectory enters a phase."""
+        self._phases[id] = name
 
-async def _show_lines(board: Board, stream: TextIO, every_s: float) -> None:
-    due = time.monotonic() + every_s
-    try:
-        while True:
-            await asyncio.sleep(_TICK_S)
-            _drain(board, stream)
-            if time.monotonic() >= due:
-                print(line(board), file=stream, flush=True)
-                due += every_s
-    finally:
-        _drain(board, stream)
+    def left(self, id: str) -> None:
+        """The trajectory is no longer under way."""
+        self._phases.pop(id, None)
 
+    def failed(self, id: str, failure: str) -> None:
+        """An attempt ended in an infrastructure failure."""
+        self.news.append(f"{id}: {failure}")
 
-def _drain(board: Board, stream: TextIO) -> None:
-    while board.news:
-        print(board.news.popleft(), file=stream, flush=True)
+    def stored(self, trajectory: Trajectory) -> None:
+        """The trajectory is in the store."""
+        self.totals.add(trajectory)
 
+    def group_ended(self, task_id: str, rewards: list[float | None]) -> None:
+        """No trajectory of the group is outstanding; `rewards` are those that this process added."""
+        if not self._tell_groups:
+            return
+        shown = " ".join("-" if reward is None else f"{reward:g}" for reward in rewards)
+        self.news.append(f"{task_id}: rewards {shown or 'none'}")
 
-async def _show_table(board: Board, stream: TextIO) -> None:
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(file=stream)
-    with Live(_table(board), console=console, auto_refresh=False) as live:
-
-        def refresh() -> None:
-            while board.news:
-                console.print(board.news.popleft(), markup=False, highlight=False)
-            live.update(_table(board), refresh=True)
-
-        try:
-            while True:
-                await asyncio.sleep(_TICK_S)
-                refresh()
-        finally:
-            refresh()
-
-
-def _table(board: Board) -> "Table":
-    from rich.table import Table
-
-    table = Table(title="rollout", title_justify="left", show_header=False)
-    table.add_column(style="dim")
-    table.add_column()
-    table.add_row("time", _duration(board.session_s))
-    for name, value in facts(board).items():
-        table.add_row(name, value)
-    return table
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} s"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+    def summary(self) -> Summary:
+        """The summary as of now."""
+        return self.totals.summary(
+            wanted=self.wanted,
+            group_size=self.group_size,
+            surplus_cancelled=self._earlier_surplus + self.surplus_cancelled,
+            wall_s=self._earlier_wall_s + self.elapsed_s,
+        )

@@ -1,107 +1,251 @@
-"""A whole rollout into one directory: lock, recover, roll out, report, summarise."""
+"""`RolloutRun`: rolls out tasks into one store, from its lock to its summary.
+
+    with RolloutRun(config, tasks, Store("runs/x")) as rollout:
+        result = asyncio.run(rollout.run())
+
+The command line, training and the benchmarks all roll out through it.
+"""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 
-from swe_aem.core import SandboxBackend
+from swe_aem.core import SandboxBackend, TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
-from swe_aem.rollout.board import Board
+from swe_aem.rollout.components import RolloutComponents, open_components
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.crew import Crew
-from swe_aem.rollout.group import groups_of
+from swe_aem.rollout.display import show
+from swe_aem.rollout.group import RolloutGroup, block_size, group_of
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
-from swe_aem.rollout.progress import show
-from swe_aem.rollout.signals import two_step_stop
-from swe_aem.store import Store, Summary, Totals, read_summary, write_summary
+from swe_aem.rollout.progress import RunProgress
+from swe_aem.sandbox import open_backend
+from swe_aem.store import Store, StoreWriter, Summary, Totals, read_summary, write_summary
 from swe_aem.tasks import TaskSet
 
+OpenComponents = Callable[[RolloutConfig, TaskSet], AbstractAsyncContextManager[RolloutComponents]]
+"""Opens what does the work of a rollout, for the length of an `async with`."""
+
 _SUMMARY_EVERY_S = 10.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Finished(Frozen):
+class RolloutResult(Frozen):
     """How a rollout ended."""
 
     summary: Summary
+    """The numbers of the whole store."""
     interrupted: bool
-    """Ended by a signal before all trajectories were in the store."""
+    """Ended by `stop`, `cancel` or a signal before all trajectories were in the store."""
 
     @property
     def failure_rate(self) -> float:
-        """Share of trajectories without a verdict for a reason of ours, 0..1."""
+        """Share of trajectories that ended in an infrastructure failure, 0..1."""
         return self.summary.infrastructure_failures / max(1, self.summary.trajectories)
 
 
-async def roll_out(
-    config: RolloutConfig,
-    tasks: TaskSet,
-    directory: Path,
-    backend: SandboxBackend,
-    open_crew: Callable[[RolloutConfig, TaskSet], AbstractAsyncContextManager[Crew]],
-    *,
-    line_every_s: float = 30.0,
-) -> Finished:
-    """Fill the store in `directory`, going on where an earlier process ended.
+@dataclass
+class _OpenStore:
+    """The part of a run that exists while its store is locked."""
 
-    Raises `UserError` (locked, another run's directory, bad input), `RunAborted`, and bugs; the summary is up to date
-    in each case.
+    lifetime: ExitStack
+    writer: StoreWriter
+    run_id: str
+    totals: Totals
+    earlier: Summary | None
+    """The summary of everything done on the store so far."""
+    untold: list[str]
+    """Messages for the display of the next `run`."""
+
+
+class RolloutRun:
+    """Rolls out tasks into one store, which is locked while the context is open.
+
+    Trajectories that the store has are not rolled out again, so a rerun resumes where an earlier process ended. `stop`
+    and `cancel` belong to the thread of the event loop that `run` runs in.
     """
-    with Store(directory).writer() as writer:
-        manifest = claim(directory, config, tasks.records, stored_tasks={task_id for task_id, _ in writer.entries})
-        board = _board(config, tasks, writer.store)
-        if writer.quarantined is not None:
-            board.news.append(f"a torn record was moved to {writer.quarantined}; its trajectory is rolled out again")
+
+    def __init__(
+        self,
+        config: RolloutConfig,
+        tasks: TaskSet,
+        store: Store,
+        *,
+        backend: SandboxBackend | None = None,
+        open_components: OpenComponents = open_components,
+        line_every_s: float = 30.0,
+        brief: bool = False,
+    ) -> None:
+        """`backend` and `open_components` default to what the configuration names.
+
+        Without a terminal a line of progress is printed every `line_every_s` seconds; a `brief` run prints such lines
+        on a terminal too, and nothing about single groups.
+        """
+        self._config = config
+        self._tasks = tasks
+        self._store = store
+        self._backend = backend
+        self._open_components = open_components
+        self._line_every_s = line_every_s
+        self._brief = brief
+        self._opened: _OpenStore | None = None
+        self._orchestrator: Orchestrator | None = None
+        self._interrupted = False
+
+    def __enter__(self) -> "RolloutRun":
+        """Lock and recover the store, and claim it for the configuration.
+
+        Raises `UserError` if another process writes it, it belongs to another run, or it cannot be read.
+        """
+        with ExitStack() as lifetime:
+            writer = lifetime.enter_context(self._store.writer())
+            stored_tasks = {task_id for task_id, _ in writer.entries}
+            manifest = claim(self._store.directory, self._config, self._tasks.records, stored_tasks=stored_tasks)
+            totals = Totals()
+            for trajectory in self._store.trajectories():
+                totals.add(trajectory)
+            earlier = read_summary(self._store.directory)
+            torn = writer.quarantined
+            untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
+            self._opened = _OpenStore(lifetime.pop_all(), writer, manifest.run, totals, earlier, untold)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        opened = self._open_store
+        self._opened = None
+        opened.lifetime.close()
+
+    def group(self, record: TaskRecord, epoch: int = 0) -> RolloutGroup:
+        """A task's group in an epoch, and what the store lacks of it; `epoch` counts how often the task came before."""
+        return group_of(self._config, record, self._open_store.writer.entries, epoch=epoch)
+
+    def load(self, group: RolloutGroup) -> tuple[Trajectory, ...]:
+        """The group's trajectories that are in the store, ordered by sample."""
+        entries = self._open_store.writer.entries
+        return tuple(self._store.load(entries[key]) for key in group.keys if key in entries)
+
+    async def run(self, groups: Sequence[RolloutGroup] | None = None, *, signals: bool = False) -> RolloutResult:
+        """Roll out what the store lacks of these groups, by default of one group per task. One call at a time.
+
+        `signals`: while trajectories run, the first Ctrl-C or SIGTERM calls `stop` and the second one `cancel`. Raises
+        `UserError` for bad input, `RunAborted` if nothing works any more, and bugs; `summary.json` is up to date in
+        each case.
+        """
+        opened = self._open_store
+        if groups is None:
+            wanted = wanted_trajectories(self._config, self._tasks)
+            groups = [self.group(record) for record in self._tasks]
+        else:
+            wanted = opened.totals.trajectories + sum(len(group.missing) for group in groups)
+        progress = RunProgress(
+            opened.totals,
+            wanted=wanted,
+            group_size=self._config.group_size,
+            earlier=opened.earlier,
+            tell_groups=not self._brief,
+        )
+        progress.news.extend(opened.untold)
+        opened.untold.clear()
         try:
-            async with open_crew(config, tasks) as crew:
-                groups = groups_of(config, tasks.records, writer.entries)
-                orchestrator = Orchestrator(config, groups, crew, backend, writer, board, run=manifest.run)
-                with two_step_stop(orchestrator.stop, orchestrator.cancel, board.news.append):
-                    await _reporting(orchestrator, board, directory, line_every_s)
+            interrupted = await self._orchestrate(groups, progress, signals=signals)
         finally:
-            write_summary(directory, board.summary())
-        return Finished(summary=board.summary(), interrupted=orchestrator.interrupted)
+            opened.earlier = progress.summary()
+            write_summary(self._store.directory, opened.earlier)
+        return RolloutResult(summary=opened.earlier, interrupted=interrupted)
 
+    def stop(self) -> None:
+        """Start nothing more and let what runs finish, but no longer than the drain limit."""
+        self._interrupted = True
+        if self._orchestrator is not None:
+            self._orchestrator.stop()
 
-def wanted(config: RolloutConfig, tasks: TaskSet) -> int:
-    """Trajectories that the store shall hold when all is done."""
-    per_task = config.group_size if config.early_completion else config.group_size + config.oversample
-    return len(tasks) * per_task
+    def cancel(self) -> None:
+        """Cancel everything that runs; sandboxes are closed before `run` returns."""
+        self._interrupted = True
+        if self._orchestrator is not None:
+            self._orchestrator.cancel()
 
+    @property
+    def _open_store(self) -> _OpenStore:
+        if self._opened is None:
+            raise RuntimeError("a RolloutRun holds its store only inside `with RolloutRun(...) as rollout`")
+        return self._opened
 
-def _board(config: RolloutConfig, tasks: TaskSet, store: Store) -> Board:
-    totals = Totals()
-    for trajectory in store.trajectories():
-        totals.add(trajectory)
-    earlier = read_summary(store.directory)
-    return Board(
-        totals,
-        wanted=wanted(config, tasks),
-        group_size=config.group_size,
-        earlier_wall_s=earlier.wall_s if earlier else 0.0,
-        earlier_surplus=earlier.surplus_cancelled if earlier else 0,
-    )
+    async def _orchestrate(self, groups: Sequence[RolloutGroup], progress: RunProgress, *, signals: bool) -> bool:
+        """Run an orchestrator with display and summary beside it; was it interrupted?"""
+        opened = self._open_store
+        backend = self._backend or open_backend(self._config.sandbox)
+        async with self._open_components(self._config, self._tasks) as components:
+            orchestrator = Orchestrator(
+                self._config, groups, components, backend, opened.writer, progress, run=opened.run_id
+            )
+            if self._interrupted:
+                orchestrator.stop()
+            self._orchestrator = orchestrator
+            try:
+                stopping = two_step_stop(self.stop, self.cancel, progress.news.append) if signals else nullcontext()
+                with stopping:
+                    await self._report_while(orchestrator.run(), progress)
+            finally:
+                self._orchestrator = None
+        return orchestrator.interrupted
 
-
-async def _reporting(orchestrator: Orchestrator, board: Board, directory: Path, line_every_s: float) -> None:
-    """Run the orchestrator with the display and the summary file kept up to date beside it."""
-    reporters = [
-        asyncio.create_task(show(board, every_s=line_every_s)),
-        asyncio.create_task(_keep_summary(board, directory)),
-    ]
-    try:
-        await orchestrator.run()
-    finally:
+    async def _report_while(self, running: Awaitable[None], progress: RunProgress) -> None:
+        """Await the run with the display and the summary file kept up to date beside it."""
+        reporters = [
+            asyncio.create_task(show(progress, every_s=self._line_every_s, live=not self._brief)),
+            asyncio.create_task(self._keep_summary(progress)),
+        ]
+        try:
+            await running
+        finally:
+            for reporter in reporters:
+                reporter.cancel()
+            await asyncio.wait(reporters)
         for reporter in reporters:
-            reporter.cancel()
-        await asyncio.wait(reporters)
-    for reporter in reporters:
-        if not reporter.cancelled():
-            reporter.result()
+            if not reporter.cancelled():
+                reporter.result()
+
+    async def _keep_summary(self, progress: RunProgress) -> None:
+        while True:
+            await asyncio.sleep(_SUMMARY_EVERY_S)
+            write_summary(self._store.directory, progress.summary())
 
 
-async def _keep_summary(board: Board, directory: Path) -> None:
-    while True:
-        await asyncio.sleep(_SUMMARY_EVERY_S)
-        write_summary(directory, board.summary())
+def wanted_trajectories(config: RolloutConfig, tasks: TaskSet) -> int:
+    """Trajectories that the store will hold when one group of each task is done."""
+    return len(tasks) * (config.group_size if config.early_completion else block_size(config))
+
+
+@contextmanager
+def two_step_stop(stop: Callable[[], None], cancel: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
+    """While the body runs, the first SIGINT or SIGTERM calls `stop` and the second one `cancel`.
+
+    A third one has its default effect: sandboxes are then left to their reaper.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = False
+
+    def restore() -> None:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+    def handle() -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            say("stopping: no new trajectories, running ones may finish; once more to end them now")
+            stop()
+        else:
+            say("ending now: closing the sandboxes")
+            restore()
+            cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        restore()

@@ -8,7 +8,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.evaluate.rates import clustered
 from swe_aem.evaluate.score import TaskScore, score
-from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout import RolloutConfig
 from swe_aem.store import Store
 from swe_aem.train.config import HeldoutConfig, TrainConfig
 

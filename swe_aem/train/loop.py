@@ -26,7 +26,7 @@ from transformers.training_args import TrainingArguments
 from trl.trainer.grpo_config import GRPOConfig
 
 from swe_aem.errors import UserError
-from swe_aem.rollout.wiring import chosen_tasks
+from swe_aem.rollout import chosen_tasks
 from swe_aem.store.files import locked, replace
 from swe_aem.train import checkpoints
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
@@ -39,16 +39,16 @@ from swe_aem.train.models import load_model, load_processing, on_cpu
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
 from swe_aem.train.refusals import refuse_sharding, refuse_silent_changes
-from swe_aem.train.session import Session
+from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.steps import StepSource
 
 _CHECKPOINTS = "checkpoints"
 OpenSource = Callable[[TrainConfig, Path, Any, str], AbstractContextManager[Any]]
 """(configuration, directory, the model or a copy of it, its name) to a `StepSource` as a context manager, which
-evaluates too if the configuration asks for it. `Session` is the real one."""
+evaluates too if the configuration asks for it. `RolloutWorker` is the real one."""
 
 
-def train(config: TrainConfig, directory: Path, open_source: OpenSource = Session) -> RunSummary | None:
+def train(config: TrainConfig, directory: Path, open_source: OpenSource = RolloutWorker) -> RunSummary | None:
     """Train to the end; returns the summary on the first process. Raises `UserError` for what is wrong with the input,
     `RunAborted` where nothing works any more, `KeyboardInterrupt` after a clean end of what was rolled out."""
     from accelerate import PartialState
@@ -87,11 +87,11 @@ class _Run:
         done = _done(config, last)
         model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)
         processing = load_processing(config.model)
-        with self._source(model) as session:
-            evaluations = _Evaluations(config, self.directory, session) if session else None
+        with self._source(model) as worker:
+            evaluations = _Evaluations(config, self.directory, worker) if worker else None
             if evaluations is not None and config.heldout is not None and config.heldout.before:
                 evaluations.run(model.state_dict(), 0, greedy=config.heldout.greedy)
-            trainer = self._trainer(arguments, model, processing, session, evaluations, done)
+            trainer = self._trainer(arguments, model, processing, worker, evaluations, done)
             if last is not None:
                 trainer.add_callback(checkpoints.RestoreRngState(lambda: trainer._load_rng_state(str(last))))
                 if self.main:
@@ -124,7 +124,7 @@ class _Run:
         arguments: GRPOConfig,
         model: Any,
         processing: Any,
-        session: StepSource | None,
+        worker: StepSource | None,
         evaluations: "_Evaluations | None",
         done: int,
     ) -> AEMGRPOTrainer:
@@ -134,7 +134,7 @@ class _Run:
         config = self.config
         if self.main and (torn := checkpoints.remove_torn(self.checkpoints)):
             print(f"removed {torn[0]}, which a killed process did not finish", file=sys.stderr)
-        feed = Feed(session, num_minibatches=config.num_minibatches, compact_filtering=config.compact_filtering)
+        feed = Feed(worker, num_minibatches=config.num_minibatches, compact_filtering=config.compact_filtering)
         callbacks: list[TrainerCallback] = [checkpoints.Marker()]
         if evaluations is not None:
             journal = Journal(
@@ -171,10 +171,10 @@ class _Run:
 class _Evaluations(TrainerCallback):
     """Runs evaluations, writes each to heldout.jsonl, and keeps them for the summary, by the step that they follow."""
 
-    def __init__(self, config: TrainConfig, directory: Path, session: Session) -> None:
+    def __init__(self, config: TrainConfig, directory: Path, worker: RolloutWorker) -> None:
         self._config = config
         self._directory = directory
-        self._session = session
+        self._worker = worker
         self.found: dict[int, Heldout] = {}
 
     def run(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
@@ -183,10 +183,10 @@ class _Evaluations(TrainerCallback):
         rollout = heldout_rollout(config, greedy=False)
         tasks = chosen_tasks(rollout)
         print(f"evaluating the policy of {step} steps on {len(tasks)} tasks", file=sys.stderr, flush=True)
-        sampled = self._session.evaluate(rollout, weights, step, f"step-{step}-sampled")
+        sampled = self._worker.evaluate(rollout, weights, step, f"step-{step}-sampled")
         best = None
         if greedy:
-            best = self._session.evaluate(heldout_rollout(config, greedy=True), weights, step, f"step-{step}-greedy")
+            best = self._worker.evaluate(heldout_rollout(config, greedy=True), weights, step, f"step-{step}-greedy")
         result = judge(sampled, best, tasks.labels)
         self.found[step] = result
         self._write(step, result)

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from swe_aem.core import OUTCOME_TABLE, Trajectory
 from swe_aem.core.base import Frozen
 
-Group = tuple[Trajectory, ...]
+TrajectoryGroup = tuple[Trajectory, ...]
+"""Trajectories of one task that share a baseline."""
 
 
 class Step(Frozen):
@@ -15,9 +16,9 @@ class Step(Frozen):
 
     number: int
     """From 1."""
-    groups: tuple[Group, ...]
+    groups: tuple[TrajectoryGroup, ...]
     """Groups that are trained on, each with the same number of trajectories."""
-    rejected: tuple[Group, ...] = ()
+    rejected: tuple[TrajectoryGroup, ...] = ()
     """Groups that were rolled out and are not trained on: their rewards are all the same."""
     rollout_s: float = 0.0
     """Seconds from the first sandbox to the last verdict; 0 if all of it was in the store."""
@@ -58,7 +59,9 @@ class StepSource(Protocol):
         ...
 
 
-def choose(groups: Sequence[Group], wanted: int, size: int) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+def choose(
+    groups: Sequence[TrajectoryGroup], wanted: int, size: int
+) -> tuple[tuple[TrajectoryGroup, ...], tuple[TrajectoryGroup, ...]]:
     """(groups to train on, groups rejected), both in the order given: those whose rewards differ first, then others.
 
     Each is `cut` to `size` trajectories.
@@ -69,12 +72,12 @@ def choose(groups: Sequence[Group], wanted: int, size: int) -> tuple[tuple[Group
     return tuple(sized[n] for n in sorted(kept)), tuple(sized[n] for n in range(len(sized)) if n not in kept)
 
 
-def varied(group: Group) -> bool:
+def varied(group: TrajectoryGroup) -> bool:
     """Do the rewards of the trajectories that count differ? Otherwise no advantage of the group is other than 0."""
     return len({one.reward for one in group if _counts(one)}) > 1
 
 
-def cut(group: Group, size: int) -> Group:
+def cut(group: TrajectoryGroup, size: int) -> TrajectoryGroup:
     """What is trained on of a group that may have more than `size` trajectories (oversampling), ordered by sample: the
     first ones that count in the baseline, and those that do not count only where there are too few others."""
     return tuple(

@@ -8,8 +8,7 @@ from typer.testing import CliRunner
 
 from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
-from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.manifest import claim
+from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
 from swe_aem.tasks import load_tasks
 

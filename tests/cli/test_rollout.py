@@ -11,12 +11,9 @@ from typer.testing import CliRunner, Result
 from swe_aem.cli import app
 from swe_aem.core import AnswerKey, Outcome, Task, TaskRecord, Trajectory
 from swe_aem.errors import UserError
-from swe_aem.rollout import RolloutConfig
-from swe_aem.rollout.breaker import RunAborted
-from swe_aem.rollout.run import Finished
+from swe_aem.rollout import RolloutConfig, RolloutResult, RunAborted
 from swe_aem.store import Store, Totals
 from swe_aem.tasks import TaskSet
-from swe_aem.testing.sandbox import FakeBackend
 
 
 def record(task_id: str) -> TaskRecord:
@@ -34,7 +31,7 @@ def trajectory(task_id: str, sample: int = 0, outcome: Outcome = Outcome.RESOLVE
 
 
 class Runs:
-    """Stands in for `roll_out`; remembers what it was asked and ends as told."""
+    """Stands in for `RolloutRun`; remembers what it was asked and ends as told."""
 
     def __init__(self) -> None:
         self.config: RolloutConfig | None = None
@@ -43,24 +40,33 @@ class Runs:
         self.interrupted = False
         self.error: Exception | None = None
 
-    async def __call__(self, config: RolloutConfig, tasks: TaskSet, directory: Path, *_: Any) -> Finished:
-        self.config, self.directory = config, directory
+    def __call__(self, config: RolloutConfig, tasks: TaskSet, store: Store) -> "Runs":
+        self.config, self.directory = config, store.directory
+        return self
+
+    def __enter__(self) -> "Runs":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    async def run(self, *, signals: bool) -> RolloutResult:
+        assert signals
         if self.error:
             raise self.error
         totals = Totals()
         for n, outcome in enumerate(self.outcomes):
             totals.add(trajectory(f"t{n}", outcome=outcome))
         summary = totals.summary(wanted=3, group_size=1, surplus_cancelled=0, wall_s=1.0)
-        return Finished(summary=summary, interrupted=self.interrupted)
+        return RolloutResult(summary=summary, interrupted=self.interrupted)
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     stand_in = Runs()
-    monkeypatch.setattr("swe_aem.rollout.run.roll_out", stand_in)
-    monkeypatch.setattr("swe_aem.sandbox.open_backend", lambda name: FakeBackend())
+    monkeypatch.setattr("swe_aem.rollout.RolloutRun", stand_in)
     tasks = TaskSet("tasks", (record("t0"), record("t1"), record("t2")))
-    monkeypatch.setattr("swe_aem.rollout.wiring.chosen_tasks", lambda config: tasks)
+    monkeypatch.setattr("swe_aem.rollout.chosen_tasks", lambda config: tasks)
     return stand_in
 
 

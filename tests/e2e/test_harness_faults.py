@@ -21,11 +21,15 @@ from swe_aem.core import Completion, Outcome, Policy, SamplingParams, TaskRecord
 from swe_aem.core.settings import check
 from swe_aem.harness.agent import HarnessAgent
 from swe_aem.policy import scripted
-from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.crew import Crew
-from swe_aem.rollout.run import roll_out
-from swe_aem.rollout.wiring import chosen_tasks, open_crew, script_tools, turn_renderer
-from swe_aem.sandbox.bubblewrap import BubblewrapBackend
+from swe_aem.rollout import (
+    RolloutComponents,
+    RolloutConfig,
+    RolloutRun,
+    chosen_tasks,
+    open_components,
+    script_tools,
+    turn_renderer,
+)
 from swe_aem.sandbox.roots import state_dir
 from swe_aem.store import Store
 from tests.conftest import require_harness
@@ -102,11 +106,11 @@ async def test_a_fault_costs_an_attempt_and_no_trajectory(
         return Waiting(scripted.gold(record, renderer, tools), waits, go_on)
 
     @asynccontextmanager
-    async def crew(config: Any, tasks: Any) -> AsyncIterator[Crew]:
-        async with open_crew(config, tasks) as crew:
-            assert isinstance(crew.agent, HarnessAgent)
-            agents.append(crew.agent)
-            yield replace(crew, policies=policies)
+    async def components(config: Any, tasks: Any) -> AsyncIterator[RolloutComponents]:
+        async with open_components(config, tasks) as opened:
+            assert isinstance(opened.agent, HarnessAgent)
+            agents.append(opened.agent)
+            yield replace(opened, policies=policies)
 
     async def strike() -> int:
         while len(waits) < TASKS:  # noqa: ASYNC110
@@ -117,12 +121,13 @@ async def test_a_fault_costs_an_attempt_and_no_trajectory(
         return failed
 
     striking = asyncio.create_task(strike())
-    rolling = roll_out(config, chosen_tasks(config), tmp_path / "out", BubblewrapBackend(), crew)
-    finished = await asyncio.wait_for(rolling, 200)
+    store = Store(tmp_path / "out")
+    with RolloutRun(config, chosen_tasks(config), store, open_components=components) as rollout:
+        finished = await asyncio.wait_for(rollout.run(), 200)
     failed = await striking
     assert finished.summary.outcomes == {Outcome.RESOLVED: TASKS}
     assert finished.summary.retries == failed
-    attempts = [trajectory.attempt for trajectory in Store(tmp_path / "out").trajectories()]
+    attempts = [trajectory.attempt for trajectory in store.trajectories()]
     assert sorted(attempts) == [0] * (TASKS - failed) + [1] * failed
     assert agents[0].gateway.sessions == {}
     assert not any(Path(f"/proc/{worker.pid}").exists() for worker in agents[0].pool.workers)

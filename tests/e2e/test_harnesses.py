@@ -18,11 +18,15 @@ import yaml
 from swe_aem.core import Completion, Outcome, Policy, SamplingParams, Stop, TaskRecord, Trajectory
 from swe_aem.core.settings import check
 from swe_aem.policy import scripted
-from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.crew import Crew
-from swe_aem.rollout.run import roll_out
-from swe_aem.rollout.wiring import chosen_tasks, open_crew, script_tools, turn_renderer
-from swe_aem.sandbox import open_backend
+from swe_aem.rollout import (
+    RolloutComponents,
+    RolloutConfig,
+    RolloutRun,
+    chosen_tasks,
+    open_components,
+    script_tools,
+    turn_renderer,
+)
 from swe_aem.store import Store
 from tests.conftest import require_harness
 from tests.e2e.conftest import REPOSITORY
@@ -68,12 +72,14 @@ def groups(tmp_path: Path) -> RollOut:
             return Recorded(script, kept)
 
         @asynccontextmanager
-        async def crew(config: Any, tasks: Any) -> AsyncIterator[Crew]:
-            async with open_crew(config, tasks) as crew:
-                yield replace(crew, policies=policies)
+        async def components(config: Any, tasks: Any) -> AsyncIterator[RolloutComponents]:
+            async with open_components(config, tasks) as opened:
+                yield replace(opened, policies=policies)
 
-        await roll_out(config, chosen_tasks(config), tmp_path / "out", open_backend(config.sandbox), crew)
-        stored = {trajectory.id: trajectory for trajectory in Store(tmp_path / "out").trajectories()}
+        store = Store(tmp_path / "out")
+        with RolloutRun(config, chosen_tasks(config), store, open_components=components) as rollout:
+            await rollout.run()
+        stored = {trajectory.id: trajectory for trajectory in store.trajectories()}
         for id, trajectory in stored.items():
             check_exact(trajectory, kept[id])
         return stored

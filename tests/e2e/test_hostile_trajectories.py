@@ -16,10 +16,7 @@ from swe_aem.core import Completion, Outcome, SandboxSpec, TaskRecord
 from swe_aem.core.settings import check
 from swe_aem.policy.scripted import call, gold, scripted
 from swe_aem.policy.tokenizer import load_tokenizer
-from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.crew import Crew
-from swe_aem.rollout.run import roll_out
-from swe_aem.rollout.wiring import chosen_tasks, open_crew
+from swe_aem.rollout import RolloutComponents, RolloutConfig, RolloutRun, chosen_tasks, open_components
 from swe_aem.sandbox import open_backend
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
@@ -78,16 +75,18 @@ async def test_misdeeds_hurt_nobody_else(kind: str, tmp_path: Path) -> None:
     renderer = TurnRenderer(load_tokenizer(None), config.renderer)
 
     @asynccontextmanager
-    async def rude_crew(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[Crew]:
-        async with open_crew(config, tasks) as crew:
-            yield replace(crew, policies=lambda record, _: Rude(record, deeds[record.task.id], renderer))
+    async def rude_components(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[RolloutComponents]:
+        async with open_components(config, tasks) as opened:
+            yield replace(opened, policies=lambda record, _: Rude(record, deeds[record.task.id], renderer))
 
     backend = open_backend(kind)
     (tmp_path / "empty").mkdir()
     spec = SandboxSpec(image=next(iter(tasks)).task.image, workspace=tmp_path / "empty", limits=config.limits)
     await require_containment(backend, spec)
-    await roll_out(config, tasks, tmp_path / "out", backend, rude_crew)
-    outcomes = {trajectory.task_id: trajectory.outcome for trajectory in Store(tmp_path / "out").trajectories()}
+    store = Store(tmp_path / "out")
+    with RolloutRun(config, tasks, store, backend=backend, open_components=rude_components) as rollout:
+        await rollout.run()
+    outcomes = {trajectory.task_id: trajectory.outcome for trajectory in store.trajectories()}
     of_deed = {name: outcomes[id] for id, name in zip(deeds, misdeeds, strict=True)}
     assert {name: of_deed[name] for name in MISDEEDS} == dict.fromkeys(MISDEEDS, Outcome.RESOLVED)
     assert {of_deed[name] for name in SELF_HARM} <= {Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.EMPTY_PATCH}

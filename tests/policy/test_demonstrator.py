@@ -48,12 +48,10 @@ def _looks_first(policy: ScriptedPolicy) -> bool:
 @pytest.mark.bubblewrap
 @pytest.mark.parametrize("agent", ["demo", "hasty"])
 def test_demonstrations_resolve(tmp_path: Path, agent: Literal["demo", "hasty"], require_bubblewrap: None) -> None:
-    from swe_aem.rollout.config import RolloutConfig
-    from swe_aem.rollout.run import roll_out
-    from swe_aem.rollout.wiring import chosen_tasks, open_crew
-    from swe_aem.sandbox import open_backend
+    from swe_aem.rollout import RolloutConfig, RolloutRun, chosen_tasks
+    from swe_aem.store import Store
 
     config = RolloutConfig(tasks="nano", split="heldout", limit=14, agent=agent)
-    tasks = chosen_tasks(config)
-    finished = asyncio.run(roll_out(config, tasks, tmp_path / "out", open_backend("bubblewrap"), open_crew))
+    with RolloutRun(config, chosen_tasks(config), Store(tmp_path / "out")) as rollout:
+        finished = asyncio.run(rollout.run())
     assert finished.summary.outcomes == {"resolved": 14}

@@ -1,4 +1,4 @@
-"""Fakes of the other packages, and trajectories to store."""
+"""Fakes of the components of a rollout, and trajectories to store."""
 
 import asyncio
 import random
@@ -24,9 +24,10 @@ from swe_aem.core import (
     Trajectory,
     Verdict,
 )
-from swe_aem.rollout import Crew, Orchestrator, RolloutConfig, SchedulingConfig
-from swe_aem.rollout.board import Board
-from swe_aem.rollout.group import groups_of
+from swe_aem.rollout import RolloutComponents, RolloutConfig, SchedulingConfig
+from swe_aem.rollout.group import group_of
+from swe_aem.rollout.orchestrator import Orchestrator
+from swe_aem.rollout.progress import RunProgress
 from swe_aem.store import Store, Totals
 from swe_aem.testing.builders import make_record, make_trajectory
 from swe_aem.testing.sandbox import FakeBackend
@@ -179,8 +180,8 @@ class Bench:
         quick = {"backoff_s": 0.0, "guard_s": 0.5, **self.scheduling}
         return RolloutConfig(scheduling=SchedulingConfig(**quick), **{"time_limit_s": 5.0, **self.settings})
 
-    def crew(self) -> Crew:
-        return Crew(
+    def components(self) -> RolloutComponents:
+        return RolloutComponents(
             agent=self.agent,
             policies=lambda record, sample: FakePolicy(),
             grader=self.grader,
@@ -194,9 +195,9 @@ class Bench:
         config = self.config()
         store = Store(self.directory)
         with store.writer() as writer:
-            self.board = Board(Totals(), wanted=0, group_size=config.group_size)
-            groups = groups_of(config, self.records, writer.entries)
-            yield Orchestrator(config, groups, self.crew(), self.backend, writer, self.board, run="run")
+            self.progress = RunProgress(Totals(), wanted=0, group_size=config.group_size)
+            groups = [group_of(config, record, writer.entries) for record in self.records]
+            yield Orchestrator(config, groups, self.components(), self.backend, writer, self.progress, run="run")
 
     async def run(self) -> dict[tuple[str, int], Trajectory]:
         """Roll out, and return what the store holds then."""

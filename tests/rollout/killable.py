@@ -6,12 +6,12 @@ Prints a line when an agent starts. Exits like the command line: 130 after a sig
 import asyncio
 import runpy
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from swe_aem.rollout.run import roll_out
+from swe_aem.rollout import RolloutRun
+from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 
 fakes = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
@@ -30,14 +30,15 @@ def main(directory: str, tasks: str, group_size: str, work_s: str) -> int:
         grader=fakes["FakeGrader"](work_s=float(work_s) / 2),
         settings={"group_size": int(group_size)},
     )
-
-    @asynccontextmanager
-    async def open_crew(config: Any, tasks: TaskSet) -> AsyncIterator[Any]:
-        yield bench.crew()
-
-    finished = asyncio.run(
-        roll_out(bench.config(), TaskSet("fakes", tuple(bench.records)), bench.directory, bench.backend, open_crew)
-    )
+    components = nullcontext(bench.components())
+    with RolloutRun(
+        bench.config(),
+        TaskSet("fakes", tuple(bench.records)),
+        Store(bench.directory),
+        backend=bench.backend,
+        open_components=lambda config, tasks: components,
+    ) as rollout:
+        finished = asyncio.run(rollout.run(signals=True))
     assert not bench.backend.live
     return 130 if finished.interrupted else 0
 

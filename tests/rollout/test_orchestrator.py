@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome, SandboxSpec, Stop, Verdict
 from swe_aem.errors import GraderError, InfrastructureError, PolicyError, SandboxDead, StartError, UserError
-from swe_aem.rollout.breaker import RunAborted
+from swe_aem.rollout import RunAborted
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
 
 MakeBench = Callable[..., Any]
@@ -46,7 +46,7 @@ async def test_every_sample_of_every_task_is_stored_once_and_resolved(bench: Mak
         assert one.patch
         assert {"queue", "start", "prepare", "agent", "patch", "grade_queue", "grade", "total"} == set(one.timings_s)
     assert not made.backend.live
-    assert made.board.running.total() == 0
+    assert made.progress.running.total() == 0
 
 
 async def test_each_trajectory_has_an_agent_and_a_grading_sandbox_with_labels(bench: MakeBench) -> None:
@@ -205,7 +205,7 @@ async def test_starts_that_always_fail_end_as_infrastructure(bench: MakeBench) -
     assert (one.outcome, one.reward, one.attempt) == (Outcome.INFRASTRUCTURE, None, 2)
     assert one.error is not None
     assert one.error.count("StartError") == 3
-    assert made.board.totals.retries == 2
+    assert made.progress.totals.retries == 2
 
 
 async def test_a_sandbox_that_dies_midway_is_replaced_by_a_fresh_one(bench: MakeBench, kit: Any) -> None:
@@ -360,7 +360,7 @@ async def test_a_broken_engine_stops_the_run_and_leaves_no_holes(bench: MakeBenc
 
 async def test_a_run_too_short_for_the_breaker_leaves_no_holes_either(bench: MakeBench) -> None:
     made = bench(3, backend=FakeBackend(fail_starts=10_000))
-    with pytest.raises(RunAborted, match=r"nothing has worked.*3 trajectories are not stored.*StartError"):
+    with pytest.raises(RunAborted, match=r"the last 3 trajectories failed .* none succeeded after them.*StartError"):
         await made.run()
     assert made.stored() == {}
     made.backend = FakeBackend()
@@ -376,7 +376,7 @@ async def test_failures_after_the_last_success_are_not_stored(bench: MakeBench, 
         return await kit.submit(agent, task, sandbox, sample)
 
     made = bench(3, agent=kit.Agent(behaviour=engine_breaks), scheduling=ONE_AFTER_THE_OTHER)
-    with pytest.raises(RunAborted, match="1 trajectories are not stored"):
+    with pytest.raises(RunAborted, match="the last 1 trajectories failed"):
         await made.run()
     outcomes = {task: one.outcome for (task, _), one in made.stored().items()}
     assert outcomes == {"task-0": Outcome.INFRASTRUCTURE, "task-1": Outcome.RESOLVED}
@@ -387,11 +387,11 @@ async def test_an_interrupted_run_does_not_store_failures_after_which_nothing_wo
 ) -> None:
     made = bench(9, backend=FakeBackend(fail_starts=10_000), scheduling={"max_consecutive_failures": 999})
     async with made.orchestrator() as orchestrator:
-        made.board.failed = lambda id, failure: orchestrator.stop()
+        made.progress.failed = lambda id, failure: orchestrator.stop()
         await orchestrator.run()
         assert orchestrator.interrupted
     assert made.stored() == {}
-    assert any("nothing has worked" in line for line in made.board.news)
+    assert any("none succeeded after them" in line for line in made.progress.news)
 
 
 async def test_a_broken_grader_stops_the_run_although_agents_work(bench: MakeBench, kit: Any) -> None:
@@ -584,7 +584,7 @@ async def test_oversampling_fills_groups_that_lost_members_to_our_faults(bench: 
     )
     stored = await made.run()
     assert len(stored) == 6
-    assert made.board.totals.counted == {"task-0": 2, "task-1": 2}
+    assert made.progress.totals.counted == {"task-0": 2, "task-1": 2}
 
 
 async def test_early_completion_cancels_the_surplus_and_counts_it(bench: MakeBench, kit: Any) -> None:
@@ -601,9 +601,9 @@ async def test_early_completion_cancels_the_surplus_and_counts_it(bench: MakeBen
     async with asyncio.timeout(20):
         stored = await made.run()
     assert sorted(stored) == [(f"task-{n}", sample) for n in range(2) for sample in (0, 2, 3)]
-    assert made.board.surplus_cancelled == 2
+    assert made.progress.surplus_cancelled == 2
     assert not made.backend.live
-    assert made.board.running.total() == 0
+    assert made.progress.running.total() == 0
     before = len(made.agent.runs)
     await made.run()
     assert len(made.agent.runs) == before, "a complete group is left alone by a rerun"
@@ -618,7 +618,7 @@ async def test_early_completion_does_not_start_what_is_not_needed(bench: MakeBen
     )
     stored = await made.run()
     assert 2 <= len(stored) <= 4
-    assert made.board.running.total() == 0
+    assert made.progress.running.total() == 0
 
 
 @pytest.mark.parametrize("broken", [1, 2])
@@ -635,7 +635,7 @@ async def test_orphans_are_pruned_at_start_and_exit(bench: MakeBench, broken: in
     made = bench(1, backend=Backend())
     assert len(await made.run()) == 1, "a failure to prune does not spoil the run"
     assert pruned == [False, False]
-    assert any("sandbox prune" in line for line in made.board.news)
+    assert any("sandbox prune" in line for line in made.progress.news)
 
 
 async def test_pruning_is_bounded(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -648,4 +648,4 @@ async def test_pruning_is_bounded(bench: MakeBench, monkeypatch: pytest.MonkeyPa
     made = bench(1, backend=Backend())
     async with asyncio.timeout(20):
         assert len(await made.run()) == 1
-    assert sum("took longer than" in line for line in made.board.news) == 2
+    assert sum("took longer than" in line for line in made.progress.news) == 2

@@ -4,30 +4,38 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from swe_aem.core import Outcome, Stop
 from swe_aem.errors import SandboxDead, UserError
-from swe_aem.rollout.breaker import RunAborted
-from swe_aem.rollout.run import Finished, roll_out
-from swe_aem.rollout.signals import two_step_stop
+from swe_aem.rollout import RolloutResult, RolloutRun, RunAborted
+from swe_aem.rollout.run import two_step_stop
+from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.sandbox import FakeBackend
 
 MakeBench = Callable[..., Any]
 
 
-async def run(bench: Any) -> Finished:
-    @asynccontextmanager
-    async def open_crew(config: Any, tasks: TaskSet) -> AsyncIterator[Any]:
-        yield bench.crew()
+def open_run(bench: Any) -> RolloutRun:
+    tasks, components = TaskSet("fakes", tuple(bench.records)), nullcontext(bench.components())
+    return RolloutRun(
+        bench.config(),
+        tasks,
+        Store(bench.directory),
+        backend=bench.backend,
+        open_components=lambda config, tasks: components,
+        line_every_s=0.1,
+    )
 
-    tasks = TaskSet("fakes", tuple(bench.records))
-    return await roll_out(bench.config(), tasks, bench.directory, bench.backend, open_crew, line_every_s=0.1)
+
+async def run(bench: Any) -> RolloutResult:
+    with open_run(bench) as rollout:
+        return await rollout.run(signals=True)
 
 
 def summary(bench: Any) -> dict[str, Any]:
@@ -82,7 +90,7 @@ async def test_another_run_in_the_directory_is_refused(bench: MakeBench) -> None
     made = bench(2)
     await run(made)
     made.settings = {"agent": "noop"}
-    with pytest.raises(UserError, match="agent was 'gold' and is now 'noop'"):
+    with pytest.raises(UserError, match='policy was "gold" and is now "noop"'):
         await run(made)
 
 
@@ -112,7 +120,7 @@ async def test_a_budget_that_is_used_up_ends_the_trajectory(
     bench: MakeBench, kit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budgets_s = {"task-0": 0.05, "task-1": 20.0}
-    monkeypatch.setattr("swe_aem.rollout.roll.trajectory_s", lambda config, record: budgets_s[record.task.id])
+    monkeypatch.setattr("swe_aem.rollout.trajectory_run.trajectory_s", lambda config, record: budgets_s[record.task.id])
     made = bench(2, agent=kit.Agent(work_s=0.2))
     async with asyncio.timeout(20):
         finished = await run(made)

@@ -1,4 +1,4 @@
-"""From settings to tasks and crew, with the real agent, policies and tokenizer; only the sandbox is a fake."""
+"""From settings to tasks and components, with the real agent, policies and tokenizer; only the sandbox is a fake."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 
 from swe_aem.core import Deadline, SandboxSpec, Stop, TrajectoryKey
 from swe_aem.errors import UserError
-from swe_aem.rollout import RolloutConfig
-from swe_aem.rollout.wiring import StoredTrajectories, chosen_tasks, open_crew
+from swe_aem.rollout import RolloutConfig, chosen_tasks, open_components
+from swe_aem.rollout.components import StoredTrajectories
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.sandbox import FakeBackend
@@ -19,9 +19,9 @@ async def play(config: RolloutConfig, record: Any, handler: Callable[..., Any] |
     """The trajectory of one task, and the sandbox in which it happened."""
     backend = FakeBackend(handler) if handler else FakeBackend()
     opened = backend.open(SandboxSpec(image="fake"))
-    async with open_crew(config, TaskSet("t", (record,))) as crew, opened as sandbox:
-        policy = crew.policies(record, 0)
-        trajectory = await crew.agent.run(record.task, sandbox, policy, sample=0, deadline=Deadline.after(30))
+    async with open_components(config, TaskSet("t", (record,))) as components, opened as sandbox:
+        policy = components.policies(record, 0)
+        trajectory = await components.agent.run(record.task, sandbox, policy, sample=0, deadline=Deadline.after(30))
     return trajectory, backend.opened[0]
 
 

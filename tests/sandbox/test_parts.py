@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import ExecResult, Limits, SandboxSpec
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout import RolloutConfig
 from swe_aem.sandbox import BACKENDS, BackendName, bubblewrap, cgroup, host_system, isolation, open_backend, roots
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.capabilities import mask

@@ -9,8 +9,8 @@ import pytest
 
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
-from swe_aem.rollout.board import Board
-from swe_aem.rollout.progress import facts, line, show
+from swe_aem.rollout.display import facts, line, show
+from swe_aem.rollout.progress import RunProgress
 from swe_aem.store import Summary, Totals, read_summary, write_summary
 from swe_aem.store.measurements import Measurements
 from swe_aem.testing.builders import make_trajectory
@@ -72,25 +72,25 @@ def test_quantiles_are_nearest_rank() -> None:
 
 
 def test_the_display_shows_what_runs_and_how_it_went(totals: Totals) -> None:
-    board = Board(totals, wanted=6, group_size=2)
-    board.phase("t.2", "agent")
-    board.phase("t.3", "agent")
-    board.phase("u.2", "grade")
-    shown = facts(board)
+    progress = RunProgress(totals, wanted=6, group_size=2)
+    progress.phase("t.2", "agent")
+    progress.phase("t.3", "agent")
+    progress.phase("u.2", "grade")
+    shown = facts(progress)
     assert shown["done"] == "4/6"
     assert shown["running"] == "3 (2 agent, 1 grade)"
     assert (shown["resolved"], shown["unresolved"], shown["limits"]) == ("2", "1", "1")
     assert shown["infrastructure"] == "1 (+3 attempts retried)"
-    assert "resolved 2" in line(board)
-    board.left("u.2")
-    assert facts(board)["running"] == "2 (2 agent)"
+    assert "resolved 2" in line(progress)
+    progress.left("u.2")
+    assert facts(progress)["running"] == "2 (2 agent)"
 
 
 def test_the_eta_counts_this_process_only(totals: Totals) -> None:
-    board = Board(totals, wanted=6, group_size=2)
-    assert board.eta_s is None
-    board.stored(make_trajectory("v", 0))
-    assert board.eta_s == pytest.approx(board.session_s, rel=0.5)
+    progress = RunProgress(totals, wanted=6, group_size=2)
+    assert progress.eta_s is None
+    progress.stored(make_trajectory("v", 0))
+    assert progress.eta_s == pytest.approx(progress.elapsed_s, rel=0.5)
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -100,14 +100,14 @@ async def test_news_are_shown_on_a_terminal_and_elsewhere(totals: Totals, termin
             return terminal
 
     stream = Stream()
-    board = Board(totals, wanted=6, group_size=2)
-    board.failed("t.0", "agent: StartError: [no] engine")
-    board.group_ended("t", [1.0, None])
-    task = asyncio.create_task(show(board, every_s=0.1, stream=stream))
+    progress = RunProgress(totals, wanted=6, group_size=2)
+    progress.failed("t.0", "agent: StartError: [no] engine")
+    progress.group_ended("t", [1.0, None])
+    task = asyncio.create_task(show(progress, every_s=0.1, stream=stream))
     await asyncio.sleep(0.7)
-    board.news.append("late news")
+    progress.news.append("late news")
     task.cancel()
     await asyncio.wait({task})
     for text in ("StartError: [no] engine", "t: rewards 1 -", "4/6"):
         assert text in stream.getvalue()
-    assert not board.news
+    assert not progress.news

@@ -147,8 +147,7 @@ def run(*words: str | Path) -> tuple[int, str, str]:
 
 
 def test_what_is_chosen_is_what_a_rollout_takes(tmp_path: Path) -> None:
-    from swe_aem.rollout.config import RolloutConfig
-    from swe_aem.rollout.wiring import chosen_tasks
+    from swe_aem.rollout import RolloutConfig, chosen_tasks
 
     out = tmp_path / "ids.txt"
     code, said, left_out = run("select", "--repo", "micro/almanac", "--sample", "7", "--out", out)

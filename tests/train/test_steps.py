@@ -1,4 +1,4 @@
-"""Which tasks a step visits, which of its groups are trained on, and what is said of them."""
+"""Which tasks a step rolls out, which of its groups are trained on, and what is said of them."""
 
 import random
 from typing import Any
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome, Response, Task, TaskRecord, ToolCall, Trajectory
 from swe_aem.core.task import AnswerKey
-from swe_aem.train.schedule import visits
+from swe_aem.train.schedule import epoch_tasks
 from swe_aem.train.steps import Step, choose, varied
 
 
@@ -42,10 +42,10 @@ RESOLVED, UNRESOLVED, FAULT = Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.INFR
 
 
 @given(count=st.integers(1, 12), per_step=st.integers(1, 20), seed=st.integers(0, 3))
-def test_every_task_is_visited_once_before_any_is_visited_again(count: int, per_step: int, seed: int) -> None:
+def test_every_task_comes_once_before_any_comes_again(count: int, per_step: int, seed: int) -> None:
     records = [record(n) for n in range(count)]
-    steps = [visits(records, step=step, per_step=per_step, seed=seed) for step in range(1, count + 1)]
-    everything = [(visit.record.task.id, visit.number) for step in steps for visit in step]
+    steps = [epoch_tasks(records, step=step, per_step=per_step, seed=seed) for step in range(1, count + 1)]
+    everything = [(one.record.task.id, one.epoch) for step in steps for one in step]
     assert len(set(everything)) == len(everything) == count * per_step
     for epoch in range(per_step):
         part = everything[epoch * count : (epoch + 1) * count]
@@ -54,7 +54,7 @@ def test_every_task_is_visited_once_before_any_is_visited_again(count: int, per_
 
 def test_another_seed_is_another_order() -> None:
     records = [record(n) for n in range(20)]
-    orders = {tuple(visit.record.task.id for visit in visits(records, step=1, per_step=20, seed=s)) for s in range(3)}
+    orders = {tuple(one.record.task.id for one in epoch_tasks(records, step=1, per_step=20, seed=s)) for s in range(3)}
     assert len(orders) == 3
 
 

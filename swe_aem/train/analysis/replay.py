@@ -17,8 +17,7 @@ from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.rollout.group import block_size
-from swe_aem.rollout.manifest import read_manifest
+from swe_aem.rollout import block_size, read_manifest
 from swe_aem.store import existing_store
 from swe_aem.train.rows import training_row
 from swe_aem.train.steps import cut

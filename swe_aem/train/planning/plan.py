@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from swe_aem.errors import SweAemError, UserError
-from swe_aem.rollout.wiring import chosen_tasks
+from swe_aem.rollout import chosen_tasks
 from swe_aem.sandbox import open_backend
 from swe_aem.serve.supervisor import healthy
 from swe_aem.train.config import HardwareConfig, TrainConfig

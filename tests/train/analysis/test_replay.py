@@ -14,8 +14,7 @@ from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.cli.replay_advantages import app
 from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
-from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.manifest import claim
+from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
 from swe_aem.train.analysis.replay import comparison, read, stored_groups
 
@@ -81,7 +80,7 @@ def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Pat
         writer.append(trajectory("a", 0, Outcome.INFRASTRUCTURE))
         for sample, outcome in enumerate([Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.RESOLVED], start=1):
             writer.append(trajectory("a", sample, outcome, float(sample)))
-        writer.append(trajectory("a", 4, Outcome.RESOLVED, 4.0))  # the next visit of the task
+        writer.append(trajectory("a", 4, Outcome.RESOLVED, 4.0))  # the task's next epoch
     assert [[one.sample for one in members] for _, members in stored_groups(tmp_path)] == [[1, 2], [4]]
     assert read(tmp_path).surprisal.tolist() == [1.0, 2.0, 4.0]
 

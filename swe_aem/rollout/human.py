@@ -1,4 +1,4 @@
-"""A person in an agent's place: the same sandbox, prepared in the same way; the same capture and grading."""
+"""`HumanSession`: a person in an agent's place, with the same sandbox, preparation, capture and grading."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 from swe_aem.core import Deadline, Sandbox, SandboxBackend, TaskRecord, Verdict
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
-from swe_aem.rollout.budget import grade_attempt_s
+from swe_aem.rollout.budget import grade_attempt_s, sandbox_spec
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.spec import sandbox_spec
 from swe_aem.tasks import TaskSet
 
-RUN = "visit"
-"""Stands for the run in the labels of a visitor's sandboxes."""
+RUN = "human"
+"""Stands for the run in the labels of these sandboxes."""
 
 
 @dataclass(frozen=True)
-class Visit:
+class HumanSession:
     """A live sandbox of a task, as an agent gets it."""
 
     sandbox: Sandbox
@@ -31,7 +30,9 @@ class Visit:
 
 
 @asynccontextmanager
-async def visit(config: RolloutConfig, tasks: TaskSet, task_id: str, backend: SandboxBackend) -> AsyncIterator[Visit]:
+async def human_session(
+    config: RolloutConfig, tasks: TaskSet, task_id: str, backend: SandboxBackend
+) -> AsyncIterator[HumanSession]:
     """Open the sandbox that a rollout with `config` would give its agent for the task; gone when the context is left.
 
     Raises `UserError` for an unknown task or a missing image, `InfrastructureError` if it does not start.
@@ -41,13 +42,16 @@ async def visit(config: RolloutConfig, tasks: TaskSet, task_id: str, backend: Sa
     spec = sandbox_spec(config, record, 0, run=RUN, role="agent", workspace=workspace)
     async with backend.open(spec) as sandbox:
         base = await prepare_for_agent(sandbox, record)
-        yield Visit(sandbox, record, base)
+        yield HumanSession(sandbox, record, base)
 
 
-async def grade_visit(
+async def grade_human(
     config: RolloutConfig, tasks: TaskSet, task_id: str, patch: str, backend: SandboxBackend
 ) -> Verdict:
-    """The verdict on a visitor's patch, reached in a fresh sandbox as a rollout reaches it."""
+    """The verdict on a person's patch, reached in a fresh sandbox as a rollout reaches it.
+
+    Raises `UserError` for an unknown task or a missing image, `InfrastructureError` if there is no verdict.
+    """
     record = tasks.get(task_id)
     workspace = await asyncio.to_thread(tasks.workspace, task_id)
     spec = sandbox_spec(config, record, 0, run=RUN, role="grader", workspace=workspace)

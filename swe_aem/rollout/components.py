@@ -1,12 +1,15 @@
-"""From a configuration to the tasks and the crew that it names, out of the other rooms."""
+"""`RolloutComponents`: the agent, policies, grader and workspace hooks of a rollout, and how to open them.
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import replace
+They are handed to the run, so that tests can replace each of them.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
-from swe_aem.core import Agent, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
-from swe_aem.errors import UserError
+from swe_aem.core import Agent, Sandbox, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
 from swe_aem.harness import is_harness, read_harness_spec
 from swe_aem.harness.agent import open_harness
@@ -14,17 +17,35 @@ from swe_aem.policy import PolicyFactory, check_policy, open_policy_factory
 from swe_aem.policy.scripted import ScriptTools
 from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, Tokenizer, load_tokenizer
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.crew import Crew
 from swe_aem.store import Store
-from swe_aem.tasks import TaskSet, load_tasks
-from swe_aem.tasks.lock import apply_lock
+from swe_aem.tasks import TaskSet
 
 _UNLIMITED = 1 << 40
 
 
+@dataclass(frozen=True)
+class RolloutComponents:
+    """Everything that does the work of a rollout."""
+
+    agent: Agent
+    policies: PolicyFactory
+    """The policy for one sample of a task; may be the same object for all."""
+    grader: Callable[[SandboxBackend], AbstractAsyncContextManager[Grader]]
+    """Makes the grader, whose sandboxes come from the given backend."""
+    prepare: Callable[[Sandbox, TaskRecord], Awaitable[str]]
+    """(sandbox, record) -> diff base, once the sandbox holds the task's start and nothing that gives it away."""
+    capture: Callable[[Sandbox, str, str], Awaitable[str]]
+    """(sandbox, workdir, diff base) -> the raw diff; cleaning it is a part of grading."""
+    workspace: Callable[[str], Path | None]
+    """Task id -> host directory with its working tree, None if the image holds it. Called in a thread."""
+
+
 @asynccontextmanager
-async def open_crew(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[Crew]:
-    """The crew of a configuration, with its policies open; raises `UserError` for what does not fit or is not there."""
+async def open_components(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[RolloutComponents]:
+    """The components that a configuration names, with its policies open.
+
+    Raises `UserError` for what does not fit together or is not there.
+    """
     check_policy(config.policy)  # before the tokenizer that would be looked for beside it
     renderer = turn_renderer(config)
     stored = StoredTrajectories(Store(config.replay_from)) if config.replay_from else None
@@ -32,7 +53,7 @@ async def open_crew(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[Crew
         open_policy_factory(config.policy, renderer, tools=script_tools(config), replay_from=stored) as policies,
         open_agents(config, renderer) as agents,
     ):
-        yield crew_of(agents(config), tasks, policies, Grader)
+        yield components_of(agents(config), tasks, policies, Grader)
 
 
 @asynccontextmanager
@@ -45,9 +66,11 @@ async def open_agents(config: RolloutConfig, renderer: TurnRenderer) -> AsyncIte
         yield lambda config: harness(_limits(config))
 
 
-def crew_of(agent: Agent, tasks: TaskSet, policies: PolicyFactory, grader: Callable[[SandboxBackend], Grader]) -> Crew:
-    """This agent with these policies, and the grading room."""
-    return Crew(
+def components_of(
+    agent: Agent, tasks: TaskSet, policies: PolicyFactory, grader: Callable[[SandboxBackend], Grader]
+) -> RolloutComponents:
+    """The components of an agent with its policies, over the repositories of a task set."""
+    return RolloutComponents(
         agent=agent,
         policies=policies,
         grader=grader,
@@ -60,27 +83,6 @@ def crew_of(agent: Agent, tasks: TaskSet, policies: PolicyFactory, grader: Calla
 def turn_renderer(config: RolloutConfig) -> TurnRenderer:
     """The renderer of a configuration, over its tokenizer."""
     return TurnRenderer(_tokenizer(config), config.renderer)
-
-
-def chosen_tasks(config: RolloutConfig) -> TaskSet:
-    """The tasks that the configuration names; for a replay, those among them that the other store can replay whole."""
-    if config.replay_from is None:
-        return _locked(load_tasks(config.tasks, split=config.split, ids=config.ids, limit=config.limit), config)
-    keys = Store(config.replay_from).completed()
-    if not keys:
-        raise UserError(f"{config.replay_from} holds no trajectories to replay")
-    tasks = load_tasks(config.tasks, split=config.split, ids=config.ids)
-    kept = [record for record in tasks if _replayable(record, config, keys)]
-    if not kept:
-        raise UserError(
-            f"{config.replay_from} has no task of {config.tasks} with samples 0 to {_samples(config) - 1}; "
-            "name the tasks that it was made from, and no larger group"
-        )
-    return _locked(replace(tasks, records=tuple(kept[: config.limit])), config)
-
-
-def _locked(tasks: TaskSet, config: RolloutConfig) -> TaskSet:
-    return tasks if config.lock is None else apply_lock(tasks, config.lock, config.sandbox, config.lock_policy)
 
 
 class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):
@@ -98,14 +100,6 @@ class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-def _replayable(record: TaskRecord, config: RolloutConfig, keys: frozenset[TrajectoryKey]) -> bool:
-    return all(TrajectoryKey(record.task.id, sample) in keys for sample in range(_samples(config)))
-
-
-def _samples(config: RolloutConfig) -> int:
-    return config.group_size + config.oversample
 
 
 def _tokenizer(config: RolloutConfig) -> Tokenizer:

@@ -1,0 +1,120 @@
+"""What a person sees while a rollout runs: a live table on a terminal, plain lines elsewhere. All on stderr."""
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from swe_aem.core import OUTCOME_TABLE, Outcome
+from swe_aem.rollout.progress import RunProgress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_TICK_S = 0.5
+_LIMITS = (Outcome.TURN_LIMIT, Outcome.CONTEXT_LIMIT, Outcome.TIME_LIMIT)
+
+
+async def show(
+    progress: RunProgress, *, every_s: float = 30.0, stream: TextIO | None = None, live: bool = True
+) -> None:
+    """Show a run until cancelled: a table if the stream is a terminal and `live`, else a line every `every_s`
+    seconds and whatever is news."""
+    out = stream or sys.stderr
+    if live and out.isatty():
+        await _show_table(progress, out)
+    else:
+        await _show_lines(progress, out, every_s)
+
+
+def facts(progress: RunProgress) -> dict[str, str]:
+    """A run's numbers in words, in the order of display."""
+    totals, outcomes = progress.totals, progress.totals.outcomes
+    other = sum(
+        count
+        for outcome, count in outcomes.items()
+        if OUTCOME_TABLE[outcome].reward == 0.0 and outcome is not Outcome.UNRESOLVED
+    )
+    phases = ", ".join(f"{count} {phase}" for phase, count in sorted(progress.running.items()))
+    return {
+        "done": f"{totals.trajectories}/{progress.wanted}",
+        "running": f"{progress.running.total()}" + (f" ({phases})" if phases else ""),
+        "resolved": str(totals.resolved),
+        "unresolved": str(outcomes[Outcome.UNRESOLVED]),
+        "other failures": str(other),
+        "limits": str(sum(outcomes[limit] for limit in _LIMITS)),
+        "infrastructure": f"{totals.failures} (+{totals.retries} attempts retried)",
+        "tokens": f"{totals.tokens:,} ({totals.sampled_tokens:,} sampled)",
+        "s per turn": _seconds(totals.turn_s.mean()),
+        "tool p95": _seconds(totals.tool_s.quantile(0.95)),
+        "eta": _duration(progress.eta_s),
+    }
+
+
+def line(progress: RunProgress) -> str:
+    """A run in one line."""
+    return f"[{_duration(progress.elapsed_s)}] " + "  ".join(
+        f"{name} {value}" for name, value in facts(progress).items()
+    )
+
+
+async def _show_lines(progress: RunProgress, stream: TextIO, every_s: float) -> None:
+    due = time.monotonic() + every_s
+    try:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            _drain(progress, stream)
+            if time.monotonic() >= due:
+                print(line(progress), file=stream, flush=True)
+                due += every_s
+    finally:
+        _drain(progress, stream)
+
+
+def _drain(progress: RunProgress, stream: TextIO) -> None:
+    while progress.news:
+        print(progress.news.popleft(), file=stream, flush=True)
+
+
+async def _show_table(progress: RunProgress, stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=stream)
+    with Live(_table(progress), console=console, auto_refresh=False) as live:
+
+        def refresh() -> None:
+            while progress.news:
+                console.print(progress.news.popleft(), markup=False, highlight=False)
+            live.update(_table(progress), refresh=True)
+
+        try:
+            while True:
+                await asyncio.sleep(_TICK_S)
+                refresh()
+        finally:
+            refresh()
+
+
+def _table(progress: RunProgress) -> "Table":
+    from rich.table import Table
+
+    table = Table(title="rollout", title_justify="left", show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row("time", _duration(progress.elapsed_s))
+    for name, value in facts(progress).items():
+        table.add_row(name, value)
+    return table
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,36 @@
+"""`chosen_tasks`: the tasks that a configuration names."""
+
+from dataclasses import replace
+
+from swe_aem.core import TaskRecord, TrajectoryKey
+from swe_aem.errors import UserError
+from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout.group import block_size
+from swe_aem.store import Store
+from swe_aem.tasks import TaskSet, load_tasks
+from swe_aem.tasks.lock import apply_lock
+
+
+def chosen_tasks(config: RolloutConfig) -> TaskSet:
+    """The tasks that the configuration names; for a replay, those among them that the other store can replay whole."""
+    if config.replay_from is None:
+        return _locked(load_tasks(config.tasks, split=config.split, ids=config.ids, limit=config.limit), config)
+    keys = Store(config.replay_from).completed()
+    if not keys:
+        raise UserError(f"{config.replay_from} holds no trajectories to replay")
+    tasks = load_tasks(config.tasks, split=config.split, ids=config.ids)
+    kept = [record for record in tasks if _replayable(record, config, keys)]
+    if not kept:
+        raise UserError(
+            f"{config.replay_from} has no task of {config.tasks} with samples 0 to {block_size(config) - 1}; "
+            "name the tasks that it was made from, and no larger group"
+        )
+    return _locked(replace(tasks, records=tuple(kept[: config.limit])), config)
+
+
+def _locked(tasks: TaskSet, config: RolloutConfig) -> TaskSet:
+    return tasks if config.lock is None else apply_lock(tasks, config.lock, config.sandbox, config.lock_policy)
+
+
+def _replayable(record: TaskRecord, config: RolloutConfig, keys: frozenset[TrajectoryKey]) -> bool:
+    return all(TrajectoryKey(record.task.id, sample) in keys for sample in range(block_size(config)))

@@ -1,0 +1,210 @@
+"""`RolloutWorker`: the rollout side of a training run, an event loop in a thread of its own beside the trainer.
+
+    with RolloutWorker(config, directory, model, name) as worker:
+        worker.evaluate(...)            # before
+        trainer.train()                 # asks for worker.step(1), worker.step(2), ...
+        worker.evaluate(...)            # after
+
+It holds what outlives a step: the policy, which takes over the trained weights before a step, the process that parses
+test logs, and the store. A step whose groups are in the store already is read, not rolled out again: a run that was
+killed resumes from its last checkpoint with the very trajectories that the steps after it had.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from swe_aem.core import Agent, Policy
+from swe_aem.errors import SweAemError
+from swe_aem.grading import Grader
+from swe_aem.grading.parser import SwebenchParser
+from swe_aem.rollout import (
+    RolloutComponents,
+    RolloutConfig,
+    RolloutGroup,
+    RolloutRun,
+    chosen_tasks,
+    components_of,
+    open_agents,
+    turn_renderer,
+)
+from swe_aem.sandbox import open_backend
+from swe_aem.store import Store
+from swe_aem.tasks import TaskSet
+from swe_aem.train.config import TrainConfig
+from swe_aem.train.policies import Updates, open_policy
+from swe_aem.train.schedule import epoch_tasks
+from swe_aem.train.steps import Step, choose
+
+_T = TypeVar("_T")
+_LINE_EVERY_S = 60.0
+_CLOSE_S = 120.0
+"""Longer than sandboxes take to close."""
+
+
+@dataclass(frozen=True)
+class _Live:
+    """What is open while the worker's thread runs."""
+
+    policy: Policy
+    updates: Updates
+    parser: SwebenchParser
+    agents: Callable[[RolloutConfig], Agent]
+
+
+class RolloutWorker:
+    """Rolls out steps and evaluations. Use as a context manager, on the first process only."""
+
+    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
+        """`model` is the worker's own copy, or with servers the one that is trained; `directory` gets `rollouts/` and
+        the stores of evaluations."""
+        self._config = config
+        self._directory = directory
+        self._model = model
+        self._name = name
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
+        self._lifetimes = AsyncExitStack()
+        self._locks = ExitStack()
+        self._order = asyncio.Lock()
+        self._scheduled: dict[int, Future[Step]] = {}
+        self._tasks = chosen_tasks(config.rollout)
+        self._backend = open_backend(config.rollout.sandbox)
+        self._rollout = self._run_of(config.rollout, self._tasks, directory / "rollouts")
+        self._running: dict[RolloutRun, asyncio.Task[Any]] = {}
+        self._closing = False
+        self._live: _Live | None = None
+
+    def __enter__(self) -> "RolloutWorker":
+        for note in self._tasks.notes:
+            print(note, file=sys.stderr)
+        try:
+            self._locks.enter_context(self._rollout)
+            self._thread.start()
+            self._live = self._wait(self._submit(self._open()))
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            if self._thread.is_alive():
+                self._submit(self._close()).result(2 * _CLOSE_S)
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join(_CLOSE_S)
+        finally:
+            self._locks.close()
+
+    def step(self, number: int, weights: Mapping[str, Any]) -> Step:
+        """The step, as `StepSource.step` says. Up to `ahead` further steps are begun, each with the weights that are
+        there then."""
+        self._wait(self._submit(self._opened.updates.update(weights, number - 1)))
+        for wanted in range(number, min(number + self._config.ahead, self._config.steps) + 1):
+            if wanted not in self._scheduled:
+                self._scheduled[wanted] = self._submit(self._in_turn(wanted))
+        return self._wait(self._scheduled.pop(number))
+
+    def evaluate(self, config: RolloutConfig, weights: Mapping[str, Any], version: int, name: str) -> Path:
+        """Roll out a whole task set with these weights into `heldout/NAME`; returns that directory. A rerun resumes
+        where it was, and does nothing where all is there."""
+        directory = self._directory / "heldout" / name
+        tasks = chosen_tasks(config)
+        self._wait(self._submit(self._opened.updates.update(weights, version)))
+        self._wait(self._submit(self._evaluate(config, tasks, directory)))
+        return directory
+
+    @property
+    def _opened(self) -> _Live:
+        if self._live is None:
+            raise RuntimeError("a RolloutWorker works only inside `with RolloutWorker(...) as worker`")
+        return self._live
+
+    def _submit(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _wait(self, future: "Future[_T]") -> _T:
+        """The result. A Ctrl-C is raised here, and reaches whoever closes the worker."""
+        return future.result()
+
+    async def _open(self) -> _Live:
+        rollout = self._config.rollout
+        opened = open_policy(self._config, self._directory, self._model, self._name)
+        policy, updates = await self._lifetimes.enter_async_context(opened)
+        parser = await self._lifetimes.enter_async_context(SwebenchParser())
+        agents = await self._lifetimes.enter_async_context(open_agents(rollout, turn_renderer(rollout)))
+        return _Live(policy, updates, parser, agents)
+
+    async def _close(self) -> None:
+        """End what runs; its sandboxes are closed, and what was finished is stored."""
+        self._closing = True
+        for rollout in self._running:
+            rollout.cancel()
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=_CLOSE_S)
+        await self._lifetimes.aclose()
+
+    def _run_of(self, config: RolloutConfig, tasks: TaskSet, directory: Path) -> RolloutRun:
+        return RolloutRun(
+            config,
+            tasks,
+            Store(directory),
+            backend=self._backend,
+            open_components=lambda config, tasks: nullcontext(self._components(config, tasks)),
+            line_every_s=_LINE_EVERY_S,
+            brief=True,
+        )
+
+    def _components(self, config: RolloutConfig, tasks: TaskSet) -> RolloutComponents:
+        live = self._opened
+        return components_of(
+            live.agents(config), tasks, lambda record, sample: live.policy, lambda gate: Grader(gate, live.parser)
+        )
+
+    async def _in_turn(self, number: int) -> Step:
+        """Step after step, also where several are scheduled."""
+        async with self._order:
+            if self._closing:
+                raise Interrupted(f"step {number} was not begun")
+            return await self._step(number)
+
+    async def _step(self, number: int) -> Step:
+        config, size = self._config, self._config.rollout.group_size
+        chosen = epoch_tasks(self._tasks.records, step=number, per_step=config.rolled_out_groups, seed=config.seed)
+        groups = [self._rollout.group(one.record, one.epoch) for one in chosen]
+        missing = any(group.missing for group in groups)
+        started_s = time.monotonic()
+        if missing:
+            await self._roll_out(self._rollout, groups, f"step {number}")
+        rollout_s = time.monotonic() - started_s if missing else 0.0
+        stored = await asyncio.to_thread(lambda: [self._rollout.load(group) for group in groups])
+        kept, rejected = choose(stored, config.groups_per_step, size)
+        return Step(number=number, groups=kept, rejected=rejected, rollout_s=rollout_s)
+
+    async def _evaluate(self, config: RolloutConfig, tasks: TaskSet, directory: Path) -> None:
+        with self._run_of(config, tasks, directory) as rollout:
+            if any(rollout.group(record).missing for record in tasks):
+                await self._roll_out(rollout, None, directory.name)
+
+    async def _roll_out(self, rollout: RolloutRun, groups: Sequence[RolloutGroup] | None, what: str) -> None:
+        """Fill the store with what the groups lack; raises what `RolloutRun.run` does."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[rollout] = task
+        try:
+            result = await rollout.run(groups)
+        finally:
+            del self._running[rollout]
+        if result.interrupted:
+            raise Interrupted(f"{what} was interrupted; finished trajectories are kept")
+
+
+class Interrupted(SweAemError):
+    """The worker was closed while something was rolled out."""
