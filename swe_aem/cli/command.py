@@ -28,18 +28,22 @@ def _plain(message: str) -> str:
     return message
 
 
+_ORDER = {"Arguments": 0, "Options": 2}
+"""Sections that are not between the others, which keep the order of their definition."""
+
+
 class SectionedCommand(TyperCommand):
     """A command whose help has a section per panel of options."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write arguments and options under the titles of their panels, in the order of their definition."""
+        """Write arguments, panels of options and what is in no panel, each under its title."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             if (record := param.get_help_record(ctx)) is None:
                 continue
             plain = "Arguments" if param.param_type_name == "argument" else "Options"
             sections.setdefault(getattr(param, "rich_help_panel", None) or plain, []).append(record)
-        for title, rows in sections.items():
+        for title, rows in sorted(sections.items(), key=lambda one: _ORDER.get(one[0], 1)):
             with formatter.section(title):
                 formatter.write_dl(rows)
 

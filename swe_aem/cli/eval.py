@@ -23,9 +23,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def evaluate(
     directory: Annotated[Path, typer.Argument(metavar="STORE", help="Directory of a rollout, its --out.")],
     other: Annotated[
-        Path | None, typer.Argument(metavar="[STORE2]", help="A second one, compared with the first, paired by task.")
+        Path | None, typer.Argument(metavar="STORE2", help="A second one, compared with the first, paired by task.")
     ] = None,
-    k: Annotated[str, typer.Option("--k", help="The k of pass@k, separated by commas.")] = "1,2,4,8,16",
+    k: Annotated[str, typer.Option("--k", metavar="K,K", help="The k of pass@k, separated by commas.")] = "1,2,4,8,16",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the paired bootstrap.")] = 0,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Resamples of the paired bootstrap.")] = 10_000,
     preds: Annotated[

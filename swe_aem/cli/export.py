@@ -29,9 +29,10 @@ def preds(
         typer.Option("--model-name", help="model_name_or_path of the predictions. [default: the trajectory's model]"),
     ] = None,
 ) -> None:
-    """Write predictions for the official SWE-bench harness: one patch per task.
+    """Write predictions for the official SWE-bench harness.
 
-    Tasks whose trajectory had an infrastructure failure before it had a patch are left out and counted.
+    They hold one patch per task. Tasks whose trajectory had an infrastructure failure before it had a patch are left
+    out and counted.
     """
     from swe_aem.store import Store
     from swe_aem.store.export import predictions

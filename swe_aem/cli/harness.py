@@ -32,9 +32,10 @@ def install(
     ],
     pin: Pins = None,
 ) -> None:
-    """Install the environment that a harness runs in, with every package at a fixed version.
+    """Install the environment that a harness runs in.
 
-    Each choice of versions is an environment of its own; a rollout uses the one that its setting `harness.pins` names.
+    Every package has a fixed version. Each choice of versions is an environment of its own; a rollout uses the one
+    that its setting `harness.pins` names.
 
     Example: swe-aem harness install mini-swe-agent
     """
@@ -46,7 +47,7 @@ def install(
 
 @app.command("ls")
 def list_harnesses() -> None:
-    """List the bundled harnesses: what they need, whether it is installed, and their options.
+    """List the bundled harnesses, what they need, and their options.
 
     Example: swe-aem harness ls
     """

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.images_pull import ImagesOfTasks, Mirrors, References, Selection, pull, run, size
 from swe_aem.cli.options import Ids, Json, Limit, Split
 from swe_aem.cli.tell import tell
@@ -25,7 +26,7 @@ app = typer.Typer(
     help="List, pull, build, unpack and remove the images that tasks run in.",
 )
 
-app.command("pull")(pull)
+app.command("pull", cls=SectionedCommand)(pull)
 
 
 @app.command("ls")
@@ -36,10 +37,11 @@ def list_images(
     everything: Annotated[bool, typer.Option("--all", help="Also images that swe-aem neither got nor used.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List images on the docker engine and those unpacked for bubblewrap: size, id, last use, what uses them.
+    """List images: size, id, last use, what uses them.
 
-    Without --tasks: those that swe-aem pulled, unpacked or used. With it: those that the set needs, missing ones too;
-    exit code 1 if one is missing from the engine.
+    Shows those on the docker engine and those unpacked for bubblewrap. Without --tasks: those that swe-aem pulled,
+    unpacked or used. With it: those that the set needs, missing ones too; exit code 1 if one is missing from the
+    engine.
 
     Example: swe-aem images ls --tasks SWE-bench/SWE-bench_Verified
     """
@@ -76,7 +78,9 @@ def build(
     ] = "auto",
     mirror: Mirrors = None,
 ) -> None:
-    """Build an image from a recipe: from a registry's base image where there is one, else from Debian packages.
+    """Build an image from a recipe.
+
+    Starts from a registry's base image where there is one, else from Debian packages.
 
     Example: swe-aem images build micro
     """
@@ -94,9 +98,9 @@ def unpack(
     ids: Ids = None,
     limit: Limit = None,
 ) -> None:
-    """Unpack images of the docker engine into the cache, as root file systems for bubblewrap.
+    """Unpack images of the docker engine for bubblewrap.
 
-    An image that is unpacked already is not unpacked again.
+    They become root file systems in the cache. An image that is unpacked already is not unpacked again.
 
     Example: swe-aem images unpack debian:12
     """
@@ -126,10 +130,11 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Free disk space: remove the images that were not used for longest, until the disk is below its watermark.
+    """Free disk space: remove images, the least recently used first.
 
-    Only images that swe-aem pulled or unpacked are removed, unless you say otherwise; never one that a container or a
-    live sandbox uses, or that a running rollout has used. Exit code 1 if there is still too little space at the end.
+    Ends once the disk is below its watermark. Only images that swe-aem pulled or unpacked are removed, unless you
+    say otherwise; never one that a container or a live sandbox uses, or that a running rollout has used. Exit code
+    1 if there is still too little space at the end.
 
     Example: swe-aem images gc --high 80% --low 60% --dry-run
     """

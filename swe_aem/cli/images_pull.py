@@ -33,7 +33,7 @@ _ADVICE = {
     "not what was pinned": "the bytes behind a name have changed; pin the new ones only if you trust them",
 }
 
-References = Annotated[list[str] | None, typer.Argument(metavar="[REF]...", help="Images, e.g. debian:12.")]
+References = Annotated[list[str] | None, typer.Argument(metavar="REF", help="Images, e.g. debian:12.")]
 ImagesOfTasks = Annotated[
     str | None,
     typer.Option("--tasks", metavar="SET", help="The images of this task set.", autocompletion=complete_tasks),
@@ -50,7 +50,9 @@ _CONFIG = {
         Mirrored("stall_s", "--stall", "Seconds without movement until a pull is tried again.", least=0.1),
         Mirrored("image_s", "--timeout", "Seconds for one image in all.", least=1),
         Mirrored("attempts", help="Attempts for one image at one registry.", least=1),
-        Mirrored("rate_limit_s", "--patience", "Seconds to wait for a rate limit; not part of --timeout.", least=0),
+        Mirrored(
+            "rate_limit_s", "--patience", "Seconds to wait for a rate limit; not part of --timeout.", "6.5 hours", 0
+        ),
     )
 }
 

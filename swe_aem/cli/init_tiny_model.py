@@ -13,7 +13,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
     "has all steps to a policy that acts."
 )
 def init_tiny_model(
-    store: Annotated[Path, typer.Option("--from", help="A store of conversations, made with the tokenizer `bytes`.")],
+    store: Annotated[
+        Path, typer.Option("--from", metavar="STORE", help="A store of conversations, made with the tokenizer `bytes`.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Directory for model and tokenizer.")],
     vocabulary: Annotated[int, typer.Option("--vocabulary", min=1, help="Size of the vocabulary.")] = 704,
     hidden_size: Annotated[int, typer.Option("--hidden-size", min=1, help="Width of the model.")] = 128,

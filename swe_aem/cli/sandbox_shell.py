@@ -42,10 +42,11 @@ def shell(
     grade: Annotated[bool, typer.Option("--grade", help="Afterwards, grade your changes like a rollout does.")] = False,
     no_limits: NoLimits = False,
 ) -> None:
-    """Open a shell where an agent works: the same image, limits, network, prepared repository and history.
+    """Open a shell in a sandbox, as an agent gets it.
 
-    The sandbox is gone when you leave (exit or Ctrl-D). With --grade your changes are captured and graded in
-    a second sandbox, like an agent's patch: exit code 0 if they resolve the task, 1 if not.
+    Image, limits, network, prepared repository and history are the same. The sandbox is gone when you leave (exit
+    or Ctrl-D). With --grade your changes are captured and graded in a second sandbox, like an agent's patch: exit
+    code 0 if they resolve the task, 1 if not.
 
     Example: swe-aem sandbox shell micro__almanac-comparison-0f71c626 --grade
     """

@@ -28,7 +28,7 @@ processes. More in docs/serving.md.
 @app.command(epilog=_EXAMPLES)
 def serve(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Directory of the model.")],
-    extra: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGS]", help="Arguments for vllm serve.")] = None,
+    extra: Annotated[list[str] | None, typer.Argument(metavar="-- ARGS", help="Arguments for vllm serve.")] = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="TCP port.")] = 8000,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen at. Whoever reaches it may replace the weights.")

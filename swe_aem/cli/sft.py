@@ -13,7 +13,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
     "command to resume from its last checkpoint. Needs the extra `train`."
 )
 def sft(
-    stores: Annotated[list[Path], typer.Option("--from", help="Directory of a rollout, its --out; repeat for more.")],
+    stores: Annotated[
+        list[Path], typer.Option("--from", metavar="STORE", help="Directory of a rollout, its --out; repeat for more.")
+    ],
     model: Annotated[Path, typer.Option("--model", help="Directory of the model to begin with.")],
     out: Annotated[Path, typer.Option("--out", help="Directory for the trained model.")],
     epochs: Annotated[float, typer.Option("--epochs", min=0, help="Passes over the trajectories.")] = 2.0,

@@ -68,7 +68,7 @@ def show(
         bool, typer.Option("--answer", help="Show also what agents never see: patches, tests, script.")
     ] = False,
 ) -> None:
-    """Show one task as an agent sees it; with --answer, what grading knows too.
+    """Show one task as an agent sees it.
 
     Example: swe-aem tasks show micro__almanac-comparison-0f71c626
     """
@@ -104,7 +104,9 @@ def synth(
         int | None, typer.Option("--per-package", min=1, help="Rows per package at most. [default: 63]")
     ] = None,
 ) -> None:
-    """Inject bugs into packages and write those that tests notice as SWE-bench rows.
+    """Inject bugs into packages; write rows like SWE-bench's.
+
+    Only bugs that tests notice are written.
 
     Example: swe-aem tasks synth --packages my-packages --out my-set
     """
@@ -146,10 +148,10 @@ def compose(
         ),
     ] = None,
 ) -> None:
-    """Compose small repositories of single functions, each with a bug: tasks that a tiny policy can learn.
+    """Compose small tasks that a tiny policy can learn.
 
-    No held-out task has a repository that a row of train or demos has, so all three numbers decide what is made,
-    whichever is written.
+    Each is a repository of single functions, one with a bug. No held-out task has a repository that a row of train
+    or demos has, so all three numbers decide what is made, whichever is written.
 
     Example: swe-aem tasks compose --out my-set --train 64 --heldout 16
     """

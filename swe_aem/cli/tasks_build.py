@@ -34,10 +34,11 @@ def build(
         bool, typer.Option("--record", help="Write the rows' hashes beside the recipes; otherwise they are compared.")
     ] = False,
 ) -> None:
-    """Build a set from real packages: download, check, inject bugs, keep those that the tests notice.
+    """Build a set from real packages.
 
-    Needs the docker engine and the image swe-aem/micro:1. Third-party code runs in sandboxes only. An interrupted build
-    resumes where it was. Exit code 1 if the rows are not those that were recorded.
+    Downloads them, checks them, injects bugs, and keeps those that the tests notice. Needs the docker engine and
+    the image swe-aem/micro:1. Third-party code runs in sandboxes only. An interrupted build resumes where it was.
+    Exit code 1 if the rows are not those that were recorded.
 
     Example: swe-aem tasks build pypi && swe-aem rollout --tasks pypi --agent gold --out runs/gold
     """

@@ -54,9 +54,10 @@ def select(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of --sample.")] = 0,
 ) -> None:
-    """Choose tasks and write their ids to a file, for `swe-aem rollout --ids-from FILE`.
+    """Choose tasks and write their ids to a file.
 
-    Every condition must hold. What was left out, and why, is counted on stderr.
+    `swe-aem rollout --ids-from FILE` takes the file. Every condition must hold. What was left out, and why, is
+    counted on stderr.
 
     Example: swe-aem tasks select --tasks rows.jsonl --against SWE-bench/SWE-bench_Verified --out train.txt
     """
@@ -99,7 +100,9 @@ def split(
     heldout: Annotated[float, typer.Option("--heldout", min=0, max=1, help="Share of tasks to hold out.")] = 0.2,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the choice of repositories.")] = 0,
 ) -> None:
-    """Split a set into train and heldout, by repository: no repository is on both sides. Writes two files of ids.
+    """Split a set into train and heldout, by repository.
+
+    Writes two files of ids. No repository is on both sides.
 
     Example: swe-aem tasks split --tasks rows.jsonl --heldout 0.1 --out splits
     """

@@ -1,11 +1,13 @@
 """The root of the command line: fast, lazy, and plain about mistakes."""
 
+import importlib
 import os
 import resource
 import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import swe_aem.cli
@@ -128,6 +130,36 @@ def test_verbs_explain_themselves(verb: list[str]) -> None:
     result = CliRunner().invoke(swe_aem.cli.app, [*verb, "--help"])
     assert result.exit_code == 0, result.output
     assert "Usage:" in result.output
+
+
+def leaves() -> list[list[str]]:
+    """Every command that does something, as the words that call it."""
+    found = []
+    for verb in swe_aem.cli.VERBS:
+        command = typer.main.get_command(importlib.import_module(f"swe_aem.cli.{verb.replace('-', '_')}").app)
+        parts = getattr(command, "commands", None)
+        found += [[verb, part] for part in parts] if parts else [[verb]]
+    return found
+
+
+def test_every_command_teaches_with_an_example() -> None:
+    for words in leaves():
+        said = CliRunner().invoke(swe_aem.cli.app, [*words, "--help"]).output
+        assert f"swe-aem {' '.join(words)}" in " ".join(said.partition("Example")[2].split()), words
+
+
+def test_no_line_of_a_list_of_commands_is_cut_off() -> None:
+    for verb in ("tasks", "images", "sandbox", "harness", "export"):
+        said = CliRunner().invoke(swe_aem.cli.app, [verb, "--help"]).output
+        assert "..." not in said.partition("Commands:")[2], said
+
+
+def test_a_missing_library_names_the_extra() -> None:
+    code = "import sys; sys.modules['torch'] = None; from swe_aem.cli import main; main()"
+    words = ["diagnose", "runs/x", "--model", "m"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "swe-aem: torch is not installed: install the extra with `uv sync --extra transformers`\n"
 
 
 def test_a_verb_that_cannot_be_imported_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

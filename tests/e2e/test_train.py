@@ -142,7 +142,7 @@ def test_ctrl_c_ends_it_cleanly_and_the_rerun_finishes(tmp_path: Path, require_b
     process.send_signal(signal.SIGINT)  # as where a launcher passes on what the terminal has sent already
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert "repeat the command to go on" in said
+    assert "repeat the command to resume" in said
     assert not _sandboxes_of(process.pid)
     known = stored(tmp_path)
     assert 4 <= len(known) < 48
