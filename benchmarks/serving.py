@@ -68,10 +68,10 @@ async def straight(url: str, requests: list[list[int]], concurrency: int) -> tup
 async def through(url: str, requests: list[list[int]], concurrency: int) -> tuple[int, float]:
     """Send the same requests through the policy. Returns the sampled tokens and the seconds."""
     from swe_aem.core import SamplingParams
-    from swe_aem.policy.vllm import VllmConfig, VllmPolicy
+    from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
 
     places = asyncio.Semaphore(concurrency)
-    async with VllmPolicy(VllmConfig(urls=(url,))) as policy:
+    async with VllmPolicy(VllmClientConfig(urls=(url,))) as policy:
 
         async def one(seed: int, prompt: list[int]) -> int:
             params = SamplingParams(max_tokens=RESPONSE_TOKENS, seed=seed)
@@ -143,7 +143,7 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
     from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Verdict
     from swe_aem.grading import Grader, GradeSlot
     from swe_aem.policy.tokenizer import load_tokenizer
-    from swe_aem.policy.vllm import VllmConfig, VllmPolicy
+    from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
     from swe_aem.rollout import RolloutComponents, RolloutConfig, RolloutRun, SchedulingConfig
     from swe_aem.store import Store
     from swe_aem.tasks import TaskSet
@@ -184,7 +184,7 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
     limits = SchedulingConfig(concurrency=places, starting=64, grading=64)
     config = RolloutConfig(agent="native", policy=url, tokenizer="bytes", scheduling=limits)
     agent = NativeAgent(NativeConfig(max_turns=TURNS, max_context_tokens=30000), TurnRenderer(load_tokenizer(None)))
-    async with VllmPolicy(VllmConfig(urls=(url,))) as policy:
+    async with VllmPolicy(VllmClientConfig(urls=(url,))) as policy:
         policy.servers[0].slots.resize(places)
         components = RolloutComponents(
             agent=agent, policies=lambda record, sample: policy, grader=grader, prepare=prepare, capture=capture,

@@ -140,8 +140,8 @@ def vllm_program() -> str:
 
 @pytest.fixture(scope="session")
 def serve(vllm_program: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Makes a `Served` of the quickstart policy in float32, with changes of its `ServeConfig`."""
-    from swe_aem.serve.command import ServeConfig
+    """Makes a `Served` of the quickstart policy in float32, with changes of its `ServeCommandConfig`."""
+    from swe_aem.serve.command import ServeCommandConfig
     from swe_aem.serve.supervisor import Served
 
     def make(**changes: Any) -> Served:
@@ -153,7 +153,7 @@ def serve(vllm_program: str, tmp_path_factory: pytest.TempPathFactory) -> Callab
             "program": vllm_program,
             "extra": ("--max-num-seqs", "32"),
         }
-        return Served(ServeConfig.model_validate(settings | changes), tmp_path_factory.mktemp("vllm"))
+        return Served(ServeCommandConfig.model_validate(settings | changes), tmp_path_factory.mktemp("vllm"))
 
     return make
 

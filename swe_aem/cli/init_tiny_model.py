@@ -29,8 +29,10 @@ def init_tiny_model(
     from swe_aem.cli.train import quiet
 
     quiet()
+    from swe_aem.core.settings import check
     from swe_aem.train import tiny_model
 
-    config = tiny_model.TinyModelConfig(vocabulary=vocabulary, hidden_size=hidden_size, layers=layers, seed=seed)
+    size = {"vocabulary": vocabulary, "hidden_size": hidden_size, "layers": layers, "seed": seed}
+    config = check(tiny_model.TinyModelConfig, size)
     made = tiny_model.init_tiny_model(store, out, config)
     typer.echo(f"{out}: {made['parameters']:,} parameters, {made['tokens']} token ids")

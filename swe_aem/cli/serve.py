@@ -60,10 +60,10 @@ def serve(
 ) -> None:
     """Serve a model with vLLM until Ctrl-C."""
     from swe_aem.core.settings import check
-    from swe_aem.serve.command import ServeConfig
+    from swe_aem.serve.command import ServeCommandConfig
 
     config = check(
-        ServeConfig,
+        ServeCommandConfig,
         {
             "model": model,
             "port": port,

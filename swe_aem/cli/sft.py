@@ -46,24 +46,26 @@ def sft(
     from swe_aem.cli.train import quiet
 
     quiet()
+    from swe_aem.core.settings import check
     from swe_aem.train.sft import SFTConfig, collect, fine_tune
 
-    settings = SFTConfig(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        micro_batch_size=micro_batch_size,
-        everything=everything,
-        per_task=per_task,
-        max_tokens=max_tokens,
-        bf16=bf16,
-        gradient_checkpointing=gradient_checkpointing,
-        seed=seed,
-    )
-    found = collect(stores, settings)
+    values = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "micro_batch_size": micro_batch_size,
+        "everything": everything,
+        "per_task": per_task,
+        "max_tokens": max_tokens,
+        "bf16": bf16,
+        "gradient_checkpointing": gradient_checkpointing,
+        "seed": seed,
+    }
+    config = check(SFTConfig, values)
+    found = collect(stores, config)
     typer.echo(
         f"{len(found.rows)} of {found.resolved} resolved trajectories ({found.repeated} repeated, {found.surplus} "
         f"beyond --per-task, {found.too_long} too long)"
     )
-    figures = fine_tune(model, found.rows, out, settings)
+    figures = fine_tune(model, found.rows, out, config)
     typer.echo(f"{out}: loss {figures['train_loss']:.4f} after {figures['train_runtime']:.0f} s")

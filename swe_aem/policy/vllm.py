@@ -20,9 +20,9 @@ from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.completions import open_completions
 from swe_aem.policy.errors import ContextOverflow, NothingSampled
 from swe_aem.policy.vllm_control import ServedModel
-from swe_aem.policy.vllm_server import VllmConfig, VllmServer
+from swe_aem.policy.vllm_server import VllmClientConfig, VllmServer
 
-__all__ = ["VllmConfig", "VllmPolicy", "VllmServer", "open_served"]
+__all__ = ["VllmClientConfig", "VllmPolicy", "VllmServer", "open_served"]
 
 _MAX_HOMES = 1 << 16
 """Trajectories whose server is remembered."""
@@ -33,7 +33,7 @@ _BACKOFF_S = (0.1, 5.0)
 class VllmPolicy:
     """Samples any number of requests at once on its servers. Use as an async context manager."""
 
-    def __init__(self, config: VllmConfig) -> None:
+    def __init__(self, config: VllmClientConfig) -> None:
         if not config.urls:
             raise UserError("name at least one server: http://host:port")
         self.config = config
@@ -235,5 +235,5 @@ async def open_served(urls: str) -> AsyncIterator[Policy]:
             if plain.engine != "vllm":
                 yield plain
                 return
-    async with VllmPolicy(VllmConfig(urls=several)) as policy:
+    async with VllmPolicy(VllmClientConfig(urls=several)) as policy:
         yield policy

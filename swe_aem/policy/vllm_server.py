@@ -18,7 +18,7 @@ from swe_aem.policy.vllm_control import ServedModel, ServerControl
 _Seconds = Annotated[float, Field(gt=0)]
 
 
-class VllmConfig(RequestConfig):
+class VllmClientConfig(RequestConfig):
     """Which servers, and how long to wait for them."""
 
     urls: tuple[str, ...]
@@ -40,7 +40,7 @@ class VllmConfig(RequestConfig):
 class VllmServer:
     """One server: its endpoints, its slots, and its state, which its own methods alone change."""
 
-    def __init__(self, url: str, config: VllmConfig) -> None:
+    def __init__(self, url: str, config: VllmClientConfig) -> None:
         self.client = CompletionsPolicy(
             CompletionsConfig(
                 url=url,

@@ -1,4 +1,4 @@
-"""`ServeConfig`: what a server serves and how, and the vLLM command line that follows from it."""
+"""`ServeCommandConfig`: what a server serves and how, and the vLLM command line that follows from it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ PLUGIN = Path(__file__).resolve().parent / "plugin"
 _CPU_CACHE_GB = 1
 
 
-class ServeConfig(Frozen):
+class ServeCommandConfig(Frozen):
     """One server."""
 
     model: str
@@ -53,7 +53,7 @@ class ServeConfig(Frozen):
         return f"http://{host}:{self.port}"
 
 
-def command(config: ServeConfig) -> list[str]:
+def command(config: ServeCommandConfig) -> list[str]:
     """The vllm command line. It makes vLLM report the log-probabilities of the temperature-scaled distribution, for the
     sampled token and 20 others."""
     line = [config.program, "serve", config.model, "--served-model-name", config.name]
@@ -75,7 +75,7 @@ def command(config: ServeConfig) -> list[str]:
     return [*line, *config.extra]
 
 
-def environment(config: ServeConfig, inherited: Mapping[str, str]) -> dict[str, str]:
+def environment(config: ServeCommandConfig, inherited: Mapping[str, str]) -> dict[str, str]:
     """Environment variables of the server: the inherited ones, and those that the sync and the device need."""
     ours = {"VLLM_NO_USAGE_STATS": "1"}
     if config.sync in ("file", "gloo", "nccl"):

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from swe_aem.errors import UserError
 from swe_aem.policy.requests import RequestConfig
-from swe_aem.policy.vllm import VllmConfig, VllmPolicy
+from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
 from swe_aem.serve.config import ServersConfig
 from swe_aem.serve.sync import AdapterSync, WeightSync
 from swe_aem.serve.transport import FileTransport, GlooTransport, NcclTransport, Transport
@@ -29,7 +29,7 @@ async def connect(
             if adapter is None
             else f"an adapter is trained and servers.sync is {config.sync}: start servers with --sync lora, and set it"
         )
-    served = VllmConfig(urls=config.urls, **config.model_dump(include=set(RequestConfig.model_fields)))
+    served = VllmClientConfig(urls=config.urls, **config.model_dump(include=set(RequestConfig.model_fields)))
     place = config.directory or directory
     async with VllmPolicy(served) as policy:
         sync = AdapterSync(policy, place, adapter) if adapter else WeightSync(policy, _transport(config, place))

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from swe_aem.errors import UserError
-from swe_aem.serve.command import ServeConfig, command, environment
+from swe_aem.serve.command import ServeCommandConfig, command, environment
 from swe_aem.serve.guard import TERM_LIMIT_S
 
 _PHASES = (
@@ -37,7 +37,7 @@ _POLL_S = 0.3
 class Served:
     """A vLLM server and its guard process."""
 
-    def __init__(self, config: ServeConfig, directory: Path) -> None:
+    def __init__(self, config: ServeCommandConfig, directory: Path) -> None:
         """`directory` gets `vllm-PORT.log`. Raises `UserError` if there is no such vllm command."""
         program = shutil.which(config.program)
         if program is None:

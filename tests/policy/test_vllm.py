@@ -8,7 +8,7 @@ import pytest
 from swe_aem.core import SamplingParams, unavailable_reason
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.errors import NothingSampled
-from swe_aem.policy.vllm import VllmConfig, VllmPolicy, open_served
+from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy, open_served
 from swe_aem.policy.vllm_control import read_load
 from swe_aem.testing.vllm import SimulatedVllm
 
@@ -18,7 +18,9 @@ QUICK = {"probe_s": 0.05, "probe_limit_s": 0.5, "probes_until_down": 2, "patienc
 
 @asynccontextmanager
 async def opened(*servers, **changes):
-    async with VllmPolicy(VllmConfig(urls=tuple(server.url for server in servers), **(QUICK | changes))) as policy:
+    async with VllmPolicy(
+        VllmClientConfig(urls=tuple(server.url for server in servers), **(QUICK | changes))
+    ) as policy:
         yield policy
 
 

@@ -60,9 +60,9 @@ def logprobs_of() -> Callable[..., list[float]]:
 @pytest.fixture
 async def policy(vllm_url: str) -> AsyncIterator[Any]:
     """A policy over the shared server."""
-    from swe_aem.policy.vllm import VllmConfig, VllmPolicy
+    from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
 
-    async with VllmPolicy(VllmConfig(urls=(vllm_url,))) as opened:
+    async with VllmPolicy(VllmClientConfig(urls=(vllm_url,))) as opened:
         yield opened
 
 

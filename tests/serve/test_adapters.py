@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from swe_aem.core import SamplingParams  # noqa: E402
-from swe_aem.policy.vllm import VllmConfig, VllmPolicy  # noqa: E402
+from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.sync import AdapterSync  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 
@@ -20,7 +20,7 @@ WEIGHTS = {"base_model.layers.0.lora_A.default.weight": torch.ones(2, 2)}
 
 async def test_an_update_after_a_restart_needs_no_old_adapter(tmp_path):
     """A server that was restarted is given the latest adapter, and cannot unload the one before."""
-    async with SimulatedVllm() as server, VllmPolicy(VllmConfig(urls=(server.url,), probe_s=0.02)) as policy:
+    async with SimulatedVllm() as server, VllmPolicy(VllmClientConfig(urls=(server.url,), probe_s=0.02)) as policy:
         adapters = AdapterSync(policy, tmp_path, SimpleNamespace(to_dict=lambda: {}))
         await adapters.open()
         for version in (1, 2):
@@ -37,7 +37,7 @@ async def test_a_look_during_an_update_finds_no_fault(tmp_path):
     """What a look found before an adapter was loaded says nothing about what the server has to serve afterwards."""
     server = SimulatedVllm(latency_s=lambda body: 0.5)
     async with server, AsyncExitStack() as stack:
-        config = VllmConfig(urls=(server.url,), probe_s=0.01)
+        config = VllmClientConfig(urls=(server.url,), probe_s=0.01)
         policy = await stack.enter_async_context(VllmPolicy(config))
         control = policy.servers[0].control
         look = control.served_model

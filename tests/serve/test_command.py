@@ -3,13 +3,13 @@
 import pytest
 
 from swe_aem.errors import UserError
-from swe_aem.serve.command import PLUGIN, ServeConfig, command, environment
+from swe_aem.serve.command import PLUGIN, ServeCommandConfig, command, environment
 from swe_aem.serve.supervisor import Served
 
 
 @pytest.mark.parametrize("sync", ["file", "gloo", "nccl", "lora", "none"])
 def test_each_sync_has_what_it_needs(sync):
-    config = ServeConfig(model="m", sync=sync)
+    config = ServeCommandConfig(model="m", sync=sync)
     line, variables = " ".join(command(config)), environment(config, {"PYTHONPATH": "/mine"})
     assert ("--weight-transfer-config" in line) == (sync in ("file", "gloo", "nccl"))
     assert ("--worker-extension-cls" in line) == (sync in ("file", "gloo"))
@@ -21,13 +21,13 @@ def test_each_sync_has_what_it_needs(sync):
 
 def test_a_missing_vllm_names_the_fix(tmp_path):
     with pytest.raises(UserError, match="install vllm"):
-        Served(ServeConfig(model="m", program="no-such-vllm"), tmp_path)
+        Served(ServeCommandConfig(model="m", program="no-such-vllm"), tmp_path)
 
 
 def test_a_server_that_ends_is_told_with_its_cause(tmp_path):
     program = tmp_path / "vllm"
     program.write_text("#!/bin/sh\necho 'ValueError: no such model'\nexit 3\n")
     program.chmod(0o755)
-    config = ServeConfig(model="m", program=str(program), port=1)
+    config = ServeCommandConfig(model="m", program=str(program), port=1)
     with Served(config, tmp_path) as server, pytest.raises(UserError, match="ValueError: no such model"):
         server.wait_ready(lambda line: None, 30)

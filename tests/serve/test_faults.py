@@ -11,7 +11,7 @@ import pytest
 from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError
 from swe_aem.policy.errors import NothingSampled
-from swe_aem.policy.vllm import VllmConfig, VllmPolicy
+from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
 from swe_aem.serve.guard import members
 from swe_aem.serve.sync import WeightSync
 from swe_aem.serve.transport import FileTransport, GlooTransport
@@ -27,7 +27,7 @@ def params():
 
 
 def quick(url, **changes):
-    return VllmPolicy(VllmConfig(urls=(url,), **(QUICK | changes)))
+    return VllmPolicy(VllmClientConfig(urls=(url,), **(QUICK | changes)))
 
 
 async def ask(policy):

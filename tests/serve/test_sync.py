@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from swe_aem.errors import PolicyError  # noqa: E402
-from swe_aem.policy.vllm import VllmConfig, VllmPolicy  # noqa: E402
+from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.config import ServersConfig  # noqa: E402
 from swe_aem.serve.connect import connect  # noqa: E402
 from swe_aem.serve.sync import WeightSync  # noqa: E402
@@ -51,7 +51,7 @@ class Broadcast:
 
 @asynccontextmanager
 async def opened(transport, *servers, limit_s=5.0):
-    config = VllmConfig(urls=tuple(server.url for server in servers), probe_s=0.05, patience_s=1.0)
+    config = VllmClientConfig(urls=tuple(server.url for server in servers), probe_s=0.05, patience_s=1.0)
     async with VllmPolicy(config) as policy:
         sync = WeightSync(policy, transport, limit_s=limit_s)
         await sync.open()
