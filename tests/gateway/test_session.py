@@ -11,6 +11,7 @@ from swe_aem.errors import PolicyError
 from swe_aem.gateway.messages import BadRequest
 from swe_aem.gateway.session import SessionEnded
 from swe_aem.policy import ContextOverflow
+from tests.waiting import until
 
 LS = 'I look.\n<tool_call>\n{"arguments":{"command":  "ls"},"name":"bash"}\n</tool_call><|im_end|>'
 BROKEN = "<tool_call>\nls\n</tool_call><|im_end|>"
@@ -94,14 +95,14 @@ async def test_time_limit_cancels_the_request(play: Any) -> None:
             raise
         return ""
 
-    session, _ = play([stall], deadline_s=0.1)
+    session, _ = play([stall], deadline_s=0.5)
     with pytest.raises(SessionEnded):
         await ask(session, START)
     assert (session.stop, cancelled.is_set()) == (Stop.TIME_LIMIT, True)
 
 
 async def test_time_that_is_up_while_the_policy_is_down_is_no_limit(play: Any) -> None:
-    session, policy = play([lambda: asyncio.sleep(60)], deadline_s=0.1)
+    session, policy = play([lambda: asyncio.sleep(60)], deadline_s=0.5)
     policy.unavailable_reason = "no server answers"
     with pytest.raises(SessionEnded):
         await ask(session, START)
@@ -150,9 +151,9 @@ async def test_a_client_that_hangs_up_finds_its_response_when_it_asks_again(play
 
 
 async def test_closing_cancels_what_is_sampled(play: Any) -> None:
-    session, _ = play([lambda: asyncio.sleep(60)])
+    session, policy = play([lambda: asyncio.sleep(60)])
     waiting = asyncio.create_task(ask(session, START))
-    await asyncio.sleep(0.02)
+    await until(lambda: policy.prompts)
     await session.close()
     with pytest.raises(SessionEnded, match="closed"):
         await waiting

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from swe_aem.errors import HarnessError, PolicyError, SandboxDead, UserError
 from swe_aem.harness.spec import read_harness_spec
 from swe_aem.testing.sandbox import FakeSandbox
 from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, Played, called
+from tests.waiting import until
 
 
 def check_exact(trajectory: Trajectory) -> None:
@@ -25,13 +25,12 @@ def check_exact(trajectory: Trajectory) -> None:
     assert trajectory.responses[-1].end == len(trajectory.token_ids)
 
 
-async def until(happened: Callable[[], bool]) -> None:
-    """Wait for what gives no signal."""
-    for _ in range(3000):
-        if happened():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not happen")
+async def enough_s(stage: Any) -> float:
+    """Seconds in which a trajectory gets its first response here, however busy the machine is."""
+    await stage.play([DONE])  # which starts the process
+    started = time.monotonic()
+    await stage.play([RUN, DONE])
+    return max(1.0, 5 * (time.monotonic() - started))
 
 
 async def test_a_whole_trajectory(staged: Any) -> None:
@@ -92,17 +91,18 @@ async def test_context_limit(staged: Any) -> None:
 
 async def test_a_stuck_policy_runs_out_of_time(staged: Any) -> None:
     async with staged() as stage:
-        trajectory = await stage.play([RUN, lambda: asyncio.sleep(60)], deadline_s=1.5)
+        trajectory = await stage.play([RUN, lambda: asyncio.sleep(60)], deadline_s=await enough_s(stage))
     assert (trajectory.stop, len(trajectory.responses)) == (Stop.TIME_LIMIT, 1)
 
 
 async def test_time_that_is_up_while_the_policy_is_down_is_infrastructure(
     staged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Played, "unavailable_reason", "no server answers", raising=False)
     async with staged() as stage:
+        deadline_s = await enough_s(stage)
+        monkeypatch.setattr(Played, "unavailable_reason", "no server answers", raising=False)
         with pytest.raises(PolicyError, match="nothing could be sampled: no server answers"):
-            await stage.play([RUN, lambda: asyncio.sleep(60)], deadline_s=1.5)
+            await stage.play([RUN, lambda: asyncio.sleep(60)], deadline_s=deadline_s)
 
 
 async def test_a_client_that_never_comes_back_runs_out_of_time(staged: Any, monkeypatch: pytest.MonkeyPatch) -> None:

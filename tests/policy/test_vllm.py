@@ -11,6 +11,7 @@ from swe_aem.policy.errors import NothingSampled
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy, open_served
 from swe_aem.policy.vllm_control import read_load
 from swe_aem.testing.vllm import SimulatedVllm
+from tests.waiting import until
 
 PARAMS = SamplingParams(max_tokens=16, stop_token_ids=(258,))
 QUICK = {"probe_s": 0.05, "probe_limit_s": 0.5, "probes_until_down": 2, "patience_s": 2.0, "stall_s": 0.5}
@@ -26,12 +27,6 @@ async def opened(*servers, **changes):
 
 async def ask(policy, trajectory="t.0"):
     return await policy.sample([1, 2, 3], PARAMS, trajectory_id=trajectory)
-
-
-async def eventually(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 async def test_a_trajectory_stays_and_new_ones_go_where_there_is_room():
@@ -74,7 +69,7 @@ async def test_an_error_after_sampling_is_not_tried_again():
 async def test_a_server_that_answers_nothing_is_given_up_with_what_is_in_flight():
     async with SimulatedVllm(latency_s=lambda body: 100) as server, opened(server) as policy:
         request = asyncio.create_task(ask(policy))
-        await eventually(lambda: server.running)
+        await until(lambda: server.running)
         server.well = False
         with pytest.raises(PolicyError, match="given up"):
             await request
@@ -106,7 +101,7 @@ async def test_a_stuck_engine_stays_out_until_it_makes_a_token():
 
 async def test_a_switch_that_takes_long_is_no_stall():
     async with SimulatedVllm(latency_s=lambda body: 0.2) as server, opened(server) as policy:
-        await eventually(lambda: policy.servers[0].last_load)
+        await until(lambda: policy.servers[0].last_load)
         async with policy.switch():
             server.running += 1
             waiting = asyncio.create_task(ask(policy))
@@ -120,7 +115,7 @@ async def test_patience_is_for_servers_and_not_for_slots():
     async with server, opened(server, patience_s=0.4, probe_s=60) as policy:
         policy.servers[0].slots.resize(1)
         first = asyncio.create_task(ask(policy))
-        await eventually(lambda: server.running)
+        await until(lambda: server.running)
         second = asyncio.create_task(ask(policy))
         server.statuses = [503]
         assert await first
@@ -151,7 +146,7 @@ async def test_a_look_that_meets_an_odd_answer_is_a_missed_one(path, answer):
     """And the next one finds the server well."""
     async with SimulatedVllm() as server, opened(server) as policy:
         server.instead[path] = (200, answer)
-        await eventually(lambda: policy.servers[0].out_reason)
+        await until(lambda: policy.servers[0].out_reason)
         assert "gave an answer that vLLM does not give" in policy.servers[0].out_reason
         server.instead.clear()
         assert await ask(policy)
@@ -160,7 +155,7 @@ async def test_a_look_that_meets_an_odd_answer_is_a_missed_one(path, answer):
 async def test_a_version_that_is_not_told_for_a_moment_is_not_another_one():
     async with SimulatedVllm() as server, opened(server, probes_until_down=1000) as policy:
         server.instead["/weight_info"] = (503, b"")
-        await eventually(lambda: policy.servers[0].failed_checks > 2)
+        await until(lambda: policy.servers[0].failed_checks > 2)
         assert policy.servers[0].out_reason is None
         with pytest.raises(PolicyError, match="weight_info answers 503"):
             await policy.servers[0].control.served_model()
@@ -172,7 +167,7 @@ async def test_other_weights_than_expected_are_never_sampled_from():
     async with SimulatedVllm() as server, opened(server) as policy:
         await ask(policy)
         server.weights = "of another trainer"
-        await eventually(lambda: policy.servers[0].out_reason)
+        await until(lambda: policy.servers[0].out_reason)
         with pytest.raises(PolicyError, match="restarted with other weights"):
             await ask(policy)
         assert len(server.requests) == 1
@@ -183,7 +178,7 @@ async def test_other_weights_than_expected_are_never_sampled_from():
 async def test_nothing_is_in_flight_inside_a_switch_and_what_arrives_waits():
     async with SimulatedVllm(latency_s=lambda body: 0.2) as server, opened(server) as policy:
         before = asyncio.create_task(ask(policy, "before"))
-        await eventually(lambda: server.running)
+        await until(lambda: server.running)
         async with policy.switch() as servers:
             assert before.done() or policy.servers[0].slots.in_flight == 0
             after = asyncio.create_task(ask(policy, "after"))
@@ -197,7 +192,7 @@ async def test_nothing_is_in_flight_inside_a_switch_and_what_arrives_waits():
 async def test_cancelling_gives_the_slot_back():
     async with SimulatedVllm(latency_s=lambda body: 100) as server, opened(server) as policy:
         request = asyncio.create_task(ask(policy))
-        await eventually(lambda: server.running)
+        await until(lambda: server.running)
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
@@ -228,8 +223,8 @@ async def test_only_without_any_server_is_the_policy_at_fault():
     async with SimulatedVllm() as one, SimulatedVllm() as two, opened(one, two) as policy:
         assert unavailable_reason(policy) is None
         one.well = False
-        await eventually(lambda: policy.servers[0].out_reason)
+        await until(lambda: policy.servers[0].out_reason)
         assert unavailable_reason(policy) is None
         two.well = False
-        await eventually(lambda: unavailable_reason(policy))
+        await until(lambda: unavailable_reason(policy))
         assert all(url in unavailable_reason(policy) for url in (one.url, two.url))

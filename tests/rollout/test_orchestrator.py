@@ -15,6 +15,7 @@ from swe_aem.core import Outcome, SandboxSpec, Stop, Verdict
 from swe_aem.errors import GraderError, InfrastructureError, PolicyError, SandboxDead, StartError, UserError
 from swe_aem.rollout import RunAborted
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
+from tests.waiting import until
 
 MakeBench = Callable[..., Any]
 
@@ -75,8 +76,7 @@ async def test_the_grading_sandbox_starts_while_the_agent_works(bench: MakeBench
     made = bench(1)
 
     async def look(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
-        await asyncio.sleep(0.02)
-        assert len(made.backend.live) == 2
+        await until(lambda: len(made.backend.live) == 2)
         return Stop.SUBMITTED
 
     made.agent.behaviour = look
@@ -370,7 +370,7 @@ async def test_a_run_too_short_for_the_breaker_leaves_no_holes_either(bench: Mak
 async def test_failures_after_the_last_success_are_not_stored(bench: MakeBench, kit: Any) -> None:
     async def engine_breaks(agent: Any, task: Any, sandbox: FakeSandbox, sample: int) -> Stop:
         if task.id == "task-2":
-            await asyncio.sleep(0.1)  # until task-1 is graded
+            await until(lambda: made.board.totals.trajectories == 2)  # task-0 and task-1
         if task.id in ("task-0", "task-2"):
             raise SandboxDead("engine broken")
         return await kit.submit(agent, task, sandbox, sample)
@@ -513,8 +513,7 @@ async def test_a_second_cancellation_does_not_break_off_the_cleaning_up_of_the_f
 async def test_an_interruption_of_the_caller_closes_everything(bench: MakeBench, kit: Any) -> None:
     made = bench(2, agent=kit.Agent(work_s=30))
     task = asyncio.create_task(made.run())
-    await asyncio.sleep(0.05)
-    assert made.backend.live
+    await until(lambda: made.backend.live)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -12,6 +12,7 @@ from swe_aem.core import SamplingParams  # noqa: E402
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.sync import AdapterSync  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
+from tests.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -26,9 +27,7 @@ async def test_an_update_after_a_restart_needs_no_old_adapter(tmp_path):
         for version in (1, 2):
             await adapters.update(WEIGHTS, version)
         server.adapters.clear()
-        async with asyncio.timeout(5):
-            while not server.adapters:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: server.adapters)
         await adapters.update(WEIGHTS, 3)
         assert [name.rpartition("-")[2] for name in server.adapters] == ["v2", "v3"]
 

@@ -18,6 +18,7 @@ from swe_aem.serve.connect import connect  # noqa: E402
 from swe_aem.serve.sync import WeightSync  # noqa: E402
 from swe_aem.serve.transport import FileTransport, Parcel, in_daemon_thread  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
+from tests.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -62,9 +63,7 @@ async def test_a_broadcast_needs_every_server_and_names_the_one_that_is_out():
     async with SimulatedVllm() as one, SimulatedVllm() as two, opened(Broadcast(), one, two) as (policy, sync):
         await sync.update(WEIGHTS, 1)
         two.weights = "of another trainer"
-        async with asyncio.timeout(5):
-            while policy.servers[1].out_reason is None:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: policy.servers[1].out_reason is not None)
         with pytest.raises(PolicyError, match=f"needs every server.*{two.url}: it was restarted"):
             await sync.update(WEIGHTS, 2)
         assert one.weights.endswith(".1")

@@ -249,8 +249,8 @@ def make_image(registry: str) -> Iterator[Callable[..., Made]]:
         return Made(repository, tag, str(image.id), digest)
 
     yield make
-    for image in client.images.list():
-        for name in [*image.tags, *image.attrs["RepoDigests"]]:
+    for image in client.api.images():  # `client.images.list()` asks for each, and one may be gone by then
+        for name in [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]:
             if any(repository in name for repository in repositories):
                 with contextlib.suppress(ImageNotFound):
                     client.images.remove(name, force=True)

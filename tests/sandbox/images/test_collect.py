@@ -58,7 +58,7 @@ class SmallDisk:
         self._client = docker.from_env()
 
     def __call__(self, path: Path) -> Disk:
-        tags = {tag for image in self._client.images.list() for tag in image.tags}
+        tags = {tag for image in self._client.api.images() for tag in image["RepoTags"] or ()}
         gone = sum(name not in tags for name in self._names)
         return Disk(total=100, free=100 - self._used + 10 * gone)
 
