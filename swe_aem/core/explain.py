@@ -185,7 +185,7 @@ def _allowed(annotation: Any, bounds: Sequence[Any] = ()) -> str:
         return f"one of {', '.join(str(one.value) for one in kind)}"
     arguments = get_args(kind)
     if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
+        return f"one of {', '.join(map(str, arguments))}"
     if get_origin(kind) in (tuple, list):
         fewest = next((one.min_length for one in bounds if getattr(one, "min_length", None)), 0)
         return f"a list{f' of {fewest} or more' if fewest else ''}, each item {_allowed(arguments[0])}"

@@ -103,7 +103,7 @@ class _Collector:
     def add(self, group: int, task_id: str, trajectory: Trajectory, *, compact_filtering: bool) -> None:
         row = training_row(trajectory, compact_filtering=compact_filtering)
         number = len(self.reward)
-        self.reward.append(row["reward"] if row["counts"] else float("nan"))
+        self.reward.append(float("nan") if row["reward"] is None else row["reward"])
         self.group_of_row.append(group)
         trained = {turn for turn in row["response_of_token"] if turn >= 0}
         for turn, response in enumerate(trajectory.responses):

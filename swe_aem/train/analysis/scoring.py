@@ -93,7 +93,7 @@ def _episode(group: int, trajectory: Trajectory, *, compact_filtering: bool) -> 
         task_id=trajectory.task_id,
         sample=trajectory.sample,
         group=group,
-        reward=row["reward"] if row["counts"] else math.nan,
+        reward=math.nan if row["reward"] is None else row["reward"],
         weight=trajectory.weight,
         token_ids=torch.tensor(trajectory.token_ids[: responses[-1].end if responses else 0], dtype=torch.int32),
         spans=tuple((response.start, response.end) for response in responses),
