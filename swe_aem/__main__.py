@@ -1,4 +1,4 @@
-"""`python -m swe_aem` is `swe-aem`."""
+"""Makes `python -m swe_aem` the same as the command `swe-aem`."""
 
 from swe_aem.cli import main
 

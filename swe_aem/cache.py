@@ -1,4 +1,4 @@
-"""Where this program keeps what it can make again."""
+"""The cache directory: holds only what can be downloaded or made again."""
 
 import os
 from pathlib import Path

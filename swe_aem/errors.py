@@ -1,4 +1,4 @@
-"""The error taxonomy: whose fault it was decides what happens next.
+"""The errors of this project, by what follows from them.
 
 `UserError` is printed without a traceback and must name the fix. `InfrastructureError` ends an attempt, never a
 trajectory's reward: the orchestrator retries in a fresh sandbox and, if that fails too, records an outcome that has no
@@ -15,7 +15,7 @@ class UserError(SweAemError):
 
 
 class InfrastructureError(SweAemError):
-    """Our side failed (engine, sandbox, policy server, grader): no statement about the policy follows from it."""
+    """An infrastructure failure (engine, sandbox, policy server, grader): it says nothing about the policy."""
 
 
 class StartError(InfrastructureError):

@@ -1,4 +1,4 @@
-"""All checks, at the same time."""
+"""Runs all checks, at the same time."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ CHECKS: tuple[Check, ...] = (
     Check("hugging face", network.huggingface, frozenset()),
     Check("pypi", network.pypi, frozenset()),
 )
-"""In the order of the report."""
+"""Every check, in the order of the report."""
 
 
 def examine(purpose: Purpose, checks: Iterable[Check] = CHECKS) -> list[Finding]:
@@ -51,8 +51,8 @@ def examine(purpose: Purpose, checks: Iterable[Check] = CHECKS) -> list[Finding]
 def _look(check: Check) -> Finding:
     try:
         return check.look()
-    except Exception as error:  # one check that cannot look must not hide the others
-        return fail(check.name, f"cannot be looked at: {type(error).__name__}: {error}", "please report this")
+    except Exception as error:  # one failing check must not hide the others
+        return fail(check.name, f"the check failed: {type(error).__name__}: {error}", "please report this")
 
 
 def _weigh(check: Check, finding: Finding, purpose: Purpose) -> Finding:

@@ -1,4 +1,4 @@
-"""What a check found, and the registry of checks."""
+"""`Finding`: the result of one check of the host; `Check`: a check, and what it is needed for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from swe_aem.core.base import Frozen
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """How serious a finding is."""
 
     OK = "ok"
     WARN = "warn"
     """Something will be slow, or a part that not everybody needs is missing."""
     FAIL = "fail"
-    """What the purpose needs does not work."""
+    """Something that the purpose needs does not work."""
 
 
 class Finding(Frozen):
@@ -23,7 +23,7 @@ class Finding(Frozen):
     check: str
     level: Level
     found: str
-    """What is there, in a few words."""
+    """What the check saw, in a few words."""
     fix: str = ""
     """The command or the change that fixes it; empty if all is well."""
 
@@ -41,7 +41,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """A function that looks at one thing. It may raise: then the finding says that it could not look."""
+    """A check of one thing. `look` may raise: then the finding says that the check failed."""
 
     name: str
     look: Callable[[], Finding]
@@ -50,15 +50,15 @@ class Check:
 
 
 def ok(check: str, found: str) -> Finding:
-    """All is well."""
+    """A finding that needs no action."""
     return Finding(check=check, level=Level.OK, found=found)
 
 
 def warn(check: str, found: str, fix: str) -> Finding:
-    """It works, but slowly, or a part that not everybody needs is missing."""
+    """A finding about something that is slow, or missing and not needed by everybody."""
     return Finding(check=check, level=Level.WARN, found=found, fix=fix)
 
 
 def fail(check: str, found: str, fix: str) -> Finding:
-    """It does not work."""
+    """A finding about something that does not work."""
     return Finding(check=check, level=Level.FAIL, found=found, fix=fix)

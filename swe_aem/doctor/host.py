@@ -30,7 +30,7 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """Versions of what rollouts stand on."""
+    """Versions of the packages that rollouts need."""
     versions, missing = _versions(_PACKAGES)
     if missing:
         return fail("packages", f"{', '.join(missing)} not installed", "uv sync")
@@ -38,7 +38,7 @@ def packages() -> Finding:
 
 
 def training_packages() -> Finding:
-    """Versions of what training stands on."""
+    """Versions of the packages that training needs."""
     versions, missing = _versions(_TRAINING)
     if missing:
         return fail("training", f"{', '.join(missing)} not installed", "uv sync --all-extras")
@@ -56,7 +56,7 @@ def _versions(names: tuple[str, ...]) -> tuple[str, list[str]]:
 
 
 def git() -> Finding:
-    """The git program, which makes the bundled tasks' trees."""
+    """The git program, which makes the repositories of the bundled tasks."""
     if shutil.which("git") is None:
         return fail("git", "not installed", "apt-get install git")
     return ok("git", _said("git", "--version"))
@@ -79,7 +79,7 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
-    """Room and rights in the cache."""
+    """Space and permissions in the cache."""
     place = cache_dir()
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,9 @@ def disk() -> Finding:
             pass
     except OSError as error:
         return fail(
-            "cache", f"{place} cannot be written ({error.strerror})", "set SWE_AEM_CACHE to a directory that can"
+            "cache",
+            f"{place} cannot be written ({error.strerror})",
+            "set SWE_AEM_CACHE to a directory that can be written",
         )
     free = shutil.disk_usage(place).free
     found = f"{place}: {free / _GIB:.0f} GiB free"
@@ -97,12 +99,12 @@ def disk() -> Finding:
 
 
 def temporary() -> Finding:
-    """Room in the directory for temporary files."""
+    """Space in the directory for temporary files."""
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free
     found = f"{place}: {free / _GIB:.1f} GiB free"
     if free < _GIB:
-        return warn("tmp", found, "free some, or set TMPDIR to a larger disk")
+        return warn("tmp", found, "free some space, or set TMPDIR to a larger disk")
     return ok("tmp", found)
 
 
@@ -116,7 +118,7 @@ def open_files() -> Finding:
 
 
 def gpu() -> Finding:
-    """GPUs that the driver shows."""
+    """GPUs that the driver reports."""
     if shutil.which("nvidia-smi") is None:
         return fail("gpu", "no nvidia-smi", "training a large policy needs NVIDIA GPUs and their driver on this host")
     listed = _said("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")

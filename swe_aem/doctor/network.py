@@ -1,4 +1,4 @@
-"""Checks of what is reached over the network: registries and hubs."""
+"""Checks of the network: registries and hubs that commands download from."""
 
 import os
 
@@ -14,7 +14,7 @@ def _reach(check: str, url: str, fix: str) -> Finding:
         code = httpx.get(url, timeout=_TIMEOUT_S, follow_redirects=True).status_code
     except httpx.HTTPError as error:
         return warn(check, f"{url} is not reached ({type(error).__name__})", fix)
-    # 401 is a registry's greeting; a proxy that forbids a host says 403.
+    # A registry answers 401 without credentials; a proxy that forbids a host answers 403.
     if code < 400 or code == 401:
         return ok(check, f"{url} answers")
     return warn(check, f"{url} answers with {code}", fix)

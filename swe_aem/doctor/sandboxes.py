@@ -1,4 +1,4 @@
-"""Checks of what sandboxes stand on: launcher, kernel, control groups, engine, images, leftovers."""
+"""Checks of what sandboxes need: launcher, kernel, control groups, engine, images, and of abandoned sandboxes."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ _GIB = 1 << 30
 
 
 def launcher() -> Finding:
-    """The program that makes namespaces."""
+    """The program that makes the namespaces of embedded sandboxes."""
     if shutil.which("bwrap"):
         return ok("launcher", "bubblewrap")
     if all(map(shutil.which, ("unshare", "mount", "pivot_root"))):
@@ -44,7 +44,7 @@ def kernel() -> Finding:
 
 
 def control_groups() -> Finding:
-    """May limits be set?"""
+    """Control groups: can the limits of sandboxes be set?"""
     version = 2 if (cgroup.ROOT / "cgroup.controllers").exists() else 1
     try:
         group = cgroup.create(f"doctor-{os.getpid()}", Limits())
@@ -86,10 +86,12 @@ def _start(kind: str, limits: Limits) -> Finding:
         return fail(name, "does not start", str(error))
     except TimeoutError:
         return fail(
-            name, f"did not start within {_START_LIMIT_S:.0f} s", "swe-aem sandbox prune; then look at the load"
+            name,
+            f"did not start within {_START_LIMIT_S:.0f} s",
+            "swe-aem sandbox prune, then check whether the host is overloaded",
         )
     except InfrastructureError as error:
-        return fail(name, f"does not start: {error}", "the other findings may tell why; else please report it")
+        return fail(name, f"does not start: {error}", "fix the other findings first; if it persists, please report it")
 
 
 def engine() -> Finding:
@@ -148,7 +150,7 @@ def leftovers() -> Finding:
         try:
             rows = asyncio.run(every(kind))
         except (UserError, InfrastructureError, TimeoutError):
-            continue  # another check says what is wrong with that backend
+            continue  # another check reports what is wrong with that backend
         dead += sum(not row.owner_alive or row.expired for row in rows)
         live += len(rows)
     if dead:

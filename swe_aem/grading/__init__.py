@@ -1,4 +1,4 @@
-"""The grading room: history scrub, patch capture and hygiene, graders (`docs/grading.md`)."""
+"""Grading: history scrub, patch capture and hygiene, graders; see `docs/grading.md`."""
 
 from swe_aem.grading.capture import capture_patch
 from swe_aem.grading.grader import Grader, GradeSlot

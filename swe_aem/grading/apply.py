@@ -13,7 +13,7 @@ async def apply_patch(
 ) -> tuple[bool, str]:
     """Apply `patch`, then remove files that `test_patch` is going to create; returns (applied, what was printed).
 
-    Raises `GraderError` if it cannot be told whether the patch applies, and `SandboxDead`.
+    Raises `GraderError` if the script did not finish, so that neither is known, and `SandboxDead`.
     """
     path = f"/tmp/{secrets.token_hex(16)}.patch"
     await put_file(sandbox, path, patch.encode("utf-8", "surrogateescape"))

@@ -12,8 +12,8 @@ MAX_NEW_FILE_BYTES = 1 << 20
 
 _SETTLE = """read -r init </proc/1/comm
 case $init in *warden*) kill -9 -1; rm -rf /tmp/swe-aem-output ;; esac"""
-"""Ends what the agent left running and gives back the disk that its commands' outputs took, for either could starve the
-capture. Only below a warden: elsewhere PID 1 is not a sandbox's, and `kill -1` would reach too far."""
+"""Ends what the agent left running and frees the disk space of its commands' outputs: either could keep the capture
+from finishing. Only below a warden: elsewhere PID 1 is not a sandbox's, and `kill -1` would reach too far."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ async def capture_patch(
     UTF-8 are written as binary patches, so the patch is always valid text. Pipes, sockets and devices are removed: git
     would wait for them. Ends all the agent's processes.
 
-    Empty, with a logged reason, if the agent left nothing to diff (it deleted `.git`), more than `max_bytes`, no room
+    Empty, with a logged reason, if the agent left nothing to diff (it deleted `.git`), more than `max_bytes`, no space
     on the disk, or a sandbox in which the capture does not come to its end: the same tools worked when the sandbox was
     opened. Only a sandbox that died is not its doing: raises `SandboxDead`.
     """

@@ -1,7 +1,7 @@
-"""Unified diffs as git writes them, taken apart file by file without losing a byte.
+"""Unified diffs as git writes them, split by file without losing a byte.
 
-The parser is strict: it counts the lines of every hunk, so that no line of a hunk can pose as a header, and it keeps
-only what it understood. What it lets through, `git apply` and `patch` read in the same way.
+The parser is strict: it counts the lines of every hunk, so that no line of a hunk can pass for a header, and it keeps
+only what it understood. `git apply` and `patch` read its output in the same way.
 """
 
 import re
@@ -29,12 +29,12 @@ _EXTENDED = (
 
 
 class DiffError(ValueError):
-    """The text is not a diff that can be read without guessing."""
+    """The text cannot be read as a diff without guessing."""
 
 
 @dataclass(frozen=True)
 class FileDiff:
-    """One file's section of a diff."""
+    """The section of one file in a diff."""
 
     text: str
     """The section as it stood in the diff, without text that belongs to no file."""
@@ -43,12 +43,12 @@ class FileDiff:
     new_path: str | None
     """Path after, without the `b/` prefix; None for a deleted file."""
     mode: str | None
-    """Git's mode of the file after the change, where the section tells it (`100644`, `120000` for a link)."""
+    """Git's mode of the file after the change, where the section names it (`100644`, `120000` for a link)."""
     is_copy: bool = False
     binary_bytes: int = 0
     """Declared size of the largest binary part; 0 for text."""
     lacks_content: bool = False
-    """Is it only said that a binary file differs? Such a section cannot be applied."""
+    """Does the section only say that a binary file differs? Then it cannot be applied."""
     added: tuple[str, ...] = ()
     """Added lines, without the plus sign."""
 
@@ -129,7 +129,7 @@ def _file_line(rest: str) -> str | None:
 
 
 def _header_names(rest: str) -> tuple[str, str] | None:
-    """Both paths of a `diff --git` line, prefixes stripped; None where only other header lines can tell."""
+    """Both paths of a `diff --git` line, prefixes stripped; None where other header lines are needed."""
     if rest.startswith('"') or rest.endswith('"'):
         both = re.fullmatch(r'("(?:[^"\\]|\\.)*"|\S+) ("(?:[^"\\]|\\.)*"|\S+)', rest)
         return (_strip_prefix(unquote(both[1])), _strip_prefix(unquote(both[2]))) if both else None
@@ -159,7 +159,7 @@ class _Reader:
         return self.lines[self.at] if self.at < len(self.lines) else None
 
     def take(self) -> str:
-        """Keep the current line and go on."""
+        """Keep the current line and move to the next one."""
         line = self.peek()
         if line is None:
             raise DiffError("the diff ends in the middle of a file")
@@ -247,7 +247,7 @@ class _Reader:
     def _names(
         self, git_names: tuple[str, str] | None, marked: tuple[str | None, str | None] | None
     ) -> tuple[str | None, str | None]:
-        """Old and new path, if everything that names them says the same."""
+        """Old and new path; raises `DiffError` unless every header line agrees on them."""
         if not self.kept[0].startswith("diff --git "):
             assert marked is not None
             if None not in marked and marked[0] != marked[1]:

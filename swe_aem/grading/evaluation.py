@@ -1,4 +1,4 @@
-"""Running an evaluation script: markers that cannot be guessed, our own timer, and the part of the log that counts.
+"""Runs an evaluation script between markers that cannot be guessed, and cuts the output of the tests out of its log.
 
 The script stands in a file only until its shell has read it. While tests run, its markers are in that shell's memory
 and nowhere else: the one that ends the test output appears in the log when the tests are over, so they cannot print it.
@@ -26,7 +26,7 @@ GRADING_ENV = {
 """What `pip install -e .` needs to work without a network. Nothing else is set: tests may look at their environment."""
 
 AGENT_ENV = (*sorted(BASE_ENV.keys() - {"LANG", "PYTHONUNBUFFERED"}), "BASH_ENV")
-"""Set in sandboxes for the sake of agents; test suites that look at colours or pagers must not see them."""
+"""Variables that sandboxes set for agents; unset here, because test suites may look at colours or pagers."""
 
 MAX_LOG_BYTES = 64 << 20
 """Logs above this size are not read: the tests that a task names print kilobytes."""
@@ -39,16 +39,16 @@ _SETTLE = (
     "{ read -r swe_aem_init </proc/1/comm || :; "
     "case ${swe_aem_init-} in *warden*) builtin kill -9 -1 ;; esac; } 2>/dev/null"
 )
-"""Ends whatever the tests left running. Only below a warden: elsewhere PID 1 is not a sandbox's, and `kill -1` would
-reach too far. What `set -x` says of it stays out of the log."""
+"""Ends every process that the tests left running. Only below a warden: elsewhere PID 1 is not a sandbox's, and
+`kill -1` would reach too far. The trace that `set -x` prints of it stays out of the log."""
 
 _CANNOT_START = (126, 127)
-"""Exit codes that say that there is no bash; whatever else began has printed the first marker."""
+"""Exit codes that mean that bash could not be started. Otherwise the first marker was printed."""
 
 
 @dataclass(frozen=True)
 class InstrumentedScript:
-    """An evaluation script with markers of its own."""
+    """An evaluation script with random markers in place of swebench's."""
 
     text: str
     begin: str
@@ -60,7 +60,7 @@ class InstrumentedScript:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What running an evaluation script gave."""
+    """The result of running an evaluation script."""
 
     result: ExecResult
     log: str
@@ -69,7 +69,7 @@ class Evaluation:
     test_exit_code: int | None
     """Exit code of the test command."""
     pytest_report: PytestReport | None = None
-    """What our plugin in a pytest session says; None if there was none in it."""
+    """Record of the plugin in the pytest session; None if the command had no plugin."""
     removed_log: bool = False
     """The file with the output was gone, unreadable or emptied afterwards; only code under evaluation can do that."""
 
@@ -102,9 +102,9 @@ def instrument(script: str) -> InstrumentedScript:
 
 
 async def inline_command(script: str, sandbox: Sandbox) -> str:
-    """Where the test command is `bash FILE` and FILE one plain call of pytest, that call in its place.
+    """The script with `bash FILE` as test command replaced by what FILE holds, if that is one plain call of pytest.
 
-    A witness can be in a session that the script starts itself. The file is the image's: hygiene lets no patch at it.
+    So the report plugin can be put into that session. The file comes with the image, and no patch may change it.
     """
     command = "\n".join(marked_lines(script)[:-1]).strip()
     path = re.fullmatch(r"bash (/[\w./-]+)", command)
@@ -113,7 +113,7 @@ async def inline_command(script: str, sandbox: Sandbox) -> str:
     try:
         text = (await sandbox.read_file(path[1], max_bytes=_MAX_COMMAND_BYTES)).decode("utf-8", "replace")
     except OSError:
-        return script  # running it tells what is wrong
+        return script  # running it shows what is wrong
     lines = [line.strip() for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     if len(lines) != 1 or SignedPytestReport.for_command(lines[0]) is None:
         return script

@@ -1,4 +1,4 @@
-"""The patch that solves a task, also where its data set has a script instead of one."""
+"""The gold patch of a task, also where its data set has a script that solves it instead of a patch."""
 
 from swe_aem.core import Deadline, SandboxBackend, SandboxSpec, TaskRecord
 from swe_aem.grading.capture import capture_patch
@@ -8,9 +8,9 @@ _SOLVE_TIMEOUT_S = 1800.0
 
 
 async def gold_patch(backend: SandboxBackend, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> str:
-    """The task's gold patch; what its gold command changes in a sandbox of `spec`, if it has one.
+    """The task's gold patch; if it has a gold command instead, what that changes in a sandbox of `spec`.
 
-    However the command ends, what it has left counts: grading tells what that is worth. Raises `StartError`,
+    The exit code of the command does not matter: grading shows whether its changes solve the task. Raises `StartError`,
     `SandboxDead`, `InfrastructureError`.
     """
     key = record.key

@@ -4,8 +4,8 @@
         async with grader.slot(record, spec) as slot:   # its sandbox starts now, while the agent works
             verdict = await slot.grade(patch, deadline)
 
-What the log says decides what the patch is worth; what our own calls, timers and exit codes say decides whether there
-is a verdict at all. No text that a program prints can turn an attempt into a failure of ours.
+The log decides what the patch is worth. Whether there is a verdict at all is decided by this process's own calls,
+timers and exit codes: no text that a program prints can turn an attempt into an infrastructure failure.
 """
 
 import asyncio
@@ -54,15 +54,15 @@ class Grader:
 
     @asynccontextmanager
     async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator["GradeSlot"]:
-        """Start a sandbox of `spec` in the background and hand out the place to grade one patch for `record` in it.
+        """Start a sandbox of `spec` in the background and hand out a slot that grades one patch for `record` in it.
 
-        Returns at once; how the start went shows in `grade`. The sandbox is gone when the context is.
+        Returns at once; `grade` raises if the start failed. The sandbox is closed with the context.
         """
         async with PrestartedSandbox(self._backend, spec) as sandbox:
             yield GradeSlot(record, spec.workdir, sandbox, self._parser)
 
     async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> str:
-        """The patch that solves the task, see `swe_aem.grading.gold`."""
+        """The gold patch of a task; where it has a gold command instead, that is run in a sandbox of `spec`."""
         return await gold_patch(self._backend, record, spec, deadline)
 
     async def check(self, record: TaskRecord) -> tuple[str, ...]:
@@ -71,7 +71,7 @@ class Grader:
 
 
 class GradeSlot:
-    """A fresh sandbox, and the answer key of the task that it is for. Good for one patch."""
+    """A fresh sandbox with the answer key of its task. It grades one patch."""
 
     def __init__(self, record: TaskRecord, workdir: str, sandbox: PrestartedSandbox, parser: SwebenchParser) -> None:
         self._record = record
@@ -88,8 +88,8 @@ class GradeSlot:
     async def grade(self, patch: str, deadline: Deadline) -> Verdict:
         """Clean, apply and evaluate `patch`.
 
-        A patch of which nothing is left, one that does not apply, and tests that hang are verdicts. Faults of ours
-        raise: `GraderError` (also when `deadline` passes first), `SandboxDead`, `StartError`.
+        A patch that is empty after cleaning, one that does not apply, and tests that hang are verdicts. Infrastructure
+        failures raise `GraderError` (also when `deadline` passes first), `SandboxDead` or `StartError`.
         """
         return await self._bounded(self._verdict_on(clean_patch(patch, self._key), deadline), deadline)
 
@@ -100,7 +100,7 @@ class GradeSlot:
     async def _bounded(self, grading: Coroutine[Any, Any, Verdict], deadline: Deadline) -> Verdict:
         if self._used:
             grading.close()
-            raise GraderError("a slot grades one patch; its sandbox is not fresh any more")
+            raise GraderError("a slot grades one patch, and its sandbox has been used: open another slot")
         self._used = True
         started_s = time.monotonic()
         try:
@@ -170,7 +170,7 @@ class GradeSlot:
                 case unknown:
                     assert_never(unknown)
         except ParseTimeout:
-            # Ordinary logs take milliseconds; one that takes seconds was made to by the code under evaluation.
+            # Ordinary logs take milliseconds: only the code under evaluation makes one that takes seconds.
             return _nothing_found(self._key)
         return report if report.found else _nothing_found(self._key)
 

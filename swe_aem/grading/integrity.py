@@ -1,6 +1,6 @@
 """Evidence in the log of a test run that its results are not what the test runner found.
 
-Text can be forged; these checks are for forgeries that contradict themselves. `docs/grading.md` tells what they miss.
+Text can be forged. These checks find forgeries that contradict themselves; `docs/grading.md` lists what they miss.
 """
 
 import re
@@ -27,8 +27,8 @@ _SYMPY_SUMMARY = re.compile(r"^=+ tests finished: ", re.MULTILINE)
 def neutralise(body: str, key: AnswerKey) -> tuple[str, tuple[str, ...]]:
     """`body` without swebench's markers, and evidence for each kind that was found in it.
 
-    Our shell does not print them, so what does is a program that wants to move the bounds of its own log. A task whose
-    tests are about such markers is no forger, but its body is neutralised all the same.
+    The evaluation does not print them, so a program did that wants to move the bounds of its own log. Where the test
+    patch itself has such markers they are no evidence, but are replaced all the same.
     """
     evidence = []
     for marker in (START_MARKER, END_MARKER, CODE_MARKER):
@@ -49,8 +49,8 @@ def contradictions(
 ) -> tuple[str, ...]:
     """Evidence that the `results` of the tests of the task were not reported by the runner; empty if they agree.
 
-    A run that broke off is evidence only where its results make the task `resolved`: otherwise they are those of code
-    that crashed, ran out of memory or never ended.
+    A run that broke off is evidence only if its results make the task `resolved`: otherwise the code may just have
+    crashed, run out of memory or never ended.
     """
     passed = {test for test, status in results.items() if status in PASSING and test != "[100%]"}
     if excused := sorted(test for test in key.fail_to_pass if results.get(test) is TestStatus.XFAIL):
@@ -70,7 +70,7 @@ def contradictions(
 
 
 def summary_pattern(runner: Runner) -> re.Pattern[str] | None:
-    """What a runner prints when it has come to its end: without it the results are not the runner's. None: nothing."""
+    """The line that a runner prints at its end, without which results are not its own; None if it has no such line."""
     match runner:
         case "pytest":
             return _PYTEST_SUMMARY
@@ -85,7 +85,7 @@ def summary_pattern(runner: Runner) -> re.Pattern[str] | None:
 
 
 def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
-    """What contradicts itself in a pytest log that has a summary line."""
+    """Contradictions within a pytest log that has a summary line."""
     summaries = list(_PYTEST_SUMMARY.finditer(body))
     evidence = []
     counts = {word: int(number) for number, word in re.findall(r"(\d{1,9}) ([a-z]+)", summaries[-1][1])}
@@ -95,7 +95,7 @@ def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
     after = _status_lines(body[summaries[-1].end() :], ("PASSED", "XFAIL"))
     if late := sorted(passed & after):
         evidence.append(f"results after pytest's summary line, e.g. {late[0]}")
-    # Ids that were cut at a space can stand for several tests; for all others two answers are one too many.
+    # An id that was cut at a space can stand for several tests; any other has one result.
     doubtful = {test for test in passed & _status_lines(body, ("FAILED",)) if test.count("[") == test.count("]")}
     if doubtful:
         evidence.append(f"both passed and failed in the log: {min(doubtful)}")
@@ -103,7 +103,7 @@ def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
 
 
 def _renamed(pytest_report: PytestReport, short_name: Callable[[str], str]) -> PytestReport:
-    """What the plugin recorded, under names without their file: a name stands for every id that ends with it."""
+    """The plugin's results under the parser's names: one name stands for every id that is shortened to it."""
     results: dict[str, str] = {}
     for test, result in pytest_report.results.items():
         name = short_name(test)
@@ -118,9 +118,9 @@ def _denied(passed: set[str], pytest_report: PytestReport | None) -> tuple[str, 
         return (f"{len(passed)} tests passed in the log but the pytest session never came to its end",)
     if denied := sorted(test for test in passed if pytest_report.results.get(test) == "failed"):
         return (f"passed in the log but failed in the session: {denied[0]}",)
-    witnessed = sum(result == "passed" for result in pytest_report.results.values())
-    if len(passed) > witnessed:
-        return (f"{len(passed)} tests passed in the log but {witnessed} in the session",)
+    reported = sum(result == "passed" for result in pytest_report.results.values())
+    if len(passed) > reported:
+        return (f"{len(passed)} tests passed in the log but {reported} in the session",)
     return ()
 
 

@@ -8,7 +8,7 @@ CODE_MARKER = ">>>>> Test Exit Code"
 
 
 def is_marker(line: str, marker: str) -> bool:
-    """Does this line of a script print `marker`? Lines of a patch that a script holds begin with a sign or a space."""
+    """Does this line of a script print `marker`? Not if it belongs to an embedded patch: it has a sign in front."""
     return re.fullmatch(rf"(?::|echo) +(['\"]){re.escape(marker)}\1\s*", line) is not None
 
 

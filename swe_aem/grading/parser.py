@@ -1,4 +1,4 @@
-"""The host's end of the worker that holds swebench (`swe_aem.grading.worker`)."""
+"""`SwebenchParser`: starts and asks the process that holds swebench (`swe_aem.grading.worker`)."""
 
 import asyncio
 import contextlib
@@ -18,19 +18,19 @@ from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, marke
 START_TIMEOUT_S = 120.0
 REQUEST_TIMEOUT_S = 60.0
 REPORT_TIMEOUT_S = 10.0
-"""For one log. Ordinary ones take milliseconds, and the grades of all neighbours wait while one is read."""
+"""Limit for one log, in seconds. Ordinary logs take milliseconds, and other grades wait meanwhile."""
 _LINE_BYTES = 256 << 20
 
 
 class ParseTimeout(GraderError):
-    """A log kept the parser busy beyond its limit; logs are the work of the code under evaluation."""
+    """A log kept the parser busy beyond its limit. The code under evaluation wrote that log."""
 
 
 class EvaluationReport(Frozen):
-    """What swebench made of the output of a test command."""
+    """Results of the tests, read from the output of a test command."""
 
     found: bool
-    """Did the log show test results that go with the exit code?"""
+    """Did the log show test results that agree with the exit code?"""
     resolved: bool = False
     fail_to_pass: dict[str, TestStatus] = Field(default_factory=dict)
     pass_to_pass: dict[str, TestStatus] = Field(default_factory=dict)
@@ -63,7 +63,7 @@ class SwebenchParser:
         return (await self._ask({"op": "prepare", "row": _row(key)}))["script"]
 
     async def check(self, key: AnswerKey) -> tuple[str, ...]:
-        """What keeps a task from being graded, one sentence each; empty for a sound one. Raises `GraderError`."""
+        """Problems that keep a task from being graded, one sentence each; empty if none. Raises `GraderError`."""
         answer = await self._ask({"op": "check", "row": _row(key)})
         problem = marker_problem(answer["script"])
         return (*answer["problems"], *([problem] if problem else []))
@@ -71,7 +71,7 @@ class SwebenchParser:
     async def report(self, key: AnswerKey, body: str, test_exit_code: int | None) -> EvaluationReport:
         """Read the output `body` of the test command with the task's parser; raises `ParseTimeout`, `GraderError`.
 
-        swebench's own markers are put around it here, so none that the body has of its own may be left in it.
+        swebench's own markers are put around it here, so the body must not contain any.
         """
         code = f"{CODE_MARKER}: {test_exit_code}\n" if test_exit_code is not None else ""
         log = f"{START_MARKER}\n{body}\n{END_MARKER}\n{code}"
@@ -99,7 +99,7 @@ class SwebenchParser:
                 await self._stop()
                 raise GraderError(f"the process that parses logs ended: {last_words or error}") from None
             except BaseException:
-                await self._stop()  # an answer that nobody waits for would be taken for the next one's
+                await self._stop()  # the next request would take the pending answer for its own
                 raise
         if "error" in answer:
             raise GraderError(f"swebench failed on {request['op']}: {answer['error']}")
@@ -132,7 +132,7 @@ class SwebenchParser:
             stderr=self._errors,
             limit=_LINE_BYTES,
             env={**os.environ, "PYTHONUTF8": "1", "HF_HUB_OFFLINE": "1"},
-            start_new_session=True,  # a Ctrl-C is the orchestrator's to handle
+            start_new_session=True,  # a Ctrl-C is handled by the orchestrator alone
         )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

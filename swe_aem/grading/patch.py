@@ -20,9 +20,9 @@ class CleanPatch(Frozen):
     """A patch after hygiene."""
 
     patch: str
-    """What is left; empty if nothing is."""
+    """The remaining diff; empty if nothing remains."""
     stripped: tuple[str, ...] = ()
-    """Paths that were taken out, each with its reason: `path (reason)`."""
+    """Paths that were dropped, each with its reason: `path (reason)`."""
     integrity: tuple[str, ...] = ()
     """Evidence of cheating, one line each."""
     error: str | None = None
@@ -30,11 +30,11 @@ class CleanPatch(Frozen):
 
 
 def clean_patch(patch: str, key: AnswerKey) -> CleanPatch:
-    """Take out of `patch` every file that a patch has no business with.
+    """Take out of `patch` every file that a patch must not change.
 
-    Out go files of the task's test patch, files that configure or are the test runner, files that Python runs at its
-    start, build products, oversized content, submodules, links and paths that lead out of the repository. What the gold
-    patch itself changes may be changed. A file goes out as a whole, and so does a rename if either name is refused.
+    Removed are files of the task's test patch, files that configure or are the test runner, files that Python runs at
+    its start, build products, oversized content, submodules, links and paths that lead out of the repository. What the
+    gold patch itself changes may be changed. A refused file is dropped entirely; a rename is refused by either name.
     """
     try:
         sections = parse_diff(patch)
@@ -101,7 +101,7 @@ def _link_leads_out(section: FileDiff, path: str) -> bool:
 
 
 def _is_plain_test(section: FileDiff, rules: PathRules) -> bool:
-    """Is the file a test, by its name, that the task does not ask for? Honest tests import `_pytest` now and then."""
+    """Is the file a test by its name, but none of the task's? Honest tests sometimes import `_pytest`."""
     return all(is_test_name(path) and path not in rules.allowed for path in section.paths)
 
 

@@ -1,7 +1,7 @@
-"""From what an image holds to what a task starts from: one way for the agent's sandbox, one for the grading one.
+"""Turns the repository of an image into the one that a task starts from, for an agent's or a grading sandbox.
 
-Most data sets ship images that hold the start. In others the bug has still to be planted (SWE-smith), or the tests lie
-in the image (R2E-Gym), or there is no repository yet (Harbor).
+In most data sets the image has that repository. In others the bug must be applied first (SWE-smith), the tests lie in
+the image (R2E-Gym), or there is no repository yet (Harbor).
 """
 
 import secrets
@@ -16,10 +16,11 @@ PREPARE_TIMEOUT_S = 300.0
 
 
 async def prepare_for_agent(sandbox: Sandbox, record: TaskRecord, timeout_s: float = PREPARE_TIMEOUT_S) -> str:
-    """Make the sandbox what an agent may see, and return the sha of HEAD, the base that the host diffs against.
+    """Remove from the sandbox what an agent must not see.
 
-    The setup patch is applied, hidden paths are gone, the history holds neither the code before that patch nor those
-    paths, and nothing later than HEAD. Raises `InfrastructureError` with what is wrong, and `SandboxDead`.
+    Returns the sha of HEAD, the base that the host diffs against. Afterwards the setup patch is applied, hidden paths
+    are gone, and the history holds neither the code before that patch, nor those paths, nor anything later than HEAD.
+    Raises `InfrastructureError` with what is wrong, and `SandboxDead`.
     """
     task = record.task
     squashed = _needs_preparing(record) and await _prepare(sandbox, record, task.workdir, "agent", timeout_s)
@@ -61,7 +62,7 @@ async def _prepare(
     )
     if done.words not in (("kept",), ("squashed",)):
         raise InfrastructureError(
-            f"{record.task.id}: {workdir} cannot be made the task's start (exit code "
+            f"{record.task.id}: {workdir} cannot be brought to the task's starting state (exit code "
             f"{done.result.exit_code}): {done.result.output.strip()[:2000]}"
         )
     return done.words == ("squashed",)

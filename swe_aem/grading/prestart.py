@@ -1,4 +1,4 @@
-"""A sandbox that starts in the background while something else is going on."""
+"""A sandbox that starts in the background, so that nobody waits for it."""
 
 import asyncio
 import logging
@@ -38,11 +38,11 @@ class PrestartedSandbox:
             except asyncio.CancelledError as error:
                 cancelled = error
         if self._opened.done() and not self._opened.cancelled():
-            self._opened.exception()  # a start that failed and that nobody asked for is no news
+            self._opened.exception()  # a failed start that nobody asked for is not reported
         if cancelled is not None:
             raise cancelled
         if not self._task.cancelled() and (failure := self._task.exception()) is not None:
-            # What was done in the sandbox is done: a failed end must not take a verdict back. The reaper finds it.
+            # A failed end must not take a verdict back: the work is done, and `prune` removes the sandbox later.
             logger.warning("a sandbox of %s did not end well", self._spec.image, exc_info=failure)
 
     async def ready(self) -> Sandbox:

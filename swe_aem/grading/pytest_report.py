@@ -1,7 +1,7 @@
-"""A second witness for pytest runs: a plugin of ours that signs its record when the session has come to its end.
+"""A second source for the results of pytest: a plugin that signs its record at the end of the session.
 
-What a log says can be printed by anything. A program that prints a whole session and leaves does not have the key that
-the plugin keeps, and so cannot sign. It is used where the test command is one plain call of pytest, which is how the
+Any program can print what looks like a log. One that prints a whole session and exits does not have the plugin's key,
+and so cannot sign a record. The plugin is used where the test command is one plain call of pytest, which is how the
 evaluation scripts of Python tasks run it.
 """
 
@@ -25,19 +25,19 @@ _RESULTS = TypeAdapter(dict[str, str])
 
 @dataclass(frozen=True)
 class PytestReport:
-    """What the plugin left behind."""
+    """The plugin's record of one pytest session."""
 
     __test__ = False
 
     finished: bool
-    """Did the session come to its end, signed with our key?"""
+    """Did the session come to its end, with a valid signature?"""
     results: dict[str, str] = field(default_factory=dict)
-    """`passed` or `failed` by node id; of skipped tests it says nothing."""
+    """`passed` or `failed` by node id; skipped tests are not in it."""
 
 
 @dataclass(frozen=True)
 class SignedPytestReport:
-    """One plugin, for one run of one script."""
+    """The plugin for one run of one script: its random names, paths and key."""
 
     name: str
     key: str
@@ -46,7 +46,7 @@ class SignedPytestReport:
 
     @classmethod
     def for_command(cls, test_command: str) -> "SignedPytestReport | None":
-        """A witness for a test command; None if the command is not one plain call of pytest in one process."""
+        """The plugin for a test command; None if the command is not one plain call of pytest in one process."""
         command = test_command.strip()
         if not _PLAIN_PYTEST.fullmatch(command) or re.search(r" (?:-n|--numprocesses|--dist|--forked)\b", command):
             return None
@@ -65,7 +65,7 @@ class SignedPytestReport:
         ]
 
     async def read(self, sandbox: Sandbox) -> PytestReport:
-        """What the plugin wrote; a record that is missing, unreadable or not signed is no pytest_report."""
+        """Read the plugin's record; one that is missing, unreadable or not signed counts as an unfinished session."""
         try:
             record = await sandbox.read_file(self.record, max_bytes=_MAX_RECORD_BYTES)
         except OSError:
@@ -75,7 +75,7 @@ class SignedPytestReport:
             return PytestReport(finished=False)
         try:
             return PytestReport(finished=True, results=_RESULTS.validate_json(text))
-        except ValueError:  # the key was found and something else was signed with it
+        except ValueError:  # something found the key and signed other data with it
             return PytestReport(finished=False)
 
     def _sign(self, text: bytes) -> bytes:

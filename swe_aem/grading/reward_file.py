@@ -14,10 +14,10 @@ _FIRST_SIGNAL_CODE = 128
 
 
 async def read_reward(key: AnswerKey, evaluation: Evaluation, sandbox: Sandbox) -> EvaluationReport:
-    """The report on what the tests wrote: 1 resolves, less is a fraction.
+    """Read the number that the tests wrote: 1 resolves, less is a fraction.
 
     Code under evaluation can write there too, so a number counts only if the tests' script came to its own end, and
-    resolves only if that was a good end (exit code 0): a script that was killed, or could not write, says otherwise.
+    resolves only if that was a good end (exit code 0): a script that was killed, or could not write, has another one.
     """
     code = evaluation.test_exit_code
     if code is None or code >= _FIRST_SIGNAL_CODE:
@@ -36,7 +36,7 @@ async def read_reward(key: AnswerKey, evaluation: Evaluation, sandbox: Sandbox) 
 
 
 async def _read(key: AnswerKey, sandbox: Sandbox) -> float | None:
-    """The number in the file that the task's own tests speak of; the least if they wrote several."""
+    """The number in the file that the task's own tests name; the smallest if there are several."""
     spoken_of = [name for name in _FILES if any(name.encode() in content for content in key.files.values())]
     found: list[float] = []
     for name in spoken_of or _FILES:
@@ -45,7 +45,7 @@ async def _read(key: AnswerKey, sandbox: Sandbox) -> float | None:
         except FileNotFoundError:
             continue
         except OSError:
-            return None  # a link to somewhere, or no file: no test writes such
+            return None  # a link, or not a regular file: no test writes such
         value = _FILES[name](data.decode("utf-8", "replace"))
         if value is None:
             return None
@@ -62,7 +62,7 @@ def _from_text(text: str) -> float | None:
 
 
 def _from_json(text: str) -> float | None:
-    """The entry `reward`, or the only one there is."""
+    """The value of `reward`, or of the only key."""
     try:
         content = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which paths a patch may not change, and why. `docs/grading.md` gives the reason and the price of each rule."""
+"""Which paths a patch may not change, and why. `docs/grading.md` gives the reason and the cost of each rule."""
 
 import posixpath
 import re
@@ -21,16 +21,16 @@ RUNNER_FILES = (
     # Others.
     "package.json", "jest.config.*", "vitest.config.*", "karma.conf.*", ".mocharc*", "phpunit.xml*", ".rspec",
 )  # fmt: skip
-"""Names of files that decide what a test run does, wherever they lie."""
+"""Names of files that change what a test run does, in any directory."""
 
 STARTUP_FILES = ("sitecustomize.py", "usercustomize.py", "*.pth")
-"""Names of files that Python runs at its start; nothing that a task asks for needs one."""
+"""Names of files that Python runs at its start; no task needs one."""
 
 BUILD_PRODUCTS = ("__pycache__/*", "*.pyc", "*.pyo", "*.egg-info/*", "*.dist-info/*", "*.egg-link")
 """Compiled code can differ from its source, and package metadata can register a plugin with the test runner."""
 
 RUNNER_MODULES = frozenset({"pytest", "_pytest", "pluggy", "iniconfig", "py", "xdist", "coverage", "unittest"})
-"""A new file of such a name at the top of the repository would be imported in place of the runner."""
+"""New files of these names at the top of the repository would be imported in place of the runner."""
 
 _TEST_NAME = re.compile(r"(?:^|/)(?:tests?|testing|__tests__|spec)/|(?:^|/)(?:test_[^/]*|[^/]*_test|tests)\.\w+$")
 
@@ -41,7 +41,7 @@ class Refusal:
 
     reason: str
     is_evidence: bool = False
-    """Is it evidence of cheating? Otherwise an honest agent may well have done it."""
+    """Is it evidence of cheating? If not, honest agents do it as well."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PathRules:
 
     @cached_property
     def allowed(self) -> frozenset[str]:
-        """Paths that the gold patch changes: the task's own list, which goes before the rules about names."""
+        """Paths that the gold patch changes; the rules about names do not apply to them."""
         return _paths_of(self.key.gold_patch)
 
     @cached_property
@@ -62,7 +62,7 @@ class PathRules:
 
     @cached_property
     def evaluated(self) -> frozenset[str]:
-        """Paths named by the test command or by test ids: what is run to reach the verdict."""
+        """Paths named by the test command or by test ids."""
         ids = (test.partition("::")[0] for test in (*self.key.fail_to_pass, *self.key.pass_to_pass) if "::" in test)
         tests = frozenset(path for path in ids if is_test_name(path))
         return tests | frozenset(command_words(self.key.eval_script))

@@ -1,4 +1,4 @@
-"""History scrub: nothing later than the commit that a task starts from may be found in an agent's sandbox.
+"""History scrub: nothing later than the commit that a task starts from may be left in an agent's sandbox.
 
 Agents read the fix out of `git log --all`, reflogs, tags and unreachable objects when they can. The scrub removes all
 of it and then proves, object by object, that the repository holds nothing that HEAD does not need.
@@ -20,7 +20,7 @@ async def scrub_history(sandbox: Sandbox, workdir: str, base_commit: str, timeou
     """Scrub the repository at `workdir` and return the sha of HEAD, the base that the host diffs against.
 
     HEAD must be `base_commit` or sit at most `MAX_SETUP_COMMITS` above it, if the object exists. Ancestors' tags stay.
-    Raises `InfrastructureError` with what was found if anything later stays in reach, and `SandboxDead`.
+    Raises `InfrastructureError` with what was found if anything later can still be reached, and `SandboxDead`.
     """
     done = await run_git_script(
         sandbox,

@@ -17,11 +17,11 @@ def script_text(name: str) -> str:
 
 
 async def put_file(sandbox: Sandbox, path: str, content: bytes) -> None:
-    """Write a file of ours; raises `GraderError` if the sandbox has no place for it, and `SandboxDead`."""
+    """Write a file that grading needs; raises `GraderError` if the sandbox cannot take it, and `SandboxDead`."""
     try:
         await sandbox.write_file(path, content)
     except OSError as error:
-        raise GraderError(f"the sandbox has no place for {path}: {error.strerror or error}") from error
+        raise GraderError(f"the sandbox cannot take {path}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ScriptResult:
 
     @property
     def private_dir(self) -> str:
-        """The directory inside the sandbox that this run of a script had for itself."""
+        """The private directory of this run of a script, inside the sandbox."""
         return f"/tmp/.swe-aem-{self.token}"
 
 

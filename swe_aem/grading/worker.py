@@ -24,7 +24,7 @@ def prepare(row: dict[str, Any]) -> Answer:
 
 
 def check(row: dict[str, Any]) -> Answer:
-    """What keeps a row from being graded: a list of sentences, empty if nothing does."""
+    """Problems that keep a row from being graded: a list of sentences, empty if there are none."""
     from swebench.harness.log_parsers import PARSER_REGISTRY
     from swebench.harness.utils import make_test_spec
 
@@ -39,7 +39,7 @@ def check(row: dict[str, Any]) -> Answer:
 
 
 def report(row: dict[str, Any], log_path: str) -> Answer:
-    """What swebench's parser and rules make of a log."""
+    """The results that swebench's parser and rules read from a log."""
     from swebench.harness import grading
     from swebench.harness.constants import EvalType, ResolvedStatus, TestStatus
     from swebench.harness.log_parsers import PARSER_REGISTRY
@@ -50,7 +50,7 @@ def report(row: dict[str, Any], log_path: str) -> Answer:
         raise KeyError(f"no log parser {spec.log_parser}")
     try:
         statuses, found = grading.get_logs_eval(spec, log_path)
-    except Exception as error:  # the parsers trip over lines that no runner prints; logs are the patch's work
+    except Exception as error:  # the parsers fail on lines that no runner prints; the patch's code can print any
         print(f"{spec.instance_id}: {spec.log_parser} failed on its log: {error!r:.500}", file=sys.stderr)
         return {"found": False}
     if not found:
@@ -78,7 +78,7 @@ def report(row: dict[str, Any], log_path: str) -> Answer:
 
 
 def exact_map(statuses: dict[str, str], expected: dict[str, str], fail_to_pass: list[str]) -> Answer:
-    """R2E-Gym's rule: every expected test ends as expected, and there is no other."""
+    """R2E-Gym's rule: every expected test ends as expected, and no other test ran."""
     right = sum(statuses.get(test) == status for test, status in expected.items())
     return {
         "found": True,
@@ -91,7 +91,7 @@ def exact_map(statuses: dict[str, str], expected: dict[str, str], fail_to_pass: 
 
 
 def register_own_parsers() -> None:
-    """Put our parsers beside swebench's, where its own code finds them."""
+    """Add this project's parsers to swebench's registry, where its code finds them."""
     from swebench.harness.log_parsers import PARSER_REGISTRY
 
     from swe_aem.tasks.families.log_parsers import PARSERS
@@ -108,7 +108,7 @@ OPERATIONS: dict[str, Callable[..., Answer]] = {"prepare": prepare, "check": che
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    # Whatever an import prints must not get between the answers.
+    # What an import prints must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     import swebench.harness.grading

@@ -48,9 +48,9 @@ def attach(container: str, workdir: str, environment: list[str]) -> int:
 
 @contextmanager
 def _raw(terminal: int) -> Iterator[None]:
-    """Keys go to the shell as they are pressed, Ctrl-C included."""
+    """Put the terminal into raw mode: keys go to the shell as they are pressed, Ctrl-C included."""
     before = termios.tcgetattr(terminal)
-    tty.setraw(terminal, termios.TCSADRAIN)  # what was typed ahead is kept
+    tty.setraw(terminal, termios.TCSADRAIN)  # keeps what was typed before
     try:
         yield
     finally:

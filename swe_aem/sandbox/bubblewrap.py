@@ -53,7 +53,7 @@ LAUNCHERS: dict[Launcher, tuple[str, ...]] = {
 
 @dataclass
 class _Running:
-    """What the host holds for one sandbox, and how it is given back."""
+    """The host's resources of one sandbox: its directory, control group and process tree."""
 
     home: Path
     group: cgroup.Cgroup | None = None
@@ -100,8 +100,8 @@ class BubblewrapBackend:
         root = self._rootfs or rootfs_dir(image)
         if not (root / "bin").exists():
             raise UserError(
-                f"no unpacked root file system for image {image!r}: `swe-aem images unpack {image}` puts "
-                f"one to {root}; or use --sandbox docker"
+                f"image {image!r} has no unpacked root file system at {root}: run `swe-aem images unpack {image}`, "
+                "or use --sandbox docker"
             )
         return root.resolve()
 
@@ -116,7 +116,7 @@ class BubblewrapBackend:
         return root
 
     async def image_digest(self, image: str) -> str:
-        """See `SandboxBackend.image_digest`: the host toolchain's versions, or what an unpacked root was made of."""
+        """A digest of the host toolchain's versions, or the digest of the image that a root was unpacked from."""
         root = self._root(image)
         if root is None:
             return f"host:{host_system.toolchain().name}"
@@ -125,7 +125,7 @@ class BubblewrapBackend:
 
     @asynccontextmanager
     async def open(self, spec: SandboxSpec) -> AsyncIterator[WardenSandbox]:
-        """See `SandboxBackend.open`."""
+        """Start a sandbox for the length of an `async with`; raises what `SandboxBackend.open` raises."""
         sandbox = await self._start(spec)
         try:
             yield sandbox
@@ -134,7 +134,9 @@ class BubblewrapBackend:
 
     async def _start(self, spec: SandboxSpec) -> WardenSandbox:
         if spec.user not in (None, "root", "0"):
-            raise UserError(f"bubblewrap runs commands as the sandbox's own root, not as {spec.user!r}; use docker")
+            raise UserError(
+                f"bubblewrap runs commands as the sandbox's own root, not as {spec.user!r}; use --sandbox docker"
+            )
         root = await self._reserved_root(spec.image)
         id = f"bw-{uuid.uuid4().hex[:12]}"
         running = _Running(home=state_dir() / id)
@@ -168,7 +170,7 @@ class BubblewrapBackend:
         return sandbox
 
     def _spawn(self, command: list[str], complaints: IO[bytes]) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-        """Start the process tree; returns our end of its stdin and stdout.
+        """Start the process tree; returns the host's end of its stdin and stdout.
 
         Called on the event loop's thread, which lives as long as the run: bubblewrap dies with the thread that
         started it.
@@ -180,7 +182,7 @@ class BubblewrapBackend:
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=complaints,
-                start_new_session=True,  # a Ctrl-C is for us to handle
+                start_new_session=True,  # a Ctrl-C must not reach the sandbox
                 env={"PATH": _DEFAULT_PATH},
             )
         return ours, process
@@ -218,7 +220,7 @@ class BubblewrapBackend:
         return [*map(str, launch), "--", *isolated]
 
     def shell_command(self, sandbox: Sandbox) -> list[str]:
-        """See `SandboxBackend.shell_command`: nsenter, without the privileges that the sandbox's commands lack."""
+        """A command line that enters the sandbox by nsenter, with no more privileges than its commands have."""
         assert isinstance(sandbox, WardenSandbox)
         (entry,) = [entry for entry in live_sandboxes() if entry.id == sandbox.id]
         env = [f"{name}={value}" for name, value in sandbox.env.items()]
@@ -228,7 +230,7 @@ class BubblewrapBackend:
         return [*enter, "env", "-i", *env, *confined, "bash", "-c", inside]
 
     async def ls(self) -> list[SandboxInfo]:
-        """See `SandboxBackend.ls`."""
+        """Every sandbox of this backend on this host, of all runs."""
         return [
             SandboxInfo(
                 id=entry.id,
@@ -243,7 +245,7 @@ class BubblewrapBackend:
         ]
 
     async def prune(self, *, everything: bool = False) -> list[str]:
-        """See `SandboxBackend.prune`."""
+        """Remove sandboxes whose owner is gone or whose deadline has passed, or all; returns their ids."""
         gone = []
         groups = cgroup.leftovers()
         for entry in live_sandboxes():
@@ -267,16 +269,16 @@ class _Outside:
     running: _Running
 
     async def oom_kills(self, sandbox: WardenSandbox) -> int:
-        """See `Meter.oom_kills`."""
+        """Processes that the memory limit has ended so far."""
         return self.running.group.oom_kills() if self.running.group else 0
 
     async def peak_memory_bytes(self, sandbox: WardenSandbox) -> int | None:
-        """See `Meter.peak_memory_bytes`."""
+        """The most memory that the sandbox has held; None where the kernel does not say."""
         return self.running.group.peak_memory_bytes() if self.running.group else None
 
 
 def _with_room_for_disk(limits: Limits) -> Limits:
-    """What a sandbox writes lies in memory and counts in its group: a full disk must not starve its processes."""
+    """The limits with the disk limit added to memory: what a sandbox writes lies in memory and counts in its group."""
     if limits.memory_bytes is None or limits.disk_bytes is None:
         return limits
     return limits.model_copy(update={"memory_bytes": limits.memory_bytes + limits.disk_bytes})

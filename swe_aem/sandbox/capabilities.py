@@ -26,8 +26,8 @@ _NUMBERS = {
 def mask(names: Iterable[str]) -> int:
     """Bit mask of capabilities given as `CHOWN` or `CAP_CHOWN`; raises `UserError` for one that a sandbox cannot keep.
 
-    `SETUID` brings `KILL` with it: without it the warden could not end what changed its user. `SYS_PTRACE` is not among
-    them: it opens the warden's memory.
+    `SETUID` brings `KILL` with it: without it the warden could not end processes that changed their user. `SYS_PTRACE`
+    cannot be kept, because it opens the warden's memory.
     """
     result = 0
     for name in names:

@@ -29,7 +29,7 @@ class Cgroup:
 
     @property
     def procs(self) -> list[Path]:
-        """Files that a process writes `0` to in order to join."""
+        """Files into which a process writes `0` to join the group."""
         return [directory / "cgroup.procs" for directory in self.directories]
 
     def oom_kills(self) -> int:
@@ -130,11 +130,11 @@ def _create_v2(id: str, limits: Limits) -> Cgroup:
 
 
 def _delegated_parent() -> Path:
-    """A group of ours whose children may have limits.
+    """The parent group of all sandboxes, prepared so that its children may have limits.
 
     A group with processes in it cannot hand controllers to children (the kernel's no-internal-process rule), so where
-    only our own group is writable, its processes (this one, and `uv` or a shell above it) move to a leaf beside the
-    sandboxes first.
+    only this process's own group is writable, its processes (this one, and `uv` or a shell above it) move to a leaf
+    beside the sandboxes first.
     """
     controllers = "+memory +pids +cpu"
     base = ROOT if os.geteuid() == 0 else _own_group()

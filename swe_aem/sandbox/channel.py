@@ -2,7 +2,7 @@
 
 One connection per sandbox for its whole life. A request is {magic, operation, id, payload bytes} and the payload, a
 reply {magic, id, errno, payload bytes} and the payload, little-endian. One request is under way at a time; a request
-whose caller is cancelled is cancelled in the sandbox too, so that nothing runs on unobserved.
+whose caller is cancelled is cancelled in the sandbox too, so that no command keeps running unobserved.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ CANCEL_GRACE_S = 5.0
 
 
 class Operation(IntEnum):
-    """What a warden can be asked for."""
+    """The requests that a warden understands."""
 
     RUN = 1
     READ = 2
@@ -58,7 +58,7 @@ class Channel(asyncio.Protocol):
 
     @property
     def dead(self) -> str | None:
-        """Why nothing can be asked any more, or None."""
+        """Why the connection can no longer be used; None while it can."""
         return self._dead
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -143,7 +143,7 @@ class Channel(asyncio.Protocol):
         """Let the warden kill the command of a cancelled request and wait for its (unwanted) reply."""
         assert self._transport is not None
         if self._answered == self._requests:
-            return  # the reply came in the same turn as the cancellation
+            return  # the reply arrived together with the cancellation
         self._reply = asyncio.get_running_loop().create_future()
         try:
             if operation is Operation.RUN:

@@ -2,7 +2,7 @@
 
 The control channel is the container's own stdin and stdout over the engine's attach socket: no `docker exec` per call,
 no client process per sandbox. When the owner dies the engine closes stdin, the warden exits, and the engine removes the
-container (`AutoRemove`); its time to live is the second line, labels and `prune` the third.
+container (`AutoRemove`); if that fails, its time to live ends it, and after that `prune` finds it by its labels.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class DockerBackend:
         return self._connected
 
     async def _call(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a blocking function on a thread; whatever the engine does wrong is an `InfrastructureError`."""
+        """Call a blocking function on a thread; every error of the engine becomes an `InfrastructureError`."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args))
         except (DockerException, requests.RequestException) as error:
@@ -95,12 +95,12 @@ class DockerBackend:
             raise InfrastructureError(f"docker engine: {said}") from error
 
     async def image_digest(self, image: str) -> str:
-        """See `SandboxBackend.image_digest`: the id of the image's configuration, the same wherever it was pulled."""
+        """The id of the image's configuration, which does not depend on the registry it was pulled from."""
         return (await self._image(image))["Id"]
 
     @asynccontextmanager
     async def open(self, spec: SandboxSpec) -> AsyncIterator[WardenSandbox]:
-        """See `SandboxBackend.open`."""
+        """Start a sandbox for the length of an `async with`; raises what `SandboxBackend.open` raises."""
         sandbox = await self._start(spec)
         try:
             yield sandbox
@@ -128,16 +128,18 @@ class DockerBackend:
             raise
 
     async def _abandon(self, creating: "asyncio.Future[socket.socket]", channel: Channel | None, name: str) -> None:
-        """Undo a start that failed or was cancelled, wherever it was: a request cannot be called back from a thread."""
+        """Undo a start that failed or was cancelled, at any point: a request on a thread cannot be cancelled."""
         await asyncio.wait([creating])
-        if channel is not None:  # it owns the socket: closing that below it would leave its descriptor to the next one
+        if (
+            channel is not None
+        ):  # the channel owns the socket: closed here, its descriptor could be reused while the channel still has it
             channel.give_up("its start was abandoned")
         elif not creating.cancelled() and creating.exception() is None:
             creating.result().close()
         await self._end(name)
 
     async def _end(self, name: str) -> None:
-        """Remove a container. What was done in it is done: a failure is news, and the reaper's to mend."""
+        """Remove a container. A failure is only logged: `prune` tries again, and the sandbox's results are complete."""
         try:
             await self._call(self._remove, name)
         except InfrastructureError as error:
@@ -200,7 +202,7 @@ class DockerBackend:
         return own
 
     def _remove(self, name: str) -> None:
-        """Remove a container and wait until it is gone; that it is gone already is fine."""
+        """Remove a container and wait until it is gone; one that is gone already is no error."""
         end = time.monotonic() + CLOSE_TIMEOUT_S
         while True:
             try:
@@ -213,7 +215,7 @@ class DockerBackend:
                 time.sleep(0.01)
 
     async def _image(self, reference: str) -> dict[str, Any]:
-        """What the engine knows of an image. Looked up once: a tag that moves must not change a run half-way."""
+        """The engine's record of an image. Looked up once: a tag that moves must not change a run half-way."""
         if reference not in self._images:
             await self._ledger.reserve(reference)
             self._images[reference] = await self._call(self._inspect, reference)
@@ -243,7 +245,7 @@ class DockerBackend:
             raise
 
     def _fill_volume(self, binary: Path, image_id: str) -> str:
-        """A volume and not a bind mount: the engine may run on another host."""
+        """Create the volume and put the warden into it. Not a bind mount: the engine may run on another host."""
         volume = f"swe-aem-warden-{warden_digest(binary)}"
         self._api.create_volume(volume, labels={"swe-aem.warden": binary.name})
         name = f"swe-aem-fill-{uuid.uuid4().hex[:12]}"
@@ -268,11 +270,11 @@ class DockerBackend:
     # -- what is on the engine ----------------------------------------------------------------------------------------
 
     async def ls(self) -> list[SandboxInfo]:
-        """See `SandboxBackend.ls`."""
+        """Every sandbox of this backend on this host, of all runs."""
         return [self._info(container, lease) for container, lease in await self._ours()]
 
     async def prune(self, *, everything: bool = False) -> list[str]:
-        """See `SandboxBackend.prune`."""
+        """Remove sandboxes whose owner is gone or whose deadline has passed, or all; returns their ids."""
         gone = []
         for container, lease in await self._ours():
             if everything or lease.orphaned:
@@ -281,7 +283,7 @@ class DockerBackend:
         return gone
 
     def shell_command(self, sandbox: Sandbox) -> list[str]:
-        """See `SandboxBackend.shell_command`."""
+        """A command line that opens a terminal in the container through the engine's socket."""
         assert isinstance(sandbox, WardenSandbox)
         env = [f"{name}={value}" for name, value in sandbox.env.items()]
         return [sys.executable, "-m", "swe_aem.sandbox.attach", sandbox.id, sandbox.spec.workdir, *env]
@@ -292,7 +294,7 @@ class DockerBackend:
         for container in found:
             try:
                 ours.append((container, Lease.model_validate_json(container["Labels"][LEASE_LABEL])))
-            except ValidationError:  # of another version: that one's to remove
+            except ValidationError:  # written by another version, which will remove it
                 logger.warning("the lease of container %s cannot be read; it is left alone", _name(container))
         return ours
 
@@ -336,14 +338,14 @@ class _Inside:
     """The container's own counters; both versions of control groups show them inside."""
 
     async def oom_kills(self, sandbox: WardenSandbox) -> int:
-        """See `Meter.oom_kills`."""
+        """Processes that the memory limit has ended so far."""
         for path in _OOM_FILES:
             with contextlib.suppress(OSError):
                 return parse_oom_kills((await sandbox.read_file(path)).decode())
         return 0
 
     async def peak_memory_bytes(self, sandbox: WardenSandbox) -> int | None:
-        """See `Meter.peak_memory_bytes`."""
+        """The most memory that the sandbox has held; None where the kernel does not say."""
         for path in _PEAK_FILES:
             with contextlib.suppress(OSError):
                 return int(await sandbox.read_file(path))

@@ -1,4 +1,4 @@
-"""The host's own read-only system as a sandbox root: what the embedded default runs bundled tasks in.
+"""The host's own system, read-only, as the root of a sandbox: the default root for the bundled tasks.
 
 Only system directories, this interpreter and a copy of pytest are visible. Home directories, the checkout (which holds
 answer keys) and everything else of the host are not mounted at all.
@@ -26,8 +26,8 @@ _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "ssl/certs", "ca-certificates")
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SECRETS = (_PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").exists() else _PACKAGE,)
-"""The checkout, or an installed package (a wheel carries answer keys): covered where it lies below a directory that is
-shown, as one below /usr would."""
+"""The checkout, or an installed package (a wheel carries answer keys): hidden where it lies below a directory that
+sandboxes see, e.g. below /usr."""
 _TEST_RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 
 

@@ -26,7 +26,7 @@ def bubblewrap(program: str, plan: Sequence[str], capabilities: Sequence[str], c
 
 
 def util_linux(program: str, root: str, plan: Sequence[str], command: Sequence[str]) -> list[str]:
-    """The same with unshare(1), mount(8) and pivot_root(8), below the directory `root`.
+    """The same isolation made with unshare(1), mount(8) and pivot_root(8), below the directory `root`.
 
     The warden drops the capabilities and detaches the old root, so nothing runs in between.
     """
@@ -80,7 +80,7 @@ def _bind(source: str, to: str, *, read_only: bool = False) -> str:
 
 
 def _proc(to: str) -> str:
-    """A new /proc whose switches of the whole kernel are read-only, as bubblewrap and engines have it."""
+    """A new /proc in which the settings of the whole kernel are read-only, as in bubblewrap and docker."""
     lines = [f'mkdir -p "$R"{to}; mount -t proc -o nosuid,nodev,noexec proc "$R"{to}']
     for path in _KERNEL_SWITCHES:
         at = f'"$R"{path}'
@@ -102,7 +102,7 @@ def _dev(to: str) -> str:
 
 
 def missing_tools() -> UserError:
-    """The refusal when neither way is possible."""
+    """The error where neither bubblewrap nor util-linux is installed."""
     return UserError(
         "neither bubblewrap nor util-linux's unshare, mount and pivot_root are installed: `apt-get install bubblewrap` "
         "(Debian, Ubuntu), `dnf install bubblewrap` (Fedora), or use --sandbox docker. Commands are never run without "

@@ -1,4 +1,4 @@
-"""Who started a sandbox, so that a later run can tell an orphan from a neighbour's."""
+"""Who started a sandbox, so that a later run can tell an abandoned sandbox from one in use."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ def start_ticks(pid: int) -> int | None:
 
 @cache
 def boot_id() -> str:
-    """Changes with every boot; empty where the kernel does not tell (not Linux)."""
+    """An id that changes with every boot; empty where the kernel has none (not Linux)."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else ""
 
@@ -41,14 +41,14 @@ class Owner(Frozen):
         return cls(host=socket.gethostname(), pid=pid, start_ticks=start_ticks(pid) or 0, boot=boot_id())
 
     def alive(self) -> bool:
-        """Does it still run? An owner on another host counts as alive: only its deadline can tell from here."""
+        """Is the owner still running? One on another host counts as alive: from here only the deadline can tell."""
         if self.host != socket.gethostname():
             return True
         return self.boot == boot_id() and start_ticks(self.pid) == self.start_ticks
 
 
 class Lease(Frozen):
-    """What every sandbox bears: its owner, and when (in seconds since 1970) anybody may remove it."""
+    """Recorded with every sandbox: its owner, and when (in seconds since 1970) anybody may remove it."""
 
     owner: Owner
     created_s: float
@@ -56,13 +56,13 @@ class Lease(Frozen):
 
     @classmethod
     def start(cls, ttl_s: float) -> "Lease":
-        """A lease of this process from now on. Wall clock on purpose: other processes and boots must read it."""
+        """A lease of this process that starts now. Wall clock, because other processes and later boots read it."""
         now = time.time()
         return cls(owner=Owner.this_process(), created_s=now, deadline_s=now + ttl_s)
 
     @property
     def expired(self) -> bool:
-        """Is the deadline over?"""
+        """Has the deadline passed?"""
         return time.time() > self.deadline_s
 
     @property

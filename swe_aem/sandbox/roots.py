@@ -1,6 +1,6 @@
-"""Unpacked root file systems, and the record of which live sandbox has which: what images may not remove.
+"""Unpacked root file systems, and the record of which live sandbox uses which of them.
 
-Below both the embedded backend, which starts sandboxes on these roots, and `images`, which unpacks and removes them.
+Used by the embedded backend, which starts sandboxes on these roots, and by `images`, which unpacks and removes them.
 """
 
 import logging
@@ -22,24 +22,24 @@ ROOTFS_DIGEST = ".swe-aem-digest"
 
 
 def rootfs_dir(image: str) -> Path:
-    """Where an image's unpacked root file system is looked for."""
+    """Directory of an image's unpacked root file system."""
     return cache_dir() / "rootfs" / image.replace("/", "_").replace(":", "_")
 
 
 class LiveSandbox(Frozen):
-    """What the state directory remembers of a live sandbox."""
+    """The state directory's record of a live sandbox."""
 
     id: str
     image: str
     pid: int | None
     """Leader of its process group; None while it is being started."""
     start_ticks: int | None
-    """Start time of that process: a later one may have its pid."""
+    """Start time of that process, in clock ticks since boot: a later process may get the same pid."""
     lease: Lease
     labels: dict[str, str]
 
     def save(self) -> None:
-        """Write it where `ls` and `prune` look, whole or not at all."""
+        """Write the record where `ls` and `prune` look, in one step."""
         path = state_dir() / self.id / "entry.json"
         draft = path.with_suffix(".draft")
         draft.write_text(self.model_dump_json())
@@ -47,7 +47,7 @@ class LiveSandbox(Frozen):
 
 
 def state_dir() -> Path:
-    """Directory of live sandboxes of this user: one folder each, removed with it. Made if it is not there."""
+    """Directory with one folder for each live sandbox of this user, removed with it. Created if missing."""
     runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR")
     path = Path(runtime) / "swe-aem" if runtime else Path(tempfile.gettempdir()) / f"swe-aem-{os.geteuid()}"
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def state_dir() -> Path:
 
 
 def live_images() -> set[str]:
-    """Images that sandboxes of this host have as their root now."""
+    """Images that are the root of a live sandbox on this host."""
     return {entry.image for entry in live_sandboxes()}
 
 
@@ -67,8 +67,8 @@ def live_sandboxes() -> list[LiveSandbox]:
     for path in sorted(state_dir().glob("*/entry.json")):
         try:
             found.append(LiveSandbox.model_validate_json(path.read_text()))
-        except FileNotFoundError:  # it ended while we looked
+        except FileNotFoundError:  # the sandbox ended meanwhile
             continue
-        except ValidationError:  # of another version: that one's to remove
+        except ValidationError:  # written by another version, which will remove it
             logger.warning("%s cannot be read and is left alone", path)
     return found

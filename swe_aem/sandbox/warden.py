@@ -1,4 +1,4 @@
-"""`WardenSandbox`: the `Sandbox` protocol on top of a control channel; what both real backends hand out."""
+"""`WardenSandbox`: the `Sandbox` protocol on top of a control channel; returned by both real backends."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ _KILLED_FOR = {0: None, 1: "timeout", 2: "disk", 3: None}
 GUARD_S = 30.0
 """The host waits this much longer than the warden's own limit before it declares a sandbox dead."""
 LONGEST_ARGUMENT_BYTES = 120_000
-"""Linux refuses a single argument of 128 KiB; longer command lines travel as a file."""
+"""Linux refuses a single argument of 128 KiB; longer command lines are sent as a file."""
 LARGEST_FILE_BYTES = 1 << 30
 
 CONDA_ACTIVATE = "/opt/miniconda3/bin/activate"
@@ -41,7 +41,7 @@ BASE_ENV = {
 
 
 def warden_binary(machine: str | None = None) -> Path:
-    """The warden for an architecture (default: this host's); raises `UserError` for one that is not built."""
+    """The warden for an architecture (default: this host's); raises `UserError` if there is none."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine or platform.machine(), machine or platform.machine())
     path = Path(__file__).parent / "bin" / f"warden-{machine}"
     if not path.exists():
@@ -50,7 +50,7 @@ def warden_binary(machine: str | None = None) -> Path:
 
 
 def warden_digest(binary: Path) -> str:
-    """Short content hash of a warden binary, for names of what contains it."""
+    """Short content hash of a warden binary, used in the names of volumes that contain it."""
     return hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
 
 
@@ -66,14 +66,14 @@ def is_blackhole(network: Literal["none", "blackhole"]) -> bool:
 
 
 class Meter(Protocol):
-    """What a backend's control group says of a sandbox."""
+    """Counters of a sandbox, from its control group."""
 
     async def oom_kills(self, sandbox: "WardenSandbox") -> int:
         """Processes that the memory limit has ended so far."""
         ...
 
     async def peak_memory_bytes(self, sandbox: "WardenSandbox") -> int | None:
-        """The most memory that it has held; None where nothing says so."""
+        """The most memory that the sandbox has held; None where nothing measures it."""
         ...
 
 
@@ -105,7 +105,7 @@ class WardenSandbox:
     async def handshake(self, timeout_s: float) -> None:
         """Wait until the warden answers, then take over the image's conda environment where it has one.
 
-        The environment is read once and set for every command: activating it anew costs up to 0.3 s per call.
+        The environment is read once and set for every command: activating it again costs up to 0.3 s per call.
         """
         await self._channel.request(Operation.PING, b"", timeout_s=timeout_s)
         self._ooms = await self._meter.oom_kills(self)
@@ -139,7 +139,7 @@ class WardenSandbox:
         env: Mapping[str, str] | None = None,
         max_output_bytes: int = 10_000,
     ) -> ExecResult:
-        """See `Sandbox.run`."""
+        """Run a bash command line in a fresh subshell; see the protocol `Sandbox` for the arguments and errors."""
         line = command.encode("utf-8", "surrogateescape")
         if b"\0" in line:
             raise ValueError("a command line cannot hold a NUL byte")
@@ -147,7 +147,7 @@ class WardenSandbox:
             path = f"/tmp/swe-aem-output/{hashlib.sha256(line).hexdigest()[:16]}.sh"
             try:
                 await self.write_file(path, line)
-            except OSError as error:  # an agent can have spoilt the directory: a failing command, no fault of ours
+            except OSError as error:  # an agent may have broken the directory: the command fails, not the sandbox
                 return _not_started(f"swe-aem: a command line this long needs {path}: {error.strerror}\n")
             line = f". {path}".encode()
         variables = {**self.env, **(env or {})}
@@ -187,7 +187,7 @@ class WardenSandbox:
         return encoded + b"\0"
 
     async def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
-        """See `Sandbox.read_file`."""
+        """Content of a regular file; raises `OSError` and its subclasses, `SandboxDead`."""
         try:
             payload = struct.pack("<Q", max_bytes) + self._absolute(path)
             return await self._ask(Operation.READ, payload, GUARD_S)
@@ -195,7 +195,7 @@ class WardenSandbox:
             raise type(error)(error.errno, error.strerror, path) from None
 
     async def write_file(self, path: str, data: bytes) -> None:
-        """See `Sandbox.write_file`."""
+        """Replace or create a file and its parents; raises `OSError` and its subclasses, `SandboxDead`."""
         if len(data) > LARGEST_FILE_BYTES:
             raise ValueError(f"{path}: {len(data)} bytes are more than {LARGEST_FILE_BYTES}")
         try:
@@ -204,11 +204,11 @@ class WardenSandbox:
             raise type(error)(error.errno, error.strerror, path) from None
 
     async def peak_memory_bytes(self) -> int | None:
-        """See `Sandbox.peak_memory_bytes`."""
+        """The most memory that the sandbox has held so far; None where nothing measures it."""
         return await self._meter.peak_memory_bytes(self)
 
     async def alive(self) -> bool:
-        """See `Sandbox.alive`."""
+        """Can a command be run? Never raises."""
         if self._channel.dead is not None:
             return False
         try:
@@ -218,7 +218,7 @@ class WardenSandbox:
         return True
 
     async def close(self) -> None:
-        """See `Sandbox.close`. Runs to its end even if the caller is cancelled."""
+        """End the sandbox; idempotent. Runs to its end even if the caller is cancelled."""
         if self._closing is None:
             self._channel.give_up("it was closed")
             self._closing = asyncio.create_task(self._dispose())
@@ -226,6 +226,6 @@ class WardenSandbox:
 
 
 def _not_started(why: str) -> ExecResult:
-    """The result of a command that the shell could not be given."""
+    """The result of a command that could not be handed to the shell."""
     said = why.encode()
     return ExecResult(exit_code=126, head=said, tail=b"", output_bytes=len(said), output_path="(none)", wall_s=0.0)

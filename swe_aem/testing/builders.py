@@ -1,4 +1,4 @@
-"""Builders of tasks and trajectories with plausible content, each field of which a test may replace."""
+"""Builders of plausible tasks and trajectories; a test may replace each field."""
 
 from typing import Any
 

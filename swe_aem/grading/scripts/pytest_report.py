@@ -1,4 +1,4 @@
-# A pytest plugin that testifies that a session came to its end, and with which results. It is written into the sandbox
+# A pytest plugin that records that a session came to its end, and with which results. It is written into the sandbox
 # just before the tests start, and the first thing that it does is to remove itself and its traces from the environment.
 # The key never leaves the process: the record is signed with it, so that whoever reads the record cannot write another.
 # Runs on whatever Python and pytest an image has, so: nothing newer than Python 3.5.
@@ -13,7 +13,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def _restore(name, ours, separator):
-    """Take our part off the front of an environment variable."""
+    """Remove the part that was put in front of an environment variable."""
     rest = os.environ.get(name, "")[len(ours) :].lstrip(separator)
     if rest:
         os.environ[name] = rest

@@ -1,7 +1,7 @@
-"""Making room: while a disk is fuller than its watermark allows, the images that were not used for longest are removed.
+"""Disk space: while a disk is fuller than its watermark allows, the least recently used images are removed.
 
-Never one that a container or a live sandbox uses, that a process holds, or that is not ours. What a removal has freed
-is measured on the disk and not added up: images share layers.
+An image stays if a container or a live sandbox uses it, if a process holds it, or if this program neither pulled nor
+unpacked it. The space that a removal frees is measured on the disk and not added up: images share layers.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
 class Disk(NamedTuple):
-    """A disk's space in bytes, as somebody without root's reserve sees it."""
+    """A disk's space in bytes, without the part that is reserved for root."""
 
     total: int
     free: int
 
     @property
     def used_share(self) -> float:
-        """0..1."""
+        """Share of the disk in use, 0..1."""
         return 1 - self.free / self.total if self.total else 0.0
 
 
@@ -46,16 +46,16 @@ class Watermark(Frozen):
     free_bytes: int = 0
 
     def exceeded(self, disk: Disk) -> bool:
-        """Is there too little room?"""
+        """Is there too little space?"""
         return disk.used_share > self.high or disk.free < self.free_bytes
 
     def reached(self, disk: Disk) -> bool:
-        """Is there enough room to stop?"""
+        """Is there enough space to stop?"""
         return disk.used_share <= self.low and disk.free >= self.free_bytes
 
 
 class Removal(Frozen):
-    """What was decided on one image."""
+    """One image, and whether it was removed."""
 
     item: StoredImage
     outcome: Literal["removed", "would be removed", "kept"]
@@ -63,7 +63,7 @@ class Removal(Frozen):
 
 
 class CollectionResult(Frozen):
-    """What a collection did on one disk."""
+    """The result of a collection on one disk."""
 
     disk: str
     before: Disk
@@ -88,7 +88,7 @@ def parse_share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise UserError(f"{text!r} is no share of a disk; write a percentage, e.g. 85%")
+        raise UserError(f"{text!r} is not a share of a disk; write a percentage, e.g. 85%")
     return share
 
 
@@ -96,14 +96,14 @@ def parse_bytes(text: str) -> int:
     """`50GiB`, `50G` (both 1024-based) or `50GB` (1000-based) in bytes; raises `UserError`."""
     found = _SIZE.fullmatch(text.strip())
     if not found:
-        raise UserError(f"{text!r} is no size; write e.g. 50GiB, 500MB or a number of bytes")
+        raise UserError(f"{text!r} is not a size; write e.g. 50GiB, 500MB or a number of bytes")
     number, unit, binary = found.groups()
     base = 1024 if binary or not text.strip().lower().endswith("b") else 1000
     return int(float(number) * base ** " kmgt".index(unit.lower() or " "))
 
 
 class Collector:
-    """Removes images. One for the engine and the cache together, if they share a disk."""
+    """Removes images: those of the engine and of the cache together, if they share a disk."""
 
     def __init__(
         self, engine: Engine | None, engine_ledger: Ledger, roots_ledger: Ledger, *, dry_run: bool = False
@@ -116,7 +116,7 @@ class Collector:
     async def collect(
         self, path: Path, items: Sequence[StoredImage], mark: Watermark, disk: Callable[[Path], Disk] = measure
     ) -> CollectionResult:
-        """Remove items, least recently used first, until the disk that `path` lies on has room again."""
+        """Remove items, least recently used first, until the disk that `path` lies on has enough space."""
         before = after = disk(path)
         removals: list[Removal] = []
         if mark.exceeded(before):
@@ -152,7 +152,7 @@ class Collector:
         return Removal(item=item, outcome="removed")
 
     async def _remove_image(self, item: StoredImage) -> str | None:
-        """Take all names from an image; the reason if a container came to use it since we looked."""
+        """Take all names from an image; the reason if a container came to use it meanwhile."""
         assert self._engine is not None
         assert item.image_id is not None
         taken: list[str] = []
@@ -172,7 +172,7 @@ class Collector:
         return None
 
     async def _remove_root(self, item: StoredImage) -> str | None:
-        """Move a root away in one step, then remove it; the reason if a sandbox came to use it since we looked."""
+        """Move a root away in one step, then remove it; the reason if a sandbox came to use it meanwhile."""
         path = cache_dir() / "rootfs" / item.names[0]
         if path.name in {rootfs_dir(image).name for image in live_images()}:
             return "a live sandbox"
@@ -183,7 +183,7 @@ class Collector:
 
 
 def sweep_drafts() -> list[Path]:
-    """Remove what killed processes left half unpacked or half removed in the cache a day ago; returns the paths."""
+    """Remove roots that were left half unpacked or half removed for more than a day; returns the paths."""
     old = [
         path for path in (cache_dir() / "rootfs").glob(".*.draft") if time.time() - path.stat().st_mtime > _DRAFT_LIFE_S
     ]

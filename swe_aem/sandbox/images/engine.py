@@ -1,7 +1,7 @@
 """The docker engine's image endpoints over its REST API (https://docs.docker.com/reference/api/engine/).
 
 Not the docker SDK: its pull blocks a thread that nothing can cancel, without any timeout. Here a cancelled await closes
-the connection, and the engine then gives the pull up.
+the connection, and the engine then stops the pull.
 """
 
 import json
@@ -45,12 +45,12 @@ class EngineImage(Frozen):
     digests: tuple[str, ...]
     """`name@sha256:...`, one for each repository that it came from."""
     size_bytes: int
-    """With the layers that it shares with others."""
+    """Size in bytes, including layers that it shares with other images."""
     labels: dict[str, str] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that it can be called by, other than its id."""
+        """Every tag and digest of the image."""
         return self.tags + self.digests
 
 
@@ -87,7 +87,7 @@ class Engine:
         return EngineImage(id=row["Id"], tags=tags, digests=digests, size_bytes=row["Size"], labels=labels)
 
     async def pull(self, reference: Reference, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
-        """The engine's messages while it pulls; raises `EngineError`. No timeout: the caller watches what moves.
+        """The engine's messages while it pulls; raises `EngineError`. No timeout: the caller watches the progress.
 
         `auth` is the value of an X-Registry-Auth header, before its encoding.
         """
@@ -105,7 +105,7 @@ class Engine:
             pass
 
     async def _messages(self, path: str, *, timeout_s: float | None, **request: Any) -> AsyncIterator[dict[str, Any]]:
-        """What the engine tells of long work while it does it; raises `EngineError`."""
+        """The engine's progress messages during a long request; raises `EngineError`."""
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
         try:
             async with self._http.stream("POST", self._prefix + path, timeout=timeout, **request) as response:
@@ -125,7 +125,7 @@ class Engine:
 
     async def remove(self, name: str) -> None:
         """Take a name from an image; the image goes with its last one. Raises `EngineError` with status 409 if a
-        container uses it. That it is gone already is fine."""
+        container uses it. A name that is gone already is no error."""
         try:
             await self._json("DELETE", f"/images/{_quoted(name)}")
         except EngineError as error:
@@ -138,7 +138,7 @@ class Engine:
         return {row["ImageID"]: row["Names"][0].removeprefix("/") if row["Names"] else row["Id"] for row in rows}
 
     async def data_root(self) -> Path | None:
-        """Where the engine keeps images, if that lies on this host."""
+        """Directory in which the engine keeps images; None if it is on another host."""
         info = await self._json("GET", "/info")
         root = Path(info["DockerRootDir"])
         return root if info["Name"] == socket.gethostname() and root.is_dir() else None
@@ -206,7 +206,7 @@ def _transport(host: str) -> tuple[httpx.AsyncHTTPTransport, str]:
         return httpx.AsyncHTTPTransport(uds=f"/{address.lstrip('/')}", limits=limits), "http://docker"
     if scheme not in ("tcp", "http", "https"):
         raise UserError(
-            f"DOCKER_HOST={host}: cannot talk to that; use unix:// or tcp://, or forward the engine's socket "
+            f"DOCKER_HOST={host}: unknown scheme; use unix:// or tcp://, or forward the engine's socket "
             "(`ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST`, DOCKER_HOST=unix:///tmp/docker.sock)"
         )
     if scheme != "https" and not os.environ.get("DOCKER_TLS_VERIFY"):

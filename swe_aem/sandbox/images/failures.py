@@ -1,4 +1,4 @@
-"""What went wrong with a pull, from what the engine says: it passes on the registry's words, not its status."""
+"""Kinds of failed pulls, told apart by the engine's message: it passes on the registry's text, not its status."""
 
 import re
 from enum import StrEnum
@@ -7,7 +7,7 @@ from swe_aem.errors import InfrastructureError
 
 
 class PullFailure(StrEnum):
-    """Kinds of failure; each is met in its own way."""
+    """Why a pull failed; decides whether and when it is tried again."""
 
     RATE_LIMITED = "rate limited"
     UNREACHABLE = "unreachable"
@@ -24,7 +24,7 @@ class PullFailure(StrEnum):
 FINAL = frozenset(
     {PullFailure.MISSING, PullFailure.DENIED, PullFailure.NO_SPACE, PullFailure.MOVED, PullFailure.TIMED_OUT}
 )
-"""Asking the same registry again would not help."""
+"""Failures after which the same registry is not asked again."""
 
 _SIGNS = (
     (PullFailure.RATE_LIMITED, r"toomanyrequests|too many requests|rate limit|\bstatus(?: code)?:? 429"),
@@ -56,7 +56,7 @@ _UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0, "ms": 1e-3, "us": 1e-6, "�
 
 
 class PullError(InfrastructureError):
-    """A pull that did not work out."""
+    """A pull that failed."""
 
     def __init__(self, kind: PullFailure, said: str) -> None:
         super().__init__(f"{kind}: {said}")
@@ -65,13 +65,13 @@ class PullError(InfrastructureError):
 
 
 def classify(said: str) -> PullFailure:
-    """The kind of failure that an engine's message tells of."""
+    """The kind of failure that an engine's message reports."""
     text = said.lower()
     return next((kind for kind, signs in _SIGNS if re.search(signs, text)), PullFailure.OTHER)
 
 
 def retry_after_s(said: str) -> float | None:
-    """How long a registry asks to wait, in seconds, if its words say so (ghcr.io: `retry-after: 153.1µs`)."""
+    """How long a registry asks to wait, in seconds, if its message says so (ghcr.io: `retry-after: 153.1µs`)."""
     found = _RETRY_AFTER.search(said)
     if not found:
         return None

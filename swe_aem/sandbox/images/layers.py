@@ -1,4 +1,4 @@
-"""How far one pull is, from the engine's messages about its layers."""
+"""The progress of one pull, from the engine's messages about its layers."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class Layers:
         self._sizes: dict[str, int] = {}
 
     def feed(self, message: dict[str, Any]) -> bool:
-        """Take a message; True if something moved forward."""
+        """Take in a message; True if it shows progress."""
         status, layer = str(message.get("status", "")), message.get("id")
         if status.startswith(_DIGEST):
             self.digest = status.removeprefix(_DIGEST)
@@ -49,13 +49,13 @@ class Layers:
 
     @property
     def waiting(self) -> bool:
-        """Does every layer that is not done wait for its turn behind those of other pulls?"""
+        """Are all remaining layers queued behind those of other pulls?"""
         busy = [stage for stage, _ in self._marks.values() if stage not in (_COMPLETE, _DONE)]
         return bool(busy) and all(stage == _WAITING for stage in busy)
 
     @property
     def done_bytes(self) -> int:
-        """What is downloaded."""
+        """Compressed bytes downloaded so far."""
         return sum(
             self._sizes.get(layer, 0) if stage >= _DOWNLOADED else current
             for layer, (stage, current) in self._marks.items()
@@ -64,7 +64,7 @@ class Layers:
 
     @property
     def total_bytes(self) -> int:
-        """Of the layers whose size is known so far."""
+        """Compressed bytes of all layers whose size is known so far."""
         return sum(self._sizes.values())
 
     @property

@@ -1,4 +1,4 @@
-"""When each image was last used, where it came from, and who needs it now. Files in the cache, one per image.
+"""When each image was last used, where it came from, and which processes need it. Files in the cache, one per image.
 
     images/<scope>/entries/<key>.json    what is known; its modification time is the last use
     images/<scope>/holds/<key>.<id>.json a process that needs the image; gone with that process
@@ -35,19 +35,19 @@ logger = logging.getLogger(__name__)
 LOCK_WAIT_S = 120.0
 """A removal holds the lock for as long as the engine takes for one image."""
 _HOLD_S = 30 * 86400.0
-"""No hold of a process on another host, which cannot be asked whether it lives, outlasts this."""
+"""Longest hold, in seconds: whether a process on another host still runs cannot be checked from here."""
 _POLL_S = 0.02
 
 Origin = Literal["pull", "unpack"]
 
 
 class LedgerEntry(Frozen):
-    """What is known of one image."""
+    """The record of one image."""
 
     name: str
     """Full reference, or the name of an unpacked root's directory."""
     origin: Origin | None = None
-    """How we got it; None if it was there before us, so that it is not ours to remove."""
+    """How this program got it; None if it did not, so that it must not remove the image."""
     image_id: str | None = None
     digest: str | None = None
     """The registry's digest of its manifest."""
@@ -71,7 +71,7 @@ class Ledger:
 
     @classmethod
     def of_engine(cls) -> "Ledger":
-        """For the engine that DOCKER_HOST names, or this host's own: what is ours on one is not ours on another."""
+        """For the engine that DOCKER_HOST names, or this host's own: images of one engine say nothing about another."""
         which = os.environ.get("DOCKER_HOST") or socket.gethostname()
         return cls(f"engine-{hashlib.sha256(which.encode()).hexdigest()[:12]}")
 
@@ -90,7 +90,7 @@ class Ledger:
         try:
             await asyncio.to_thread(self._hold, mine[1])
             self._reserved.add(mine)
-        except OSError as error:  # a cache that cannot be written: no reason not to start a sandbox
+        except OSError as error:  # a cache that cannot be written must not keep a sandbox from starting
             logger.debug("image %s could not be reserved: %s", name, error)
 
     def use(self, name: str) -> None:
@@ -112,20 +112,20 @@ class Ledger:
             os.utime(path, times)
 
     def record(self, entry: LedgerEntry) -> None:
-        """Write what is known of an image, as of a use now; raises `UserError` if the cache cannot be written."""
+        """Write an image's record and set its last use to now; raises `UserError` if the cache cannot be written."""
         with self._explained():
             _write(self._entry_path(entry.name), entry.model_dump_json())
 
     def forget(self, name: str) -> None:
-        """Drop what is known of an image that is gone."""
+        """Delete the record of an image that is gone."""
         self._entry_path(self._full_name(name)).unlink(missing_ok=True)
 
     def entry(self, name: str) -> LedgerEntry | None:
-        """What is known of one image."""
+        """The record of one image, or None."""
         return next((entry for entry, _ in self._read([self._entry_path(self._full_name(name))])), None)
 
     def entries(self) -> dict[str, tuple[LedgerEntry, float]]:
-        """Name to what is known and the time of last use, in seconds since 1970."""
+        """Name to record and time of last use, in seconds since 1970."""
         paths = (self.directory / "entries").glob("[0-9a-f]*.json")
         return {entry.name: (entry, used_s) for entry, used_s in self._read(paths)}
 
@@ -133,17 +133,19 @@ class Ledger:
         for path in paths:
             try:
                 yield LedgerEntry.model_validate_json(path.read_bytes()), path.stat().st_mtime
-            except FileNotFoundError:  # forgotten while we looked
+            except FileNotFoundError:  # deleted meanwhile
                 continue
-            except ValidationError:  # of another version: that one's to read
+            except ValidationError:  # written by another version
                 logger.warning("%s cannot be read and is left alone", path)
 
     # -- holds --------------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def hold(self, name: str, ttl_s: float = _HOLD_S) -> AsyncIterator[None]:
-        """Nobody removes the image within this block, or until `ttl_s` seconds are over. Raises `UserError` if the
-        cache cannot be written."""
+        """Keep the image from being removed within this block, or until `ttl_s` seconds are over.
+
+        Raises `UserError` if the cache cannot be written.
+        """
         with self._explained():
             path = await asyncio.to_thread(self._hold, self._full_name(name), ttl_s)
         try:
@@ -152,7 +154,7 @@ class Ledger:
             path.unlink(missing_ok=True)
 
     def held(self) -> dict[str, Lease]:
-        """Name to the lease of somebody who needs it. Holds of dead processes are swept on the way."""
+        """Name to the lease of a process that needs the image. Holds of dead processes are deleted on the way."""
         found = {}
         for path in (self.directory / "holds").glob("[0-9a-f]*.json"):
             with suppress(FileNotFoundError, ValidationError):
@@ -165,7 +167,7 @@ class Ledger:
 
     @asynccontextmanager
     async def removing(self, names: Iterable[str]) -> AsyncIterator[Lease | None]:
-        """Keep everybody from reserving an image while it is removed; yields the lease of somebody who already did.
+        """Keep everybody from reserving an image while it is removed; yields the lease of a process that already has.
         Raises `UserError` if the cache cannot be written."""
         wanted = [self._full_name(name) for name in names]
         locked = self._locked(fcntl.LOCK_EX)
@@ -216,7 +218,7 @@ def _key(name: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole. Not synced: after a power cut the last use of an image is the least worry."""
+    """Replace a file as a whole. Not synced: losing the last use of an image in a power cut does no harm."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     draft.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
 """A file that pins images: reference to the digest of the manifest that a registry served for it.
 
-One line per image, `docker.io/owner/name:tag sha256:...`, sorted; `#` begins a comment. What is not in it yet is added
-after a pull; what is in it is pulled by that digest and nothing else.
+One line per image, `docker.io/owner/name:tag sha256:...`, sorted; `#` begins a comment. An image that is not
+in it is added after its pull; one that is in it is pulled by that digest only.
 """
 
 import os
@@ -30,7 +30,7 @@ def read_pins(path: Path) -> dict[str, str]:
         if not content:
             continue
         if len(content) != 2 or not _DIGEST.fullmatch(content[1]):
-            raise UserError(f"{path}, line {number}: not `REFERENCE sha256:...`; mend or delete the line")
+            raise UserError(f"{path}, line {number}: not `REFERENCE sha256:...`; correct or delete the line")
         name = str(Reference.parse(content[0]))
         if pins.setdefault(name, content[1]) != content[1]:
             raise UserError(f"{path}, line {number}: a second digest for {content[0]}; delete one of the two lines")

@@ -1,9 +1,9 @@
-"""Pulling many images: bounded, watched, retried, pinned, resumed.
+"""Pulling many images, with limits, stall detection, retries and pins.
 
     wanted ──(present on the engine? checked, done)──> mirror 1 ──> mirror 2 ──> its own registry
                                                           each: attempts until it works or is hopeless
 
-What is watched is movement, not silence: the engine downloads a few layers at a time, and a pull whose layers only wait
+A pull is stalled when no layer moves: the engine downloads a few layers at a time, and a pull whose layers only wait
 for their turn is not stalled while another one moves.
 """
 
@@ -31,34 +31,34 @@ Phase = Literal["queued", "pulling", "waiting", "present", "pulled", "failed"]
 
 
 class PullConfig(Frozen):
-    """How patient to be."""
+    """Limits of a pull: how many at once, how long, how often."""
 
     jobs: int = 4
-    """Pulls at once. The engine has a bound of its own on layers (`max-concurrent-downloads`, 3 by default)."""
+    """Pulls at once. The engine limits its downloads of layers, too (`max-concurrent-downloads`, 3 by default)."""
     stall_s: float = 120.0
-    """A pull in which nothing moves for so long is given up and tried again."""
+    """Seconds without progress after which a pull is stopped and tried again."""
     image_s: float = 3600.0
-    """For one image in all, without the waits that a registry imposes."""
+    """Seconds for one image in all, without the waits that a registry imposes."""
     attempts: int = 4
-    """For one image at one registry. A rate limit is no attempt."""
+    """Attempts for one image at one registry. A rate limit does not count as an attempt."""
     rate_limit_s: float = 6.5 * 3600
-    """For those waits, per image. Docker Hub's window is six hours (https://docs.docker.com/docker-hub/usage/)."""
+    """Seconds of imposed waits per image. Docker Hub's window is six hours (https://docs.docker.com/docker-hub/usage/)."""
     backoff: Backoff = Backoff()
 
 
 class Want(Frozen):
-    """An image that is wanted."""
+    """An image to pull."""
 
     reference: Reference
     digest: str | None = None
-    """Digest of the manifest that it must be; None for whatever the registry serves."""
+    """Digest that the manifest must have; None for whatever the registry serves."""
     image_id: str | None = None
-    """Id that it must have on the engine, e.g. what a preflight was run in."""
+    """Id that the image must have on the engine, e.g. the one that a preflight check ran in."""
 
 
 @dataclass
 class PullState:
-    """One image's state, for whoever looks on."""
+    """The state of one image, for a progress display."""
 
     reference: Reference
     phase: Phase = "queued"
@@ -70,13 +70,13 @@ class PullState:
 
 
 class Pulled(Frozen):
-    """What became of a wanted image."""
+    """The result of pulling one image."""
 
     reference: str
     status: Literal["present", "pulled", "failed"]
     image_id: str | None = None
     digest: str | None = None
-    """Of the manifest; None where nobody knows it, as of an image that was built."""
+    """Digest of the manifest; None if it is unknown, e.g. for an image that was built."""
     size_bytes: int = 0
     downloaded_bytes: int = 0
     source: str | None = None
@@ -120,7 +120,7 @@ class _Attempt:
 
 
 class Puller:
-    """Pulls onto one engine. `rows` tells at any time how far each image is."""
+    """Pulls onto one engine. `rows` shows the progress of each image at any time."""
 
     def __init__(
         self,
@@ -144,10 +144,10 @@ class Puller:
     async def pull_all(
         self, wants: Iterable[Want], tell: Callable[[Pulled], None] = lambda result: None
     ) -> list[Pulled]:
-        """Pull each image once, in the order given; `tell` hears of each as soon as it is done. Failures are results.
+        """Pull each image once, in the order given; `tell` is called with each result as it comes.
 
-        What was pulled is held until all are done, so that a collection for room does not remove it again. Raises
-        `InfrastructureError` if the engine fails.
+        Failures are results. Every image is held until all are done, so that no collection of disk space removes it.
+        Raises `InfrastructureError` if the engine fails.
         """
         unique = {str(want.reference): want for want in wants}
         self.rows = {name: PullState(want.reference) for name, want in unique.items()}
@@ -164,7 +164,7 @@ class Puller:
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(one(name, want)) for name, want in unique.items()]
-            except ExceptionGroup as errors:  # the first one; the others are what its cancellation did
+            except ExceptionGroup as errors:  # the first error; the others follow from its cancellation
                 raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
 
@@ -230,7 +230,7 @@ class Puller:
         spent_s = waited_s = 0.0
         while any(source.live for source in sources):
             source = min((source for source in sources if source.live), key=lambda source: source.wait_s)
-            if source.wait_s > 0:  # and so does every other
+            if source.wait_s > 0:  # every other source has to wait longer
                 limited = source.gate.wait_s > 0 and source.gate.reason == "rate limit"
                 waited_s += await self._wait(source, row, self.config.rate_limit_s - waited_s if limited else None)
                 continue
@@ -246,7 +246,7 @@ class Puller:
         raise _worst(sources)
 
     async def _note(self, source: _Source, error: PullError, began_s: float, row: PullState) -> None:
-        """What follows from a failed attempt: a pause of the registry or of this image, or no more attempts there."""
+        """Decide what follows from a failed attempt: a pause, or no more attempts at that registry."""
         source.error = error
         row.note = f"{source.reference.registry}: {error}"
         if error.kind in (PullFailure.NO_SPACE, PullFailure.TIMED_OUT):
@@ -301,7 +301,7 @@ class Puller:
         if asked != want.reference:
             if want.reference.digest is None:
                 await self._engine.tag(image.id, want.reference)
-            if not had_before and source.registry != want.reference.registry:  # a mirror's name is of use to nobody
+            if not had_before and source.registry != want.reference.registry:  # nobody needs the mirror's name
                 await self._engine.remove(asked.familiar)
         try:
             _check(want, image, row.layers.digest or want.digest, source.registry)
@@ -311,7 +311,7 @@ class Puller:
         return image
 
     async def _stream(self, asked: Reference, auth: Mapping[str, str] | None, row: PullState) -> None:
-        """Follow the engine's messages to their end; raises `PullError` for what they tell, and for a stall."""
+        """Follow the engine's messages to their end; raises `PullError` if they report a failure, or at a stall."""
         try:
             async with self._watched(row.layers) as attempt:
                 async for message in self._engine.pull(asked, auth):
@@ -362,7 +362,7 @@ def _check(want: Want, image: EngineImage, digest: str | None, whose: str) -> No
         raise PullError(
             PullFailure.MOVED,
             f"{whose} has manifest {digest[:19] if digest else 'unknown'}, pinned is {want.digest[:19]}; remove that "
-            f"image (`docker rmi {want.reference.familiar}`) or mend the pin",
+            f"image (`docker rmi {want.reference.familiar}`) or correct the pin",
         )
 
 

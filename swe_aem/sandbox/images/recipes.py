@@ -14,12 +14,12 @@ from swe_aem.sandbox.images.request_gate import Backoff
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _HOMES = (_PACKAGE.parent / "sandboxes", _PACKAGE / "bundled" / "sandboxes")
-"""Where recipes lie: in a checkout, and in an installed wheel."""
+"""Directories with recipes: of a checkout, and of an installed wheel."""
 _IMAGE = re.compile(r"^image=(\S+)$", re.MULTILINE)
 _FROM = re.compile(r"^FROM\s+(?:--\S+\s+)*(\S+)", re.MULTILINE | re.IGNORECASE)
 
 GLANCE = PullConfig(stall_s=20.0, attempts=1, rate_limit_s=0.0, image_s=600.0, backoff=Backoff(strikes=1))
-"""How long to look for a registry before building without one."""
+"""Limits of the attempt to reach a registry before building without one."""
 
 
 class ImageRecipe(NamedTuple):
@@ -33,13 +33,13 @@ class ImageRecipe(NamedTuple):
 
 
 def find_recipe(name: str) -> ImageRecipe:
-    """The recipe of that name, or in that directory; raises `UserError` that names those there are."""
+    """The recipe of that name, or in that directory; raises `UserError` that lists the known ones."""
     candidates = [home / name for home in _HOMES] if "/" not in name else [Path(name).expanduser()]
     directory = next((path for path in candidates if (path / "build.sh").is_file()), None)
     if directory is None or not (found := _IMAGE.search((directory / "build.sh").read_text())):
         known = sorted({path.parent.name for home in _HOMES for path in home.glob("*/build.sh") if _names_image(path)})
         raise UserError(
-            f"no recipe {name!r}: know {', '.join(known) or 'none'}, or name a directory with a build.sh "
+            f"no recipe {name!r}: there are {', '.join(known) or 'none'}; or name a directory with a build.sh "
             "that has a line image=NAME"
         )
     dockerfile = directory / "Dockerfile"
@@ -49,7 +49,7 @@ def find_recipe(name: str) -> ImageRecipe:
 
 
 async def build(recipe: ImageRecipe, *, from_registry: bool) -> None:
-    """Run a recipe, its output to ours; raises `InfrastructureError` if it fails."""
+    """Run a recipe with its output on this process's terminal; raises `InfrastructureError` if it fails."""
     command = [str(recipe.directory / "build.sh"), *(["--registry"] if from_registry else [])]
     process = await asyncio.create_subprocess_exec(*command)
     try:

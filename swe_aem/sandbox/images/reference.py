@@ -26,7 +26,7 @@ class Reference(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> "Reference":
-        """Read a reference; raises `UserError` for what is none. Without tag and digest the tag is `latest`."""
+        """Read a reference; raises `UserError` if the text is not one. Without tag and digest the tag is `latest`."""
         name, _, digest = text.partition("@")
         head, colon, tag = name.rpartition(":")
         if not colon or "/" in tag:  # the colon of a port
@@ -48,7 +48,9 @@ class Reference(Frozen):
             or _ID.fullmatch(text)
         )
         if wrong:
-            raise UserError(f"{text!r} is no image reference; write [registry/]name[:tag][@sha256:...] in lower case")
+            raise UserError(
+                f"{text!r} is not an image reference; write [registry/]name[:tag][@sha256:...] in lower case"
+            )
         return cls(
             registry=registry,
             repository=repository,
@@ -84,7 +86,7 @@ class Reference(Frozen):
 
 @lru_cache(maxsize=8192)
 def canonical(text: str) -> str:
-    """The full form of a reference; what is none (an image id, a name of the host's) stays as it is."""
+    """The full form of a reference; text that is not a reference (e.g. an image id) stays as it is."""
     try:
         return str(Reference.parse(text))
     except UserError:

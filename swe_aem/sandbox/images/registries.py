@@ -1,4 +1,4 @@
-"""What a user says about registries: mirrors to ask first, and credentials.
+"""Settings for registries: mirrors to ask first, and credentials.
 
 Mirrors come from `--mirror REGISTRY=PREFIX`, then `$SWE_AEM_MIRRORS` (the same, separated by commas), then a file
 (`$SWE_AEM_REGISTRIES`, else `~/.config/swe-aem/registries.yaml`):
@@ -7,7 +7,7 @@ Mirrors come from `--mirror REGISTRY=PREFIX`, then `$SWE_AEM_MIRRORS` (the same,
       docker.io: [localhost:5000, mirror.example.org/hub]
 
 Credentials are docker's own: `config.json` and its credential helpers (`docker login`), below `$DOCKER_CONFIG`; or the
-content of such a file in `$DOCKER_AUTH_CONFIG`, which counts first.
+content of such a file in `$DOCKER_AUTH_CONFIG`, which takes precedence.
 """
 
 import json
@@ -37,7 +37,7 @@ class Registries(Frozen):
 
 
 def load_registries(flags: Iterable[str] = ()) -> Registries:
-    """Mirrors from everywhere, flags first; raises `UserError` for what cannot be read."""
+    """Mirrors from everywhere, flags first; raises `UserError` if they cannot be read."""
     merged: dict[str, list[str]] = {}
     from_env = [item for item in os.environ.get("SWE_AEM_MIRRORS", "").split(",") if item.strip()]
     for item in [*flags, *from_env]:
@@ -51,7 +51,7 @@ def load_registries(flags: Iterable[str] = ()) -> Registries:
 
 
 def load_credentials() -> auth.AuthConfig:
-    """docker's configuration of credentials; read when asked for, as a helper may want to prompt or to refresh."""
+    """docker's configuration of credentials. Read only when needed: a credential helper may prompt or refresh."""
     content = os.environ.get("DOCKER_AUTH_CONFIG")
     try:
         return auth.load_config(config_dict=dict(json.loads(content)) if content else None)

@@ -1,4 +1,4 @@
-"""One question to a registry itself, past the engine: how long it wants us to stay away."""
+"""Asks a registry directly, not through the engine, how long it wants clients to wait."""
 
 import time
 from email.utils import parsedate_to_datetime
@@ -12,7 +12,7 @@ _LOOPBACK = ("localhost", "127.", "[::1]")
 
 
 async def asked_wait_s(reference: Reference) -> float | None:
-    """Seconds of the registry's Retry-After, which the engine does not pass on; None if it says none.
+    """Seconds of the registry's Retry-After, which the engine does not pass on; None if there is none.
 
     Best effort: the registry may look different from here than from the engine, or ask for credentials first. A HEAD
     request does not count towards Docker Hub's limit (https://docs.docker.com/docker-hub/usage/pulls/).

@@ -1,4 +1,4 @@
-"""What images there are, on the engine and unpacked in the cache: size, last use, and what keeps each of them."""
+"""The images on the engine and the roots unpacked in the cache: size, last use, and what uses each of them."""
 
 import asyncio
 import os
@@ -26,20 +26,20 @@ class Ours(Protocol):
 
 
 class StoredImage(Frozen):
-    """One image in one place."""
+    """One image, on the engine or unpacked in the cache."""
 
     place: Place
     names: tuple[str, ...]
     """References as the engine shows them, or the directory of an unpacked root."""
     image_id: str | None
     digest: str | None
-    """Of the registry's manifest, where it is known."""
+    """Digest of the registry's manifest; None if it is unknown."""
     size_bytes: int
-    """On the engine with the layers that it shares with other images: removing it may free less."""
+    """Size in bytes. On the engine this includes layers shared with other images: removing it may free less."""
     used_s: float | None
-    """Last use by us, in seconds since 1970; None if we never used it."""
+    """Last use by this program, in seconds since 1970; None if it never was."""
     in_use: str | None
-    """What needs it now; None if nothing does."""
+    """The container, sandbox or process that needs it now; None if nothing does."""
     ours: bool
     """May it be removed once nothing needs it?"""
 
@@ -57,7 +57,7 @@ async def roots_stock(ledger: Ledger, ours: Ours) -> list[StoredImage]:
 
 
 def obtained_by_us(tasks_images: Collection[str] = (), *, everything: bool = False) -> Ours:
-    """What may be removed: what we pulled or unpacked, what a task set needs, or on request all."""
+    """A rule for what may be removed: what this program pulled or unpacked, a task set's images, or everything."""
     wanted = {canonical(image) for image in tasks_images} | {rootfs_dir(image).name for image in tasks_images}
 
     def ours(name: str, entry: LedgerEntry | None) -> bool:
@@ -76,7 +76,7 @@ def _engine_item(
     names = [canonical(name) for name in image.tags] or [canonical(name) for name in image.digests]
     everything = {*names, *map(canonical, image.digests), image.id}
     known = [entries[name] for name in everything if name in entries]
-    # an entry speaks for the image that it was written for: a tag may have been given to another one since
+    # an entry describes the image that it was written for: its tag may have moved to another one since
     mine = {name: entry for name in names if (entry := entries.get(name, (None,))[0]) and _fits(entry, image)}
     digests = [digest.rpartition("@")[2] for digest in image.digests]
     told = [entry.digest for entry in mine.values() if entry.digest]

@@ -1,7 +1,7 @@
 """Unpacking: an engine's image becomes a root file system in the cache, where the bubblewrap backend looks for it.
 
-The engine merges the layers, so whiteouts, ownership and capabilities of files are its business; `tar` writes them as
-they are. A root appears under its name in one step or not at all.
+The engine merges the layers, so its export has no whiteouts and the right owners and capabilities; `tar` keeps
+them. A root appears under its name in one step or not at all.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ class Unpacked(Frozen):
 async def unpack(engine: Engine, ledger: Ledger, image: str) -> Unpacked:
     """Make an image of the engine the root for bubblewrap sandboxes of that name.
 
-    Raises `UserError` if the engine has no such image, if a root of another image is in use or not ours, or if the
-    host lacks something; `InfrastructureError` if tar or the engine fails.
+    Raises `UserError` if the engine has no such image, if the root of another image is in use or was not unpacked
+    by this program, or if the host lacks something; `InfrastructureError` if tar or the engine fails.
     """
     found = await engine.inspect(image)
     if found is None:
@@ -56,7 +56,7 @@ def _made_of(path: Path, image_id: str) -> bool:
 def _refuse_if_not_ours(ledger: Ledger, image: str, path: Path) -> None:
     entry = ledger.entry(path.name)
     if path.exists() and (entry is None or entry.origin is None):
-        raise UserError(f"{path} holds another root, which was not unpacked by us; remove it to unpack {image}")
+        raise UserError(f"{path} holds another root, which this program did not unpack; remove it to unpack {image}")
 
 
 async def _make(engine: Engine, ledger: Ledger, image: str, image_id: str, path: Path) -> None:
@@ -76,7 +76,7 @@ async def _make(engine: Engine, ledger: Ledger, image: str, image_id: str, path:
                 path.rename(old)
             draft.rename(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error}); make room, or set SWE_AEM_CACHE") from None
+        raise UserError(f"{path} cannot be written ({error}); free some space, or set SWE_AEM_CACHE") from None
     finally:
         for leftover in (draft, old):
             await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
@@ -84,7 +84,7 @@ async def _make(engine: Engine, ledger: Ledger, image: str, image_id: str, path:
 
 
 async def _extract(archive: AsyncIterator[bytes], into: Path) -> None:
-    """Write a tar stream below a directory; owners are kept where we may set them."""
+    """Write a tar stream below a directory; owners are kept where the host permits it."""
     tar = shutil.which("tar")
     if tar is None:
         raise UserError("unpacking needs tar: apt-get install tar")

@@ -313,7 +313,7 @@ def test_a_plan_counts_images_that_are_not_here(tmp_path):
     (tmp_path / "functions").symlink_to(Path("tasks/nano/functions").resolve())
     config = read_config(Path("configs/quickstart.yaml"), [f"rollout.tasks={tmp_path}"])
     for images, expected in (
-        (["a:1", "b:1", "b:1"], "MISSING images: 2 of 2, e.g. no unpacked root"),
+        (["a:1", "b:1", "b:1"], "MISSING images: 2 of 2, e.g. image 'a:1' has no unpacked root"),
         (None, "images: 1, all here"),
     ):
         made = [row | {"image": image} for row, image in zip(rows, images, strict=True)] if images else rows
