@@ -6,11 +6,11 @@ For the responses of a prompt's rollout group, with H the mean over a response's
     alpha = exp(-lam H~) / mean exp(-lam H~)           mean over the same responses
     A     = alpha A_base                               for every token of the response
 
-and alpha = 1 in a group whose entropies range over less than `min_range`. Only responses that are trained take part:
-whoever calls leaves the others out. No gradient flows through any of this.
+and alpha = 1 in a group whose entropies range over less than `min_range`. Only trained responses take part: the
+caller leaves the others out. No gradient flows through any of this.
 
-The paper's ablations need no code of their own: `lam < 0` is the reversed direction, `shuffled` the shuffled one, and
-the scope of the normalisation is what the group numbers say (one per trajectory, per rollout group, or one for all).
+The paper's ablations use the same functions: `lam < 0` is the reversed direction, `shuffled` the shuffled factors, and
+the group numbers decide the scope of the normalisation (one per trajectory, one per rollout group, or one for all).
 """
 
 from typing import NamedTuple
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 _LARGEST_LAM = 50.0
+"""exp(-50) is 2e-22: factors beyond that would vanish beside 1 and then in float32."""
 
 
 class Responses(NamedTuple):
@@ -27,9 +28,9 @@ class Responses(NamedTuple):
     mean_entropy: Tensor
     """(N,) float64, nats per token."""
     row: Tensor
-    """(N,) long: the row of the batch that a response stands in."""
+    """(N,) long: the row of the batch that holds a response."""
     of_token: Tensor
-    """(B, T) long: the response that a token belongs to, -1 for a token of none."""
+    """(B, T) long: the response that a token belongs to, -1 where it belongs to none."""
 
 
 def responses(entropy: Tensor, span: Tensor) -> Responses:
@@ -84,7 +85,7 @@ def coefficients(mean_entropy: Tensor, group: Tensor, *, lam: float = 1.0, min_r
 
 
 def shuffled(alpha: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
-    """The same factors, dealt out again within each group: the ablation that keeps their distribution only."""
+    """The same factors, permuted at random within each group: an ablation that keeps only their distribution."""
     order = torch.randperm(alpha.numel(), generator=generator).to(alpha.device)
     dealt = order[torch.argsort(group[order], stable=True)]
     places = torch.argsort(group, stable=True)

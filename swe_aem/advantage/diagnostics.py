@@ -1,13 +1,13 @@
-"""How well one number foretells another: correlation, its bootstrap over clusters, agreement of signs. Pure functions.
+"""How well one number predicts another: correlation, its bootstrap over clusters, agreement of signs. Pure functions.
 
-They serve the diagnostics of AEM (`swe_aem.train.analysis.diagnose`), and know nothing of it.
+`swe_aem.train.analysis.diagnose` uses them for the diagnostics of AEM.
 """
 
 import torch
 from torch import Tensor
 
 _NOTHING = 1e-12
-"""Variance of values of at most 1 in size that is taken for the rounding of a constant."""
+"""Variance, of values of at most 1 in size, below which they are taken for a constant with rounding errors."""
 
 
 def pearson(x: Tensor, y: Tensor) -> float:

@@ -36,7 +36,7 @@ def factors(mean_entropy: Tensor, row: Tensor, group: Tensor, config: AdvantageC
         return torch.ones_like(mean_entropy)
     scope = _scope(row, group, config)
     alpha = coefficients(mean_entropy, scope, lam=_signed_lam(config), min_range=config.min_range)
-    if config.shuffle:
+    if config.shuffle:  # a large prime keeps the generators of all seeds and steps apart
         alpha = shuffled(alpha, scope, torch.Generator().manual_seed(config.seed * 1_000_003 + step))
     return alpha
 

@@ -8,11 +8,10 @@ from collections.abc import Collection, Iterable
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from swe_aem import __version__
 from swe_aem.core import TaskRecord
 from swe_aem.core.base import Frozen
+from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
 from swe_aem.rollout.config import RolloutConfig, differences
 from swe_aem.store.files import replace
@@ -26,14 +25,14 @@ class Manifest(Frozen):
     """Content of `config.json`."""
 
     run: str
-    """Random id, stays the same over reruns; labels the run's sandboxes."""
+    """Random id that stays the same over reruns; it labels the run's sandboxes."""
     store_format: int
     """Format of the rows, `swe_aem.store.upgrade`."""
     versions: dict[str, str]
-    """Of the last process that wrote to the store."""
+    """Versions of packages in the last process that wrote to the store."""
     config: RolloutConfig
     tasks: dict[str, str]
-    """Task id to a digest of its content: what `config` calls by name may become something else."""
+    """Digest of each task's content by task id, because the content behind a name may change."""
 
 
 def claim(
@@ -41,8 +40,8 @@ def claim(
 ) -> Manifest:
     """Write `config.json` for a run into `directory`, which its caller has locked.
 
-    `stored_tasks` are the ids of the tasks that have a trajectory there. If there are any, the directory holds fast
-    what its trajectories mean: raises `UserError` that names the settings or the task which would change it.
+    `stored_tasks` are the ids of the tasks that have a trajectory there. If there are any, settings
+    and tasks that decide what these trajectories mean must not change: raises `UserError` that names what would.
     """
     stored = read_manifest(directory)
     tasks = {record.task.id: digest(record) for record in records}
@@ -72,7 +71,7 @@ def claim(
 
 
 def digest(record: TaskRecord) -> str:
-    """Of what an agent is asked and how it is graded."""
+    """Short hash of what an agent is asked and how it is graded."""
     task, key = record.task, record.key
     content = (
         (task.id, task.base_commit, task.problem_statement),
@@ -90,8 +89,8 @@ def read_manifest(directory: Path) -> Manifest | None:
         return None
     try:
         return Manifest.model_validate(upgrade_manifest(json.loads(text), str(path)))
-    except (ValidationError, ValueError) as error:
-        detail = " ".join(str(error).split())
+    except ValueError as error:
+        detail = explain(error, Manifest)
         raise UserError(
             f"{path} was not written by this version of swe-aem ({detail}); choose another --out"
         ) from error

@@ -8,10 +8,11 @@ import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
+from swe_aem.core.explain import explain
 from swe_aem.core.outcomes import in_baseline, is_infrastructure_failure
 from swe_aem.errors import UserError
 from swe_aem.store.files import replace
@@ -167,7 +168,7 @@ def read_summary(directory: Path) -> Summary | None:
         return Summary.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:
         raise UserError(
-            f"{path} cannot be read ({' '.join(str(error).split())}); delete it, it is made anew"
+            f"{path} cannot be read ({explain(error, Summary)}); delete it, and the next run writes it again"
         ) from error

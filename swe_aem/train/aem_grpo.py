@@ -1,12 +1,12 @@
 """`AEMGRPOTrainer`: TRL's GRPO trainer, with baselines of groups that lost members, and AEM.
 
-Three overrides and trims. Rewards are those of the rollouts, not of functions of text. While TRL scores a generation
+It overrides three things. Rewards come from the rollouts, not from functions of text. While TRL scores a generation
 batch with the old policy, the entropies that its fused head computes anyway are kept. Then the advantages, (B,), become
-(B, T): the base advantage of the row times the factor of the response. Rows come as `rollout_func` gives them, with
+(B, T): the base advantage of the row times the factor of the response. Rows come from `rollout_func`, with
 the extra fields of `RowFields`; `num_generations` consecutive rows are one group, over all processes.
 
-AEM needs no forward pass of its own as long as TRL scores the batch: with vLLM's correction, or when
-`gradient_accumulation_steps` is no multiple of `steps_per_generation * num_iterations`. Otherwise one is added.
+AEM needs no extra forward pass where TRL scores the batch anyway: with vLLM's correction, or when
+`gradient_accumulation_steps` is not a multiple of `steps_per_generation * num_iterations`. Otherwise one is added.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from swe_aem.train.rows import RowFields
 
 
 def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:
-    """Names the reward in TRL's logs; never called."""
+    """Gives the reward its name in TRL's logs; it is never called."""
     raise AssertionError("rewards come with the rollouts")
 
 
@@ -48,7 +48,7 @@ class AEMGRPOTrainer(GRPOTrainer):
         super().__init__(args=args, reward_funcs=resolved, **kwargs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
-        """Rewards of all processes, (N, 1); NaN for rows that do not count, which TRL's own figures then leave out."""
+        """Rewards of all processes, (N, 1); NaN for rows that do not count, which TRL's own metrics then leave out."""
         missing = [field for field in RowFields.__annotations__ if field not in inputs[0]]
         if missing:
             raise ValueError(f"rollout_func returned no {', '.join(missing)}")

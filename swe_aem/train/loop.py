@@ -44,13 +44,13 @@ from swe_aem.train.steps import StepSource
 
 _CHECKPOINTS = "checkpoints"
 OpenSource = Callable[[TrainConfig, Path, Any, str], AbstractContextManager[Any]]
-"""(configuration, directory, the model or a copy of it, its name) to a `StepSource` as a context manager, which
-evaluates too if the configuration asks for it. `RolloutWorker` is the real one."""
+"""Makes a `StepSource` from the configuration, the directory, the model or a copy of it, and its name. It is a context
+manager that also evaluates if the configuration asks for it. `RolloutWorker` is the real one."""
 
 
 def train(config: TrainConfig, directory: Path, open_source: OpenSource = RolloutWorker) -> RunSummary | None:
-    """Train to the end; returns the summary on the first process. Raises `UserError` for what is wrong with the input,
-    `RunAborted` where nothing works any more, `KeyboardInterrupt` after a clean end of what was rolled out."""
+    """Train to the end; returns the summary on the first process. Raises `UserError` for wrong input,
+    `RunAborted` where every attempt fails, `KeyboardInterrupt` once running trajectories have ended."""
     from accelerate import PartialState
 
     state = PartialState(cpu=on_cpu(config.device))
@@ -59,7 +59,9 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Rollou
         if state.is_main_process:
             stack.enter_context(locked(directory))
             if (done := _done(config, checkpoints.latest(directory / _CHECKPOINTS))) > config.steps:
-                raise UserError(f"{directory} has trained {done} steps: steps may be raised, and lowered to {done}")
+                raise UserError(
+                    f"{directory} has trained {done} steps: set steps to {done} or more, or choose another --out"
+                )
             if (finished := claim_run_directory(config, directory)) is not None and state.num_processes == 1:
                 print(f"{directory} is finished; nothing to do", file=sys.stderr)
                 return finished
@@ -67,7 +69,7 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Rollou
 
 
 class _Run:
-    """One process's part of a run."""
+    """The part of a run that one process does."""
 
     def __init__(self, config: TrainConfig, directory: Path, state: Any, open_source: OpenSource) -> None:
         self.config = config
@@ -107,13 +109,13 @@ class _Run:
             return self._summary(evaluations)
 
     def _arguments(self) -> GRPOConfig:
-        """TRL's settings; what is wrong with them is said before anything is rolled out."""
+        """The configuration of TRL's trainer. Raises `UserError` for wrong settings before anything is rolled out."""
         arguments = GRPOConfig(**grpo_arguments(self.config, self.checkpoints, self.processes))
         refuse_silent_changes(arguments, self.config.advantage, self.config.importance_cap)
         return arguments
 
     def _source(self, model: Any) -> AbstractContextManager[Any]:
-        """Where steps come from, on the first process."""
+        """The source of steps, on the first process; None on the others."""
         if not self.main:
             return nullcontext()
         sampled = copy.deepcopy(model) if self.config.servers is None else model
@@ -169,7 +171,7 @@ class _Run:
 
 
 class _Evaluations(TrainerCallback):
-    """Runs evaluations, writes each to heldout.jsonl, and keeps them for the summary, by the step that they follow."""
+    """Evaluates the policy, writes each result to heldout.jsonl, and keeps it for the summary by the step before it."""
 
     def __init__(self, config: TrainConfig, directory: Path, worker: RolloutWorker) -> None:
         self._config = config
@@ -178,7 +180,7 @@ class _Evaluations(TrainerCallback):
         self.found: dict[int, Heldout] = {}
 
     def run(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
-        """Evaluate the policy as it is after `step` steps, sampled and if asked for also greedy."""
+        """Evaluate the policy after `step` steps: sampled, and with `greedy` also at temperature 0."""
         config = self._config
         rollout = heldout_rollout(config, greedy=False)
         tasks = chosen_tasks(rollout)
@@ -196,7 +198,7 @@ class _Evaluations(TrainerCallback):
         print(f"{shown}, {result.tasks} tasks", file=sys.stderr, flush=True)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        """Evaluate in the middle, where the configuration asks for it."""
+        """Evaluate during training, after every `heldout.every` steps."""
         every = self._config.heldout.every if self._config.heldout else None
         step, update = divmod(state.global_step, self._config.num_minibatches)
         if every and not update and step % every == 0 and step < self._config.steps:
@@ -212,12 +214,12 @@ class _Evaluations(TrainerCallback):
 
 
 def _done(config: TrainConfig, checkpoint: Path | None) -> int:
-    """Steps that a checkpoint has seen; 0 without one."""
+    """Steps behind a checkpoint; 0 without one."""
     return checkpoints.update_of(checkpoint) // config.num_minibatches if checkpoint else 0
 
 
 def _adapted(model: Any, config: LoraConfig | None) -> Any:
-    """The model, with an adapter of random weights if there is a configuration for one."""
+    """The model, with a new low-rank adapter if there is a configuration for one."""
     if config is None:
         return model
     import peft
