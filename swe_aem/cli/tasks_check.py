@@ -15,7 +15,7 @@ from swe_aem.cli.tell import complain, tell
 from swe_aem.table import table
 
 if TYPE_CHECKING:
-    from swe_aem.preflight.run import Checked, Finding
+    from swe_aem.preflight import CheckResult, TaskCheck
 
 _LINE_EVERY_S = 30.0
 _SHOWN = 40
@@ -34,6 +34,13 @@ def check(
     noop: Annotated[int, typer.Option("--noop", min=1, help="Times that an empty patch is graded.")] = 1,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks checked at once.")] = 2,
     again: Annotated[bool, typer.Option("--again", help="Check again tasks that the lock holds already.")] = False,
+    user: Annotated[
+        str | None, typer.Option("--user", help="User inside the sandboxes, as in the rollouts to come.")
+    ] = None,
+    capabilities: Annotated[
+        list[str] | None,
+        typer.Option("--capability", help="Linux capability that sandboxes keep; may be given several times."),
+    ] = None,
     no_limits: NoLimits = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
@@ -47,15 +54,18 @@ def check(
 
     Example: swe-aem tasks check --tasks my-set --sandbox docker --jobs 8
     """
-    from swe_aem.preflight import CheckConfig, Repeats
+    from swe_aem.preflight import CheckConfig, RunCounts
     from swe_aem.preflight import check as run_check
+    from swe_aem.rollout import RolloutConfig
     from swe_aem.sandbox import open_backend
     from swe_aem.tasks import load_tasks
 
     task_set = load_tasks(tasks, split=split, ids=ids, limit=limit)
     path = lock or default_lock(tasks)
-    repeats = Repeats(gold=gold, noop=noop)
-    config = CheckConfig(repeats=repeats, jobs=jobs, limits=limits(no_limits), again=again)
+    rollout = RolloutConfig(
+        sandbox=sandbox, limits=limits(no_limits), user=user, capabilities=tuple(capabilities or ())
+    )
+    config = CheckConfig(counts=RunCounts(gold=gold, noop=noop), jobs=jobs, rollout=rollout, again=again)
     checking = run_check(config, task_set, path, open_backend(sandbox), _progress(time.monotonic()))
     try:
         checked = asyncio.run(checking)
@@ -83,11 +93,11 @@ def default_lock(source: str) -> Path:
     return Path(f"{Path(source).name}.{FILE}")
 
 
-def _progress(began_s: float) -> "Callable[[Finding, int, int], None]":
+def _progress(began_s: float) -> "Callable[[TaskCheck, int, int], None]":
     """Shows a changing line on a terminal, elsewhere a line now and then; and a line for each task that is not fit."""
     on_terminal, last_s = sys.stderr.isatty(), began_s
 
-    def progress(finding: "Finding", done: int, of: int) -> None:
+    def progress(finding: "TaskCheck", done: int, of: int) -> None:
         nonlocal last_s
         why = _why(finding)
         now_s = time.monotonic()
@@ -105,13 +115,13 @@ def _progress(began_s: float) -> "Callable[[Finding, int, int], None]":
     return progress
 
 
-def _why(finding: "Finding") -> str:
+def _why(finding: "TaskCheck") -> str:
     from swe_aem.preflight import NotChecked
 
     return f"not checked: {finding.why}" if isinstance(finding, NotChecked) else "; ".join(finding.problems)
 
 
-def _show(checked: "Checked", path: Path) -> None:
+def _show(checked: "CheckResult", path: Path) -> None:
     fit = [entry for entry in checked.entries if entry.passed]
     typer.echo(
         f"{len(fit)} of {len(checked.entries) + len(checked.not_checked)} tasks are fit; {len(checked.failed)} are "

@@ -1,6 +1,6 @@
-"""The preflight room: is a task set fit to be trained on? (`docs/preflight.md`)"""
+"""Preflight: is a task set fit for training? `docs/preflight.md` says what is checked."""
 
-from swe_aem.preflight.probe import NotChecked, Repeats
-from swe_aem.preflight.run import CheckConfig, Checked, check
+from swe_aem.preflight.probe import NotChecked, RunCounts
+from swe_aem.preflight.run import CheckConfig, CheckResult, TaskCheck, check
 
-__all__ = ["CheckConfig", "Checked", "NotChecked", "Repeats", "check"]
+__all__ = ["CheckConfig", "CheckResult", "NotChecked", "RunCounts", "TaskCheck", "check"]

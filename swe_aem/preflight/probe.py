@@ -1,11 +1,9 @@
-"""One task under test: the gold patch and no patch at all, several times, each in a sandbox of its own.
-
-Raises `InfrastructureError` if our side failed: that says nothing about the task.
-"""
+"""One task under test: the gold patch and an empty patch, several times, each in a sandbox of its own."""
 
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -13,80 +11,102 @@ from swe_aem.core import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict,
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import Grader
+from swe_aem.rollout import RolloutConfig
+from swe_aem.rollout.budget import grade_attempt_s
 from swe_aem.tasks.lock import LockEntry, record_digest
 
-_START_LIMIT_S = 300.0
-_GRADE_EXTRA_S = 180.0
+Network = Literal["none", "blackhole"]
+
 _CHANGES = (TestStatus.FAILED, TestStatus.ERROR, TestStatus.MISSING)
 _SHOWN = 5
 
 
-class Run(Frozen):
-    """One evaluation."""
+class GradedRun(Frozen):
+    """One evaluation of a patch."""
 
     verdict: Verdict
     boot_s: float
+    """Seconds until the sandbox had started."""
     peak_memory_bytes: int | None
+    """None where the sandbox does not measure it."""
 
 
-class Repeats(Frozen):
-    """How often each truth is tried."""
+class RunCounts(Frozen):
+    """How often each control is graded."""
 
     gold: int = 3
+    """Runs of the gold patch, which must resolve the task."""
     noop: int = 1
+    """Runs of an empty patch, which must not."""
 
 
-async def probe(
-    record: TaskRecord, grader: Grader, spec: SandboxSpec, repeats: Repeats, *, backend: str, image: str
-) -> LockEntry:
-    """Everything that the lock holds on a task; `spec` is that of its grading sandboxes."""
-    golds = await _golds(record, grader, spec, repeats.gold)
-    network = spec.network
+@dataclass(frozen=True)
+class Probe:
+    """A task, and what it is graded with."""
+
+    record: TaskRecord
+    grader: Grader
+    spec: SandboxSpec
+    """Its grading sandboxes."""
+    config: RolloutConfig
+    """Limits in seconds, and attempts."""
+
+    async def golds(self, count: int, network: Network) -> list[GradedRun]:
+        """Runs of the gold patch; no more after the first one if that one did not even apply."""
+        runs: list[GradedRun] = []
+        spec = self.spec.model_copy(update={"network": network})
+        limit = Deadline.after(self.config.scheduling.start_limit_s + self.record.key.timeout_s)
+        patch = await self.grader.gold_patch(self.record, spec, limit)
+        for _ in range(count):
+            runs.append(await self._run(spec, patch))
+            if not runs[0].verdict.patch_applied:
+                break
+        return runs
+
+    async def noops(self, count: int, network: Network) -> list[GradedRun]:
+        """Runs of the tests on the untouched repository."""
+        spec = self.spec.model_copy(update={"network": network})
+        return [await self._run(spec, None) for _ in range(count)]
+
+    async def _run(self, spec: SandboxSpec, patch: str | None) -> GradedRun:
+        limit_s = self.config.scheduling.start_limit_s + grade_attempt_s(self.config, self.record)
+        limit = Deadline.after(limit_s)
+        async with bounded(f"checking {self.record.task.id}", limit):
+            began_s = time.monotonic()
+            async with self.grader.slot(self.record, spec) as slot:
+                sandbox = await slot.sandbox()
+                boot_s = time.monotonic() - began_s
+                verdict = await (slot.grade_untouched(limit) if patch is None else slot.grade(patch, limit))
+                peak_memory_bytes = await sandbox.peak_memory_bytes()
+                return GradedRun(verdict=verdict, boot_s=boot_s, peak_memory_bytes=peak_memory_bytes)
+
+
+async def probe_once(probe: Probe, counts: RunCounts, *, backend: str, image: str) -> LockEntry:
+    """Everything that the lock holds on a task; raises `InfrastructureError`, which says nothing about the task.
+
+    `backend` is the name of the backend and `image` the digest of the task's image there.
+    """
+    network: Network = probe.spec.network
+    golds = await probe.golds(counts.gold, network)
     # Only where the network may be what is missing: a task that resolves at times is flaky, whatever comes after.
     if network == "none" and not any(run.verdict.resolved for run in golds):
-        other = await _golds(record, grader, spec.model_copy(update={"network": "blackhole"}), repeats.gold)
+        other = await probe.golds(counts.gold, "blackhole")
         if _all_resolved(other):
             golds, network = other, "blackhole"
-    settled = spec.model_copy(update={"network": network})
-    noops = [await _run(record, grader, settled, patch=None) for _ in range(repeats.noop)]
-    return _entry(record, golds, noops, network=network, backend=backend, image=image)
+    noops = await probe.noops(counts.noop, network)
+    return _entry(probe.record, golds, noops, network=network, backend=backend, image=image)
 
 
-async def _golds(record: TaskRecord, grader: Grader, spec: SandboxSpec, count: int) -> list[Run]:
-    """Gold runs; no more after the first one if that one did not even apply."""
-    runs: list[Run] = []
-    patch = await grader.gold_patch(record, spec, Deadline.after(_START_LIMIT_S + record.key.timeout_s))
-    for _ in range(count):
-        runs.append(await _run(record, grader, spec, patch=patch))
-        if not runs[0].verdict.patch_applied:
-            break
-    return runs
-
-
-async def _run(record: TaskRecord, grader: Grader, spec: SandboxSpec, *, patch: str | None) -> Run:
-    limit = Deadline.after(_START_LIMIT_S + record.key.timeout_s + _GRADE_EXTRA_S)
-    async with bounded(f"checking {record.task.id}", limit):
-        began_s = time.monotonic()
-        async with grader.slot(record, spec) as slot:
-            sandbox = await slot.sandbox()
-            boot_s = time.monotonic() - began_s
-            if patch is None:
-                verdict = await slot.grade_untouched(limit)
-            else:
-                verdict = await slot.grade(patch, limit)
-            return Run(verdict=verdict, boot_s=boot_s, peak_memory_bytes=await sandbox.peak_memory_bytes())
-
-
-def _all_resolved(runs: Sequence[Run]) -> bool:
+def _all_resolved(runs: Sequence[GradedRun]) -> bool:
     return all(run.verdict.resolved for run in runs)
 
 
 def _entry(
     record: TaskRecord,
-    golds: Sequence[Run],
-    noops: Sequence[Run],
+    golds: Sequence[GradedRun],
+    noops: Sequence[GradedRun],
     *,
-    network: Literal["none", "blackhole"],
+    network: Network,
     backend: str,
     image: str,
 ) -> LockEntry:
@@ -117,7 +137,7 @@ def _entry(
     )
 
 
-def _unsteady(runs: Sequence[Run]) -> set[str]:
+def _unsteady(runs: Sequence[GradedRun]) -> set[str]:
     """Tests with more than one status over runs of the same patch."""
     seen: dict[str, set[TestStatus]] = {}
     for run in runs:
@@ -126,7 +146,7 @@ def _unsteady(runs: Sequence[Run]) -> set[str]:
     return {test for test, statuses in seen.items() if len(statuses) > 1}
 
 
-def _gold_problems(golds: Sequence[Run]) -> list[str]:
+def _gold_problems(golds: Sequence[GradedRun]) -> list[str]:
     failed = [run.verdict for run in golds if not run.verdict.resolved]
     if not failed:
         return []
@@ -143,7 +163,7 @@ def _gold_problems(golds: Sequence[Run]) -> list[str]:
     return [f"the gold patch does not resolve it, {times}: {_some(bad) or 'no test is to blame; read its log'}"]
 
 
-def _noop_problems(noops: Sequence[Run]) -> list[str]:
+def _noop_problems(noops: Sequence[GradedRun]) -> list[str]:
     resolved = sum(run.verdict.resolved for run in noops)
     return [f"doing nothing resolves it, {resolved} of {len(noops)} times"] if resolved else []
 
@@ -153,27 +173,18 @@ def _some(tests: Sequence[str]) -> str:
 
 
 class NotChecked(Frozen):
-    """A task that could not be checked for a reason of ours."""
+    """A task that an infrastructure failure kept from being checked."""
 
     task_id: str
     why: str
 
 
-async def probe_patiently(
-    record: TaskRecord,
-    grader: Grader,
-    spec: SandboxSpec,
-    repeats: Repeats,
-    *,
-    backend: str,
-    image: str,
-    attempts: int = 3,
-) -> LockEntry | NotChecked:
-    """`probe`, tried again after a failure of our side; `NotChecked` if every attempt failed."""
+async def probe_task(probe: Probe, counts: RunCounts, *, backend: str, image: str) -> LockEntry | NotChecked:
+    """What `probe_once` returns, tried again after an infrastructure failure; `NotChecked` if every attempt failed."""
     why = ""
-    for _ in range(attempts):
+    for _ in range(probe.config.scheduling.max_attempts):
         try:
-            return await probe(record, grader, spec, repeats, backend=backend, image=image)
+            return await probe_once(probe, counts, backend=backend, image=image)
         except InfrastructureError as error:
             why = f"{type(error).__name__}: {error}"
-    return NotChecked(task_id=record.task.id, why=why)
+    return NotChecked(task_id=probe.record.task.id, why=why)

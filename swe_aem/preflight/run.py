@@ -7,39 +7,44 @@ from pathlib import Path
 
 from pydantic import Field
 
-from swe_aem.core import Limits, SandboxBackend, SandboxSpec, TaskRecord
+from swe_aem.core import SandboxBackend, TaskRecord
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.grading import Grader
-from swe_aem.preflight.probe import NotChecked, Repeats, probe_patiently
+from swe_aem.preflight.probe import NotChecked, Probe, RunCounts, probe_task
+from swe_aem.rollout import RolloutConfig
+from swe_aem.rollout.budget import sandbox_spec
 from swe_aem.store.files import locked, replace
 from swe_aem.tasks import TaskSet
 from swe_aem.tasks.lock import Key, LockEntry, lock_text, read_lock
 
 _WRITE_EVERY_S = 1.0
-_TTL_MARGIN_S = 900.0
+_RUN = "preflight"
+"""Stands for the run in the labels of sandboxes."""
 
-Finding = LockEntry | NotChecked
+TaskCheck = LockEntry | NotChecked
 
 
 class CheckConfig(Frozen):
     """How to check."""
 
-    repeats: Repeats = Repeats()
+    counts: RunCounts = RunCounts()
     jobs: int = Field(default=2, ge=1)
-    """Tasks under test at once."""
-    limits: Limits = Limits()
+    """Tasks checked at once."""
+    rollout: RolloutConfig = RolloutConfig()
+    """A rollout for which tasks are checked: its sandboxes' user, capabilities and resource limits, limits in seconds,
+    and attempts after infrastructure failures."""
     again: bool = False
-    """Check tasks anew that have an entry."""
+    """Check again tasks that have an entry."""
 
 
-class Checked(Frozen):
-    """What a check came to."""
+class CheckResult(Frozen):
+    """What a check of a task set found."""
 
     entries: tuple[LockEntry, ...]
     """Entries of the chosen tasks, those of earlier checks included."""
     not_checked: tuple[NotChecked, ...]
-    """Tasks that could not be checked for a reason of ours."""
+    """Tasks that infrastructure failures kept from being checked."""
     earlier: int
     """How many of the entries were there before."""
 
@@ -54,16 +59,17 @@ async def check(
     tasks: TaskSet,
     path: Path,
     backend: SandboxBackend,
-    tell: Callable[[Finding, int, int], None] = lambda finding, done, of: None,
-) -> Checked:
+    tell: Callable[[TaskCheck, int, int], None] = lambda task_check, done, of: None,
+) -> CheckResult:
     """Check every task that the lock at `path` does not hold yet, and keep the lock up to date meanwhile.
 
-    A kill at any moment loses the tasks under test and those of the last second. `tell` hears of each finding, with the
-    number of tasks done and in all. Raises `UserError` if the lock cannot be read or is being written by another check.
+    A kill at any moment loses the tasks under test and those of the last second. `tell` gets each task's check, with
+    the number of tasks done and in all. Raises `UserError` if the lock cannot be read or is being written by another
+    check.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent, f".{path.name}.writer"):
-        lock = _Lock(path, read_lock(path) if path.exists() else {})
+        lock = _LockFile(path, read_lock(path) if path.exists() else {})
         known = {} if config.again else await _known(lock.entries, tasks.records, backend)
         todo = [record for record in tasks if record.task.id not in known]
         not_checked: list[NotChecked] = []
@@ -73,14 +79,14 @@ async def check(
         async def work(grader: Grader) -> None:
             nonlocal done
             for _, record in queue:
-                finding = await _find(record, tasks, grader, backend, config)
+                task_check = await _check_task(record, tasks, grader, backend, config)
                 done += 1
-                if isinstance(finding, LockEntry):
-                    known[finding.task_id] = finding
-                    lock.put(finding)
+                if isinstance(task_check, LockEntry):
+                    known[task_check.task_id] = task_check
+                    lock.put(task_check)
                 else:
-                    not_checked.append(finding)
-                tell(finding, done, len(todo))
+                    not_checked.append(task_check)
+                tell(task_check, done, len(todo))
 
         try:
             async with Grader(backend) as grader, asyncio.TaskGroup() as group:
@@ -89,29 +95,23 @@ async def check(
         finally:
             lock.write()
     entries = tuple(known[record.task.id] for record in tasks if record.task.id in known)
-    return Checked(entries=entries, not_checked=tuple(not_checked), earlier=len(tasks) - len(todo))
+    return CheckResult(entries=entries, not_checked=tuple(not_checked), earlier=len(tasks) - len(todo))
 
 
-async def _find(
+async def _check_task(
     record: TaskRecord, tasks: TaskSet, grader: Grader, backend: SandboxBackend, config: CheckConfig
-) -> Finding:
-    """One task's finding. What the host lacks for it, e.g. its image, and failures of ours are not its fault."""
+) -> TaskCheck:
+    """One task's check. What the host lacks for it, e.g. its image, and infrastructure failures are not its fault."""
     task = record.task
     try:
         problems = await grader.check(record)
         if problems:
             raise UserError("; ".join(problems))
-        spec = SandboxSpec(
-            image=task.image,
-            workdir=task.workdir,
-            workspace=await asyncio.to_thread(tasks.workspace, task.id),
-            network=task.network,
-            limits=config.limits,
-            ttl_s=record.key.timeout_s + _TTL_MARGIN_S,
-            labels={"role": "preflight", "trajectory": task.id},
-        )
+        workspace = await asyncio.to_thread(tasks.workspace, task.id)
+        spec = sandbox_spec(config.rollout, record, 0, run=_RUN, role="grader", workspace=workspace)
         image = await backend.image_digest(task.image)
-        return await probe_patiently(record, grader, spec, config.repeats, backend=backend.name, image=image)
+        probe = Probe(record, grader, spec, config.rollout)
+        return await probe_task(probe, config.counts, backend=backend.name, image=image)
     except (UserError, InfrastructureError) as error:
         return NotChecked(task_id=task.id, why=str(error))
 
@@ -135,7 +135,7 @@ async def _known(
     return found
 
 
-class _Lock:
+class _LockFile:
     """The lock file, written whole, at most once a second and at the end."""
 
     def __init__(self, path: Path, entries: dict[Key, LockEntry]) -> None:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.core import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict
+from swe_aem.core import Deadline, Limits, SandboxSpec, TaskRecord, TestStatus, Verdict
 from swe_aem.errors import InfrastructureError, SandboxDead, UserError
-from swe_aem.preflight import CheckConfig, Checked, Repeats, check
+from swe_aem.preflight import CheckConfig, CheckResult, RunCounts, check
+from swe_aem.rollout import RolloutConfig
+from swe_aem.rollout.budget import sandbox_spec
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import TaskSet, load_tasks
 from swe_aem.tasks.lock import LockEntry, apply_lock, lock_text, read_lock, record_digest
@@ -58,6 +60,7 @@ class StandInGrader:
     def __init__(self, gold: Iterable[Any], noop: Iterable[Any] = (), blackhole: Iterable[Any] = ()) -> None:
         self.gold, self.noop, self.blackhole = _endless(gold), _endless(noop or [BAD]), _endless(blackhole or [BAD])
         self.grades = 0
+        self.specs: list[SandboxSpec] = []
 
     async def __aenter__(self) -> "StandInGrader":
         return self
@@ -73,6 +76,7 @@ class StandInGrader:
 
     @asynccontextmanager
     async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator[StandInSlot]:
+        self.specs.append(spec)
         yield StandInSlot(self, spec.network)
 
     def say(self, verdicts: Iterator[Any]) -> Verdict:
@@ -94,7 +98,7 @@ def _endless(values: Iterable[Any]) -> Iterator[Any]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Check with a stand-in grader, one job, into tmp_path/tasks.lock."""
 
-    def start(grader: StandInGrader, tasks: TaskSet = TASKS, **settings: Any) -> Checked:
+    def start(grader: StandInGrader, tasks: TaskSet = TASKS, **settings: Any) -> CheckResult:
         monkeypatch.setattr("swe_aem.preflight.run.Grader", lambda backend: grader)
         config = CheckConfig(**{"jobs": 1, **settings})
         return asyncio.run(check(config, tasks, tmp_path / "tasks.lock", FakeBackend()))
@@ -104,6 +108,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def one(tasks: TaskSet = TASKS) -> TaskSet:
     return replace(tasks, records=tasks.records[:1])
+
+
+def test_sandboxes_are_those_of_the_rollout_to_come(run: Any) -> None:
+    grader = StandInGrader([GOOD])
+    rollout = RolloutConfig(user="1000", capabilities=("CHOWN",), limits=Limits(memory_bytes=1 << 30))
+    run(grader, one(), rollout=rollout)
+    expected = sandbox_spec(rollout, TASKS.records[0], 0, run="preflight", role="grader", workspace=None)
+    assert len(grader.specs) == 4
+    for spec in grader.specs:
+        assert spec.model_copy(update={"workspace": None}) == expected
+        assert (spec.user, spec.capabilities, spec.limits.memory_bytes) == ("1000", ("CHOWN",), 1 << 30)
 
 
 @pytest.mark.parametrize(
@@ -169,19 +184,19 @@ def test_only_what_is_new_or_changed_is_checked_again(run: Any) -> None:
     first = StandInGrader([GOOD])
     assert run(first, one()).earlier == 0
     rest = StandInGrader([GOOD])
-    checked = run(rest, repeats=Repeats(gold=1))
+    checked = run(rest, counts=RunCounts(gold=1))
     assert (checked.earlier, len(checked.entries), rest.grades) == (1, 3, 4)
     changed = TASKS.records[0].model_copy(
         update={"task": TASKS.records[0].task.model_copy(update={"problem_statement": "another"})}
     )
     again = StandInGrader([GOOD])
-    assert run(again, replace(TASKS, records=(changed, *TASKS.records[1:])), repeats=Repeats(gold=1)).earlier == 2
+    assert run(again, replace(TASKS, records=(changed, *TASKS.records[1:])), counts=RunCounts(gold=1)).earlier == 2
     assert again.grades == 2
 
 
 def test_a_killed_check_keeps_what_it_found(run: Any, tmp_path: Path) -> None:
     with pytest.raises(ExceptionGroup):
-        run(StandInGrader([GOOD, GOOD, ZeroDivisionError()]), repeats=Repeats(gold=1))
+        run(StandInGrader([GOOD, GOOD, ZeroDivisionError()]), counts=RunCounts(gold=1))
     assert len(read_lock(tmp_path / "tasks.lock")) == 2
     assert run(StandInGrader([GOOD])).earlier == 2
 
@@ -304,7 +319,7 @@ def test_real_sandboxes(kind: str, tmp_path: Path, request: pytest.FixtureReques
     request.getfixturevalue(f"require_{kind}")
     always = TASKS.records[1].key.model_copy(update={"fail_to_pass": TASKS.records[1].key.pass_to_pass[:1]})
     tasks = replace(TASKS, records=(TASKS.records[0], TASKS.records[1].model_copy(update={"key": always})))
-    config = CheckConfig(repeats=Repeats(gold=2))
+    config = CheckConfig(counts=RunCounts(gold=2))
     checked = asyncio.run(check(config, tasks, tmp_path / "tasks.lock", open_backend(kind)))
     assert [entry.passed for entry in checked.entries] == [True, False]
     assert checked.entries[1].problems == ("doing nothing resolves it, 1 of 1 times",)
