@@ -1,4 +1,4 @@
-"""`Frozen`: the base of every record and configuration in the house."""
+"""`Frozen`: the base of every record and configuration."""
 
 from pydantic import BaseModel, ConfigDict
 

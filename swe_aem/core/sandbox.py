@@ -171,8 +171,8 @@ class SandboxBackend(Protocol):
         ...
 
     async def prune(self, *, everything: bool = False) -> list[str]:
-        """Remove sandboxes whose owner is gone or whose deadline has passed (`everything`: all of ours); returns ids.
-        Only what bears our labels is touched."""
+        """Remove sandboxes whose owner is gone or whose deadline has passed, with `everything` also all others that
+        have the labels of this package; return their ids."""
         ...
 
     def shell_command(self, sandbox: Sandbox) -> list[str]:

@@ -80,10 +80,8 @@ def changed(
             continue
         if name in may_grow and _size(now) > _size(was):
             continue
-        found.append(
-            f"{name} was {shown(was, whole=True)} and is now {shown(now, whole=True)}"
-            + (" (may only grow)" if name in may_grow else "")
-        )
+        note = " (may only grow)" if name in may_grow else ""
+        found.append(f"{name} was {shown(was, whole=True)} and is now {shown(now, whole=True)}{note}")
     return found
 
 
