@@ -19,10 +19,8 @@ from typing import Any
 
 from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import Completion, Deadline, SamplingParams, SandboxSpec, Stop, Task, Trajectory
-from swe_aem.harness import read_harness_spec
-from swe_aem.harness.agent import HarnessAgent, open_harness
-from swe_aem.harness.config import HarnessConfig
-from swe_aem.policy.tokenizer import load_tokenizer
+from swe_aem.harness import HarnessAgent, HarnessConfig, open_harness, read_harness_spec
+from swe_aem.policy import load_tokenizer
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.host_system import HOST_IMAGE
 

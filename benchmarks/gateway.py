@@ -24,7 +24,7 @@ from typing import Any
 from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import Completion, Deadline, SamplingParams, Task
 from swe_aem.gateway import Gateway
-from swe_aem.policy.tokenizer import load_tokenizer
+from swe_aem.policy import load_tokenizer
 
 SMALL = Path(__file__).parents[1] / "configs" / "quickstart" / "policy"
 SYSTEM = "You fix bugs in Python packages. Look before you change anything. " * 120

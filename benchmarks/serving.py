@@ -68,7 +68,7 @@ async def straight(url: str, requests: list[list[int]], concurrency: int) -> tup
 async def through(url: str, requests: list[list[int]], concurrency: int) -> tuple[int, float]:
     """Send the same requests through the policy. Returns the sampled tokens and the seconds."""
     from swe_aem.core import SamplingParams
-    from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
+    from swe_aem.policy import VllmClientConfig, VllmPolicy
 
     places = asyncio.Semaphore(concurrency)
     async with VllmPolicy(VllmClientConfig(urls=(url,))) as policy:
@@ -106,7 +106,7 @@ def compare(url: str, *, requests: int, concurrency: int, rounds: int) -> dict[s
 
 async def simulate() -> None:
     """Server of `scale`: prints its URL and serves until standard input ends."""
-    from swe_aem.policy.tokenizer import load_tokenizer
+    from swe_aem.policy import load_tokenizer
     from swe_aem.testing.vllm import SimulatedVllm
 
     tokenizer = load_tokenizer(None)
@@ -142,8 +142,7 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
     from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
     from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Verdict
     from swe_aem.grading import Grader, GradeSlot
-    from swe_aem.policy.tokenizer import load_tokenizer
-    from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
+    from swe_aem.policy import VllmClientConfig, VllmPolicy, load_tokenizer
     from swe_aem.rollout import RolloutComponents, RolloutConfig, RolloutRun, SchedulingConfig
     from swe_aem.store import Store
     from swe_aem.tasks import TaskSet

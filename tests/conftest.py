@@ -141,8 +141,7 @@ def vllm_program() -> str:
 @pytest.fixture(scope="session")
 def serve(vllm_program: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Makes a `Served` of the quickstart policy in float32, with changes of its `ServeCommandConfig`."""
-    from swe_aem.serve.command import ServeCommandConfig
-    from swe_aem.serve.supervisor import Served
+    from swe_aem.serve import ServeCommandConfig, Served
 
     def make(**changes: Any) -> Served:
         settings = {
@@ -180,8 +179,8 @@ def free_port() -> int:
 def require_harness(name: str, *pins: str) -> None:
     """The harness's environment is installed; `swe-aem harness install` does it."""
     from swe_aem.errors import UserError
+    from swe_aem.harness import read_harness_spec
     from swe_aem.harness.environment import interpreter
-    from swe_aem.harness.spec import read_harness_spec
 
     try:
         interpreter(read_harness_spec(name), pins)

@@ -4,7 +4,21 @@
 """
 
 from swe_aem.agent.config import NativeConfig, TurnLimits
+from swe_aem.agent.grace import answering
 from swe_aem.agent.native import NativeAgent
-from swe_aem.agent.renderer import RendererConfig, TurnRenderer
+from swe_aem.agent.renderer import Message, ParsedTurn, RendererConfig, TurnRenderer
+from swe_aem.agent.turn_sampler import Sampled, TrajectoryEnded, TurnSampler
 
-__all__ = ["NativeAgent", "NativeConfig", "RendererConfig", "TurnLimits", "TurnRenderer"]
+__all__ = [
+    "Message",
+    "NativeAgent",
+    "NativeConfig",
+    "ParsedTurn",
+    "RendererConfig",
+    "Sampled",
+    "TrajectoryEnded",
+    "TurnLimits",
+    "TurnRenderer",
+    "TurnSampler",
+    "answering",
+]

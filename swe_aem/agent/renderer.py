@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.policy.tokenizer import Tokenizer
+from swe_aem.policy import Tokenizer
 
 if TYPE_CHECKING:
     from renderers.base import Renderer

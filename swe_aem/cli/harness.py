@@ -39,8 +39,8 @@ def install(
 
     Example: swe-aem harness install mini-swe-agent
     """
+    from swe_aem.harness import install as make
     from swe_aem.harness import read_harness_spec
-    from swe_aem.harness.environment import install as make
 
     typer.echo(make(read_harness_spec(agent), tuple(pin or ())))
 
@@ -51,9 +51,7 @@ def list_harnesses() -> None:
 
     Example: swe-aem harness ls
     """
-    from swe_aem.harness import read_harness_spec
-    from swe_aem.harness.environment import installed
-    from swe_aem.harness.spec import BUNDLED
+    from swe_aem.harness import BUNDLED, installed, read_harness_spec
 
     rows = []
     for name in BUNDLED:

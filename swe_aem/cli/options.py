@@ -21,7 +21,7 @@ def complete_tasks(incomplete: str) -> list[str]:
 
 def complete_agent(incomplete: str) -> list[tuple[str, str]]:
     """Agents, and the scripts that may stand for one."""
-    from swe_aem.harness.spec import BUNDLED
+    from swe_aem.harness import BUNDLED
     from swe_aem.policy import SCRIPTS, listed_scripts
 
     agents = [("native", "the loop of this package"), *((name, "a harness") for name in BUNDLED)]
@@ -38,7 +38,7 @@ def complete_policy(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_harness(incomplete: str) -> list[str]:
     """The bundled harnesses."""
-    from swe_aem.harness.spec import BUNDLED
+    from swe_aem.harness import BUNDLED
 
     return [name for name in BUNDLED if name.startswith(incomplete)]
 

@@ -60,7 +60,7 @@ def serve(
 ) -> None:
     """Serve a model with vLLM until Ctrl-C."""
     from swe_aem.core.settings import check
-    from swe_aem.serve.command import ServeCommandConfig
+    from swe_aem.serve import ServeCommandConfig
 
     config = check(
         ServeCommandConfig,
@@ -86,14 +86,14 @@ def serve(
 def _show(config: Any) -> None:
     import shlex
 
-    from swe_aem.serve.command import command, environment
+    from swe_aem.serve import vllm_command, vllm_environment
 
-    variables = [f"{name}={shlex.quote(value)}" for name, value in environment(config, {}).items()]
-    typer.echo(" ".join([*variables, shlex.join(command(config))]))
+    variables = [f"{name}={shlex.quote(value)}" for name, value in vllm_environment(config, {}).items()]
+    typer.echo(" ".join([*variables, shlex.join(vllm_command(config))]))
 
 
 def _run(config: Any, log: Path) -> None:
-    from swe_aem.serve.supervisor import Served, healthy
+    from swe_aem.serve import Served, healthy
 
     if healthy(config.url):
         typer.echo(f"a server answers at {config.url} already; it is used as it is")

@@ -8,7 +8,7 @@ dropped. Messages that mean the same have equal canonical forms, except for assi
 import json
 from typing import Any
 
-from swe_aem.agent.renderer import Message
+from swe_aem.agent import Message
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 

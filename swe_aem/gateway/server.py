@@ -15,8 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import swe_aem.gateway.wire as wire
-from swe_aem.agent.config import TurnLimits
-from swe_aem.agent.renderer import TurnRenderer
+from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import Deadline, Policy, Stop, Task
 from swe_aem.gateway.messages import BadRequest
 from swe_aem.gateway.session import GatewaySession, SessionEnded

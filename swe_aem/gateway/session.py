@@ -13,9 +13,7 @@ from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from typing import Any, NoReturn
 
-from swe_aem.agent.config import TurnLimits
-from swe_aem.agent.renderer import Message, TurnRenderer
-from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
+from swe_aem.agent import Message, TrajectoryEnded, TurnLimits, TurnRenderer, TurnSampler
 from swe_aem.core import Branch, Deadline, Policy, Response, Stop, Task, ToolCall, Trajectory
 from swe_aem.errors import PolicyError
 from swe_aem.gateway.messages import canonical, encodable

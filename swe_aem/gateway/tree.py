@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swe_aem.agent.renderer import Message, ParsedTurn
+from swe_aem.agent import Message, ParsedTurn
 from swe_aem.core import Completion
 from swe_aem.gateway.messages import echoes
 

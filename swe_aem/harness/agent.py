@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from swe_aem.agent.config import TurnLimits
-from swe_aem.agent.renderer import TurnRenderer
+from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import Deadline, Policy, Sandbox, Stop, Task, Trajectory
 from swe_aem.errors import HarnessError, UserError
 from swe_aem.gateway import Gateway, GatewaySession

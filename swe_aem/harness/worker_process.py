@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from swe_aem.agent.grace import answering
+from swe_aem.agent import answering
 from swe_aem.core import Deadline, Sandbox, Stop
 from swe_aem.errors import HarnessError, SandboxDead
 from swe_aem.harness.spec import INSIDE, HarnessSpec

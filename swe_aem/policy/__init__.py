@@ -1,16 +1,35 @@
 """Policies: token ids in, sampled ids and log-probabilities out.
 
 `open_policy_factory` opens the policy of a run: a script by its name, a server by its URL, or a model in this process.
+Importing this package does not import torch; `swe_aem.policy.sampling`, which samples a model in a batch, does.
 """
 
 from swe_aem.policy.errors import ContextOverflow
 from swe_aem.policy.registry import SCRIPTS, PolicyFactory, check_policy, listed_scripts, open_policy_factory
+from swe_aem.policy.requests import RequestConfig
+from swe_aem.policy.scripted import ScriptTools
+from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, QWEN3_CONTROL_TOKENS, Tokenizer, load_tokenizer
+from swe_aem.policy.transformers import TransformersPolicy
+from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy, VllmServer
+from swe_aem.policy.vllm_control import ServedModel, ServerControl
 
 __all__ = [
+    "BYTE_TOKENIZER_NAME",
+    "QWEN3_CONTROL_TOKENS",
     "SCRIPTS",
     "ContextOverflow",
     "PolicyFactory",
+    "RequestConfig",
+    "ScriptTools",
+    "ServedModel",
+    "ServerControl",
+    "Tokenizer",
+    "TransformersPolicy",
+    "VllmClientConfig",
+    "VllmPolicy",
+    "VllmServer",
     "check_policy",
     "listed_scripts",
+    "load_tokenizer",
     "open_policy_factory",
 ]

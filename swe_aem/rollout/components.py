@@ -11,11 +11,16 @@ from pathlib import Path
 from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
 from swe_aem.core import Agent, Sandbox, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.grading import Grader, capture_patch, prepare_for_agent
-from swe_aem.harness import is_harness, read_harness_spec
-from swe_aem.harness.agent import open_harness
-from swe_aem.policy import PolicyFactory, check_policy, open_policy_factory
-from swe_aem.policy.scripted import ScriptTools
-from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, Tokenizer, load_tokenizer
+from swe_aem.harness import is_harness, open_harness, read_harness_spec
+from swe_aem.policy import (
+    BYTE_TOKENIZER_NAME,
+    PolicyFactory,
+    ScriptTools,
+    Tokenizer,
+    check_policy,
+    load_tokenizer,
+    open_policy_factory,
+)
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet

@@ -9,13 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from swe_aem.agent.config import NativeConfig, TurnLimits
-from swe_aem.agent.renderer import RendererConfig
+from swe_aem.agent import NativeConfig, RendererConfig, TurnLimits
 from swe_aem.core import Limits
 from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
-from swe_aem.harness.config import HarnessConfig
-from swe_aem.harness.spec import BUNDLED, is_harness
+from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
 from swe_aem.policy import SCRIPTS, listed_scripts
 from swe_aem.sandbox import BackendName
 from swe_aem.suggest import did_you_mean

@@ -53,7 +53,7 @@ class ServeCommandConfig(Frozen):
         return f"http://{host}:{self.port}"
 
 
-def command(config: ServeCommandConfig) -> list[str]:
+def vllm_command(config: ServeCommandConfig) -> list[str]:
     """The vllm command line. It makes vLLM report the log-probabilities of the temperature-scaled distribution, for the
     sampled token and 20 others."""
     line = [config.program, "serve", config.model, "--served-model-name", config.name]
@@ -75,7 +75,7 @@ def command(config: ServeCommandConfig) -> list[str]:
     return [*line, *config.extra]
 
 
-def environment(config: ServeCommandConfig, inherited: Mapping[str, str]) -> dict[str, str]:
+def vllm_environment(config: ServeCommandConfig, inherited: Mapping[str, str]) -> dict[str, str]:
     """Environment variables of the server: the inherited ones, and those that the sync and the device need."""
     ours = {"VLLM_NO_USAGE_STATS": "1"}
     if config.sync in ("file", "gloo", "nccl"):

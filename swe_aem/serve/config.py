@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from swe_aem.policy.requests import RequestConfig
+from swe_aem.policy import RequestConfig
 
 
 class ServersConfig(RequestConfig):

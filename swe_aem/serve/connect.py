@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from swe_aem.errors import UserError
-from swe_aem.policy.requests import RequestConfig
-from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
+from swe_aem.policy import RequestConfig, VllmClientConfig, VllmPolicy
 from swe_aem.serve.config import ServersConfig
 from swe_aem.serve.sync import AdapterSync, WeightSync
 from swe_aem.serve.transport import FileTransport, GlooTransport, NcclTransport, Transport

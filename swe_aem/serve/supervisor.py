@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from swe_aem.errors import UserError
-from swe_aem.serve.command import ServeCommandConfig, command, environment
+from swe_aem.serve.command import ServeCommandConfig, vllm_command, vllm_environment
 from swe_aem.serve.guard import TERM_LIMIT_S
 
 _PHASES = (
@@ -53,11 +53,11 @@ class Served:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("guard.py")), *command(self.config)],
+                [sys.executable, str(Path(__file__).with_name("guard.py")), *vllm_command(self.config)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=environment(self.config, os.environ),
+                env=vllm_environment(self.config, os.environ),
                 start_new_session=True,
             )
         return self

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy.vllm import VllmPolicy, VllmServer
-from swe_aem.policy.vllm_control import ServedModel
+from swe_aem.policy import ServedModel, VllmPolicy, VllmServer
 from swe_aem.serve.transport import Parcel, Transport, Weights
 
 

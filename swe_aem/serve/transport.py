@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy.vllm_control import ServerControl
+from swe_aem.policy import ServerControl
 from swe_aem.serve.own_directory import OwnDirectory
 
 Weights = Mapping[str, torch.Tensor]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from swe_aem.core import Policy
-from swe_aem.policy.transformers import TransformersPolicy
+from swe_aem.policy import TransformersPolicy
 from swe_aem.train.config import TrainConfig
 
 _GATHER_S = 0.03

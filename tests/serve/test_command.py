@@ -3,14 +3,14 @@
 import pytest
 
 from swe_aem.errors import UserError
-from swe_aem.serve.command import PLUGIN, ServeCommandConfig, command, environment
-from swe_aem.serve.supervisor import Served
+from swe_aem.serve import ServeCommandConfig, Served, vllm_command, vllm_environment
+from swe_aem.serve.command import PLUGIN
 
 
 @pytest.mark.parametrize("sync", ["file", "gloo", "nccl", "lora", "none"])
 def test_each_sync_has_what_it_needs(sync):
     config = ServeCommandConfig(model="m", sync=sync)
-    line, variables = " ".join(command(config)), environment(config, {"PYTHONPATH": "/mine"})
+    line, variables = " ".join(vllm_command(config)), vllm_environment(config, {"PYTHONPATH": "/mine"})
     assert ("--weight-transfer-config" in line) == (sync in ("file", "gloo", "nccl"))
     assert ("--worker-extension-cls" in line) == (sync in ("file", "gloo"))
     assert ("--enable-lora" in line) == (sync == "lora")

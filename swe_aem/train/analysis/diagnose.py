@@ -29,8 +29,8 @@ from swe_aem.advantage.diagnostics import pearson, pearson_interval, sign_agreem
 from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.core import SamplingParams
 from swe_aem.errors import UserError
+from swe_aem.policy import load_tokenizer
 from swe_aem.policy.sampling import BatchRow, sample_batch
-from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.rollout import read_manifest
 from swe_aem.train.analysis.diagnosis import (
     DiagnoseConfig,

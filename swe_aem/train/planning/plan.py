@@ -9,7 +9,7 @@ from pathlib import Path
 from swe_aem.errors import SweAemError, UserError
 from swe_aem.rollout import chosen_tasks
 from swe_aem.sandbox import open_backend
-from swe_aem.serve.supervisor import healthy
+from swe_aem.serve import healthy
 from swe_aem.train.config import HardwareConfig, TrainConfig
 from swe_aem.train.planning.memory import (
     ADAPTER_DTYPE,
