@@ -24,11 +24,11 @@ def report(
     report.html is one file that loads nothing from elsewhere; plots/*.png are the same plots apart. The run may still
     be running, or may have been killed.
     """
-    from swe_aem.view.report import write
-    from swe_aem.view.run import read_run
+    from swe_aem.view.report import write_report
+    from swe_aem.view.training_run import read_training_run
 
-    run = read_run(directory)
-    made = write(run, out or directory)
+    run = read_training_run(directory)
+    made = write_report(run, out or directory)
     typer.echo(made.sentence)
     for note in run.notes:
         tell(note)

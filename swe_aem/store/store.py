@@ -21,7 +21,7 @@ from swe_aem.store.files import locked, replace
 from swe_aem.store.segments import Appender, Line, quarantine_torn_end, read_lines, seal
 from swe_aem.store.surrogates import unescape
 from swe_aem.store.trajectory_row import from_row, to_row
-from swe_aem.store.upgrade import FORMAT, require_readable, upgrade_row
+from swe_aem.store.upgrade import FORMAT, require_readable, require_resumable, upgrade_row
 
 _HEAD = re.compile(
     rb'\{"format": (\d+), "task_id": ("(?:[^"\\]|\\.)*"), "sample": (\d+), "attempt": \d+, "outcome": "(\w+)"'
@@ -97,11 +97,7 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.directory):
             rows = self.index()
-            if older := {row.format for row in rows.values()} - {FORMAT}:
-                raise UserError(
-                    f"{self.directory} was written by an older swe-aem (format {min(older)}, now {FORMAT}): it can be "
-                    "read, not resumed. Choose another --out"
-                )
+            require_resumable(min((row.format for row in rows.values()), default=FORMAT), self.directory)
             torn = quarantine_torn_end(self.folder, self.directory / "quarantine")
             appender = Appender(self.folder, segment_bytes)
             try:

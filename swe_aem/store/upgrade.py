@@ -9,6 +9,7 @@ refused. A store of an older format is read and never appended to, so no store m
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from swe_aem.errors import UserError
@@ -35,6 +36,15 @@ def require_readable(format: int, where: str) -> None:
         raise UserError(
             f"{where}: format {format} is older than {OLDEST}, the oldest that this swe-aem reads; read it with the "
             "version that wrote it"
+        )
+
+
+def require_resumable(format: int, directory: Path) -> None:
+    """Raise `UserError` unless what was written in this format into `directory` can be added to."""
+    if format != FORMAT:
+        raise UserError(
+            f"{directory} was written by an older swe-aem (format {format}, now {FORMAT}): it can be read, not "
+            "resumed. Choose another --out"
         )
 
 

@@ -207,7 +207,7 @@ class AEMGRPOTrainer(GRPOTrainer):
             "aem/alpha_min": alpha.min(),
             "aem/alpha_max": alpha.max(),
             "aem/alpha_std": alpha.std(correction=0),
-            "aem/gated_share": (alpha == 1).double().mean(),
+            "aem/unmodulated_share": (alpha == 1).double().mean(),
             "aem/response_entropy": entropies.mean(),
             "aem/responses": torch.tensor(float(alpha.numel())),
         }

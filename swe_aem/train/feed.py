@@ -29,7 +29,7 @@ class Feed:
         self._compact_filtering = compact_filtering
         self.last: Step | None = None
         """The latest step, on the first process."""
-        self.wait_s = 0.0
+        self.rollout_wait_s = 0.0
         """Seconds that training waited for it."""
 
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
@@ -50,7 +50,7 @@ class Feed:
         assert self._source is not None
         started_s = time.monotonic()
         self.last = self._source.step(number, weights)
-        self.wait_s = time.monotonic() - started_s
+        self.rollout_wait_s = time.monotonic() - started_s
         rows = [
             training_row(one, compact_filtering=self._compact_filtering) for group in self.last.groups for one in group
         ]

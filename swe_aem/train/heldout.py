@@ -2,36 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.evaluate.rates import clustered
 from swe_aem.evaluate.score import TaskScore, score
 from swe_aem.rollout import RolloutConfig
 from swe_aem.store import Store
 from swe_aem.train.config import HeldoutConfig, TrainConfig
-
-
-class Rates(Frozen):
-    """What one evaluation says; rates in 0..1 with 95 % intervals over tasks."""
-
-    tasks: int
-    pass_at_1: float
-    """Sampled at the training temperature."""
-    low: float
-    high: float
-    greedy: float | None = None
-    greedy_low: float | None = None
-    greedy_high: float | None = None
-    faults: int = 0
-    """Trajectories without a verdict for reasons of ours; in no rate."""
-
-
-class Heldout(Rates):
-    """An evaluation with its parts."""
-
-    parts: dict[str, Rates] = {}
+from swe_aem.train.records import HeldoutRates, HeldoutScore
 
 
 def heldout_rollout(config: TrainConfig, *, greedy: bool) -> RolloutConfig:
@@ -54,20 +32,18 @@ def heldout_rollout(config: TrainConfig, *, greedy: bool) -> RolloutConfig:
     return config.rollout.model_copy(update=update)
 
 
-def judge(sampled: Path, greedy: Path | None, labels: Mapping[str, Mapping[str, str]]) -> Heldout:
+def judge(sampled: Path, greedy: Path | None, labels: Mapping[str, Mapping[str, str]]) -> HeldoutScore:
     """Rates of the stores of an evaluation; `labels` says which part a task belongs to. A part without a verdict is
-    left out; raises `UserError` if there is none at all."""
+    left out; raises `UserError` if there is no verdict at all."""
     of_sampled, of_greedy = _scores(sampled), _scores(greedy) if greedy else {}
     judged = [id for id, one in of_sampled.items() if one.samples]
     if not judged:
         raise UserError(f"{sampled}: no trajectory of the evaluation has a verdict, so there are no held-out rates")
     parts = sorted({labels[id]["part"] for id in judged if "part" in labels.get(id, {})})
     whole = _rates(of_sampled, of_greedy)
-    return Heldout(
-        **whole,
-        parts={
-            part: Rates(**_rates(_only(of_sampled, part, labels), _only(of_greedy, part, labels))) for part in parts
-        },
+    return HeldoutScore(
+        **{name: getattr(whole, name) for name in HeldoutRates.model_fields},
+        parts={part: _rates(_only(of_sampled, part, labels), _only(of_greedy, part, labels)) for part in parts},
     )
 
 
@@ -79,18 +55,18 @@ def _only(scores: Mapping[str, TaskScore], part: str, labels: Mapping[str, Mappi
     return {id: one for id, one in scores.items() if labels.get(id, {}).get("part") == part}
 
 
-def _rates(sampled: Mapping[str, TaskScore], greedy: Mapping[str, TaskScore]) -> dict[str, Any]:
+def _rates(sampled: Mapping[str, TaskScore], greedy: Mapping[str, TaskScore]) -> HeldoutRates:
     judged = [one for one in sampled.values() if one.samples]
     estimate = clustered([one.rate for one in judged], sum(one.samples for one in judged))
-    figures: dict[str, Any] = {
-        "tasks": len(judged),
-        "pass_at_1": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "faults": sum(one.faults for one in (*sampled.values(), *greedy.values())),
-    }
-    best = [one for one in greedy.values() if one.samples]
-    if best:
-        estimate = clustered([one.rate for one in best], len(best))
-        figures |= {"greedy": estimate.value, "greedy_low": estimate.low, "greedy_high": estimate.high}
-    return figures
+    found = HeldoutRates(
+        tasks=len(judged),
+        pass_at_1=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        faults=sum(one.faults for one in (*sampled.values(), *greedy.values())),
+    )
+    judged = [one for one in greedy.values() if one.samples]
+    if not judged:
+        return found
+    estimate = clustered([one.rate for one in judged], len(judged))
+    return found.model_copy(update={"greedy": estimate.value, "greedy_low": estimate.low, "greedy_high": estimate.high})

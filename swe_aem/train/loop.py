@@ -13,7 +13,6 @@ The same code runs in one process and under `accelerate launch`: the first proce
 """
 
 import copy
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -27,17 +26,25 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from swe_aem.errors import UserError
 from swe_aem.rollout import chosen_tasks
-from swe_aem.store.files import locked, replace
+from swe_aem.store.files import locked
 from swe_aem.train import checkpoints
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
 from swe_aem.train.config import LoraConfig, TrainConfig
-from swe_aem.train.directory import POLICY, SUMMARY, RunSummary, claim_run_directory
+from swe_aem.train.directory import POLICY, claim_run_directory
 from swe_aem.train.feed import SLOT, Feed
-from swe_aem.train.heldout import Heldout, heldout_rollout, judge
+from swe_aem.train.heldout import heldout_rollout, judge
 from swe_aem.train.journal import Journal
 from swe_aem.train.models import load_model, load_processing, on_cpu
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
+from swe_aem.train.records import (
+    HeldoutResult,
+    HeldoutScore,
+    RunSummary,
+    read_metrics,
+    write_heldout,
+    write_run_summary,
+)
 from swe_aem.train.refusals import refuse_sharding, refuse_silent_changes
 from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.steps import StepSource
@@ -166,7 +173,7 @@ class _Run:
             heldout_before=evaluations.found.get(0),
             heldout_after=evaluations.found.get(self.config.steps),
         )
-        replace(self.directory / SUMMARY, summary.model_dump_json(indent=2) + "\n")
+        write_run_summary(self.directory, summary)
         return summary
 
 
@@ -177,7 +184,7 @@ class _Evaluations(TrainerCallback):
         self._config = config
         self._directory = directory
         self._worker = worker
-        self.found: dict[int, Heldout] = {}
+        self.found: dict[int, HeldoutScore] = {}
 
     def run(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
         """Evaluate the policy after `step` steps: sampled, and with `greedy` also at temperature 0."""
@@ -191,7 +198,7 @@ class _Evaluations(TrainerCallback):
             best = self._worker.evaluate(heldout_rollout(config, greedy=True), weights, step, f"step-{step}-greedy")
         result = judge(sampled, best, tasks.labels)
         self.found[step] = result
-        self._write(step, result)
+        write_heldout(self._directory, HeldoutResult.after(step, result))
         shown = f"held out after {step} steps: {result.pass_at_1:.1%} ({result.low:.1%} to {result.high:.1%}) sampled"
         if result.greedy is not None:
             shown += f", {result.greedy:.1%} ({result.greedy_low:.1%} to {result.greedy_high:.1%}) greedy"
@@ -203,14 +210,6 @@ class _Evaluations(TrainerCallback):
         step, update = divmod(state.global_step, self._config.num_minibatches)
         if every and not update and step % every == 0 and step < self._config.steps:
             self.run(given["model"].state_dict(), step, greedy=False)
-
-    def _write(self, step: int, result: Heldout) -> None:
-        path = self._directory / "heldout.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] != step]
-        kept.append(json.dumps({"step": step, **result.model_dump()}))
-        kept.sort(key=lambda line: json.loads(line)["step"])
-        replace(path, "".join(f"{line}\n" for line in kept))
 
 
 def _done(config: TrainConfig, checkpoint: Path | None) -> int:
@@ -237,7 +236,5 @@ def _adapted(model: Any, config: LoraConfig | None) -> Any:
 
 def _earlier_s(directory: Path) -> float:
     """Seconds that earlier processes worked on the run, as far as their last step tells."""
-    from swe_aem.train.journal import FILE, read_lines
-
-    lines = read_lines(directory / FILE)
-    return float(lines[-1]["wall_s"]) if lines else 0.0
+    lines = read_metrics(directory)
+    return (lines[-1].wall_s or 0.0) if lines else 0.0

@@ -1,4 +1,4 @@
-"""`Step`: what was rolled out for one step of training, which groups it trains on, and its figures."""
+"""`Step`: what was rolled out for one step of training, which groups it trains on, and its metrics."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from swe_aem.core import OUTCOME_TABLE, Trajectory
 from swe_aem.core.base import Frozen
+from swe_aem.train.records import RolloutMetrics
 
 TrajectoryGroup = tuple[Trajectory, ...]
 """Trajectories of one task that share a baseline."""
@@ -23,31 +24,31 @@ class Step(Frozen):
     rollout_s: float = 0.0
     """Seconds from the first sandbox to the last verdict; 0 if all of it was in the store."""
 
-    def figures(self) -> dict[str, Any]:
-        """What metrics.jsonl says of the rollouts; of all trajectories, rejected groups included."""
+    def metrics(self) -> RolloutMetrics:
+        """The step's rollouts in numbers: all trajectories, rejected groups included."""
         trajectories = [one for group in (*self.groups, *self.rejected) for one in group]
         judged = [one for one in trajectories if _counts(one)]
         responses = [response for one in judged for response in one.responses]
         calls = [call for response in responses for call in response.tool_calls]
         sampled = sum(response.end - response.start for response in responses)
         behind = [self.number - 1 - response.version for response in responses]
-        return {
-            "resolved_rate": _share(sum(one.reward == 1.0 for one in judged), len(judged)),
-            "outcomes": dict(Counter(str(one.outcome) for one in trajectories)),
-            "infrastructure_failures": len(trajectories) - len(judged),
-            "retries": sum(one.attempt for one in trajectories),
-            "groups": len(self.groups),
-            "rejected_groups": len(self.rejected),
-            "zero_variance_groups": sum(not varied(group) for group in self.groups),
-            "turns": _share(len(responses), len(judged)),
-            "sampled_tokens": sampled,
-            "tokens_per_s": _share(sampled, self.rollout_s),
-            "tool_failure_rate": _share(sum(bool(call.exit_code) for call in calls), len(calls)),
-            "malformed_rate": _share(sum(call.status == "malformed" for call in calls), len(calls)),
-            "version": max((response.version for response in responses), default=self.number - 1),
-            "staleness": _share(sum(behind), len(behind)),
-            "rollout_s": self.rollout_s,
-        }
+        return RolloutMetrics(
+            resolved_rate=_share(sum(one.reward == 1.0 for one in judged), len(judged)),
+            outcomes=dict(Counter(str(one.outcome) for one in trajectories)),
+            infrastructure_failures=len(trajectories) - len(judged),
+            retries=sum(one.attempt for one in trajectories),
+            groups=len(self.groups),
+            rejected_groups=len(self.rejected),
+            zero_variance_groups=sum(not varied(group) for group in self.groups),
+            turns=_share(len(responses), len(judged)),
+            sampled_tokens=sampled,
+            tokens_per_s=_share(sampled, self.rollout_s),
+            tool_failure_rate=_share(sum(bool(call.exit_code) for call in calls), len(calls)),
+            malformed_rate=_share(sum(call.status == "malformed" for call in calls), len(calls)),
+            version=max((response.version for response in responses), default=self.number - 1),
+            staleness=_share(sum(behind), len(behind)),
+            rollout_s=self.rollout_s,
+        )
 
 
 class StepSource(Protocol):

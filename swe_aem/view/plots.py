@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swe_aem.errors import UserError
-from swe_aem.view.run import HeldOut, Rates, Run
+from swe_aem.train.records import HeldoutRates, HeldoutScore
+from swe_aem.view.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,14 +28,14 @@ _OUTCOME_COLOURS = {
     "infrastructure": RED,
     "grader_failure": "#8f1f1f",
 }
-"""Greys: it did not work; yellows: a limit; violets: it broke a rule; reds: our side failed."""
+"""Grey: not resolved; yellow: a limit; violet: a broken rule; red: an infrastructure failure."""
 
 
 MANY_STEPS = 60
 """Above so many values a line is faint and its moving mean is drawn over it."""
 
 Line = tuple[str, str, str]
-"""Field of `Step`, label for the legend (none if empty), colour."""
+"""Field of `StepMetrics`, label for the legend (none if empty), colour."""
 
 
 class Drawn(NamedTuple):
@@ -48,7 +49,7 @@ class Drawn(NamedTuple):
     figure: "Figure"
 
 
-def draw(run: Run) -> Iterator[Drawn]:
+def draw(run: TrainingRun) -> Iterator[Drawn]:
     """Every plot that the run has numbers for; raises `UserError` if matplotlib is not installed."""
     try:
         import matplotlib.figure  # noqa: F401
@@ -70,7 +71,7 @@ def smoothing_window(values: int) -> int:
     return min(10, values // 5)
 
 
-def resolved_rate(run: Run) -> "Figure | None":
+def resolved_rate(run: TrainingRun) -> "Figure | None":
     """Rate in training per step with its moving mean, and the held-out evaluations with their intervals."""
     steps, rates = run.series("resolved_rate")
     points = [one for one in run.heldout if one.pass_at_1 is not None]
@@ -101,7 +102,7 @@ def resolved_rate(run: Run) -> "Figure | None":
     return figure
 
 
-def heldout(run: Run) -> "Figure | None":
+def heldout(run: TrainingRun) -> "Figure | None":
     """Held-out rates before and after, sampled and greedy, in all and by part."""
     before, after = run.before, run.after
     # A pair of nothing would leave a gap.
@@ -118,18 +119,18 @@ def heldout(run: Run) -> "Figure | None":
     return figure
 
 
-def entropy(run: Run) -> "Figure | None":
+def entropy(run: TrainingRun) -> "Figure | None":
     """Mean entropy of the old policy's responses."""
     return _line_plot(run, (("response_entropy", "", BLUE),), "entropy, nats per token")
 
 
-def alpha(run: Run) -> "Figure | None":
-    """The factors' range and deviation, and the share of responses that AEM leaves alone."""
+def alpha(run: TrainingRun) -> "Figure | None":
+    """Range and deviation of AEM's factors, and the share of responses that it leaves unchanged."""
     lows, highs = dict(zip(*run.series("alpha_min"), strict=True)), dict(zip(*run.series("alpha_max"), strict=True))
     both = sorted(lows.keys() & highs.keys())
     spread = (("alpha_std", "α, standard deviation", PURPLE),)
-    gated = (("gated_share", "gated responses (right)", ORANGE),)
-    if not (both or _any(run, (*spread, *gated))):
+    unmodulated = (("unmodulated_share", "unmodulated responses (right)", ORANGE),)
+    if not (both or _any(run, (*spread, *unmodulated))):
         return None
     figure, axes = _canvas()
     if both:
@@ -143,15 +144,15 @@ def alpha(run: Run) -> "Figure | None":
     axes.set(ylabel="α")
     axes.set_ylim(bottom=0)
     shares = None
-    if _any(run, gated):
+    if _any(run, unmodulated):
         shares = _right(axes, "responses with α = 1, %")
-        _lines(shares, run, gated, scale=100)
+        _lines(shares, run, unmodulated, scale=100)
         shares.set_ylim(-3, 103)
     _by_step(axes, shares)
     return figure
 
 
-def outcomes(run: Run) -> "Figure | None":
+def outcomes(run: TrainingRun) -> "Figure | None":
     """How the trajectories of each step ended."""
     steps = [step for step in run.steps if step.outcomes]
     if not steps:
@@ -165,9 +166,13 @@ def outcomes(run: Run) -> "Figure | None":
     return figure
 
 
-def seconds(run: Run) -> "Figure | None":
+def seconds(run: TrainingRun) -> "Figure | None":
     """Where the time of each step went."""
-    phases = (("rollout_s", "rollouts", BLUE), ("train_s", "training", GREEN), ("wait_s", "waiting", GREY))
+    phases = (
+        ("rollout_s", "rollouts", BLUE),
+        ("train_s", "training", GREEN),
+        ("rollout_wait_s", "waiting for rollouts", GREY),
+    )
     found = {name: dict(zip(*run.series(name), strict=True)) for name, _, _ in phases}
     steps = sorted({step for values in found.values() for step in values})
     if not steps:
@@ -182,7 +187,7 @@ def seconds(run: Run) -> "Figure | None":
     return figure
 
 
-def clipping(run: Run) -> "Figure | None":
+def clipping(run: TrainingRun) -> "Figure | None":
     """Shares of tokens whose ratio is clipped or whose importance weight is capped."""
     lines = (
         ("clip_low", "ratio clipped below", BLUE),
@@ -192,26 +197,26 @@ def clipping(run: Run) -> "Figure | None":
     return _line_plot(run, lines, "%", scale=100)
 
 
-def importance(run: Run) -> "Figure | None":
+def importance(run: TrainingRun) -> "Figure | None":
     """Importance weights between the policy that sampled and the one that learns."""
     return _line_plot(run, (("importance_mean", "mean", BLUE), ("importance_max", "largest", PURPLE)), "weight")
 
 
-def staleness(run: Run) -> "Figure | None":
+def staleness(run: TrainingRun) -> "Figure | None":
     """How many versions the weights that sampled were behind those that learned."""
     return _line_plot(run, (("staleness", "", BLUE),), "versions behind, mean")
 
 
-def failures(run: Run) -> "Figure | None":
+def failures(run: TrainingRun) -> "Figure | None":
     """Tool calls that failed, and those that could not be understood."""
     lines = (("tool_failure_rate", "tool calls that failed", ORANGE), ("malformed_rate", "malformed", RED))
     return _line_plot(run, lines, "%", scale=100)
 
 
-def groups(run: Run) -> "Figure | None":
-    """Groups with one reward for all, which teach nothing, and those that were rejected."""
+def groups(run: TrainingRun) -> "Figure | None":
+    """Groups that are trained on, zero-variance groups among them, and rejected groups."""
     named = (
-        ("zero_variance_groups", "… of these with one reward for all", ORANGE),
+        ("zero_variance_groups", "of these, zero-variance", ORANGE),
         ("rejected_groups", "rolled out and rejected", RED),
     )
     if not _any(run, named):
@@ -219,24 +224,24 @@ def groups(run: Run) -> "Figure | None":
     return _line_plot(run, (("groups", "trained on", GREY), *named), "groups")
 
 
-def positive(run: Run) -> "Figure | None":
+def positive(run: TrainingRun) -> "Figure | None":
     """Share of training rows with a positive advantage: AEM explores below a half and sharpens above it."""
     return _line_plot(run, (("positive_share", "", GREEN),), "rows with positive advantage, %", scale=100)
 
 
-def optimiser(run: Run) -> "Figure | None":
-    """Loss and norm of the gradient."""
-    norm = ("grad_norm", "norm of the gradient (right)", ORANGE)
+def optimiser(run: TrainingRun) -> "Figure | None":
+    """Loss and gradient norm."""
+    norm = ("grad_norm", "gradient norm (right)", ORANGE)
     return _two_scales(run, ("loss", "loss", BLUE), "loss", norm, "norm", from_zero=False)
 
 
-def effort(run: Run) -> "Figure | None":
+def effort(run: TrainingRun) -> "Figure | None":
     """Turns per trajectory, and how fast tokens are sampled."""
     speed = ("tokens_per_s", "sampled tokens per second (right)", ORANGE)
     return _two_scales(run, ("turns", "turns per trajectory", BLUE), "turns", speed, "tokens per second")
 
 
-PLOTS: tuple[tuple[str, str, str, Callable[[Run], "Figure | None"]], ...] = (
+PLOTS: tuple[tuple[str, str, str, Callable[[TrainingRun], "Figure | None"]], ...] = (
     (
         "resolved_rate",
         "Resolved rate",
@@ -252,8 +257,8 @@ PLOTS: tuple[tuple[str, str, str, Callable[[Run], "Figure | None"]], ...] = (
         entropy,
     ),
     ("alpha", "AEM's factors", "α above 1: confident responses, whose advantage is strengthened.", alpha),
-    ("outcomes", "Outcomes", "How each step's trajectories ended. Red: a failure of our side.", outcomes),
-    ("seconds", "Seconds per phase", "Phases may overlap where rollouts go on during training.", seconds),
+    ("outcomes", "Outcomes", "How each step's trajectories ended. Red: infrastructure failures.", outcomes),
+    ("seconds", "Seconds per phase", "Phases overlap where rollouts continue during training.", seconds),
     (
         "clipping",
         "Clipping",
@@ -273,14 +278,14 @@ PLOTS: tuple[tuple[str, str, str, Callable[[Run], "Figure | None"]], ...] = (
         "Both fall as the policy learns to use its tools.",
         failures,
     ),
-    ("groups", "Groups without a lesson", "Where all rewards of a group are the same, every advantage is 0.", groups),
+    ("groups", "Zero-variance groups", "Where all rewards of a group are equal, every advantage is 0.", groups),
     (
         "positive_share",
         "Positive advantages",
         "AEM explores while failures dominate and sharpens once successes do.",
         positive,
     ),
-    ("optimiser", "Loss and gradient", "The loss of policy gradients is no measure of success.", optimiser),
+    ("optimiser", "Loss and gradient", "Policy-gradient loss does not measure performance.", optimiser),
     ("effort", "Turns and speed", "How long trajectories are, and how fast they are sampled.", effort),
 )
 """File name, title, caption and function of every plot, in the order of the page."""
@@ -335,12 +340,12 @@ def _legend(axes: "Axes", right: "Axes | None" = None, *, beside: bool = False) 
         axes.legend(handles, labels, ncols=len(handles), frameon=False, fontsize=8, **place)
 
 
-def _any(run: Run, lines: Sequence[Line]) -> bool:
+def _any(run: TrainingRun, lines: Sequence[Line]) -> bool:
     """Does one of the lines have a value?"""
     return any(run.series(name)[0] for name, _, _ in lines)
 
 
-def _lines(axes: "Axes", run: Run, lines: Sequence[Line], *, scale: float = 1) -> None:
+def _lines(axes: "Axes", run: TrainingRun, lines: Sequence[Line], *, scale: float = 1) -> None:
     """One line for each field that has values. Few points are marked: a line of one step would not be seen."""
     for name, label, colour in lines:
         steps, values = run.series(name)
@@ -353,7 +358,7 @@ def _lines(axes: "Axes", run: Run, lines: Sequence[Line], *, scale: float = 1) -
             axes.plot(steps, shown, ".-", color=colour, markersize=4, linewidth=1.3, label=label or None)
 
 
-def _line_plot(run: Run, lines: Sequence[Line], unit: str, *, scale: float = 1) -> "Figure | None":
+def _line_plot(run: TrainingRun, lines: Sequence[Line], unit: str, *, scale: float = 1) -> "Figure | None":
     """Lines on one scale that begins at 0."""
     if not _any(run, lines):
         return None
@@ -366,7 +371,7 @@ def _line_plot(run: Run, lines: Sequence[Line], unit: str, *, scale: float = 1) 
 
 
 def _two_scales(
-    run: Run, left: Line, unit: str, right: Line, right_unit: str, *, from_zero: bool = True
+    run: TrainingRun, left: Line, unit: str, right: Line, right_unit: str, *, from_zero: bool = True
 ) -> "Figure | None":
     """A line on the left scale and one on the right, which begins at 0; `from_zero`: so does the left."""
     if not _any(run, (left, right)):
@@ -394,7 +399,7 @@ def _stack(axes: "Axes", steps: Sequence[int], layers: Sequence[tuple[str, str, 
         floor = [low + value for low, value in zip(floor, values, strict=True)]
 
 
-def _bars(axes: "Axes", rates: Sequence[Rates], offset: float, colour: str, label: str) -> None:
+def _bars(axes: "Axes", rates: Sequence[HeldoutRates], offset: float, colour: str, label: str) -> None:
     """One bar with its interval and number for each rate that is there, `offset` beside its place."""
     there = [(place + offset, one.pass_at_1, one) for place, one in enumerate(rates) if one.pass_at_1 is not None]
     if not there:
@@ -407,9 +412,9 @@ def _bars(axes: "Axes", rates: Sequence[Rates], offset: float, colour: str, labe
 
 
 def _bars_of_error(
-    axes: "Axes", xs: Sequence[float], rates: Sequence[Rates], colour: str, marker: str, label: str | None
+    axes: "Axes", xs: Sequence[float], rates: Sequence[HeldoutRates], colour: str, marker: str, label: str | None
 ) -> None:
-    """Rates in percent with their intervals; a rate without one is a point."""
+    """HeldoutRates in percent with their intervals; a rate without one is a point."""
     values = [one.pass_at_1 or 0.0 for one in rates]
     # A negative length is an error in matplotlib, and rounding makes some at 0 and 1.
     down = [max(0.0, value - one.low) if one.low is not None else 0.0 for value, one in zip(values, rates, strict=True)]
@@ -418,11 +423,14 @@ def _bars_of_error(
     axes.errorbar(xs, _percent(values), yerr=[_percent(down), _percent(up)], label=label, zorder=3, **style)
 
 
-def _pairs(before: HeldOut | None, after: HeldOut | None) -> Iterator[tuple[str, Rates, Rates]]:
+def _pairs(before: HeldoutScore | None, after: HeldoutScore | None) -> Iterator[tuple[str, HeldoutRates, HeldoutRates]]:
     """(name, before, after) of what was evaluated: everything and each part, sampled and greedy."""
-    a, b = before or HeldOut(), after or HeldOut()
+    a, b = before or HeldoutScore(), after or HeldoutScore()
     names = dict.fromkeys((*a.parts, *b.parts))
-    rows = [("all", a, b), *((name, a.parts.get(name, Rates()), b.parts.get(name, Rates())) for name in names)]
+    rows = [
+        ("all", a, b),
+        *((name, a.parts.get(name, HeldoutRates()), b.parts.get(name, HeldoutRates())) for name in names),
+    ]
     for name, first, second in rows:
         yield f"{name}\nsampled", first, second
         yield f"{name}\ngreedy", first.of_greedy, second.of_greedy

@@ -1,6 +1,6 @@
 """The page about a training run: one HTML file that holds its plots, and the sentence that says what they amount to.
 
-`write(read_run(DIR), OUT)` makes OUT/report.html and OUT/plots/*.png.
+`write_report(read_training_run(DIR), OUT)` makes OUT/report.html and OUT/plots/*.png.
 """
 
 import base64
@@ -14,28 +14,29 @@ from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.store.files import replace
+from swe_aem.train.records import HeldoutRates, HeldoutScore
 from swe_aem.view.plots import MANY_STEPS, Drawn, draw
-from swe_aem.view.run import Example, HeldOut, Rates, Run, examples
+from swe_aem.view.training_run import Example, TrainingRun, examples
 
 SHOWN_CHARACTERS = 4000
-"""Of one message of an example; its middle is left out."""
+"""Characters shown of one message of an example; the middle of a longer one is left out."""
 SHOWN_MESSAGES = 60
-"""Of one example."""
+"""Messages shown of one example."""
 _DPI = 120
 _VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 """Control characters, which HTML forbids, as their pictures."""
 
 
 class Written(Frozen):
-    """What `write` made."""
+    """What `write_report` made."""
 
     page: Path
     plots: tuple[Path, ...]
     sentence: str
-    """Did it learn, in one sentence."""
+    """Whether the policy learned, in one sentence."""
 
 
-def write(run: Run, out: Path) -> Written:
+def write_report(run: TrainingRun, out: Path) -> Written:
     """Draw a run into `out`, which is created; raises `UserError` for a place that cannot be written."""
     shown = examples(run.directory)
     try:
@@ -66,7 +67,7 @@ def write(run: Run, out: Path) -> Written:
     return Written(page=out / "report.html", plots=tuple(paths), sentence=found)
 
 
-def sentence(run: Run) -> str:
+def sentence(run: TrainingRun) -> str:
     """Did it learn, as far as held-out tasks tell, and could the difference be chance: one sentence."""
     before, after = run.before, run.after
     if before is None or after is None:
@@ -86,7 +87,7 @@ def sentence(run: Run) -> str:
     return f"On held-out tasks{state}, {'; '.join(clauses)}."
 
 
-def _change(what: str, before: Rates, after: Rates) -> str | None:
+def _change(what: str, before: HeldoutRates, after: HeldoutRates) -> str | None:
     """A clause about one kind of rate, None if an end of it is missing."""
     a, b = before.pass_at_1, after.pass_at_1
     if a is None or b is None:
@@ -96,7 +97,7 @@ def _change(what: str, before: Rates, after: Rates) -> str | None:
     return f"the {what} rate {'rose' if b > a else 'fell'} from {a:.1%} to {b:.1%} ({_overlap(before, after)})"
 
 
-def _overlap(before: Rates, after: Rates) -> str:
+def _overlap(before: HeldoutRates, after: HeldoutRates) -> str:
     """What two 95 % intervals say. That they overlap does not show that nothing changed, and a paired comparison of
     the same tasks sees more than they do."""
     if before.low is None or before.high is None or after.low is None or after.high is None:
@@ -106,13 +107,13 @@ def _overlap(before: Rates, after: Rates) -> str:
     return "the 95 % intervals overlap, so they alone do not exclude chance"
 
 
-def rate_rows(run: Run) -> Iterator[tuple[str, str, str, str]]:
+def rate_rows(run: TrainingRun) -> Iterator[tuple[str, str, str, str]]:
     """(what, before, after, change) of the held-out rates: in all, then by part; sampled, then greedy."""
-    before, after = run.before or HeldOut(), run.after or HeldOut()
+    before, after = run.before or HeldoutScore(), run.after or HeldoutScore()
     names = dict.fromkeys((*before.parts, *after.parts))
     rows = [("", before, after), *((name, before.parts.get(name), after.parts.get(name)) for name in names)]
     for name, a, b in rows:
-        a, b = a or Rates(), b or Rates()
+        a, b = a or HeldoutRates(), b or HeldoutRates()
         for kind, first, second in (("sampled", a, b), ("greedy", a.of_greedy, b.of_greedy)):
             if first.pass_at_1 is not None or second.pass_at_1 is not None:
                 tasks = second.tasks or first.tasks
@@ -121,8 +122,8 @@ def rate_rows(run: Run) -> Iterator[tuple[str, str, str, str]]:
                 yield what, rate(first), rate(second), _points(first, second)
 
 
-def fact_rows(run: Run) -> Iterator[tuple[str, str]]:
-    """(what, answer): how long, how many trajectories, how many failures of our side, and what was trained."""
+def fact_rows(run: TrainingRun) -> Iterator[tuple[str, str]]:
+    """(what, answer): how long, how many trajectories, how many infrastructure failures, and what was trained."""
     ended = "" if run.ended else " so far; the run has not ended"
     time = "not recorded" if run.wall_s is None else duration(run.wall_s)
     yield "How long?", f"{time}, {run.last_step} steps{ended}"
@@ -133,29 +134,28 @@ def fact_rows(run: Run) -> Iterator[tuple[str, str]]:
         yield "How many trajectories?", f"{total:,} ({kinds})" if total else "0"
     else:
         yield "How many trajectories?", "not recorded"
-    if run.faults is None:
-        yield "Failures of our side?", "not recorded"
+    if run.infrastructure_failures is None:
+        yield "Infrastructure failures?", "not recorded"
     else:
         whole = total and all(step.outcomes is not None for step in run.steps)
-        share = f" ({run.faults / total:.1%} of all)" if whole else ""
-        yield "Failures of our side?", f"{run.faults:,.0f}{share}"
+        share = f" ({run.infrastructure_failures / total:.1%} of all)" if whole else ""
+        yield "Infrastructure failures?", f"{run.infrastructure_failures:,.0f}{share}"
     tokens = run.series("sampled_tokens")[1]
     if tokens:
         yield "Sampled tokens", f"{sum(tokens):,.0f}"
-    if run.summary and run.summary.model:
+    if run.summary is not None:
         yield "Model", run.summary.model
-    if run.summary and isinstance(run.summary.tasks, str | int):
-        yield "Training tasks", str(run.summary.tasks)
+        yield "Training tasks", run.summary.tasks
 
 
-def later(run: Run) -> str:
+def later(run: TrainingRun) -> str:
     """Heading of the column of the latest evaluation."""
     if run.ended or run.after is None:
         return "after"
     return f"so far, step {run.after.step}"
 
 
-def rate(rates: Rates) -> str:
+def rate(rates: HeldoutRates) -> str:
     """A rate and its 95 % interval."""
     if rates.pass_at_1 is None:
         return "–"
@@ -223,7 +223,7 @@ def _shown(example: Example) -> dict[str, Any]:
     return {"title": title, "messages": list(conversation(one))}
 
 
-def _points(before: Rates, after: Rates) -> str:
+def _points(before: HeldoutRates, after: HeldoutRates) -> str:
     if before.pass_at_1 is None or after.pass_at_1 is None:
         return "–"
     return f"{100 * (after.pass_at_1 - before.pass_at_1):+.1f} points"

@@ -12,6 +12,9 @@ from swe_aem.cli import app
 from swe_aem.errors import UserError
 from swe_aem.rollout.manifest import read_manifest
 from swe_aem.store import Store
+from swe_aem.train.config import read_config
+from swe_aem.train.directory import claim_run_directory
+from swe_aem.view.training_run import read_training_run
 
 SAMPLE = Path(__file__).parents[1] / "data" / "format-3"
 RUN, GOLD = SAMPLE / "run", SAMPLE / "gold"
@@ -105,6 +108,32 @@ def test_agent_and_policy_are_told_apart() -> None:
     manifest = read_manifest(GOLD)
     assert manifest is not None
     assert (manifest.config.agent, manifest.config.policy, manifest.store_format) == ("native", "gold", 3)
+
+
+def test_report(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the train extra")
+    said = invoke("report", RUN, "--out", tmp_path)
+    assert "the sampled rate stayed at 0.0%; the greedy rate rose from 0.0% to 50.0%" in said
+    assert "14 plots" in said
+
+
+def test_metrics_of_an_old_run_are_drawn() -> None:
+    run = read_training_run(RUN)
+    assert run.series("unmodulated_share")[1] == [0.46153846153846156, 0.5384615384615384]
+    assert run.series("rollout_wait_s")[1] == [6.582899247999876, 15.719432804000007]
+    assert run.series("resolved_rate")[1] == [0.3333333333333333, 0.08333333333333333]
+    assert run.series("zero_variance_groups")[1] == [0, 1]
+    assert run.series("importance_max")[1] == [1.0000019073486328, 1.0000029802322388]
+    assert [one.step for one in run.heldout] == [0, 1, 2]
+    assert run.wall_s == 153.06994211000006
+
+
+def test_an_old_training_run_is_not_resumed(tmp_path: Path) -> None:
+    shutil.copytree(RUN, tmp_path / "run")
+    config = read_config(Path("configs/quickstart.yaml"))
+    with pytest.raises(UserError, match=r"older swe-aem \(format 3, now 4\): it can be read, not resumed. Choose"):
+        claim_run_directory(config, tmp_path / "run")
+    assert (tmp_path / "run" / "summary.json").exists()
 
 
 def test_nothing_is_appended_to_an_older_store(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.store import Store  # noqa: E402
+from swe_aem.train.records import read_heldout, read_metrics  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch]
 
@@ -59,6 +60,9 @@ def test_a_run_leaves_what_it_promises(finished: Path, require_bubblewrap: None)
     assert [line["step"] for line in lines] == [1, 2]
     assert [line["groups"] + line["rejected_groups"] for line in lines] == [3, 3]
     assert all(line["infrastructure_failures"] == 0 for line in lines)
+    missing = {name for one in read_metrics(finished) for name, value in one if value is None}
+    assert missing == {"importance_mean", "importance_max", "importance_capped_share"}, "no importance_cap was given"
+    assert [one.step for one in read_heldout(finished)] == [0, 2]
     assert (finished / "policy" / "model.safetensors").exists()
     assert (finished / "report.html").stat().st_size > 10_000
 

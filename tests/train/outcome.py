@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-_TIMES = ("wall_s", "wait_s", "train_s", "step_time", "train_runtime")
+_TIMES = ("wall_s", "rollout_wait_s", "train_s", "step_time", "train_runtime")
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:

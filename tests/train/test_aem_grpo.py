@@ -22,6 +22,7 @@ from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
+from swe_aem.train.records import StepMetrics  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -304,3 +305,7 @@ def test_importance_weights_are_ratios_to_the_sampler_up_to_the_cap(make_config:
     assert bool((ratio[sampled] < CAP).any())
     expected = (free["advantages"] * ratio.clamp(max=CAP))[sampled]
     assert torch.allclose(capped["advantages"][sampled], expected, atol=1e-7)
+    logged = trainer.state.log_history[0].keys()
+    by_trainer = {field.alias for field in StepMetrics.model_fields.values() if field.alias}
+    by_trainer |= {"loss", "grad_norm", "learning_rate", "reward", "positive_share"}
+    assert by_trainer <= logged, "a record has a name that the trainer does not log"

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from swe_aem.train.config import read_config
-from swe_aem.train.directory import POLICY, SUMMARY, RunSummary, claim_run_directory, existing_run
+from swe_aem.train.directory import POLICY, claim_run_directory, existing_run
+from swe_aem.train.records import RunSummary, write_run_summary
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 NO_TORCH = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import swe_aem.cli as c; c.main()"
@@ -38,7 +39,7 @@ def test_a_finished_run_that_is_given_more_steps_is_finished_no_longer(tmp_path:
     for name in ("rollouts", POLICY):
         (tmp_path / name).mkdir()
     summary = RunSummary(model="m", tasks="t", steps=2, wall_s=1.0)
-    (tmp_path / SUMMARY).write_text(summary.model_dump_json())
+    write_run_summary(tmp_path, summary)
     assert claim_run_directory(short, tmp_path) == summary
     assert claim_run_directory(long, tmp_path) is None
     assert claim_run_directory(long, tmp_path) is None, "killed before its end, and repeated"

@@ -10,13 +10,15 @@ import pytest
 pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
+from swe_aem.store import FORMAT
 from swe_aem.train import journal as module
-from swe_aem.train.journal import Journal, read_lines
+from swe_aem.train.journal import Journal
+from swe_aem.train.records import read_metrics
 from swe_aem.train.steps import Step
 
 
 def journal(directory: Path, *, step: int, done: int) -> Journal:
-    feed: Any = SimpleNamespace(last=Step(number=step, groups=()), wait_s=0.5)
+    feed: Any = SimpleNamespace(last=Step(number=step, groups=()), rollout_wait_s=0.5)
     return Journal(directory, feed, num_minibatches=1, steps=4, done=done)
 
 
@@ -30,10 +32,14 @@ def lines(directory: Path) -> list[dict[str, Any]]:
 
 
 def test_a_line_joins_rollouts_and_training(tmp_path: Path) -> None:
-    log(journal(tmp_path, step=1, done=0), loss=0.5, reward=float("nan"), epoch=1)
+    more = {"rewards/resolved/mean": 0.5, "completions/mean_length": 3.0}
+    log(journal(tmp_path, step=1, done=0), loss=0.5, reward=float("nan"), epoch=1, **more)
     (line,) = lines(tmp_path)
-    assert (line["step"], line["loss"], line["reward"], line["wait_s"]) == (1, 0.5, None, 0.5)
+    assert (line["step"], line["loss"], line["reward"], line["rollout_wait_s"]) == (1, 0.5, None, 0.5)
+    assert line["format"] == FORMAT
     assert "epoch" not in line
+    assert "rewards/resolved/mean" not in line, "it is that of `reward`"
+    assert line["completions/mean_length"] == 3.0, "what TRL says beyond the fields is kept"
     assert line["infrastructure_failures"] == 0
 
 
@@ -60,7 +66,7 @@ def test_an_evaluation_between_a_step_and_its_line_is_in_no_steps_seconds(
 def test_lines_after_the_checkpoint_and_a_torn_one_are_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "wall_s": 7.0}\n{"step": 2, "wall_s": 9.0}\n{"step": 3, "wa')
-    assert [line["step"] for line in read_lines(path)] == [1, 2]
+    assert [metrics.step for metrics in read_metrics(tmp_path)] == [1, 2]
     log(journal(tmp_path, step=2, done=1), loss=1.0)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2]
-    assert lines(tmp_path)[1]["wall_s"] >= 7.0  # the clock goes on where the kept lines end
+    assert lines(tmp_path)[1]["wall_s"] >= 7.0  # the clock resumes where the kept lines end

@@ -99,17 +99,17 @@ def test_figures_leave_faults_out_of_rates_and_show_them() -> None:
         trajectory(1, UNRESOLVED, version=4, calls=(bad, worked)),
         trajectory(2, FAULT),
     )
-    figures = Step(number=5, groups=(group,), rollout_s=2.0).figures()
-    assert figures["resolved_rate"] == 0.5
-    assert figures["outcomes"] == {"resolved": 1, "unresolved": 1, "infrastructure": 1}
-    assert figures["infrastructure_failures"] == 1
-    assert figures["tool_failure_rate"] == figures["malformed_rate"] == 0.25
-    assert figures["staleness"] == 0.5
-    assert figures["tokens_per_s"] == 2.0
-    assert figures["zero_variance_groups"] == 0
+    metrics = Step(number=5, groups=(group,), rollout_s=2.0).metrics()
+    assert metrics.resolved_rate == 0.5
+    assert metrics.outcomes == {"resolved": 1, "unresolved": 1, "infrastructure": 1}
+    assert metrics.infrastructure_failures == 1
+    assert metrics.tool_failure_rate == metrics.malformed_rate == 0.25
+    assert metrics.staleness == 0.5
+    assert metrics.tokens_per_s == 2.0
+    assert metrics.zero_variance_groups == 0
 
 
 def test_a_step_of_nothing_but_faults_has_figures() -> None:
-    figures = Step(number=1, groups=((trajectory(0, FAULT), trajectory(1, FAULT)),)).figures()
-    assert figures["resolved_rate"] is None
-    assert figures["infrastructure_failures"] == 2
+    metrics = Step(number=1, groups=((trajectory(0, FAULT), trajectory(1, FAULT)),)).metrics()
+    assert metrics.resolved_rate is None
+    assert metrics.infrastructure_failures == 2

@@ -33,8 +33,8 @@ def metrics(steps: int, seed: int = 0) -> list[Line]:
         resolved = sum(random.random() < skill for _ in range(64))
         broken = int(random.random() < 0.2)
         limit = random.randrange(8)
-        rollout_s, train_s, wait_s = random.uniform(20, 30), random.uniform(10, 14), random.uniform(0, 4)
-        wall_s += rollout_s + train_s + wait_s
+        rollout_s, train_s, rollout_wait_s = random.uniform(20, 30), random.uniform(10, 14), random.uniform(0, 4)
+        wall_s += rollout_s + train_s + rollout_wait_s
         entropy = 0.9 * math.exp(-step / steps) + random.uniform(-0.03, 0.03)
         lines.append(
             {
@@ -56,7 +56,7 @@ def metrics(steps: int, seed: int = 0) -> list[Line]:
                 "aem/alpha_min": 0.6 + random.uniform(0, 0.1),
                 "aem/alpha_max": 1.4 + random.uniform(0, 0.1),
                 "aem/alpha_std": 0.2 + random.uniform(0, 0.05),
-                "aem/gated_share": random.uniform(0, 0.3),
+                "aem/unmodulated_share": random.uniform(0, 0.3),
                 "clip_ratio/low_mean": random.uniform(0, 0.01),
                 "clip_ratio/high_mean": random.uniform(0, 0.02),
                 "importance/mean": random.uniform(0.98, 1.02),
@@ -69,7 +69,7 @@ def metrics(steps: int, seed: int = 0) -> list[Line]:
                 "sampled_tokens": random.randrange(8000, 12000),
                 "rollout_s": rollout_s,
                 "train_s": train_s,
-                "wait_s": wait_s,
+                "rollout_wait_s": rollout_wait_s,
                 "loss": random.gauss(0, 0.01),
                 "grad_norm": random.uniform(0.2, 0.8),
                 "learning_rate": 1e-5,
@@ -132,7 +132,7 @@ def whole_run(tmp_path: Path) -> Path:
     before = rates(10, 96, demonstrated=rates(8, 48), **{"new kinds": rates(2, 48)})
     after = rates(60, 96, demonstrated=rates(36, 48), **{"new kinds": rates(24, 48)})
     summary = {"heldout_before": before, "heldout_after": after, "steps": 40, "wall_s": 1500.0, "model": "tiny"}
-    (directory / "summary.json").write_text(json.dumps(summary | {"tasks": 512}))
+    (directory / "summary.json").write_text(json.dumps(summary | {"tasks": "tasks/nano"}))
     (directory / "heldout.jsonl").write_text(jsonl([{"step": 20} | rates(30, 96)]))
     (directory / "config.yaml").write_text("steps: 40\nmodel: <tiny>\n")
     with Store(directory / "rollouts").writer() as writer:

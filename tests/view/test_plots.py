@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from swe_aem.view.plots import draw, moving_mean, smoothing_window
-from swe_aem.view.run import read_run
+from swe_aem.view.training_run import read_training_run
 
 pytest.importorskip("matplotlib", reason="needs the train extra")
 
@@ -14,11 +14,11 @@ PLOT_OF_KEY = {
     "resolved_rate": "resolved_rate",
     "aem/response_entropy": "entropy",
     "aem/alpha_std": "alpha",
-    "aem/gated_share": "alpha",
+    "aem/unmodulated_share": "alpha",
     "outcomes": "outcomes",
     "rollout_s": "seconds",
     "train_s": "seconds",
-    "wait_s": "seconds",
+    "rollout_wait_s": "seconds",
     "clip_ratio/low_mean": "clipping",
     "clip_ratio/high_mean": "clipping",
     "importance/capped_share": "clipping",
@@ -42,7 +42,7 @@ def drawn(directory: Path, text: str, **files: str) -> dict[str, Any]:
     (directory / "metrics.jsonl").write_text(text)
     for name, content in files.items():
         (directory / name.replace("_", ".")).write_text(content)
-    return {one.name: one.figure for one in draw(read_run(directory))}
+    return {one.name: one.figure for one in draw(read_training_run(directory))}
 
 
 @pytest.mark.parametrize(("key", "plot"), [*PLOT_OF_KEY.items(), *((key, None) for key in NO_PLOT)])
@@ -53,7 +53,7 @@ def test_one_key_on_one_line_is_enough(tmp_path: Path, kit: Any, key: str, plot:
 
 
 def test_a_whole_run_has_every_plot(whole_run: Path) -> None:
-    names = [one.name for one in draw(read_run(whole_run))]
+    names = [one.name for one in draw(read_training_run(whole_run))]
     assert sorted(names) == sorted({*PLOT_OF_KEY.values(), "heldout"})
 
 

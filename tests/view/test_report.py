@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
 from swe_aem.store import Store
-from swe_aem.view.report import SHOWN_CHARACTERS, conversation, duration, fact_rows, readable, sentence, write
-from swe_aem.view.run import read_run
+from swe_aem.view.report import SHOWN_CHARACTERS, conversation, duration, fact_rows, readable, sentence, write_report
+from swe_aem.view.training_run import read_training_run
 
 TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td"}
 TAGS |= {"details", "summary", "div", "pre"}
@@ -48,7 +48,7 @@ class Page(HTMLParser):
 
 def test_a_whole_run_on_one_page(whole_run: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the train extra")
-    made = write(read_run(whole_run), tmp_path / "out" / "here")
+    made = write_report(read_training_run(whole_run), tmp_path / "out" / "here")
     html = made.page.read_text()
     assert made.page == tmp_path / "out" / "here" / "report.html"
     assert len(made.plots) == html.count('src="data:image/png;base64,') == 14
@@ -77,7 +77,8 @@ def minimal(directory: Path, **files: Any) -> Path:
     directory.mkdir(exist_ok=True)
     (directory / "metrics.jsonl").write_text('{"step": 1, "wall_s": 5}\n')
     if files:
-        (directory / "summary.json").write_text(json.dumps(files))
+        summary = {"model": "m", "tasks": "t", "steps": 1, "wall_s": 5.0} | files
+        (directory / "summary.json").write_text(json.dumps(summary))
     return directory
 
 
@@ -93,7 +94,7 @@ def test_whatever_a_policy_wrote_is_shown_and_is_no_html(tmp_path: Path, kit: An
     one = kit.trajectory("t", 0, Outcome.RESOLVED, text)
     with Store(directory / "rollouts").writer() as writer:
         writer.append(one)
-    page = Page(write(read_run(directory), directory).page.read_text())
+    page = Page(write_report(read_training_run(directory), directory).page.read_text())
     *shown, config = (part[1:] for part in page.texts)  # a line break after <pre> is none
     assert config == readable((directory / "config.yaml").read_text(errors="replace"))
     assert shown == [readable(said) for _, said in conversation(one)]
@@ -121,28 +122,28 @@ def test_whatever_a_policy_wrote_is_shown_and_is_no_html(tmp_path: Path, kit: An
 )
 def test_the_sentence_follows_from_the_numbers(tmp_path: Path, before: Any, after: Any, said: str) -> None:
     ends = [dict(zip(("pass_at_1", "low", "high"), end, strict=True)) for end in (before, after)]
-    run = read_run(minimal(tmp_path, heldout_before=ends[0], heldout_after=ends[1]))
+    run = read_training_run(minimal(tmp_path, heldout_before=ends[0], heldout_after=ends[1]))
     assert said in sentence(run)
 
 
 def test_greedy_rates_have_a_clause_of_their_own(tmp_path: Path) -> None:
     ends = {"heldout_before": {"greedy": 0.2}, "heldout_after": {"greedy": 0.3, "greedy_low": 0.2, "greedy_high": 0.4}}
-    assert sentence(read_run(minimal(tmp_path, **ends))).startswith(
+    assert sentence(read_training_run(minimal(tmp_path, **ends))).startswith(
         "On held-out tasks, the greedy rate rose from 20.0%"
     )
 
 
 def test_a_run_that_goes_on_says_so(tmp_path: Path) -> None:
     directory = minimal(tmp_path)
-    assert "no evaluation on held-out tasks before training" in sentence(read_run(directory))
+    assert "no evaluation on held-out tasks before training" in sentence(read_training_run(directory))
     (directory / "heldout.jsonl").write_text('{"step": 0, "pass_at_1": 0.1}\n')
-    assert "no evaluation on held-out tasks after training" in sentence(read_run(directory))
+    assert "no evaluation on held-out tasks after training" in sentence(read_training_run(directory))
     (directory / "heldout.jsonl").write_text('{"step": 0, "pass_at_1": 0.1}\n{"step": 1, "pass_at_1": 0.2}\n{"st')
-    run = read_run(directory)
+    run = read_training_run(directory)
     assert sentence(run).startswith("On held-out tasks, 1 steps into a run that has not ended, the sampled rate rose")
     facts = dict(fact_rows(run))
     assert facts["How long?"] == "5 s, 1 steps so far; the run has not ended"
-    assert facts["How many trajectories?"] == facts["Failures of our side?"] == "not recorded"
+    assert facts["How many trajectories?"] == facts["Infrastructure failures?"] == "not recorded"
 
 
 def test_long_messages_are_cut_in_the_middle(kit: Any) -> None:
@@ -178,4 +179,4 @@ def test_durations() -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="name another place with --out"):
-        write(read_run(minimal(tmp_path / "run")), tmp_path / "file")
+        write_report(read_training_run(minimal(tmp_path / "run")), tmp_path / "file")

@@ -12,19 +12,22 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
-from swe_aem.store import Store
-from swe_aem.view.run import Step, examples, read_lines, read_run
+from swe_aem.store import FORMAT, Store
+from swe_aem.train.records import StepMetrics, read_metrics
+from swe_aem.view.training_run import examples, read_training_run
 
-NUMBERS = [field.alias or name for name, field in Step.model_fields.items() if name not in ("step", "outcomes")]
-number = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(1 << 53), 1 << 53) | st.none()
+FIELDS = {name: field for name, field in StepMetrics.model_fields.items() if name not in ("step", "outcomes", "format")}
+whole = st.integers(-(1 << 53), 1 << 53) | st.none()
+number = st.floats(allow_nan=False, allow_infinity=False) | whole
 metric_lines = st.fixed_dictionaries(
     {"step": st.integers(1, 9)},
     optional={
-        **dict.fromkeys(NUMBERS, number),
+        **{field.alias or name: whole if field.annotation == int | None else number for name, field in FIELDS.items()},
         "outcomes": st.dictionaries(st.sampled_from([*Outcome, "unheard of"]), st.integers(0, 64), max_size=3),
         "unknown/key": st.recursive(number, lambda inner: st.lists(inner, max_size=2), max_leaves=3) | st.text(),
     },
 )
+SUMMARY = '{"model": "m", "tasks": "t", "steps": %s, "wall_s": 5}'
 disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 
 
@@ -41,17 +44,17 @@ def test_at_every_truncation_the_whole_lines_are_read(tmp_path: Path, lines: lis
     offset = data.draw(st.integers(0, sum(map(len, encoded))))
     write(tmp_path, b"".join(encoded)[:offset])
     ends = [sum(map(len, encoded[: n + 1])) for n in range(len(lines))]
-    whole = [line for line, end in zip(lines, ends, strict=True) if end - 1 <= offset]  # the newline may be missing
-    found = list(read_lines(tmp_path / "metrics.jsonl", Step))
+    complete = [line for line, end in zip(lines, ends, strict=True) if end - 1 <= offset]  # the newline may be missing
+    found = read_metrics(tmp_path)
     assert [step.model_dump(by_alias=True, exclude_unset=True) for step in found] == [
-        {name: value for name, value in line.items() if name != "unknown/key"} for line in whole
+        line | {"format": FORMAT} for line in complete
     ]
 
 
 @disk
 @given(lines=st.lists(metric_lines, min_size=1, max_size=6))
 def test_every_step_is_there_once_in_order_and_the_later_line_counts(tmp_path: Path, lines: list[Any]) -> None:
-    run = read_run(write(tmp_path, "".join(json.dumps(line) + "\n" for line in lines)))
+    run = read_training_run(write(tmp_path, "".join(json.dumps(line) + "\n" for line in lines)))
     last = {line["step"]: line for line in lines}
     assert [step.step for step in run.steps] == sorted(last)
     assert [step.loss for step in run.steps] == [last[step].get("loss") for step in sorted(last)]
@@ -67,16 +70,16 @@ def test_every_step_is_there_once_in_order_and_the_later_line_counts(tmp_path: P
 def test_damage_in_the_middle_names_file_and_line(tmp_path: Path, damage: bytes, before: int) -> None:
     write(tmp_path, b'{"step": 1}\n' * before + damage + b'\n{"step": 2}\n')
     with pytest.raises(UserError, match=rf"metrics\.jsonl, line {before + 1}: .*delete"):
-        read_run(tmp_path)
+        read_training_run(tmp_path)
 
 
 def test_a_last_line_with_its_newline_is_not_torn(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="line 2"):
-        read_run(write(tmp_path, '{"step": 1}\n{"step"\n'))
+        read_training_run(write(tmp_path, '{"step": 1}\n{"step"\n'))
 
 
 def test_what_is_no_number_is_noted_and_left_out(tmp_path: Path) -> None:
-    run = read_run(
+    run = read_training_run(
         write(tmp_path, '{"step": 1, "loss": NaN}\n{"step": 2, "loss": 0.5}\n{"step": 3, "loss": Infinity}\n')
     )
     assert run.series("loss") == ([2], [0.5])
@@ -84,7 +87,7 @@ def test_what_is_no_number_is_noted_and_left_out(tmp_path: Path) -> None:
 
 
 def test_a_whole_run(whole_run: Path) -> None:
-    run = read_run(whole_run)
+    run = read_training_run(whole_run)
     assert (run.last_step, run.wall_s, run.notes) == (40, 1500.0, ())
     assert [one.step for one in run.heldout] == [0, 20, 40]
     assert run.before is not None
@@ -93,12 +96,12 @@ def test_a_whole_run(whole_run: Path) -> None:
     assert list(run.after.parts) == ["demonstrated", "new kinds"]
     assert sum(run.outcomes.values()) == 40 * 64
     assert list(run.outcomes) == ["resolved", "unresolved", "turn_limit", "infrastructure"]
-    assert run.faults == run.outcomes["infrastructure"]
+    assert run.infrastructure_failures == run.outcomes["infrastructure"]
 
 
-def test_a_run_that_goes_on(whole_run: Path) -> None:
+def test_a_run_that_has_not_ended(whole_run: Path) -> None:
     (whole_run / "summary.json").unlink()
-    run = read_run(whole_run)
+    run = read_training_run(whole_run)
     assert run.summary is None
     assert run.before is None
     assert run.after is not None
@@ -107,21 +110,21 @@ def test_a_run_that_goes_on(whole_run: Path) -> None:
 
 
 def test_a_run_that_was_given_more_steps_has_not_ended(whole_run: Path) -> None:
-    assert read_run(whole_run).ended
+    assert read_training_run(whole_run).ended
     with (whole_run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 41, "wall_s": 1700}\n')
-    run = read_run(whole_run)
+    run = read_training_run(whole_run)
     assert not run.ended
     assert run.wall_s == 1700
     assert [one.step for one in run.heldout] == [0, 20, 40]
 
 
-def test_failures_of_ours_are_counted_from_either_key(tmp_path: Path) -> None:
+def test_infrastructure_failures_are_counted_from_either_key(tmp_path: Path) -> None:
     lines = '{"step": 1, "infrastructure_failures": 2}\n{"step": 2, "outcomes": {"grader_failure": 3, "resolved": 1}}\n'
-    run = read_run(write(tmp_path, lines))
-    assert run.faults == 5
+    run = read_training_run(write(tmp_path, lines))
+    assert run.infrastructure_failures == 5
     assert any("1 of 2 steps do not tell their outcomes" in note for note in run.notes)
-    assert read_run(write(tmp_path, '{"step": 1}\n')).faults is None
+    assert read_training_run(write(tmp_path, '{"step": 1}\n')).infrastructure_failures is None
 
 
 @pytest.mark.parametrize(
@@ -132,18 +135,21 @@ def test_failures_of_ours_are_counted_from_either_key(tmp_path: Path) -> None:
         ({"metrics.jsonl": ""}, "no finished step yet"),
         ({"metrics.jsonl": '{"step": 1'}, "no finished step yet"),
         ({"metrics.jsonl": '{"step": 1}\n', "summary.json": "{"}, "summary.json is not JSON; delete it"),
-        ({"metrics.jsonl": '{"step": 1}\n', "summary.json": '{"steps": "many"}'}, "summary.json: steps: "),
+        ({"metrics.jsonl": '{"step": 1}\n', "summary.json": SUMMARY % '"many"'}, "summary.json: steps: "),
         ({"metrics.jsonl": '{"step": 1}\n', "heldout.jsonl": '{"step": 0}\nx\n'}, "heldout.jsonl, line 2"),
+        ({"metrics.jsonl": '{"step": 1, "format": 99}\n'}, "metrics.jsonl, line 1: format 99 was written by a newer"),
+        ({"metrics.jsonl": '{"step": 1}\n', "heldout.jsonl": '{"step": 0, "format": 99}\n'}, "line 1: format 99"),
+        ({"metrics.jsonl": '{"step": 1}\n', "summary.json": '{"format": 99}'}, "summary.json: format 99"),
     ],
 )
 def test_wrong_input_names_the_fix(tmp_path: Path, files: dict[str, str] | None, said: str) -> None:
     for name, text in (files or {}).items():
         write(tmp_path, text, name)
     with pytest.raises(UserError, match=said):
-        read_run(tmp_path if files is not None else tmp_path / "nowhere")
+        read_training_run(tmp_path if files is not None else tmp_path / "nowhere")
 
 
-def test_examples_are_early_and_late_and_no_failures_of_ours(whole_run: Path) -> None:
+def test_examples_are_early_and_late_and_no_infrastructure_failures(whole_run: Path) -> None:
     found = [(one.what, one.trajectory.id) for one in examples(whole_run)]
     assert found == [("Late, resolved", "t5.1"), ("Late, unresolved", "t5.0"), ("Early", "t1.0")]
 
@@ -166,6 +172,8 @@ def test_only_the_examples_are_loaded(whole_run: Path, monkeypatch: pytest.Monke
 
 
 def test_series_skips_missing_keys(tmp_path: Path) -> None:
-    run = read_run(write(tmp_path, '{"step": 1, "aem/alpha_min": 0.5}\n{"step": 2}\n{"step": 3, "aem/alpha_min": 1}\n'))
+    run = read_training_run(
+        write(tmp_path, '{"step": 1, "aem/alpha_min": 0.5}\n{"step": 2}\n{"step": 3, "aem/alpha_min": 1}\n')
+    )
     assert run.series("alpha_min") == ([1, 3], [0.5, 1.0])
     assert all(map(math.isfinite, run.series("alpha_min")[1]))

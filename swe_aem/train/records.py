@@ -1,0 +1,237 @@
+"""What a training run records about itself: the trainer writes these, reports read them. Importable without torch.
+
+    DIR/metrics.jsonl    a `StepMetrics` per step
+    DIR/heldout.jsonl    a `HeldoutResult` per evaluation
+    DIR/summary.json     the `RunSummary`, once the run has ended
+
+Records of older formats are upgraded as they are read (`swe_aem.store.upgrade`). A process may be killed while it
+writes: a last line that is not whole is left out.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from swe_aem.core.base import Frozen
+from swe_aem.errors import UserError
+from swe_aem.store import replace
+from swe_aem.store.upgrade import FORMAT, upgrade_heldout, upgrade_step, upgrade_summary
+
+METRICS, HELDOUT, SUMMARY = "metrics.jsonl", "heldout.jsonl", "summary.json"
+
+
+class RolloutMetrics(Frozen):
+    """The rollouts of one step in numbers, rejected groups included. None: not measured, or the line lacks the key."""
+
+    resolved_rate: float | None = None
+    """Share of the trajectories with a verdict that resolved their task, 0..1."""
+    outcomes: dict[str, int] | None = None
+    """Trajectories by outcome."""
+    infrastructure_failures: int | None = None
+    """Trajectories without a verdict, which are in no rate."""
+    retries: int | None = None
+    """Attempts that ended in an infrastructure failure and were repeated."""
+    groups: int | None = None
+    """Groups that are trained on."""
+    rejected_groups: int | None = None
+    """Groups that were rolled out and are not trained on: zero-variance groups beyond those needed."""
+    zero_variance_groups: int | None = None
+    """Groups that are trained on and whose rewards are equal, so that every advantage in them is 0."""
+    turns: float | None = None
+    """Responses per trajectory."""
+    sampled_tokens: int | None = None
+    tokens_per_s: float | None = None
+    """Sampled tokens per second of rollout."""
+    tool_failure_rate: float | None = None
+    """Share of tool calls whose command failed, 0..1."""
+    malformed_rate: float | None = None
+    """Share of tool calls that could not be parsed, 0..1."""
+    version: int | None = None
+    """Latest version of the weights that sampled."""
+    staleness: float | None = None
+    """How many versions the weights that sampled were behind those that are trained, mean over responses."""
+    rollout_s: float | None = None
+    """Seconds from the first sandbox to the last verdict; 0 if all trajectories were in the store."""
+
+
+class StepMetrics(RolloutMetrics):
+    """One line of `metrics.jsonl`: a step's rollouts, its seconds, and what the trainer logged of it.
+
+    Names with a slash are the trainer's; figures of TRL's that have no field here are kept as extra keys.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    format: int = FORMAT
+    step: int = Field(ge=0)
+    """Number of the step, from 1."""
+    wall_s: float | None = None
+    """Seconds since the start of training, over all processes that worked on the run."""
+    rollout_wait_s: float | None = None
+    """Seconds that training waited for the step's rollouts."""
+    train_s: float | None = None
+    """Seconds of the step without that wait and without evaluations."""
+    loss: float | None = None
+    grad_norm: float | None = None
+    learning_rate: float | None = None
+    reward: float | None = None
+    """Mean reward of the rows that are trained on. `resolved_rate` counts rejected groups too."""
+    positive_share: float | None = None
+    """Share of rows with a positive advantage, 0..1."""
+    response_entropy: float | None = Field(default=None, alias="aem/response_entropy")
+    """Mean entropy of the old policy over responses, nats per token."""
+    alpha_min: float | None = Field(default=None, alias="aem/alpha_min")
+    alpha_max: float | None = Field(default=None, alias="aem/alpha_max")
+    alpha_std: float | None = Field(default=None, alias="aem/alpha_std")
+    unmodulated_share: float | None = Field(default=None, alias="aem/unmodulated_share")
+    """Share of responses that AEM leaves unchanged: their factor is exactly 1."""
+    clip_low: float | None = Field(default=None, alias="clip_ratio/low_mean")
+    clip_high: float | None = Field(default=None, alias="clip_ratio/high_mean")
+    importance_mean: float | None = Field(default=None, alias="importance/mean")
+    importance_max: float | None = Field(default=None, alias="importance/max")
+    importance_capped_share: float | None = Field(default=None, alias="importance/capped_share")
+
+    @staticmethod
+    def joined(
+        rollouts: RolloutMetrics,
+        logged: Mapping[str, Any],
+        *,
+        step: int,
+        wall_s: float,
+        rollout_wait_s: float,
+        train_s: float,
+    ) -> "StepMetrics":
+        """A step's line. Of what the trainer `logged`, the epoch means nothing here, and the mean and deviation of its
+        only reward function are those of `reward` and `reward_std` again."""
+        kept = {name: value for name, value in logged.items() if name != "epoch" and not name.startswith("rewards/")}
+        own = {"step": step, "wall_s": wall_s, "rollout_wait_s": rollout_wait_s, "train_s": train_s}
+        return StepMetrics.model_validate({**kept, **rollouts.model_dump(), **own})
+
+    def line(self) -> str:
+        """The JSON object with its newline; null where a value is not a finite number."""
+        values = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in self.model_dump(by_alias=True).items()
+        }
+        return json.dumps(values) + "\n"
+
+
+class HeldoutRates(Frozen):
+    """Rates on held-out tasks in 0..1, with their 95 % intervals over tasks. None: not measured."""
+
+    tasks: int | None = None
+    pass_at_1: float | None = None
+    """Mean over tasks, sampled at the training temperature."""
+    low: float | None = None
+    high: float | None = None
+    greedy: float | None = None
+    """Share of tasks resolved at temperature 0."""
+    greedy_low: float | None = None
+    greedy_high: float | None = None
+    faults: int = 0
+    """Trajectories without a verdict, which are in no rate: infrastructure failures."""
+
+    @property
+    def of_greedy(self) -> "HeldoutRates":
+        """The greedy rate and its interval in the place of the sampled ones."""
+        return HeldoutRates(tasks=self.tasks, pass_at_1=self.greedy, low=self.greedy_low, high=self.greedy_high)
+
+
+class HeldoutScore(HeldoutRates):
+    """One evaluation: rates over all tasks, and by part of the set."""
+
+    parts: dict[str, HeldoutRates] = {}
+
+
+class HeldoutResult(HeldoutScore):
+    """One line of `heldout.jsonl`."""
+
+    format: int = FORMAT
+    step: int = Field(ge=0)
+    """Steps of training before the evaluation."""
+
+    @staticmethod
+    def after(step: int, score: HeldoutScore) -> "HeldoutResult":
+        """The line for an evaluation after that many steps."""
+        return HeldoutResult(step=step, **{name: getattr(score, name) for name in HeldoutScore.model_fields})
+
+
+class RunSummary(Frozen):
+    """Content of `summary.json`."""
+
+    format: int = FORMAT
+    model: str
+    tasks: str
+    steps: int
+    wall_s: float
+    """Seconds of all processes that worked on the run, evaluations included."""
+    heldout_before: HeldoutScore | None = None
+    heldout_after: HeldoutScore | None = None
+
+
+R = TypeVar("R", bound=Frozen)
+Upgrade = Callable[[Mapping[str, Any], str], dict[str, Any]]
+
+
+def read_metrics(directory: Path) -> list[StepMetrics]:
+    """The lines of a run's `metrics.jsonl` in the order of writing, none if there is no such file: a resumed run may
+    have repeated steps. Raises `UserError` that names file and line of what is damaged."""
+    return list(_lines(directory / METRICS, StepMetrics, upgrade_step))
+
+
+def read_heldout(directory: Path) -> list[HeldoutResult]:
+    """The lines of a run's `heldout.jsonl`, as `read_metrics` reads its file."""
+    return list(_lines(directory / HELDOUT, HeldoutResult, upgrade_heldout))
+
+
+def read_run_summary(directory: Path) -> RunSummary | None:
+    """A run's `summary.json`, None if there is none; raises `UserError` if it cannot be understood."""
+    path = directory / SUMMARY
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_bytes().decode())
+    except ValueError:
+        raise UserError(f"{path} is not JSON; delete it, and the run counts as not ended") from None
+    return _record(value, RunSummary, upgrade_summary, str(path))
+
+
+def write_heldout(directory: Path, result: HeldoutResult) -> None:
+    """Put a line into `heldout.jsonl`, in place of one of the same step; lines are ordered by step."""
+    others = [line for line in read_heldout(directory) if line.step != result.step]
+    lines = sorted([*others, result], key=lambda line: line.step)
+    replace(directory / HELDOUT, "".join(line.model_dump_json() + "\n" for line in lines))
+
+
+def write_run_summary(directory: Path, summary: RunSummary) -> None:
+    """Replace `summary.json`."""
+    replace(directory / SUMMARY, summary.model_dump_json(indent=2) + "\n")
+
+
+def _lines(path: Path, kind: type[R], upgrade: Upgrade) -> Iterator[R]:
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line.decode())
+        except ValueError:  # not JSON, or not UTF-8
+            if number == len(lines):
+                return  # a killed process left a part of a line
+            raise UserError(f"{path}, line {number}: not a JSON object; delete that line and call again") from None
+        yield _record(value, kind, upgrade, f"{path}, line {number}")
+
+
+def _record(value: object, kind: type[R], upgrade: Upgrade, where: str) -> R:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: not a JSON object; fix or delete it, and call again")
+    try:
+        return kind.model_validate(upgrade(value, where))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {name}: {first['msg']}; fix or delete it, and call again") from None
