@@ -73,14 +73,14 @@ def replay(
 def _show(replays: "list[Replay]") -> None:
     first = replays[0]
     typer.echo(
-        f"{first.responses} responses in {first.groups} groups, {first.silent_groups} of them zero-variance groups "
-        "without advantage. Entropy is estimated by surprisal; `swe-aem diagnose` computes it from the model."
+        f"{first.responses} responses in {first.groups} groups, {first.zero_variance_groups} of them zero-variance "
+        "groups without advantage. Entropy is estimated by surprisal; `swe-aem diagnose` computes it from the model."
     )
     rows = [
         (
             one.name,
             *(f"{value:.3f}" for value in (one.alpha_min, one.alpha_max, one.alpha_std)),
-            f"{one.gated_share:.0%}",
+            f"{one.unmodulated_share:.0%}",
             f"{one.moved:.1%}",
             f"{one.confident_mistakes:.3f}",
             f"{one.confident_successes:.3f}",

@@ -18,7 +18,7 @@ from swe_aem.view.training_run import read_training_run
 
 SAMPLE = Path(__file__).parents[1] / "data" / "format-3"
 RUN, GOLD = SAMPLE / "run", SAMPLE / "gold"
-NEW_NAMES: dict[str, str] = {}
+NEW_NAMES = {"gated": "unmodulated", "gated_share": "unmodulated_share", "silent_groups": "zero_variance_groups"}
 """What the commands now call what they said in `expected`."""
 
 

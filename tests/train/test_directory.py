@@ -25,7 +25,7 @@ def test_another_run_is_refused_before_any_library_is_loaded(tmp_path: Path) -> 
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "seed was 0 and is now 7. Choose another --out" in refused.stderr
-    assert "install swe-aem[train]" in train(tmp_path).stderr, "the same run goes on, as far as it gets without torch"
+    assert "uv sync --extra train" in train(tmp_path).stderr, "the same run is resumed, as far as it gets without torch"
 
 
 def test_a_run_that_failed_on_its_settings_holds_nothing(tmp_path: Path) -> None:

@@ -51,12 +51,12 @@ class Replay(Frozen):
     responses: int
     groups: int
     """Groups with trained responses."""
-    silent_groups: int
+    zero_variance_groups: int
     """Of those, groups whose members all have the same reward: no advantage, whatever the factors."""
     alpha_min: float
     alpha_max: float
     alpha_std: float
-    gated_share: float
+    unmodulated_share: float
     """Share of responses whose factor is exactly 1."""
     moved: float
     """Mean of |A - A_base| over the mean of |A_base|: how much of the advantage is shifted; 0 if there is none."""
@@ -137,11 +137,11 @@ def replay(stored: Stored, name: str, settings: AdvantageConfig) -> Replay:
         settings=settings,
         responses=alpha.numel(),
         groups=groups.numel(),
-        silent_groups=sum(int(reward.unique().numel() == 1) for reward in rewards),
+        zero_variance_groups=sum(int(reward.unique().numel() == 1) for reward in rewards),
         alpha_min=float(alpha.min()),
         alpha_max=float(alpha.max()),
         alpha_std=float(alpha.std(correction=0)),
-        gated_share=float((alpha == 1).double().mean()),
+        unmodulated_share=float((alpha == 1).double().mean()),
         moved=float((alpha * base - base).abs().mean()) / total if total else 0.0,
         confident_mistakes=_mean(alpha[base < 0]),
         confident_successes=_mean(alpha[base > 0]),

@@ -56,12 +56,12 @@ def store(tmp_path: Path) -> Path:
 
 def test_figures(store: Path) -> None:
     base, paper, *_ = comparison(read(store), AdvantageConfig())
-    assert (base.responses, base.groups, base.silent_groups) == (5, 2, 1)
-    assert (base.alpha_std, base.moved, base.gated_share) == (0.0, 0.0, 1.0)
+    assert (base.responses, base.groups, base.zero_variance_groups) == (5, 2, 1)
+    assert (base.alpha_std, base.moved, base.unmodulated_share) == (0.0, 0.0, 1.0)
     weights = [1.0, math.exp(-0.5), math.exp(-1.0)]
     alpha = [weight / (sum(weights) / 3) for weight in weights]
     assert (paper.alpha_max, paper.alpha_min) == pytest.approx((alpha[0], alpha[2]))
-    assert paper.gated_share == pytest.approx(2 / 5)
+    assert paper.unmodulated_share == pytest.approx(2 / 5)
     assert paper.confident_successes == pytest.approx((alpha[0] + alpha[1]) / 2)
     assert paper.confident_mistakes == pytest.approx(alpha[2])
     # Leave one out of rewards 1, 0, 0 (the limit counts in the baseline): 1, -1/2.
