@@ -9,25 +9,17 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from swe_aem.cli import app
-from swe_aem.core import AnswerKey, Outcome, Task, TaskRecord, Trajectory
+from swe_aem.core import Outcome, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, RolloutResult, RunAborted
 from swe_aem.store import Store, Totals
 from swe_aem.tasks import TaskSet
-
-
-def record(task_id: str) -> TaskRecord:
-    task = Task(id=task_id, repo="o/r", base_commit="b", problem_statement="", image="i")
-    texts: dict[str, Any] = dict.fromkeys(
-        ("repo", "version", "gold_patch", "test_patch", "eval_script", "log_parser", "eval_type"), ""
-    )
-    return TaskRecord(task=task, key=AnswerKey(task_id=task_id, fail_to_pass=(), pass_to_pass=(), **texts))
+from swe_aem.testing.builders import make_record, make_trajectory
 
 
 def trajectory(task_id: str, sample: int = 0, outcome: Outcome = Outcome.RESOLVED, **changes: Any) -> Trajectory:
     reward = None if outcome in (Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE) else float(outcome is Outcome.RESOLVED)
-    made = Trajectory(task_id=task_id, sample=sample, agent="native", model="m", outcome=outcome, reward=reward)
-    return made.model_copy(update=changes)
+    return make_trajectory(task_id, sample, **{"outcome": outcome, "reward": reward, "patch": "", **changes})
 
 
 class Runs:
@@ -65,7 +57,7 @@ class Runs:
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     stand_in = Runs()
     monkeypatch.setattr("swe_aem.rollout.RolloutRun", stand_in)
-    tasks = TaskSet("tasks", (record("t0"), record("t1"), record("t2")))
+    tasks = TaskSet("tasks", (make_record("t0"), make_record("t1"), make_record("t2")))
     monkeypatch.setattr("swe_aem.rollout.chosen_tasks", lambda config: tasks)
     return stand_in
 
@@ -211,7 +203,7 @@ def test_predictions_for_the_official_harness(tmp_path: Path) -> None:
     assert "1 tasks without one left out" in result.output
     found = json.loads(out.read_text())
     assert {task: one["model_patch"] for task, one in found.items()} == {"t0": "diff 0", "t1": "", "t3": "diff 3"}
-    assert found["t0"] == {"model_name_or_path": "m", "instance_id": "t0", "model_patch": "diff 0"}
+    assert found["t0"] == {"model_name_or_path": "fake-model", "instance_id": "t0", "model_patch": "diff 0"}
     arguments = ["--out", str(out), "--sample", "1", "--model-name", "mine"]
     assert invoke("export", "preds", str(tmp_path / "run"), *arguments).exit_code == 0
     assert json.loads(out.read_text()) == {

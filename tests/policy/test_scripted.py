@@ -3,11 +3,12 @@
 import pytest
 
 from swe_aem.agent.renderer import TurnRenderer
-from swe_aem.core import AnswerKey, Response, SamplingParams, Stop, Task, TaskRecord, Trajectory, TrajectoryKey
+from swe_aem.core import Response, SamplingParams, Stop, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
 from swe_aem.policy import open_policy_factory
 from swe_aem.policy.scripted import ScriptTools
 from swe_aem.policy.tokenizer import load_tokenizer
+from swe_aem.testing.builders import make_record
 
 PARAMS = SamplingParams(max_tokens=5)
 
@@ -18,20 +19,8 @@ def renderer():
 
 
 def record(patch="--- a/x\n+++ b/x\n") -> TaskRecord:
-    task = Task(id="t", repo="o/r", base_commit="c", problem_statement="p", image="i")
-    key = AnswerKey(
-        task_id="t",
-        repo="o/r",
-        version="1",
-        gold_patch=patch,
-        test_patch="",
-        eval_script="",
-        log_parser="",
-        eval_type="",
-        fail_to_pass=(),
-        pass_to_pass=(),
-    )
-    return TaskRecord(task=task, key=key)
+    made = make_record("t")
+    return made.model_copy(update={"key": made.key.model_copy(update={"gold_patch": patch})})
 
 
 async def calls_of(policy, renderer, count):

@@ -1,23 +1,12 @@
 """The budget of a trajectory covers its parts."""
 
-from typing import Any
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.core import AnswerKey, Task, TaskRecord
 from swe_aem.rollout import RolloutConfig, SchedulingConfig, budget
+from swe_aem.testing.builders import make_record
 
 positive = st.floats(0.1, 1e4)
-
-
-def record(timeout_s: float) -> TaskRecord:
-    task = Task(id="t", repo="o/r", base_commit="b", problem_statement="", image="i")
-    texts: dict[str, Any] = dict.fromkeys(
-        ("repo", "version", "gold_patch", "test_patch", "eval_script", "log_parser", "eval_type"), ""
-    )
-    key = AnswerKey(task_id="t", fail_to_pass=(), pass_to_pass=(), timeout_s=timeout_s, **texts)
-    return TaskRecord(task=task, key=key)
 
 
 @given(agent_s=positive, eval_s=positive, start_s=positive, attempts=st.integers(1, 5), concurrency=st.integers(1, 64))
@@ -26,7 +15,7 @@ def test_the_parts_fit_into_the_whole(
 ) -> None:
     limits = SchedulingConfig(start_limit_s=start_s, max_attempts=attempts, concurrency=concurrency)
     config = RolloutConfig(time_limit_s=agent_s, scheduling=limits)
-    task = record(eval_s)
+    task = make_record(timeout_s=eval_s)
     agent, grade = budget.agent_attempt_s(config), budget.grade_attempt_s(config, task)
     assert agent > start_s + agent_s
     assert grade > eval_s, "a hang of the tests must show before the grade's own limit"

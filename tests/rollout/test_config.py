@@ -11,6 +11,7 @@ from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.config import differences
 from swe_aem.rollout.manifest import claim, read_manifest
+from swe_aem.testing.builders import make_record
 
 
 def test_options_override_the_file_and_assignments_override_options(tmp_path: Path) -> None:
@@ -129,14 +130,14 @@ def test_a_directory_without_trajectories_takes_any_settings(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("change", ["problem_statement", "test_patch", "base_commit"])
-def test_a_stored_task_whose_content_changes_under_its_name_is_refused(tmp_path: Path, kit: Any, change: str) -> None:
+def test_a_stored_task_whose_content_changes_under_its_name_is_refused(tmp_path: Path, change: str) -> None:
     def changed(record: TaskRecord) -> TaskRecord:
         part = "key" if change == "test_patch" else "task"
         return record.model_copy(update={part: getattr(record, part).model_copy(update={change: "other"})})
 
-    old = [kit.record("task-0"), kit.record("task-1")]
+    old = [make_record("task-0"), make_record("task-1")]
     claim(tmp_path, BASE, old, stored_tasks=())
-    grown = [old[0], changed(old[1]), kit.record("task-2")]
+    grown = [old[0], changed(old[1]), make_record("task-2")]
     claim(tmp_path, BASE, grown, stored_tasks=["task-0"])  # nothing was made from task-1 yet
     claim(tmp_path, BASE, grown, stored_tasks=["task-0", "task-1", "task-2"])
     with pytest.raises(UserError, match="task-0, 1 in all"):

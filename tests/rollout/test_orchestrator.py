@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from swe_aem.core import Outcome, SandboxSpec, Stop, Verdict
 from swe_aem.errors import GraderError, InfrastructureError, PolicyError, SandboxDead, StartError, UserError
 from swe_aem.rollout import RunAborted
+from swe_aem.testing.builders import make_record
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
+from tests.rollout.fakes import FakeAgent, FakeGrader, capture_nothing, resolve, submit
 from tests.waiting import until
 
 MakeBench = Callable[..., Any]
@@ -61,12 +63,12 @@ async def test_each_trajectory_has_an_agent_and_a_grading_sandbox_with_labels(be
     assert agent.spec.ttl_s > 5.0
 
 
-async def test_the_agents_sandbox_is_gone_before_grading(bench: MakeBench, kit: Any) -> None:
+async def test_the_agents_sandbox_is_gone_before_grading(bench: MakeBench) -> None:
     made = bench(1)
 
     async def grading(grader: Any, record: Any, patch: str, sandbox: FakeSandbox) -> Verdict:
         assert made.backend.live == [sandbox]
-        return await kit.resolve(grader, record, patch, sandbox)
+        return await resolve(grader, record, patch, sandbox)
 
     made.grader.grading = grading
     assert (await made.run())["task-0", 0].outcome is Outcome.RESOLVED
@@ -84,11 +86,11 @@ async def test_the_grading_sandbox_starts_while_the_agent_works(bench: MakeBench
 
 
 @pytest.mark.parametrize("stop", [Stop.SUBMITTED, Stop.TURN_LIMIT, Stop.MALFORMED])
-async def test_an_empty_patch_is_not_graded(bench: MakeBench, kit: Any, stop: Stop) -> None:
+async def test_an_empty_patch_is_not_graded(bench: MakeBench, stop: Stop) -> None:
     async def end(*_: Any) -> Stop:
         return stop
 
-    made = bench(1, agent=kit.Agent(behaviour=end), capture=kit.capture_nothing)
+    made = bench(1, agent=FakeAgent(behaviour=end), capture=capture_nothing)
     one = (await made.run())["task-0", 0]
     assert one.reward == 0.0
     assert one.outcome == {Stop.SUBMITTED: "empty_patch", Stop.TURN_LIMIT: "turn_limit"}.get(stop, "malformed")
@@ -127,7 +129,6 @@ class CountingBackend(FakeBackend):
 def test_limits_are_never_exceeded(
     tmp_path_factory: pytest.TempPathFactory,
     bench: MakeBench,
-    kit: Any,
     concurrency: int,
     starting: int,
     grading: int,
@@ -145,8 +146,8 @@ def test_limits_are_never_exceeded(
     made = bench(
         4,
         directory=tmp_path_factory.mktemp("limits"),
-        agent=kit.Agent(behaviour=work),
-        grader=kit.Grader(work_s=0.005),
+        agent=FakeAgent(behaviour=work),
+        grader=FakeGrader(work_s=0.005),
         backend=CountingBackend(),
         settings={"group_size": group_size},
         scheduling={
@@ -166,20 +167,20 @@ def test_limits_are_never_exceeded(
     assert not made.backend.live
 
 
-async def test_work_is_done_at_once_up_to_the_limits(bench: MakeBench, kit: Any) -> None:
+async def test_work_is_done_at_once_up_to_the_limits(bench: MakeBench) -> None:
     made = bench(
         8,
-        agent=kit.Agent(work_s=0.05),
-        grader=kit.Grader(work_s=0.05),
+        agent=FakeAgent(work_s=0.05),
+        grader=FakeGrader(work_s=0.05),
         scheduling={"concurrency": 4, "grading": 2, "starting": 4},
     )
     await made.run()
     assert (made.agent.most, made.grader.most) == (4, 2)
 
 
-async def test_agents_do_not_run_ahead_of_grading(bench: MakeBench, kit: Any) -> None:
+async def test_agents_do_not_run_ahead_of_grading(bench: MakeBench) -> None:
     made = bench(
-        12, grader=kit.Grader(work_s=0.03), backend=CountingBackend(0), scheduling={"concurrency": 2, "grading": 1}
+        12, grader=FakeGrader(work_s=0.03), backend=CountingBackend(0), scheduling={"concurrency": 2, "grading": 1}
     )
     await made.run()
     assert made.backend.most_live <= 5
@@ -208,13 +209,13 @@ async def test_starts_that_always_fail_end_as_infrastructure(bench: MakeBench) -
     assert made.progress.totals.retries == 2
 
 
-async def test_a_sandbox_that_dies_midway_is_replaced_by_a_fresh_one(bench: MakeBench, kit: Any) -> None:
+async def test_a_sandbox_that_dies_midway_is_replaced_by_a_fresh_one(bench: MakeBench) -> None:
     async def die_once(agent: Any, task: Any, sandbox: FakeSandbox, sample: int) -> Stop:
         if len(agent.runs) == 1:
             await sandbox.close()
-        return await kit.submit(agent, task, sandbox, sample)
+        return await submit(agent, task, sandbox, sample)
 
-    made = bench(1, agent=kit.Agent(behaviour=die_once))
+    made = bench(1, agent=FakeAgent(behaviour=die_once))
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
     agents = [sandbox for sandbox in made.backend.opened if sandbox.spec.labels["role"] == "agent"]
@@ -223,38 +224,36 @@ async def test_a_sandbox_that_dies_midway_is_replaced_by_a_fresh_one(bench: Make
 
 
 @pytest.mark.parametrize("error", [PolicyError("server gone"), SandboxDead("gone"), InfrastructureError("odd")])
-async def test_errors_of_the_agents_side_end_as_infrastructure(
-    bench: MakeBench, kit: Any, error: InfrastructureError
-) -> None:
+async def test_errors_of_the_agents_side_end_as_infrastructure(bench: MakeBench, error: InfrastructureError) -> None:
     async def fail(*_: Any) -> Stop:
         raise error
 
-    made = bench(2, agent=kit.Agent(behaviour=in_task_0(fail, kit.submit)), scheduling=ONE_AFTER_THE_OTHER)
+    made = bench(2, agent=FakeAgent(behaviour=in_task_0(fail, submit)), scheduling=ONE_AFTER_THE_OTHER)
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward, one.model) == (Outcome.INFRASTRUCTURE, None, "fake-model")
     assert made.agent.runs == [("task-0", 0)] * 3 + [("task-1", 0)]
     assert made.grader.graded == ["task-1"]
 
 
-async def test_a_failed_grade_is_repeated_without_the_agent(bench: MakeBench, kit: Any) -> None:
+async def test_a_failed_grade_is_repeated_without_the_agent(bench: MakeBench) -> None:
     async def fail_twice(grader: Any, record: Any, patch: str, sandbox: Any) -> Verdict:
         if len(grader.graded) < 3:
             raise GraderError("container lost")
-        return await kit.resolve(grader, record, patch, sandbox)
+        return await resolve(grader, record, patch, sandbox)
 
-    made = bench(1, grader=kit.Grader(grading=fail_twice))
+    made = bench(1, grader=FakeGrader(grading=fail_twice))
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 2)
     assert len(made.agent.runs) == 1
     assert len(made.backend.opened) == 1 + 3
 
 
-async def test_a_grade_that_never_works_keeps_the_trajectory_without_reward(bench: MakeBench, kit: Any) -> None:
+async def test_a_grade_that_never_works_keeps_the_trajectory_without_reward(bench: MakeBench) -> None:
     async def fail(*_: Any) -> Verdict:
         raise GraderError("container lost")
 
-    grader = kit.Grader(grading=in_task_0(fail, kit.resolve))
-    made = bench(2, agent=kit.Agent(work_s=0.1), grader=grader, scheduling=ONE_AFTER_THE_OTHER)
+    grader = FakeGrader(grading=in_task_0(fail, resolve))
+    made = bench(2, agent=FakeAgent(work_s=0.1), grader=grader, scheduling=ONE_AFTER_THE_OTHER)
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward, one.verdict) == (Outcome.GRADER_FAILURE, None, None)
     assert one.patch
@@ -277,14 +276,14 @@ async def test_a_grading_sandbox_that_does_not_start_is_replaced(bench: MakeBenc
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
 
 
-async def test_an_agent_that_ignores_its_deadline_is_given_up(bench: MakeBench, kit: Any) -> None:
+async def test_an_agent_that_ignores_its_deadline_is_given_up(bench: MakeBench) -> None:
     async def hang(*_: Any) -> Stop:
         await asyncio.sleep(60)
         return Stop.SUBMITTED
 
     made = bench(
         2,
-        agent=kit.Agent(behaviour=in_task_0(hang, kit.submit)),
+        agent=FakeAgent(behaviour=in_task_0(hang, submit)),
         settings={"time_limit_s": 0.3},
         scheduling={"guard_s": 0.3, "max_attempts": 1, **ONE_AFTER_THE_OTHER},
     )
@@ -297,7 +296,7 @@ async def test_an_agent_that_ignores_its_deadline_is_given_up(bench: MakeBench, 
 
 
 @pytest.mark.parametrize("where", ["start", "prepare", "capture", "grade"])
-async def test_no_wait_is_endless(bench: MakeBench, kit: Any, where: str) -> None:
+async def test_no_wait_is_endless(bench: MakeBench, where: str) -> None:
     async def hang(*_: Any) -> Any:
         await asyncio.sleep(60)
 
@@ -310,8 +309,8 @@ async def test_no_wait_is_endless(bench: MakeBench, kit: Any, where: str) -> Non
                 yield sandbox
 
     limits = dict.fromkeys(("setup_limit_s", "start_limit_s", "grade_extra_s"), 0.15)
-    made = bench(2, agent=kit.Agent(work_s=0.6), scheduling={"max_attempts": 1, **limits, **ONE_AFTER_THE_OTHER})
-    made.records = [kit.record("task-0", timeout_s=0.15), kit.record("task-1", timeout_s=0.15)]
+    made = bench(2, agent=FakeAgent(work_s=0.6), scheduling={"max_attempts": 1, **limits, **ONE_AFTER_THE_OTHER})
+    made.records = [make_record("task-0", timeout_s=0.15), make_record("task-1", timeout_s=0.15)]
     if where == "start":
         made.backend = SlowStarts()
     elif where == "prepare":
@@ -319,15 +318,15 @@ async def test_no_wait_is_endless(bench: MakeBench, kit: Any, where: str) -> Non
     elif where == "capture":
         made.capture = in_task_0(hang, made.capture)
     else:
-        made.grader.grading = in_task_0(hang, kit.resolve)
+        made.grader.grading = in_task_0(hang, resolve)
     async with asyncio.timeout(20):
         one = (await made.run())["task-0", 0]
     assert one.outcome is (Outcome.GRADER_FAILURE if where == "grade" else Outcome.INFRASTRUCTURE)
     assert not made.backend.live
 
 
-async def test_time_that_is_up_before_the_first_response_says_nothing_of_the_policy(bench: MakeBench, kit: Any) -> None:
-    class Mute(kit.Agent):
+async def test_time_that_is_up_before_the_first_response_says_nothing_of_the_policy(bench: MakeBench) -> None:
+    class Mute(FakeAgent):
         async def run(self, task: Any, *args: Any, **kwargs: Any) -> Any:
             draft = await super().run(task, *args, **kwargs)
             mute = {"responses": (), "stop": Stop.TIME_LIMIT}
@@ -339,10 +338,10 @@ async def test_time_that_is_up_before_the_first_response_says_nothing_of_the_pol
     assert "before the policy's first response" in one.error
 
 
-async def test_waiting_for_a_grading_place_is_bounded(bench: MakeBench, kit: Any) -> None:
+async def test_waiting_for_a_grading_place_is_bounded(bench: MakeBench) -> None:
     made = bench(
         2,
-        grader=kit.Grader(work_s=0.3),
+        grader=FakeGrader(work_s=0.3),
         scheduling={"grading": 1, "grade_queue_limit_s": 0.05},
     )
     outcomes = Counter(one.outcome for one in (await made.run()).values())
@@ -367,24 +366,22 @@ async def test_a_run_too_short_for_the_breaker_leaves_no_holes_either(bench: Mak
     assert {one.outcome for one in (await made.run()).values()} == {Outcome.RESOLVED}
 
 
-async def test_failures_after_the_last_success_are_not_stored(bench: MakeBench, kit: Any) -> None:
+async def test_failures_after_the_last_success_are_not_stored(bench: MakeBench) -> None:
     async def engine_breaks(agent: Any, task: Any, sandbox: FakeSandbox, sample: int) -> Stop:
         if task.id == "task-2":
-            await until(lambda: made.board.totals.trajectories == 2)  # task-0 and task-1
+            await until(lambda: made.progress.totals.trajectories == 2)  # task-0 and task-1
         if task.id in ("task-0", "task-2"):
             raise SandboxDead("engine broken")
-        return await kit.submit(agent, task, sandbox, sample)
+        return await submit(agent, task, sandbox, sample)
 
-    made = bench(3, agent=kit.Agent(behaviour=engine_breaks), scheduling=ONE_AFTER_THE_OTHER)
+    made = bench(3, agent=FakeAgent(behaviour=engine_breaks), scheduling=ONE_AFTER_THE_OTHER)
     with pytest.raises(RunAborted, match="the last 1 trajectories failed"):
         await made.run()
     outcomes = {task: one.outcome for (task, _), one in made.stored().items()}
     assert outcomes == {"task-0": Outcome.INFRASTRUCTURE, "task-1": Outcome.RESOLVED}
 
 
-async def test_an_interrupted_run_does_not_store_failures_after_which_nothing_worked(
-    bench: MakeBench, kit: Any
-) -> None:
+async def test_an_interrupted_run_does_not_store_failures_after_which_nothing_worked(bench: MakeBench) -> None:
     made = bench(9, backend=FakeBackend(fail_starts=10_000), scheduling={"max_consecutive_failures": 999})
     async with made.orchestrator() as orchestrator:
         made.progress.failed = lambda id, failure: orchestrator.stop()
@@ -394,24 +391,24 @@ async def test_an_interrupted_run_does_not_store_failures_after_which_nothing_wo
     assert any("none succeeded after them" in line for line in made.progress.news)
 
 
-async def test_a_broken_grader_stops_the_run_although_agents_work(bench: MakeBench, kit: Any) -> None:
+async def test_a_broken_grader_stops_the_run_although_agents_work(bench: MakeBench) -> None:
     async def fail(*_: Any) -> Verdict:
         raise GraderError("no image")
 
-    made = bench(50, grader=kit.Grader(grading=fail), scheduling={"max_consecutive_failures": 12})
+    made = bench(50, grader=FakeGrader(grading=fail), scheduling={"max_consecutive_failures": 12})
     with pytest.raises(RunAborted, match="grade a patch"):
         await made.run()
     assert not made.backend.live
 
 
-async def test_failures_now_and_then_do_not_stop_the_run(bench: MakeBench, kit: Any) -> None:
+async def test_failures_now_and_then_do_not_stop_the_run(bench: MakeBench) -> None:
     async def every_other(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
         if len(agent.runs) % 2:
             raise SandboxDead("every other one")
-        return await kit.submit(agent, task, sandbox, sample)
+        return await submit(agent, task, sandbox, sample)
 
     made = bench(
-        30, agent=kit.Agent(behaviour=every_other), scheduling={"concurrency": 1, "max_consecutive_failures": 2}
+        30, agent=FakeAgent(behaviour=every_other), scheduling={"concurrency": 1, "max_consecutive_failures": 2}
     )
     assert len(await made.run()) == 30
 
@@ -420,16 +417,14 @@ async def test_failures_now_and_then_do_not_stop_the_run(bench: MakeBench, kit: 
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), UserError("no such model")])
-async def test_what_is_not_infrastructure_surfaces_and_ends_everything(
-    bench: MakeBench, kit: Any, error: Exception
-) -> None:
+async def test_what_is_not_infrastructure_surfaces_and_ends_everything(bench: MakeBench, error: Exception) -> None:
     async def break_one(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
         if task.id == "task-2":
             raise error
         await asyncio.sleep(30)
         return Stop.SUBMITTED
 
-    made = bench(6, agent=kit.Agent(behaviour=break_one))
+    made = bench(6, agent=FakeAgent(behaviour=break_one))
     async with asyncio.timeout(20):
         with pytest.raises(type(error), match=str(error)):
             await made.run()
@@ -448,8 +443,8 @@ async def test_a_store_that_cannot_be_written_surfaces(bench: MakeBench, monkeyp
 # Interruption and resumption
 
 
-async def test_stop_finishes_what_runs_and_starts_nothing_more(bench: MakeBench, kit: Any) -> None:
-    made = bench(20, agent=kit.Agent(work_s=0.05), scheduling={"concurrency": 3})
+async def test_stop_finishes_what_runs_and_starts_nothing_more(bench: MakeBench) -> None:
+    made = bench(20, agent=FakeAgent(work_s=0.05), scheduling={"concurrency": 3})
     async with made.orchestrator() as orchestrator:
         asyncio.get_running_loop().call_later(0.02, orchestrator.stop)
         await orchestrator.run()
@@ -459,8 +454,8 @@ async def test_stop_finishes_what_runs_and_starts_nothing_more(bench: MakeBench,
     assert Counter(made.agent.runs).most_common(1)[0][1] == 1, "nothing was rolled out twice"
 
 
-async def test_the_drain_is_bounded(bench: MakeBench, kit: Any) -> None:
-    made = bench(2, agent=kit.Agent(work_s=30), scheduling={"drain_limit_s": 0.05})
+async def test_the_drain_is_bounded(bench: MakeBench) -> None:
+    made = bench(2, agent=FakeAgent(work_s=30), scheduling={"drain_limit_s": 0.05})
     async with asyncio.timeout(20), made.orchestrator() as orchestrator:
         asyncio.get_running_loop().call_later(0.02, orchestrator.stop)
         await orchestrator.run()
@@ -479,9 +474,7 @@ async def test_the_drain_limit_ends_with_the_run(bench: MakeBench) -> None:
     assert cancels == []
 
 
-async def test_a_second_cancellation_does_not_break_off_the_cleaning_up_of_the_first(
-    bench: MakeBench, kit: Any
-) -> None:
+async def test_a_second_cancellation_does_not_break_off_the_cleaning_up_of_the_first(bench: MakeBench) -> None:
     cleaned: list[str] = []
 
     async def cleans(what: str) -> None:
@@ -503,15 +496,15 @@ async def test_a_second_cancellation_does_not_break_off_the_cleaning_up_of_the_f
                 await cleans("orphans")
             return []
 
-    made = bench(1, agent=kit.Agent(work_s=30), backend=SlowToClean())
+    made = bench(1, agent=FakeAgent(work_s=30), backend=SlowToClean())
     async with made.orchestrator() as orchestrator:
         asyncio.get_running_loop().call_later(0.05, orchestrator.cancel)
         await orchestrator.run()
     assert sorted(cleaned) == ["agent", "grader", "orphans"]
 
 
-async def test_an_interruption_of_the_caller_closes_everything(bench: MakeBench, kit: Any) -> None:
-    made = bench(2, agent=kit.Agent(work_s=30))
+async def test_an_interruption_of_the_caller_closes_everything(bench: MakeBench) -> None:
+    made = bench(2, agent=FakeAgent(work_s=30))
     task = asyncio.create_task(made.run())
     await until(lambda: made.backend.live)
     task.cancel()
@@ -523,7 +516,7 @@ async def test_an_interruption_of_the_caller_closes_everything(bench: MakeBench,
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12, deadline=None)
 @given(delays=st.lists(st.floats(0, 0.06), min_size=1, max_size=5), seed=st.integers(0, 999))
 def test_cancelled_at_random_moments_it_leaves_no_sandbox_and_every_record_once(
-    tmp_path_factory: pytest.TempPathFactory, bench: MakeBench, kit: Any, delays: list[float], seed: int
+    tmp_path_factory: pytest.TempPathFactory, bench: MakeBench, delays: list[float], seed: int
 ) -> None:
     dice = random.Random(seed)
 
@@ -531,13 +524,13 @@ def test_cancelled_at_random_moments_it_leaves_no_sandbox_and_every_record_once(
         await asyncio.sleep(dice.random() * 0.01)
         if dice.random() < 0.1:
             raise SandboxDead("by chance")
-        return await kit.submit(agent, task, sandbox, sample)
+        return await submit(agent, task, sandbox, sample)
 
     made = bench(
         6,
         directory=tmp_path_factory.mktemp("cancel"),
-        agent=kit.Agent(behaviour=work),
-        grader=kit.Grader(work_s=0.004),
+        agent=FakeAgent(behaviour=work),
+        grader=FakeGrader(work_s=0.004),
         backend=CountingBackend(0.002),
         settings={"group_size": 3},
         scheduling={"max_consecutive_failures": 999, "max_attempts": 20},
@@ -569,15 +562,15 @@ async def test_a_rerun_completes_unfinished_groups_and_a_larger_group(bench: Mak
 # Oversampling
 
 
-async def test_oversampling_fills_groups_that_lost_members_to_our_faults(bench: MakeBench, kit: Any) -> None:
+async def test_oversampling_fills_groups_that_lost_members_to_our_faults(bench: MakeBench) -> None:
     async def first_sample_fails(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
         if sample == 0:
             raise SandboxDead("always")
-        return await kit.submit(agent, task, sandbox, sample)
+        return await submit(agent, task, sandbox, sample)
 
     made = bench(
         2,
-        agent=kit.Agent(behaviour=first_sample_fails),
+        agent=FakeAgent(behaviour=first_sample_fails),
         settings={"group_size": 2, "oversample": 1},
         scheduling={"max_consecutive_failures": 99},
     )
@@ -586,14 +579,14 @@ async def test_oversampling_fills_groups_that_lost_members_to_our_faults(bench: 
     assert made.progress.totals.counted == {"task-0": 2, "task-1": 2}
 
 
-async def test_early_completion_cancels_the_surplus_and_counts_it(bench: MakeBench, kit: Any) -> None:
+async def test_early_completion_cancels_the_surplus_and_counts_it(bench: MakeBench) -> None:
     async def slow_last(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
         await asyncio.sleep(30 if sample == 1 else 0.01)
         return Stop.SUBMITTED
 
     made = bench(
         2,
-        agent=kit.Agent(behaviour=slow_last),
+        agent=FakeAgent(behaviour=slow_last),
         settings={"group_size": 3, "oversample": 1, "early_completion": True},
         scheduling={"concurrency": 4},
     )
@@ -608,10 +601,10 @@ async def test_early_completion_cancels_the_surplus_and_counts_it(bench: MakeBen
     assert len(made.agent.runs) == before, "a complete group is left alone by a rerun"
 
 
-async def test_early_completion_does_not_start_what_is_not_needed(bench: MakeBench, kit: Any) -> None:
+async def test_early_completion_does_not_start_what_is_not_needed(bench: MakeBench) -> None:
     made = bench(
         1,
-        agent=kit.Agent(work_s=0.05),
+        agent=FakeAgent(work_s=0.05),
         settings={"group_size": 2, "oversample": 6, "early_completion": True},
         scheduling={"concurrency": 1},
     )

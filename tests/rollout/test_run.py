@@ -17,6 +17,7 @@ from swe_aem.rollout.run import two_step_stop
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.sandbox import FakeBackend
+from tests.rollout.fakes import FakeAgent, submit
 
 MakeBench = Callable[..., Any]
 
@@ -103,25 +104,23 @@ async def test_an_aborted_run_has_a_summary_and_can_be_resumed(bench: MakeBench)
     assert (await run(made)).summary.outcomes == {"resolved": 20}
 
 
-async def test_failures_of_our_side_are_counted(bench: MakeBench, kit: Any) -> None:
+async def test_failures_of_our_side_are_counted(bench: MakeBench) -> None:
     async def first_task_fails(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
         if task.id == "task-0":
             raise SandboxDead("always")
-        return await kit.submit(agent, task, sandbox, sample)
+        return await submit(agent, task, sandbox, sample)
 
-    finished = await run(bench(4, agent=kit.Agent(behaviour=first_task_fails)))
+    finished = await run(bench(4, agent=FakeAgent(behaviour=first_task_fails)))
     assert finished.failure_rate == 0.25
     assert finished.summary.infrastructure_failures == 1
     assert finished.summary.resolved_rate == 1.0
     assert finished.summary.groups_complete == 3
 
 
-async def test_a_budget_that_is_used_up_ends_the_trajectory(
-    bench: MakeBench, kit: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_budget_that_is_used_up_ends_the_trajectory(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     budgets_s = {"task-0": 0.05, "task-1": 20.0}
     monkeypatch.setattr("swe_aem.rollout.trajectory_run.trajectory_s", lambda config, record: budgets_s[record.task.id])
-    made = bench(2, agent=kit.Agent(work_s=0.2))
+    made = bench(2, agent=FakeAgent(work_s=0.2))
     async with asyncio.timeout(20):
         finished = await run(made)
     assert finished.summary.outcomes == {"infrastructure": 1, "resolved": 1}
@@ -129,7 +128,7 @@ async def test_a_budget_that_is_used_up_ends_the_trajectory(
     assert not made.backend.live
 
 
-async def test_one_signal_drains_and_two_cancel(bench: MakeBench, kit: Any) -> None:
+async def test_one_signal_drains_and_two_cancel(bench: MakeBench) -> None:
     async def send(number: signal.Signals, *, times: int) -> None:
         async with asyncio.timeout(20):
             while made.agent.running < 4:  # noqa: ASYNC110
@@ -138,7 +137,7 @@ async def test_one_signal_drains_and_two_cancel(bench: MakeBench, kit: Any) -> N
             os.kill(os.getpid(), number)
             await asyncio.sleep(0.1)
 
-    made = bench(20, agent=kit.Agent(work_s=0.3))
+    made = bench(20, agent=FakeAgent(work_s=0.3))
     _, finished = await asyncio.gather(send(signal.SIGTERM, times=1), run(made))
     assert finished.interrupted
     assert finished.summary.trajectories == 4, "what ran when the signal came"

@@ -12,6 +12,7 @@ from swe_aem.rollout import RolloutConfig, chosen_tasks, open_components
 from swe_aem.rollout.components import StoredTrajectories
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
+from swe_aem.testing.builders import make_record, make_trajectory
 from swe_aem.testing.sandbox import FakeBackend
 
 
@@ -25,28 +26,28 @@ async def play(config: RolloutConfig, record: Any, handler: Callable[..., Any] |
     return trajectory, backend.opened[0]
 
 
-async def test_gold_and_noop_act_through_the_tools(kit: Any) -> None:
-    gold, sandbox = await play(RolloutConfig(agent="gold"), kit.record())
+async def test_gold_and_noop_act_through_the_tools() -> None:
+    gold, sandbox = await play(RolloutConfig(agent="gold"), make_record())
     assert gold.stop is Stop.SUBMITTED
     assert any("git apply" in command for command in sandbox.commands)
-    noop, sandbox = await play(RolloutConfig(agent="noop"), kit.record())
+    noop, sandbox = await play(RolloutConfig(agent="noop"), make_record())
     assert noop.stop is Stop.SUBMITTED
     assert len(noop.responses) == 1
     assert not sandbox.commands
 
 
-async def test_replay_repeats_the_stored_actions(kit: Any, tmp_path: Path) -> None:
-    gold, first = await play(RolloutConfig(agent="gold"), kit.record())
+async def test_replay_repeats_the_stored_actions(tmp_path: Path) -> None:
+    gold, first = await play(RolloutConfig(agent="gold"), make_record())
     with Store(tmp_path).writer() as writer:
         writer.append(gold.model_copy(update={"outcome": "resolved", "reward": 1.0}))
-    again, second = await play(RolloutConfig(agent="replay", replay_from=tmp_path), kit.record())
+    again, second = await play(RolloutConfig(agent="replay", replay_from=tmp_path), make_record())
     assert second.commands == first.commands
     assert again.token_ids == gold.token_ids
     assert again.stop is Stop.SUBMITTED
 
 
-async def test_a_long_gold_patch_is_not_stopped_by_the_models_limits(kit: Any) -> None:
-    record = kit.record()
+async def test_a_long_gold_patch_is_not_stopped_by_the_models_limits() -> None:
+    record = make_record()
     long = record.model_copy(update={"key": record.key.model_copy(update={"gold_patch": "+x\n" * 30_000})})
     gold, _ = await play(RolloutConfig(agent="gold"), long)
     assert gold.stop is Stop.SUBMITTED
@@ -55,12 +56,12 @@ async def test_a_long_gold_patch_is_not_stopped_by_the_models_limits(kit: Any) -
     assert limited.stop is Stop.CONTEXT_LIMIT
 
 
-def test_replay_takes_the_tasks_that_the_store_has(kit: Any, tmp_path: Path, dataset_rows: Path) -> None:
+def test_replay_takes_the_tasks_that_the_store_has(tmp_path: Path, dataset_rows: Path) -> None:
     source = str(dataset_rows / "verified_sample.jsonl")
     every = [record.task.id for record in chosen_tasks(RolloutConfig(tasks=source))]
     with Store(tmp_path).writer() as writer:
         for task_id, sample in [(every[2], 0), (every[1], 0), (every[1], 1)]:
-            writer.append(kit.trajectory(task_id, sample))
+            writer.append(make_trajectory(task_id, sample))
 
     def replayed(**settings: Any) -> list[str]:
         config = RolloutConfig(tasks=source, agent="replay", replay_from=tmp_path, **settings)
@@ -78,8 +79,8 @@ def test_replay_of_an_empty_store_is_a_user_error(tmp_path: Path) -> None:
         chosen_tasks(RolloutConfig(agent="replay", replay_from=tmp_path))
 
 
-def test_stored_trajectories_are_a_mapping(kit: Any, tmp_path: Path) -> None:
-    made = [kit.trajectory("t", sample) for sample in range(2)]
+def test_stored_trajectories_are_a_mapping(tmp_path: Path) -> None:
+    made = [make_trajectory("t", sample) for sample in range(2)]
     with Store(tmp_path).writer() as writer:
         for one in made:
             writer.append(one)

@@ -1,24 +1,14 @@
 """Which tasks a step rolls out, which of its groups are trained on, and what is said of them."""
 
 import random
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.core import Outcome, Response, Task, TaskRecord, ToolCall, Trajectory
-from swe_aem.core.task import AnswerKey
+from swe_aem.core import Outcome, Response, ToolCall, Trajectory
+from swe_aem.testing.builders import make_record
 from swe_aem.train.schedule import epoch_tasks
 from swe_aem.train.steps import Step, choose, varied
-
-
-def record(number: int) -> TaskRecord:
-    task = Task(id=f"t{number}", repo="r/r", base_commit="", problem_statement="", image="i")
-    key: dict[str, Any] = dict.fromkeys(("version", "gold_patch", "test_patch", "eval_script", "log_parser"), "")
-    return TaskRecord(
-        task=task,
-        key=AnswerKey(task_id=task.id, repo="r/r", eval_type="x", fail_to_pass=(), pass_to_pass=(), **key),
-    )
 
 
 def trajectory(sample: int, outcome: Outcome, *, version: int = 0, calls: tuple[ToolCall, ...] = ()) -> Trajectory:
@@ -43,7 +33,7 @@ RESOLVED, UNRESOLVED, FAULT = Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.INFR
 
 @given(count=st.integers(1, 12), per_step=st.integers(1, 20), seed=st.integers(0, 3))
 def test_every_task_comes_once_before_any_comes_again(count: int, per_step: int, seed: int) -> None:
-    records = [record(n) for n in range(count)]
+    records = [make_record(f"t{n}") for n in range(count)]
     steps = [epoch_tasks(records, step=step, per_step=per_step, seed=seed) for step in range(1, count + 1)]
     everything = [(one.record.task.id, one.epoch) for step in steps for one in step]
     assert len(set(everything)) == len(everything) == count * per_step
@@ -53,7 +43,7 @@ def test_every_task_comes_once_before_any_comes_again(count: int, per_step: int,
 
 
 def test_another_seed_is_another_order() -> None:
-    records = [record(n) for n in range(20)]
+    records = [make_record(f"t{n}") for n in range(20)]
     orders = {tuple(one.record.task.id for one in epoch_tasks(records, step=1, per_step=20, seed=s)) for s in range(3)}
     assert len(orders) == 3
 

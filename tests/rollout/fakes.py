@@ -1,0 +1,208 @@
+"""Fakes of the components of a rollout, and trajectories to store."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from swe_aem.core import (
+    Completion,
+    Deadline,
+    Policy,
+    SamplingParams,
+    Sandbox,
+    SandboxBackend,
+    SandboxSpec,
+    Stop,
+    Task,
+    TaskRecord,
+    Trajectory,
+    Verdict,
+)
+from swe_aem.rollout import RolloutComponents, RolloutConfig, SchedulingConfig
+from swe_aem.rollout.group import group_of
+from swe_aem.rollout.orchestrator import Orchestrator
+from swe_aem.rollout.progress import RunProgress
+from swe_aem.store import Store, Totals
+from swe_aem.testing.builders import make_trajectory
+from swe_aem.testing.sandbox import FakeBackend
+
+
+class FakePolicy:
+    """Policy that is never called, because the fake agent does not sample."""
+
+    name = "fake-model"
+
+    async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
+        raise AssertionError("the fake agent does not sample")
+
+    async def close(self) -> None:
+        pass
+
+
+Behaviour = Callable[["FakeAgent", Task, Sandbox, int], Awaitable[Stop]]
+
+
+async def submit(agent: "FakeAgent", task: Task, sandbox: Sandbox, sample: int) -> Stop:
+    """Run one command and submit."""
+    await asyncio.sleep(agent.work_s)
+    await sandbox.run("work", timeout_s=1)
+    return Stop.SUBMITTED
+
+
+@dataclass
+class FakeAgent:
+    """Agent that does what its behaviour says; counts how many run at once."""
+
+    behaviour: Behaviour = submit
+    work_s: float = 0.0
+    name: str = "fake"
+    runs: list[tuple[str, int]] = field(default_factory=list)
+    running: int = 0
+    most: int = 0
+
+    async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
+        self.runs.append((task.id, sample))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            stop = await self.behaviour(self, task, sandbox, sample)
+        finally:
+            self.running -= 1
+        drafted = make_trajectory(task.id, sample, stop=stop, patch="", outcome=None, reward=None, verdict=None)
+        return drafted.model_copy(update={"timings_s": {}, "model": policy.name})
+
+
+GRADED = Verdict(resolved=True, patch_applied=True)
+Grading = Callable[["FakeGrader", TaskRecord, str, Sandbox], Awaitable[Verdict]]
+
+
+async def resolve(grader: "FakeGrader", record: TaskRecord, patch: str, sandbox: Sandbox) -> Verdict:
+    """Everything passes."""
+    await asyncio.sleep(grader.work_s)
+    await sandbox.run("grade", timeout_s=1)
+    return GRADED
+
+
+@dataclass
+class FakeGrader:
+    """Opens a sandbox per slot in the background, as the real one does; counts how many grade at once."""
+
+    grading: Grading = resolve
+    work_s: float = 0.0
+    graded: list[str] = field(default_factory=list)
+    running: int = 0
+    most: int = 0
+
+    @asynccontextmanager
+    async def __call__(self, backend: SandboxBackend) -> AsyncIterator["FakeGrader"]:
+        self.backend = backend
+        yield self
+
+    @asynccontextmanager
+    async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator["FakeSlot"]:
+        ready: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        done = asyncio.Event()
+
+        async def hold() -> None:
+            try:
+                async with self.backend.open(spec) as sandbox:
+                    ready.set_result(sandbox)
+                    await done.wait()
+            except Exception as error:
+                if ready.done():
+                    raise
+                ready.set_exception(error)
+
+        holder = asyncio.create_task(hold())
+        try:
+            yield FakeSlot(self, record, ready)
+        finally:
+            done.set()
+            if not ready.done():
+                holder.cancel()
+            await asyncio.wait({holder})
+            if ready.done() and not ready.cancelled():
+                ready.exception()
+
+
+@dataclass
+class FakeSlot:
+    grader: FakeGrader
+    record: TaskRecord
+    ready: asyncio.Future[Sandbox]
+
+    async def grade(self, patch: str, deadline: Deadline) -> Verdict:
+        sandbox = await self.ready
+        self.grader.graded.append(self.record.task.id)
+        self.grader.running += 1
+        self.grader.most = max(self.grader.most, self.grader.running)
+        try:
+            return await self.grader.grading(self.grader, self.record, patch, sandbox)
+        finally:
+            self.grader.running -= 1
+
+
+async def prepare(sandbox: Sandbox, record: TaskRecord) -> str:
+    await sandbox.run("prepare", timeout_s=1)
+    return record.task.base_commit
+
+
+async def capture(sandbox: Sandbox, workdir: str, base: str) -> str:
+    await sandbox.run("capture", timeout_s=1)
+    return "diff --git a/x b/x\n"
+
+
+async def capture_nothing(sandbox: Sandbox, workdir: str, base: str) -> str:
+    return ""
+
+
+@dataclass
+class Bench:
+    """One rollout over fakes; every part may be replaced before `run`."""
+
+    directory: Path
+    records: list[TaskRecord]
+    agent: FakeAgent = field(default_factory=FakeAgent)
+    grader: FakeGrader = field(default_factory=FakeGrader)
+    backend: FakeBackend = field(default_factory=FakeBackend)
+    prepare: Callable[[Sandbox, TaskRecord], Awaitable[str]] = prepare
+    capture: Callable[[Sandbox, str, str], Awaitable[str]] = capture
+    scheduling: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> RolloutConfig:
+        quick = {"backoff_s": 0.0, "guard_s": 0.5, **self.scheduling}
+        return RolloutConfig(scheduling=SchedulingConfig(**quick), **{"time_limit_s": 5.0, **self.settings})
+
+    def components(self) -> RolloutComponents:
+        return RolloutComponents(
+            agent=self.agent,
+            policies=lambda record, sample: FakePolicy(),
+            grader=self.grader,
+            prepare=self.prepare,
+            capture=self.capture,
+            workspace=lambda task_id: None,
+        )
+
+    @asynccontextmanager
+    async def orchestrator(self) -> AsyncIterator[Orchestrator]:
+        config = self.config()
+        store = Store(self.directory)
+        with store.writer() as writer:
+            self.progress = RunProgress(Totals(), wanted=0, group_size=config.group_size)
+            groups = [group_of(config, record, writer.entries) for record in self.records]
+            yield Orchestrator(config, groups, self.components(), self.backend, writer, self.progress, run="run")
+
+    async def run(self) -> dict[tuple[str, int], Trajectory]:
+        """Roll out, and return what the store holds then."""
+        async with self.orchestrator() as orchestrator:
+            await orchestrator.run()
+        return self.stored()
+
+    def stored(self) -> dict[tuple[str, int], Trajectory]:
+        found = list(Store(self.directory).trajectories())
+        assert len({(one.task_id, one.sample) for one in found}) == len(found)
+        return {(one.task_id, one.sample): one for one in found}
