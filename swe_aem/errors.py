@@ -36,3 +36,8 @@ class HarnessError(InfrastructureError):
 
 class GraderError(InfrastructureError):
     """Grading did not reach a verdict for a reason that is not the patch's."""
+
+
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Why a text file could not be read, in a few words without the file's name."""
+    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)

@@ -1,15 +1,14 @@
 """Options that several verbs share, and what a shell completes for them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swe_aem.sandbox import BackendName
+
 if TYPE_CHECKING:
     from swe_aem.core import Limits
-
-SandboxName = Literal["bubblewrap", "docker"]
-"""The sandbox backends, as `swe_aem.sandbox.BACKENDS` has them."""
 
 
 def complete_tasks(incomplete: str) -> list[str]:
@@ -54,7 +53,7 @@ Split = Annotated[str | None, typer.Option("--split", help="One split of the set
 Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this task; repeat for more.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many tasks.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON, one object per line, instead of text.")]
-Sandbox = Annotated[SandboxName, typer.Option("--sandbox", help="Where commands run: bubblewrap needs no daemon.")]
+Sandbox = Annotated[BackendName, typer.Option("--sandbox", help="Where commands run: bubblewrap needs no daemon.")]
 NoLimits = Annotated[
     bool, typer.Option("--no-limits", help="No limits but time: for hosts without a writable control group.")
 ]

@@ -1,10 +1,11 @@
 """`swe-aem replay-advantages`: what AEM makes of a store's groups, under several settings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swe_aem.advantage.config import AdvantageConfig, Baseline, Scope
 from swe_aem.cli.extras import needs
 from swe_aem.cli.options import Store
 from swe_aem.table import table as text_table
@@ -27,11 +28,9 @@ def replay(
     min_range: Annotated[
         float, typer.Option("--min-range", min=0.0, help="AEM leaves groups alone whose entropies range less, in nats.")
     ] = 0.1,
-    scope: Annotated[
-        Literal["trajectory", "group", "batch"], typer.Option("--scope", help="What entropies are normalised over.")
-    ] = "group",
+    scope: Annotated[Scope, typer.Option("--scope", help="What entropies are normalised over.")] = "group",
     baseline: Annotated[
-        Literal["leave_one_out", "group_mean", "group_normalised"],
+        Baseline,
         typer.Option("--baseline", help="What a reward is compared with."),
     ] = "leave_one_out",
     limits: Annotated[
@@ -51,7 +50,6 @@ def replay(
     import json
 
     with needs("transformers"):
-        from swe_aem.advantage.config import AdvantageConfig
         from swe_aem.train.analysis.replay import comparison, read, table
     chosen = AdvantageConfig(lam=lam, min_range=min_range, scope=scope, baseline=baseline)
     stored = read(directory, compact_filtering=not limits)

@@ -10,6 +10,7 @@ import typer
 from swe_aem.cli.options import Json
 from swe_aem.cli.sandbox_shell import shell
 from swe_aem.cli.tell import tell
+from swe_aem.sandbox import BackendName
 from swe_aem.table import table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ app = typer.Typer(
 )
 
 Which = Annotated[
-    Literal["bubblewrap", "docker", "all"],
+    Literal[BackendName, "all"],
     typer.Option("--sandbox", help="Sandboxes of this backend, or of all that this host has."),
 ]
 

@@ -2,11 +2,12 @@
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from swe_aem.cli.tell import tell
+from swe_aem.serve.command import Sync
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -34,7 +35,7 @@ def serve(
         str, typer.Option("--host", help="Address to listen at. Whoever reaches it may replace the weights.")
     ] = "127.0.0.1",
     sync: Annotated[
-        Literal["file", "gloo", "nccl", "lora", "none"],
+        Sync,
         typer.Option(
             "--sync",
             help="How a trainer's weights arrive: in a file that both see, by a broadcast over TCP (gloo) or between "

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from swe_aem.core.explain import explain, explain_yaml, shown
-from swe_aem.errors import UserError
+from swe_aem.errors import UserError, why_unreadable
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -52,7 +52,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from error
+        raise UserError(f"{file}: cannot be read ({why_unreadable(error)})") from error
     except yaml.YAMLError as error:
         raise UserError(f"{file}: {explain_yaml(error)}") from error
     if not isinstance(values, dict | None):

@@ -14,7 +14,7 @@ from typing import Literal
 from swe_aem.core import TaskRecord
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
-from swe_aem.errors import UserError
+from swe_aem.errors import UserError, why_unreadable
 from swe_aem.tasks.taskset import TaskSet
 
 FILE = "tasks.lock"
@@ -83,7 +83,7 @@ def read_lock(path: Path) -> dict[Key, LockEntry]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such lock; `swe-aem tasks check --lock {path}` writes it") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
+        raise UserError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     entries: dict[Key, LockEntry] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():

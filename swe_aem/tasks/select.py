@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from swe_aem.core import TaskRecord
 from swe_aem.core.base import Frozen
-from swe_aem.errors import UserError
+from swe_aem.errors import UserError, why_unreadable
 from swe_aem.tasks.taskset import TaskSet
 
 
@@ -123,8 +123,8 @@ def read_ids(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UserError(f"{path}: cannot be read ({reason}); give a text file with one id per line") from None
+        why = why_unreadable(error)
+        raise UserError(f"{path}: cannot be read ({why}); give a text file with one id per line") from None
     ids = tuple(id for line in text.split("\n") if (id := line.partition("#")[0].strip()))
     if not ids:
         raise UserError(f"{path}: holds no ids; give one per line")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from swe_aem.errors import UserError
+from swe_aem.errors import UserError, why_unreadable
 from swe_aem.sandbox.images.reference import Reference
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -24,7 +24,7 @@ def read_pins(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
+        raise UserError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     for number, line in enumerate(lines, start=1):
         content = line.partition("#")[0].split()
         if not content:
