@@ -1,6 +1,6 @@
 """Tasks: readers of data sets, and the bundled set `micro` with the generator that made it.
 
-`load_tasks(source)` is the way in; `docs/tasks.md` says which sources there are.
+`load_tasks(source)` reads a set; `docs/tasks.md` lists the sources.
 """
 
 from swe_aem.tasks.load import load_tasks

@@ -1,4 +1,4 @@
-"""Where a set lies that is built from recipes: the recipes are a directory's, the set is the cache's."""
+"""Where sets that are built from recipes are kept: the recipes in a directory, the built set in the cache."""
 
 import hashlib
 import re
@@ -9,29 +9,31 @@ from swe_aem.errors import UserError
 
 RECIPES = "recipes"
 _FORMAT = b"1"
-"""Part of the place's name; raise it when the same recipes make other rows."""
+"""Part of the directory's name; raise it when the same recipes make other rows."""
 
 
 def is_recipe_set(directory: Path) -> bool:
-    """Is it a set that must be built?"""
+    """Is the directory a set that must be built from recipes?"""
     return (directory / RECIPES).is_dir()
 
 
 def set_name(directory: Path) -> str:
-    """Name of the set: its directory's. Raises `UserError` if no image could be called so."""
+    """Name of the set: that of its directory. Raises `UserError` if an image cannot have that name."""
     name = directory.resolve().name
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise UserError(f"{directory}: a set's directory has a name of small letters, digits and hyphens")
+        raise UserError(
+            f"{directory}: rename the directory: a set's name has only lower-case letters, digits and hyphens"
+        )
     return name
 
 
 def recipe_files(directory: Path) -> list[Path]:
-    """Its recipes, sorted by name."""
+    """The set's recipe files, sorted by name."""
     return sorted((directory / RECIPES).glob("*.yaml"))
 
 
 def place_of(directory: Path) -> Path:
-    """Where the set of these recipes lies once it is built; other recipes have another place."""
+    """Directory of the built set. It depends on the content of the recipes."""
     state = hashlib.sha256(_FORMAT)
     for path in recipe_files(directory):
         state.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -39,10 +41,8 @@ def place_of(directory: Path) -> Path:
 
 
 def built_set(directory: Path) -> Path:
-    """The built set; raises `UserError` that names the command if it was not built, or not of these recipes."""
+    """The built set; raises `UserError` with the command to run if it was not built from these recipes."""
     place = place_of(directory)
     if not place.is_dir():
-        raise UserError(
-            f"{directory}: the set is not built on this machine; `swe-aem tasks build {directory}` makes it"
-        )
+        raise UserError(f"{directory}: the set is not built on this machine; run `swe-aem tasks build {directory}`")
     return place

@@ -1,4 +1,4 @@
-"""Tasks that an evaluation set would know: of the same repository, or with (nearly) the same problem text.
+"""Tasks that overlap with an evaluation set: of the same repository, or with (nearly) the same problem text.
 
 Text is compared as words: lower case, letters and digits only. Two texts are near if most runs of eight words of the
 shorter one are in the other, which survives edits, other formatting and added paragraphs.
@@ -14,7 +14,7 @@ from swe_aem.core.base import Frozen
 
 SHINGLE_WORDS = 8
 NEAR = 0.5
-"""Share of the shorter text's shingles that the other one must have."""
+"""Share of the shorter text's shingles that the other text must have for both to count as near."""
 _WORDS = re.compile(r"[^\W_]+")
 
 
@@ -71,7 +71,7 @@ class _Known:
                 self._holders[shingle].add(record.task.id)
 
     def reason(self, record: TaskRecord, *, by_repository: bool, near: float) -> Contamination | None:
-        """Why this record is contaminated, None if it is not."""
+        """Why a record is contaminated; None if it is not."""
         id = record.task.id
         if by_repository and record.task.repo.lower() in self._repositories:
             return Contamination(task_id=id, kind="repository", other=record.task.repo)
@@ -95,7 +95,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _shingles(words: tuple[str, ...]) -> set[tuple[str, ...]]:
-    """Every run of so many words; a shorter text is one shingle."""
+    """Every run of `SHINGLE_WORDS` words; a shorter text is one shingle."""
     if len(words) <= SHINGLE_WORDS:
         return {words} if words else set()
     return {words[start : start + SHINGLE_WORDS] for start in range(len(words) - SHINGLE_WORDS + 1)}

@@ -1,7 +1,7 @@
-"""`FunctionLibrary`: single functions with their checks, from which small repositories are composed.
+"""`FunctionLibrary`: functions with their tests, from which small repositories are composed.
 
-A file `functions/NAME.py` holds one function and `test_NAME`, whose asserts are equations. A repository's name says
-which functions stand in which module, in which order: `ranges-clamp-sign` is `ranges.py` with `clamp` and then `sign`.
+A file `functions/NAME.py` holds one function and `test_NAME`, whose asserts are equations. A repository's name lists
+its module and the functions in it, in order: `ranges-clamp-sign` is `ranges.py` with `clamp` and then `sign`.
 """
 
 import ast
@@ -16,7 +16,7 @@ from swe_aem.tasks.packages import TreeStore
 
 @dataclass(frozen=True)
 class Equation:
-    """One equation that holds: both sides as they are written."""
+    """One equation of a test: both sides as source text."""
 
     call: str
     expected: str
@@ -28,18 +28,18 @@ class Function:
 
     name: str
     text: str
-    """Its definition, newline at the end."""
+    """Source text of its definition, with a newline at the end."""
     checks: tuple[Equation, ...]
 
     @property
     def test_class(self) -> str:
-        """Name of the class that its checks become."""
+        """Name of the test class made of its checks."""
         return "".join(word.capitalize() for word in self.name.split("_"))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which functions stand in which module."""
+    """The module of a repository and the functions in it."""
 
     module: str
     functions: tuple[str, ...]
@@ -65,11 +65,11 @@ class FunctionLibrary(TreeStore):
 
     @cached_property
     def functions(self) -> Mapping[str, Function]:
-        """All of them by name; raises `UserError` that names a file of another form."""
+        """Every function by name; raises `UserError` that names a file of the wrong form."""
         return {path.stem: _read(path) for path in sorted(self.root.glob("*.py"))}
 
     def clean(self, package: str) -> Mapping[str, str]:
-        """See `TreeStore.clean`; `package` is the name of a layout."""
+        """Files of the repository of that name, relative path to text; raises `UserError` for unknown functions."""
         module, *names = package.split("-")
         unknown = [name for name in names if name not in self.functions]
         if unknown or not names:
@@ -77,7 +77,7 @@ class FunctionLibrary(TreeStore):
         return self.compose(Layout(module, tuple(names)))
 
     def compose(self, layout: Layout, *, changed: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Files of a layout; `changed` gives other texts of some functions."""
+        """Files of a layout; `changed` replaces the texts of some functions."""
         chosen = [self.functions[name] for name in layout.functions]
         texts = [(changed or {}).get(function.name, function.text) for function in chosen]
         return {layout.source: "\n\n".join(texts), layout.tests: _test_file(layout, chosen)}
@@ -98,7 +98,7 @@ def _read(path: Path) -> Function:
         checks = tuple(_check(statement) for statement in test.body)
     except (SyntaxError, ValueError, AssertionError):
         raise UserError(
-            f"{path}: expected `def {name}` and then `def test_{name}` with nothing but asserts of equations"
+            f"{path}: expected `def {name}` and then `def test_{name}` whose statements are asserts of equations"
         ) from None
     definition = ast.get_source_segment(text, function)
     return Function(name, f"{definition}\n", checks)
@@ -113,7 +113,7 @@ def _check(statement: ast.stmt) -> Equation:
 
 
 def _test_file(layout: Layout, functions: Sequence[Function]) -> str:
-    """Checks as unittest, a class for each function: its runner starts in a fifth of pytest's time."""
+    """The checks as unittest classes, one per function: unittest starts five times as fast as pytest."""
     lines = ["import unittest", "", f"from {layout.module} import {', '.join(layout.functions)}"]
     for function in functions:
         lines += ["", "", f"class {function.test_class}(unittest.TestCase):"]

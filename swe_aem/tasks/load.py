@@ -1,4 +1,4 @@
-"""`load_tasks`: from what a user types after `--tasks` to a `TaskSet`."""
+"""`load_tasks`: turns the value of `--tasks` into a `TaskSet`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,10 +19,10 @@ from swe_aem.tasks.packages import PackageStore, TreeStore
 from swe_aem.tasks.taskset import TaskSet
 
 LABEL_COLUMNS = ("mutation_kind", "package", "function", "difficulty", "part")
-"""Columns beyond SWE-bench's that are kept for people."""
-_ROOM = Path(__file__).resolve().parent
-_BUNDLED = (_ROOM.parents[1] / "tasks", _ROOM.parent / "bundled" / "tasks")
-"""Where bundled sets lie: in a checkout, and in an installed wheel."""
+"""Columns beyond SWE-bench's that are kept as labels; the task itself does not use them."""
+_PACKAGE = Path(__file__).resolve().parent
+_BUNDLED = (_PACKAGE.parents[1] / "tasks", _PACKAGE.parent / "bundled" / "tasks")
+"""Directories with the bundled sets: of a checkout, and of an installed wheel."""
 
 
 def load_tasks(
@@ -32,7 +32,7 @@ def load_tasks(
 
     `source` is a directory with one file per split (the bundled sets are such directories, and `micro` alone finds the
     one of that name) or with Harbor task folders, a `.jsonl`, `.json` or `.parquet` file, or the id of a data set on
-    the Hugging Face hub. Rows may be of any family in `families.py`; a `specs.yaml` beside them is read too.
+    the Hugging Face hub. Rows may be of any family in `families/registry.py`; a `specs.yaml` beside them is read too.
     `split` chooses a split (all of a directory by default, `test` of a hub data set); `ids` chooses tasks and keeps the
     source's order; `limit` then keeps the first ones. Raises `UserError` for everything that is wrong with the input.
     """
@@ -52,16 +52,16 @@ def load_tasks(
 
 @dataclass
 class _Content:
-    """What a source holds."""
+    """The content of a source."""
 
     records: list[TaskRecord] = field(default_factory=list)
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     packages: TreeStore | None = None
     notes: list[str] = field(default_factory=list)
 
-    def add(self, rows: Iterable[tuple[str, Row]], reader: RowReader) -> None:
-        """Read rows, and note the label columns on the way."""
-        for record, row in reader.read(rows):
+    def add(self, rows: Iterable[tuple[str, Row]], reader: RowReader, reading: Reading) -> None:
+        """Add the records of rows, and their label columns."""
+        for record, row in reader.read(rows, reading):
             self.records.append(record)
             found = {column: row[column] for column in LABEL_COLUMNS if isinstance(row.get(column), str)}
             if found:
@@ -84,12 +84,12 @@ def bundled_sets() -> tuple[str, ...]:
 
 
 def find(source: str) -> Path | None:
-    """The file or directory that `source` means, for recipes the set built from them; None for an id on the hub."""
+    """The file or directory of `source`; for recipes, the set built from them. None for an id on the hub."""
     path = Path(source).expanduser()
     found = path if path.exists() else None
     if found is None and "/" not in source:
         found = bundled(source)
-    # tasks/micro as the documentation writes it, from any directory
+    # so that `tasks/micro`, as the documentation has it, works from any directory
     if found is None and len(path.parts) == 2 and path.parts[0] == "tasks":
         found = bundled(path.parts[1])
     if found is not None:
@@ -104,7 +104,7 @@ def find(source: str) -> Path | None:
 
 
 def _trees(directory: Path) -> TreeStore | None:
-    """What makes the trees of a set's tasks; None if images hold them."""
+    """The store of the working trees of a set's tasks; None if images hold them."""
     for name, store in (("packages", PackageStore), ("functions", FunctionLibrary)):
         if (directory / name).is_dir():
             return store((directory / name).resolve())
@@ -112,8 +112,8 @@ def _trees(directory: Path) -> TreeStore | None:
 
 
 def _read_hub(source: str, split: str) -> _Content:
-    content, reader = _Content(), RowReader(Reading(split=split))
-    content.add(read_hub_rows(source, split), reader)
+    content, reader = _Content(), RowReader()
+    content.add(read_hub_rows(source, split), reader, Reading(split=split))
     content.notes += reader.notes(source)
     return content
 
@@ -124,11 +124,10 @@ def _read_path(path: Path, split: str | None) -> _Content:
     directory = path if path.is_dir() else path.parent
     specs = directory / SPECS_FILE
     reading = Reading(specs=read_specs(specs)) if specs.is_file() else Reading()
-    content, reader = _Content(packages=_trees(directory)), RowReader(reading)
+    content, reader = _Content(packages=_trees(directory)), RowReader()
     files = _split_files(path, split) if path.is_dir() else [(path, _split_of_file(path, split, content.packages))]
     for file, name in files:
-        reader.reading = replace(reading, split=name)
-        content.add(read_file_rows(file), reader)
+        content.add(read_file_rows(file), reader, replace(reading, split=name))
     content.notes += reader.notes(str(path))
     return content
 
@@ -141,7 +140,7 @@ def _read_harbor(path: Path, folders: list[Path], split: str | None) -> _Content
 
 
 def _split_files(directory: Path, split: str | None) -> list[tuple[Path, str]]:
-    """The files of a directory that are read, each with the name of its split; training first, as people expect it."""
+    """The files to read in a directory, each with the name of its split; the training split comes first."""
     files = {path.stem: path for path in sorted(directory.iterdir()) if path.suffix.lower() in FILE_SUFFIXES}
     if not files:
         raise UserError(

@@ -1,7 +1,7 @@
-"""`tasks.lock`: what preflight found out about each task of a set, one JSON line per task and backend, sorted.
+"""`tasks.lock`: the results of preflight for a task set, one JSON line per task and backend, sorted.
 
-`swe-aem tasks check` writes it; a rollout reads it (`--lock`). An entry speaks for one content of its task only: it
-holds a digest of the whole record, and a task that was changed counts as not checked.
+`swe-aem tasks check` writes it; a rollout reads it (`--lock`). An entry is valid for one content of its task: it
+holds a digest of the whole record, and a changed task counts as not checked.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ Key = tuple[str, str]
 
 
 class LockEntry(Frozen):
-    """What is known of one task."""
+    """The result of preflight for one task in one backend."""
 
     task_id: str
     record: str
     """Digest of the task and its answer key when it was checked."""
     passed: bool
-    """Gold resolves every time, no-op never, and every test says the same each time."""
+    """Did gold always resolve, doing nothing never, and had each test the same result every time?"""
     problems: tuple[str, ...] = ()
     """Why it did not pass, one sentence each."""
     flaky: tuple[str, ...] = ()
-    """Tests that did not say the same each time."""
+    """Tests whose result changed between runs."""
     network: Literal["none", "blackhole"]
     """The network policy under which the gold patch resolves; the task's own if none does."""
     backend: str
@@ -57,21 +57,21 @@ class LockEntry(Frozen):
 
     @property
     def key(self) -> Key:
-        """What is unique in a lock."""
+        """The key of an entry: no two entries of a lock have the same."""
         return self.task_id, self.backend
 
     @property
     def weight(self) -> float:
-        """How far the task can be trusted, 0..1: the share of gold runs that resolved it; 0 if doing nothing did."""
+        """Weight of the task in training, 0..1: the share of gold runs that resolved it; 0 if doing nothing did."""
         return 0.0 if self.noop_resolved else self.gold_resolved / self.gold_runs
 
     def fits(self, record: TaskRecord) -> bool:
-        """Does the entry speak for this content of the task?"""
+        """Was the entry written for this content of the task?"""
         return self.record == record_digest(record)
 
 
 def record_digest(record: TaskRecord) -> str:
-    """Hash of everything that a task is and how it is graded; the split it is in does not count."""
+    """SHA-256 of a task and its answer key, without the split."""
     content = record.model_dump_json(exclude={"split", "weight"})
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -81,7 +81,7 @@ def read_lock(path: Path) -> dict[Key, LockEntry]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such lock; `swe-aem tasks check --lock {path}` writes it") from None
+        raise UserError(f"{path}: there is no such lock; write it with `swe-aem tasks check --lock {path}`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     entries: dict[Key, LockEntry] = {}
@@ -93,7 +93,8 @@ def read_lock(path: Path) -> dict[Key, LockEntry]:
         except ValueError as error:
             detail = explain(error, LockEntry)
             raise UserError(
-                f"{path}, line {number}: no entry of a lock ({detail}); delete the line and run `swe-aem tasks check`"
+                f"{path}, line {number}: not an entry of a lock ({detail}); delete the line, then run "
+                "`swe-aem tasks check`"
             ) from None
         entries[entry.key] = entry
     return entries

@@ -1,4 +1,4 @@
-"""The trees of a bundled set's tasks, made from clean packages and cached; `PackageStore` is those of a directory."""
+"""Working trees of tasks, made from clean packages and cached; `PackageStore` reads the packages of a directory."""
 
 import hashlib
 import shutil
@@ -26,13 +26,13 @@ def read_package(directory: Path) -> dict[str, str]:
         if path.is_file() and "__pycache__" not in path.parts
     }
     if not files:
-        raise UserError(f"{directory}: no package there; it needs {directory.name}/*.py and tests/test_*.py")
+        raise UserError(f"{directory}: there is no package; it needs {directory.name}/*.py and tests/test_*.py")
     return files
 
 
 @dataclass(frozen=True)
 class TreeStore(ABC):
-    """Makes and keeps the trees of a set's tasks."""
+    """Makes the working trees of a set's tasks and caches them."""
 
     root: Path
     """Directory that the clean packages come from."""
@@ -43,21 +43,21 @@ class TreeStore(ABC):
 
     @abstractmethod
     def _content(self) -> Iterator[tuple[str, str]]:
-        """Name and text of everything that a tree can depend on."""
+        """Name and text of every file that a tree can depend on."""
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all content; trees of different versions of a set never share a directory."""
+        """SHA-256 of all content, so that trees of different versions of a set never share a directory."""
         state = hashlib.sha256(_FORMAT)
         for name, text in self._content():
             state.update(f"{name}\0{len(text)}\0{text}".encode())
         return state.hexdigest()[:16]
 
     def workspace(self, record: TaskRecord) -> Path:
-        """The tree of one task, made if the cache has none; see `TaskSet.workspace`."""
+        """Host directory with the tree of one task, made if the cache has none. Read or copy it, never write to it."""
         parent = cache_dir() / "workspaces" / self.digest
-        # An agent can read this path in its sandbox's mount table, so it tells nothing of the task. The commit is part
-        # of it: a set that was generated anew never finds the old set's tree.
+        # An agent can read this path in its sandbox's mount table, so it reveals nothing of the task.
+        # The commit is part of it: a set that was generated again never finds the tree of the old one.
         name = f"{record.task.id} {record.task.base_commit}"
         target = parent / hashlib.sha256(name.encode()).hexdigest()[:16]
         if target.is_dir():
@@ -67,7 +67,7 @@ class TreeStore(ABC):
             scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
         except OSError as error:
             raise UserError(
-                f"{parent}: cannot be written ({error}); set SWE_AEM_CACHE to a directory that can"
+                f"{parent}: cannot be written ({error}); set SWE_AEM_CACHE to a directory that can be written"
             ) from error
         try:
             self._make(record, scratch / "tree", target)
@@ -87,19 +87,19 @@ class TreeStore(ABC):
         try:
             scratch.rename(target)
         except OSError:
-            if not target.is_dir():  # else another thread or process was faster, with the same bytes
+            if not target.is_dir():  # otherwise another thread or process made the same tree first
                 raise
 
 
 class PackageStore(TreeStore):
-    """Packages as they lie in a directory, one subdirectory each."""
+    """The packages of a directory, one subdirectory each."""
 
     def names(self) -> list[str]:
         """Names of the packages, sorted."""
         return sorted(path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
     def clean(self, package: str) -> Mapping[str, str]:
-        """See `TreeStore.clean`."""
+        """Files of a clean package, relative path to text; raises `UserError` if there is none of that name."""
         if package not in self.names():
             raise UserError(f"{self.root}: has no package {package!r}")
         return read_package(self.root / package)

@@ -1,7 +1,7 @@
 """Choosing tasks: by repository, difficulty, solve rate and lists of ids; samples and splits. Pure functions.
 
-The result of a choice is a list of ids in a file: what a rollout was given can be read, compared and repeated, whatever
-later becomes of the runs and sets that it was made from.
+The result of a choice is a list of ids in a file. It can be read, compared and used again, even if the runs and sets
+that it was made from are gone.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class Selection(Frozen):
     """Lowest and highest share of an earlier run's samples that resolved the task, 0..1; a task without a verdict there
     is left out."""
     sample: int | None = Field(default=None, ge=1)
-    """So many of what is left, the same for the same seed."""
+    """Size of a random sample of the remaining tasks; the same seed gives the same sample."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -78,7 +78,7 @@ def _reason(
     only: Collection[str] | None,
     without: Mapping[str, str],
 ) -> str | None:
-    """Why a task is left out, None if it is kept."""
+    """Why a task is left out; None if it is kept."""
     id, repo = record.task.id, record.task.repo
     if only is not None and id not in only:
         return "not in the list"
@@ -119,7 +119,7 @@ def split_by_repository(tasks: TaskSet, heldout: float, seed: int) -> tuple[Task
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
-    """Ids from a file, one per line; what follows a `#`, and blank lines, are for people. Raises `UserError`."""
+    """Ids from a file, one per line; comments after a `#` and blank lines are ignored. Raises `UserError`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""`TaskSet`: the records of one source, and their working trees where the source ships them."""
+"""`TaskSet`: the records of one source, with their working trees where the source has them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,11 +19,11 @@ class TaskSet:
     """The source as the user named it."""
     records: tuple[TaskRecord, ...]
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Per task id, columns for people such as `mutation_kind`. They may give the answer away and stay on the host."""
+    """Labels by task id, e.g. `mutation_kind`. They may reveal the answer and stay on the host."""
     packages: TreeStore | None = None
     """The clean packages that the tasks' trees are made from; None if an image holds the tree."""
     notes: tuple[str, ...] = ()
-    """What a person should hear about how the set was chosen."""
+    """Notes for the user about how the set was read and chosen."""
 
     def __len__(self) -> int:
         return len(self.records)

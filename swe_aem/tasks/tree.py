@@ -12,7 +12,7 @@ from pathlib import Path
 from swe_aem.errors import InfrastructureError, UserError
 
 GITIGNORE = "__pycache__/\n.pytest_cache/\n"
-"""Keeps what a test run leaves behind out of patches; part of every tree."""
+"""Part of every tree: keeps the files that a test run leaves behind out of patches."""
 _IDENTITY = {"NAME": "micro", "EMAIL": "micro@example.invalid", "DATE": "2025-01-01T00:00:00+0000"}
 _CONFIG = (
     "core.autocrlf=false",
@@ -25,7 +25,7 @@ _CONFIG = (
 
 
 def _environment() -> dict[str, str]:
-    """What git may see: none of the caller's GIT_* variables, no configuration file, no locale."""
+    """Environment for git: none of the caller's GIT_* variables, no configuration file, no locale."""
     env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": os.devnull, "TZ": "UTC"}
     env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     for role in ("AUTHOR", "COMMITTER"):

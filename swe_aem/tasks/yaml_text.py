@@ -1,4 +1,4 @@
-"""YAML of people into a model, with an error that names where and what."""
+"""Reads YAML into a model, with errors that name the file and the field."""
 
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def parse_yaml(text: str, model: type[_Model], where: str) -> _Model:
-    """The model; an empty text is an empty mapping. Raises `UserError` that names `where` and the field."""
+    """The parsed model; an empty text is an empty mapping. Raises `UserError` that names `where` and the field."""
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:

@@ -247,7 +247,7 @@ def test_a_lock_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFacto
 def test_a_damaged_lock_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "tasks.lock"
     path.write_text('\n{"task_id": 1}\n')
-    with pytest.raises(UserError, match="line 2: no entry of a lock"):
+    with pytest.raises(UserError, match="line 2: not an entry of a lock"):
         read_lock(path)
     with pytest.raises(UserError, match="swe-aem tasks check"):
         read_lock(tmp_path / "none")

@@ -26,7 +26,7 @@ def recognise(row: Row) -> bool:
 
 
 def read(where: str, row: Row, reading: Reading) -> TaskRecord:
-    """Turn one row into a record, with the commands from wherever they are known."""
+    """Turn one row into a record, with the commands from version 5 rows, a specs file or the bundled specs."""
     field = Fields(where, row)
     repo, version = field.text("repo"), field.version()
     newer = _v5_rows(reading.specs.v5).get(field.id())
@@ -66,7 +66,7 @@ def read_with_spec(field: Fields, spec: RepoSpec, *, image: str, reading: Readin
 
 
 def swebench_image(task_id: str, namespace: str = "swebench") -> str:
-    """The name under which an image of SWE-bench's is published."""
+    """The name under which SWE-bench publishes the image of an instance."""
     return Specs(image=f"{namespace}/sweb.eval.x86_64.{{id}}:latest").image_of(task_id) or ""
 
 

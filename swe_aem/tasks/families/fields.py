@@ -1,4 +1,4 @@
-"""`Fields`: typed access to the columns of a row; every complaint names the row and the column."""
+"""`Fields`: typed access to the columns of a row; every error names the row and the column."""
 
 import json
 import re
@@ -18,7 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 class Fields:
-    """One row. Methods that find something wrong raise `UserError` with where the row is and which field it is."""
+    """One row. Methods raise `UserError` with the row's place and the column if a value is wrong."""
 
     def __init__(self, where: str, row: Row) -> None:
         self.where = where
@@ -29,11 +29,11 @@ class Fields:
         return UserError(f"{self.where}: field {column!r} {problem}")
 
     def has(self, column: str) -> bool:
-        """Is there anything in the column?"""
+        """Does the column have a value that is not empty?"""
         return self._row.get(column) not in (None, "")
 
     def value(self, column: str) -> Any:
-        """Whatever is there, but something."""
+        """The column's value; it must not be missing."""
         if self._row.get(column) is None:
             raise self.fail(column, "is missing")
         return self._row[column]
@@ -49,21 +49,21 @@ class Fields:
         return value
 
     def _check_text(self, column: str, value: str) -> None:
-        """Refuse text that no file can hold: JSON lets half of a surrogate pair through."""
+        """Refuse text that cannot be written to a file: JSON allows half of a surrogate pair."""
         try:
             value.encode()
         except UnicodeEncodeError as error:
             raise self.fail(column, f"has half of a surrogate pair at character {error.start}") from error
 
     def matching(self, column: str, pattern: re.Pattern[str], what: str) -> str:
-        """A string of a given form."""
+        """A string that matches a pattern."""
         value = self.text(column)
         if not pattern.fullmatch(value):
             raise self.fail(column, f"is {value!r}, not {what}")
         return value
 
     def id(self, column: str = "instance_id") -> str:
-        """A name that can be one of a file."""
+        """A task id that can be the name of a file."""
         return self.matching(column, ID, "a plain name without white space or slashes")
 
     def commit(self, column: str = "base_commit") -> str:
@@ -78,15 +78,13 @@ class Fields:
         return value
 
     def parser(self, column: str = "log_parser") -> str:
-        """The name of a log parser that there is."""
+        """The name of a log parser that exists."""
         return self.known_parser(column, self.text(column))
 
     def known_parser(self, column: str, name: str) -> str:
-        """`name`, if it is that of a log parser; `column` is where it came from."""
+        """`name`, if a log parser has it; `column` is where the name came from."""
         if name not in PARSERS:
-            raise self.fail(
-                column, f"is {name!r}, which is no log parser here; docs/datasets.md says which ones there are"
-            )
+            raise self.fail(column, f"is {name!r}, which is not a log parser; docs/datasets.md lists them")
         return name
 
     def version(self) -> str:
@@ -97,7 +95,7 @@ class Fields:
         return str(value)
 
     def timeout(self, default_s: float = AnswerKey.model_fields["timeout_s"].default) -> float:
-        """The limit of an evaluation in seconds: a column of ours that data sets do not have, or the default."""
+        """The limit of an evaluation in seconds: the column `timeout_s`, which users may add, or the default."""
         value = self._row.get("timeout_s", default_s)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise self.fail("timeout_s", "is not a positive number of seconds")
@@ -117,7 +115,7 @@ class Fields:
                 raise self.fail(column, f"has as entry {number} {_kind(name)}, not a test name")
             self._check_text(column, name)
         if required and not value:
-            raise self.fail(column, "is empty: no test would tell a fix from no fix")
+            raise self.fail(column, "is empty: at least one test must fail before the fix and pass after it")
         return tuple(value)
 
     def object(self, column: str) -> dict[str, Any]:
@@ -137,5 +135,5 @@ class Fields:
 
 
 def _kind(value: Any) -> str:
-    """What a wrong value is, in a few words."""
+    """A wrong value's type, for an error message."""
     return "an empty string" if value == "" else f"of type {type(value).__name__}"

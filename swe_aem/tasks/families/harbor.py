@@ -1,9 +1,9 @@
 """Harbor task folders (https://harborframework.com/docs/tasks): `task.toml`, `instruction.md`, `environment/`,
 `tests/test.sh`, `solution/solve.sh`.
 
-What an agent did crosses into a fresh sandbox as a patch of the working directory, and nothing else does. So tasks fit
-whose outcome is in files below it, and whose tests need no network. The tests' word is a number in
-/logs/verifier/reward.txt or reward.json; 1 resolves. The gold is a script, run where an agent would work.
+Only a patch of the working directory goes from the agent's sandbox to the grading one. So a task fits if its outcome is
+in files below that directory, and if its tests need no network. The tests write a number to /logs/verifier/reward.txt
+or reward.json; 1 resolves. The gold solution is a script that is run in an agent's sandbox.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from swe_aem.tasks.families.script import marked_script
 CONFIG = "task.toml"
 _TIMEOUT_S = 600.0
 _WORKDIR = "/app"
-"""Where an image's work lies if neither its folder nor its Dockerfile says so."""
+"""The working directory if neither the task's folder nor its Dockerfile names one."""
 _MAX_FILE_BYTES = 8 << 20
 _UNSUPPORTED = {
     "steps": "has several steps",
@@ -53,7 +53,9 @@ def read(folder: Path, reading: Reading) -> TaskRecord:
     environment, verifier = _table(where, config, "environment"), _table(where, config, "verifier")
     workdir = str(environment.get("workdir") or _dockerfile_workdir(folder) or _WORKDIR)
     if not workdir.startswith("/") or posixpath.normpath(workdir) == "/":
-        raise UserError(f"{folder}: works in {workdir!r}; a directory below / is needed, for its changes are the patch")
+        raise UserError(
+            f"{folder}: works in {workdir!r}; it must be a directory below /, because its changes are the patch"
+        )
     task = Task(
         id=task_id,
         repo=f"harbor/{task_id}",
@@ -84,7 +86,7 @@ def read(folder: Path, reading: Reading) -> TaskRecord:
 
 
 def built_image(folder: Path) -> str:
-    """The name of the image that `environment/` has to be built as; changes with every file in it."""
+    """The name of the image built from `environment/`; it depends on the content of every file there."""
     digest = hashlib.sha256()
     for path in _walk(folder / "environment"):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
@@ -92,7 +94,7 @@ def built_image(folder: Path) -> str:
 
 
 def build_note(folders: list[Path], records: list[TaskRecord]) -> tuple[str, ...]:
-    """What to run for the tasks whose image is to be built, if there are any."""
+    """A note with the command that builds the images of tasks which name none."""
     to_build = [
         folder for folder, record in zip(folders, records, strict=True) if record.task.image == built_image(folder)
     ]
@@ -152,7 +154,7 @@ def _dockerfile_workdir(folder: Path) -> str | None:
 def _tests(folder: Path) -> dict[str, bytes]:
     files = _files(folder / "tests", "/tests")
     if "/tests/test.sh" not in files:
-        raise UserError(f"{folder}: has no tests/test.sh, which says whether a task is solved")
+        raise UserError(f"{folder}: has no tests/test.sh, which must write the reward")
     return files
 
 

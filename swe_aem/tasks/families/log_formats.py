@@ -15,9 +15,9 @@ _UNITTEST = {"ok": "PASSED", "FAIL": "FAILED", "ERROR": "ERROR"}
 
 
 def r2egym(log: str) -> Statuses:
-    """pytest's short summary: names are the parts behind the file, joined by a dot.
+    """pytest's short summary. A test's name is its id without the file, joined by dots.
 
-    Read is the last summary: what tests print comes before it. R2E-Gym reads the part behind the first one.
+    Only the last summary is read, because tests can print one before it. R2E-Gym reads all after the first.
     """
     statuses: Statuses = {}
     _, header, summary = _ANSI.sub("", log).replace("\r", "").rpartition("short test summary info")
@@ -31,18 +31,18 @@ def r2egym(log: str) -> Statuses:
 
 
 def r2egym_name(line: str) -> str:
-    """R2E-Gym's name for a test, out of pytest's id or a line that ends with one."""
+    """R2E-Gym's name for a test, made from pytest's id or a line that ends with one."""
     return ".".join(line.split("::")[1:]).split(" - ")[0].rstrip()
 
 
 def swesmith_pytest(log: str) -> Statuses:
-    """`pytest --verbose`: the status stands behind the name."""
+    """`pytest --verbose`: the status comes after the name."""
     found = (_STATUS.match(line) for line in _ANSI.sub("", log).split("\n"))
     return {match[1]: match[2] for match in found if match}
 
 
 def swesmith_xdist(log: str) -> Statuses:
-    """`pytest --verbose -n`: the worker and the status stand before the name; without `-n` as `swesmith_pytest`."""
+    """`pytest --verbose -n`: worker and status come before the name; without `-n` the same as `swesmith_pytest`."""
     found = (_XDIST.match(line) for line in _ANSI.sub("", log).split("\n"))
     return {match[2]: match[1] for match in found if match} or swesmith_pytest(log)
 
@@ -62,7 +62,7 @@ def swesmith_unittest(log: str) -> Statuses:
 
 
 def swesmith_mypy(log: str) -> Statuses:
-    """mypy's suite: the status anywhere, the name last."""
+    """mypy's suite: the status anywhere in the line, the name at its end."""
     statuses: Statuses = {}
     for line in log.split("\n"):
         status = next((word for word in ("PASSED", "FAILED") if word in line), None)
@@ -108,9 +108,9 @@ _MOCHA_FAILURE = re.compile(r"\d+\) (\S.*)$")
 def multi_swe_bench(log: str) -> Statuses:
     """The runners of Multi-SWE-bench's repositories, all at once: names are those of its own parsers.
 
-    Tests of jest and its like are entered with their suite in front (`file:name`) and without, files with and without
-    the number of their tests, because repositories differ. A test that is reported as failed anywhere has failed. Not
-    read: runners that report JSON.
+    Tests of jest and similar runners are entered with and without their suite in front (`file:name`), files with and
+    without the number of their tests, because repositories differ. A test that is reported as failed anywhere has
+    failed. JSON reports are not read.
     """
     statuses: Statuses = {}
     suite = running = ""

@@ -23,7 +23,7 @@ class LogParser(Frozen):
     read: Callable[[str], dict[str, str]] | None = None
     """Reads a log to the status of each test; None: swebench has the parser, under this name."""
     short_name: Callable[[str], str] | None = None
-    """Makes the parser's name for a test out of pytest's id of it, where they differ."""
+    """Turns pytest's id of a test into the parser's name for it; None if they are the same."""
 
 
 def _swebench(runner: Runner, *names: str) -> list[LogParser]:

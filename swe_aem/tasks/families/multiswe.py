@@ -1,8 +1,7 @@
 """Multi-SWE-bench and Multi-SWE-RL (https://github.com/multi-swe-bench/multi-swe-bench): a pull request per row.
 
-The repository lies at /home/<repo>. Beside it lie the test patch, the fix itself, and scripts that apply them: hidden
-from agents. A verdict runs `test-run.sh`, which applies the test patch and runs the tests; the patch under test was
-applied before.
+The repository is at /home/<repo>. Beside it are the test patch, the fix, and scripts that apply them, all hidden from
+agents. Grading applies the patch under test and runs `test-run.sh`, which applies the test patch and runs the tests.
 """
 
 from typing import Any
@@ -15,7 +14,7 @@ from swe_aem.tasks.families.script import marked_script
 
 _HIDDEN = ("/home/fix.patch", "/home/test.patch", "/home/fix-run.sh", "/home/test-run.sh")
 _FIXED = ("f2p_tests", "s2p_tests", "n2p_tests")
-"""Tests that the fix turns from failed, skipped or absent to passed."""
+"""Columns of tests that the fix turns from failed, skipped or absent to passed."""
 
 
 def recognise(row: Row) -> bool:
@@ -37,7 +36,8 @@ def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     fixed = tuple(dict.fromkeys(test for column in _FIXED for test in _tests(field, column)))
     if not fixed:
         raise field.fail(
-            "f2p_tests", "is empty, and so are s2p_tests and n2p_tests: no test would tell a fix from no fix"
+            "f2p_tests",
+            "is empty, like s2p_tests and n2p_tests: one test must fail before the fix and pass after it",
         )
     test_patch = field.text("test_patch")
     task = Task(

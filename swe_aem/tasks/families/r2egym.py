@@ -18,7 +18,7 @@ _HIDDEN = (
     "/r2e_tests", "r2e_tests", "run_tests.sh", "syn_issue.json", "expected_test_output.json", "execution_result.json",
     "parsed_commit.json", "modified_files.json", "modified_entities.json",
 )  # fmt: skip
-"""The tests, how they are run, and what early images have beside them, the answer among it."""
+"""Hidden paths: the tests, the script that runs them, and files of early images that contain the answer."""
 _WORKDIR = "/testbed"
 _TIMEOUT_S = 300.0
 _ANSI = re.compile(r"\x1b\[\d+(?:;\d+)*m")
@@ -38,7 +38,7 @@ def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     image = field.text("docker_image")
     _, colon, tag = image.rpartition(":")
     if not colon or not NAME.fullmatch(tag):
-        raise field.fail("docker_image", f"is {image!r}, which has no tag to name the task by")
+        raise field.fail("docker_image", f"is {image!r}, which has no tag, and the task is named after the tag")
     repo = field.matching("repo_name", NAME, "a name of a repository")
     commit = field.object("parsed_commit_content")
     expected = _expected(field)
@@ -78,7 +78,7 @@ def _expected(field: Fields) -> dict[str, str]:
             raise field.fail("expected_output_json", f"has for {name!r} the status {status!r}")
         expected[_ANSI.sub("", name).split(" - ")[0].rstrip()] = status
     if "PASSED" not in expected.values():
-        raise field.fail("expected_output_json", "has no test that passes: no test would tell a fix from no fix")
+        raise field.fail("expected_output_json", "has no test that passes: at least one must pass after the fix")
     return expected
 
 
@@ -100,7 +100,7 @@ def _gold(field: Fields, commit: dict[str, Any]) -> str:
     except (KeyError, TypeError) as error:
         raise field.fail("parsed_commit_content", f"is not in R2E-Gym's form ({error!r})") from error
     if not patch:
-        raise field.fail("parsed_commit_content", "changes no Python file that is no test: there is no gold patch")
+        raise field.fail("parsed_commit_content", "changes no Python file other than tests: there is no gold patch")
     return patch
 
 

@@ -1,4 +1,4 @@
-"""`Reading`: what readers of rows share while one source is read."""
+"""`Reading`: the context in which the rows of one source are read; `SkipRow`: raised for rows that are not tasks."""
 
 from dataclasses import dataclass, field
 
@@ -6,13 +6,13 @@ from swe_aem.tasks.families.specs_file import Specs
 
 
 class SkipRow(Exception):
-    """A row that its data set has on purpose but that is no task; says why, in words that fit behind "left out"."""
+    """Raised for a row that is intentionally not a task; the message completes "N rows left out: ..."."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reading:
-    """The circumstances under which rows are read, and what was noted on the way."""
+    """The context of rows: the split they belong to, and the specs file beside them."""
 
     split: str | None = None
     specs: Specs = field(default_factory=Specs)
-    """How to test repositories whose rows do not say so."""
+    """How to test repositories whose rows lack the commands."""

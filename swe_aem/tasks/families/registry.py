@@ -1,4 +1,4 @@
-"""The families of data sets: how a row of each is recognised by its columns, and what reads it. First match counts."""
+"""The families of data sets: each recognises its rows by their columns and reads them. The first match counts."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from swe_aem.tasks.families.rows import Row
 
 @dataclass(frozen=True)
 class Family:
-    """One way of writing tasks as rows."""
+    """A format of rows that several data sets share."""
 
     name: str
     recognise: Callable[[Row], bool]
     read: Callable[[str, Row, Reading], TaskRecord]
     columns: str
-    """What its rows have, for people."""
+    """The columns of its rows, for error messages."""
 
 
 FAMILIES = (
@@ -38,25 +38,23 @@ def family_of(where: str, row: Row) -> Family:
             return family
     known = "; ".join(f"{family.name} ({family.columns})" for family in FAMILIES)
     raise UserError(
-        f"{where}: the row's columns ({', '.join(sorted(row)[:12]) or 'none'}) are those of no data set that is read "
-        f"here: {known}"
+        f"{where}: the row's columns ({', '.join(sorted(row)[:12]) or 'none'}) match no known family: {known}"
     )
 
 
 class RowReader:
-    """Turns the rows of one source into records, and sees to it that no id comes twice."""
+    """Turns the rows of one source into records, and refuses an id that comes twice."""
 
-    def __init__(self, reading: Reading) -> None:
-        self.reading = reading
+    def __init__(self) -> None:
         self.left_out: dict[str, int] = {}
-        """Rows that are no tasks, by reason."""
+        """Number of rows that are not tasks, by reason."""
         self._seen: dict[str, str] = {}
 
-    def read(self, rows: Iterable[tuple[str, Row]]) -> Iterable[tuple[TaskRecord, Row]]:
+    def read(self, rows: Iterable[tuple[str, Row]], reading: Reading) -> Iterable[tuple[TaskRecord, Row]]:
         """Each record with its row; raises `UserError` at the first bad row or repeated id."""
         for where, row in rows:
             try:
-                record = family_of(where, row).read(where, row, self.reading)
+                record = family_of(where, row).read(where, row, reading)
             except SkipRow as why:
                 self.left_out[str(why)] = self.left_out.get(str(why), 0) + 1
                 continue
@@ -66,5 +64,5 @@ class RowReader:
             yield record, row
 
     def notes(self, source: str) -> tuple[str, ...]:
-        """What a person should hear of the rows that are no tasks."""
+        """Notes for the user about rows that are not tasks."""
         return tuple(f"{source}: {count} rows left out: {why}" for why, count in self.left_out.items())

@@ -1,4 +1,4 @@
-"""The patch that takes a patch back."""
+"""Reverses patches."""
 
 import re
 
@@ -8,7 +8,7 @@ _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@(.*)", re.DOTALL)
 
 
 def reverse_patch(patch: str) -> str:
-    """`patch` the other way round; raises `ValueError` for binary parts, copies, and text that is no git patch."""
+    """The patch that undoes `patch`; raises `ValueError` for binary parts, copies, and text that is not a git patch."""
     reversed_lines: list[str] = []
     lines = patch.split("\n")
     at = 0

@@ -1,6 +1,6 @@
-"""Raw rows from files and from the Hugging Face hub, each with the words that say where it came from.
+"""Raw rows from files and from the Hugging Face hub, each with its place for error messages.
 
-Nothing here knows what a row means; the readers of `families.py` do.
+Nothing here depends on the columns of a row; the families in `registry.py` do.
 """
 
 import json
@@ -12,7 +12,7 @@ from swe_aem.errors import UserError
 
 Row = dict[str, Any]
 FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
-"""What `read_file_rows` can read."""
+"""Suffixes of the files that `read_file_rows` can read."""
 DEFAULT_HUB_SPLIT = "test"
 
 
@@ -67,7 +67,9 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, Row]]:
 def _read_json(path: Path) -> Iterator[tuple[str, Row]]:
     content = _parse(str(path), path.read_bytes().decode("utf-8-sig"))
     if not isinstance(content, list):
-        raise UserError(f"{path}: the top level is not a list of rows; one row per line belongs into a .jsonl file")
+        raise UserError(
+            f"{path}: the top level is not a list of rows; a file with one row per line must be named .jsonl"
+        )
     for number, row in enumerate(content, start=1):
         where = f"{path}, row {number}"
         yield where, _as_row(where, row)

@@ -1,4 +1,4 @@
-"""Evaluation scripts in the shape of SWE-bench's, made of a row and the commands of its repository."""
+"""Evaluation scripts in SWE-bench's format, made from a row and the commands of its repository."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ START = ": '>>>>> Start Test Output'"
 END = ": '>>>>> End Test Output'"
 ACTIVATE = ("source /opt/miniconda3/bin/activate", "conda activate testbed")
 _NO_TESTS = (".json", ".png", ".csv", ".txt", ".md", ".jpg", ".jpeg", ".pkl", ".yml", ".yaml", ".toml")
-"""Files of a test patch that are no tests."""
+"""Suffixes of files in a test patch that are not tests."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Touched:
     """Paths that a patch touches."""
 
     modified: tuple[str, ...]
-    """They are there before it."""
+    """Paths that exist before it."""
     created: tuple[str, ...]
     deleted: tuple[str, ...]
 
     @property
     def remaining(self) -> tuple[str, ...]:
-        """Those that are there after it."""
+        """Paths that exist after it."""
         return tuple(path for path in (*self.modified, *self.created) if path not in self.deleted)
 
 
@@ -74,7 +74,7 @@ def evaluation_script(spec: RepoSpec, base_commit: str, test_patch: str, workdir
 
 
 def apply_lines(patch: str) -> list[str]:
-    """Lines of a script that apply a patch, which is in them; none for an empty one."""
+    """Lines of a script that contain a patch and apply it; none for an empty patch."""
     if not patch.strip():
         return []
     end = "EOF_114329324912"

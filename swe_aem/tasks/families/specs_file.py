@@ -1,4 +1,4 @@
-"""`specs.yaml`: how to test repositories whose rows do not say so (SWE-Gym, SWE-bench's classic rows).
+"""`specs.yaml`: how to test repositories whose rows lack the commands (SWE-Gym, SWE-bench's classic rows).
 
 v5: [SWE-bench/SWE-bench_Verified]      # rows of the same ids, by file or hub id, whose columns are taken over
 image: registry/sweb.eval.x86_64.{id}   # {id}: the id in lower case, "__" replaced by `separator`
@@ -32,26 +32,26 @@ class RepoSpec(Frozen):
     """How one version of one repository is installed and tested."""
 
     test_cmd: str = Field(min_length=1)
-    """The command; what to test is put behind it."""
+    """The test command; the selection of tests is appended to it."""
     log_parser: str = "parse_log_pytest"
     install: str = ""
-    """Run before the tests, without a network; empty: what the image has installed is what is tested."""
+    """Command that is run before the tests, without a network. Empty: the image's installation is tested as it is."""
     eval_commands: Annotated[tuple[str, ...], BeforeValidator(_lines)] = ()
-    """Lines before everything else, e.g. an `export`."""
+    """Lines at the start of the script, e.g. an `export`."""
     select: Literal["files", "modules", "cases"] = "files"
-    """What stands behind the command: the files of the test patch, the same as dotted modules (Django), or its
+    """What is appended to the command: the files of the test patch, the same as dotted modules (Django), or its
     `[case name]`s joined by "or" (mypy)."""
 
     @field_validator("log_parser")
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in PARSERS:
-            raise ValueError(f"there is no log parser {name!r}; docs/datasets.md says which ones there are")
+            raise ValueError(f"there is no log parser {name!r}; docs/datasets.md lists them")
         return name
 
 
 class Specs(Frozen):
-    """The content of a specs file."""
+    """The content of a `specs.yaml`."""
 
     v5: Annotated[tuple[str, ...], BeforeValidator(_lines)] = ()
     """Files or hub ids with version 5 rows."""
@@ -61,12 +61,12 @@ class Specs(Frozen):
     """Repository to version to spec; the version "*" is any other."""
 
     def spec(self, repo: str, version: str) -> RepoSpec | None:
-        """The spec of a version of a repository, if there is one; capitals do not count."""
+        """The spec of a version of a repository, if there is one; upper and lower case are the same."""
         versions = next((found for name, found in self.repos.items() if name.lower() == repo.lower()), {})
         return versions.get(version) or versions.get("*")
 
     def image_of(self, task_id: str) -> str | None:
-        """The image of a task, if the file tells how it is called."""
+        """The image of a task; None if the file has no pattern for images."""
         return self.image.format(id=task_id.lower().replace("__", self.separator)) if self.image else None
 
 

@@ -17,7 +17,7 @@ _NEEDS_BLACKHOLE = frozenset({"psf/requests"})
 
 
 def recognise(row: Row) -> bool:
-    """Does the row have a script of its own?"""
+    """Does the row have an evaluation script?"""
     return "eval_script" in row
 
 
@@ -42,7 +42,7 @@ def read(where: str, row: Row, reading: Reading) -> TaskRecord:
 
 
 def read_task(field: Fields, *, image: str) -> Task:
-    """What an agent may see, from the columns that SWE-bench's relatives share."""
+    """The part of a task that an agent may see, from the columns that SWE-bench and its variants share."""
     repo = field.text("repo")
     return Task(
         id=field.id(),

@@ -12,7 +12,7 @@ from swe_aem.tasks.families.rows import Row
 from swe_aem.tasks.families.specs_file import RepoSpec
 
 _LOCALE = "LANG=C.UTF-8 LC_ALL=C.UTF-8"
-"""In front of the commands, as in SWE-rebench/SWE-bench-fork (swebench/harness/utils.py)."""
+"""Set before the commands, as in SWE-rebench/SWE-bench-fork (swebench/harness/utils.py)."""
 
 
 def recognise(row: Row) -> bool:
@@ -24,7 +24,7 @@ def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     """Turn one row into a record."""
     field = Fields(where, row)
     if field.has("language") and str(row["language"]).lower() != "python":
-        raise UserError(f"{where}: is a row of SWE-rebench-V2, which is not read here; SWE-rebench is")
+        raise UserError(f"{where}: is a row of SWE-rebench-V2, which is not supported; use nebius/SWE-rebench")
     config = field.object("install_config")
     for name in ("test_cmd", "log_parser"):
         if not config.get(name):

@@ -1,6 +1,6 @@
 """SWE-smith (https://github.com/SWE-bench/SWE-smith): `patch` is the bug, and its reverse is the gold patch.
 
-The image holds the clean repository. The bug is planted when a sandbox is prepared; the files of the tests that it
+The image holds the clean repository. The bug is applied when a sandbox is prepared; the files of the tests that it
 breaks are hidden from the agent, as on the branches that SWE-smith publishes. Only these files are run, so only their
 tests count.
 """
@@ -57,7 +57,7 @@ def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     files = _files(failing) if parser == "swesmith_pytest" or command.startswith("pytest -rA") else ()
     if parser == "swesmith_mypy":
         command = f"{command} {shlex.quote(' or '.join(test.rsplit('::', 1)[-1] for test in failing))}"
-        passing = ()  # -k picks the failing ones alone
+        passing = ()  # -k selects the failing ones only
     elif files:
         command = f"{command} {shlex.join(path for path in files if path not in command.split())}".rstrip()
         passing = tuple(test for test in passing if test.partition("::")[0] in files)
@@ -92,7 +92,7 @@ def image(name: str) -> str:
 
 
 def _command(field: Fields, row: Row, repo: str) -> tuple[str, str]:
-    """Test command and parser: the row's own columns (ours, optional), or what is known of the repository."""
+    """Test command and parser: the row's own optional columns, or what is known about the repository."""
     known = {name.lower(): found for name, found in _COMMANDS.items()}
     command, parser = known.get(repo.lower(), (_PYTEST, "swesmith_pytest"))
     if field.has("test_cmd"):
@@ -113,7 +113,7 @@ def _files(tests: Sequence[str]) -> tuple[str, ...]:
 
 
 def _base_commit(field: Fields) -> str:
-    """The commit with the bug, which the image does not have; some rows do not tell it."""
+    """The commit with the bug, which the image does not have; some rows do not name it."""
     return (
         field.matching("base_commit", COMMIT, "a commit id in hexadecimal digits") if field.has("base_commit") else ""
     )

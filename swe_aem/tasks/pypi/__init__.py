@@ -1,7 +1,7 @@
-"""Sets made from real packages: recipes name a source distribution of PyPI and what is done with it.
+"""Task sets made from real packages: a recipe names a source distribution on PyPI and how to use it.
 
-No source of others lies in a repository: `swe-aem tasks build` downloads it, checks its hash, puts bugs into it and
-writes rows and packages as `tasks/micro` has them. Third-party code runs in sandboxes alone.
+The repository contains no third-party source: `swe-aem tasks build` downloads it, checks its hash, puts bugs into it
+and writes rows and packages as `tasks/micro` has them. Third-party code runs in sandboxes only.
 """
 
 from swe_aem.tasks.pypi.build import BuildConfig, Built, build

@@ -1,4 +1,4 @@
-"""Building a set from its recipes: one part per package, each kept as soon as it is done, then the set of all parts."""
+"""Building a set from its recipes: one part per package, each stored when it is done, then the set of all parts."""
 
 import asyncio
 import hashlib
@@ -31,20 +31,20 @@ from swe_aem.tasks.synthesis.synth import Progress, codebase_rows, silent, split
 from swe_aem.tasks.tree import write_files
 
 CLEAN_RUNS = 6
-"""How often the clean suite is run; what does not pass every time counts for nothing."""
+"""How often the clean suite is run; tests that do not pass every time are not used."""
 ROWS_DIGESTS = "rows.sha256"
 _FORMAT = b"1"
 """Part of a part's name; raise it when the same recipe makes other rows."""
 
 
 class BuildConfig(Frozen):
-    """What to build."""
+    """Settings of one build."""
 
     directory: Path
-    """Where the recipes are: its `recipes/*.yaml`."""
+    """Directory of the set, with its `recipes/*.yaml`."""
     index: str
     out: Path | None = None
-    """Where the set goes; where `--tasks` finds it if None."""
+    """Output directory; None: the place in the cache where `--tasks` finds it."""
     only: tuple[str, ...] = ()
     """Names of packages to use; all if empty."""
     jobs: int = os.cpu_count() or 1
@@ -52,12 +52,12 @@ class BuildConfig(Frozen):
 
     @property
     def name(self) -> str:
-        """The set's name, which ids begin with."""
+        """The set's name: the first part of its ids."""
         return set_name(self.directory)
 
     @property
     def image(self) -> str:
-        """What its tests run in."""
+        """Image that the tests run in."""
         return f"swe-aem/{self.name}:1"
 
 
@@ -67,13 +67,13 @@ class Built(Frozen):
     name: str
     place: Path
     rows: dict[str, dict[str, int]]
-    """Package, then split: how many rows."""
+    """Number of rows by package, then by split."""
     digests: dict[str, str]
     """Id to the row's SHA-256."""
 
 
 async def build(config: BuildConfig, backend: SandboxBackend, progress: Progress = silent) -> Built:
-    """Build a set. What an earlier, interrupted build has done is not done again.
+    """Build a set. An interrupted build resumes where it stopped.
 
     Raises `UserError` for a wrong recipe, an unreachable index, a missing engine; `InfrastructureError` if a sandbox
     or the engine fails.
@@ -83,7 +83,7 @@ async def build(config: BuildConfig, backend: SandboxBackend, progress: Progress
     if unknown := sorted(set(config.only) - set(names)):
         raise UserError(f"no recipe {', '.join(unknown)} in {config.directory / RECIPES}; it has {', '.join(names)}")
     if config.only and config.out is None:
-        raise UserError("a part of the set is not the set: say with --out where it should go")
+        raise UserError("--only builds a part of the set: name its directory with --out")
     place = config.out or place_of(config.directory)
     _refuse_foreign(place)
     chosen = [recipe for recipe in recipes if not config.only or recipe.name in config.only]
@@ -115,7 +115,7 @@ def _count(rows: Sequence[dict[str, Any]], package: str) -> int:
 async def _part(recipe: PackageRecipe, config: BuildConfig, backend: SandboxBackend, progress: Progress) -> Path:
     """Directory with the rows of one package and its clean files."""
     state = hashlib.sha256(_FORMAT + config.image.encode() + recipe.model_dump_json().encode()).hexdigest()[:16]
-    await check_image(backend, config.image, recipe)  # also where the part is there: the image may be another one
+    await check_image(backend, config.image, recipe)  # also if the part exists: the image may have changed
     target = cache_dir() / "tasks" / "parts" / f"{recipe.name}-{state}"
     if target.is_dir():
         return target
@@ -145,20 +145,20 @@ async def _rows(
         passed = [set(run.passed) - set(run.failed) for run in runs if run is not None and run.collected]
         steady = set.intersection(*passed) if len(passed) == len(runs) else set()
         if not steady:
-            raise UserError(f"recipe {recipe.name}: the tests of the clean package do not run, or not twice the same")
+            raise UserError(f"recipe {recipe.name}: the tests of the clean package do not run, or their results vary")
         sound = replace(codebase, steady=frozenset(steady))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # of code that is not ours, at each parse
+            warnings.simplefilter("ignore", SyntaxWarning)  # warnings about third-party code, at each parse
             return await asyncio.to_thread(lambda: list(codebase_rows(sound, recipe.mutations, prober, progress)))
 
 
 def _refuse_foreign(place: Path) -> None:
     if place.exists() and not (place / "packages").is_dir() and (not place.is_dir() or any(place.iterdir())):
-        raise UserError(f"{place}: holds something else; name another place with --out")
+        raise UserError(f"{place}: holds something else; name another directory with --out")
 
 
 def _assemble(place: Path, parts: dict[str, Path], splits: dict[str, list[Any]]) -> None:
-    """Write the set beside its place and put it there in one step."""
+    """Write the set to a temporary directory and move it into place in one step."""
     place.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     scratch.chmod(0o755)
@@ -170,7 +170,7 @@ def _assemble(place: Path, parts: dict[str, Path], splits: dict[str, list[Any]])
                 write_rows(scratch / "new" / f"{split}.jsonl", rows)
         if place.exists():
             for lock in place.glob(f"*{LOCK}"):
-                shutil.copy2(lock, scratch / "new")  # its entries say which rows they are for
+                shutil.copy2(lock, scratch / "new")  # its entries name the rows that they are for
             place.rename(scratch / "old")
         (scratch / "new").rename(place)
     finally:

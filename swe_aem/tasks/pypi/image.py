@@ -1,4 +1,4 @@
-"""The image of a set: the plain Python of `swe-aem/micro:1`, what the tests import, and no package under test."""
+"""The image of a set: `swe-aem/micro:1` plus what the tests import, without the packages under test."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ _SITES = "dist-packages|site-packages|_vendor|vendored|extern|python3|python3.[0
 async def ensure_image(
     engine: Engine, image: str, recipes: Sequence[PackageRecipe], wheels: Mapping[str, Path]
 ) -> None:
-    """Build the image if the engine's is not of these recipes, and unpack it for bubblewrap.
+    """Build the image unless the engine has the one of these recipes, and unpack it for bubblewrap.
 
     `wheels` are the downloaded files by name. Raises `UserError` if the base image is missing.
     """
@@ -55,11 +55,13 @@ async def check_image(backend: SandboxBackend, image: str, recipe: PackageRecipe
     if looked.exit_code != 0:
         raise InfrastructureError(f"{image} could not be searched for {recipe.name}: {looked.output.strip()[-300:]}")
     if found := looked.output.strip():
-        raise UserError(f"recipe {recipe.name}: image {image} holds the package itself, in {found}; take another one")
+        raise UserError(
+            f"recipe {recipe.name}: image {image} contains the package itself, in {found}; use another image"
+        )
 
 
 def _install_files(recipes: Sequence[PackageRecipe]) -> dict[str, bytes]:
-    """What installs the packages without their source: the path, and metadata for those that ask for their version."""
+    """Files that install the packages without their source: the import path, and metadata with their versions."""
     roots = sorted({recipe.import_root for recipe in recipes})
     lines = ["/testbed" if root == "." else f"/testbed/{root}" for root in roots]
     files = {"site/testbed.pth": "\n".join(lines) + "\n"}

@@ -17,13 +17,13 @@ from swe_aem.tasks.pypi.recipe import Pin
 PYPI = "https://pypi.org/simple"
 _ATTEMPTS = 3
 _PAUSE_S = 1.0
-"""After the first failure; twice as long after each other one."""
+"""Seconds to wait after the first failure; doubled after each further one."""
 _TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 _JSON = "application/vnd.pypi.simple.v1+json"
 
 
 def default_index() -> str:
-    """What `PIP_INDEX_URL` says, as for pip; else PyPI itself."""
+    """The index URL: `PIP_INDEX_URL`, as for pip, else PyPI."""
     return os.environ.get("PIP_INDEX_URL") or PYPI
 
 
@@ -54,8 +54,8 @@ async def _patiently(pin: Pin, index: str, http: httpx.AsyncClient) -> bytes:
                 raise UserError(f"{index} has no project {pin.project}, of which {pin.file} is needed") from None
             if attempt == _ATTEMPTS or (status is not None and status < 500 and status != 429):
                 raise UserError(
-                    f"{pin.file} could not be got from {index}: {error or type(error).__name__}; check the network, "
-                    "or name a mirror with --index-url or PIP_INDEX_URL"
+                    f"{pin.file} could not be downloaded from {index}: {error or type(error).__name__}; check the "
+                    "network, or name a mirror with --index-url or PIP_INDEX_URL"
                 ) from None
             await asyncio.sleep(_PAUSE_S * 2 ** (attempt - 1))
     raise AssertionError("unreachable: the last attempt returns or raises")
@@ -74,11 +74,13 @@ async def _get(pin: Pin, index: str, http: httpx.AsyncClient) -> bytes:
 
 
 def _write(target: Path, data: bytes) -> None:
-    """Put the file there in one step."""
+    """Write the file in one step."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False) as draft:
             draft.write(data)
         Path(draft.name).rename(target)
     except OSError as error:
-        raise UserError(f"{target.parent}: cannot be written ({error}); make room, or set SWE_AEM_CACHE") from error
+        raise UserError(
+            f"{target.parent}: cannot be written ({error}); free some space, or set SWE_AEM_CACHE"
+        ) from error

@@ -1,4 +1,4 @@
-"""`SandboxProber`: the probe of `tasks/probe.py` inside sandboxes, for code that is not ours."""
+"""`SandboxProber`: runs the probe (`tasks/synthesis/probe.py`) in sandboxes, for third-party code."""
 
 import asyncio
 import json
@@ -16,15 +16,15 @@ from swe_aem.tasks.synthesis.probe_pool import TEST_ENVIRONMENT
 from swe_aem.tasks.synthesis.probe_result import ProbeResult
 
 _PER_SANDBOX = 4
-"""Mutations that one sandbox tries per call: starting pytest costs about as much as a run."""
+"""Mutations that one sandbox tries per call: starting pytest takes about as long as one run."""
 _HOME = "/tmp/probe"
 _SLACK_S = 60.0
 _TTL_S = 24 * 3600.0
-"""The build closes its sandboxes itself; this is for one that was killed."""
+"""Limit in seconds after which a sandbox ends itself, for builds that were killed."""
 
 
 class SandboxProber:
-    """Asks about each mutation twice: a suite that says two things of the same bug says nothing.
+    """Runs the suite twice for each mutation: different results count as none.
 
     `map` is called from another thread than that of the event loop, which runs the sandboxes.
     """
@@ -39,11 +39,11 @@ class SandboxProber:
         self._command = f"{server} < {_HOME}/requests > {_HOME}/answers 2> {_HOME}/complaints"
 
     def map(self, mutations: Sequence[Mutation]) -> list[ProbeResult | None]:
-        """See `Prober.map`; also None where two runs differ."""
+        """Results of the mutations, in their order; None where the suite hung, crashed or had two results."""
         return asyncio.run_coroutine_threadsafe(self.ask(mutations), self._loop).result()
 
     async def ask(self, mutations: Sequence[Mutation]) -> list[ProbeResult | None]:
-        """`map`, for callers on the event loop."""
+        """The same as `map`, for callers on the event loop."""
         count = len(self._sandboxes)
         shares = [mutations[index::count] for index in range(count)]
         answers = await asyncio.gather(*map(self._ask_one, self._sandboxes, shares))

@@ -1,4 +1,4 @@
-"""`PackageRecipe`: what is known of one package, as a YAML file in a set's `recipes` directory says it."""
+"""`PackageRecipe`: one package of a set, read from a YAML file in the set's `recipes` directory."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,7 +19,7 @@ Glob = Annotated[str, Field(pattern=r"^[\w*?\[][\w.*?\[\]/-]*$")]
 
 
 class Pin(Frozen):
-    """One file of the index."""
+    """One file on the index, with its hash."""
 
     file: str
     sha256: Sha256
@@ -42,7 +42,7 @@ class Mutations(Sizes):
     per_function: int = Field(default=2, ge=1)
     tries: int | None = 40
     modules: tuple[Glob, ...] = ("*",)
-    """Sources that bugs are made in."""
+    """Source files that bugs are made in."""
 
 
 class PackageRecipe(Frozen):
@@ -56,19 +56,19 @@ class PackageRecipe(Frozen):
     license: str
     """SPDX expression of the package's licence."""
     import_root: str = "."
-    """Directory that imports begin in; installing the package is putting it on Python's path."""
+    """Directory that is put on Python's path to install the package."""
     sources: tuple[Glob, ...]
     """Python files of the package."""
     tests: tuple[Glob, ...]
     """Test files: what `python -m pytest` is given."""
     support: tuple[Glob, ...] = ()
-    """What the tests stand on: helpers, data. Put back before every evaluation, as the tests are."""
+    """Helpers and data of the tests. They are restored before every evaluation, like the tests."""
     keep: tuple[Glob, ...] = ("README*", "LICEN[CS]E*")
-    """What else of the sdist an agent finds."""
+    """Further files of the sdist that an agent sees."""
     wheels: tuple[Pin, ...] = ()
-    """What the tests import beyond the package, pytest and the standard library."""
+    """Distributions that the tests import, other than the package and pytest."""
     cpu_s: float = Field(default=6.0, gt=0)
-    """Processor seconds that a run of the tests may take while bugs are tried; ten times as long may pass."""
+    """Processor seconds for a run of the tests while bugs are tried; the wall clock may take ten times as long."""
     mutations: Mutations = Mutations()
 
     @model_validator(mode="after")
@@ -85,11 +85,11 @@ class PackageRecipe(Frozen):
         return self
 
     def has(self, path: str) -> bool:
-        """Does an agent get this file of the sdist?"""
+        """Does an agent see this file of the sdist?"""
         return any(matches(path, globs) for globs in (self.sources, self.tests, self.support, self.keep))
 
     def modules(self, paths: list[str]) -> tuple[str, ...]:
-        """Those files that bugs are made in."""
+        """The given paths that bugs are made in."""
         return tuple(
             path
             for path in paths
@@ -108,7 +108,7 @@ class PackageRecipe(Frozen):
 
 
 def matches(path: str, globs: tuple[str, ...]) -> bool:
-    """Does a path fit one of the patterns? `*` goes over directories too."""
+    """Does a path fit one of the patterns? `*` also matches slashes."""
     return any(fnmatchcase(path, glob) for glob in globs)
 
 

@@ -1,4 +1,4 @@
-"""From a source distribution to a `Codebase`."""
+"""Reads a source distribution into a `Codebase`."""
 
 import tarfile
 from pathlib import Path
@@ -18,7 +18,9 @@ def read_codebase(family: str, recipe: PackageRecipe, sdist: Path, image: str) -
             raise UserError(f"recipe {recipe.name}: no file of {sdist.name} fits its {what}")
     odd = [path for path in tests if not _is_plain(files[path])]
     if odd:
-        raise UserError(f"recipe {recipe.name}: {odd[0]} has line ends that are not a line feed; leave it out of tests")
+        raise UserError(
+            f"recipe {recipe.name}: {odd[0]} has line ends other than a line feed; leave it out of the recipe's tests"
+        )
     return Codebase(
         family=family,
         name=recipe.name,
@@ -43,7 +45,7 @@ def _read_files(recipe: PackageRecipe, sdist: Path) -> dict[str, str]:
                 assert content is not None  # it is a file
                 files[path] = content.read().decode()
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"recipe {recipe.name}: {sdist} is no readable archive: {error}") from None
+        raise UserError(f"recipe {recipe.name}: {sdist} is not a readable archive: {error}") from None
     except UnicodeDecodeError:
         raise UserError(
             f"recipe {recipe.name}: a file of {sdist.name} is not UTF-8; name files more narrowly"

@@ -1,1 +1,1 @@
-"""Generators of tasks: bugs planted in working code, probed by its tests, and described as an issue would."""
+"""Generators of tasks: they put bugs into working code, run its tests, and describe the failure like an issue."""

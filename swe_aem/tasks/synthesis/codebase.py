@@ -1,4 +1,4 @@
-"""`Codebase`: a clean package with its tests, as bugs are made in it."""
+"""`Codebase`: a clean package with its tests, in which bugs are made."""
 
 import re
 from collections.abc import Mapping
@@ -16,31 +16,31 @@ class Codebase:
     """One package of one set."""
 
     family: str
-    """Name of the set, which its ids and repositories begin with."""
+    """Name of the set: the first part of its ids and repositories."""
     name: str
     """Name of the package; its directory in the set."""
     files: Mapping[str, str]
     """Relative path to text."""
     image: str
-    """What the tests run in."""
+    """Image that the tests run in."""
     sources: tuple[str, ...]
     """Files that bugs are made in."""
     tests: tuple[str, ...]
     """Test files that pytest is given, sorted."""
     restored: tuple[str, ...]
-    """Files that are put back before an evaluation: the tests, and what they stand on."""
+    """Files that are restored before an evaluation: the tests, their helpers and data."""
     version: str = "1"
     timeout_s: int = 120
     """Limit of an evaluation. A suite takes seconds; a patch may make it hang."""
     steady: frozenset[str] | None = None
-    """Tests that pass every time in the clean package: not those that are skipped there. All if None."""
+    """Tests that pass every time in the clean package, skipped ones not included. None: all tests."""
 
     def counts(self, test: str) -> bool:
-        """Can a verdict stand on this test?"""
+        """Can the test be part of a verdict?"""
         return (self.steady is None or test in self.steady) and _GRADABLE.fullmatch(test) is not None
 
     def counted(self, result: ProbeResult) -> ProbeResult:
-        """A result without the tests that do not count."""
+        """The result without tests that cannot be part of a verdict."""
         return result.restricted(self.counts)
 
 

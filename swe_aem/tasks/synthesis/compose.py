@@ -44,7 +44,7 @@ _HEREDOC = "EOF_114329324912"
 
 
 class ComposeConfig(Frozen):
-    """What to generate. The numbers of rows decide the layouts, also where not all splits are made."""
+    """Settings of the generator. The numbers of rows decide the layouts, even if only some splits are made."""
 
     functions: Path
     """Directory of the library."""
@@ -55,7 +55,7 @@ class ComposeConfig(Frozen):
     """Rows for demonstrations."""
     seed: int = 0
     splits: tuple[str, ...] = (TRAIN, HELDOUT)
-    """Of which rows are made."""
+    """Mutations of library functions, from which rows are made."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Bug:
     kind: str
     text: str
     line: int
-    """The line, from 1, that is to be written anew."""
+    """Line, counted from 1, that a fix must write again."""
     noticed: tuple[tuple[int, str], ...]
-    """Number of a check from 1, and what it sees: a value, or an exception."""
+    """Number of a check, from 1, and the value or exception that it sees."""
 
     @property
     def id(self) -> str:
@@ -78,12 +78,12 @@ class Bug:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a row is to be."""
+    """The plan of one row."""
 
     layout: Layout
     bug: Bug
     told: tuple[int, str]
-    """The check that the issue tells of, one of `bug.noticed`."""
+    """The check that the issue shows, one of `bug.noticed`."""
 
 
 def compose(config: ComposeConfig, progress: Callable[[int, int], None] = lambda done, wanted: None) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def compose(config: ComposeConfig, progress: Callable[[int, int], None] = lambda
 
 
 def _plans(library: FunctionLibrary, config: ComposeConfig) -> dict[str, list[Plan]]:
-    """What the rows of each split are to be."""
+    """The plans of the rows of each split."""
     bugs = _bugs_of_all(library.functions.values(), RULES)
     held = {bug.id for bug in bugs if _share(config.seed, "bug", bug.id) < _HELDOUT_BUGS}
     demonstrated = _to_demonstrate(library, {bug.id for bug in bugs}, config.seed) if config.demos else []
@@ -189,11 +189,11 @@ def _bugs(function: Function, rules: Sequence[tuple[str, Rule]]) -> Iterator[Bug
     checks = [(check.call, check.expected) for check in function.checks]
     clean, *found = notice([function.text, *(mutation.text for mutation in mutations)], checks)
     if clean is None or clean:
-        raise UserError(f"{function.name}: its own checks do not hold; run `pytest {function.name}.py`")
+        raise UserError(f"{function.name}: its own checks fail; run `pytest {function.name}.py`")
     for mutation, noticed in zip(mutations, found, strict=True):
-        mended = replaced_line(mutation.text, function.text)
-        if noticed and mended is not None:
-            yield Bug(function.name, mutation.kind, mutation.text, mended[0], tuple(noticed))
+        fixed_lines = replaced_line(mutation.text, function.text)
+        if noticed and fixed_lines is not None:
+            yield Bug(function.name, mutation.kind, mutation.text, fixed_lines[0], tuple(noticed))
 
 
 def replaced_line(broken: str, clean: str) -> tuple[int, list[str]] | None:
@@ -203,7 +203,7 @@ def replaced_line(broken: str, clean: str) -> tuple[int, list[str]] | None:
     tail = 0
     while tail < len(old) - head and tail < len(new) - head and old[-1 - tail] == new[-1 - tail]:
         tail += 1
-    if len(old) - head - tail == 0 and head < len(old):  # lines are missing: write the next one anew
+    if len(old) - head - tail == 0 and head < len(old):  # lines are missing: the next line is written again
         tail -= 1
     if len(old) - head - tail != 1 or len(new) - head - tail < 1:
         return None

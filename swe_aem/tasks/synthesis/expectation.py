@@ -1,4 +1,4 @@
-"""What a statement of a test demands, whether it is written in pytest's way or in unittest's."""
+"""What a statement of a test expects, in pytest's or in unittest's style."""
 
 import ast
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _RAISES = ("pytest.raises", "raises", "self.assertRaises", "self.assertRaisesReg
 
 @dataclass(frozen=True)
 class Equal:
-    """Two values are the same."""
+    """Two values must be equal."""
 
     left: ast.expr
     right: ast.expr
@@ -28,18 +28,18 @@ class Equal:
 
 @dataclass(frozen=True)
 class Raises:
-    """An exception comes."""
+    """An exception must be raised."""
 
     exception: str
     pattern: str | None
-    """Regular expression that its message fits."""
+    """Regular expression that its message must match."""
     shown: tuple[ast.AST, ...]
     """The code that should raise it."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A condition holds, or does not."""
+    """A condition must be true, or must be false."""
 
     condition: ast.expr
     wanted: bool
@@ -49,7 +49,7 @@ Expectation = Equal | Raises | Truth
 
 
 def expectation(statement: ast.stmt) -> Expectation | None:
-    """The demand; None for a statement that must only not fail."""
+    """The expectation of a statement; None if it only must not fail."""
     if isinstance(statement, ast.Assert):
         return _asserted(statement.test)
     if isinstance(statement, ast.With):

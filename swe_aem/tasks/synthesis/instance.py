@@ -22,8 +22,10 @@ _HEREDOC = "EOF_114329324912"
 
 
 def make_row(codebase: Codebase, mutation: Mutation, result: ProbeResult) -> dict[str, Any] | None:
-    """The row; None if a failing test cannot be hidden, or none can be told of. `result` is what the suite says with
-    the mutation in place."""
+    """The row of a mutation; `result` is that of the suite with the mutation in place.
+
+    None if a failing test cannot be hidden, or if no failure can be described.
+    """
     clean, counted = codebase.files, codebase.counted(result)
     statement = write_issue(codebase, counted.failures)
     hidden = _hide(codebase, result)
@@ -67,9 +69,9 @@ def git_diff(path: str, old: str, new: str) -> str:
 
 
 def eval_script(base_commit: str, tests: Sequence[str], restored: Sequence[str], test_patch: str) -> str:
-    """The evaluation script, in the shape of SWE-bench's own but without conda.
+    """The evaluation script, in SWE-bench's format but without conda.
 
-    All test files and what they stand on are put back, not only those of the test patch: an edited test that the patch
+    All test files, their helpers and data are restored, not only those of the test patch: an edited test that the patch
     does not touch must not count. Nothing of the patch under test is printed, which could contain the markers.
     """
     files = shlex.join(restored)

@@ -1,4 +1,4 @@
-"""Problem statements: a failing test told as a person would who met the bug, without naming its place or its kind."""
+"""Problem statements: they describe a failing test as a user would report the bug, without its place or kind."""
 
 import ast
 import hashlib
@@ -25,11 +25,11 @@ _CLOSINGS = (
     "",
 )
 MAX_EXAMPLES = 2
-"""How many failing tests are told at most, beyond the first one."""
+"""Maximum number of further failing tests in an issue, beyond the first one."""
 
 
 def write_issue(codebase: Codebase, failures: Sequence[FailedTest]) -> str | None:
-    """The problem statement for failing tests of a package; None if no failure can be told by code that stands alone.
+    """The problem statement for failing tests of a package; None if no failure can be shown by self-contained code.
 
     The same input gives the same text: wordings are chosen by its hash.
     """
@@ -52,19 +52,19 @@ def write_issue(codebase: Codebase, failures: Sequence[FailedTest]) -> str | Non
 
 
 def _priority(failure: FailedTest) -> tuple[int, int]:
-    """Which failure tells most: a short wrong value first."""
+    """Sort key of failures: a short wrong value comes first."""
     order = {"compared": 0, "not_raised": 1, "raised": 2, "asserted": 3}
     return order[failure.how], len(failure.observed) + len(failure.expected)
 
 
 class _Chooser:
-    """Picks wordings by the hash of what is told."""
+    """Picks wordings by the hash of the failures."""
 
     def __init__(self, *parts: str) -> None:
         self._state = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest())
 
     def one_of(self, wordings: Sequence[str]) -> str:
-        """The next choice."""
+        """One of the wordings."""
         self._state, index = divmod(self._state, len(wordings))
         return wordings[index]
 
@@ -116,7 +116,7 @@ class _Report:
         return self._example(test.statement), "Expected: no exception.\n\nObserved: an assertion fails."
 
     def _tell_exception(self) -> tuple[str, str]:
-        """Tell of an exception that should not have come."""
+        """Describe an exception that should not have been raised."""
         shown, demand = self._test.statement, "no exception"
         if isinstance(self._expected, Equal):
             shown, right = self._sides(self._expected)
@@ -131,7 +131,7 @@ class _Report:
         return self._test.example(*(self._test.snippet(node) for node in last))
 
     def _sides(self, equation: Equal) -> tuple[ast.expr, ast.expr]:
-        """What is computed, and what it should be: some write the expected value first."""
+        """The computed and the expected side of an equation, which may be written in either order."""
         turned = self._is_given(equation.left) and not self._is_given(equation.right)
         return (equation.right, equation.left) if turned else (equation.left, equation.right)
 
@@ -144,7 +144,7 @@ class _Report:
         return _one_line(self._test.snippet(side).text)
 
     def _is_given(self, side: ast.expr) -> bool:
-        """Is it a value written down, rather than computed?"""
+        """Is it a literal value, rather than a computed one?"""
         if isinstance(side, ast.Name):
             return side.id in self._failure.parameters or side.id.startswith(("expect", "want", "correct"))
         try:

@@ -1,6 +1,6 @@
-"""Small bugs, found in the syntax tree and made in the text, so that all other bytes of a file stay as they are.
+"""Small bugs, found in the syntax tree and made in the text, so that no other byte of a file changes.
 
-A rule looks at one node and yields edits; `RULES` says which kind of bug each rule makes. Only code inside functions is
+A rule looks at one node and yields edits; `RULES` names the kind of bug of each rule. Only code inside functions is
 changed; annotations, docstrings, f-strings, decorators and the arguments of `raise` are left alone.
 """
 
@@ -22,7 +22,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("missing_branch", mutate_branches.branches),
     ("wrong_return", mutate_branches.returns),
 )
-"""Kind and rule. Where two rules make the same text, the first one counts."""
+"""Kind of bug and its rule. Where two rules make the same text, the first one counts."""
 
 KINDS: tuple[str, ...] = tuple(kind for kind, _ in RULES)
 

@@ -9,7 +9,7 @@ _BODIES = ("body", "orelse", "finalbody")
 
 
 def branches(node: ast.AST, source: Source) -> Iterator[Edit]:
-    """A branch, a filter or a part of a condition that is not there."""
+    """A missing branch, filter or part of a condition."""
     for field in _BODIES:
         statements = getattr(node, field, None)
         if isinstance(statements, list):

@@ -39,9 +39,9 @@ _BOUNDARY: dict[type[ast.cmpop], tuple[str, str]] = {
     ast.GtE: (">=", ">"),
 }
 _ORDERED = (ast.Sub, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
-"""Binary operators whose operands must not change places."""
+"""Binary operators whose operands must not be swapped."""
 _ATOMS = (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Constant)
-"""Nodes that need no parentheses wherever they stand."""
+"""Nodes that never need parentheses."""
 
 
 def operators(node: ast.AST, source: Source) -> Iterator[Edit]:
@@ -80,7 +80,7 @@ def boundaries(node: ast.AST, source: Source) -> Iterator[Edit]:
 
 
 def _bounds(node: ast.AST) -> list[ast.expr]:
-    """Parts of a node that say where something begins or ends."""
+    """Parts of a node that are bounds."""
     if isinstance(node, ast.Compare):
         return [part for part in [node.left, *node.comparators] if _is_int(part)]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
@@ -116,7 +116,7 @@ def constants(node: ast.AST, source: Source) -> Iterator[Edit]:
 
 
 def swaps(node: ast.AST, source: Source) -> Iterator[Edit]:
-    """Two neighbouring values in each other's place: arguments, entries of a tuple, operands whose order matters."""
+    """Two neighbouring values swapped: arguments, entries of a tuple, operands whose order matters."""
     if isinstance(node, ast.Call):
         if isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "zip", "min", "max"):
             return

@@ -1,4 +1,4 @@
-"""Which checks of a function notice a bug in it: a child interpreter that runs one mutated text after the other.
+"""Which checks of a function notice a bug in it: a child process that runs one mutated text after another.
 
     python -m swe_aem.tasks.synthesis.notice
     {"checks": [[call, expected], ..], "texts": [..]} -> [[[number, seen], ..], ..]
@@ -19,11 +19,11 @@ from typing import Any
 CPU_LIMIT_S = 0.1
 
 Noticed = list[tuple[int, str]]
-"""Numbers of checks, from 1, and what they see: a value, or an exception."""
+"""Numbers of checks, from 1, and the value or exception that each one sees."""
 
 
 def notice(texts: Sequence[str], checks: Sequence[tuple[str, str]]) -> list[Noticed | None]:
-    """What the checks notice of each text; None for one that does not come to an end."""
+    """The checks that notice each text, with what they see; None for a text that does not end."""
     request = json.dumps({"texts": list(texts), "checks": list(checks)})
     command = [sys.executable, "-m", "swe_aem.tasks.synthesis.notice"]
     done = subprocess.run(command, input=request, capture_output=True, text=True, check=True)

@@ -24,7 +24,7 @@ TEST_ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "TZ": "UTC",
 }
-"""What a test run must not depend on; evaluation scripts set the same."""
+"""Environment that makes test runs repeatable; evaluation scripts set the same."""
 
 
 class _Server:
@@ -41,7 +41,7 @@ class _Server:
             self._process.stdin.write(json.dumps({"path": mutation.path, "text": mutation.text}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # the empty answer below says the same
+            pass  # the empty answer below reports it
         line = self._process.stdout.readline()
         if not line:
             raise InfrastructureError(f"the probe server ended with code {self._process.wait()}")

@@ -1,4 +1,4 @@
-"""What a probe says of a package's suite: `ProbeResult`, and how each test failed."""
+"""`ProbeResult`: the result of running a package's tests; `FailedTest`: how one of them failed."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -11,9 +11,9 @@ class FailedTest(Frozen):
 
     test: str
     line: int
-    """Line of the test file that failed, counted from 1; 0 if none did."""
+    """Line of the test file at which it failed, counted from 1; 0 if the failure was elsewhere."""
     how: Literal["compared", "not_raised", "raised", "asserted"]
-    """A comparison was wrong, an expected exception did not come, one came unexpectedly, anything else."""
+    """A comparison was wrong, an expected exception was not raised, another one was, or any other assertion failed."""
     observed: str = ""
     """For `compared` the left value; for `raised` the exception."""
     expected: str = ""
@@ -23,7 +23,7 @@ class FailedTest(Frozen):
 
 
 class ProbeResult(Frozen):
-    """What the suite said. `collected` is false if a test file could not be imported."""
+    """The result of one run of the tests. `collected` is false if a test file could not be imported."""
 
     collected: bool
     passed: tuple[str, ...]
@@ -33,7 +33,7 @@ class ProbeResult(Frozen):
     """A test ran out of memory, which would end differently on another machine."""
 
     def restricted(self, counts: Callable[[str], bool]) -> "ProbeResult":
-        """The same without the tests that do not count."""
+        """The result with only the tests for which `counts` is true."""
         return self.model_copy(
             update={
                 "passed": tuple(test for test in self.passed if counts(test)),

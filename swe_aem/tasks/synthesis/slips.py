@@ -1,6 +1,6 @@
-"""Slips: one token of a function written for another. Far more bugs than `mutate.py` makes, for demonstrations.
+"""Slips: one token of a function replaced by another. Far more bugs than `mutate.py` makes, for demonstrations.
 
-A policy that sees few bugs learns them by heart; one that sees a new bug in every demonstration learns to look for it.
+A policy that sees few bugs memorises them; one that sees a new bug in every demonstration learns to look for it.
 """
 
 import ast
@@ -27,7 +27,7 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
 
 
 def names(node: ast.AST, source: Source) -> Iterator[Edit]:
-    """Another variable of the text."""
+    """Another variable of the same text."""
     if isinstance(node, ast.Name) and node.id in (variables := _variables(source.tree)):
         for name in sorted(variables - {node.id}):
             yield source.replace(node, name)
@@ -61,7 +61,7 @@ def _signs(left: ast.expr, right: ast.expr, sign: str, signs: Collection[str], s
 
 
 def _variables(tree: ast.AST) -> set[str]:
-    """Arguments and other names that are no builtins and no functions."""
+    """Arguments and other names, without builtins and functions."""
     named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     arguments = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -74,4 +74,4 @@ SLIPS = (
     ("wrong_operator", operators),
     ("wrong_comparison", comparisons),
 )
-"""Kind and rule, as `mutate.RULES`."""
+"""Kind of slip and its rule, in the form of `mutate.RULES`."""

@@ -38,7 +38,7 @@ class Source:
         return self.offset(node.end_lineno, node.end_col_offset)
 
     def text(self, node: ast.expr | ast.stmt) -> str:
-        """The node as it is written, without parentheses around it."""
+        """The source text of a node, without parentheses around it."""
         return self.slice(self.start(node), self.end(node))
 
     def slice(self, start: int, end: int) -> str:
@@ -55,7 +55,7 @@ class Source:
         return len(self.data) if found < 0 else found + 1
 
     def replace(self, node: ast.expr | ast.stmt, replacement: str) -> Edit:
-        """The edit that writes something else in a node's place."""
+        """The edit that replaces a node by other text."""
         return Edit(self.start(node), self.end(node), replacement)
 
     def replace_between(self, left: ast.expr, right: ast.expr, old: str, new: str) -> Edit | None:
@@ -65,7 +65,7 @@ class Source:
         return None if at < 0 else Edit(start + at, start + at + len(old), new)
 
     def swap(self, first: ast.expr, second: ast.expr) -> Edit:
-        """The edit that lets two nodes change places."""
+        """The edit that swaps two nodes."""
         between = self.slice(self.end(first), self.start(second))
         return Edit(self.start(first), self.end(second), self.text(second) + between + self.text(first))
 

@@ -1,4 +1,4 @@
-"""The generator of synthetic task sets: bugs by mutation, kept if tests notice them, written as SWE-bench rows.
+"""The generator of synthetic task sets: mutations that the tests notice, written as SWE-bench rows.
 
 Command: `swe-aem tasks synth --packages tasks/micro/packages --out tasks/micro --seed 0`.
 The same packages, seed and sizes give the same bytes on every machine with the same minor version of Python.
@@ -31,7 +31,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(package: str, done: int, wanted: int) -> None:
-    """No progress."""
+    """Reports no progress."""
 
 
 class Prober(Protocol):
@@ -48,7 +48,7 @@ class Prober(Protocol):
 
 
 class Sizes(Frozen):
-    """How many rows, and which."""
+    """How many rows to make, and how to choose them."""
 
     seed: int = 0
     """Decides which mutations are taken and how they are split."""
@@ -61,7 +61,7 @@ class Sizes(Frozen):
 
 
 class SynthConfig(Sizes):
-    """What to generate."""
+    """Settings of the generator."""
 
     packages: Path
     """Directory with one directory per package."""
@@ -100,7 +100,7 @@ def package_rows(name: str, config: SynthConfig, progress: Progress) -> Iterator
 def codebase_rows(
     codebase: Codebase, sizes: Sizes, prober: Prober, progress: Progress = silent
 ) -> Iterator[dict[str, Any]]:
-    """Rows made from a package whose own suite is green."""
+    """Rows made from a package whose own tests pass."""
     quota = sizes.per_package // len(KINDS)
     done, wanted = 0, quota * len(KINDS)
     progress(codebase.name, done, wanted)
@@ -125,7 +125,7 @@ def split_rows(rows: Iterable[dict[str, Any]], names: list[str], seed: int) -> d
 
 
 def _check_clean(codebase: Codebase, prober: Prober) -> None:
-    """Refuse a package whose own suite is not green, or that has none."""
+    """Refuse a package whose own tests do not pass, or that has none."""
     if not codebase.tests:
         raise UserError(f"package {codebase.name} has no tests/test_*.py")
     result = prober.map([unchanged(codebase)])[0]
@@ -156,7 +156,7 @@ def _candidates(codebase: Codebase, seed: int) -> dict[str, list[Mutation]]:
 def _take(
     codebase: Codebase, candidates: list[Mutation], prober: Prober, quota: int, per_function: int
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the first `quota` candidates that qualify; which ones that are does not depend on the prober's size."""
+    """Rows of the first `quota` candidates that qualify; the prober's size does not change which ones."""
     taken: Counter[str] = Counter()
     position = 0
     while position < len(candidates) and taken.total() < quota:

@@ -1,4 +1,4 @@
-"""A package's test files as text and tree: cut tests out, quote a failing test."""
+"""Edits and quotes test files: removes tests, and shows the code of a failing test."""
 
 import ast
 import builtins
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 LONGEST_EXAMPLE = 3000
-"""Characters; a test that takes more to show tells a reader little."""
+"""Maximum length of an example in characters; a longer one is hard to read."""
 _SETUP = ("setUp", "setup_method")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Kind = TypeVar("_Kind", ast.FunctionDef, ast.ClassDef)
@@ -59,7 +59,7 @@ def _first_line(statement: ast.stmt) -> int:
 
 
 class Snippet(NamedTuple):
-    """A piece of code to show."""
+    """A piece of code for an example."""
 
     text: str
     nodes: tuple[ast.AST, ...]
@@ -88,12 +88,12 @@ class FailingTest:
         """The statements that ran before it, without those that only assert something in unittest's way."""
 
     def source(self, node: ast.AST) -> str:
-        """The text of a node, brought to the left margin."""
+        """The text of a node, without its indentation."""
         segment = ast.get_source_segment(self._text, node, padded=True)
         return textwrap.dedent(segment or "")
 
     def snippet(self, node: ast.AST) -> Snippet:
-        """A node as it stands in the file, or as it would if it does not."""
+        """The source of a node, or unparsed text if it is not in the file."""
         return Snippet(self.source(node) if hasattr(node, "lineno") else ast.unparse(node), (node,))
 
     def called(self, public: Collection[str]) -> str | None:
@@ -143,7 +143,7 @@ class FailingTest:
                 yield _parsed(f"{name} = {value}")
 
     def _prepared(self, shown: Sequence[Snippet]) -> Iterator[Snippet]:
-        """What stands in for `self`: attributes of its class, and what the class does before each test."""
+        """Code that replaces `self`: attributes of its class, and its `setUp`."""
         nodes = [node for snippet in shown for node in snippet.nodes]
         if not any("self" in _names(node) for node in nodes):
             return

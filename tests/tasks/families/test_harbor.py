@@ -59,7 +59,7 @@ def test_an_image_that_the_task_names(folder: Path) -> None:
         ("task.toml", "verifier = 1", "'verifier' is not a table"),
         ("task.toml", "[verifier]\ntimeout_sec = -1", "timeout_sec is not a positive number"),
         ("task.toml", '[verifier.env]\nKEY = "${SECRET}"', "values from the host are not supported"),
-        ("task.toml", '[environment]\nworkdir = "/"', "a directory below / is needed"),
+        ("task.toml", '[environment]\nworkdir = "/"', "it must be a directory below /"),
         ("task.toml", '[[steps]]\nname = "a"', "has several steps"),
         ("environment/docker-compose.yaml", "", "needs several containers"),
         ("instruction.md", " ", "instruction.md: is empty"),

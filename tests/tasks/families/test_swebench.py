@@ -38,7 +38,7 @@ def read_record(where: str, row: dict[str, Any], split: str | None = None) -> Ta
 
 def read_records(rows: Any) -> list[TaskRecord]:
     """Rows of any family."""
-    return [record for record, _ in RowReader(Reading()).read(rows)]
+    return [record for record, _ in RowReader().read(rows, Reading())]
 
 
 NAMES = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5)
@@ -119,7 +119,7 @@ def test_a_missing_field_is_named(row: dict[str, Any]) -> None:
 
 
 def test_no_failing_test(row: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="no test would tell a fix from no fix"):
+    with pytest.raises(UserError, match="at least one test must fail before the fix"):
         read_record("here", {**row, "FAIL_TO_PASS": "[]"})
 
 

@@ -113,7 +113,7 @@ async def test_a_package_that_the_image_holds_is_refused(
     recipe_of: Callable[..., dict[str, Any]], require_docker: None
 ) -> None:
     fields = recipe_of("packaging-23.0.tar.gz", b"", name="packaging", version="23.0", sources=["packaging/*.py"])
-    with pytest.raises(UserError, match=r"holds the package itself, in /usr/lib/python3/dist-packages/"):
+    with pytest.raises(UserError, match=r"contains the package itself, in /usr/lib/python3/dist-packages/"):
         await check_image(open_backend("docker"), MICRO_IMAGE, PackageRecipe.model_validate(fields))
 
 
@@ -126,7 +126,7 @@ async def test_another_python_is_refused(recipe_of: Callable[..., dict[str, Any]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pypi", "--only", PACKAGE], "say with --out"),
+        (["pypi", "--only", PACKAGE], "name its directory with --out"),
         (["pypi", "--only", "nonesuch", "--out", "x"], "no recipe nonesuch"),
         (["micro"], "no set with recipes"),
         (["pypi", "--sandbox", "vm"], "vm"),

@@ -63,7 +63,7 @@ async def test_no_such_file(full_index: Any, tmp_path: Path) -> None:
 
 async def test_cut_short(full_index: Any, tmp_path: Path) -> None:
     full_index.truncated = True
-    assert "could not be got" in await _refused(PIN, full_index.url, tmp_path / "cache")
+    assert "could not be downloaded" in await _refused(PIN, full_index.url, tmp_path / "cache")
     full_index.truncated = False
     assert (await download(PIN, full_index.url)).read_bytes() == DATA
 

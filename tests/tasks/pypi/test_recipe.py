@@ -115,7 +115,7 @@ def test_files_that_are_not_text(codebase: Callable[..., Codebase]) -> None:
 
 def test_lines_that_git_and_python_tell_apart_differently(codebase: Callable[..., Codebase]) -> None:
     assert codebase(more={"shapes/odd.py": b"x = 1\x0c\n"}).sources == ("shapes/__init__.py",)
-    with pytest.raises(UserError, match="leave it out of tests"):
+    with pytest.raises(UserError, match="leave it out of the recipe"):
         codebase(more={"tests/test_odd.py": b"x = 1\r\n"})
 
 
@@ -125,7 +125,7 @@ def test_a_path_out_of_the_archive_is_passed_over(codebase: Callable[..., Codeba
 
 
 def test_an_archive_that_is_none(codebase: Callable[..., Codebase]) -> None:
-    with pytest.raises(UserError, match="no readable archive"):
+    with pytest.raises(UserError, match="not a readable archive"):
         codebase(b"what")
 
 

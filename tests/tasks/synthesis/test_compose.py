@@ -179,7 +179,7 @@ def test_a_file_of_another_form_is_named(functions: Path) -> None:
 
 def test_a_wrong_check_is_named(functions: Path) -> None:
     (functions / "half.py").write_text(LIBRARY.replace("== 4", "== 5"))
-    with pytest.raises(UserError, match="half: its own checks do not hold"):
+    with pytest.raises(UserError, match="half: its own checks fail"):
         compose(ComposeConfig(functions=functions))
 
 
