@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from swe_aem.cli.extras import needs
+from swe_aem.cli.options import NoLimits
 from swe_aem.cli.tell import complain, tell
 from swe_aem.table import table
 
@@ -46,6 +47,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. advantage.lam=0; repeat for more."),
     ] = None,
+    no_limits: NoLimits = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the resolved settings and what each process would hold; do nothing."),
@@ -57,9 +59,11 @@ def train(
     Writes OUT/metrics.jsonl (a line per step), OUT/summary.json, OUT/policy (the model), OUT/rollouts (every
     trajectory) and OUT/report.html.
     """
+    from swe_aem.core import Limits
     from swe_aem.train.config import read_config
 
-    settings = read_config(config, assignments or ())
+    unlimited = [f"rollout.limits.{name}=null" for name in Limits.model_fields] if no_limits else []
+    settings = read_config(config, [*unlimited, *(assignments or ())])
     directory = out or Path("runs") / config.stem
     if dry_run:
         _print_plan(settings, directory)
