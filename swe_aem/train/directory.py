@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from swe_aem.core.settings import load
+from swe_aem.core.settings import check, read_mapping
 from swe_aem.errors import UserError
 from swe_aem.rollout import read_manifest
 from swe_aem.store import replace
@@ -12,8 +12,8 @@ from swe_aem.store.upgrade import require_resumable
 from swe_aem.train.config import TrainConfig, differences
 from swe_aem.train.records import SUMMARY, RunSummary, read_run_summary
 
-CONFIG, POLICY, ROLLOUTS = "config.yaml", "policy", "rollouts"
-_BEGUN = (ROLLOUTS, "heldout", "checkpoints")
+CONFIG, POLICY, ROLLOUTS, HELDOUT = "config.yaml", "policy", "rollouts", "heldout"
+_BEGUN = (ROLLOUTS, HELDOUT, "checkpoints")
 
 
 def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
@@ -22,9 +22,10 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
     path = directory / CONFIG
     if not path.exists() or not any((directory / name).exists() for name in _BEGUN):
         return None  # a run that failed on its settings holds nothing
-    if (manifest := read_manifest(directory / ROLLOUTS)) is not None:
-        require_resumable(manifest.store_format, directory)
-    stored = load(TrainConfig, path)
+    for store in (directory / ROLLOUTS, *sorted((directory / HELDOUT).glob("*"))):
+        if (manifest := read_manifest(store)) is not None:
+            require_resumable(manifest.store_format, directory)
+    stored = check(TrainConfig, read_mapping(path), where=str(path))
     if found := differences(stored, config):
         raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")
     return stored

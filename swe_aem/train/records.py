@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, Field, ValidationError
 
 from swe_aem.core.base import Frozen
+from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
 from swe_aem.store import replace
 from swe_aem.store.upgrade import FORMAT, upgrade_heldout, upgrade_step, upgrade_summary
@@ -232,6 +233,4 @@ def _record(value: object, kind: type[R], upgrade: Upgrade, where: str) -> R:
     try:
         return kind.model_validate(upgrade(value, where))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {name}: {first['msg']}; fix or delete it, and call again") from None
+        raise UserError(f"{where}: {explain(error, kind)}; fix or delete it, and call again") from None

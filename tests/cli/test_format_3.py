@@ -136,6 +136,12 @@ def test_an_old_training_run_is_not_resumed(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "summary.json").exists()
 
 
+def test_an_old_training_run_that_was_killed_in_its_first_evaluation_is_not_resumed(tmp_path: Path) -> None:
+    shutil.copytree(RUN, tmp_path / "run", ignore=shutil.ignore_patterns("rollouts", "summary.json"))
+    with pytest.raises(UserError, match=r"older swe-aem \(format 3, now 4\): it can be read, not resumed. Choose"):
+        claim_run_directory(read_config(Path("configs/quickstart.yaml")), tmp_path / "run")
+
+
 def test_nothing_is_appended_to_an_older_store(tmp_path: Path) -> None:
     shutil.copytree(GOLD, tmp_path / "gold")
     before = {path: path.read_bytes() for path in (tmp_path / "gold").rglob("*.*") if path.is_file()}

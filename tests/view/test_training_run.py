@@ -135,7 +135,7 @@ def test_infrastructure_failures_are_counted_from_either_key(tmp_path: Path) -> 
         ({"metrics.jsonl": ""}, "no finished step yet"),
         ({"metrics.jsonl": '{"step": 1'}, "no finished step yet"),
         ({"metrics.jsonl": '{"step": 1}\n', "summary.json": "{"}, "summary.json is not JSON; delete it"),
-        ({"metrics.jsonl": '{"step": 1}\n', "summary.json": SUMMARY % '"many"'}, "summary.json: steps: "),
+        ({"metrics.jsonl": '{"step": 1}\n', "summary.json": SUMMARY % '"many"'}, "summary.json: steps is "),
         ({"metrics.jsonl": '{"step": 1}\n', "heldout.jsonl": '{"step": 0}\nx\n'}, "heldout.jsonl, line 2"),
         ({"metrics.jsonl": '{"step": 1, "format": 99}\n'}, "metrics.jsonl, line 1: format 99 was written by a newer"),
         ({"metrics.jsonl": '{"step": 1}\n', "heldout.jsonl": '{"step": 0, "format": 99}\n'}, "line 1: format 99"),
