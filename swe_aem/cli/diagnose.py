@@ -14,7 +14,7 @@ from swe_aem.cli.options import Store
 
 if TYPE_CHECKING:
     from swe_aem.train.analysis.diagnose import Progress
-    from swe_aem.train.analysis.diagnosis import Report
+    from swe_aem.train.analysis.diagnosis import DiagnosisResult
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -82,7 +82,7 @@ def diagnose(
         typer.echo(f"{out}: {', '.join(_write(report, out))}")
 
 
-def _write(report: "Report", out: Path) -> list[str]:
+def _write(report: "DiagnosisResult", out: Path) -> list[str]:
     """Write figures, points and plots; returns the files' names."""
     from swe_aem.cli.diagnose_plots import plot
     from swe_aem.cli.diagnose_text import as_json

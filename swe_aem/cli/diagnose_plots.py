@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from swe_aem.train.analysis.diagnosis import Report
+    from swe_aem.train.analysis.diagnosis import DiagnosisResult
 
 
-def plot(directory: Path, report: "Report") -> list[str]:
+def plot(directory: Path, report: "DiagnosisResult") -> list[str]:
     """Write the plots that there are points for; returns their names."""
     from matplotlib.figure import Figure
 

@@ -50,9 +50,9 @@ def replay(
     import json
 
     with needs("transformers"):
-        from swe_aem.train.analysis.replay import comparison, read, table
+        from swe_aem.train.analysis.replay import comparison, read_responses, table
     chosen = AdvantageConfig(lam=lam, min_range=min_range, scope=scope, baseline=baseline)
-    stored = read(directory, compact_filtering=not limits)
+    stored = read_responses(directory, compact_filtering=not limits)
     replays = comparison(stored, chosen)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

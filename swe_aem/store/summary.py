@@ -17,6 +17,7 @@ from swe_aem.core.outcomes import in_baseline, is_infrastructure_failure
 from swe_aem.errors import UserError
 from swe_aem.store.files import replace
 from swe_aem.store.measurements import Measurements
+from swe_aem.store.upgrade import FORMAT, upgrade_store_summary
 
 FILE = "summary.json"
 
@@ -24,8 +25,9 @@ FILE = "summary.json"
 class Summary(Frozen):
     """Content of `summary.json`. Values are null where nothing was measured."""
 
-    model_config = ConfigDict(extra="ignore")  # read back to go on counting, also from another version
+    model_config = ConfigDict(extra="ignore")  # a resumed run reads it, whatever version of the format wrote it
 
+    format: int = FORMAT
     agent: str | None = None
     """Agent of the trajectories, e.g. native; several with commas between them."""
     policy: str | None = None
@@ -41,7 +43,7 @@ class Summary(Frozen):
     resolved: int
     """Trajectories with reward 1, those among them that a limit ended included."""
     resolved_rate: float
-    """`resolved` over the trajectories that have a reward; failures of our side say nothing about the policy."""
+    """`resolved` over the trajectories that have a reward; infrastructure failures have none."""
     outcomes: dict[str, int]
     """Trajectories per outcome."""
     infrastructure_failures: int
@@ -63,17 +65,17 @@ class Summary(Frozen):
     tool_p50_s: float | None
     """Median seconds of a tool call."""
     tool_p95_s: float | None
-    """95th percentile of the same."""
+    """95th percentile of that."""
     start_p50_s: float | None
     """Median seconds to start an agent's sandbox, the queue before it not counted."""
     start_p95_s: float | None
-    """95th percentile of the same."""
+    """95th percentile of that."""
     agent_p50_s: float | None
     """Median seconds of the agent's loop."""
     grade_p50_s: float | None
     """Median seconds from asking for a verdict to having it."""
     grade_p95_s: float | None
-    """95th percentile of the same."""
+    """95th percentile of that."""
     wall_s: float
     """Seconds that runs into this store took, all processes added up."""
     trajectories_per_min: float | None
@@ -165,7 +167,7 @@ def read_summary(directory: Path) -> Summary | None:
     """The summary of an earlier process, None if there is none; raises `UserError` if it cannot be understood."""
     path = directory / FILE
     try:
-        return Summary.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Summary.model_validate(upgrade_store_summary(json.loads(path.read_text(encoding="utf-8")), str(path)))
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -1,10 +1,10 @@
 """Records of older formats, brought to the present one: one function per kind of record, on plain JSON values.
 
-`FORMAT` counts the layouts of everything that a run writes: the rows of a store and its `config.json`, and a training
-run's `metrics.jsonl`, `heldout.jsonl` and `summary.json`. What is older than `OLDEST`, or newer than `FORMAT`, is
-refused. A store of an older format is read and never appended to, so no store mixes two.
+`FORMAT` counts the layouts of everything that a run writes: a store's rows, `config.json` and `summary.json`, and a
+training run's `metrics.jsonl`, `heldout.jsonl` and `summary.json`. What is older than `OLDEST`, or newer than `FORMAT`,
+is refused. A store of an older format is read and never appended to, so no store mixes two.
 
-    3  commit 9d8487e; its training records carry no number
+    3  commit 9d8487e; its summaries and training records carry no number
     4  `side_chains` became `branches`; agent and policy are recorded apart; metrics and settings by the field's words
 """
 
@@ -62,6 +62,11 @@ def upgrade_manifest(manifest: Record, where: str) -> dict[str, Any]:
     return {**manifest, "config": {**config, "agent": "native", "policy": config["agent"]}}
 
 
+def upgrade_store_summary(summary: Record, where: str) -> dict[str, Any]:
+    """A store's `summary.json`."""
+    return _upgraded(summary, where, {})
+
+
 def upgrade_step(line: Record, where: str) -> dict[str, Any]:
     """A line of `metrics.jsonl`."""
     return _upgraded(line, where, _STEP_NAMES)
@@ -78,7 +83,7 @@ def upgrade_summary(summary: Record, where: str) -> dict[str, Any]:
 
 
 def _upgraded(record: Record, where: str, names: Mapping[str, str]) -> dict[str, Any]:
-    """A training record with the present format's number and names."""
+    """A record that carries its format, or is of the oldest, with the present number and names."""
     format = record.get("format", OLDEST)
     if isinstance(format, int):
         require_readable(format, where)

@@ -1,1 +1,1 @@
-"""The view room: a training run as plots and one HTML page (`docs/report.md`)."""
+"""A training run as plots and one HTML page (`docs/report.md`)."""

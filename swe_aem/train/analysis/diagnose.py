@@ -35,29 +35,36 @@ from swe_aem.rollout import read_manifest
 from swe_aem.train.analysis.diagnosis import (
     DiagnoseConfig,
     Diagnosis,
+    DiagnosisResult,
     GroupShare,
     Relation,
-    Report,
     ResponseRow,
     StateRow,
     VersionShare,
 )
-from swe_aem.train.analysis.scoring import Episode, Scored, context_tokens, read_episodes, require_vocabulary, score
+from swe_aem.train.analysis.scoring import (
+    ScoredResponse,
+    TrajectoryTensors,
+    context_tokens,
+    read_trajectories,
+    require_vocabulary,
+    score,
+)
 from swe_aem.train.models import load_model
 
 Progress = Callable[[str, int, int], None]
-"""What is being done, how much of it is, and of how much."""
+"""Called with the name of a part of the work, how much of it is done, and how much there is."""
 
 _SAMPLING_TOKENS = 32_768
 """Tokens, prompts included, that a KV cache is kept for while states are sampled."""
 
 
 class _Measured(NamedTuple):
-    """The trained responses that the model has a context for; N of them."""
+    """The N trained responses that fit the context of the model."""
 
-    episode: list[Episode]
+    trajectory: list[TrajectoryTensors]
     turn: list[int]
-    scored: list[Scored]
+    scored: list[ScoredResponse]
     group: Tensor
     """(N,) long."""
     entropy: Tensor
@@ -75,18 +82,18 @@ def diagnose(
     *,
     after_directory: Path | None = None,
     progress: Progress = lambda what, done, total: None,
-) -> Report:
+) -> DiagnosisResult:
     """All three diagnostics of the store in `directory`, with models in float32, one at a time, on a GPU if there is
     one. Raises `UserError` for a store or a model that cannot serve."""
     for path in filter(None, (model_directory, after_directory)):
         if not (path / "config.json").is_file():
             raise UserError(f"{path}: no model there; name a directory with config.json and safetensors")
-    episodes = read_episodes(directory, version=settings.version, compact_filtering=settings.compact_filtering)
-    run = _run_settings(directory, episodes, settings)
-    base = _base(episodes, settings)
-    model = _open(model_directory, episodes)
-    fits = [0 < one.token_ids.numel() <= context_tokens(model) for one in episodes]
-    fitting = [one for one, fit in zip(episodes, fits, strict=True) if fit]
+    trajectories = read_trajectories(directory, version=settings.version, compact_filtering=settings.compact_filtering)
+    run = _sampling_of(directory, trajectories, settings)
+    base = _base(trajectories, settings)
+    model = _open(model_directory, trajectories)
+    fits = [0 < one.token_ids.numel() <= context_tokens(model) for one in trajectories]
+    fitting = [one for one, fit in zip(trajectories, fits, strict=True) if fit]
     if not fitting:
         raise UserError(
             f"every trained trajectory of {directory} is longer than the {context_tokens(model)} positions of "
@@ -94,7 +101,7 @@ def diagnose(
         )
     scored = _score(model, fitting, run.temperature, "entropies", progress)
     measured = _measure(fitting, scored, base[torch.tensor(fits)], settings)
-    stops = _stop_tokens(model, model_directory, episodes)
+    stops = _stop_tokens(model, model_directory, trajectories)
     drawn = _draw(measured, settings)
     states = []
     for number, index in enumerate(drawn):
@@ -107,7 +114,7 @@ def diagnose(
         change = _entropies_after(after_directory, fitting, run.temperature, progress) - measured.entropy
         states = [row.model_copy(update={"change": float(change[n])}) for row, n in zip(states, drawn, strict=True)]
     pressure = measured.base * (measured.alpha - 1)
-    trained = [(one, value) for one, value in zip(episodes, base.tolist(), strict=True) if one.spans]
+    trained = [(one, value) for one, value in zip(trajectories, base.tolist(), strict=True) if one.spans]
     diagnosis = Diagnosis(
         store=str(directory),
         model=str(model_directory),
@@ -119,7 +126,7 @@ def diagnose(
         trajectories=len(trained),
         too_long=len(trained) - len(fitting),
         positive=_by_version(trained),
-        groups=_by_group(episodes, trained),
+        groups=_by_group(trajectories, trained),
         responses=len(measured.turn),
         unmodulated=int((measured.alpha == 1).sum()),
         pressure_up=int((pressure > 0).sum()),
@@ -133,11 +140,11 @@ def diagnose(
         cut_share=sum(row.cut for row in states) / sum(row.samples for row in states) if states else None,
         state_relations=_state_relations(measured, drawn, states, settings),
     )
-    return Report(diagnosis, _response_rows(measured, pressure, change), states)
+    return DiagnosisResult(diagnosis, _response_rows(measured, pressure, change), states)
 
 
 def relation(name: str, x: Tensor, y: Tensor, cluster: Tensor, *, seed: int = 0) -> Relation:
-    """Of `x` and `y`, (N,) float, where `x` is not 0; `cluster` is (N,) long, what the bootstrap draws."""
+    """How `x` predicts `y`, both (N,) float, where `x` is not 0; `cluster` is (N,) long, what the bootstrap draws."""
     used = x != 0
     x, y, cluster = x[used], y[used], cluster[used]
     r, low, high = math.nan, math.nan, math.nan
@@ -154,56 +161,61 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-class _RunSettings(NamedTuple):
-    """How the store was sampled, as far as it tells."""
+class _Sampling(NamedTuple):
+    """How the store's responses were sampled, as far as its manifest tells."""
 
     temperature: float
     max_tokens: int
     context_tokens: int | None
 
 
-def _run_settings(directory: Path, episodes: Sequence[Episode], settings: DiagnoseConfig) -> _RunSettings:
+def _sampling_of(directory: Path, trajectories: Sequence[TrajectoryTensors], settings: DiagnoseConfig) -> _Sampling:
     manifest = read_manifest(directory)
     if manifest is None or manifest.config.scripted:
-        longest = max(end - start for one in episodes for start, end in one.spans)
-        return _RunSettings(1.0, settings.max_tokens or longest, None)
+        longest = max(end - start for one in trajectories for start, end in one.spans)
+        return _Sampling(1.0, settings.max_tokens or longest, None)
     native = manifest.config.native
     # Greedy sampling records the log-probabilities of the unscaled distribution.
-    return _RunSettings(
+    return _Sampling(
         native.temperature or 1.0, settings.max_tokens or native.max_response_tokens, native.max_context_tokens
     )
 
 
-def _open(directory: Path, episodes: Sequence[Episode]) -> Any:
+def _open(directory: Path, trajectories: Sequence[TrajectoryTensors]) -> Any:
     model = load_model(directory).eval()
-    require_vocabulary(model, episodes, str(directory))
+    require_vocabulary(model, trajectories, str(directory))
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _score(
-    model: Any, episodes: Sequence[Episode], temperature: float, what: str, progress: Progress
-) -> list[list[Scored]]:
-    progress(what, 0, len(episodes))
-    return score(model, episodes, temperature=temperature, done=lambda count: progress(what, count, len(episodes)))
+    model: Any, trajectories: Sequence[TrajectoryTensors], temperature: float, what: str, progress: Progress
+) -> list[list[ScoredResponse]]:
+    progress(what, 0, len(trajectories))
+    return score(
+        model, trajectories, temperature=temperature, done=lambda count: progress(what, count, len(trajectories))
+    )
 
 
-def _base(episodes: Sequence[Episode], settings: DiagnoseConfig) -> Tensor:
+def _base(trajectories: Sequence[TrajectoryTensors], settings: DiagnoseConfig) -> Tensor:
     """(M,) float64: base advantages of all trajectories, times their weights as in training."""
-    reward = torch.tensor([one.reward for one in episodes], dtype=torch.float64)
-    group = torch.tensor([one.group for one in episodes])
-    weight = torch.tensor([one.weight for one in episodes], dtype=torch.float64)
+    reward = torch.tensor([one.reward for one in trajectories], dtype=torch.float64)
+    group = torch.tensor([one.group for one in trajectories])
+    weight = torch.tensor([one.weight for one in trajectories], dtype=torch.float64)
     return base_advantages(reward, group, settings.advantage) * weight
 
 
 def _measure(
-    episodes: Sequence[Episode], scored: list[list[Scored]], base: Tensor, settings: DiagnoseConfig
+    trajectories: Sequence[TrajectoryTensors],
+    scored: list[list[ScoredResponse]],
+    base: Tensor,
+    settings: DiagnoseConfig,
 ) -> _Measured:
     places = [(row, turn) for row, several in enumerate(scored) for turn in range(len(several))]
     row = torch.tensor([row for row, _ in places])
-    group = torch.tensor([one.group for one in episodes])[row]
+    group = torch.tensor([one.group for one in trajectories])[row]
     entropy = _mean_entropies(scored)
     return _Measured(
-        episode=[episodes[row] for row, _ in places],
+        trajectory=[trajectories[row] for row, _ in places],
         turn=[turn for _, turn in places],
         scored=[scored[row][turn] for row, turn in places],
         group=group,
@@ -213,30 +225,32 @@ def _measure(
     )
 
 
-def _entropies_after(directory: Path, episodes: Sequence[Episode], temperature: float, progress: Progress) -> Tensor:
+def _entropies_after(
+    directory: Path, trajectories: Sequence[TrajectoryTensors], temperature: float, progress: Progress
+) -> Tensor:
     """(N,) float64: mean entropies of the same responses under a later state of the model."""
-    model = _open(directory, episodes)
-    if context_tokens(model) < max(one.token_ids.numel() for one in episodes):
+    model = _open(directory, trajectories)
+    if context_tokens(model) < max(one.token_ids.numel() for one in trajectories):
         raise UserError(
             f"{directory} has {context_tokens(model)} positions, fewer than the model before; name a later state of "
             "the same model"
         )
-    return _mean_entropies(_score(model, episodes, temperature, "entropies after", progress))
+    return _mean_entropies(_score(model, trajectories, temperature, "entropies after", progress))
 
 
-def _mean_entropies(scored: list[list[Scored]]) -> Tensor:
+def _mean_entropies(scored: list[list[ScoredResponse]]) -> Tensor:
     """(N,) float64."""
     return torch.tensor([float(one.entropy.double().mean()) for several in scored for one in several]).double()
 
 
-def _stop_tokens(model: Any, directory: Path, episodes: Sequence[Episode]) -> tuple[int, ...]:
+def _stop_tokens(model: Any, directory: Path, trajectories: Sequence[TrajectoryTensors]) -> tuple[int, ...]:
     """What ends a sampled response: what the model and its tokenizer say, and what ended the stored ones."""
     declared = getattr(model.generation_config, "eos_token_id", None)
     stops = set(declared if isinstance(declared, list) else [] if declared is None else [declared])
     with suppress(UserError):  # no tokenizer beside the model, or one that an agent could not use
         eos = load_tokenizer(str(directory)).eos_token_id
         stops |= set() if eos is None else {eos}
-    return tuple(sorted(stops.union(*(one.stops for one in episodes))))
+    return tuple(sorted(stops.union(*(one.stops for one in trajectories))))
 
 
 def _draw(measured: _Measured, settings: DiagnoseConfig) -> list[int]:
@@ -255,13 +269,13 @@ def _state(
     measured: _Measured,
     index: int,
     number: int,
-    run: _RunSettings,
+    run: _Sampling,
     stops: tuple[int, ...],
     settings: DiagnoseConfig,
 ) -> StateRow:
-    """Sample a stored response's state anew; `number` counts states, for seeds of their own."""
-    episode, turn, scored = measured.episode[index], measured.turn[index], measured.scored[index]
-    prompt = episode.token_ids[: episode.spans[turn][0]].tolist()
+    """Sample a stored response's state again; `number` counts states, which gives each a seed of its own."""
+    trajectory, turn, scored = measured.trajectory[index], measured.turn[index], measured.scored[index]
+    prompt = trajectory.token_ids[: trajectory.spans[turn][0]].tolist()
     context = min(context_tokens(model), run.context_tokens or context_tokens(model))
     max_tokens = max(1, min(run.max_tokens, context - len(prompt)))
     rows = [
@@ -283,8 +297,8 @@ def _state(
     lengths = torch.tensor([len(row.token_ids) for row in rows])
     stored = -scored.logprob[:max_tokens].double()
     return StateRow(
-        task_id=episode.task_id,
-        sample=episode.sample,
+        task_id=trajectory.task_id,
+        sample=trajectory.sample,
         response=turn,
         prompt_tokens=len(prompt),
         tokens=stored.numel(),
@@ -301,7 +315,7 @@ def _state(
     )
 
 
-def _by_version(trained: Sequence[tuple[Episode, float]]) -> tuple[VersionShare, ...]:
+def _by_version(trained: Sequence[tuple[TrajectoryTensors, float]]) -> tuple[VersionShare, ...]:
     everyone = Counter(one.versions[0] for one, _ in trained)
     positive = Counter(one.versions[0] for one, advantage in trained if advantage > 0)
     return tuple(
@@ -310,11 +324,13 @@ def _by_version(trained: Sequence[tuple[Episode, float]]) -> tuple[VersionShare,
     )
 
 
-def _by_group(episodes: Sequence[Episode], trained: Sequence[tuple[Episode, float]]) -> tuple[GroupShare, ...]:
+def _by_group(
+    trajectories: Sequence[TrajectoryTensors], trained: Sequence[tuple[TrajectoryTensors, float]]
+) -> tuple[GroupShare, ...]:
     rewards: dict[int, set[float]] = {}
-    for one in episodes:
+    for one in trajectories:
         rewards.setdefault(one.group, set()).update([] if math.isnan(one.reward) else [one.reward])
-    members: dict[int, list[tuple[Episode, float]]] = {}
+    members: dict[int, list[tuple[TrajectoryTensors, float]]] = {}
     for one, advantage in trained:
         members.setdefault(one.group, []).append((one, advantage))
     return tuple(
@@ -330,17 +346,17 @@ def _by_group(episodes: Sequence[Episode], trained: Sequence[tuple[Episode, floa
 
 
 def _logprob_gap(measured: _Measured) -> float:
-    stored = torch.cat([one.logprobs[turn] for one, turn in zip(measured.episode, measured.turn, strict=True)])
+    stored = torch.cat([one.logprobs[turn] for one, turn in zip(measured.trajectory, measured.turn, strict=True)])
     return float((stored - torch.cat([one.logprob for one in measured.scored])).abs().double().mean())
 
 
 def _response_rows(measured: _Measured, pressure: Tensor, change: Tensor | None) -> list[ResponseRow]:
     return [
         ResponseRow(
-            task_id=episode.task_id,
-            sample=episode.sample,
+            task_id=trajectory.task_id,
+            sample=trajectory.sample,
             response=turn,
-            version=episode.versions[turn],
+            version=trajectory.versions[turn],
             tokens=scored.logprob.numel(),
             entropy=float(measured.entropy[n]),
             surprisal=-float(scored.logprob.double().mean()),
@@ -349,7 +365,9 @@ def _response_rows(measured: _Measured, pressure: Tensor, change: Tensor | None)
             pressure=float(pressure[n]),
             change=None if change is None else float(change[n]),
         )
-        for n, (episode, turn, scored) in enumerate(zip(measured.episode, measured.turn, measured.scored, strict=True))
+        for n, (trajectory, turn, scored) in enumerate(
+            zip(measured.trajectory, measured.turn, measured.scored, strict=True)
+        )
     ]
 
 

@@ -1,4 +1,4 @@
-"""What diagnosing AEM is asked for and what it finds: plain records. The measuring is `diagnose.py`."""
+"""Settings and results of the diagnostics of AEM, as plain records. `diagnose.py` measures."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.core.base import Frozen
 
 PAPER_R = 0.63
-"""Of alpha - 1 and relative surprisal, Qwen3-32B."""
+"""The paper's r of alpha - 1 and relative surprisal, for Qwen3-32B."""
 PAPER_SIGNS = (55, 64)
-"""States in which their signs agree, of all."""
+"""The paper's number of states in which their signs agree, and of all states."""
 
 
 class DiagnoseConfig(Frozen):
@@ -20,7 +20,7 @@ class DiagnoseConfig(Frozen):
     samples: int = Field(default=32, ge=2)
     """Fresh responses per state."""
     seed: int = Field(default=0, ge=0, le=2**31)
-    """Of the states drawn, the samples and the bootstrap."""
+    """Seed of the states drawn, the samples and the bootstrap."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Per response, sampled or stored: a longer one counts up to here. None: what the run allowed."""
     version: int | None = None
@@ -36,7 +36,7 @@ class VersionShare(Frozen):
     version: int
     trajectories: int
     positive: int
-    """Of those, with a base advantage above 0."""
+    """Trajectories with a base advantage above 0."""
 
 
 class GroupShare(Frozen):
@@ -51,7 +51,7 @@ class GroupShare(Frozen):
 
 
 class Relation(Frozen):
-    """How one number foretells another. Points whose first number is 0 (unmodulated, or no advantage) are left out."""
+    """How well one number predicts another. Points whose first number is 0 (unmodulated, no advantage) are not used."""
 
     name: str
     points: int
@@ -61,9 +61,9 @@ class Relation(Frozen):
     r_high: float | None
     """95 %, from a bootstrap over groups."""
     agree: int
-    """Points in which both have the same sign,"""
+    """Points in which both numbers have the same sign."""
     signs: int
-    """of those in which both have one."""
+    """Points in which both numbers have a sign: neither is 0."""
 
 
 class ResponseRow(Frozen):
@@ -104,16 +104,16 @@ class StateRow(Frozen):
     response_entropy: float
     """Monte Carlo estimate of H_resp: mean S of the samples."""
     response_entropy_se: float
-    """Its standard error."""
+    """Standard error of `response_entropy`."""
     relative: float
     """S - H_resp."""
     relative_per_token: float
-    """The same with each S, the stored one and the samples', over its own number of tokens."""
+    """S - H_resp with each S, the stored one and the samples', divided by its own number of tokens."""
     change: float | None = None
 
 
 class Diagnosis(Frozen):
-    """Everything but the rows."""
+    """The diagnostics of a store, without the rows of single responses and states."""
 
     store: str
     model: str
@@ -123,19 +123,19 @@ class Diagnosis(Frozen):
     max_tokens: int
     stop_token_ids: tuple[int, ...]
     trajectories: int
-    """Trained ones."""
+    """Trained trajectories."""
     too_long: int
-    """Of those, longer than the model's context: in the shares of part 1, and in nothing else."""
+    """Trained trajectories longer than the model's context; they count in the shares of part 1 only."""
     positive: tuple[VersionShare, ...]
     groups: tuple[GroupShare, ...]
-    """With trained trajectories."""
+    """Groups that have trained trajectories."""
     responses: int
     unmodulated: int
     """Responses whose factor is exactly 1."""
     pressure_up: int
-    """Responses with A (alpha - 1) above 0,"""
+    """Responses with A (alpha - 1) above 0."""
     pressure_down: int
-    """and below."""
+    """Responses with A (alpha - 1) below 0."""
     logprob_gap: float
     """Mean over tokens of |stored log-probability - the model's|, nats: near 0 if the model sampled the store."""
     change: float | None
@@ -147,7 +147,7 @@ class Diagnosis(Frozen):
     state_relations: tuple[Relation, ...]
 
 
-class Report(NamedTuple):
+class DiagnosisResult(NamedTuple):
     """What `diagnose` found."""
 
     diagnosis: Diagnosis

@@ -23,8 +23,8 @@ from swe_aem.train.rows import training_row
 from swe_aem.train.steps import cut
 
 
-class Stored(NamedTuple):
-    """Responses of all groups of a store that are trained; N of them."""
+class StoredResponses(NamedTuple):
+    """The N trained responses of a store, as columns."""
 
     task: tuple[str, ...]
     sample: Tensor
@@ -44,7 +44,7 @@ class Stored(NamedTuple):
 
 
 class Replay(Frozen):
-    """What one setting makes of a store."""
+    """The advantages of a store under one setting, in numbers."""
 
     name: str
     settings: AdvantageConfig
@@ -52,7 +52,7 @@ class Replay(Frozen):
     groups: int
     """Groups with trained responses."""
     zero_variance_groups: int
-    """Of those, groups whose members all have the same reward: no advantage, whatever the factors."""
+    """Zero-variance groups among them: no advantage, whatever the factors."""
     alpha_min: float
     alpha_max: float
     alpha_std: float
@@ -63,12 +63,12 @@ class Replay(Frozen):
     confident_mistakes: float
     """Mean factor of responses with negative advantage: above 1, mistakes that the policy was sure of weigh more."""
     confident_successes: float
-    """The same of positive advantage."""
+    """Mean factor of responses with positive advantage."""
 
 
-def read(directory: Path, *, compact_filtering: bool = True) -> Stored:
+def read_responses(directory: Path, *, compact_filtering: bool = True) -> StoredResponses:
     """Read a store; raises `UserError` if it has nothing that could be trained on."""
-    found = _Collector()
+    found = _Columns()
     for number, (task_id, members) in enumerate(stored_groups(directory)):
         for trajectory in members:
             found.add(number, task_id, trajectory, compact_filtering=compact_filtering)
@@ -90,8 +90,8 @@ def stored_groups(directory: Path) -> Iterator[tuple[str, tuple[Trajectory, ...]
     return ((task_id, cut(members, size)) for task_id, members in store.groups(block_size(manifest.config)))
 
 
-class _Collector:
-    """Grows the columns of `Stored`."""
+class _Columns:
+    """Grows the columns of `StoredResponses`."""
 
     def __init__(self) -> None:
         self.tasks: list[str] = []
@@ -112,9 +112,9 @@ class _Collector:
                 self.places.append((trajectory.sample, turn, number, group))
                 self.surprisal.append(-sum(response.logprobs) / len(response.logprobs))
 
-    def stored(self) -> Stored:
+    def stored(self) -> StoredResponses:
         sample, turn, row, group = torch.tensor(self.places, dtype=torch.long).unbind(1)
-        return Stored(
+        return StoredResponses(
             task=tuple(self.tasks),
             sample=sample,
             turn=turn,
@@ -126,8 +126,8 @@ class _Collector:
         )
 
 
-def replay(stored: Stored, name: str, settings: AdvantageConfig) -> Replay:
-    """Figures of one setting."""
+def replay(stored: StoredResponses, name: str, settings: AdvantageConfig) -> Replay:
+    """The numbers of one setting."""
     base, alpha = _advantages(stored, settings)
     groups = stored.group.unique()
     rewards = [stored.reward[(stored.group_of_row == group) & ~stored.reward.isnan()] for group in groups]
@@ -148,7 +148,7 @@ def replay(stored: Stored, name: str, settings: AdvantageConfig) -> Replay:
     )
 
 
-def comparison(stored: Stored, chosen: AdvantageConfig) -> list[Replay]:
+def comparison(stored: StoredResponses, chosen: AdvantageConfig) -> list[Replay]:
     """The chosen settings beside the base and the paper's ablations of them."""
     change = chosen.model_copy
     variants: Iterable[tuple[str, AdvantageConfig]] = (
@@ -162,7 +162,7 @@ def comparison(stored: Stored, chosen: AdvantageConfig) -> list[Replay]:
     return [replay(stored, name, settings) for name, settings in distinct]
 
 
-def table(stored: Stored, settings: Sequence[tuple[str, AdvantageConfig]]) -> list[dict[str, object]]:
+def table(stored: StoredResponses, settings: Sequence[tuple[str, AdvantageConfig]]) -> list[dict[str, object]]:
     """A row per response: where it is, its surprisal and reward, and its base advantage and factor in each setting."""
     columns = [(name, *_advantages(stored, one)) for name, one in settings]
     rewards = stored.reward[stored.row]
@@ -180,7 +180,7 @@ def table(stored: Stored, settings: Sequence[tuple[str, AdvantageConfig]]) -> li
     ]
 
 
-def _advantages(stored: Stored, settings: AdvantageConfig) -> tuple[Tensor, Tensor]:
+def _advantages(stored: StoredResponses, settings: AdvantageConfig) -> tuple[Tensor, Tensor]:
     """(N,) base advantages and factors of the responses."""
     base = base_advantages(stored.reward, stored.group_of_row, settings)[stored.row]
     return base, factors(stored.surprisal, stored.row, stored.group, settings)

@@ -25,8 +25,8 @@ _SEGMENT_LOGITS = 2**26
 """Logits of a segment: 256 MiB in float32, and three times that while they are reduced."""
 
 
-class Episode(NamedTuple):
-    """What scoring and advantages need of a stored trajectory. One that is not trained has no token and no response."""
+class TrajectoryTensors(NamedTuple):
+    """A stored trajectory for scoring and advantages. One that is not trained has no tokens and no responses."""
 
     task_id: str
     sample: int
@@ -40,14 +40,14 @@ class Episode(NamedTuple):
     spans: tuple[tuple[int, int], ...]
     """Start and end of each response, half-open, ascending; none starts at 0."""
     versions: tuple[int, ...]
-    """Of the weights that sampled each response."""
+    """Version of the weights that sampled each response."""
     logprobs: tuple[Tensor, ...]
-    """Of each response's tokens, (n,) float32, as stored."""
+    """Stored log-probabilities of each response's tokens, (n,) float32."""
     stops: frozenset[int]
     """Tokens that ended a response by themselves."""
 
 
-class Scored(NamedTuple):
+class ScoredResponse(NamedTuple):
     """One response of n tokens under a model."""
 
     entropy: Tensor
@@ -56,20 +56,22 @@ class Scored(NamedTuple):
     """(n,) float32: of the tokens themselves under the same distributions."""
 
 
-def read_episodes(directory: Path, *, version: int | None = None, compact_filtering: bool = True) -> list[Episode]:
+def read_trajectories(
+    directory: Path, *, version: int | None = None, compact_filtering: bool = True
+) -> list[TrajectoryTensors]:
     """The trajectories of `stored_groups`; with `version`, of groups whose trained responses are all of that version.
 
     `compact_filtering` leaves out what ended at a limit. Raises `UserError` if nothing among them is trained.
     """
-    episodes: list[Episode] = []
+    trajectories: list[TrajectoryTensors] = []
     seen: set[int] = set()
     for group, (_, members) in enumerate(stored_groups(directory)):
-        found = [_episode(group, one, compact_filtering=compact_filtering) for one in members]
+        found = [_tensors(group, one, compact_filtering=compact_filtering) for one in members]
         versions = {number for one in found for number in one.versions}
         seen |= versions
         if version is None or versions == {version}:
-            episodes += found
-    if not any(one.spans for one in episodes):
+            trajectories += found
+    if not any(one.spans for one in trajectories):
         if seen and version is not None:
             raise UserError(
                 f"{directory}: has no group whose trained responses are all of version {version}; it has responses of "
@@ -79,17 +81,17 @@ def read_episodes(directory: Path, *, version: int | None = None, compact_filter
             f"{directory}: has no trained response (gold and noop agents sample none; of a training run, name "
             "the directory `rollouts`)"
         )
-    return episodes
+    return trajectories
 
 
-def _episode(group: int, trajectory: Trajectory, *, compact_filtering: bool) -> Episode:
+def _tensors(group: int, trajectory: Trajectory, *, compact_filtering: bool) -> TrajectoryTensors:
     row = training_row(trajectory, compact_filtering=compact_filtering)
     responses = trajectory.responses if any(row["env_mask"]) else ()
     if responses and responses[0].start == 0:
         raise UserError(
             f"{trajectory.id} begins with a sampled token; without a prompt there is nothing to score it by"
         )
-    return Episode(
+    return TrajectoryTensors(
         task_id=trajectory.task_id,
         sample=trajectory.sample,
         group=group,
@@ -108,9 +110,9 @@ def context_tokens(model: Any) -> int:
     return int(model.config.max_position_embeddings)
 
 
-def require_vocabulary(model: Any, episodes: Sequence[Episode], name: str) -> None:
-    """Raises `UserError` if an episode has a token id that the model `name` does not have."""
-    largest = max((int(one.token_ids.max()) for one in episodes if one.spans), default=0)
+def require_vocabulary(model: Any, trajectories: Sequence[TrajectoryTensors], name: str) -> None:
+    """Raises `UserError` if a trajectory has a token id that the model `name` does not have."""
+    largest = max((int(one.token_ids.max()) for one in trajectories if one.spans), default=0)
     if largest >= model.config.vocab_size:
         raise UserError(
             f"the store has the token id {largest}, but the model {name} has {model.config.vocab_size} ids; name the "
@@ -121,21 +123,21 @@ def require_vocabulary(model: Any, episodes: Sequence[Episode], name: str) -> No
 @torch.inference_mode()
 def score(
     model: Any,
-    episodes: Sequence[Episode],
+    trajectories: Sequence[TrajectoryTensors],
     *,
     temperature: float = 1.0,
     batch_tokens: int = _BATCH_TOKENS,
     segment_logits: int = _SEGMENT_LOGITS,
     done: Callable[[int], None] = lambda count: None,
-) -> list[list[Scored]]:
-    """For each episode, its responses in order. `model` is a Hugging Face causal language model in evaluation mode.
+) -> list[list[ScoredResponse]]:
+    """For each trajectory, its responses in order. `model` is a Hugging Face causal language model in evaluation mode.
 
-    `done` hears after each batch how many episodes are scored. None may be longer than `context_tokens`.
+    `done` hears after each batch how many trajectories are scored. None may be longer than `context_tokens`.
     """
-    result: list[list[Scored]] = [[] for _ in episodes]
+    result: list[list[ScoredResponse]] = [[] for _ in trajectories]
     finished = 0
-    for batch in _batches(episodes, batch_tokens):
-        chosen = [episodes[n] for n in batch]
+    for batch in _batches(trajectories, batch_tokens):
+        chosen = [trajectories[n] for n in batch]
         for n, scored in zip(batch, _score_batch(model, chosen, temperature, segment_logits), strict=True):
             result[n] = scored
         finished += len(batch)
@@ -143,17 +145,19 @@ def score(
     return result
 
 
-def _batches(episodes: Sequence[Episode], batch_tokens: int) -> Iterator[list[int]]:
-    """Numbers of the episodes that have a response, the longest first."""
-    order = sorted((n for n, one in enumerate(episodes) if one.spans), key=lambda n: -episodes[n].spans[-1][1])
+def _batches(trajectories: Sequence[TrajectoryTensors], batch_tokens: int) -> Iterator[list[int]]:
+    """Numbers of the trajectories that have a response, the longest first."""
+    order = sorted((n for n, one in enumerate(trajectories) if one.spans), key=lambda n: -trajectories[n].spans[-1][1])
     while order:
-        rows = max(1, batch_tokens // episodes[order[0]].spans[-1][1])
+        rows = max(1, batch_tokens // trajectories[order[0]].spans[-1][1])
         yield order[:rows]
         order = order[rows:]
 
 
-def _score_batch(model: Any, episodes: list[Episode], temperature: float, segment_logits: int) -> list[list[Scored]]:
-    ids, mask, wanted = _padded(episodes)
+def _score_batch(
+    model: Any, trajectories: list[TrajectoryTensors], temperature: float, segment_logits: int
+) -> list[list[ScoredResponse]]:
+    ids, mask, wanted = _padded(trajectories)
     rows, width = ids.shape
     device = model.device
     entropy, logprob = torch.zeros(rows, width), torch.zeros(rows, width)
@@ -175,8 +179,11 @@ def _score_batch(model: Any, episodes: list[Episode], temperature: float, segmen
         tokens = ids[:, (columns + first + 1).clamp(max=width - 1)].to(device)
         entropy[:, first + columns], logprob[:, first + columns] = _reduce(output.logits, tokens, temperature)
     return [
-        [Scored(entropy[row, a - 1 : b - 1].clone(), logprob[row, a - 1 : b - 1].clone()) for a, b in episode.spans]
-        for row, episode in enumerate(episodes)
+        [
+            ScoredResponse(entropy[row, a - 1 : b - 1].clone(), logprob[row, a - 1 : b - 1].clone())
+            for a, b in trajectory.spans
+        ]
+        for row, trajectory in enumerate(trajectories)
     ]
 
 
@@ -187,16 +194,17 @@ def _reduce(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor,
     return torch.special.entr(logps.exp()).sum(-1).cpu(), chosen.cpu()
 
 
-def _padded(episodes: list[Episode]) -> tuple[Tensor, Tensor, Tensor]:
+def _padded(trajectories: list[TrajectoryTensors]) -> tuple[Tensor, Tensor, Tensor]:
     """(B, T) token ids up to the last response's end, attention mask, and whether the token after a column was sampled;
     the padding is to the right, id 0 and masked."""
-    width = max(episode.spans[-1][1] for episode in episodes)
-    ids, mask = torch.zeros(len(episodes), width, dtype=torch.long), torch.zeros(len(episodes), width, dtype=torch.long)
-    wanted = torch.zeros(len(episodes), width, dtype=torch.bool)
-    for row, episode in enumerate(episodes):
-        end = episode.spans[-1][1]
-        ids[row, :end] = episode.token_ids[:end]
+    width = max(trajectory.spans[-1][1] for trajectory in trajectories)
+    rows = len(trajectories)
+    ids, mask = torch.zeros(rows, width, dtype=torch.long), torch.zeros(rows, width, dtype=torch.long)
+    wanted = torch.zeros(rows, width, dtype=torch.bool)
+    for row, trajectory in enumerate(trajectories):
+        end = trajectory.spans[-1][1]
+        ids[row, :end] = trajectory.token_ids[:end]
         mask[row, :end] = 1
-        for start, stop in episode.spans:
+        for start, stop in trajectory.spans:
             wanted[row, start - 1 : stop - 1] = True
     return ids, mask, wanted

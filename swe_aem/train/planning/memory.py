@@ -33,7 +33,7 @@ class TrainerMemory(Frozen):
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of all parts."""
         return sum(self.model_dump().values())
 
 
@@ -48,7 +48,7 @@ class ServerMemory(Frozen):
 
 
 def lora_parameters(shape: ModelShape, rank: int) -> int:
-    """Of an adapter on all linear layers but the head."""
+    """Parameters of an adapter on all linear layers but the head."""
     queries = shape.num_attention_heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
     ends = 2 * (shape.hidden_size + queries) + 2 * (shape.hidden_size + keys)
@@ -105,9 +105,9 @@ def trainer_memory(
     checkpointing: bool,
     lora_rank: int | None = None,
 ) -> TrainerMemory:
-    """Of one process of `shards` that share the model. `tokens` is the longest row times the rows of a micro batch,
-    `dtype` what weights and moments are held in (an adapter's always in float32), `compute` what layers compute in: by
-    autocast where they differ, unless the model is in shards, whose layers are gathered in it."""
+    """Memory of one of `shards` processes that share the model. `tokens` is the longest row times the rows of a micro
+    batch, `dtype` what weights and moments are held in (an adapter's always in float32), `compute` what layers compute
+    in: by autocast where they differ, unless the model is in shards, whose layers are gathered in it."""
     size, autocast = BYTES[dtype], compute != dtype and shards == 1
     held = shape.parameters * size / shards
     trained = held
@@ -147,7 +147,7 @@ def cache_bytes_per_token(shape: ModelShape, dtype: str) -> int:
 def server_memory(
     shape: ModelShape, *, gpu_bytes: float, tensor_parallel: int, dtype: str = "bfloat16", utilisation: float = 0.9
 ) -> ServerMemory:
-    """Of a server over `tensor_parallel` GPUs, of each of which vLLM takes the share `utilisation`."""
+    """Memory of a server over `tensor_parallel` GPUs, of each of which vLLM takes the share `utilisation`."""
     weights = shape.parameters * BYTES[dtype] / tensor_parallel
     cache = gpu_bytes * utilisation - weights - _RUNTIME_BYTES
     tokens = int(max(0.0, cache) * tensor_parallel / cache_bytes_per_token(shape, dtype))

@@ -95,8 +95,9 @@ def _trainer(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -
     shards = hardware.trainer_gpus if hardware.sharding != "none" else 1
     memory = trainer_estimate(config, shape, shards)
     parts = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in memory.model_dump().items() if value)
-    room = hardware.gpu_memory_gb * (1 - hardware.server_share if hardware.gpus_per_host == 1 else 1)
-    yield f"memory per trainer GPU, GB: {parts}; {memory.total / 1e9:.1f} of {room:.0f}{_verdict(memory.total, room)}"
+    available_gb = hardware.gpu_memory_gb * (1 - hardware.server_share if hardware.gpus_per_host == 1 else 1)
+    verdict = _verdict(memory.total, available_gb)
+    yield f"memory per trainer GPU, GB: {parts}; {memory.total / 1e9:.1f} of {available_gb:.0f}{verdict}"
 
 
 def _server(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> Iterator[str]:
@@ -114,8 +115,8 @@ def _server(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) ->
     )
 
 
-def _verdict(needed: float, room_gb: float) -> str:
-    return "" if needed <= room_gb * 1e9 else "; DOES NOT FIT: more trainer_gpus, shorter rows, or lora"
+def _verdict(needed: float, available_gb: float) -> str:
+    return "" if needed <= available_gb * 1e9 else "; DOES NOT FIT: more trainer_gpus, shorter rows, or lora"
 
 
 def trainer_estimate(config: TrainConfig, shape: ModelShape, shards: int = 1) -> TrainerMemory:

@@ -21,7 +21,7 @@ class ModelShape(Frozen):
 
     @property
     def layer_parameters(self) -> int:
-        """Of one layer: the four projections of attention, three of the MLP, and norms."""
+        """Parameters of one layer: the four projections of attention, three of the MLP, and norms."""
         queries = self.num_attention_heads * self.head_dim
         keys = self.num_key_value_heads * self.head_dim
         attention = self.hidden_size * (2 * queries + 2 * keys)
@@ -29,12 +29,12 @@ class ModelShape(Frozen):
 
     @property
     def embedding_parameters(self) -> int:
-        """Of the embedding; as many of the head if it is not tied to it."""
+        """Parameters of the embedding; an untied head has as many."""
         return self.vocab_size * self.hidden_size
 
     @property
     def parameters(self) -> int:
-        """All."""
+        """Parameters of the whole model."""
         tables = self.embedding_parameters * (1 if self.tie_word_embeddings else 2)
         return self.num_hidden_layers * self.layer_parameters + tables + self.hidden_size
 

@@ -19,8 +19,8 @@ from swe_aem.rollout.manifest import claim  # noqa: E402
 from swe_aem.store import Store  # noqa: E402
 from swe_aem.testing.steps import EOS, VOCABULARY, tiny_model  # noqa: E402
 from swe_aem.train.analysis.diagnose import diagnose, relation  # noqa: E402
-from swe_aem.train.analysis.diagnosis import DiagnoseConfig, Report  # noqa: E402
-from swe_aem.train.analysis.scoring import Episode, context_tokens, read_episodes, score  # noqa: E402
+from swe_aem.train.analysis.diagnosis import DiagnoseConfig, DiagnosisResult  # noqa: E402
+from swe_aem.train.analysis.scoring import TrajectoryTensors, context_tokens, read_trajectories, score  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -117,11 +117,11 @@ def fill(tmp_path: Path, models: dict[str, Path]) -> Callable[..., Path]:
     return make
 
 
-def episode(token_ids: list[int], *spans: tuple[int, int]) -> Episode:
+def episode(token_ids: list[int], *spans: tuple[int, int]) -> TrajectoryTensors:
     """An episode that nothing but scoring sees."""
     logprobs = tuple(torch.zeros(end - start) for start, end in spans)
     ids = torch.tensor(token_ids, dtype=torch.int32)
-    return Episode("t", 0, 0, 0.0, 1.0, ids, spans, (0,) * len(spans), logprobs, frozenset())
+    return TrajectoryTensors("t", 0, 0, 0.0, 1.0, ids, spans, (0,) * len(spans), logprobs, frozenset())
 
 
 def test_entropies_of_a_flat_model_are_ln_v() -> None:
@@ -137,10 +137,12 @@ def test_batches_and_segments_change_nothing(temperature: float, batch_tokens: i
     model = tiny_model(sharpness=6.0).eval()
     dice = torch.Generator().manual_seed(0)
     ids = [torch.randint(2, VOCABULARY, (length,), generator=dice).tolist() for length in (9, 30, 17, 24)]
-    episodes = [episode(one, (2, 5), (len(one) - 3, len(one))) for one in ids] + [episode([])]
-    found = score(model, episodes, temperature=temperature, batch_tokens=batch_tokens, segment_logits=segment_logits)
+    trajectories = [episode(one, (2, 5), (len(one) - 3, len(one))) for one in ids] + [episode([])]
+    found = score(
+        model, trajectories, temperature=temperature, batch_tokens=batch_tokens, segment_logits=segment_logits
+    )
     assert found[-1] == []
-    for one, scored in zip(episodes[:-1], found, strict=False):
+    for one, scored in zip(trajectories[:-1], found, strict=False):
         with torch.no_grad():
             logits = model(input_ids=one.token_ids.long().unsqueeze(0)).logits[0].double() / temperature
         expected = torch.distributions.Categorical(logits=logits)
@@ -159,7 +161,7 @@ def test_what_sampled_a_store_has_its_logprobs(fill: Callable[..., Path], models
     assert diagnose(report_store(report), models["flat"], FEW).diagnosis.logprob_gap > 0.5
 
 
-def report_store(report: Report) -> Path:
+def report_store(report: DiagnosisResult) -> Path:
     """The store that was diagnosed."""
     return Path(report.diagnosis.store)
 
@@ -303,7 +305,7 @@ def test_long_trajectories_are_counted_and_left_out(fill: Callable[..., Path], m
         for sample in range(2):  # a prompt of 2 and at most 6 tokens of response
             model = tiny_model(sharpness=6.0).eval()
             writer.append(rolled_out(model, "d", sample, Outcome.UNRESOLVED, turns=1))
-    lengths = [one.token_ids.numel() for one in read_episodes(store) if one.spans]
+    lengths = [one.token_ids.numel() for one in read_trajectories(store) if one.spans]
     found = diagnose(store, models["short"], FEW).diagnosis
     assert 0 < found.too_long == sum(length > 12 for length in lengths) < 9
     assert found.trajectories == sum(one.trajectories for one in found.positive) == 9

@@ -16,7 +16,7 @@ from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
-from swe_aem.train.analysis.replay import comparison, read, stored_groups
+from swe_aem.train.analysis.replay import comparison, read_responses, stored_groups
 
 pytestmark = pytest.mark.torch
 
@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_figures(store: Path) -> None:
-    base, paper, *_ = comparison(read(store), AdvantageConfig())
+    base, paper, *_ = comparison(read_responses(store), AdvantageConfig())
     assert (base.responses, base.groups, base.zero_variance_groups) == (5, 2, 1)
     assert (base.alpha_std, base.moved, base.unmodulated_share) == (0.0, 0.0, 1.0)
     weights = [1.0, math.exp(-0.5), math.exp(-1.0)]
@@ -70,7 +70,7 @@ def test_figures(store: Path) -> None:
 
 
 def test_limits_can_be_trained(store: Path) -> None:
-    assert read(store, compact_filtering=False).surprisal.numel() == 6
+    assert read_responses(store, compact_filtering=False).surprisal.numel() == 6
 
 
 def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Pat
             writer.append(trajectory("a", sample, outcome, float(sample)))
         writer.append(trajectory("a", 4, Outcome.RESOLVED, 4.0))  # the task's next epoch
     assert [[one.sample for one in members] for _, members in stored_groups(tmp_path)] == [[1, 2], [4]]
-    assert read(tmp_path).surprisal.tolist() == [1.0, 2.0, 4.0]
+    assert read_responses(tmp_path).surprisal.tolist() == [1.0, 2.0, 4.0]
 
 
 def test_command(store: Path, tmp_path: Path) -> None:
@@ -107,9 +107,9 @@ def test_a_store_without_sampled_tokens(tmp_path: Path) -> None:
     with Store(tmp_path / "store").writer() as writer:
         writer.append(trajectory("a", 0, Outcome.INFRASTRUCTURE))
     with pytest.raises(UserError, match="no trajectory with sampled tokens"):
-        read(tmp_path / "store")
+        read_responses(tmp_path / "store")
     with pytest.raises(UserError, match="no such directory"):
-        read(tmp_path / "nothing")
+        read_responses(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(
