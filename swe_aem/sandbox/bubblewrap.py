@@ -101,7 +101,7 @@ class BubblewrapBackend:
         if not (root / "bin").exists():
             raise UserError(
                 f"image {image!r} has no unpacked root file system at {root}: run `swe-aem images unpack {image}`, "
-                "or use --sandbox docker"
+                "or use the sandbox docker"
             )
         return root.resolve()
 
@@ -135,7 +135,7 @@ class BubblewrapBackend:
     async def _start(self, spec: SandboxSpec) -> WardenSandbox:
         if spec.user not in (None, "root", "0"):
             raise UserError(
-                f"bubblewrap runs commands as the sandbox's own root, not as {spec.user!r}; use --sandbox docker"
+                f"bubblewrap runs commands as the sandbox's own root, not as {spec.user!r}; use the sandbox docker"
             )
         root = await self._reserved_root(spec.image)
         id = f"bw-{uuid.uuid4().hex[:12]}"

@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import socket
 import ssl
 import sys
@@ -79,9 +80,10 @@ class DockerBackend:
                     **settings, version="auto", timeout=ENGINE_TIMEOUT_S, num_pools=4, max_pool_size=ENGINE_THREADS
                 )
             except DockerException as error:
+                host = os.environ.get("DOCKER_HOST", "the local socket")
                 raise UserError(
-                    f"no docker engine answers at {os.environ.get('DOCKER_HOST', 'the local socket')}: {error}. "
-                    "Start it (`systemctl start docker`), set DOCKER_HOST, or use --sandbox bubblewrap"
+                    f"no docker engine answers at {host}: {_cause(error)}. "
+                    "Start it (`systemctl start docker`), set DOCKER_HOST, or use the sandbox bubblewrap"
                 ) from None
             self._connected = client
         return self._connected
@@ -350,3 +352,9 @@ class _Inside:
             with contextlib.suppress(OSError):
                 return int(await sandbox.read_file(path))
         return None
+
+
+def _cause(error: Exception) -> str:
+    """The operating system's word in an error of the client, which wraps it in those of three libraries."""
+    found = re.search(r"(?:\[Errno \d+\] |Error\(\d+, ')([\w ]+)", str(error))
+    return found[1].lower() if found else str(error)

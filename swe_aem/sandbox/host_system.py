@@ -38,7 +38,7 @@ def _interpreter() -> tuple[Path, Path]:
     executable = Path(sysconfig.get_config_var("BINDIR") or prefix / "bin") / name
     executable = executable if executable.exists() else prefix / "bin" / name
     if not executable.exists():
-        raise UserError(f"cannot find the interpreter {name} below {prefix}; use --sandbox docker")
+        raise UserError(f"cannot find the interpreter {name} below {prefix}; use the sandbox docker")
     return prefix, executable
 
 

@@ -105,6 +105,6 @@ def missing_tools() -> UserError:
     """The error where neither bubblewrap nor util-linux is installed."""
     return UserError(
         "neither bubblewrap nor util-linux's unshare, mount and pivot_root are installed: `apt-get install bubblewrap` "
-        "(Debian, Ubuntu), `dnf install bubblewrap` (Fedora), or use --sandbox docker. Commands are never run without "
+        "(Debian, Ubuntu), `dnf install bubblewrap` (Fedora), or use the sandbox docker. Commands never run without "
         "isolation."
     )

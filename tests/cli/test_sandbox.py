@@ -62,6 +62,15 @@ def test_errors_name_what_there_is() -> None:
     unknown = swe_aem("ls", "--sandbox", "podman")
     assert unknown.returncode == 2
     assert unknown.stderr.splitlines()[-1].endswith("'podman' is not one of 'bubblewrap', 'docker', 'all'.")
+    absent = subprocess.run(
+        [*SWE_AEM, "ls", "--sandbox", "docker"],
+        env={**os.environ, "DOCKER_HOST": "unix:///nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (absent.returncode, absent.stderr.count("\n")) == (2, 1)
+    assert "no docker engine answers at unix:///nowhere: no such file or directory. Start it" in absent.stderr
     missing = swe_aem("shell", "no-such-task", "--command", "true")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     assert "no-such-task" in missing.stderr
