@@ -22,7 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from swe_aem.evaluate.score import score
+from swe_aem.evaluate import score
 from swe_aem.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -92,7 +92,7 @@ def _relations(relations: Sequence["Relation"], *, paper: bool = False) -> Itera
 
 def _interval(relation: "Relation") -> tuple[float, float] | None:
     """Wilson's interval for the share of signs that agree, as if points were independent."""
-    from swe_aem.evaluate.rates import wilson
+    from swe_aem.evaluate import wilson
 
     return wilson(relation.agree / relation.signs, relation.signs) if relation.signs else None
 

@@ -39,9 +39,7 @@ def evaluate(
     bounds that they leave open. With two stores: the difference on the tasks that both have verdicts for, with a
     paired bootstrap, and McNemar's exact test where each task has one sample.
     """
-    from swe_aem.evaluate.compare import FEW_TASKS, compare
-    from swe_aem.evaluate.render import comparison_lines, lines
-    from swe_aem.evaluate.report import caveats, read_run, report
+    from swe_aem.evaluate import FEW_TASKS, caveats, compare, comparison_lines, lines, read_run, report
 
     ks = _ks(k)
     runs = [(path, *read_run(path)) for path in (directory, other) if path is not None]

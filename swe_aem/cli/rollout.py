@@ -13,7 +13,7 @@ from swe_aem.cli.tell import complain, tell
 from swe_aem.core import Limits
 from swe_aem.core.settings import load
 from swe_aem.policy import check_policy
-from swe_aem.rollout.config import NATIVE, RolloutConfig
+from swe_aem.rollout import NATIVE, RolloutConfig
 from swe_aem.table import table
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)

@@ -142,7 +142,7 @@ def _range(text: str | None) -> tuple[float, float] | None:
 
 
 def _solve_rates(directory: Path) -> dict[str, float]:
-    from swe_aem.evaluate.report import read_run
+    from swe_aem.evaluate import read_run
 
     _, scores = read_run(directory)
     return {task.task_id: task.rate for task in scores.judged}

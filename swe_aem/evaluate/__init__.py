@@ -1,1 +1,25 @@
-"""The evaluation room: what finished runs say, with the uncertainty that goes with it (`docs/evaluation.md`)."""
+"""Evaluation: rates and comparisons of finished runs, with their uncertainty (`docs/evaluation.md`)."""
+
+from swe_aem.evaluate.compare import FEW_TASKS, Comparison, compare
+from swe_aem.evaluate.rates import Estimate, clustered, wilson
+from swe_aem.evaluate.render import comparison_lines, lines
+from swe_aem.evaluate.report import RunReport, caveats, read_run, report
+from swe_aem.evaluate.score import Scores, TaskScore, score
+
+__all__ = [
+    "FEW_TASKS",
+    "Comparison",
+    "Estimate",
+    "RunReport",
+    "Scores",
+    "TaskScore",
+    "caveats",
+    "clustered",
+    "compare",
+    "comparison_lines",
+    "lines",
+    "read_run",
+    "report",
+    "score",
+    "wilson",
+]

@@ -41,16 +41,16 @@ class RunReport(Frozen):
     config: RolloutConfig | None
     """Settings of the run; None for a store without `config.json`."""
     wanted: int | None
-    """Trajectories that the store shall hold when its run is done; None if that is not known."""
+    """Trajectories that the store will hold when its run is done; None if that is not known."""
     trajectories: int
     tasks: int
     """Tasks with at least one verdict."""
     tasks_without_verdict: int
-    """Tasks whose every sample failed for a reason of ours, or is not there."""
+    """Tasks whose every sample is an infrastructure failure or missing."""
     samples: int
     resolved: int
     faults: int
-    """Trajectories without a verdict for a reason of ours; in no rate."""
+    """Trajectories that are infrastructure failures; in no rate."""
     outcomes: dict[str, int]
     pass_at: tuple[PassAtK, ...]
     if_all_missing_failed: float
@@ -66,7 +66,7 @@ class RunReport(Frozen):
 
     @property
     def complete(self) -> bool:
-        """Is every trajectory that the run shall hold in the store? False where that is not known."""
+        """Is every trajectory that the run asks for in the store? False where that is not known."""
         return self.wanted is not None and self.trajectories >= self.wanted
 
 

@@ -14,9 +14,9 @@ class TaskScore(Frozen):
     samples: int
     """Samples with a verdict: those whose outcome says something about the policy."""
     resolved: int
-    """Of them, how many resolved the task."""
+    """Samples with a verdict that resolved the task."""
     faults: int
-    """Samples without a verdict for a reason of ours; in no rate, always shown."""
+    """Samples that are infrastructure failures; in no rate, always shown."""
 
     @property
     def rate(self) -> float:

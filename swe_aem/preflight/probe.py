@@ -11,8 +11,7 @@ from swe_aem.core import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict,
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import Grader
-from swe_aem.rollout import RolloutConfig
-from swe_aem.rollout.budget import grade_attempt_s
+from swe_aem.rollout import RolloutConfig, grade_attempt_s
 from swe_aem.tasks.lock import LockEntry, record_digest
 
 Network = Literal["none", "blackhole"]

@@ -12,8 +12,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.grading import Grader
 from swe_aem.preflight.probe import NotChecked, Probe, RunCounts, probe_task
-from swe_aem.rollout import RolloutConfig
-from swe_aem.rollout.budget import sandbox_spec
+from swe_aem.rollout import RolloutConfig, sandbox_spec
 from swe_aem.store.files import locked, replace
 from swe_aem.tasks import TaskSet
 from swe_aem.tasks.lock import Key, LockEntry, lock_text, read_lock

@@ -4,6 +4,7 @@
 """
 
 from swe_aem.rollout.breaker import RunAborted
+from swe_aem.rollout.budget import grade_attempt_s, sandbox_spec
 from swe_aem.rollout.components import (
     RolloutComponents,
     components_of,
@@ -12,7 +13,7 @@ from swe_aem.rollout.components import (
     script_tools,
     turn_renderer,
 )
-from swe_aem.rollout.config import RolloutConfig, SchedulingConfig
+from swe_aem.rollout.config import NATIVE, RolloutConfig, SchedulingConfig
 from swe_aem.rollout.group import RolloutGroup, block_size
 from swe_aem.rollout.human import HumanSession, grade_human, human_session
 from swe_aem.rollout.manifest import Manifest, claim, read_manifest
@@ -20,6 +21,7 @@ from swe_aem.rollout.run import RolloutResult, RolloutRun, wanted_trajectories
 from swe_aem.rollout.task_choice import chosen_tasks
 
 __all__ = [
+    "NATIVE",
     "HumanSession",
     "Manifest",
     "RolloutComponents",
@@ -33,11 +35,13 @@ __all__ = [
     "chosen_tasks",
     "claim",
     "components_of",
+    "grade_attempt_s",
     "grade_human",
     "human_session",
     "open_agents",
     "open_components",
     "read_manifest",
+    "sandbox_spec",
     "script_tools",
     "turn_renderer",
     "wanted_trajectories",

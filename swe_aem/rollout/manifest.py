@@ -40,8 +40,8 @@ def claim(
 ) -> Manifest:
     """Write `config.json` for a run into `directory`, which its caller has locked.
 
-    `stored_tasks` are the ids of the tasks that have a trajectory there. If there are any, settings
-    and tasks that decide what these trajectories mean must not change: raises `UserError` that names what would.
+    `stored_tasks` are the ids of the tasks that have a trajectory there. If there are any, settings and tasks that
+    decide what these trajectories mean must not change: raises `UserError` that names what would.
     """
     stored = read_manifest(directory)
     tasks = {record.task.id: digest(record) for record in records}

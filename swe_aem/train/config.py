@@ -18,7 +18,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.explain import Renamed
 from swe_aem.core.settings import changed, load, read_mapping
 from swe_aem.errors import UserError
-from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout import RolloutConfig
 from swe_aem.serve import ServersConfig
 
 _Count = Annotated[int, Field(ge=1)]

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from swe_aem.errors import UserError
-from swe_aem.evaluate.rates import clustered
-from swe_aem.evaluate.score import TaskScore, score
+from swe_aem.evaluate import TaskScore, clustered, score
 from swe_aem.rollout import RolloutConfig
 from swe_aem.store import Store
 from swe_aem.train.config import HeldoutConfig, TrainConfig

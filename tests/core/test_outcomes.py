@@ -34,7 +34,7 @@ def test_the_table(stop: Stop, verdict: Verdict | None, outcome: Outcome, reward
     assert (done.outcome, done.reward, done.verdict) == (outcome, reward, verdict)
 
 
-def test_a_fault_of_ours_has_no_reward_whatever_the_verdict() -> None:
+def test_an_infrastructure_failure_has_no_reward_whatever_the_verdict() -> None:
     for outcome, rule in OUTCOME_TABLE.items():
         if rule.retried:
             assert reward_of(outcome, RESOLVED) is None
