@@ -30,7 +30,7 @@ class TrajectoryEnded(Exception):
 
 @dataclass(frozen=True)
 class Sampled:
-    """One response."""
+    """A sampled response and how long it took."""
 
     completion: Completion
     sample_s: float

@@ -110,7 +110,10 @@ class CompletionsPolicy:
         ours = self.config.model
         wanted = [name for name, card in cards.items() if (name == ours if ours else not card.get("parent"))]
         if len(wanted) != 1:
-            raise UserError(f"{self.config.url} serves {', '.join(cards) or 'no model'}; name one of them as the model")
+            wanted_model = f"a model {ours}" if ours else "exactly one model (adapters do not count)"
+            raise UserError(
+                f"{self.config.url} serves {', '.join(cards) or 'no model'}; it has to serve {wanted_model}"
+            )
         self.name = wanted[0]
         self.engine = cards[self.name].get("owned_by")
         self._max_model_tokens = cards[self.name].get("max_model_len")

@@ -21,7 +21,7 @@ it is the same for all."""
 
 @dataclass(frozen=True)
 class ScriptContext:
-    """What scripts are made with."""
+    """The inputs from which scripts are made."""
 
     renderer: scripted.AssistantRenderer
     tools: scripted.ScriptTools | None = None
@@ -31,16 +31,16 @@ class ScriptContext:
 
 
 @dataclass(frozen=True)
-class Script:
+class PolicyScript:
     """A policy that plays a fixed list of responses."""
 
     summary: str
-    """What it does, for help texts."""
+    """What the script does, for help texts."""
     make: Callable[[ScriptContext, TaskRecord, int], Policy]
     for_harnesses: bool = False
-    """It can act through a harness's tools too."""
+    """True if it can act through a harness's tools too."""
     listed: bool = True
-    """Help and errors offer it; what only makes demonstrations for the quickstart is not offered."""
+    """True if help and errors offer it. Scripts that only make demonstrations for the quickstart are not offered."""
 
 
 def _gold(context: ScriptContext, record: TaskRecord, sample: int) -> Policy:
@@ -67,12 +67,12 @@ def _replay(context: ScriptContext, record: TaskRecord, sample: int) -> Policy:
     return scripted.replay(trajectory, context.renderer)
 
 
-SCRIPTS: Mapping[str, Script] = {
-    "gold": Script("applies the gold patch", _gold, for_harnesses=True),
-    "noop": Script("submits nothing", _noop, for_harnesses=True),
-    "replay": Script("repeats the actions of a store", _replay),
-    "demo": Script("shows a small policy how tasks/nano are solved", _demo, listed=False),
-    "hasty": Script("the same, mostly without looking first", _hasty, listed=False),
+SCRIPTS: Mapping[str, PolicyScript] = {
+    "gold": PolicyScript("applies the gold patch", _gold, for_harnesses=True),
+    "noop": PolicyScript("submits nothing", _noop, for_harnesses=True),
+    "replay": PolicyScript("repeats the actions of a store", _replay),
+    "demo": PolicyScript("shows a small policy how tasks/nano are solved", _demo, listed=False),
+    "hasty": PolicyScript("the same, mostly without looking first", _hasty, listed=False),
 }
 """The policies that have a name."""
 
