@@ -162,3 +162,31 @@ async def test_signal_handlers_are_gone_after_the_second_signal_and_after_the_bo
     with two_step_stop(lambda: None, lambda: None, lambda text: None):
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+async def test_groups_of_several_epochs_fill_one_open_store(bench: MakeBench) -> None:
+    made = bench(2, settings={"group_size": 2})
+    with open_run(made) as rollout:
+        for epoch in range(2):
+            group = rollout.group(made.records[0], epoch)
+            assert len(group.missing) == 2
+            before_s = summary(made)["wall_s"] if epoch else 0.0
+            result = await rollout.run([group])
+            assert result.summary.trajectories == result.summary.wanted == 2 * (epoch + 1)
+            assert result.summary.wall_s > before_s
+            assert [one.sample for one in rollout.load(group)] == [2 * epoch, 2 * epoch + 1]
+            assert not rollout.group(made.records[0], epoch).missing
+    assert set(made.stored()) == {("task-0", sample) for sample in range(4)}
+
+
+async def test_a_run_that_was_stopped_before_it_began_starts_nothing(bench: MakeBench) -> None:
+    made = bench(2)
+    with open_run(made) as rollout:
+        rollout.stop()
+        result = await rollout.run()
+    assert (result.interrupted, result.summary.trajectories, made.agent.runs) == (True, 0, [])
+
+
+async def test_a_run_outside_of_its_context_says_how_to_open_it(bench: MakeBench) -> None:
+    with pytest.raises(RuntimeError, match=r"inside `with RolloutRun"):
+        await open_run(bench(1)).run()

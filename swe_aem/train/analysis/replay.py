@@ -80,8 +80,8 @@ def read_responses(directory: Path, *, compact_filtering: bool = True) -> Stored
 
 
 def stored_groups(directory: Path) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
-    """Task id and trajectories of each group of a store, oversampled ones cut as in training: a training run visits a
-    task more than once. Raises `UserError` if there is no such directory."""
+    """Task id and trajectories of each group of a store, oversampled ones cut as in training, which rolls a
+    task out once per epoch. Raises `UserError` if there is no such directory."""
     store = existing_store(directory)
     manifest = read_manifest(directory)
     if manifest is None:
