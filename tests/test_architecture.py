@@ -1,6 +1,7 @@
 """The packages stand in one order, and the command line imports nothing heavy before a verb runs."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,16 @@ def test_scripted_rollouts_need_no_torch() -> None:
         "noop(TurnRenderer(load_tokenizer(None)))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("face", ["grading", "tasks.load", "tasks.lock", "tasks.taskset"])
+def test_other_packages_import_what_is_behind_a_face_through_it(face: str) -> None:
+    package = face.partition(".")[0]
+    module = re.escape(face) if "." in face else rf"{face}\."
+    behind = re.compile(rf"^\s*(?:from|import) swe_aem\.{module}\b", re.MULTILINE)
+    past = [
+        str(path.relative_to(PACKAGE))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] != package and behind.search(path.read_text(encoding="utf-8"))
+    ]
+    assert not past, f"import it from swe_aem.{package}"

@@ -150,7 +150,7 @@ def _wants(selection: Selection, pins: Path | None, lock: Path | None) -> list[W
 
 def _locked_images(lock: Path, selection: Selection) -> dict[str, str]:
     """Image to the id that preflight saw in docker; raises `UserError` if it saw two."""
-    from swe_aem.tasks.lock import read_lock
+    from swe_aem.tasks import read_lock
 
     entries = read_lock(lock)
     found: dict[str, str] = {}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def complete_tasks(incomplete: str) -> list[str]:
     """The bundled task sets."""
-    from swe_aem.tasks.load import bundled_sets
+    from swe_aem.tasks import bundled_sets
 
     return [name for name in bundled_sets() if name.startswith(incomplete)]
 

@@ -112,7 +112,7 @@ def synth(
     """
     from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
-    from swe_aem.tasks.load import bundled
+    from swe_aem.tasks import bundled
     from swe_aem.tasks.synthesis.synth import SynthConfig, synthesize, write_rows
 
     own = bundled("micro")
@@ -157,7 +157,7 @@ def compose(
     """
     from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
-    from swe_aem.tasks.load import bundled
+    from swe_aem.tasks import bundled
     from swe_aem.tasks.synthesis.compose import HELDOUT, TRAIN, ComposeConfig
     from swe_aem.tasks.synthesis.compose import compose as make
     from swe_aem.tasks.synthesis.synth import write_rows

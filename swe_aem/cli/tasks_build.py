@@ -45,8 +45,8 @@ def build(
     from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
     from swe_aem.sandbox import open_backend
+    from swe_aem.tasks import bundled
     from swe_aem.tasks.built import is_recipe_set
-    from swe_aem.tasks.load import bundled
     from swe_aem.tasks.pypi import BuildConfig
     from swe_aem.tasks.pypi import build as run_build
     from swe_aem.tasks.pypi.index import default_index

@@ -83,14 +83,13 @@ def default_lock(source: str) -> Path:
     """Where the lock of a source lies: beside a set that can be written to, else in the current directory."""
     import os
 
-    from swe_aem.tasks.load import find
-    from swe_aem.tasks.lock import FILE
+    from swe_aem.tasks import LOCK_FILE, find_source
 
-    place = find(source)
+    place = find_source(source)
     directory = place if place is not None and place.is_dir() else place.parent if place is not None else None
     if directory is not None and os.access(directory, os.W_OK):
-        return directory / FILE if place == directory else directory / f"{place.stem}.{FILE}"  # type: ignore[union-attr]
-    return Path(f"{Path(source).name}.{FILE}")
+        return directory / LOCK_FILE if place == directory else directory / f"{place.stem}.{LOCK_FILE}"  # type: ignore[union-attr]
+    return Path(f"{Path(source).name}.{LOCK_FILE}")
 
 
 def _progress(began_s: float) -> "Callable[[TaskCheck, int, int], None]":

@@ -2,6 +2,7 @@
 
 from swe_aem.grading.capture import capture_patch
 from swe_aem.grading.grader import Grader, GradeSlot
+from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.patch import CleanPatch, clean_patch
 from swe_aem.grading.prepare import prepare_for_agent, prepare_for_grading
 from swe_aem.grading.scrub import scrub_history
@@ -10,6 +11,7 @@ __all__ = [
     "CleanPatch",
     "GradeSlot",
     "Grader",
+    "SwebenchParser",
     "capture_patch",
     "clean_patch",
     "prepare_for_agent",

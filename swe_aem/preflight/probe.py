@@ -12,7 +12,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import Grader
 from swe_aem.rollout import RolloutConfig, grade_attempt_s
-from swe_aem.tasks.lock import LockEntry, record_digest
+from swe_aem.tasks import LockEntry, record_digest
 
 Network = Literal["none", "blackhole"]
 

@@ -14,8 +14,7 @@ from swe_aem.grading import Grader
 from swe_aem.preflight.probe import NotChecked, Probe, RunCounts, probe_task
 from swe_aem.rollout import RolloutConfig, sandbox_spec
 from swe_aem.store.files import locked, replace
-from swe_aem.tasks import TaskSet
-from swe_aem.tasks.lock import Key, LockEntry, lock_text, read_lock
+from swe_aem.tasks import LockEntry, LockKey, TaskSet, lock_text, read_lock
 
 _WRITE_EVERY_S = 1.0
 _RUN = "preflight"
@@ -116,7 +115,7 @@ async def _check_task(
 
 
 async def _known(
-    entries: dict[Key, LockEntry], records: Sequence[TaskRecord], backend: SandboxBackend
+    entries: dict[LockKey, LockEntry], records: Sequence[TaskRecord], backend: SandboxBackend
 ) -> dict[str, LockEntry]:
     """Entries, by task id, that speak for a task as it is now, in the image that it has now."""
     found, digests = {}, {}
@@ -137,7 +136,7 @@ async def _known(
 class _LockFile:
     """The lock file, written whole, at most once a second and at the end."""
 
-    def __init__(self, path: Path, entries: dict[Key, LockEntry]) -> None:
+    def __init__(self, path: Path, entries: dict[LockKey, LockEntry]) -> None:
         self.path = path
         self.entries = entries
         self._written_s = time.monotonic()

@@ -17,7 +17,7 @@ from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
 from swe_aem.policy import SCRIPTS, listed_scripts
 from swe_aem.sandbox import BackendName
 from swe_aem.suggest import did_you_mean
-from swe_aem.tasks.lock import LockPolicy
+from swe_aem.tasks import LockPolicy
 
 NATIVE = "native"
 """The agent of this package; others are harnesses."""

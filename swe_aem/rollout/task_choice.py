@@ -7,8 +7,7 @@ from swe_aem.errors import UserError
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.group import block_size
 from swe_aem.store import Store
-from swe_aem.tasks import TaskSet, load_tasks
-from swe_aem.tasks.lock import apply_lock
+from swe_aem.tasks import TaskSet, apply_lock, load_tasks
 
 
 def chosen_tasks(config: RolloutConfig) -> TaskSet:

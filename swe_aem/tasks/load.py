@@ -38,7 +38,7 @@ def load_tasks(
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; give at least 1")
-    path = find(source)
+    path = find_source(source)
     content = _read_hub(source, split or DEFAULT_HUB_SPLIT) if path is None else _read_path(path, split)
     kept = _choose(source, content.records, ids)
     return TaskSet(
@@ -83,7 +83,7 @@ def bundled_sets() -> tuple[str, ...]:
     )
 
 
-def find(source: str) -> Path | None:
+def find_source(source: str) -> Path | None:
     """The file or directory of `source`; for recipes, the set built from them. None for an id on the hub."""
     path = Path(source).expanduser()
     found = path if path.exists() else None

@@ -17,9 +17,9 @@ from swe_aem.core.explain import explain
 from swe_aem.errors import UserError, why_unreadable
 from swe_aem.tasks.taskset import TaskSet
 
-FILE = "tasks.lock"
+LOCK_FILE = "tasks.lock"
 LockPolicy = Literal["require", "drop", "weigh"]
-Key = tuple[str, str]
+LockKey = tuple[str, str]
 """(task id, backend)."""
 
 
@@ -56,7 +56,7 @@ class LockEntry(Frozen):
     """Date, YYYY-MM-DD."""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> LockKey:
         """The key of an entry: no two entries of a lock have the same."""
         return self.task_id, self.backend
 
@@ -76,7 +76,7 @@ def record_digest(record: TaskRecord) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def read_lock(path: Path) -> dict[Key, LockEntry]:
+def read_lock(path: Path) -> dict[LockKey, LockEntry]:
     """Entries by task id and backend; raises `UserError` that names file and line."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -84,7 +84,7 @@ def read_lock(path: Path) -> dict[Key, LockEntry]:
         raise UserError(f"{path}: there is no such lock; write it with `swe-aem tasks check --lock {path}`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({why_unreadable(error)})") from None
-    entries: dict[Key, LockEntry] = {}
+    entries: dict[LockKey, LockEntry] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -100,7 +100,7 @@ def read_lock(path: Path) -> dict[Key, LockEntry]:
     return entries
 
 
-def lock_text(entries: Mapping[Key, LockEntry]) -> str:
+def lock_text(entries: Mapping[LockKey, LockEntry]) -> str:
     """The file's content: the same entries give the same bytes."""
     ordered = [entries[key] for key in sorted(entries)]
     return "".join(json.dumps(entry.model_dump(mode="json"), ensure_ascii=True) + "\n" for entry in ordered)

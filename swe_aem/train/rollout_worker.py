@@ -23,8 +23,7 @@ from typing import Any, TypeVar
 
 from swe_aem.core import Agent, Policy
 from swe_aem.errors import SweAemError
-from swe_aem.grading import Grader
-from swe_aem.grading.parser import SwebenchParser
+from swe_aem.grading import Grader, SwebenchParser
 from swe_aem.rollout import (
     RolloutComponents,
     RolloutConfig,

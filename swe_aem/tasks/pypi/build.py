@@ -19,7 +19,7 @@ from swe_aem.errors import UserError
 from swe_aem.sandbox.images.engine import connect
 from swe_aem.tasks.built import RECIPES, place_of, set_name
 from swe_aem.tasks.families.rows import read_file_rows
-from swe_aem.tasks.lock import FILE as LOCK
+from swe_aem.tasks.lock import LOCK_FILE
 from swe_aem.tasks.packages import read_package
 from swe_aem.tasks.pypi.image import check_image, ensure_image
 from swe_aem.tasks.pypi.index import download
@@ -169,7 +169,7 @@ def _assemble(place: Path, parts: dict[str, Path], splits: dict[str, list[Any]])
             if rows:
                 write_rows(scratch / "new" / f"{split}.jsonl", rows)
         if place.exists():
-            for lock in place.glob(f"*{LOCK}"):
+            for lock in place.glob(f"*{LOCK_FILE}"):
                 shutil.copy2(lock, scratch / "new")  # its entries name the rows that they are for
             place.rename(scratch / "old")
         (scratch / "new").rename(place)
