@@ -125,6 +125,9 @@ def caveats(first: RunReport, second: RunReport) -> list[str]:
         a, b = getattr(first.config, name), getattr(second.config, name)
         if a != b:
             found.append(f"{name} differs: {_brief(a)} and {_brief(b)}")
+    scripted = first.config.scripted or second.config.scripted  # models are what is compared, scripts are not
+    if scripted and first.config.policy != second.config.policy:
+        found.append(f"policy differs: {first.config.policy} and {second.config.policy}")
     return found
 
 

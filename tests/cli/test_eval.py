@@ -32,9 +32,9 @@ def trajectory(task_id: str, sample: int, outcome: Outcome) -> Trajectory:
     )
 
 
-def store(directory: Path, outcomes: list[list[Outcome]]) -> Path:
+def store(directory: Path, outcomes: list[list[Outcome]], policy: str = "gold") -> Path:
     """A store with one list of outcomes per task."""
-    config = RolloutConfig(tasks="micro", split="heldout", limit=4, group_size=2)
+    config = RolloutConfig(tasks="micro", split="heldout", limit=4, group_size=2, policy=policy)
     with Store(directory).writer() as writer:
         claim(directory, config, TASKS.records, stored_tasks=())
         for record, samples in zip(TASKS, outcomes, strict=True):
@@ -79,6 +79,15 @@ def test_two_runs_are_compared_task_by_task(before: Path, tmp_path: Path) -> Non
     assert found["difference"] == pytest.approx((0.5 + 0.5 - 1) / 3)
     assert (len(found["gained"]), len(found["lost"])) == (2, 1)
     assert "fewer than 30 tasks" in run(before, after)
+
+
+def test_scripts_are_compared_with_a_note_and_models_without(before: Path, tmp_path: Path) -> None:
+    outcomes = [[GOOD, GOOD]] * 4
+    noop = store(tmp_path / "noop", outcomes, policy="noop")
+    first, second = (store(tmp_path / name, outcomes, policy=str(tmp_path / name)) for name in ("first", "second"))
+    assert "NOTE: policy differs: gold and noop" in run(before, noop)
+    assert f"NOTE: policy differs: gold and {first}" in run(before, first)
+    assert "policy differs" not in run(first, second)
 
 
 def test_a_run_that_is_not_done_says_so(tmp_path: Path) -> None:
