@@ -172,7 +172,9 @@ def test_dry_run_prints_the_settings_and_does_nothing(runs: Runs, tmp_path: Path
     ("failures", "arguments", "code"),
     [(0, "", 0), (1, "", 1), (1, "--max-failure-rate 0.4", 0), (2, "--max-failure-rate 0.4", 1)],
 )
-def test_too_many_failures_of_our_side_are_an_exit_code(runs: Runs, failures: int, arguments: str, code: int) -> None:
+def test_too_many_infrastructure_failures_are_an_exit_code(
+    runs: Runs, failures: int, arguments: str, code: int
+) -> None:
     runs.outcomes = [Outcome.INFRASTRUCTURE] * failures + [Outcome.UNRESOLVED] * (3 - failures)
     assert invoke("rollout", *arguments.split()).exit_code == code
 

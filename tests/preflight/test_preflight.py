@@ -172,7 +172,7 @@ def test_a_failure_of_ours_before_the_first_sandbox_stops_no_other_check(
     assert len(checked.entries) == len(TASKS) - 1
 
 
-def test_a_failure_of_our_side_is_tried_again_and_never_held_against_a_task(run: Any) -> None:
+def test_an_infrastructure_failure_is_tried_again_and_never_held_against_a_task(run: Any) -> None:
     checked = run(StandInGrader([SandboxDead("gone"), GOOD]), one())
     assert checked.entries[0].passed
     checked = run(StandInGrader([SandboxDead("gone")]), one(), again=True)

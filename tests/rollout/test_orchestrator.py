@@ -186,7 +186,7 @@ async def test_agents_do_not_run_ahead_of_grading(bench: MakeBench) -> None:
     assert made.backend.most_live <= 5
 
 
-# Faults of ours
+# Infrastructure failures
 
 
 async def test_failed_starts_are_retried(bench: MakeBench) -> None:

@@ -104,7 +104,7 @@ async def test_an_aborted_run_has_a_summary_and_can_be_resumed(bench: MakeBench)
     assert (await run(made)).summary.outcomes == {"resolved": 20}
 
 
-async def test_failures_of_our_side_are_counted(bench: MakeBench) -> None:
+async def test_infrastructure_failures_are_counted(bench: MakeBench) -> None:
     async def first_task_fails(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
         if task.id == "task-0":
             raise SandboxDead("always")

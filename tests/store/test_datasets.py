@@ -28,7 +28,7 @@ def write(directory: Path, made: list[Trajectory], **options: Any) -> None:
 
 
 def bare(sample: int) -> Trajectory:
-    """A failure of ours: nothing but nulls and empty lists."""
+    """An infrastructure failure: nothing but nulls and empty lists."""
     return Trajectory(
         task_id="t", sample=sample, agent="a", model="", outcome=Outcome.INFRASTRUCTURE, error="StartError: no engine"
     )

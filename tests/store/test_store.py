@@ -203,7 +203,7 @@ def test_a_torn_line_in_an_earlier_segment_is_an_error(tmp_path: Path) -> None:
         Store(tmp_path).completed()
 
 
-def test_segments_rotate_by_size_and_appending_goes_on_in_the_last(tmp_path: Path) -> None:
+def test_segments_rotate_by_size_and_appending_continues_in_the_last(tmp_path: Path) -> None:
     for sample in range(6):
         with Store(tmp_path).writer(segment_bytes=4000) as writer:
             writer.append(make_trajectory("t", sample))
@@ -213,7 +213,7 @@ def test_segments_rotate_by_size_and_appending_goes_on_in_the_last(tmp_path: Pat
     assert [one.sample for one in Store(tmp_path).trajectories()] == list(range(6))
 
 
-def test_appending_goes_on_in_the_last_segment_when_one_in_the_middle_is_gone(tmp_path: Path) -> None:
+def test_appending_continues_in_the_last_segment_when_one_in_the_middle_is_gone(tmp_path: Path) -> None:
     for sample in range(4):
         with Store(tmp_path).writer(segment_bytes=1) as writer:
             writer.append(make_trajectory("t", sample))

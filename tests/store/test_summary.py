@@ -18,7 +18,7 @@ from swe_aem.testing.builders import make_trajectory
 
 @pytest.fixture
 def totals() -> Totals:
-    """Two groups: one complete with a limit that resolved, one with a failure of ours."""
+    """Two groups: one complete with a limit that resolved, one with an infrastructure failure."""
     made = Totals()
     made.add(make_trajectory("t", 0))
     made.add(make_trajectory("t", 1, outcome=Outcome.TURN_LIMIT, reward=1.0, attempt=1))
@@ -36,7 +36,7 @@ def test_numbers(totals: Totals) -> None:
     assert (made.agent, made.policy) == (make_trajectory("t", 0).agent, make_trajectory("t", 0).model)
     assert (made.trajectories, made.wanted, made.groups, made.groups_complete) == (4, 6, 2, 1)
     assert (made.resolved, made.infrastructure_failures, made.retries) == (2, 1, 3)
-    assert made.resolved_rate == pytest.approx(2 / 3), "failures of ours are not in the denominator"
+    assert made.resolved_rate == pytest.approx(2 / 3), "infrastructure failures are not in the denominator"
     assert made.outcomes == {"resolved": 1, "turn_limit": 1, "unresolved": 1, "infrastructure": 1}
     assert (made.turns, made.tool_calls, made.tokens, made.sampled_tokens) == (3, 3, 20, 6)
     assert (made.seconds_per_turn, made.tool_p50_s, made.start_p50_s, made.grade_p95_s) == (2.0, 0.5, 0.1, 0.2)
