@@ -91,8 +91,7 @@ def _repositories(manifest: "Manifest | None") -> dict[str, str]:
 
 
 def _write_predictions(directory: Path, path: Path) -> None:
-    from swe_aem.store import Store
-    from swe_aem.store.export import predictions
+    from swe_aem.store import Store, predictions
 
     found, left_out = predictions(Store(directory), sample=0)
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -34,8 +34,7 @@ def preds(
     They hold one patch per task. Tasks whose trajectory had an infrastructure failure before it had a patch are left
     out and counted.
     """
-    from swe_aem.store import Store
-    from swe_aem.store.export import predictions
+    from swe_aem.store import Store, predictions
 
     if not (directory / "trajectories").is_dir():
         raise UserError(f"{directory} is not a store: it has no folder `trajectories`; name the --out of a rollout")

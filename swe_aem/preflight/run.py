@@ -13,7 +13,7 @@ from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.grading import Grader
 from swe_aem.preflight.probe import NotChecked, Probe, RunCounts, probe_task
 from swe_aem.rollout import RolloutConfig, sandbox_spec
-from swe_aem.store.files import locked, replace
+from swe_aem.store import locked, replace
 from swe_aem.tasks import LockEntry, LockKey, TaskSet, lock_text, read_lock
 
 _WRITE_EVERY_S = 1.0

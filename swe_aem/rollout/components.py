@@ -95,16 +95,16 @@ class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._entries = store.index()
+        self._rows = store.index()
 
     def __getitem__(self, key: TrajectoryKey) -> Trajectory:
-        return self._store.load(self._entries[key])
+        return self._store.load(self._rows[key])
 
     def __iter__(self) -> Iterator[TrajectoryKey]:
-        return iter(self._entries)
+        return iter(self._rows)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._rows)
 
 
 def _tokenizer(config: RolloutConfig) -> Tokenizer:

@@ -60,16 +60,16 @@ class RolloutGroup:
 
 
 def group_of(
-    config: RolloutConfig, record: TaskRecord, entries: Mapping[TrajectoryKey, StoredRow], *, epoch: int = 0
+    config: RolloutConfig, record: TaskRecord, rows: Mapping[TrajectoryKey, StoredRow], *, epoch: int = 0
 ) -> RolloutGroup:
     """A task's group in an epoch, counted from 0; its samples follow those of the epochs before.
 
-    `entries` are the records of the store. A rollout outside of training has epoch 0 only.
+    `rows` are the records of the store. A rollout outside of training has epoch 0 only.
     """
     block = block_size(config)
     samples = range(epoch * block, (epoch + 1) * block)
     keys = (TrajectoryKey(record.task.id, sample) for sample in samples)
-    stored = {key.sample: entries[key].outcome for key in keys if key in entries}
+    stored = {key.sample: rows[key].outcome for key in keys if key in rows}
     return RolloutGroup(record, samples, size=config.group_size, stored=stored)
 
 

@@ -14,7 +14,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
 from swe_aem.rollout.config import RolloutConfig, differences
-from swe_aem.store.files import replace
+from swe_aem.store import replace
 from swe_aem.store.upgrade import FORMAT, upgrade_manifest
 
 FILE = "config.json"

@@ -101,7 +101,7 @@ class RolloutRun:
         """
         with ExitStack() as lifetime:
             writer = lifetime.enter_context(self._store.writer())
-            stored_tasks = {task_id for task_id, _ in writer.entries}
+            stored_tasks = {task_id for task_id, _ in writer.rows}
             manifest = claim(self._store.directory, self._config, self._tasks.records, stored_tasks=stored_tasks)
             totals = Totals()
             for trajectory in self._store.trajectories():
@@ -119,12 +119,12 @@ class RolloutRun:
 
     def group(self, record: TaskRecord, epoch: int = 0) -> RolloutGroup:
         """A task's group in an epoch, and what the store lacks of it; `epoch` counts how often the task came before."""
-        return group_of(self._config, record, self._open_store.writer.entries, epoch=epoch)
+        return group_of(self._config, record, self._open_store.writer.rows, epoch=epoch)
 
     def load(self, group: RolloutGroup) -> tuple[Trajectory, ...]:
         """The group's trajectories that are in the store, ordered by sample."""
-        entries = self._open_store.writer.entries
-        return tuple(self._store.load(entries[key]) for key in group.keys if key in entries)
+        rows = self._open_store.writer.rows
+        return tuple(self._store.load(rows[key]) for key in group.keys if key in rows)
 
     async def run(self, groups: Sequence[RolloutGroup] | None = None, *, signals: bool = False) -> RolloutResult:
         """Roll out what the store lacks of these groups, by default of one group per task. One call at a time.

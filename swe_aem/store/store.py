@@ -113,7 +113,7 @@ class StoreWriter:
         self, store: Store, appender: Appender, rows: dict[TrajectoryKey, StoredRow], quarantined: Path | None
     ) -> None:
         self.store = store
-        self.entries = rows
+        self.rows = rows
         """Every row of the store, those of earlier runs included."""
         self.quarantined = quarantined
         """The file that holds the torn line found on opening, if there was one."""
@@ -129,15 +129,15 @@ class StoreWriter:
         key = trajectory.key
         if trajectory.outcome is None:
             raise ValueError(f"{trajectory.id} has no outcome yet")
-        if key in self.entries:
+        if key in self.rows:
             raise ValueError(f"{trajectory.id} is already in {self.store.directory}")
         body = json.dumps(to_row(trajectory), allow_nan=False).encode("ascii")
         path, offset = self._appender.append(seal(body))
-        self.entries[key] = StoredRow(path, offset, trajectory.outcome, FORMAT)
+        self.rows[key] = StoredRow(path, offset, trajectory.outcome, FORMAT)
         self._write_card()
 
     def _write_card(self) -> None:
-        replace(self.store.directory / "README.md", dataset_card(len(self.entries)))
+        replace(self.store.directory / "README.md", dataset_card(len(self.rows)))
 
 
 def _head(line: Line) -> tuple[TrajectoryKey, StoredRow]:

@@ -23,7 +23,7 @@ from swe_aem.advantage.aem import Responses, responses, token_advantages
 from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.train.refusals import refuse_silent_changes
-from swe_aem.train.rows import RowFields
+from swe_aem.train.training_row import RowFields
 
 
 def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:

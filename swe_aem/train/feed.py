@@ -12,8 +12,8 @@ from accelerate.utils import broadcast_object_list
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.train.policies import whole_weights
-from swe_aem.train.rows import TrainingRow, training_row
 from swe_aem.train.steps import Step, StepSource
+from swe_aem.train.training_row import TrainingRow, training_row
 
 SLOT = "slot"
 """Placeholder for a prompt in the data set."""

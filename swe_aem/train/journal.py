@@ -8,7 +8,7 @@ from typing import Any
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from swe_aem.store.files import replace
+from swe_aem.store import replace
 from swe_aem.train.feed import Feed
 from swe_aem.train.records import METRICS, StepMetrics, read_metrics
 

@@ -26,7 +26,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from swe_aem.errors import UserError
 from swe_aem.rollout import chosen_tasks
-from swe_aem.store.files import locked
+from swe_aem.store import locked
 from swe_aem.train import checkpoints
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
 from swe_aem.train.config import LoraConfig, TrainConfig

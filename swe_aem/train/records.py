@@ -82,7 +82,7 @@ class StepMetrics(RolloutMetrics):
     reward: float | None = None
     """Mean reward of the rows that are trained on. `resolved_rate` counts rejected groups too."""
     positive_share: float | None = None
-    """Share of rows with a positive advantage, 0..1."""
+    """Share of positive advantages among the base advantages that are not 0, 0..1."""
     response_entropy: float | None = Field(default=None, alias="aem/response_entropy")
     """Mean entropy of the old policy over responses, nats per token."""
     alpha_min: float | None = Field(default=None, alias="aem/alpha_min")

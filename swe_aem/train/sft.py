@@ -18,8 +18,7 @@ from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.errors import UserError
-from swe_aem.store import existing_store
-from swe_aem.store.files import locked, replace
+from swe_aem.store import existing_store, locked, replace
 
 _IGNORED = -100
 """Label of a token without loss."""

@@ -16,8 +16,7 @@ from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.policy import QWEN3_CONTROL_TOKENS, load_tokenizer
-from swe_aem.store import Store
-from swe_aem.store.files import replace
+from swe_aem.store import Store, replace
 
 if TYPE_CHECKING:
     import tokenizers

@@ -225,8 +225,8 @@ def groups(run: TrainingRun) -> "Figure | None":
 
 
 def positive(run: TrainingRun) -> "Figure | None":
-    """Share of training rows with a positive advantage: AEM explores below a half and sharpens above it."""
-    return _line_plot(run, (("positive_share", "", GREEN),), "rows with positive advantage, %", scale=100)
+    """Share of positive advantages: AEM explores below a half and sharpens above it."""
+    return _line_plot(run, (("positive_share", "", GREEN),), "positive advantages, %", scale=100)
 
 
 def optimiser(run: TrainingRun) -> "Figure | None":

@@ -13,7 +13,7 @@ from typing import Any
 from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.store.files import replace
+from swe_aem.store import replace
 from swe_aem.train.records import HeldoutRates, HeldoutScore
 from swe_aem.view.plots import MANY_STEPS, Drawn, draw
 from swe_aem.view.training_run import Example, TrainingRun, examples

@@ -129,7 +129,7 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
     from swe_aem.policy.tokenizer import load_tokenizer
     from swe_aem.testing.steps import tiny_model, tiny_tokenizer
     from swe_aem.train.aem_grpo import AEMGRPOTrainer
-    from swe_aem.train.rows import training_row
+    from swe_aem.train.training_row import training_row
 
     rows = [training_row(trajectory) for trajectory in group]
     assert sorted(row["reward"] for row in rows) == [0.0, 1.0]

@@ -193,7 +193,7 @@ class Bench:
         store = Store(self.directory)
         with store.writer() as writer:
             self.progress = RunProgress(Totals(), wanted=0, group_size=config.group_size)
-            groups = [group_of(config, record, writer.entries) for record in self.records]
+            groups = [group_of(config, record, writer.rows) for record in self.records]
             yield Orchestrator(config, groups, self.components(), self.backend, writer, self.progress, run="run")
 
     async def run(self) -> dict[tuple[str, int], Trajectory]:

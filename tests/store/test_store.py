@@ -147,7 +147,7 @@ def test_a_truncated_store_is_repaired_and_completed(
     kept = {("t", sample) for sample, end in enumerate([second, len(whole)]) if end <= offset}
     torn = whole[[0, second, len(whole)][len(kept)] : offset]
     with Store(tmp_path / "store").writer() as writer:
-        assert set(writer.entries) == kept
+        assert set(writer.rows) == kept
         assert (writer.quarantined.read_bytes() if writer.quarantined else b"") == torn
         for sample in range(len(kept), 2):
             writer.append(record(sample))
@@ -163,7 +163,7 @@ def test_a_damaged_last_line_is_quarantined(tmp_path: Path, damage: bytes) -> No
     with Store(tmp_path).writer() as writer:
         assert writer.quarantined is not None
         assert writer.quarantined.read_bytes() == damage
-        assert set(writer.entries) == {("t", 0)}
+        assert set(writer.rows) == {("t", 0)}
 
 
 def test_a_flipped_bit_in_the_last_record_is_quarantined(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_flipped_bit_in_the_last_record_is_quarantined(tmp_path: Path) -> None
     segment.write_bytes(data)
     with Store(tmp_path).writer() as writer:
         assert writer.quarantined is not None
-        assert set(writer.entries) == {("t", 0)}
+        assert set(writer.rows) == {("t", 0)}
 
 
 def test_damage_in_the_middle_names_file_and_line(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_appending_continues_in_the_last_segment_when_one_in_the_middle_is_gone(
     (tmp_path / "trajectories" / "part-00001.jsonl").unlink()
     with Store(tmp_path).writer(segment_bytes=1 << 20) as writer:
         writer.append(make_trajectory("t", 1))
-        assert writer.entries["t", 1].path.name == "part-00003.jsonl"
+        assert writer.rows["t", 1].path.name == "part-00003.jsonl"
     assert [one.sample for one in Store(tmp_path).trajectories()] == [0, 2, 3, 1]
 
 
@@ -241,7 +241,7 @@ def test_a_segment_that_cannot_be_opened_leaves_the_writer_as_it_was(
             with pytest.raises(OSError, match="Too many"):
                 writer.append(make_trajectory("t", 1))
         writer.append(make_trajectory("t", 1))
-        assert writer.entries["t", 1].path.name == "part-00001.jsonl"
+        assert writer.rows["t", 1].path.name == "part-00001.jsonl"
     assert Store(tmp_path).completed() == {("t", 0), ("t", 1)}
 
 

@@ -19,8 +19,8 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.rollout import block_size, read_manifest
 from swe_aem.store import existing_store
-from swe_aem.train.rows import training_row
 from swe_aem.train.steps import cut
+from swe_aem.train.training_row import training_row
 
 
 class StoredResponses(NamedTuple):

@@ -17,7 +17,7 @@ from torch import Tensor
 from swe_aem.core import Trajectory
 from swe_aem.errors import UserError
 from swe_aem.train.analysis.replay import stored_groups
-from swe_aem.train.rows import training_row
+from swe_aem.train.training_row import training_row
 
 _BATCH_TOKENS = 16_384
 """Padded tokens of a batch, which a KV cache is kept for."""

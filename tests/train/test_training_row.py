@@ -3,7 +3,7 @@
 import pytest
 
 from swe_aem.core import Outcome, Response, Trajectory
-from swe_aem.train.rows import training_row
+from swe_aem.train.training_row import training_row
 
 
 def trajectory(outcome: Outcome | None, reward: float | None = 0.0, **fields: object) -> Trajectory:
