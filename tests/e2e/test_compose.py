@@ -16,6 +16,8 @@ from pathlib import Path
 import docker
 import pytest
 
+from swe_aem.rollout.human import RUN
+
 REPOSITORY = Path(__file__).parents[2]
 TASK = "micro__almanac-comparison-0f71c626"
 PROJECT = "swe-aem-compose-test"
@@ -74,7 +76,7 @@ class Terminal:
 
 
 def sandboxes() -> set[str]:
-    filters = {"label": "swe-aem.role=agent"}
+    filters = {"label": ["swe-aem.role=agent", f"swe-aem.run={RUN}"]}
     return {container.name for container in docker.from_env().containers.list(all=True, filters=filters)}
 
 

@@ -17,6 +17,7 @@ from swe_aem.core.settings import check
 from swe_aem.policy.scripted import call, gold, scripted
 from swe_aem.policy.tokenizer import load_tokenizer
 from swe_aem.rollout import RolloutComponents, RolloutConfig, RolloutRun, chosen_tasks, open_components
+from swe_aem.rollout.manifest import read_manifest
 from swe_aem.sandbox import open_backend
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
@@ -90,5 +91,6 @@ async def test_misdeeds_hurt_nobody_else(kind: str, tmp_path: Path) -> None:
     of_deed = {name: outcomes[id] for id, name in zip(deeds, misdeeds, strict=True)}
     assert {name: of_deed[name] for name in MISDEEDS} == dict.fromkeys(MISDEEDS, Outcome.RESOLVED)
     assert {of_deed[name] for name in SELF_HARM} <= {Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.EMPTY_PATCH}
-    left = [info.labels.get("trajectory") for info in await backend.ls()]
-    assert not {f"{id}.0" for id in deeds} & set(left)
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest is not None
+    assert [info.labels for info in await backend.ls() if info.labels.get("run") == manifest.run] == []

@@ -1,5 +1,6 @@
 """A session over a policy that plays replies, with the shipped small tokenizer and the built-in one."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,14 @@ def renderer(request: pytest.FixtureRequest) -> TurnRenderer:
 
 @pytest.fixture
 def play(renderer: TurnRenderer) -> Callable[..., tuple[GatewaySession, Played]]:
-    """`play(replies, limits=..., deadline_s=...)`: a session whose policy plays them, and that policy."""
+    """`play(replies, limits=..., deadline_s=...)`: a session whose policy plays them, and that policy. Its time runs
+    from the first prompt on, so that a busy machine does not use it up before."""
 
     def make(replies: Sequence[Any], *, deadline_s: float = 60.0, **limits: Any) -> tuple[GatewaySession, Played]:
         policy = Played(renderer, replies)
         chosen = LIMITS.model_copy(update=limits)
-        return GatewaySession(TASK, 0, policy, renderer, chosen, Deadline.after(deadline_s)), policy
+        begun_s = time.monotonic()
+        deadline = Deadline(begun_s + deadline_s, lambda: time.monotonic() if policy.prompts else begun_s)
+        return GatewaySession(TASK, 0, policy, renderer, chosen, deadline), policy
 
     return make

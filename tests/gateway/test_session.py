@@ -95,14 +95,14 @@ async def test_time_limit_cancels_the_request(play: Any) -> None:
             raise
         return ""
 
-    session, _ = play([stall], deadline_s=0.5)
+    session, _ = play([stall], deadline_s=0.1)
     with pytest.raises(SessionEnded):
         await ask(session, START)
     assert (session.stop, cancelled.is_set()) == (Stop.TIME_LIMIT, True)
 
 
 async def test_time_that_is_up_while_the_policy_is_down_is_no_limit(play: Any) -> None:
-    session, policy = play([lambda: asyncio.sleep(60)], deadline_s=0.5)
+    session, policy = play([lambda: asyncio.sleep(60)], deadline_s=0.1)
     policy.unavailable_reason = "no server answers"
     with pytest.raises(SessionEnded):
         await ask(session, START)

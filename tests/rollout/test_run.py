@@ -18,6 +18,7 @@ from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.sandbox import FakeBackend
 from tests.rollout.fakes import FakeAgent, submit
+from tests.waiting import until
 
 MakeBench = Callable[..., Any]
 
@@ -129,15 +130,20 @@ async def test_a_budget_that_is_used_up_ends_the_trajectory(bench: MakeBench, mo
 
 
 async def test_one_signal_drains_and_two_cancel(bench: MakeBench) -> None:
+    heard = asyncio.Event()
+
     async def send(number: signal.Signals, *, times: int) -> None:
-        async with asyncio.timeout(20):
-            while made.agent.running < 4:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: made.agent.running == 4)
         for _ in range(times):
             os.kill(os.getpid(), number)
             await asyncio.sleep(0.1)
+        heard.set()
 
-    made = bench(20, agent=FakeAgent(work_s=0.3))
+    async def work(agent: FakeAgent, task: Any, sandbox: Any, sample: int) -> Stop:
+        await heard.wait()
+        return await submit(agent, task, sandbox, sample)
+
+    made = bench(20, agent=FakeAgent(work))
     _, finished = await asyncio.gather(send(signal.SIGTERM, times=1), run(made))
     assert finished.interrupted
     assert finished.summary.trajectories == 4, "what ran when the signal came"
