@@ -31,8 +31,9 @@ SAY_INSTEAD = {
     r"\bmend(s|ed|ing)?\b": "fix",
     r"\banew\b": "again, or new",
     r"\brooms?\b(?! (for|to|left|in)\b)": "package; or space, where space is meant",
+    r"\bhouses?\b": "project, or package",
     r"\bnouns?\b": "types",
-    r"\bwithout a lesson\b": "zero-variance groups",
+    r"\blessons?\b": "zero-variance groups, or signal",
     r"\bgated\b": "unmodulated",
 }
 """What a reader of the field stumbles over, as a regular expression, and what to say in its place."""

@@ -1,4 +1,4 @@
-"""Errors of policies beyond the house's taxonomy."""
+"""Errors of policies that refine `swe_aem.errors.PolicyError`."""
 
 from swe_aem.errors import PolicyError
 
