@@ -25,7 +25,7 @@ async def test_a_fork_bomb_hits_the_pids_limit_and_dies_with_its_command(sandbox
     await still_works(sandbox)
 
 
-async def test_a_background_bomb_does_not_take_the_next_command_with_it(sandbox: Sandbox) -> None:
+async def test_a_command_still_works_after_a_fork_bomb_in_the_background(sandbox: Sandbox) -> None:
     await sandbox.run("for i in $(seq 200); do setsid sleep 60 >/dev/null 2>&1 & done", timeout_s=2)
     await still_works(sandbox)
 
@@ -110,7 +110,7 @@ async def test_a_patch_is_captured_from_a_starved_sandbox(sandbox: Sandbox) -> N
     assert "+answer = 42" in await capture_patch(sandbox, "/testbed", base.strip())
 
 
-async def test_no_room_on_the_disk_is_an_empty_patch_and_no_fault_of_ours(
+async def test_a_full_disk_gives_an_empty_patch_and_no_infrastructure_failure(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     commit = "git -c user.name=t -c user.email=t@t commit -qam base"
