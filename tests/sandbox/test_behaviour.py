@@ -229,8 +229,9 @@ class TooOpen:
 
 async def test_the_probes_report_a_sandbox_that_is_too_open_and_change_nothing() -> None:
     def state() -> list[str]:
-        kept = [Path("/proc/sys/kernel/core_pattern"), Path("/proc/sys/kernel/sysrq"), Path("/proc/self/mountinfo")]
-        return [path.read_text() for path in kept if path.exists()]
+        switches = [Path("/proc/sys/kernel/core_pattern"), Path("/proc/sys/kernel/sysrq")]
+        mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if line.split()[4] == "/tmp"]
+        return [*(path.read_text() for path in switches if path.exists()), *mounts]
 
     before = state()
     found = await breaches(TooOpen(), processes=4)
