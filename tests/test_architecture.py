@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import TOGETHER
+
 PACKAGE = Path(__file__).parents[1] / "swe_aem"
 PACKAGES = (
     "core",
@@ -99,3 +101,7 @@ def test_other_packages_import_what_is_behind_a_face_through_it(face: str) -> No
         if path.relative_to(PACKAGE).parts[0] != package and behind.search(path.read_text(encoding="utf-8"))
     ]
     assert not past, f"import it from swe_aem.{package}"
+
+
+def test_files_that_share_a_worker_are_there() -> None:
+    assert [file for files in TOGETHER.values() for file in files if not (PACKAGE.parent / file).is_file()] == []
