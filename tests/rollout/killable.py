@@ -4,30 +4,31 @@ Prints a line when an agent starts. Exits like the command line: 130 after a sig
 """
 
 import asyncio
-import runpy
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script: the tests are found from the project's root
+
+from swe_aem.core import Sandbox, Stop, Task
 from swe_aem.rollout import RolloutRun
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
+from swe_aem.testing.builders import make_record
+from tests.rollout.fakes import Bench, FakeAgent, FakeGrader, submit
 
-fakes = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
 
-
-async def work(agent: Any, task: Any, sandbox: Any, sample: int) -> Any:
+async def work(agent: FakeAgent, task: Task, sandbox: Sandbox, sample: int) -> Stop:
     print(task.id, sample, flush=True)
-    return await fakes["submit"](agent, task, sandbox, sample)
+    return await submit(agent, task, sandbox, sample)
 
 
 def main(directory: str, tasks: str, group_size: str, work_s: str) -> int:
-    bench = fakes["Bench"](
+    bench = Bench(
         Path(directory),
-        [fakes["make_record"](f"task-{n}") for n in range(int(tasks))],
-        agent=fakes["FakeAgent"](behaviour=work, work_s=float(work_s)),
-        grader=fakes["FakeGrader"](work_s=float(work_s) / 2),
+        [make_record(f"task-{n}") for n in range(int(tasks))],
+        agent=FakeAgent(behaviour=work, work_s=float(work_s)),
+        grader=FakeGrader(work_s=float(work_s) / 2),
         settings={"group_size": int(group_size)},
     )
     components = nullcontext(bench.components())
