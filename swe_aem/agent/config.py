@@ -28,7 +28,7 @@ class TurnLimits(Frozen):
     """Sampling temperature; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling; train with 1. Below 1 a model in this process still reports log-probabilities of the whole
-    distribution. A completions server does not, so it refuses values below 1."""
+    distribution. A completions server does not, so values below 1 are refused for it."""
     seed: int = 0
     """Base seed. Every request gets a seed made from it, the task, the sample and the turn."""
 

@@ -38,8 +38,8 @@ class SchedulingConfig(Frozen):
     grading: _Count = 2
     """Evaluation scripts that run at once."""
     max_attempts: _Count = 3
-    """Attempts per trajectory after infrastructure failures. Grading has as many of its own, which do not repeat the
-    agent's work."""
+    """Most attempts per trajectory: an infrastructure failure is tried again. Grading has as many of its own, which do
+    not repeat the agent's work."""
     backoff_s: Annotated[float, Field(ge=0)] = 2.0
     """Seconds to wait before the second attempt; doubled for each further attempt."""
     start_limit_s: _Seconds = 300.0
@@ -80,7 +80,7 @@ class RolloutConfig(Frozen):
     limit: _Count | None = None
     """Run only the first N tasks. A rerun may raise it."""
     lock: Path | None = None
-    """Lock file of `swe-aem tasks check`; only tasks that it lists as fit are run."""
+    """Lock file of `swe-aem tasks check`: which tasks are fit. lock_policy says what to do about the others."""
     lock_policy: LockPolicy = "require"
     """What to do about tasks that the lock does not list as fit. require: refuse to start; drop: leave them out; weigh:
     also keep flaky ones, with a weight below 1."""
