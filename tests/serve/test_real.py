@@ -115,7 +115,7 @@ async def test_updates_under_32_trajectories(policy, sync, other, logprobs_of):
 )
 async def test_an_update_that_fails_leaves_both_on_the_old_version(policy, sync, model, other, logprobs_of, spoil):
     await sync.update(model.state_dict(), 3)
-    with pytest.raises(PolicyError, match="go on with the old"):
+    with pytest.raises(PolicyError, match="continue with the old"):
         await sync.update(spoil(dict(other(3).state_dict())), 4)
     completion = await policy.sample(prompt_of(300), params(5), trajectory_id="a")
     assert completion.version == 3
