@@ -139,7 +139,7 @@ def test_two_at_a_time_do_not_write_one_directory(trained: Path) -> None:
 
 def test_checkpoints_that_nothing_is_known_of_are_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "checkpoints/checkpoint-1").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"no sft\.json, which says of what: choose another --out"):
+    with pytest.raises(UserError, match=r"no sft\.json, which says what they were trained with: choose another --out"):
         fine_tune(tmp_path / "model", ROWS, tmp_path, SHORT)
     assert (tmp_path / "checkpoints/checkpoint-1").is_dir()
 
