@@ -52,7 +52,7 @@ def test_group_relative(rows: list[Row]) -> None:
         assert scaled[index] == pytest.approx(expected / (deviation + 1e-4), abs=1e-6)
 
 
-def test_a_failure_of_ours_moves_no_baseline() -> None:
+def test_an_infrastructure_failure_moves_no_baseline() -> None:
     reward = torch.tensor([1.0, 0.0, math.nan])
     with_fault = leave_one_out(reward, torch.zeros(3, dtype=torch.long), torch.tensor([True, True, False]))
     assert with_fault.tolist() == [1.0, -1.0, 0.0]

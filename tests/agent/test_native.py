@@ -219,7 +219,7 @@ async def test_repeated_malformed_responses_end_the_trajectory(play, reply):
     assert sandbox.commands == []
 
 
-async def test_a_well_formed_call_starts_the_count_anew(play):
+async def test_a_well_formed_call_resets_the_count(play):
     bad, mixed = MALFORMED[1], MALFORMED[1].removesuffix("<|im_end|>") + LS
     trajectory, policy, _ = await play([bad, NO_CALL, LS, bad, bad, mixed, bad, bad, SUBMIT])
     assert trajectory.stop is Stop.SUBMITTED
@@ -238,7 +238,7 @@ async def test_malformed_calls_are_answered_with_what_is_wrong(play, tokenizer):
 
 
 @pytest.mark.parametrize("cut", ["I think that", "<think>hm", 'text <tool_call>\n{"name": "bash"'])
-async def test_a_cut_off_response_is_told_so_and_goes_on(play, tokenizer, cut):
+async def test_a_cut_off_response_is_told_so_and_continues(play, tokenizer, cut):
     trajectory, policy, _ = await play([cut, SUBMIT])
     assert trajectory.stop is Stop.SUBMITTED
     assert trajectory.responses[0].finish_reason == "length"

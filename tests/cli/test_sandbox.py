@@ -126,7 +126,7 @@ def test_a_command_in_an_agents_place_is_captured_and_graded(
 
 @pytest.mark.bubblewrap
 @pytest.mark.slow
-def test_a_wrong_visit_names_the_fix(require_bubblewrap: None, tmp_path: Path) -> None:
+def test_a_wrong_shell_command_names_the_fix(require_bubblewrap: None, tmp_path: Path) -> None:
     (tmp_path / "odd.diff").write_text("--- a/none\n+++ b/none\n@@ -1 +1 @@\n-a\n+b\n")
     cases = {
         "a prompt needs a terminal": (ALMANAC,),

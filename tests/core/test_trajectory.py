@@ -37,7 +37,7 @@ def test_spans_that_do_not_fit_are_refused(responses: tuple[Response, ...]) -> N
         trajectory(*responses)
 
 
-def test_every_outcome_has_a_rule_and_only_faults_of_ours_have_no_reward() -> None:
+def test_every_outcome_has_a_rule_and_only_infrastructure_failures_have_no_reward() -> None:
     assert set(OUTCOME_TABLE) == set(Outcome)
     without_reward = {outcome for outcome, rule in OUTCOME_TABLE.items() if rule.reward is None}
     assert without_reward == {Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE}

@@ -84,7 +84,7 @@ async def kill_sandbox(agent: HarnessAgent) -> int:
 
 
 @pytest.mark.parametrize("fault", [kill_worker, close_session, kill_sandbox])
-async def test_a_fault_costs_an_attempt_and_no_trajectory(
+async def test_an_infrastructure_failure_costs_an_attempt_and_no_trajectory(
     fault: Callable[[HarnessAgent], Any], require_bubblewrap: None, tmp_path: Path
 ) -> None:
     require_harness("openhands")

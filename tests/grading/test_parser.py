@@ -102,7 +102,7 @@ async def test_every_real_row_has_a_parser_and_an_evaluation_script(parser, data
     assert checked >= 50
 
 
-async def test_an_error_of_swebench_is_our_fault_and_the_worker_goes_on(parser, calc):
+async def test_an_error_of_swebench_is_a_grader_failure_and_the_worker_continues(parser, calc):
     with pytest.raises(GraderError, match="parse_log_nothing"):
         await parser.report(calc.key.model_copy(update={"log_parser": "parse_log_nothing"}), "x", 0)
     assert await parser.script(calc.key)

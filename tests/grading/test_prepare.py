@@ -122,7 +122,7 @@ async def test_a_directory_without_a_repository_becomes_one(tmp_path, at):
     assert "+2\n" in await capture_patch(sandbox, str(work), base)
 
 
-async def test_a_setup_patch_that_does_not_fit_is_a_fault_of_ours(bug, at):
+async def test_a_setup_patch_that_does_not_fit_is_an_infrastructure_failure(bug, at):
     patch, repo, _ = bug
     repo.commit("another", {"one.py": "nothing\n"})
     with pytest.raises(InfrastructureError, match=r"(?s)t-1: .*the setup patch does not apply"):

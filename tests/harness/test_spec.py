@@ -69,7 +69,7 @@ def test_names_of_packages(requirement: str, name: str) -> None:
     assert package(requirement) == name
 
 
-def test_what_runs_inside_needs_nothing_of_ours() -> None:
+def test_what_runs_inside_needs_nothing_of_this_package() -> None:
     files = [str(path) for path in INSIDE.glob("*.py")]
     found = subprocess.run(["grep", "-lE", r"^(from|import) swe_aem[. ]", *files], capture_output=True, text=True)
     assert found.stdout == ""

@@ -28,7 +28,7 @@ def test_every_bundled_task_can_be_shown(renderer: TurnRenderer) -> None:
 def test_a_task_that_takes_more_than_a_line_is_refused(renderer: TurnRenderer) -> None:
     record = load_tasks("nano", limit=1).records[0]
     longer = record.key.model_copy(update={"gold_patch": 2 * record.key.gold_patch})
-    with pytest.raises(UserError, match="the agent 'demo' is for tasks/nano"):
+    with pytest.raises(UserError, match="the policies demo and hasty are for tasks/nano"):
         demonstrator(record.model_copy(update={"key": longer}), renderer)
 
 

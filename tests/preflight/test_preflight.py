@@ -156,7 +156,7 @@ def test_a_flaky_task_gets_no_second_chance_under_another_network(run: Any) -> N
     assert (entry.passed, entry.network, entry.flaky) == (False, "none", ("t",))
 
 
-def test_a_failure_of_ours_before_the_first_sandbox_stops_no_other_check(
+def test_an_infrastructure_failure_before_the_first_sandbox_stops_no_other_check(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = TaskSet.workspace

@@ -204,5 +204,5 @@ async def test_an_engine_that_fails_is_infrastructure(monkeypatch: pytest.Monkey
 
 async def test_no_engine_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
-    with pytest.raises(UserError, match="--sandbox bubblewrap"):
+    with pytest.raises(UserError, match="use the sandbox bubblewrap"):
         await DockerBackend().ls()

@@ -154,7 +154,7 @@ def test_rows_that_do_not_count_are_in_no_figure(recorded: Any) -> None:
     assert trainer.state.log_history[0]["reward"] == pytest.approx(sum(rewards) / len(rewards))
 
 
-def test_a_batch_of_nothing_but_faults_of_ours_changes_nothing(train: Any) -> None:
+def test_a_batch_of_infrastructure_failures_changes_nothing(train: Any) -> None:
     trainer = train(AdvantageConfig(), ScriptedFeed(4, lost=range(4)), max_steps=2)
     for trained, fresh in zip(trainer.model.parameters(), tiny_model().parameters(), strict=True):
         assert torch.equal(trained, fresh)

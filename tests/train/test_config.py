@@ -89,7 +89,7 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
         read_config(CONFIGS / "quickstart.yaml", ["steps=[1"])
 
 
-def test_a_run_may_go_on_with_more_steps_and_nothing_else() -> None:
+def test_a_run_may_resume_with_more_steps_and_nothing_else() -> None:
     config = TrainConfig.model_validate(values())
     assert not differences(config, config.model_copy(update={"steps": 9}))
     more = check(TrainConfig, values(rollout={"scheduling": {"concurrency": 9}}))

@@ -55,7 +55,7 @@ def test_a_gpu_trains_what_the_cpu_trains(run: Run, tmp_path: Path) -> None:
             assert here[name] == pytest.approx(there[name], rel=2e-3, abs=1e-5), (name, here["step"])
 
 
-def test_fsdp2_trains_and_goes_on_after_a_kill(run: Run, tmp_path: Path) -> None:
+def test_fsdp2_trains_and_resumes_after_a_kill(run: Run, tmp_path: Path) -> None:
     one = [*SHARDED, "--num_processes", "1"]
     settings = ("device=cuda", SERVED)
     undisturbed = run(tmp_path / "undisturbed", one, "0", *settings)

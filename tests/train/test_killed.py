@@ -51,7 +51,7 @@ def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kill_at", ["3", "save"])
-def test_a_killed_run_goes_on_bit_for_bit(run: Run, undisturbed: Path, tmp_path: Path, kill_at: str) -> None:
+def test_a_killed_run_resumes_bit_for_bit(run: Run, undisturbed: Path, tmp_path: Path, kill_at: str) -> None:
     killed = run(tmp_path, 5, kill_at)
     assert killed.returncode == -signal.SIGKILL
     again = run(tmp_path, 5, "0")

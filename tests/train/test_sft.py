@@ -106,7 +106,7 @@ def trained(tmp_path: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("torn", [False, True])
-def test_a_rerun_goes_on_from_the_last_whole_checkpoint(trained: Path, torn: bool) -> None:
+def test_a_rerun_resumes_from_the_last_whole_checkpoint(trained: Path, torn: bool) -> None:
     before = (trained / "model.safetensors").read_bytes()
     if torn:  # as a process that was killed while it saved leaves it
         (trained / "checkpoints/checkpoint-2").mkdir()

@@ -133,7 +133,7 @@ def test_greedy_rates_have_a_clause_of_their_own(tmp_path: Path) -> None:
     )
 
 
-def test_a_run_that_goes_on_says_so(tmp_path: Path) -> None:
+def test_a_run_that_has_not_ended_says_so(tmp_path: Path) -> None:
     directory = minimal(tmp_path)
     assert "no evaluation on held-out tasks before training" in sentence(read_training_run(directory))
     (directory / "heldout.jsonl").write_text('{"step": 0, "pass_at_1": 0.1}\n')

@@ -118,7 +118,7 @@ async def test_a_registry_that_never_answers_does_not_hang_us(
     assert [(r.failure, r.attempts) for r in await pull(engine, late, want(name))] == [(PullFailure.TIMED_OUT, 1)]
 
 
-async def test_a_cancelled_pull_leaves_no_hold_and_can_go_on(
+async def test_a_cancelled_pull_leaves_no_hold_and_can_be_resumed(
     engine: Engine, proxy: Any, make_image: MakeImage, hasty: PullConfig
 ) -> None:
     made = make_image()
