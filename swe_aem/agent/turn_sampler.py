@@ -62,7 +62,8 @@ class TurnSampler:
         returned something that does not add up.
         """
         params = self._params(len(prompt_ids), turn)
-        self.check_time()
+        if self._deadline.expired():  # asking for this response is waiting for the policy
+            self.end_at_deadline(waiting=True)
         started_s, limit = time.monotonic(), asyncio.timeout(self._deadline.remaining_s())
         try:
             async with limit:

@@ -35,7 +35,11 @@ def check(
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks checked at once.")] = 2,
     again: Annotated[bool, typer.Option("--again", help="Check again tasks that the lock holds already.")] = False,
     user: Annotated[
-        str | None, typer.Option("--user", help="User inside the sandboxes, as in the rollouts to come.")
+        str | None,
+        typer.Option(
+            "--user",
+            help="User inside the sandboxes, as in the rollouts to come. Checked tasks need --again.",
+        ),
     ] = None,
     capabilities: Annotated[
         list[str] | None,

@@ -51,6 +51,7 @@ class _OpenStore:
     """The part of a run that exists while its store is locked."""
 
     lifetime: ExitStack
+    backend: SandboxBackend
     writer: StoreWriter
     run_id: str
     totals: Totals
@@ -97,8 +98,10 @@ class RolloutRun:
     def __enter__(self) -> "RolloutRun":
         """Lock and recover the store, and claim it for the configuration.
 
-        Raises `UserError` if another process writes it, it belongs to another run, or it cannot be read.
+        Raises `UserError` if the sandboxes' backend cannot be used, before anything is written; and if another process
+        writes the store, it belongs to another run, or it cannot be read.
         """
+        backend = self._backend or open_backend(self._config.sandbox)
         with ExitStack() as lifetime:
             writer = lifetime.enter_context(self._store.writer())
             stored_tasks = {task_id for task_id, _ in writer.rows}
@@ -109,7 +112,7 @@ class RolloutRun:
             earlier = read_summary(self._store.directory)
             torn = writer.quarantined
             untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
-            self._opened = _OpenStore(lifetime.pop_all(), writer, manifest.run, totals, earlier, untold)
+            self._opened = _OpenStore(lifetime.pop_all(), backend, writer, manifest.run, totals, earlier, untold)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -176,10 +179,9 @@ class RolloutRun:
     async def _orchestrate(self, groups: Sequence[RolloutGroup], progress: RunProgress, *, signals: bool) -> bool:
         """Run an orchestrator with display and summary beside it; was it interrupted?"""
         opened = self._open_store
-        backend = self._backend or open_backend(self._config.sandbox)
         async with self._open_components(self._config, self._tasks) as components:
             orchestrator = Orchestrator(
-                self._config, groups, components, backend, opened.writer, progress, run=opened.run_id
+                self._config, groups, components, opened.backend, opened.writer, progress, run=opened.run_id
             )
             if self._interrupted:
                 orchestrator.stop()

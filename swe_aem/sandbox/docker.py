@@ -132,9 +132,8 @@ class DockerBackend:
     async def _abandon(self, creating: "asyncio.Future[socket.socket]", channel: Channel | None, name: str) -> None:
         """Undo a start that failed or was cancelled, at any point: a request on a thread cannot be cancelled."""
         await asyncio.wait([creating])
-        if (
-            channel is not None
-        ):  # the channel owns the socket: closed here, its descriptor could be reused while the channel still has it
+        if channel is not None:
+            # The channel owns the socket: closed here, its descriptor could be reused while the channel still has it.
             channel.give_up("its start was abandoned")
         elif not creating.cancelled() and creating.exception() is None:
             creating.result().close()

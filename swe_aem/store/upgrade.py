@@ -5,7 +5,8 @@ training run's `metrics.jsonl`, `heldout.jsonl` and `summary.json`. What is olde
 is refused. A store of an older format is read and never appended to, so no store mixes two.
 
     3  commit 9d8487e; its summaries and training records carry no number
-    4  `side_chains` became `branches`; agent and policy are recorded apart; metrics and settings by the field's words
+    4  `side_chains` became `branches`; agent and policy are recorded apart; metrics and settings by the field's words;
+       `rewards/resolved/*` are no longer written, for they repeat `reward` and `reward_std`
 """
 
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ def upgrade_row(row: Record) -> dict[str, Any]:
 
 def upgrade_manifest(manifest: Record, where: str) -> dict[str, Any]:
     """A store's `config.json`. `store_format` stays as written: it says of what format the rows are."""
-    require_readable(manifest.get("store_format", OLDEST), where)
+    _require_readable_record(manifest, "store_format", where)
     config = manifest.get("config")
     if not isinstance(config, Mapping) or config.get("agent") not in _SCRIPTS or config.get("policy") is not None:
         return dict(manifest)
@@ -83,11 +84,20 @@ def upgrade_summary(summary: Record, where: str) -> dict[str, Any]:
 
 
 def _upgraded(record: Record, where: str, names: Mapping[str, str]) -> dict[str, Any]:
-    """A record that carries its format, or is of the oldest, with the present number and names."""
-    format = record.get("format", OLDEST)
-    if isinstance(format, int):
-        require_readable(format, where)
+    """A training record with the present format's number and names."""
+    _require_readable_record(record, "format", where)
     return {**_renamed(record, names), "format": FORMAT}
+
+
+def _require_readable_record(record: object, key: str, where: str) -> None:
+    """Raise `UserError` unless the record is a JSON object of a format that can be read; without a number it is of the
+    oldest."""
+    if not isinstance(record, Mapping):
+        raise UserError(f"{where}: not a JSON object")
+    format = record.get(key, OLDEST)
+    if not isinstance(format, int):
+        raise UserError(f"{where}: {key} is {format!r}, not a whole number")
+    require_readable(format, where)
 
 
 def _renamed(record: Record, names: Mapping[str, str]) -> dict[str, Any]:

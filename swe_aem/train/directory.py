@@ -22,7 +22,7 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
     path = directory / CONFIG
     if not path.exists() or not any((directory / name).exists() for name in _BEGUN):
         return None  # a run that failed on its settings holds nothing
-    for store in (directory / ROLLOUTS, *sorted((directory / HELDOUT).glob("*"))):
+    for store in (directory / ROLLOUTS, *sorted(path for path in (directory / HELDOUT).glob("*") if path.is_dir())):
         if (manifest := read_manifest(store)) is not None:
             require_resumable(manifest.store_format, directory)
     stored = check(TrainConfig, read_mapping(path), where=str(path))

@@ -414,7 +414,7 @@ def _bars(axes: "Axes", rates: Sequence[HeldoutRates], offset: float, colour: st
 def _bars_of_error(
     axes: "Axes", xs: Sequence[float], rates: Sequence[HeldoutRates], colour: str, marker: str, label: str | None
 ) -> None:
-    """HeldoutRates in percent with their intervals; a rate without one is a point."""
+    """Rates in percent with their intervals; a rate without one is a point."""
     values = [one.pass_at_1 or 0.0 for one in rates]
     # A negative length is an error in matplotlib, and rounding makes some at 0 and 1.
     down = [max(0.0, value - one.low) if one.low is not None else 0.0 for value, one in zip(values, rates, strict=True)]

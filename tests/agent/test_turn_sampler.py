@@ -87,10 +87,16 @@ async def test_the_policys_context_limit_is_the_trajectorys(make):
 
 async def test_nothing_is_sampled_after_the_deadline(make):
     policy = Asked(completion())
-    policy.unavailable_reason = "no server answers"
     with pytest.raises(TrajectoryEnded) as ended:
         await make(policy, deadline_s=0).sample(PROMPT, turn=0)
     assert (ended.value.stop, policy.requests) == (Stop.TIME_LIMIT, [])
+    policy.unavailable_reason = "no server answers"
+    with pytest.raises(PolicyError, match="time was up while nothing could be sampled: no server answers"):
+        await make(policy, deadline_s=0).sample(PROMPT, turn=0)
+    assert policy.requests == []
+    with pytest.raises(TrajectoryEnded) as ended:
+        make(policy, deadline_s=0).check_time()
+    assert ended.value.stop is Stop.TIME_LIMIT, "nothing was asked of the policy, so its health does not matter"
 
 
 async def test_a_deadline_while_sampling_is_a_limit_only_if_the_policy_is_well(make):

@@ -107,7 +107,7 @@ def test_a_config_file_gives_settings_and_options_override_it(runs: Runs, tmp_pa
         ("--agent native --policy glod", "did you mean gold"),
         ("--agent native", "needs policy"),
         ("--set nonsense", "NAME=VALUE"),
-        ("--set no.such=1", "no"),
+        ("--set no.such=1", "no is unknown"),
     ],
 )
 def test_wrong_input_is_a_user_error(runs: Runs, arguments: str, said: str) -> None:

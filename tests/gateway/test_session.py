@@ -110,6 +110,15 @@ async def test_time_that_is_up_while_the_policy_is_down_is_no_limit(play: Any) -
     assert "nothing could be sampled: no server answers" in str(session.error)
 
 
+async def test_a_request_that_comes_too_late_while_the_policy_is_down_is_no_limit(play: Any) -> None:
+    session, policy = play([LS], deadline_s=0)
+    policy.unavailable_reason = "no server answers"
+    with pytest.raises(SessionEnded):
+        await ask(session, START)
+    assert (session.stop, policy.prompts) == (None, [])
+    assert "nothing could be sampled: no server answers" in str(session.error)
+
+
 async def test_repeated_malformed_calls_end_it(play: Any) -> None:
     session, policy = play([BROKEN, BROKEN, LS, BROKEN, BROKEN, BROKEN])
     history = START

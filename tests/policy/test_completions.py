@@ -95,7 +95,7 @@ async def test_a_stalling_server_is_given_up_at_the_timeout(server, policy):
     started = time.monotonic()
     with pytest.raises(PolicyError, match=r"no answer in 0\.5 s"):
         await sample(policy)
-    assert 0.4 < time.monotonic() - started < 30
+    assert 0.4 < time.monotonic() - started < 10
     assert len(server.requests) == 1
 
 

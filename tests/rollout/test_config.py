@@ -149,9 +149,19 @@ def test_a_store_without_its_config_is_not_claimed(tmp_path: Path) -> None:
         claim(tmp_path, BASE, (), stored_tasks=["task-0"])
 
 
-def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="not written by this version"):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{}", "not written by this version"),
+        ("{", "not written by this version"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
+        ('{"store_format": "3"}', "store_format is '3', not a whole number"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=said):
         claim(tmp_path, BASE, (), stored_tasks=())
 
 

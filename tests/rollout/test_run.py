@@ -193,6 +193,19 @@ async def test_a_run_that_was_stopped_before_it_began_starts_nothing(bench: Make
     assert (result.interrupted, result.summary.trajectories, made.agent.runs) == (True, 0, [])
 
 
+def test_a_backend_that_cannot_be_used_is_refused_before_anything_is_written(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench(1)
+    monkeypatch.setenv("PATH", "")
+    with (
+        pytest.raises(UserError, match="bubblewrap"),
+        RolloutRun(made.config(), TaskSet("fakes", ()), Store(made.directory)),
+    ):
+        pass
+    assert not made.directory.exists()
+
+
 async def test_a_run_outside_of_its_context_says_how_to_open_it(bench: MakeBench) -> None:
     with pytest.raises(RuntimeError, match=r"inside `with RolloutRun"):
         await open_run(bench(1)).run()

@@ -196,6 +196,8 @@ async def test_the_workspace_of_the_host_stays_as_it_is(sandbox: Sandbox, worksp
 
 async def test_no_privileges_and_no_way_to_the_host(sandbox: Sandbox, spec: SandboxSpec) -> None:
     assert await breaches(sandbox, processes=spec.limits.pids) == ()
+    # A device that is made here can be opened here only, and nothing opens it.
+    assert (await sandbox.run("mknod /tmp/disk b 8 0", timeout_s=10)).exit_code != 0
     assert await sandbox.alive()
 
 

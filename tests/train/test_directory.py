@@ -33,6 +33,13 @@ def test_a_run_that_failed_on_its_settings_holds_nothing(tmp_path: Path) -> None
     assert existing_run(read_config(QUICKSTART, ["seed=7"]), tmp_path) is None
 
 
+def test_a_stray_file_among_the_evaluations_is_nobodys_run(tmp_path: Path) -> None:
+    claim_run_directory(read_config(QUICKSTART), tmp_path)
+    (tmp_path / "heldout").mkdir()
+    (tmp_path / "heldout" / "notes.txt").write_text("mine")
+    assert existing_run(read_config(QUICKSTART), tmp_path) == read_config(QUICKSTART)
+
+
 def test_a_finished_run_that_is_given_more_steps_is_finished_no_longer(tmp_path: Path) -> None:
     short, long = read_config(QUICKSTART, ["steps=2"]), read_config(QUICKSTART, ["steps=3"])
     claim_run_directory(short, tmp_path)

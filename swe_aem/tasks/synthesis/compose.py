@@ -55,7 +55,7 @@ class ComposeConfig(Frozen):
     """Rows for demonstrations."""
     seed: int = 0
     splits: tuple[str, ...] = (TRAIN, HELDOUT)
-    """Mutations of library functions, from which rows are made."""
+    """The splits that rows are made for."""
 
 
 @dataclass(frozen=True)
