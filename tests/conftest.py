@@ -113,7 +113,7 @@ def dataset_rows() -> Path:
     """Folder with real SWE-bench rows: $SWE_AEM_DATA, or ../shared/data/swebench beside the checkout."""
     root = Path(os.environ.get("SWE_AEM_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not (root / "swebench").is_dir():
-        pytest.skip(f"no real dataset rows at {root / 'swebench'}; set SWE_AEM_DATA")
+        absent(f"no real dataset rows at {root / 'swebench'}: set SWE_AEM_DATA")
     return root / "swebench"
 
 

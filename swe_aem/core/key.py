@@ -12,11 +12,3 @@ class TrajectoryKey(NamedTuple):
     def __str__(self) -> str:
         """`<task id>.<sample>`, as it stands in labels, logs and requests."""
         return f"{self.task_id}.{self.sample}"
-
-    @classmethod
-    def parse(cls, text: str) -> "TrajectoryKey":
-        """The key that `str` made this text of; raises `ValueError` for any other text."""
-        task_id, dot, sample = text.rpartition(".")
-        if not (dot and task_id and sample.isdecimal()):
-            raise ValueError(f"{text!r} is not the id of a trajectory: expected <task id>.<sample>")
-        return cls(task_id, int(sample))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from swe_aem.core import Policy, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
-from swe_aem.policy import scripted
 from swe_aem.policy.demonstrator import HASTY_LOOKS, demonstrator
+from swe_aem.policy.scripted import AssistantRenderer, ScriptTools, gold, noop, replay
 from swe_aem.suggest import did_you_mean
 
 PolicyFactory = Callable[[TaskRecord, int], Policy]
@@ -23,8 +23,8 @@ it is the same for all."""
 class ScriptContext:
     """The inputs from which scripts are made."""
 
-    renderer: scripted.AssistantRenderer
-    tools: scripted.ScriptTools | None = None
+    renderer: AssistantRenderer
+    tools: ScriptTools | None = None
     """The tools of a harness; None for those of the native agent."""
     replay_from: Mapping[TrajectoryKey, Trajectory] = field(default_factory=dict)
     """Stored trajectories, for `replay`."""
@@ -44,11 +44,11 @@ class PolicyScript:
 
 
 def _gold(context: ScriptContext, record: TaskRecord, sample: int) -> Policy:
-    return scripted.gold(record, context.renderer, context.tools)
+    return gold(record, context.renderer, context.tools)
 
 
 def _noop(context: ScriptContext, record: TaskRecord, sample: int) -> Policy:
-    return scripted.noop(context.renderer, context.tools)
+    return noop(context.renderer, context.tools)
 
 
 def _demo(context: ScriptContext, record: TaskRecord, sample: int) -> Policy:
@@ -64,7 +64,7 @@ def _replay(context: ScriptContext, record: TaskRecord, sample: int) -> Policy:
     trajectory = context.replay_from.get(key)
     if trajectory is None:
         raise UserError(f"the store to replay has no trajectory {key}")
-    return scripted.replay(trajectory, context.renderer)
+    return replay(trajectory, context.renderer)
 
 
 SCRIPTS: Mapping[str, PolicyScript] = {
@@ -95,9 +95,9 @@ def check_policy(policy: str) -> None:
 @asynccontextmanager
 async def open_policy_factory(
     policy: str,
-    renderer: scripted.AssistantRenderer,
+    renderer: AssistantRenderer,
     *,
-    tools: scripted.ScriptTools | None = None,
+    tools: ScriptTools | None = None,
     replay_from: Mapping[TrajectoryKey, Trajectory] | None = None,
 ) -> AsyncIterator[PolicyFactory]:
     """The policies of a run, open for the length of an `async with`.

@@ -123,6 +123,6 @@ def script_tools(config: RolloutConfig) -> ScriptTools | None:
     """The harness's tools that a script acts through; None for the native agent, whose tools scripts know."""
     if not is_harness(config.agent):
         return None
-    recipe = read_harness_spec(config.agent)
-    ((tool, arguments),) = recipe.finish.items()
-    return ScriptTools(shell=recipe.shell, finish=(tool, arguments))
+    spec = read_harness_spec(config.agent)
+    ((tool, arguments),) = spec.finish.items()
+    return ScriptTools(shell=spec.shell, finish=(tool, arguments))

@@ -78,7 +78,7 @@ class _Measured(NamedTuple):
 def diagnose(
     directory: Path,
     model_directory: Path,
-    settings: DiagnoseConfig,
+    config: DiagnoseConfig,
     *,
     after_directory: Path | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -88,9 +88,9 @@ def diagnose(
     for path in filter(None, (model_directory, after_directory)):
         if not (path / "config.json").is_file():
             raise UserError(f"{path}: no model there; name a directory with config.json and safetensors")
-    trajectories = read_trajectories(directory, version=settings.version, compact_filtering=settings.compact_filtering)
-    run = _sampling_of(directory, trajectories, settings)
-    base = _base(trajectories, settings)
+    trajectories = read_trajectories(directory, version=config.version, compact_filtering=config.compact_filtering)
+    run = _sampling_of(directory, trajectories, config)
+    base = _base(trajectories, config)
     model = _open(model_directory, trajectories)
     fits = [0 < one.token_ids.numel() <= context_tokens(model) for one in trajectories]
     fitting = [one for one, fit in zip(trajectories, fits, strict=True) if fit]
@@ -100,13 +100,13 @@ def diagnose(
             f"{model_directory}; name the model that sampled it"
         )
     scored = _score(model, fitting, run.temperature, "entropies", progress)
-    measured = _measure(fitting, scored, base[torch.tensor(fits)], settings)
+    measured = _measure(fitting, scored, base[torch.tensor(fits)], config)
     stops = _stop_tokens(model, model_directory, trajectories)
-    drawn = _draw(measured, settings)
+    drawn = _draw(measured, config)
     states = []
     for number, index in enumerate(drawn):
         progress("states", number, len(drawn))
-        states.append(_state(model, measured, index, number, run, stops, settings))
+        states.append(_state(model, measured, index, number, run, stops, config))
     progress("states", len(drawn), len(drawn))
     del model
     change = None
@@ -119,7 +119,7 @@ def diagnose(
         store=str(directory),
         model=str(model_directory),
         after=None if after_directory is None else str(after_directory),
-        settings=settings,
+        settings=config,
         temperature=run.temperature,
         max_tokens=run.max_tokens,
         stop_token_ids=stops,
@@ -133,12 +133,10 @@ def diagnose(
         pressure_down=int((pressure < 0).sum()),
         logprob_gap=_logprob_gap(measured),
         change=None if change is None else float(change.mean()),
-        change_relations=()
-        if change is None
-        else _change_relations(measured, pressure, change, drawn, states, settings),
+        change_relations=() if change is None else _change_relations(measured, pressure, change, drawn, states, config),
         states=len(states),
         cut_share=sum(row.cut for row in states) / sum(row.samples for row in states) if states else None,
-        state_relations=_state_relations(measured, drawn, states, settings),
+        state_relations=_state_relations(measured, drawn, states, config),
     )
     return DiagnosisResult(diagnosis, _response_rows(measured, pressure, change), states)
 
@@ -169,15 +167,15 @@ class _Sampling(NamedTuple):
     context_tokens: int | None
 
 
-def _sampling_of(directory: Path, trajectories: Sequence[TrajectoryTensors], settings: DiagnoseConfig) -> _Sampling:
+def _sampling_of(directory: Path, trajectories: Sequence[TrajectoryTensors], config: DiagnoseConfig) -> _Sampling:
     manifest = read_manifest(directory)
     if manifest is None or manifest.config.scripted:
         longest = max(end - start for one in trajectories for start, end in one.spans)
-        return _Sampling(1.0, settings.max_tokens or longest, None)
+        return _Sampling(1.0, config.max_tokens or longest, None)
     native = manifest.config.native
     # Greedy sampling records the log-probabilities of the unscaled distribution.
     return _Sampling(
-        native.temperature or 1.0, settings.max_tokens or native.max_response_tokens, native.max_context_tokens
+        native.temperature or 1.0, config.max_tokens or native.max_response_tokens, native.max_context_tokens
     )
 
 
@@ -196,19 +194,19 @@ def _score(
     )
 
 
-def _base(trajectories: Sequence[TrajectoryTensors], settings: DiagnoseConfig) -> Tensor:
+def _base(trajectories: Sequence[TrajectoryTensors], config: DiagnoseConfig) -> Tensor:
     """(M,) float64: base advantages of all trajectories, times their weights as in training."""
     reward = torch.tensor([one.reward for one in trajectories], dtype=torch.float64)
     group = torch.tensor([one.group for one in trajectories])
     weight = torch.tensor([one.weight for one in trajectories], dtype=torch.float64)
-    return base_advantages(reward, group, settings.advantage) * weight
+    return base_advantages(reward, group, config.advantage) * weight
 
 
 def _measure(
     trajectories: Sequence[TrajectoryTensors],
     scored: list[list[ScoredResponse]],
     base: Tensor,
-    settings: DiagnoseConfig,
+    config: DiagnoseConfig,
 ) -> _Measured:
     places = [(row, turn) for row, several in enumerate(scored) for turn in range(len(several))]
     row = torch.tensor([row for row, _ in places])
@@ -221,7 +219,7 @@ def _measure(
         group=group,
         entropy=entropy,
         base=base[row],
-        alpha=factors(entropy, row, group, settings.advantage),
+        alpha=factors(entropy, row, group, config.advantage),
     )
 
 
@@ -253,15 +251,15 @@ def _stop_tokens(model: Any, directory: Path, trajectories: Sequence[TrajectoryT
     return tuple(sorted(stops.union(*(one.stops for one in trajectories))))
 
 
-def _draw(measured: _Measured, settings: DiagnoseConfig) -> list[int]:
+def _draw(measured: _Measured, config: DiagnoseConfig) -> list[int]:
     """Responses whose states are sampled from: modulated ones, one for each turn of a group, since members of a group
     share the state of their first turn."""
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(config.seed)
     seen: dict[tuple[int, int], int] = {}
     for index in torch.randperm(len(measured.turn), generator=generator).tolist():
         if measured.alpha[index] != 1:
             seen.setdefault((int(measured.group[index]), measured.turn[index]), index)
-    return list(seen.values())[: settings.states]
+    return list(seen.values())[: config.states]
 
 
 def _state(
@@ -271,7 +269,7 @@ def _state(
     number: int,
     run: _Sampling,
     stops: tuple[int, ...],
-    settings: DiagnoseConfig,
+    config: DiagnoseConfig,
 ) -> StateRow:
     """Sample a stored response's state again; `number` counts states, which gives each a seed of its own."""
     trajectory, turn, scored = measured.trajectory[index], measured.turn[index], measured.scored[index]
@@ -285,10 +283,10 @@ def _state(
                 max_tokens=max_tokens,
                 temperature=run.temperature,
                 stop_token_ids=stops,
-                seed=(settings.seed * 1_000_003 + number) * 65_537 + sample,
+                seed=(config.seed * 1_000_003 + number) * 65_537 + sample,
             ),
         )
-        for sample in range(settings.samples)
+        for sample in range(config.samples)
     ]
     together = max(1, _SAMPLING_TOKENS // (len(prompt) + max_tokens))
     for first in range(0, len(rows), together):
@@ -377,14 +375,14 @@ def _change_relations(
     change: Tensor,
     drawn: list[int],
     states: list[StateRow],
-    settings: DiagnoseConfig,
+    config: DiagnoseConfig,
 ) -> tuple[Relation, ...]:
     numbers, member = torch.unique(measured.group, return_inverse=True)
     zeros = torch.zeros(numbers.numel(), dtype=torch.float64)
     of_group = zeros.index_add(0, member, pressure)
     mean_change = zeros.index_add(0, member, change) / zeros.index_add(0, member, torch.ones_like(change))
     relative = torch.tensor([row.base * row.relative for row in states], dtype=torch.float64)
-    seed = settings.seed
+    seed = config.seed
     return (
         relation("A(α-1), responses", pressure, change, measured.group, seed=seed),
         relation("sum of A(α-1), groups", of_group, mean_change, numbers, seed=seed),
@@ -393,7 +391,7 @@ def _change_relations(
 
 
 def _state_relations(
-    measured: _Measured, drawn: list[int], states: list[StateRow], settings: DiagnoseConfig
+    measured: _Measured, drawn: list[int], states: list[StateRow], config: DiagnoseConfig
 ) -> tuple[Relation, ...]:
     alpha = measured.alpha[drawn] - 1
     columns = {
@@ -401,6 +399,6 @@ def _state_relations(
         "S-H per token": [row.relative_per_token for row in states],
     }
     return tuple(
-        relation(name, alpha, torch.tensor(values, dtype=torch.float64), measured.group[drawn], seed=settings.seed)
+        relation(name, alpha, torch.tensor(values, dtype=torch.float64), measured.group[drawn], seed=config.seed)
         for name, values in columns.items()
     )

@@ -126,15 +126,15 @@ class _Columns:
         )
 
 
-def replay(stored: StoredResponses, name: str, settings: AdvantageConfig) -> Replay:
+def replay(stored: StoredResponses, name: str, config: AdvantageConfig) -> Replay:
     """The numbers of one setting."""
-    base, alpha = _advantages(stored, settings)
+    base, alpha = _advantages(stored, config)
     groups = stored.group.unique()
     rewards = [stored.reward[(stored.group_of_row == group) & ~stored.reward.isnan()] for group in groups]
     total = float(base.abs().mean())
     return Replay(
         name=name,
-        settings=settings,
+        settings=config,
         responses=alpha.numel(),
         groups=groups.numel(),
         zero_variance_groups=sum(int(reward.unique().numel() == 1) for reward in rewards),
@@ -158,13 +158,13 @@ def comparison(stored: StoredResponses, chosen: AdvantageConfig) -> list[Replay]
         ("shuffled", change(update={"shuffle": True})),
         *((f"scope {scope}", change(update={"scope": scope})) for scope in ("trajectory", "group", "batch")),
     )
-    distinct = [(name, settings) for name, settings in variants if name != f"scope {chosen.scope}"]
-    return [replay(stored, name, settings) for name, settings in distinct]
+    distinct = [(name, config) for name, config in variants if name != f"scope {chosen.scope}"]
+    return [replay(stored, name, config) for name, config in distinct]
 
 
-def table(stored: StoredResponses, settings: Sequence[tuple[str, AdvantageConfig]]) -> list[dict[str, object]]:
+def table(stored: StoredResponses, configs: Sequence[tuple[str, AdvantageConfig]]) -> list[dict[str, object]]:
     """A row per response: where it is, its surprisal and reward, and its base advantage and factor in each setting."""
-    columns = [(name, *_advantages(stored, one)) for name, one in settings]
+    columns = [(name, *_advantages(stored, one)) for name, one in configs]
     rewards = stored.reward[stored.row]
     return [
         {
@@ -180,10 +180,10 @@ def table(stored: StoredResponses, settings: Sequence[tuple[str, AdvantageConfig
     ]
 
 
-def _advantages(stored: StoredResponses, settings: AdvantageConfig) -> tuple[Tensor, Tensor]:
+def _advantages(stored: StoredResponses, config: AdvantageConfig) -> tuple[Tensor, Tensor]:
     """(N,) base advantages and factors of the responses."""
-    base = base_advantages(stored.reward, stored.group_of_row, settings)[stored.row]
-    return base, factors(stored.surprisal, stored.row, stored.group, settings)
+    base = base_advantages(stored.reward, stored.group_of_row, config)[stored.row]
+    return base, factors(stored.surprisal, stored.row, stored.group, config)
 
 
 def _mean(values: Tensor) -> float:

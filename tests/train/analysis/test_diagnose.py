@@ -12,11 +12,13 @@ pytest.importorskip("transformers", reason="needs the transformers extra")
 
 from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
 from swe_aem.core import Outcome, Response, SamplingParams, Trajectory  # noqa: E402
+from swe_aem.core.outcomes import reward_of  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.policy.sampling import BatchRow, sample_batch  # noqa: E402
 from swe_aem.rollout.config import RolloutConfig  # noqa: E402
 from swe_aem.rollout.manifest import claim  # noqa: E402
 from swe_aem.store import Store  # noqa: E402
+from swe_aem.testing.builders import make_trajectory  # noqa: E402
 from swe_aem.testing.steps import EOS, VOCABULARY, tiny_model  # noqa: E402
 from swe_aem.train.analysis.diagnose import diagnose, relation  # noqa: E402
 from swe_aem.train.analysis.diagnosis import DiagnoseConfig, DiagnosisResult  # noqa: E402
@@ -73,16 +75,13 @@ def rolled_out(
             )
         )
         ids += [*row.token_ids, *OBSERVED]
-    reward = {Outcome.RESOLVED: 1.0, Outcome.INFRASTRUCTURE: None}.get(outcome, 0.0)
-    return Trajectory(
-        task_id=task,
-        sample=sample,
-        agent="native",
-        model="m",
+    return make_trajectory(
+        task,
+        sample,
         token_ids=tuple(ids),
         responses=tuple(responses),
         outcome=outcome,
-        reward=reward,
+        reward=reward_of(outcome, None),
     )
 
 

@@ -13,9 +13,11 @@ pytest.importorskip("matplotlib", reason="needs the train extra")
 from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.cli.replay_advantages import app
 from swe_aem.core import Outcome, Response, Trajectory
+from swe_aem.core.outcomes import reward_of
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
+from swe_aem.testing.builders import make_trajectory
 from swe_aem.train.analysis.replay import comparison, read_responses, stored_groups
 
 pytestmark = pytest.mark.torch
@@ -28,16 +30,13 @@ def trajectory(task: str, sample: int, outcome: Outcome, *surprisals: float) -> 
         Response(start=start, end=end, logprobs=(-2 * value, 0.0), version=0, finish_reason="stop", sample_s=0.1)
         for (start, end), value in zip(spans, surprisals, strict=True)
     )
-    reward = {Outcome.RESOLVED: 1.0, Outcome.INFRASTRUCTURE: None}.get(outcome, 0.0)
-    return Trajectory(
-        task_id=task,
-        sample=sample,
-        agent="native",
-        model="m",
+    return make_trajectory(
+        task,
+        sample,
         token_ids=tuple(range(2 + 3 * len(surprisals))),
         responses=responses,
         outcome=outcome,
-        reward=reward,
+        reward=reward_of(outcome, None),
     )
 
 
