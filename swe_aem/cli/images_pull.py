@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from swe_aem.cli.load import load_and_tell
 from swe_aem.cli.mirror import Mirrored, with_settings
 from swe_aem.cli.options import Ids, Json, Limit, Split, complete_tasks
 from swe_aem.cli.tell import complain, tell
@@ -84,11 +85,9 @@ class Selection:
 
     def records(self) -> "Iterable[TaskRecord]":
         """The tasks whose images are meant."""
-        from swe_aem.tasks import load_tasks
-
         if self.tasks is None:
             return ()
-        return load_tasks(self.tasks, split=self.split, ids=self.ids, limit=self.limit)
+        return load_and_tell(self.tasks, split=self.split, ids=self.ids, limit=self.limit)
 
 
 @with_settings(PullConfig, _CONFIG)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swe_aem.cli.load import load_and_tell
 from swe_aem.cli.options import Json, Limit, Split, Tasks
 from swe_aem.cli.tasks_build import build
 from swe_aem.cli.tasks_check import check
 from swe_aem.cli.tasks_select import select
 from swe_aem.cli.tasks_select import split as split_set
-from swe_aem.cli.tell import tell
 from swe_aem.table import table
 
 if TYPE_CHECKING:
@@ -41,19 +41,19 @@ def list_tasks(
 ) -> None:
     """List the tasks of a set: id, repository, split, kind of bug.
 
+    Rows that cannot be tasks are counted on stderr; --json lists them after the tasks, each with its reason.
+
     Example: swe-aem tasks list --tasks micro --split heldout --limit 5
     """
     import json
 
-    from swe_aem.tasks import load_tasks
-
-    task_set = load_tasks(tasks, split=split, limit=limit)
-    for note in task_set.notes:
-        tell(note)
+    task_set = load_and_tell(tasks, split=split, limit=limit)
     rows = [_summary(task_set, record) for record in task_set]
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
+        for row in task_set.left_out:
+            typer.echo(json.dumps({"left_out": row.name, "where": row.where, "reason": row.reason}))
         return
     for line in table([[value or "-" for value in row.values()] for row in rows], head=("id", "repo", "split", "kind")):
         typer.echo(line)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swe_aem.cli.load import load_and_tell
 from swe_aem.cli.options import Ids, Limit, NoLimits, Sandbox, Split, Tasks, limits
 from swe_aem.cli.tell import complain, tell
 from swe_aem.table import table
@@ -62,9 +63,8 @@ def check(
     from swe_aem.preflight import check as run_check
     from swe_aem.rollout import RolloutConfig
     from swe_aem.sandbox import open_backend
-    from swe_aem.tasks import load_tasks
 
-    task_set = load_tasks(tasks, split=split, ids=ids, limit=limit)
+    task_set = load_and_tell(tasks, split=split, ids=ids, limit=limit)
     path = lock or default_lock(tasks)
     rollout = RolloutConfig(
         sandbox=sandbox, limits=limits(no_limits), user=user, capabilities=tuple(capabilities or ())

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from swe_aem.cli.load import load_and_tell
 from swe_aem.cli.options import Split, Tasks
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
@@ -61,16 +62,15 @@ def select(
 
     Example: swe-aem tasks select --tasks rows.jsonl --against SWE-bench/SWE-bench_Verified --out train.txt
     """
-    from swe_aem.tasks import load_tasks
     from swe_aem.tasks.select import Selection, ids_text, read_ids
     from swe_aem.tasks.select import select as choose
 
     if (solve_rate is None) != (run is None):
         raise UserError("--solve-rate LOW:HIGH needs --run STORE, and --run needs --solve-rate; give both or none")
-    task_set = load_tasks(tasks, split=split)
+    task_set = load_and_tell(tasks, split=split)
     left_out = dict.fromkeys(read_ids(without), "in the list to leave out") if without else {}
     if against is not None:
-        left_out |= _contaminated(task_set, load_tasks(against, split=against_split), by_repository=not texts_only)
+        left_out |= _contaminated(task_set, load_and_tell(against, split=against_split), by_repository=not texts_only)
     selection = Selection(
         repos=tuple(repo or ()),
         not_repos=tuple(not_repo or ()),
@@ -106,10 +106,9 @@ def split(
 
     Example: swe-aem tasks split --tasks rows.jsonl --heldout 0.1 --out splits
     """
-    from swe_aem.tasks import load_tasks
     from swe_aem.tasks.select import ids_text, split_by_repository
 
-    task_set = load_tasks(tasks)
+    task_set = load_and_tell(tasks)
     out.mkdir(parents=True, exist_ok=True)
     for name, side in zip(("train", "heldout"), split_by_repository(task_set, heldout, seed), strict=True):
         path = out / f"{name}.txt"

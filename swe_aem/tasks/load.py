@@ -1,6 +1,6 @@
 """`load_tasks`: turns the value of `--tasks` into a `TaskSet`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.suggest import closest, did_you_mean
 from swe_aem.tasks.built import built_set, is_recipe_set
-from swe_aem.tasks.families.reading import Reading
+from swe_aem.tasks.families.reading import LeftOut, Reading, left_out_note, none_left
 from swe_aem.tasks.families.registry import RowReader
-from swe_aem.tasks.families.rows import DEFAULT_HUB_SPLIT, FILE_SUFFIXES, Row, read_file_rows, read_hub_rows
+from swe_aem.tasks.families.rows import DEFAULT_HUB_SPLIT, FILE_SUFFIXES, RawRows, read_file_rows, read_hub_rows
 from swe_aem.tasks.families.specs_file import FILE as SPECS_FILE
 from swe_aem.tasks.families.specs_file import read_specs
 from swe_aem.tasks.library import FunctionLibrary
@@ -23,6 +23,7 @@ LABEL_COLUMNS = ("mutation_kind", "package", "function", "difficulty", "part")
 _PACKAGE = Path(__file__).resolve().parent
 _BUNDLED = (_PACKAGE.parents[1] / "tasks", _PACKAGE.parent / "bundled" / "tasks")
 """Directories with the bundled sets: of a checkout, and of an installed wheel."""
+_SHOWN = 5
 
 
 def load_tasks(
@@ -34,19 +35,25 @@ def load_tasks(
     one of that name) or with Harbor task folders, a `.jsonl`, `.json` or `.parquet` file, or the id of a data set on
     the Hugging Face hub. Rows may be of any family in `families/registry.py`; a `specs.yaml` beside them is read too.
     `split` chooses a split (all of a directory by default, `test` of a hub data set); `ids` chooses tasks and keeps the
-    source's order; `limit` then keeps the first ones. Raises `UserError` for everything that is wrong with the input.
+    source's order; `limit` then keeps the first ones.
+
+    A row that cannot be a task is left out and named (`TaskSet.left_out`, and a line of `TaskSet.notes`). Raises
+    `UserError` if a chosen id is one of those, if no row is left, and for everything that is wrong with the source.
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; give at least 1")
     path = find_source(source)
     content = _read_hub(source, split or DEFAULT_HUB_SPLIT) if path is None else _read_path(path, split)
-    kept = _choose(source, content.records, ids)
+    kept = _choose(source, content, ids)
+    total = len(content.records) + len(content.left_out)
+    left_out = [left_out_note(source, content.left_out, total)] if content.left_out else []
     return TaskSet(
         name=source,
         records=tuple(kept[:limit]),
         labels=content.labels,
         packages=content.packages,
-        notes=tuple(content.notes),
+        notes=(*left_out, *content.notes),
+        left_out=tuple(content.left_out),
     )
 
 
@@ -58,8 +65,9 @@ class _Content:
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     packages: TreeStore | None = None
     notes: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
-    def add(self, rows: Iterable[tuple[str, Row]], reader: RowReader, reading: Reading) -> None:
+    def add(self, rows: RawRows, reader: RowReader, reading: Reading) -> None:
         """Add the records of rows, and their label columns."""
         for record, row in reader.read(rows, reading):
             self.records.append(record)
@@ -114,7 +122,7 @@ def _trees(directory: Path) -> TreeStore | None:
 def _read_hub(source: str, split: str) -> _Content:
     content, reader = _Content(), RowReader()
     content.add(read_hub_rows(source, split), reader, Reading(split=split))
-    content.notes += reader.notes(source)
+    content.left_out = reader.left_out
     return content
 
 
@@ -128,15 +136,31 @@ def _read_path(path: Path, split: str | None) -> _Content:
     files = _split_files(path, split) if path.is_dir() else [(path, _split_of_file(path, split, content.packages))]
     for file, name in files:
         content.add(read_file_rows(file), reader, replace(reading, split=name))
-    content.notes += reader.notes(str(path))
+    content.left_out = reader.left_out
     return content
 
 
 def _read_harbor(path: Path, folders: list[Path], split: str | None) -> _Content:
     if split is not None:
         raise UserError(f"{path}: task folders have no split {split!r}; leave the split out")
-    records = [harbor.read(folder, Reading()) for folder in folders]
-    return _Content(records=records, notes=list(harbor.build_note(folders, records)))
+    content = _Content()
+    to_build = 0
+    for folder in folders:
+        try:
+            record = harbor.read(folder, Reading())
+        except (UserError, OSError) as error:
+            reason = str(error).removeprefix(f"{folder}: ")
+            content.left_out.append(LeftOut(folder.resolve().name, str(folder), reason))
+        else:
+            content.records.append(record)
+            to_build += harbor.is_built(record)
+    if not content.records:
+        raise UserError(none_left(content.left_out))
+    if to_build:
+        content.notes.append(
+            f"{to_build} tasks name no docker_image; `swe-aem images build --tasks {path}` builds their images"
+        )
+    return content
 
 
 def _split_files(directory: Path, split: str | None) -> list[tuple[Path, str]]:
@@ -163,16 +187,22 @@ def _split_of_file(path: Path, split: str | None, packages: TreeStore | None) ->
     return own
 
 
-def _choose(source: str, records: list[TaskRecord], ids: Sequence[str] | None) -> list[TaskRecord]:
+def _choose(source: str, content: _Content, ids: Sequence[str] | None) -> list[TaskRecord]:
+    records = content.records
     if not records:
         raise UserError(f"{source}: has no tasks")
     if ids is None:
         return records
     wanted = set(ids)
-    missing = sorted(wanted - {record.task.id for record in records})
+    missing = wanted - {record.task.id for record in records}
+    refused = [row for row in content.left_out if row.id in missing]
+    if refused:
+        told = "; ".join(f"{row.id} ({row.where}): {row.reason}" for row in refused[:_SHOWN])
+        more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+        raise UserError(f"{source}: cannot be tasks: {told}{more}; leave them out of the choice")
     if missing:
         known = [record.task.id for record in records]
-        shown = ", ".join(f"{id}{did_you_mean(id, known)}" for id in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        shown = ", ".join(f"{id}{did_you_mean(id, known)}" for id in sorted(missing)[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise UserError(f"{source}: has no task {shown}{more}; `swe-aem tasks list --tasks {source}` shows the ids")
     return [record for record in records if record.task.id in wanted]

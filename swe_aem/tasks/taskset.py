@@ -8,6 +8,7 @@ from pathlib import Path
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.suggest import did_you_mean
+from swe_aem.tasks.families.reading import LeftOut
 from swe_aem.tasks.packages import TreeStore
 
 
@@ -24,6 +25,8 @@ class TaskSet:
     """The clean packages that the tasks' trees are made from; None if an image holds the tree."""
     notes: tuple[str, ...] = ()
     """Notes for the user about how the set was read and chosen."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The source's rows that cannot be tasks, in its order."""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -40,6 +43,9 @@ class TaskSet:
         try:
             return self._by_id[task_id]
         except KeyError:
+            for row in self.left_out:
+                if row.id == task_id:
+                    raise UserError(f"{self.name}: {task_id} ({row.where}) cannot be a task: {row.reason}") from None
             raise UserError(
                 f"{self.name}: has no task {task_id}{did_you_mean(task_id, self._by_id)}; `swe-aem tasks list --tasks "
                 f"{self.name}` shows the ids"

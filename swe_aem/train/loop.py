@@ -191,6 +191,8 @@ class _Evaluations(TrainerCallback):
         config = self._config
         rollout = heldout_rollout(config, greedy=False)
         tasks = chosen_tasks(rollout)
+        for note in tasks.notes:
+            print(note, file=sys.stderr)
         print(f"evaluating the policy of {step} steps on {len(tasks)} tasks", file=sys.stderr, flush=True)
         sampled = self._worker.evaluate(rollout, weights, step, f"step-{step}-sampled")
         best = None

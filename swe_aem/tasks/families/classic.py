@@ -10,8 +10,8 @@ from functools import cache
 from swe_aem.core import AnswerKey, TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.tasks.families.fields import Fields
-from swe_aem.tasks.families.reading import Reading
-from swe_aem.tasks.families.rows import Row, read_rows
+from swe_aem.tasks.families.reading import Reading, SourceError
+from swe_aem.tasks.families.rows import Row, Unreadable, read_rows
 from swe_aem.tasks.families.script import evaluation_script
 from swe_aem.tasks.families.specs_file import FILE, RepoSpec, Specs, swe_gym
 from swe_aem.tasks.families.swebench import V5_COLUMNS, read_task
@@ -73,8 +73,11 @@ def swebench_image(task_id: str, namespace: str = "swebench") -> str:
 @cache
 def _v5_rows(sources: tuple[str, ...]) -> dict[str, Row]:
     """The version 5 rows of the sources, by id."""
-    rows = {}
+    rows: dict[str, Row] = {}
     for source in sources:
-        for where, row in read_rows(source):
-            rows[Fields(where, row).id()] = row
+        try:
+            found = [row for _, row in read_rows(source) if not isinstance(row, Unreadable)]
+        except UserError as error:
+            raise SourceError(str(error)) from error
+        rows |= {row["instance_id"]: row for row in found if isinstance(row.get("instance_id"), str)}
     return rows

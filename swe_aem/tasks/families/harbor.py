@@ -22,14 +22,16 @@ from swe_aem.tasks.families.reading import Reading
 from swe_aem.tasks.families.script import marked_script
 
 CONFIG = "task.toml"
+_BUILT = "swe-aem/harbor-"
+"""How the names of images begin that are built from a task's folder."""
 _TIMEOUT_S = 600.0
 _WORKDIR = "/app"
 """The working directory if neither the task's folder nor its Dockerfile names one."""
 _MAX_FILE_BYTES = 8 << 20
 _UNSUPPORTED = {
-    "steps": "has several steps",
-    "environment/docker-compose.yaml": "needs several containers",
-    "environment/docker-compose.yml": "needs several containers",
+    "steps": "has several steps, and a task here has one",
+    "environment/docker-compose.yaml": "needs several containers, and a sandbox is one",
+    "environment/docker-compose.yml": "needs several containers, and a sandbox is one",
 }
 
 
@@ -46,7 +48,7 @@ def read(folder: Path, reading: Reading) -> TaskRecord:
     config = _config(folder)
     for name, problem in _UNSUPPORTED.items():
         if (folder / name).exists() or name in config:
-            raise UserError(f"{folder}: {problem}, which is not supported here; leave the task out")
+            raise UserError(f"{folder}: {problem}")
     task_id = folder.resolve().name
     if not ID.fullmatch(task_id):
         raise UserError(f"{folder}: the folder's name is not a plain name without white space; rename it")
@@ -90,19 +92,12 @@ def built_image(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in _walk(folder / "environment"):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"swe-aem/harbor-{folder.resolve().name.lower()}:{digest.hexdigest()[:12]}"
+    return f"{_BUILT}{folder.resolve().name.lower()}:{digest.hexdigest()[:12]}"
 
 
-def build_note(folders: list[Path], records: list[TaskRecord]) -> tuple[str, ...]:
-    """A note with the command that builds the images of tasks which name none."""
-    to_build = [
-        folder for folder, record in zip(folders, records, strict=True) if record.task.image == built_image(folder)
-    ]
-    if not to_build:
-        return ()
-    first = to_build[0]
-    command = f"docker build -t {built_image(first)} {shlex.quote(str(first / 'environment'))}"
-    return (f"{len(to_build)} tasks name no docker_image; build theirs before they run, e.g. {command}",)
+def is_built(record: TaskRecord) -> bool:
+    """Is the task's image one that is built from its folder?"""
+    return record.task.image.startswith(_BUILT)
 
 
 def _config(folder: Path) -> dict[str, Any]:

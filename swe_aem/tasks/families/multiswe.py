@@ -22,6 +22,12 @@ def recognise(row: Row) -> bool:
     return {"org", "repo", "number", "fix_patch"} <= row.keys()
 
 
+def task_id(row: Row) -> str | None:
+    """The id of a row's task; None if the row lacks a part of it."""
+    parts = [row.get(column) for column in ("org", "repo", "number")]
+    return "{}__{}-{}".format(*parts) if all(parts) else None
+
+
 def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     """Turn one row into a record."""
     field = Fields(where, row)

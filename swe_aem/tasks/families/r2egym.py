@@ -32,6 +32,12 @@ def recognise(row: Row) -> bool:
     return "expected_output_json" in row and "docker_image" in row
 
 
+def task_id(row: Row) -> str | None:
+    """The id of a row's task; None if the row lacks a part of it."""
+    repo, tag = row.get("repo_name"), str(row["docker_image"]).rpartition(":")[2]
+    return f"{repo}__{tag}" if repo and tag else None
+
+
 def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     """Turn one row into a record."""
     field = Fields(where, row)

@@ -1,13 +1,13 @@
 """The families of data sets: each recognises its rows by their columns and reads them. The first match counts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.tasks.families import classic, multiswe, r2egym, swebench, swerebench, swesmith
-from swe_aem.tasks.families.reading import Reading, SkipRow
-from swe_aem.tasks.families.rows import Row
+from swe_aem.tasks.families.reading import LeftOut, Reading, SourceError, none_left
+from swe_aem.tasks.families.rows import Row, Unreadable
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,14 @@ class Family:
     read: Callable[[str, Row, Reading], TaskRecord]
     columns: str
     """The columns of its rows, for error messages."""
+    claimed_id: Callable[[Row], object] = lambda row: row.get("instance_id")
+    """The id that the task of a row would have, as far as the row says it; for rows that cannot be read."""
 
 
 FAMILIES = (
     Family("SWE-bench 5", swebench.recognise, swebench.read, "instance_id, image, eval_script"),
-    Family("Multi-SWE-bench", multiswe.recognise, multiswe.read, "org, repo, number, fix_patch"),
-    Family("R2E-Gym", r2egym.recognise, r2egym.read, "docker_image, expected_output_json"),
+    Family("Multi-SWE-bench", multiswe.recognise, multiswe.read, "org, repo, number, fix_patch", multiswe.task_id),
+    Family("R2E-Gym", r2egym.recognise, r2egym.read, "docker_image, expected_output_json", r2egym.task_id),
     Family("SWE-rebench", swerebench.recognise, swerebench.read, "instance_id, install_config"),
     Family("SWE-smith", swesmith.recognise, swesmith.read, "instance_id, image_name, patch"),
     Family("SWE-bench before 5, SWE-Gym", classic.recognise, classic.read, "instance_id, patch, test_patch"),
@@ -43,26 +45,48 @@ def family_of(where: str, row: Row) -> Family:
 
 
 class RowReader:
-    """Turns the rows of one source into records, and refuses an id that comes twice."""
+    """Turns the rows of one source into records. A row that cannot be read, or whose id came before, is left out."""
 
     def __init__(self) -> None:
-        self.left_out: dict[str, int] = {}
-        """Number of rows that are not tasks, by reason."""
+        self.left_out: list[LeftOut] = []
         self._seen: dict[str, str] = {}
 
-    def read(self, rows: Iterable[tuple[str, Row]], reading: Reading) -> Iterable[tuple[TaskRecord, Row]]:
-        """Each record with its row; raises `UserError` at the first bad row or repeated id."""
+    def read(self, rows: Iterable[tuple[str, Row | Unreadable]], reading: Reading) -> Iterator[tuple[TaskRecord, Row]]:
+        """Each record with its row. Raises `UserError` if there are rows and none is a task: such a problem is the
+        source's, not a row's."""
+        before, total = len(self.left_out), 0
         for where, row in rows:
+            total += 1
             try:
+                if isinstance(row, Unreadable):
+                    raise UserError(f"{where}: {row.problem}")
                 record = family_of(where, row).read(where, row, reading)
-            except SkipRow as why:
-                self.left_out[str(why)] = self.left_out.get(str(why), 0) + 1
-                continue
-            first = self._seen.setdefault(record.task.id, where)
-            if first is not where:
-                raise UserError(f"{where}: the id {record.task.id!r} was seen before ({first}); remove one of them")
-            yield record, row
+                self._check_first(where, record.task.id)
+            except SourceError:
+                raise
+            except Exception as error:  # whatever is wrong with one row, the other rows are tasks
+                self.left_out.append(LeftOut(_claimed_id(row), where, _reason(where, error)))
+            else:
+                yield record, row
+        if total and len(self.left_out) - before == total:
+            raise UserError(none_left(self.left_out[before:]))
 
-    def notes(self, source: str) -> tuple[str, ...]:
-        """Notes for the user about rows that are not tasks."""
-        return tuple(f"{source}: {count} rows left out: {why}" for why, count in self.left_out.items())
+    def _check_first(self, where: str, task_id: str) -> None:
+        first = self._seen.setdefault(task_id, where)
+        if first is not where:
+            raise UserError(f"{where}: the id {task_id!r} was seen before ({first})")
+
+
+def _claimed_id(row: Row | Unreadable) -> str:
+    """The id of the task that a row would be; empty if it does not say."""
+    if isinstance(row, Unreadable):
+        return ""
+    family = next((family for family in FAMILIES if family.recognise(row)), None)
+    claimed = row.get("instance_id") if family is None else family.claimed_id(row)
+    return claimed if isinstance(claimed, str) else ""
+
+
+def _reason(where: str, error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error).removeprefix(f"{where}: ")
+    return f"cannot be read ({type(error).__name__}: {str(error).partition(chr(10))[0]})"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from swe_aem.core import AnswerKey, Task, TaskRecord
 from swe_aem.tasks.families.fields import COMMIT, NAME, Fields
-from swe_aem.tasks.families.reading import Reading, SkipRow
+from swe_aem.tasks.families.reading import Reading
 from swe_aem.tasks.families.reverse import reverse_patch
 from swe_aem.tasks.families.rows import Row
 from swe_aem.tasks.families.script import ACTIVATE, marked_script
@@ -39,14 +39,12 @@ def recognise(row: Row) -> bool:
 
 
 def read(where: str, row: Row, reading: Reading) -> TaskRecord:
-    """Turn one row into a record; rows without a problem statement (SWE-smith has many) are left out."""
+    """Turn one row into a record. Many rows of SWE-smith have no problem statement, and are no tasks."""
     field = Fields(where, row)
     task_id = field.id()
     owner, _, name = task_id.split(".")[0].partition("__")
     if not NAME.fullmatch(owner) or not NAME.fullmatch(name):
         raise field.fail("instance_id", f"is {task_id!r}, not owner__name.commit.kind")
-    if not field.has("problem_statement"):
-        raise SkipRow("no problem_statement")
     repo, bug = f"{owner}/{name}", field.text("patch")
     try:
         gold = reverse_patch(bug)

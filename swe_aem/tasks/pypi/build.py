@@ -18,7 +18,6 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.sandbox.images.engine import connect
 from swe_aem.tasks.built import RECIPES, place_of, set_name
-from swe_aem.tasks.families.rows import read_file_rows
 from swe_aem.tasks.lock import LOCK_FILE
 from swe_aem.tasks.packages import read_package
 from swe_aem.tasks.pypi.image import check_image, ensure_image
@@ -92,7 +91,7 @@ async def build(config: BuildConfig, backend: SandboxBackend, progress: Progress
         files = {name: await download(wheel, config.index) for name, wheel in sorted(wheels.items())}
         await ensure_image(engine, config.image, recipes, files)
     parts = {recipe.name: await _part(recipe, config, backend, progress) for recipe in chosen}
-    rows = [row for part in parts.values() for _, row in read_file_rows(part / "rows.jsonl")]
+    rows = [row for part in parts.values() for row in _made_rows(part)]
     splits = split_rows(rows, names, recipes[0].mutations.seed)
     _assemble(place, parts, splits)
     return Built(
@@ -110,6 +109,11 @@ def row_digest(row: dict[str, Any]) -> str:
 
 def _count(rows: Sequence[dict[str, Any]], package: str) -> int:
     return sum(row["package"] == package for row in rows)
+
+
+def _made_rows(part: Path) -> list[dict[str, Any]]:
+    """The rows that `write_rows` wrote for a part."""
+    return [json.loads(line) for line in (part / "rows.jsonl").read_text(encoding="ascii").splitlines()]
 
 
 async def _part(recipe: PackageRecipe, config: BuildConfig, backend: SandboxBackend, progress: Progress) -> Path:

@@ -34,8 +34,7 @@ def test_an_image_that_has_to_be_built_is_named_with_the_command(folder: Path) -
     image = tasks.records[0].task.image
     assert image.startswith("swe-aem/harbor-add-numbers:")
     assert tasks.notes == (
-        "1 tasks name no docker_image; build theirs before they run, e.g. "
-        f"docker build -t {image} {folder / 'environment'}",
+        f"1 tasks name no docker_image; `swe-aem images build --tasks {folder}` builds their images",
     )
     (folder / "environment" / "Dockerfile").write_text("FROM other\nWORKDIR /srv\nWORKDIR app\n")
     changed = load_tasks(str(folder)).records[0].task

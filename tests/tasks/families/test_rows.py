@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.errors import UserError
-from swe_aem.tasks.families.rows import read_file_rows, read_hub_rows
+from swe_aem.tasks.families.rows import Unreadable, read_file_rows, read_hub_rows
 
 VALUES = st.recursive(
     st.none()
@@ -49,22 +49,36 @@ def test_jsonl_with_windows_line_ends_and_byte_order_mark(tmp_path: Path) -> Non
     assert [row for _, row in read_file_rows(path)] == [{"a": 1}, {"a": 2}]
 
 
-def test_jsonl_names_the_line(tmp_path: Path) -> None:
-    path = _write(tmp_path / "x.jsonl", '{"a": 1}\n\n{"a": \n')
-    with pytest.raises(UserError, match=r"x\.jsonl, line 3: is not JSON"):
-        list(read_file_rows(path))
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"a": ', "is not JSON"),
+        (b"[1]", "is a JSON list, not an object"),
+        (b'{"a": "\xff"}', "is not UTF-8 at byte 7"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deep"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "integer string conversion"),
+    ],
+)
+def test_a_line_that_is_no_object_stands_for_itself(tmp_path: Path, line: bytes, problem: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"a": 1}\n\n' + line + b'\n{"a": 2}\n')
+    (_, first), (where, bad), (_, last) = read_file_rows(path)
+    assert (first, last) == ({"a": 1}, {"a": 2})
+    assert where == f"{path}, line 3"
+    assert isinstance(bad, Unreadable)
+    assert problem in bad.problem
 
 
-def test_row_must_be_an_object(tmp_path: Path) -> None:
-    path = _write(tmp_path / "x.jsonl", "[1]\n")
-    with pytest.raises(UserError, match=r"line 1: is a JSON list, not an object"):
-        list(read_file_rows(path))
+def test_a_json_list_with_an_entry_that_is_no_object(tmp_path: Path) -> None:
+    path = _write(tmp_path / "x.json", '[{"a": 1}, 2]')
+    assert [row for _, row in read_file_rows(path)] == [{"a": 1}, Unreadable("is a JSON int, not an object")]
 
 
-def test_not_utf8(tmp_path: Path) -> None:
-    (tmp_path / "x.jsonl").write_bytes(b'{"a": "\xff"}\n')
-    with pytest.raises(UserError, match="is not UTF-8 at byte 7"):
-        list(read_file_rows(tmp_path / "x.jsonl"))
+@pytest.mark.parametrize("content", [b"\xff", b"[{", b"[" * 100_000])
+def test_a_json_file_that_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.json: is not (JSON|UTF-8)"):
+        list(read_file_rows(tmp_path / "x.json"))
 
 
 def test_json_list(tmp_path: Path) -> None:
@@ -84,6 +98,18 @@ def test_parquet(tmp_path: Path) -> None:
     rows = [{"ids": ["a", "b"], "at": datetime.datetime(2024, 1, 1), "version": 3}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "x.parquet")
     assert list(read_file_rows(tmp_path / "x.parquet")) == [(f"{tmp_path / 'x.parquet'}, row 1", rows[0])]
+
+
+def test_a_parquet_row_that_cannot_be_decoded(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    binary = pyarrow.array([b"a", b"\xff", b"c"])
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 3, binary.buffers())  # as a writer that checks nothing
+    pyarrow.parquet.write_table(pyarrow.table({"a": text}), tmp_path / "x.parquet")
+    rows = [row for _, row in read_file_rows(tmp_path / "x.parquet")]
+    assert (rows[0], rows[2]) == ({"a": "a"}, {"a": "c"})
+    assert isinstance(rows[1], Unreadable)
 
 
 def test_broken_parquet(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
-from swe_aem.tasks.families.reading import Reading
+from swe_aem.tasks.families.reading import LeftOut, Reading
 from swe_aem.tasks.families.registry import RowReader
 from swe_aem.tasks.families.rows import read_file_rows
 from swe_aem.tasks.families.swebench import read
@@ -150,8 +150,9 @@ def test_unknown_eval_type(row: dict[str, Any]) -> None:
 
 
 def test_repeated_id_names_both_places(row: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"^line 2: the id 'owner__name-1' was seen before \(line 1\)"):
-        read_records([("line 1", row), ("line 2", row)])
+    reader = RowReader()
+    assert len(list(reader.read([("line 1", row), ("line 2", row)], Reading()))) == 1
+    assert reader.left_out == [LeftOut("owner__name-1", "line 2", "the id 'owner__name-1' was seen before (line 1)")]
 
 
 def test_own_timeout(row: dict[str, Any]) -> None:
