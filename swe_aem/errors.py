@@ -1,9 +1,15 @@
 """The errors of this project, by what follows from them.
 
-`UserError` is printed without a traceback and must name the fix. `InfrastructureError` ends an attempt, never a
-trajectory's reward: the orchestrator retries in a fresh sandbox and, if that fails too, records an outcome that has no
-reward. Anything else is a bug and is allowed to surface.
+`UserError` is printed without a traceback and must name the fix. `InfrastructureError` ends an attempt: the
+orchestrator measures whose failure it was (`swe_aem.rollout.attribution`), retries in a fresh sandbox what the policy
+did not cause and, if that fails too, records an outcome that has no reward. Anything else is a bug and is allowed to
+surface.
 """
+
+from typing import Literal
+
+Blame = Literal["policy", "infrastructure"]
+"""Whose failure something was."""
 
 
 class SweAemError(Exception):
@@ -24,6 +30,11 @@ class StartError(InfrastructureError):
 
 class SandboxDead(InfrastructureError):
     """The sandbox is gone; nothing can be run in it any more."""
+
+    def __init__(self, *args: object, blame: Blame | None = None) -> None:
+        """`blame` is whose doing it was where the sandbox's own counters say so; None where they say nothing."""
+        super().__init__(*args)
+        self.blame = blame
 
 
 class PolicyError(InfrastructureError):

@@ -155,7 +155,7 @@ def _print_plan(settings: RolloutConfig, directory: Path) -> None:
 def _run(settings: RolloutConfig, directory: Path) -> int:
     """Roll out, say how it went, and return the exit code."""
     from swe_aem.rollout import RolloutRun, RunAborted, chosen_tasks
-    from swe_aem.store import Store
+    from swe_aem.store import Store, broken_task_lines
 
     tasks = chosen_tasks(settings)
     for note in tasks.notes:
@@ -174,6 +174,8 @@ def _run(settings: RolloutConfig, directory: Path) -> int:
     )
     for line in table(list(summary.outcomes.items()), indent=2):
         typer.echo(line)
+    for line in broken_task_lines(summary.broken_tasks):
+        complain(line)
     if finished.interrupted:
         return 130
     limit = settings.scheduling.max_failure_rate

@@ -18,6 +18,8 @@ class Outcome(StrEnum):
     TIME_LIMIT = "time_limit"
     MALFORMED = "malformed"
     INTEGRITY_VIOLATION = "integrity_violation"
+    SANDBOX_KILLED = "sandbox_killed"
+    BROKEN_TASK = "broken_task"
     INFRASTRUCTURE = "infrastructure"
     GRADER_FAILURE = "grader_failure"
 
@@ -49,6 +51,8 @@ OUTCOME_TABLE: dict[Outcome, OutcomeRule] = {
     Outcome.TIME_LIMIT: _LIMIT,
     Outcome.MALFORMED: OutcomeRule(reward=0.0, **_POLICY_ENDED),
     Outcome.INTEGRITY_VIOLATION: OutcomeRule(reward=0.0, **_POLICY_ENDED),
+    Outcome.SANDBOX_KILLED: OutcomeRule(reward=0.0, **_POLICY_ENDED),
+    Outcome.BROKEN_TASK: OutcomeRule(reward=None, in_baseline=False, trained=False),
     Outcome.INFRASTRUCTURE: _INFRASTRUCTURE_FAILURE,
     Outcome.GRADER_FAILURE: _INFRASTRUCTURE_FAILURE,
 }

@@ -10,14 +10,16 @@ _STOPPED_BY_LIMIT = {
 
 
 def needs_grading(trajectory: Trajectory) -> bool:
-    """Can a verdict still change the reward? An empty patch resolves nothing, and malformed calls cost it anyway."""
-    return trajectory.stop is not Stop.MALFORMED and bool(trajectory.patch.strip())
+    """Can a verdict still change the reward? An empty patch resolves nothing, and malformed calls and a killed sandbox
+    cost it anyway."""
+    return trajectory.stop not in (Stop.MALFORMED, Stop.SANDBOX_DEAD) and bool(trajectory.patch.strip())
 
 
 def outcome_of(stop: Stop | None, verdict: Verdict | None) -> Outcome:
     """How the trajectory ended; `verdict` is None if `needs_grading` was false.
 
-    Cheating is recorded before anything else, then what stopped the agent, then what the tests said.
+    Cheating is recorded before anything else, then what stopped the agent, then what the tests said. A dead sandbox
+    counts as the policy's doing here: whose doing it was is measured before.
     """
     if stop is None:
         raise ValueError("an agent returned a trajectory without saying why it stopped")
@@ -25,6 +27,8 @@ def outcome_of(stop: Stop | None, verdict: Verdict | None) -> Outcome:
         return Outcome.INTEGRITY_VIOLATION
     if stop is Stop.MALFORMED:
         return Outcome.MALFORMED
+    if stop is Stop.SANDBOX_DEAD:
+        return Outcome.SANDBOX_KILLED
     if stop in _STOPPED_BY_LIMIT:
         return _STOPPED_BY_LIMIT[stop]
     if verdict is None:
@@ -56,5 +60,5 @@ def in_baseline(trajectory: Trajectory) -> bool:
 
 
 def is_infrastructure_failure(trajectory: Trajectory) -> bool:
-    """Did infrastructure or the grader fail, so that this terminal trajectory says nothing about the policy?"""
-    return trajectory.outcome is not None and OUTCOME_TABLE[trajectory.outcome].reward is None
+    """Did infrastructure or the grader fail in every attempt of this terminal trajectory?"""
+    return trajectory.outcome is not None and OUTCOME_TABLE[trajectory.outcome].retried

@@ -22,6 +22,7 @@ class Stop(StrEnum):
     CONTEXT_LIMIT = "context_limit"
     TIME_LIMIT = "time_limit"
     MALFORMED = "malformed"
+    SANDBOX_DEAD = "sandbox_dead"
 
 
 class ToolCall(Frozen):
@@ -112,7 +113,7 @@ class Trajectory(Frozen):
     """Weight of the trajectory in training, 0..1: that of its task."""
     verdict: Verdict | None = None
     error: str | None = None
-    """What failed, for infrastructure and grader failures."""
+    """What failed, for infrastructure and grader failures; what killed the sandbox; why a task is broken."""
     timings_s: dict[str, float] = {}
     """Seconds per phase: queue, start, agent, patch, grade, total."""
 

@@ -35,11 +35,24 @@ class Verdict(Frozen):
     """Paths that patch hygiene removed from the patch before grading."""
     integrity: tuple[str, ...] = ()
     """Evidence of cheating, one line each; a non-empty tuple makes the outcome an integrity violation."""
+    cause: str = ""
+    """Why there are no results although the evaluation was tried more than once: what the patch does to the grading,
+    e.g. that its sandbox dies. Empty where the tests decided."""
     exit_code: int | None = None
     """Exit code of the evaluation script."""
+    test_exit_code: int | None = None
+    """Exit code of the test command in it; None if the script did not come to its end."""
     eval_s: float = 0.0
     """Seconds spent in the evaluation script."""
+    starved_s: float = 0.0
+    """Seconds of them in which the sandbox got less processor than it could have used, for causes outside of it."""
     wall_s: float = 0.0
     """Seconds from the call of the grader to the verdict, the wait for its sandbox included."""
     log_tail: str = ""
     """The last part of the evaluation log, for a person."""
+
+    @property
+    def collected(self) -> bool:
+        """Does any listed test have a status other than `MISSING`?"""
+        statuses = (*self.fail_to_pass.values(), *self.pass_to_pass.values())
+        return any(status is not TestStatus.MISSING for status in statuses)

@@ -77,7 +77,10 @@ def bounds(tasks: Sequence[TaskScore], wanted_samples: int | None = None) -> tup
     """pass@1 over all tasks if every sample without a verdict had failed, and if every one had resolved.
 
     `wanted_samples` is what each task should have; samples that are not in the store at all count as missing too.
+    Without tasks nothing is known: 0 and 1.
     """
+    if not tasks:
+        return 0.0, 1.0
     low, high = [], []
     for task in tasks:
         size = max(task.samples + task.faults, wanted_samples or 0)

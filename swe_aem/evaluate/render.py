@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from swe_aem.evaluate.compare import Comparison
 from swe_aem.evaluate.rates import Estimate
 from swe_aem.evaluate.report import RunReport
+from swe_aem.store import broken_task_lines
 from swe_aem.table import table
 
 _SHOWN_FLIPS = 10
@@ -29,6 +30,7 @@ def lines(run: RunReport) -> Iterator[str]:
             f"  pass@1 if all that is missing had failed: {run.if_all_missing_failed:.1%}; "
             f"had resolved: {run.if_all_missing_resolved:.1%}"
         )
+    yield from (f"  {line}" for line in broken_task_lines(run.broken_tasks))
     yield "  outcomes: " + ", ".join(f"{name} {count}" for name, count in run.outcomes.items())
     if run.mean_turns is not None:
         cost = f"{run.sampled_tokens_per_resolved:,.0f}" if run.sampled_tokens_per_resolved is not None else "-"

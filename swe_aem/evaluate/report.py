@@ -52,6 +52,8 @@ class RunReport(Frozen):
     faults: int
     """Trajectories that are infrastructure failures; in no rate."""
     outcomes: dict[str, int]
+    broken_tasks: dict[str, str]
+    """Tasks that are broken, by id, each with the reason; in no rate and in no bound."""
     pass_at: tuple[PassAtK, ...]
     if_all_missing_failed: float
     """pass@1 over all tasks if every sample without a verdict counted as a failure."""
@@ -75,7 +77,7 @@ def read_run(directory: Path) -> tuple[Manifest | None, Scores]:
     if not (directory / "trajectories").is_dir():
         raise UserError(f"{directory} is not a store: it has no folder `trajectories`; name the --out of a rollout")
     scores = score(Store(directory).trajectories())
-    if not scores.tasks:
+    if not scores.outcomes:
         raise UserError(f"{directory} holds no trajectories yet; run `swe-aem rollout --out {directory}` first")
     return read_manifest(directory), scores
 
@@ -98,13 +100,14 @@ def report(
         directory=str(directory),
         config=config,
         wanted=_wanted(manifest),
-        trajectories=samples + scores.faults,
+        trajectories=sum(scores.outcomes.values()),
         tasks=len(judged),
         tasks_without_verdict=len(every) - len(judged),
         samples=samples,
         resolved=scores.resolved,
         faults=scores.faults,
         outcomes=scores.outcomes,
+        broken_tasks=scores.broken_tasks,
         pass_at=tuple(_pass_at(judged, ks)),
         if_all_missing_failed=low,
         if_all_missing_resolved=high,
@@ -138,7 +141,7 @@ def _brief(value: object) -> str:
 
 def _every_task(scores: Scores, manifest: Manifest | None) -> list[TaskScore]:
     """The store's tasks, and those of the run that have no trajectory yet."""
-    seen = {task.task_id for task in scores.tasks}
+    seen = {task.task_id for task in scores.tasks} | scores.broken_tasks.keys()
     unseen = sorted(manifest.tasks.keys() - seen) if manifest else []
     return [*scores.tasks, *(TaskScore(task_id=id, samples=0, resolved=0, faults=1) for id in unseen)]
 

@@ -1,9 +1,9 @@
 """What a store says about each of its tasks: samples with a verdict, how many resolved, and what has no verdict."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from swe_aem.core import OUTCOME_TABLE, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory
 from swe_aem.core.base import Frozen
 
 
@@ -31,6 +31,8 @@ class Scores(Frozen):
     """Sorted by task id."""
     outcomes: dict[str, int]
     """Trajectories by outcome."""
+    broken_tasks: dict[str, str]
+    """Tasks that are broken, by id, each with the reason. They are not among `tasks`: no policy can resolve them."""
     turns: int
     """Responses of the samples with a verdict, summed."""
     sampled_tokens: int
@@ -72,24 +74,30 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
     resolved: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
-    turns = sampled_tokens = 0
-    agent_s = 0.0
+    broken: dict[str, str] = {}
+    turns: Counter[str] = Counter()
+    sampled_tokens: Counter[str] = Counter()
+    agent_s: defaultdict[str, float] = defaultdict(float)
     for trajectory in trajectories:
         assert trajectory.outcome is not None  # a store takes nothing else
         outcomes[trajectory.outcome.value] += 1
+        if trajectory.outcome is Outcome.BROKEN_TASK:
+            broken[trajectory.task_id] = trajectory.error or ""
+            continue
         if not OUTCOME_TABLE[trajectory.outcome].in_baseline:
             faults[trajectory.task_id] += 1
             continue
         samples[trajectory.task_id] += 1
         resolved[trajectory.task_id] += trajectory.reward == 1.0
-        turns += len(trajectory.responses)
-        sampled_tokens += sum(response.end - response.start for response in trajectory.responses)
-        agent_s += trajectory.timings_s.get("agent", 0.0)
-    ids = sorted(samples.keys() | faults.keys())
+        turns[trajectory.task_id] += len(trajectory.responses)
+        sampled_tokens[trajectory.task_id] += sum(response.end - response.start for response in trajectory.responses)
+        agent_s[trajectory.task_id] += trajectory.timings_s.get("agent", 0.0)
+    ids = sorted((samples.keys() | faults.keys()) - broken.keys())
     return Scores(
         tasks=tuple(TaskScore(task_id=id, samples=samples[id], resolved=resolved[id], faults=faults[id]) for id in ids),
         outcomes=dict(outcomes.most_common()),
-        turns=turns,
-        sampled_tokens=sampled_tokens,
-        agent_s=agent_s,
+        broken_tasks=dict(sorted(broken.items())),
+        turns=sum(turns[id] for id in ids),
+        sampled_tokens=sum(sampled_tokens[id] for id in ids),
+        agent_s=sum(agent_s[id] for id in ids),
     )

@@ -6,7 +6,7 @@
 from swe_aem.store.export import predictions
 from swe_aem.store.files import locked, replace
 from swe_aem.store.store import Store, StoredRow, StoreWriter, existing_store
-from swe_aem.store.summary import Summary, Totals, read_summary, write_summary
+from swe_aem.store.summary import Summary, Totals, broken_task_lines, read_summary, write_summary
 from swe_aem.store.upgrade import FORMAT
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "StoredRow",
     "Summary",
     "Totals",
+    "broken_task_lines",
     "existing_store",
     "locked",
     "predictions",

@@ -1,6 +1,6 @@
 """A store in formats that other programs read."""
 
-from swe_aem.core import Outcome
+from swe_aem.core import OUTCOME_TABLE, Outcome
 from swe_aem.store.store import Store
 
 Prediction = dict[str, str]
@@ -9,12 +9,13 @@ Prediction = dict[str, str]
 def predictions(store: Store, sample: int, model_name: str | None = None) -> tuple[dict[str, Prediction], int]:
     """Predictions as the official SWE-bench harness reads them, by task id, and the number of tasks left out.
 
-    A task is left out if it has no such sample, or if that sample is an infrastructure failure.
+    A task is left out if it has no such sample, or if that sample has no patch that says something of the policy: it is
+    an infrastructure failure before the patch, or the task is broken.
     """
     found: dict[str, Prediction] = {}
     rows = store.index()
     for (task_id, number), row in rows.items():
-        if number != sample or row.outcome is Outcome.INFRASTRUCTURE:
+        if number != sample or not (OUTCOME_TABLE[row.outcome].in_baseline or row.outcome is Outcome.GRADER_FAILURE):
             continue
         trajectory = store.load(row)
         found[task_id] = {

@@ -6,11 +6,12 @@ that a resumed run has the totals of all its processes.
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ConfigDict
 
-from swe_aem.core import Outcome, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.core.outcomes import in_baseline, is_infrastructure_failure
@@ -43,11 +44,13 @@ class Summary(Frozen):
     resolved: int
     """Trajectories with reward 1, those among them that a limit ended included."""
     resolved_rate: float
-    """`resolved` over the trajectories that have a reward; infrastructure failures have none."""
+    """`resolved` over the trajectories that have a reward; infrastructure failures and broken tasks have none."""
     outcomes: dict[str, int]
     """Trajectories per outcome."""
     infrastructure_failures: int
-    """Trajectories without a reward: infrastructure and grader failures that no retry cured."""
+    """Infrastructure and grader failures that no retry cured."""
+    broken_tasks: dict[str, str] = {}
+    """Task id to why its tests cannot be run, for each task that a control showed to be broken."""
     retries: int
     """Failed attempts, those of trajectories that succeeded later included."""
     surplus_cancelled: int
@@ -92,7 +95,9 @@ class Totals:
         self.tasks: set[str] = set()
         self.agents: set[str] = set()
         self.policies: set[str] = set()
-        self.resolved = self.failures = self.retries = 0
+        self.broken: dict[str, str] = {}
+        """Tasks that are broken, each with the reason."""
+        self.resolved = self.with_reward = self.failures = self.retries = 0
         self.turns = self.tool_calls = self.tokens = self.sampled_tokens = 0
         self.turn_s, self.tool_s = Measurements(), Measurements()
         self.phase_s: defaultdict[str, Measurements] = defaultdict(Measurements)
@@ -111,6 +116,9 @@ class Totals:
         self.policies.add(trajectory.model)
         self.counted[trajectory.task_id] += in_baseline(trajectory)
         self.resolved += trajectory.reward == 1.0
+        self.with_reward += OUTCOME_TABLE[trajectory.outcome].reward is not None
+        if trajectory.outcome is Outcome.BROKEN_TASK:
+            self.broken[trajectory.task_id] = trajectory.error or ""
         self.failures += is_infrastructure_failure(trajectory)
         self.retries += trajectory.attempt
         self.tokens += len(trajectory.token_ids)
@@ -126,7 +134,6 @@ class Totals:
 
     def summary(self, *, wanted: int, group_size: int, surplus_cancelled: int, wall_s: float) -> Summary:
         """The summary of what has been added so far."""
-        with_reward = self.trajectories - self.failures
         start, agent, grade = (self.phase_s[phase] for phase in ("start", "agent", "grade"))
         return Summary(
             agent=", ".join(sorted(filter(None, self.agents))) or None,
@@ -136,9 +143,10 @@ class Totals:
             groups=len(self.tasks),
             groups_complete=sum(count >= group_size for count in self.counted.values()),
             resolved=self.resolved,
-            resolved_rate=self.resolved / with_reward if with_reward else 0.0,
+            resolved_rate=self.resolved / self.with_reward if self.with_reward else 0.0,
             outcomes={outcome.value: count for outcome, count in sorted(self.outcomes.items())},
             infrastructure_failures=self.failures,
+            broken_tasks=dict(sorted(self.broken.items())),
             retries=self.retries,
             surplus_cancelled=surplus_cancelled,
             turns=self.turns,
@@ -156,6 +164,14 @@ class Totals:
             wall_s=wall_s,
             trajectories_per_min=60 * self.trajectories / wall_s if wall_s > 0 else None,
         )
+
+
+def broken_task_lines(broken: Mapping[str, str]) -> Iterator[str]:
+    """What a person reads of broken tasks: each with its reason, and what to do."""
+    for task_id, why in broken.items():
+        yield f"BROKEN TASK, no sample of it counts: {task_id}: {why}"
+    if broken:
+        yield f"look closer with `swe-aem tasks check --tasks SET --id {next(iter(broken))}`"
 
 
 def write_summary(directory: Path, summary: Summary) -> None:

@@ -58,8 +58,11 @@ class VerdictRow(TypedDict):
     pass_to_pass_fraction: float
     stripped_files: list[str]
     integrity: list[str]
+    cause: str
     exit_code: int | None
+    test_exit_code: int | None
     eval_s: float
+    starved_s: float
     wall_s: float
     log_tail: str
 
@@ -219,8 +222,11 @@ def _verdict_to_row(verdict: Verdict) -> VerdictRow:
         "pass_to_pass_fraction": verdict.pass_to_pass_fraction,
         "stripped_files": [escape(path) for path in verdict.stripped_files],
         "integrity": [escape(line) for line in verdict.integrity],
+        "cause": escape(verdict.cause),
         "exit_code": verdict.exit_code,
+        "test_exit_code": verdict.test_exit_code,
         "eval_s": verdict.eval_s,
+        "starved_s": verdict.starved_s,
         "wall_s": verdict.wall_s,
         "log_tail": escape(verdict.log_tail),
     }
@@ -234,6 +240,7 @@ def _verdict_from_row(row: Mapping[str, Any]) -> Verdict:
             "pass_to_pass": _unpack(row["pass_to_pass"]),
             "stripped_files": tuple(unescape(path) for path in row["stripped_files"]),
             "integrity": tuple(unescape(line) for line in row["integrity"]),
+            "cause": unescape(row["cause"]),
             "log_tail": unescape(row["log_tail"]),
         }
     )

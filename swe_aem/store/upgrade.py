@@ -6,7 +6,8 @@ is refused. A store of an older format is read and never appended to, so no stor
 
     3  commit 9d8487e; its summaries and training records carry no number
     4  `side_chains` became `branches`; agent and policy are recorded apart; metrics and settings by the field's words;
-       `rewards/resolved/*` are no longer written, for they repeat `reward` and `reward_std`
+       `rewards/resolved/*` are no longer written, for they repeat `reward` and `reward_std`; verdicts have `cause`,
+       `test_exit_code` and `starved_s`
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ Record = Mapping[str, Any]
 
 _ROW_NAMES = {"side_chains": "branches"}
 _STEP_NAMES = {"wait_s": "rollout_wait_s", "aem/gated_share": "aem/unmodulated_share"}
+_NEW_IN_VERDICTS = {"cause": "", "test_exit_code": None, "starved_s": 0.0}
 _SCRIPTS = ("gold", "noop", "replay", "demo", "hasty")
 
 
@@ -51,7 +53,9 @@ def require_resumable(format: int, directory: Path) -> None:
 
 def upgrade_row(row: Record) -> dict[str, Any]:
     """A line of a store's `trajectories/*.jsonl`, whose format its reader has checked."""
-    return _renamed(row, _ROW_NAMES)
+    renamed = _renamed(row, _ROW_NAMES)
+    verdict = renamed.get("verdict")
+    return renamed if verdict is None else {**renamed, "verdict": {**_NEW_IN_VERDICTS, **verdict}}
 
 
 def upgrade_manifest(manifest: Record, where: str) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def progress_line(metrics: StepMetrics, steps: int) -> str:
         "resolved " + ("-" if rate is None else f"{rate:.0%}"),
         *([f"entropy {entropy:.3f}"] if entropy is not None else []),
         *([f"{failures:.0f} infrastructure failures"] if failures else []),
+        *([f"dropped, for the task is broken: {', '.join(metrics.broken_tasks)}"] if metrics.broken_tasks else []),
         f"rollout {metrics.rollout_s or 0.0:.1f} s, train {train_s:.1f} s",
         f"about {left_s:.0f} s to go",
     ]

@@ -33,7 +33,9 @@ class RolloutMetrics(Frozen):
     outcomes: dict[str, int] | None = None
     """Trajectories by outcome."""
     infrastructure_failures: int | None = None
-    """Trajectories without a verdict, which are in no rate."""
+    """Trajectories that every attempt failed for; in no rate."""
+    broken_tasks: tuple[str, ...] | None = None
+    """Tasks that are broken, by id: their groups are dropped."""
     retries: int | None = None
     """Attempts that ended in an infrastructure failure and were repeated."""
     groups: int | None = None

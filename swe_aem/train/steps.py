@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from swe_aem.core import OUTCOME_TABLE, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory
 from swe_aem.core.base import Frozen
+from swe_aem.core.outcomes import is_infrastructure_failure
 from swe_aem.train.records import RolloutMetrics
 
 TrajectoryGroup = tuple[Trajectory, ...]
@@ -35,11 +36,12 @@ class Step(Frozen):
         return RolloutMetrics(
             resolved_rate=_share(sum(one.reward == 1.0 for one in judged), len(judged)),
             outcomes=dict(Counter(str(one.outcome) for one in trajectories)),
-            infrastructure_failures=len(trajectories) - len(judged),
+            infrastructure_failures=sum(map(is_infrastructure_failure, trajectories)),
+            broken_tasks=tuple(sorted({one.task_id for one in trajectories if one.outcome is Outcome.BROKEN_TASK})),
             retries=sum(one.attempt for one in trajectories),
             groups=len(self.groups),
             rejected_groups=len(self.rejected),
-            zero_variance_groups=sum(not varied(group) for group in self.groups),
+            zero_variance_groups=sum(not varied(group) and not is_broken(group) for group in self.groups),
             turns=_share(len(responses), len(judged)),
             sampled_tokens=sampled,
             tokens_per_s=_share(sampled, self.rollout_s),
@@ -63,12 +65,13 @@ class StepSource(Protocol):
 def choose(
     groups: Sequence[TrajectoryGroup], wanted: int, size: int
 ) -> tuple[tuple[TrajectoryGroup, ...], tuple[TrajectoryGroup, ...]]:
-    """(groups to train on, groups rejected), both in the order given: those whose rewards differ first, then others.
+    """(groups to train on, groups rejected), both in the order given: those whose rewards differ first, then others,
+    and groups of broken tasks last: where they have to fill a step, nothing of them counts.
 
     Each is `cut` to `size` trajectories.
     """
-    sized = [cut(group, size) for group in groups]
-    preferred = sorted(range(len(sized)), key=lambda n: (not varied(sized[n]), n))
+    sized = [_dropped(cut(group, size)) if is_broken(group) else cut(group, size) for group in groups]
+    preferred = sorted(range(len(sized)), key=lambda n: (is_broken(sized[n]), not varied(sized[n]), n))
     kept = set(preferred[:wanted])
     return tuple(sized[n] for n in sorted(kept)), tuple(sized[n] for n in range(len(sized)) if n not in kept)
 
@@ -76,6 +79,16 @@ def choose(
 def varied(group: TrajectoryGroup) -> bool:
     """Do the rewards of the trajectories that count differ? Otherwise no advantage of the group is other than 0."""
     return len({one.reward for one in group if _counts(one)}) > 1
+
+
+def is_broken(group: TrajectoryGroup) -> bool:
+    """Is the group's task broken? Its first members may have ended before that was measured."""
+    return any(one.outcome is Outcome.BROKEN_TASK for one in group)
+
+
+def _dropped(group: TrajectoryGroup) -> TrajectoryGroup:
+    """The group of a broken task, none of which counts."""
+    return tuple(one.model_copy(update={"outcome": Outcome.BROKEN_TASK, "reward": None}) for one in group)
 
 
 def cut(group: TrajectoryGroup, size: int) -> TrajectoryGroup:

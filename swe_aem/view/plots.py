@@ -25,10 +25,12 @@ _OUTCOME_COLOURS = {
     "time_limit": "#cf8f1f",
     "malformed": "#a98bc9",
     "integrity_violation": "#6b3fa0",
+    "sandbox_killed": "#46286f",
+    "broken_task": "#d9d2c0",
     "infrastructure": RED,
     "grader_failure": "#8f1f1f",
 }
-"""Grey: not resolved; yellow: a limit; violet: a broken rule; red: an infrastructure failure."""
+"""Grey: not resolved; yellow: a limit; violet: a broken rule; sand: a broken task; red: an infrastructure failure."""
 
 
 MANY_STEPS = 60

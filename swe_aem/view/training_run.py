@@ -29,7 +29,7 @@ from swe_aem.train.records import (
     read_run_summary,
 )
 
-FAILURES = frozenset(outcome.value for outcome, rule in OUTCOME_TABLE.items() if not rule.in_baseline)
+FAILURES = frozenset(outcome.value for outcome, rule in OUTCOME_TABLE.items() if rule.retried)
 """Names of the outcomes that are infrastructure failures."""
 
 
@@ -169,11 +169,11 @@ class Example(Frozen):
 def examples(directory: Path) -> list[Example]:
     """Up to three trajectories of the run's store: its first, its last resolved and its last unresolved one.
 
-    Only outcomes and places of the others are held in memory. Infrastructure failures are left out. Empty without a
-    store; raises `UserError` for a damaged one.
+    Only outcomes and places of the others are held in memory. What does not count in a baseline is left out. Empty
+    without a store; raises `UserError` for a damaged one.
     """
     store = Store(directory / "rollouts")
-    told = {key: row for key, row in store.index().items() if row.outcome.value not in FAILURES}
+    told = {key: row for key, row in store.index().items() if OUTCOME_TABLE[row.outcome].in_baseline}
     chosen: dict[TrajectoryKey, tuple[str, StoredRow]] = {}
     for what, outcome in (("Late, resolved", Outcome.RESOLVED), ("Late, unresolved", Outcome.UNRESOLVED)):
         key = next((key for key in reversed(told) if told[key].outcome is outcome), None)

@@ -24,6 +24,7 @@ CASES = [
     (Stop.TIME_LIMIT, HANG, Outcome.TIME_LIMIT, 0.0),
     (Stop.TIME_LIMIT, CHEAT, Outcome.INTEGRITY_VIOLATION, 0.0),
     (Stop.MALFORMED, None, Outcome.MALFORMED, 0.0),
+    (Stop.SANDBOX_DEAD, None, Outcome.SANDBOX_KILLED, 0.0),
 ]
 
 
@@ -40,11 +41,18 @@ def test_an_infrastructure_failure_has_no_reward_whatever_the_verdict() -> None:
             assert reward_of(outcome, RESOLVED) is None
 
 
+def test_a_killed_sandbox_is_the_policys_doing_and_a_broken_task_nobodys() -> None:
+    killed, broken = OUTCOME_TABLE[Outcome.SANDBOX_KILLED], OUTCOME_TABLE[Outcome.BROKEN_TASK]
+    assert (killed.reward, killed.in_baseline, killed.trained, killed.retried) == (0.0, True, True, False)
+    assert (broken.reward, broken.in_baseline, broken.trained, broken.retried) == (None, False, False, False)
+
+
 def test_what_needs_grading() -> None:
     assert needs_grading(make_trajectory("t", 0))
     assert needs_grading(make_trajectory("t", 0, stop=Stop.TIME_LIMIT))
     assert not needs_grading(make_trajectory("t", 0, patch=" \n"))
     assert not needs_grading(make_trajectory("t", 0, stop=Stop.MALFORMED))
+    assert not needs_grading(make_trajectory("t", 0, stop=Stop.SANDBOX_DEAD))
 
 
 def test_an_agent_must_say_why_it_stopped() -> None:

@@ -37,11 +37,11 @@ def test_spans_that_do_not_fit_are_refused(responses: tuple[Response, ...]) -> N
         trajectory(*responses)
 
 
-def test_every_outcome_has_a_rule_and_only_infrastructure_failures_have_no_reward() -> None:
+def test_every_outcome_has_a_rule_and_only_what_says_nothing_of_the_policy_has_no_reward() -> None:
     assert set(OUTCOME_TABLE) == set(Outcome)
     without_reward = {outcome for outcome, rule in OUTCOME_TABLE.items() if rule.reward is None}
-    assert without_reward == {Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE}
+    assert without_reward == {Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE, Outcome.BROKEN_TASK}
     for outcome, rule in OUTCOME_TABLE.items():
-        assert rule.retried == (outcome in without_reward)
+        assert rule.retried == (outcome in (Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE))
         assert rule.in_baseline == (outcome not in without_reward)
         assert rule.trained <= rule.in_baseline

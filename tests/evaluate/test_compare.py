@@ -13,7 +13,7 @@ from swe_aem.evaluate.score import Scores, TaskScore
 
 def scores(**rates: tuple[int, int]) -> Scores:
     tasks = tuple(TaskScore(task_id=id, samples=n, resolved=c, faults=not n) for id, (c, n) in sorted(rates.items()))
-    return Scores(tasks=tasks, outcomes={}, turns=0, sampled_tokens=0, agent_s=0)
+    return Scores(tasks=tasks, outcomes={}, broken_tasks={}, turns=0, sampled_tokens=0, agent_s=0)
 
 
 def test_only_tasks_with_verdicts_in_both_runs_are_compared() -> None:

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swe_aem.core import Outcome
 from swe_aem.evaluate.rates import bounds, clustered, mean_pass_at_k, pass_at_k, wilson
-from swe_aem.evaluate.score import TaskScore
+from swe_aem.evaluate.score import TaskScore, score
+from swe_aem.testing.builders import make_trajectory
 
+BROKEN = ((0, Outcome.UNRESOLVED, 0.0), (1, Outcome.BROKEN_TASK, None))
 counts = st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
 
 
@@ -95,3 +98,15 @@ def test_bounds_enclose_what_is_known(cases: list[tuple[int, int, int]]) -> None
 
 def test_missing_samples_widen_the_bounds() -> None:
     assert bounds([task(1, 2, 1)], wanted_samples=4) == (0.25, 0.75)
+
+
+def test_a_broken_task_is_in_no_rate_and_no_bound() -> None:
+    broken = [make_trajectory("b", n, outcome=outcome, reward=reward, error="why") for n, outcome, reward in BROKEN]
+    scores = score([make_trajectory("a", 0), *broken])
+    assert [one.task_id for one in scores.tasks] == ["a"]
+    assert scores.broken_tasks == {"b": "why"}
+    assert scores.turns == len(make_trajectory("a", 0).responses), (
+        "samples that ended before it was known count nowhere"
+    )
+    assert bounds(scores.tasks) == (1.0, 1.0)
+    assert bounds([]) == (0.0, 1.0)

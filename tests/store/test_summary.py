@@ -11,7 +11,7 @@ from swe_aem.core import Outcome
 from swe_aem.errors import UserError
 from swe_aem.rollout.display import facts, line, show
 from swe_aem.rollout.progress import RunProgress
-from swe_aem.store import Summary, Totals, read_summary, write_summary
+from swe_aem.store import Summary, Totals, broken_task_lines, read_summary, write_summary
 from swe_aem.store.measurements import Measurements
 from swe_aem.testing.builders import make_trajectory
 
@@ -48,6 +48,17 @@ def test_the_file_has_the_names_that_others_rely_on_and_is_read_back(tmp_path: P
     names = json.loads((tmp_path / "summary.json").read_text())
     assert {"trajectories", "resolved", "resolved_rate", "outcomes", "infrastructure_failures", "wall_s"} <= set(names)
     assert read_summary(tmp_path) == summary(totals)
+
+
+def test_a_broken_task_is_named_and_is_no_infrastructure_failure(totals: Totals) -> None:
+    totals.add(make_trajectory("v", 0, outcome=Outcome.BROKEN_TASK, reward=None, error="no module named pytset"))
+    made = summary(totals)
+    assert made.broken_tasks == {"v": "no module named pytset"}
+    assert made.infrastructure_failures == 1
+    assert made.resolved_rate == pytest.approx(2 / 3), "broken tasks are not in the denominator"
+    told = list(broken_task_lines(made.broken_tasks))
+    assert "v: no module named pytset" in told[0]
+    assert "swe-aem tasks check" in told[1]
 
 
 def test_an_empty_run_has_a_summary() -> None:

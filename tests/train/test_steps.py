@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.core import Outcome, Response, ToolCall, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Outcome, Response, ToolCall, Trajectory
 from swe_aem.testing.builders import make_record
 from swe_aem.train.schedule import epoch_tasks
 from swe_aem.train.steps import Step, choose, varied
@@ -15,7 +15,7 @@ def trajectory(sample: int, outcome: Outcome, *, version: int = 0, calls: tuple[
     response = Response(
         start=1, end=3, logprobs=(-1.0, -1.0), version=version, finish_reason="stop", sample_s=0.0, tool_calls=calls
     )
-    fault = outcome is Outcome.INFRASTRUCTURE
+    fault = not OUTCOME_TABLE[outcome].in_baseline
     return Trajectory(
         task_id="t",
         sample=sample,
@@ -29,6 +29,7 @@ def trajectory(sample: int, outcome: Outcome, *, version: int = 0, calls: tuple[
 
 
 RESOLVED, UNRESOLVED, FAULT = Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.INFRASTRUCTURE
+BROKEN = Outcome.BROKEN_TASK
 
 
 @given(count=st.integers(1, 12), per_step=st.integers(1, 20), seed=st.integers(0, 3))
@@ -68,8 +69,24 @@ def test_of_an_oversampled_group_those_that_count_are_kept() -> None:
     assert last.outcome is FAULT  # never a silently smaller group
 
 
+def test_the_group_of_a_broken_task_is_dropped_by_name() -> None:
+    mixed = (trajectory(0, RESOLVED), trajectory(1, UNRESOLVED))
+    late = (trajectory(0, UNRESOLVED), trajectory(1, BROKEN))  # its first sample ended before that was measured
+    same = (trajectory(0, UNRESOLVED), trajectory(1, UNRESOLVED))
+    assert choose([late, mixed, same], 2, 2)[0] == (mixed, same)
+    (filler,), _ = choose([late], 1, 2)
+    assert {one.outcome for one in filler} == {BROKEN}, "where it has to fill a step, nothing of it counts"
+    metrics = Step(number=1, groups=(filler, mixed)).metrics()
+    assert metrics.broken_tasks == ("t",)
+    assert (metrics.infrastructure_failures, metrics.zero_variance_groups, metrics.resolved_rate) == (0, 0, 0.5)
+
+
 @given(
-    st.lists(st.lists(st.sampled_from([RESOLVED, UNRESOLVED, FAULT]), min_size=3, max_size=5), min_size=4, max_size=8)
+    st.lists(
+        st.lists(st.sampled_from([RESOLVED, UNRESOLVED, FAULT, BROKEN]), min_size=3, max_size=5),
+        min_size=4,
+        max_size=8,
+    )
 )
 def test_nothing_is_lost_or_doubled(outcomes: list[list[Outcome]]) -> None:
     groups = [tuple(trajectory(n, outcome) for n, outcome in enumerate(group)) for group in outcomes]

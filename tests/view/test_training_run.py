@@ -16,7 +16,8 @@ from swe_aem.store import FORMAT, Store
 from swe_aem.train.records import StepMetrics, read_metrics
 from swe_aem.view.training_run import examples, read_training_run
 
-FIELDS = {name: field for name, field in StepMetrics.model_fields.items() if name not in ("step", "outcomes", "format")}
+NO_NUMBERS = ("step", "outcomes", "broken_tasks", "format")
+FIELDS = {name: field for name, field in StepMetrics.model_fields.items() if name not in NO_NUMBERS}
 whole = st.integers(-(1 << 53), 1 << 53) | st.none()
 number = st.floats(allow_nan=False, allow_infinity=False) | whole
 metric_lines = st.fixed_dictionaries(
@@ -24,6 +25,7 @@ metric_lines = st.fixed_dictionaries(
     optional={
         **{field.alias or name: whole if field.annotation == int | None else number for name, field in FIELDS.items()},
         "outcomes": st.dictionaries(st.sampled_from([*Outcome, "unheard of"]), st.integers(0, 64), max_size=3),
+        "broken_tasks": st.lists(st.text(), max_size=2),
         "unknown/key": st.recursive(number, lambda inner: st.lists(inner, max_size=2), max_leaves=3) | st.text(),
     },
 )
@@ -46,7 +48,7 @@ def test_at_every_truncation_the_whole_lines_are_read(tmp_path: Path, lines: lis
     ends = [sum(map(len, encoded[: n + 1])) for n in range(len(lines))]
     complete = [line for line, end in zip(lines, ends, strict=True) if end - 1 <= offset]  # the newline may be missing
     found = read_metrics(tmp_path)
-    assert [step.model_dump(by_alias=True, exclude_unset=True) for step in found] == [
+    assert [step.model_dump(mode="json", by_alias=True, exclude_unset=True) for step in found] == [
         line | {"format": FORMAT} for line in complete
     ]
 
