@@ -1,0 +1,74 @@
+"""The host's own git in an empty repository, cut off from every configuration."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from swe_aem.errors import UserError
+
+_TIMEOUT_S = 120.0
+_CONFIG = """[core]
+\trepositoryformatversion = 0
+\tbare = {bare}
+\tprotectNTFS = false
+\tprotectHFS = false
+\tlooseCompression = 0
+[gc]
+\tauto = 0
+"""
+
+
+class HostGit:
+    """An empty repository in a directory of its own. `work_tree` is None for a bare one."""
+
+    def __init__(self, git_dir: Path, work_tree: Path | None) -> None:
+        self.git_dir = git_dir
+        self.work_tree = work_tree
+
+    def __call__(self, *arguments: str, data: bytes = b"", accept: tuple[int, ...] = (0,)) -> bytes:
+        """What git prints; raises `RuntimeError` for another exit code than `accept`, `UserError` without a git."""
+        place = [f"--git-dir={self.git_dir}"]
+        if self.work_tree is not None:
+            place.append(f"--work-tree={self.work_tree}")
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.git_dir),
+            "LC_ALL": "C",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_ATTR_NOSYSTEM": "1",
+        }
+        try:
+            done = subprocess.run(
+                ["git", *place, *arguments],
+                input=data,
+                capture_output=True,
+                cwd=self.work_tree or self.git_dir,
+                env=environment,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise UserError("git is not installed on this host; install it (apt-get install git)") from None
+        if done.returncode not in accept:
+            said = done.stderr.decode("utf-8", "replace").strip()[-1000:]
+            raise RuntimeError(f"git {arguments[0]} failed on the host (exit code {done.returncode}): {said}")
+        return done.stdout
+
+
+@contextmanager
+def host_git(*, work_tree: bool = False) -> Iterator[HostGit]:
+    """An empty repository for the length of a `with`: no hooks, no attributes, no configuration but ours."""
+    with tempfile.TemporaryDirectory(prefix="swe-aem-git-") as root:
+        git_dir = Path(root, "git")
+        for name in ("objects", "refs", "info"):
+            (git_dir / name).mkdir(parents=True)
+        (git_dir / "HEAD").write_text("ref: refs/heads/none\n")
+        (git_dir / "config").write_text(_CONFIG.format(bare="false" if work_tree else "true"))
+        tree = Path(root, "tree") if work_tree else None
+        if tree is not None:
+            tree.mkdir()
+        yield HostGit(git_dir, tree)
