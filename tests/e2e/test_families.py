@@ -20,6 +20,9 @@ DATA = Path(__file__).parents[1] / "data" / "families"
 SOURCES = {
     "swe-gym": "swe-gym.jsonl",
     "swe-rebench": "swe-rebench.jsonl",
+    "swe-rebench-v2": "swe-rebench-v2.jsonl",
+    "swe-lego": "swe-lego.jsonl",
+    "swe-bench-live": "swe-bench-live.jsonl",
     "swe-smith": "swe-smith.jsonl",
     "r2e-gym": "r2e-gym.jsonl",
     "multi-swe-bench": "multi-swe-bench.jsonl",

@@ -7,7 +7,7 @@ also name version 5 rows of the same ids to take them from.
 
 from functools import cache
 
-from swe_aem.core import AnswerKey, TaskRecord
+from swe_aem.core import AnswerKey, Task, TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.tasks.families.fields import Fields
 from swe_aem.tasks.families.reading import Reading, SourceError
@@ -46,17 +46,22 @@ def read(where: str, row: Row, reading: Reading) -> TaskRecord:
 
 
 def read_with_spec(field: Fields, spec: RepoSpec, *, image: str, reading: Reading) -> TaskRecord:
-    """The record of a row with SWE-bench's columns whose commands are known."""
+    """The record of a row with SWE-bench's columns whose commands are known, in an image of SWE-bench's layout."""
     task = read_task(field, image=image)
-    test_patch = field.text("test_patch")
+    script = evaluation_script(spec, task.base_commit, field.text("test_patch"))
+    return with_script(field, task, script, spec.log_parser, reading)
+
+
+def with_script(field: Fields, task: Task, script: str, log_parser: str, reading: Reading) -> TaskRecord:
+    """The record of a row with SWE-bench's columns whose evaluation script has been made."""
     key = AnswerKey(
         task_id=task.id,
         repo=task.repo,
-        version=field.version(),
+        version=field.version() if field.has("version") else "",
         gold_patch=field.text("patch"),
-        test_patch=test_patch,
-        eval_script=evaluation_script(spec, task.base_commit, test_patch),
-        log_parser=spec.log_parser,
+        test_patch=field.text("test_patch"),
+        eval_script=script,
+        log_parser=log_parser,
         eval_type="pass_and_fail",
         fail_to_pass=field.names("FAIL_TO_PASS", required=True),
         pass_to_pass=field.names("PASS_TO_PASS", required=False),

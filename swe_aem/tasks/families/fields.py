@@ -16,6 +16,11 @@ COMMIT = re.compile(r"[0-9a-f]{7,64}")
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 """Names of repositories and their owners become parts of paths and images."""
 
+_DURATION = re.compile(
+    r"\[\s*\d+(?:\.\d+)?\s*m?s\s*\]$|\(\s*\d+(?:\.\d+)?\s*m?s\s*\)$|\bin\s+\d+(?:\.\d+)?\s+m?sec\b", re.IGNORECASE
+)
+"""Durations that runners print with a test's name, as SWE-rebench-V2 lists them (scripts/eval.py)."""
+
 
 class Fields:
     """One row. Methods raise `UserError` with the row's place and the column if a value is wrong."""
@@ -117,6 +122,30 @@ class Fields:
         if required and not value:
             raise self.fail(column, "is empty: at least one test must fail before the fix and pass after it")
         return tuple(value)
+
+    def commands(self, column: str, value: Any, *, required: bool = True) -> tuple[str, ...]:
+        """Shell commands, a line or several each: one string, or a list of such. `column` is where `value` stands."""
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if not required and value in (None, "", [], ()):
+            return ()
+        commands = [value] if isinstance(value, str) else value
+        fits = isinstance(commands, list | tuple) and all(isinstance(one, str) and one.strip() for one in commands)
+        if not fits or not commands:
+            raise self.fail(column, f"is {value!r:.80}, not a command or a list of commands")
+        for one in commands:
+            self._check_text(column, one)
+        return tuple(commands)
+
+    def names_that_last(self, column: str, *, required: bool) -> tuple[str, ...]:
+        """`names`, where a log of another run has the same ones: without a duration, or white space at an end."""
+        names = self.names(column, required=required)
+        for name in names:
+            if name != name.strip() or _DURATION.search(name):
+                raise self.fail(
+                    column, f"has {name!r}, and a name with a duration or white space at an end differs from run to run"
+                )
+        return names
 
     def object(self, column: str) -> dict[str, Any]:
         """A dictionary, or the same as a JSON string; keys without a value are left out, as Parquet adds such."""

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
-from swe_aem.tasks.families import classic, multiswe, r2egym, swebench, swerebench, swesmith
+from swe_aem.tasks.families import (
+    classic,
+    multiswe,
+    r2egym,
+    refused,
+    swebench,
+    swebenchlive,
+    swelego,
+    swerebench,
+    swerebench_v2,
+    swesmith,
+)
 from swe_aem.tasks.families.reading import LeftOut, Reading, SourceError, none_left
 from swe_aem.tasks.families.rows import Row, Unreadable
 
@@ -27,6 +38,11 @@ FAMILIES = (
     Family("SWE-bench 5", swebench.recognise, swebench.read, "instance_id, image, eval_script"),
     Family("Multi-SWE-bench", multiswe.recognise, multiswe.read, "org, repo, number, fix_patch", multiswe.task_id),
     Family("R2E-Gym", r2egym.recognise, r2egym.read, "docker_image, expected_output_json", r2egym.task_id),
+    Family("SWE-bench Pro", refused.is_pro, refused.read_pro, "dockerhub_tag, selected_test_files_to_run"),
+    Family("Scale-SWE", refused.is_scale_swe, refused.read_scale_swe, "image_url, pre_commands, f2p_script"),
+    Family("SWE-bench-Live", swebenchlive.recognise, swebenchlive.read, "instance_id, test_cmds, log_parser"),
+    Family("SWE-Lego", swelego.recognise, swelego.read, "instance_id, image_name, test_cmd, test_patch"),
+    Family("SWE-rebench-V2", swerebench_v2.recognise, swerebench_v2.read, "instance_id, image_name, install_config"),
     Family("SWE-rebench", swerebench.recognise, swerebench.read, "instance_id, install_config"),
     Family("SWE-smith", swesmith.recognise, swesmith.read, "instance_id, image_name, patch"),
     Family("SWE-bench before 5, SWE-Gym", classic.recognise, classic.read, "instance_id, patch, test_patch"),

@@ -50,37 +50,54 @@ def touched(patch: str) -> Touched:
     return Touched(tuple(modified), tuple(created), tuple(deleted))
 
 
-def evaluation_script(spec: RepoSpec, base_commit: str, test_patch: str, workdir: str = "/testbed") -> str:
-    """The script: activate, install, put the tests in place, run them between the markers, put them back."""
+def evaluation_script(
+    spec: RepoSpec,
+    base_commit: str,
+    test_patch: str,
+    *,
+    workdir: str = "/testbed",
+    activate: tuple[str, ...] = ACTIVATE,
+    apply_options: str = "-v",
+) -> str:
+    """The script: activate, install, put the tests in place, run them between the markers, put them back.
+
+    `apply_options` are those of the `git apply` that adds the tests.
+    """
     paths = touched(test_patch)
     reset = [f"git checkout {base_commit} {shlex.join(paths.modified)}"] if paths.modified else []
+    *commands, last = spec.test_cmd
     lines = [
         "#!/bin/bash",
         "set -uxo pipefail",
-        *ACTIVATE,
+        *activate,
         f"cd {workdir}",
         *spec.eval_commands,
         f"git config --global --add safe.directory {workdir}",
         f"cd {workdir}",
-        *([spec.install] if spec.install else []),
+        *spec.install,
         *reset,
-        *apply_lines(test_patch),
+        *apply_lines(test_patch, apply_options),
         START,
-        f"{spec.test_cmd} {_selection(spec, test_patch, paths)}".rstrip(),
+        *commands,
+        f"{last} {_selection(spec, test_patch, paths)}".rstrip(),
         END,
         *reset,
     ]
     return "\n".join(lines) + "\n"
 
 
-def apply_lines(patch: str) -> list[str]:
-    """Lines of a script that contain a patch and apply it; none for an empty patch."""
+def apply_lines(patch: str, options: str = "-v") -> list[str]:
+    """Lines of a script that contain a patch and apply it; none for an empty patch.
+
+    Every byte of the patch goes in. The line end after it is the one that swebench's scripts have too: it stands for a
+    last blank line that a data set has stripped. With --recount git would count it, so there the patch stands alone.
+    """
     if not patch.strip():
         return []
     end = "EOF_114329324912"
     while end in patch:
         end += "0"
-    return [f"git apply -v - <<'{end}'", patch.rstrip("\n"), end]
+    return [f"git apply {options} - <<'{end}'", patch.removesuffix("\n") if "--recount" in options else patch, end]
 
 
 def marked_script(*lines: str, setup: tuple[str, ...] = ()) -> str:
@@ -98,5 +115,7 @@ def _selection(spec: RepoSpec, test_patch: str, paths: Touched) -> str:
             return shlex.join(dotted)
         case "cases":
             return shlex.quote(" or ".join(re.findall(r"\[case ([^\]]+)\]", test_patch)))
+        case "none":
+            return ""
         case unknown:
             assert_never(unknown)

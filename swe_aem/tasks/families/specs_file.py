@@ -28,19 +28,22 @@ def _lines(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+_Command = Annotated[str, Field(min_length=1)]
+
+
 class RepoSpec(Frozen):
     """How one version of one repository is installed and tested."""
 
-    test_cmd: str = Field(min_length=1)
-    """The test command; the selection of tests is appended to it."""
+    test_cmd: Annotated[tuple[_Command, ...], BeforeValidator(_lines), Field(min_length=1)]
+    """The test command, or several, a line each; the selection of tests is appended to the last."""
     log_parser: str = "parse_log_pytest"
-    install: str = ""
-    """Command that is run before the tests, without a network. Empty: the image's installation is tested as it is."""
-    eval_commands: Annotated[tuple[str, ...], BeforeValidator(_lines)] = ()
+    install: Annotated[tuple[_Command, ...], BeforeValidator(_lines)] = ()
+    """Commands that are run before the tests, without a network. Empty: the image's installation is tested as it is."""
+    eval_commands: Annotated[tuple[_Command, ...], BeforeValidator(_lines)] = ()
     """Lines at the start of the script, e.g. an `export`."""
-    select: Literal["files", "modules", "cases"] = "files"
-    """What is appended to the command: the files of the test patch, the same as dotted modules (Django), or its
-    `[case name]`s joined by "or" (mypy)."""
+    select: Literal["files", "modules", "cases", "none"] = "files"
+    """What is appended to the command: the files of the test patch, the same as dotted modules (Django), its
+    `[case name]`s joined by "or" (mypy), or nothing."""
 
     @field_validator("log_parser")
     @classmethod

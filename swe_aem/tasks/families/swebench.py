@@ -41,7 +41,7 @@ def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     return TaskRecord(task=task, key=key, split=reading.split)
 
 
-def read_task(field: Fields, *, image: str) -> Task:
+def read_task(field: Fields, *, image: str, workdir: str = Task.model_fields["workdir"].default) -> Task:
     """The part of a task that an agent may see, from the columns that SWE-bench and its variants share."""
     repo = field.text("repo")
     return Task(
@@ -50,5 +50,6 @@ def read_task(field: Fields, *, image: str) -> Task:
         base_commit=field.commit(),
         problem_statement=field.text("problem_statement"),
         image=image,
+        workdir=workdir,
         network="blackhole" if repo in _NEEDS_BLACKHOLE else "none",
     )

@@ -1,10 +1,7 @@
 """SWE-rebench (https://huggingface.co/datasets/nebius/SWE-rebench): SWE-bench's columns, and in `install_config` how
-each instance is installed and tested. Version 2's rows (20 languages, other working directories) are not read."""
-
-from pydantic import ValidationError
+each instance is installed and tested. Version 2's rows are those of `swerebench_v2.py`."""
 
 from swe_aem.core import TaskRecord
-from swe_aem.errors import UserError
 from swe_aem.tasks.families.classic import read_with_spec, swebench_image
 from swe_aem.tasks.families.fields import Fields
 from swe_aem.tasks.families.reading import Reading
@@ -23,22 +20,20 @@ def recognise(row: Row) -> bool:
 def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     """Turn one row into a record."""
     field = Fields(where, row)
-    if field.has("language") and str(row["language"]).lower() != "python":
-        raise UserError(f"{where}: is a row of SWE-rebench-V2, which is not supported; use nebius/SWE-rebench")
     config = field.object("install_config")
     for name in ("test_cmd", "log_parser"):
-        if not config.get(name):
+        if config.get(name) is None:
             raise field.fail("install_config", f"has no {name}")
-    field.known_parser("install_config.log_parser", str(config["log_parser"]))
-    install = config.get("install")
-    try:
-        spec = RepoSpec(
-            test_cmd=f"{_LOCALE} {config['test_cmd']}",
-            log_parser=config["log_parser"],
-            install=f"{_LOCALE} {install}" if install else "",
-            eval_commands=config.get("eval_commands", ()),
-        )
-    except ValidationError as error:
-        raise field.fail("install_config", f"has a wrong {error.errors()[0]['loc'][0]}") from error
+
+    def commands(name: str, prefix: str = "", *, required: bool = False) -> tuple[str, ...]:
+        found = field.commands(f"install_config.{name}", config.get(name), required=required)
+        return tuple(f"{prefix}{command}" for command in found)
+
+    spec = RepoSpec(
+        test_cmd=commands("test_cmd", f"{_LOCALE} ", required=True),
+        log_parser=field.known_parser("install_config.log_parser", str(config["log_parser"])),
+        install=commands("install", f"{_LOCALE} "),
+        eval_commands=commands("eval_commands"),
+    )
     image = field.text("docker_image") if field.has("docker_image") else swebench_image(field.id(), "swerebench")
     return read_with_spec(field, spec, image=image, reading=reading)

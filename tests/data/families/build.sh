@@ -32,6 +32,9 @@ mv /fix.patch /test.patch /home/
 printf '#!/bin/bash\nset -e\n\ncd /home/calc\ngit apply /home/test.patch\npython3 -m pytest -rA\n' >/home/test-run.sh
 printf '#!/bin/bash\nset -e\n\ncd /home/calc\ngit apply /home/test.patch /home/fix.patch\npython3 -m pytest -rA\n' >/home/fix-run.sh
 
+# SWE-rebench-V2: the repository in a directory of its name.
+cp -r /testbed /calc
+
 # R2E-Gym: tests outside of the repository, a script and an environment in it.
 python3 -m venv --without-pip --system-site-packages .venv
 echo "PYTHONWARNINGS='ignore::UserWarning' .venv/bin/python -W ignore -m pytest -rA r2e_tests" >run_tests.sh

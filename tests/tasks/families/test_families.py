@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +19,10 @@ from swe_aem.tasks.families.reading import Reading
 from swe_aem.tasks.families.registry import FAMILIES, family_of
 from swe_aem.tasks.families.reverse import reverse_patch
 from swe_aem.tasks.families.rows import read_file_rows
-from swe_aem.tasks.families.script import START, evaluation_script, touched
+from swe_aem.tasks.families.script import START, apply_lines, evaluation_script, touched
 from swe_aem.tasks.families.specs_file import RepoSpec
 from swe_aem.tasks.families.swebench import V5_COLUMNS
+from swe_aem.tasks.families.swerebench_v2 import PARSERS
 
 DATA = Path(__file__).parents[2] / "data" / "families"
 ADD, MUL = "tests/test_calc.py::test_add", "tests/test_calc.py::test_mul"
@@ -31,7 +33,10 @@ FAMILY_OF_FILE = {
     "r2e-gym": "R2E-Gym",
     "swe-bench-classic": "SWE-bench before 5, SWE-Gym",
     "swe-gym": "SWE-bench before 5, SWE-Gym",
+    "swe-bench-live": "SWE-bench-Live",
+    "swe-lego": "SWE-Lego",
     "swe-rebench": "SWE-rebench",
+    "swe-rebench-v2": "SWE-rebench-V2",
     "swe-smith": "SWE-smith",
 }
 
@@ -54,7 +59,8 @@ def changed(tmp_path: Path, name: str, **columns: Any) -> Path:
 def test_a_row_is_recognised_by_its_columns(name: str) -> None:
     ((where, row),) = read_file_rows(DATA / f"{name}.jsonl")
     assert family_of(where, row).name == FAMILY_OF_FILE[name]
-    assert sum(family.recognise(row) for family in FAMILIES) <= 2  # SWE-rebench's are classic rows with more
+    others = {family.name for family in FAMILIES if family.recognise(row)} - {FAMILY_OF_FILE[name]}
+    assert others <= {"SWE-rebench", "SWE-bench before 5, SWE-Gym"}  # later in the table, with fewer columns
 
 
 def test_real_rows_are_version_5(dataset_rows: Path) -> None:
@@ -119,6 +125,47 @@ def test_real_rows_without_what_version_5_added_get_it_back(dataset_rows: Path, 
     assert load_tasks(str(tmp_path / "rows.jsonl")).records == load_tasks(str(newer)).records
 
 
+@pytest.mark.parametrize("name", ["verified", "lite"])
+def test_test_patches_of_real_rows_are_applied_as_in_swebenchs_scripts(dataset_rows: Path, name: str) -> None:
+    for record in load_tasks(str(dataset_rows / f"{name}.parquet")):
+        lines = "\n".join(apply_lines(record.key.test_patch))
+        assert f"\n{lines}\n" in record.key.eval_script, record.task.id
+
+
+LAST_LINES = {
+    "whole": " x=1\n+y=2\n \n z=1\n",
+    "a last blank line with its space": " x=1\n+y=2\n \n z=1\n \n",
+    "a last blank line without its space": " x=1\n+y=2\n\n z=1\n\n",
+    "a last blank line that was stripped": " x=1\n+y=2\n \n z=1\n",
+    "no line end at the end of the patch": " x=1\n+y=2\n \n z=1",
+    "text after the patch": " x=1\n+y=2\n \n z=1\n-- \n2.40.1\n\n",
+    "no line end at the end of the file": " x=1\n+y=2\n \n z=1\n\\ No newline at end of file\n",
+    "line ends of Windows": " x=1\r\n+y=2\r\n \r\n z=1\r\n",
+}
+
+
+@pytest.mark.parametrize("options", ["-v", "-v --recount --ignore-space-change --whitespace=nowarn"])
+@pytest.mark.parametrize("kind", LAST_LINES)
+def test_the_last_lines_of_a_test_patch_survive(tmp_path: Path, kind: str, options: str) -> None:
+    hunk = LAST_LINES[kind]
+    before = "x=1\n\nz=1\n"
+    if "last blank" in kind:
+        before += "\n"
+    if kind == "no line end at the end of the file":
+        before = before.removesuffix("\n")
+    if "Windows" in kind:
+        before = before.replace("\n", "\r\n")
+    count = 4 if "last blank" in kind else 3
+    patch = f"diff --git a/t.py b/t.py\n--- a/t.py\n+++ b/t.py\n@@ -1,{count} +1,{count + 1} @@\n{hunk}"
+    (tmp_path / "t.py").write_bytes(before.encode())
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    script = "\n".join(["set -e", *apply_lines(patch, options), "true"]) + "\n"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True)
+    end = "\r\n" if "Windows" in kind else "\n"
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "t.py").read_bytes().decode() == before.replace(f"x=1{end}", f"x=1{end}y=2{end}")
+
+
 @pytest.mark.parametrize("name", ["verified_sample", "lite_sample"])
 def test_scripts_choose_the_tests_of_real_rows(dataset_rows: Path, name: str) -> None:
     for _, row in read_file_rows(dataset_rows / f"{name}.jsonl"):
@@ -141,7 +188,7 @@ def _resets(script: list[str]) -> list[str]:
     [
         ("repos: [", "not YAML"),
         ("repo: {}", "repo is unknown"),
-        ('repos: {a/b: {"*": {}}}', r"repos.a/b.\*.test_cmd is missing: give a string"),
+        ('repos: {a/b: {"*": {}}}', r"repos.a/b.\*.test_cmd is missing: give a list of 1 or more"),
         ('repos: {a/b: {"*": {test_cmd: x, log_parser: y}}}', "no log parser 'y'"),
     ],
 )
@@ -157,6 +204,81 @@ def test_swe_rebench() -> None:
     assert record.task.image == "swerebench/sweb.eval.x86_64.owner_1776_calc-2"
     assert "\nLANG=C.UTF-8 LC_ALL=C.UTF-8 true\n" in record.key.eval_script
     assert "\nLANG=C.UTF-8 LC_ALL=C.UTF-8 pytest --no-header -rA" in record.key.eval_script
+
+
+@pytest.mark.parametrize("name", ["swe-rebench", "swe-rebench-v2", "swe-bench-live", "swe-lego"])
+@pytest.mark.parametrize("form", ["list", "tuple of a column", "numpy"])
+def test_lists_of_commands_become_lines(tmp_path: Path, name: str, form: str) -> None:
+    commands: Any = ["cd tests", "pytest -rA 'a b'", "pytest -rA c"]
+    ((_, row),) = read_file_rows(DATA / f"{name}.jsonl")
+    assert isinstance(row, dict)
+    given = numpy.array(commands, dtype=object) if form == "numpy" else commands if form == "list" else tuple(commands)
+    if "test_cmds" in row or "test_cmd" in row:
+        row["test_cmds" if "test_cmds" in row else "test_cmd"] = given
+    else:
+        row["install_config"]["test_cmd"] = given
+    script = family_of("here", row).read("here", row, Reading()).key.eval_script
+    lines = script.partition(START)[2].split("\n")[1:4]
+    prefix = "LANG=C.UTF-8 LC_ALL=C.UTF-8 " if name == "swe-rebench" else ""
+    files = " tests/test_calc.py" if name == "swe-rebench" else ""
+    assert lines == [f"{prefix}{commands[0]}", f"{prefix}{commands[1]}", f"{prefix}{commands[2]}{files}"]
+
+
+def test_swe_rebench_v2() -> None:
+    record = only("swe-rebench-v2")
+    assert record.task.image == "docker.io/swerebenchv2/owner-calc:8-3d55239"
+    assert record.task.workdir == "/calc"
+    script = record.key.eval_script
+    assert "\ncd /calc\n" in script
+    assert "conda" not in script
+    assert "pip install" not in script  # the image has everything installed
+
+
+def test_swe_rebench_v2_log_parsers_are_swebenchs() -> None:
+    from swebench.harness.log_parsers import PARSER_REGISTRY
+
+    assert PARSER_REGISTRY.keys() >= PARSERS
+
+
+def test_swe_lego() -> None:
+    record = only("swe-lego")
+    assert (record.task.image, record.task.workdir) == ("jierun/sweb.eval.x86_64.owner_1776_calc-9:latest", "/testbed")
+    assert "\nconda activate testbed\n" in record.key.eval_script
+    assert (
+        record.key.eval_script.partition(START)[2]
+        .split("\n")[1]
+        .endswith("ignore::DeprecationWarning tests/test_calc.py")
+    )
+
+
+def test_swe_bench_live(tmp_path: Path) -> None:
+    record = only("swe-bench-live")
+    assert record.task.image == "starryzhang/sweb.eval.x86_64.owner_1776_calc-10:latest"
+    assert record.key.log_parser == "parse_log_pytest"
+    assert "conda" not in record.key.eval_script
+    (record,) = load_tasks(str(changed(tmp_path, "swe-bench-live", docker_image="starryzhang/other", rebuild_cmds=[])))
+    assert record.task.image == "starryzhang/other"
+
+
+@pytest.mark.parametrize(
+    ("family", "columns"),
+    [
+        ("SWE-bench Pro", {"dockerhub_tag": "a.b-1", "selected_test_files_to_run": "['a']", "fail_to_pass": "['a']"}),
+        ("Scale-SWE", {"image_url": "a/b:1", "workdir": "/workspace/b", "pre_commands": "git checkout x"}),
+        ("Scale-SWE", {"image_url": "a/b:1", "f2p_script": "def test_a(): ...", "f2p_patch": ""}),
+    ],
+)
+def test_families_that_cannot_be_graded_are_refused_by_name(
+    tmp_path: Path, family: str, columns: dict[str, Any]
+) -> None:
+    gone = {"install_config": ..., "docker_image": ..., "instance_id": "owner__b-1"}
+    path = changed(tmp_path, "swe-rebench", **gone, **columns)
+    with pytest.raises(UserError, match=f"is a row of {family}, which cannot be graded from its rows: "):
+        load_tasks(str(path))
+    rows = path.read_text() + "\n" + (DATA / "swe-gym.jsonl").read_text()
+    path.write_text(rows)
+    (left_out,) = load_tasks(str(path)).left_out
+    assert left_out.id == "owner__b-1"
 
 
 def test_swe_rebench_without_an_image_goes_by_the_rule(tmp_path: Path) -> None:
@@ -214,7 +336,36 @@ def test_multi_swe_bench() -> None:
         ("swe-gym", "FAIL_TO_PASS", [], "field 'FAIL_TO_PASS' is empty"),
         ("swe-rebench", "install_config", {"test_cmd": "x", "log_parser": "y"}, "'install_config.log_parser' is 'y'"),
         ("swe-rebench", "install_config", {"log_parser": "parse_log_pytest"}, "'install_config' has no test_cmd"),
-        ("swe-rebench", "language", "rust", "SWE-rebench-V2"),
+        ("swe-rebench", "language", "rust", "field 'image_name' is missing"),
+        ("swe-rebench", "install_config", {"test_cmd": {"a": 1}, "log_parser": "parse_log_pytest"}, "not a command or"),
+        ("swe-rebench", "install_config", {"test_cmd": ["a", 1], "log_parser": "parse_log_pytest"}, "not a command or"),
+        ("swe-rebench-v2", "image_name", None, "field 'image_name' is missing"),
+        ("swe-rebench-v2", "image_name", "swerebench/sweb.eval.x86_64.a_1776_b-1", "is not at /calc"),
+        (
+            "swe-rebench-v2",
+            "install_config",
+            {"log_parser": "parse_log_haskell", "test_cmd": "x"},
+            "'parse_log_haskell'",
+        ),
+        ("swe-rebench-v2", "install_config", {"log_parser": "parse_log_maven", "test_cmd": "x"}, "'parse_log_maven'"),
+        ("swe-rebench-v2", "install_config", {"log_parser": "parse_log_pytest"}, "is None, not a command"),
+        (
+            "swe-rebench-v2",
+            "install_config",
+            {"log_parser": "parse_log_pytest", "test_cmd": []},
+            "is [], not a command",
+        ),
+        ("swe-rebench-v2", "repo", "owner/..", "is 'owner/..', not owner/name"),
+        ("swe-rebench-v2", "FAIL_TO_PASS", ["a (12 ms)"], "'a (12 ms)', and a name with a duration"),
+        ("swe-rebench-v2", "PASS_TO_PASS", ["a in 3.5 sec"], "and a name with a duration"),
+        ("swe-rebench-v2", "PASS_TO_PASS", ["a [0.1s]"], "and a name with a duration"),
+        ("swe-rebench-v2", "PASS_TO_PASS", [" a"], "white space at an end"),
+        ("swe-lego", "test_cmd", "pytest tests", "add -rA"),
+        ("swe-lego", "test_cmd", None, "is None, not a command"),
+        ("swe-bench-live", "test_cmds", "", "is '', not a command"),
+        ("swe-bench-live", "log_parser", "def parser(log):\n    return {}", "only pytest is read"),
+        ("swe-bench-live", "rebuild_cmds", ["make"], "later format"),
+        ("swe-bench-live", "print_cmds", ["cat report"], "later format"),
         ("swe-smith", "image_name", "", "field 'image_name' is empty"),
         ("swe-smith", "patch", "GIT binary patch\n", "field 'patch' cannot be reversed"),
         ("swe-smith", "FAIL_TO_PASS", ["TestGo"], "add the columns test_cmd and log_parser"),
