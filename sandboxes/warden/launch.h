@@ -1,12 +1,13 @@
 /* `warden launch`: the part of starting an embedded sandbox that must happen before bubblewrap does.
  *
- *   warden launch [-u] [-c CGROUP_PROCS]... -t SCRATCH BYTES [-m NAME]... [-o NAME LOWER]... -- COMMAND...
+ *   warden launch [-u] [-c CGROUP_PROCS]... -t SCRATCH BYTES [-m NAME]... [-o NAME LOWER]... [-h NAME HOST] -- COMMAND...
  *
  * -u enters a user namespace first (callers that are not root), -c joins a control group, -t mounts a tmpfs of that
- * size on SCRATCH, -m makes a directory in it, -o mounts an overlay with that lower directory on SCRATCH/NAME. All of it
- * in a new mount namespace, so it is gone with the last process. */
+ * size on SCRATCH, -m makes a directory in it, -o mounts an overlay with that lower directory on SCRATCH/NAME, -h lets
+ * the root there resolve its own host name. All of it in a new mount namespace, so it is gone with the last process. */
 #pragma once
 #include "sys.h"
+#include <linux/openat2.h>
 
 __attribute__((noreturn)) static void fail(const char *what, long error) {
     char text[512], *end = append(text, "warden: ");
@@ -47,7 +48,23 @@ static void mount_overlay(const char *scratch, const char *name, const char *low
     end = append(append(end, ",upperdir="), paths[1]);
     end = append(append(end, ",workdir="), paths[2]);
     if (user_namespace) append(end, ",userxattr");
-    must(SYS5(mount, "overlay", paths[0], "overlay", 0, options), "overlay mount");
+    must(SYS5(mount, "overlay", paths[0], "overlay", MS_NOSUID | MS_NODEV, options), "overlay mount");
+}
+
+/* Adds lines for localhost and `host` to what the image has in /etc/hosts, as engines do. No link leads out of the root,
+ * and a root without a directory /etc goes without. */
+static void name_host(const char *scratch, const char *name, const char *host) {
+    char path[1100], lines[512];
+    append(append(append(path, scratch), "/"), name);
+    append(append(append(lines, "\n127.0.0.1 localhost "), host), "\n::1 localhost\n");
+    long root = SYS4(openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    struct open_how how = {.flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, .mode = 0644};
+    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+    long fd = SYS4(openat2, root, "etc/hosts", &how, sizeof how);
+    SYS1(close, root);
+    if (fd < 0) return;
+    SYS3(write, fd, lines, length(lines));
+    SYS1(close, fd);
 }
 
 __attribute__((noreturn)) static void launch(char **argv, char **env) {
@@ -71,6 +88,9 @@ __attribute__((noreturn)) static void launch(char **argv, char **env) {
             must(SYS3(fchmodat, AT_FDCWD, text, 01777), text);
         } else if (same(argv[0], "-o")) {
             mount_overlay(scratch, argv[1], argv[2], user_namespace);
+            argv++;
+        } else if (same(argv[0], "-h")) {
+            name_host(scratch, argv[1], argv[2]);
             argv++;
         } else
             fail(argv[0], -EINVAL);

@@ -325,7 +325,7 @@ __attribute__((noreturn)) static void serve(char **argv) {
     raise_loopback();
     if (number(argv[3])) must(swallow_packets(), "blackhole route");
     must(SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
-    drop_capabilities(number(argv[2]));
+    must(drop_capabilities(number(argv[2])), "capabilities cannot be dropped");
     watch_disk(number(argv[1]));
     u64 chld = 1u << (SIGCHLD - 1);
     SYS4(rt_sigprocmask, SIG_BLOCK, &chld, 0, KERNEL_SIGSET_BYTES);

@@ -27,7 +27,7 @@ from typing import IO, Literal, assert_never
 from swe_aem.core import Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import SandboxDead, StartError, UserError
 from swe_aem.sandbox import cgroup, host_system, isolation
-from swe_aem.sandbox.capabilities import mask
+from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.owner import Lease, start_ticks
@@ -198,7 +198,7 @@ class BubblewrapBackend:
             plan = [*host_system.mounts(), "--bind", f"{scratch}/tmp", "/tmp"]
             plan += ["--bind", f"{scratch}/home", host_system.HOME]
         else:
-            launch += ["-o", "root", str(root)]
+            launch += ["-o", "root", str(root), "-h", "root", isolation.HOSTNAME]
             plan = ["--bind", f"{scratch}/root", "/"]
         if spec.workspace is not None:
             launch += ["-o", "workspace", str(spec.workspace.resolve())]
@@ -212,8 +212,7 @@ class BubblewrapBackend:
             case "util-linux":
                 isolated = isolation.util_linux("/usr/bin/unshare", f"{scratch}/new-root", plan, serve)
             case "bubblewrap":
-                capabilities = [name.removeprefix("CAP_") for name in spec.capabilities]
-                capabilities += ["NET_ADMIN"] if blackhole else []
+                capabilities = for_warden(spec.capabilities, network=blackhole)
                 isolated = isolation.bubblewrap(shutil.which("bwrap") or "bwrap", plan, capabilities, serve)
             case unknown:
                 assert_never(unknown)

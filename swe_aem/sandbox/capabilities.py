@@ -23,6 +23,17 @@ _NUMBERS = {
 }
 
 
+def for_warden(names: Iterable[str], *, network: bool) -> list[str]:
+    """The capabilities that the warden starts with, without `CAP_`.
+
+    Those that commands keep, what it needs to drop all others, and (with `network`) what it needs to set a route. It
+    drops these two as well.
+    """
+    kept = mask(names)
+    own = ["SETPCAP", *(["NET_ADMIN"] if network else [])]
+    return [name for name, number in _NUMBERS.items() if kept >> number & 1 and name not in own] + own
+
+
 def mask(names: Iterable[str]) -> int:
     """Bit mask of capabilities given as `CHOWN` or `CAP_CHOWN`; raises `UserError` for one that a sandbox cannot keep.
 

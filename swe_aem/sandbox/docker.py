@@ -33,10 +33,11 @@ from pydantic import ValidationError
 
 from swe_aem.core import Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import InfrastructureError, StartError, UserError
-from swe_aem.sandbox.capabilities import mask
+from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.cgroup import parse_oom_kills
 from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.ledger import Ledger
+from swe_aem.sandbox.isolation import HOSTNAME
 from swe_aem.sandbox.owner import Lease
 from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, is_blackhole, warden_binary, warden_digest
 
@@ -156,12 +157,17 @@ class DockerBackend:
     def _create(self, name: str, spec: SandboxSpec, image_id: str, volume: str) -> socket.socket:
         """Create the container, put the workspace into it and attach to its stdin and stdout."""
         limits = spec.limits
-        capabilities = [*spec.capabilities, *(["NET_ADMIN"] if is_blackhole(spec.network) else [])]
+        blackhole = is_blackhole(spec.network)
+        if spec.user in (None, "root", "0"):
+            capabilities = for_warden(spec.capabilities, network=blackhole)
+        else:  # the engine's bounding set is final: the warden of another user can neither use nor drop any
+            capabilities = [name.removeprefix("CAP_") for name in spec.capabilities]
         host_config = self._api.create_host_config(
             auto_remove=True,
             binds=[f"{volume}:{_WARDEN_DIR}:ro,nocopy"],
-            cap_add=[capability.removeprefix("CAP_") for capability in capabilities] or None,
+            cap_add=capabilities or None,
             cap_drop=["ALL"],
+            extra_hosts={HOSTNAME: "127.0.0.1"},
             log_config=LogConfig(type="none"),
             mem_limit=limits.memory_bytes,
             memswap_limit=limits.memory_bytes,
@@ -169,14 +175,15 @@ class DockerBackend:
             network_mode="none",
             pids_limit=limits.pids,
             security_opt=["no-new-privileges"],
+            sysctls={"net.ipv6.conf.all.disable_ipv6": "0"} if blackhole else None,
         )
         warden = [f"{_WARDEN_DIR}/warden", "serve", str(int(spec.ttl_s)), str(limits.disk_bytes or 0)]
         self._api.create_container(
             image_id,
             name=name,
-            entrypoint=[*warden, str(mask(spec.capabilities)), str(int(is_blackhole(spec.network)))],
+            entrypoint=[*warden, str(mask(spec.capabilities)), str(int(blackhole))],
             command=[],
-            hostname="sandbox",
+            hostname=HOSTNAME,
             host_config=host_config,
             labels={
                 **{_OURS + key: value for key, value in spec.labels.items()},

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from swe_aem.cache import cache_dir
 from swe_aem.errors import UserError
+from swe_aem.sandbox.isolation import HOSTNAME
 
 HOST_IMAGE = "swe-aem/micro:1"
 """The image name that bubblewrap serves from the host: a plain Python with git and pytest."""
@@ -28,6 +29,11 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _SECRETS = (_PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").exists() else _PACKAGE,)
 """The checkout, or an installed package (a wheel carries answer keys): hidden where it lies below a directory that
 sandboxes see, e.g. below /usr."""
+_OWN_ETC = {
+    "passwd": f"root:x:0:0:root:{HOME}:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n",
+    "group": "root:x:0:\nnogroup:x:65534:\n",
+    "hosts": f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n",
+}
 _TEST_RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 
 
@@ -50,7 +56,8 @@ def toolchain() -> Path:
     """
     _, executable = _interpreter()
     distributions = [importlib.metadata.distribution(name) for name in _TEST_RUNNER]
-    key = "|".join([sys.version, str(executable), *(f"{d.name}={d.version}" for d in distributions)])
+    versions = [f"{distribution.name}={distribution.version}" for distribution in distributions]
+    key = "|".join([sys.version, str(executable), *_OWN_ETC.values(), *versions])
     target = cache_dir() / "toolchains" / hashlib.sha256(key.encode()).hexdigest()[:16]
     if target.exists():
         return target
@@ -70,9 +77,8 @@ def toolchain() -> Path:
             shutil.copyfile(source, draft / "site" / file)
     compileall.compile_dir(draft / "site", quiet=2)
     (draft / "etc").mkdir()
-    (draft / "etc" / "passwd").write_text(f"root:x:0:0:root:{HOME}:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n")
-    (draft / "etc" / "group").write_text("root:x:0:\nnogroup:x:65534:\n")
-    (draft / "etc" / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    for name, text in _OWN_ETC.items():
+        (draft / "etc" / name).write_text(text)
     try:
         draft.rename(target)
     except OSError:  # another process was faster
@@ -93,7 +99,7 @@ def mounts() -> list[str]:
             arguments += ["--ro-bind", str(directory), str(directory)]
     for name in _ETC:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    for name in ("passwd", "group", "hosts"):
+    for name in _OWN_ETC:
         arguments += ["--ro-bind", str(tools / "etc" / name), f"/etc/{name}"]
     if not prefix.is_relative_to("/usr"):
         arguments += ["--ro-bind", str(prefix), str(prefix)]

@@ -9,15 +9,17 @@ from collections.abc import Callable, Sequence
 
 from swe_aem.errors import UserError
 
+HOSTNAME = "sandbox"
+"""The host name of every sandbox; it resolves to 127.0.0.1."""
 NAMESPACES = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
 _KERNEL_SWITCHES = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi")
-DEVICES = ("null", "zero", "full", "random", "urandom")
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
 def bubblewrap(program: str, plan: Sequence[str], capabilities: Sequence[str], command: Sequence[str]) -> list[str]:
     """bubblewrap's own command line. The command becomes PID 1 and loses all capabilities but those named."""
     keep = [argument for name in capabilities for argument in ("--cap-add", f"CAP_{name}")]
-    flags = ["--die-with-parent", "--as-pid-1", "--hostname", "sandbox", *NAMESPACES, "--cap-drop", "ALL", *keep]
+    flags = ["--die-with-parent", "--as-pid-1", "--hostname", HOSTNAME, *NAMESPACES, "--cap-drop", "ALL", *keep]
     # bubblewrap leaves /proc/sys alone when the directory itself is not writable, but the files in it belong to root
     # and need no capability: a sandbox that root started could set the host's core_pattern.
     locked = [argument for path in _KERNEL_SWITCHES for argument in ("--ro-bind-try", path, path)]
@@ -31,8 +33,8 @@ def util_linux(program: str, root: str, plan: Sequence[str], command: Sequence[s
     The warden drops the capabilities and detaches the old root, so nothing runs in between.
     """
     script = ["set -e", f"R={shlex.quote(root)}", 'mkdir -p "$R" && mount --bind "$R" "$R"', *_translate(plan)]
-    script += ["hostname sandbox 2>/dev/null || true", 'mkdir -p "$R/.old-root" && cd "$R" && pivot_root . .old-root']
-    script += [f"exec {shlex.join(command)}"]
+    script += [f"hostname {HOSTNAME} 2>/dev/null || true"]
+    script += ['mkdir -p "$R/.old-root" && cd "$R" && pivot_root . .old-root', f"exec {shlex.join(command)}"]
     flags = ["--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "--cgroup"]
     return [program, *flags, "/bin/sh", "-c", "\n".join(script)]
 
@@ -91,7 +93,10 @@ def _proc(to: str) -> str:
 def _dev(to: str) -> str:
     lines = [f'mkdir -p "$R"{to}; mount -t tmpfs -o mode=0755,size=1m dev "$R"{to}; mkdir "$R"{to}/shm']
     lines += [f': >"$R"{to}/{name}; mount --bind /dev/{name} "$R"{to}/{name}' for name in DEVICES]
+    pts = f'"$R"{to}/pts'
+    lines += [f"mkdir {pts}; mount -t devpts -o newinstance,ptmxmode=0666,mode=620,nosuid,noexec devpts {pts}"]
     links = {
+        "ptmx": "pts/ptmx",
         "fd": "/proc/self/fd",
         "stdin": "/proc/self/fd/0",
         "stdout": "/proc/self/fd/1",

@@ -258,18 +258,6 @@ async def test_only_loopback_exists(sandbox: Sandbox) -> None:
     assert (await sandbox.run(server, timeout_s=10)).output == "connected\n"
 
 
-async def test_a_blackhole_swallows_packets(backend: SandboxBackend, spec: SandboxSpec) -> None:
-    connect = "import socket; socket.create_connection(('192.0.2.1', 80), 0.5)"
-    async with backend.open(spec.model_copy(update={"network": "blackhole"})) as sandbox:
-        result = await sandbox.run(f'python3 -c "{connect}"', timeout_s=10)
-        status = (await sandbox.run("grep CapEff /proc/self/status", timeout_s=10)).output
-    assert "TimeoutError" in result.output or "timed out" in result.output
-    assert status.split()[1] == "0" * 16
-    async with backend.open(spec) as sandbox:
-        result = await sandbox.run(f'python3 -c "{connect}"', timeout_s=10)
-    assert "unreachable" in result.output
-
-
 async def test_capabilities_are_kept_by_name(backend: SandboxBackend, spec: SandboxSpec) -> None:
     async with backend.open(spec.model_copy(update={"capabilities": ("CHOWN",)})) as sandbox:
         assert (await sandbox.run("chown 1234 run.sh && stat -c %u run.sh", timeout_s=10)).output == "1234\n"

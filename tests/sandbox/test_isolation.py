@@ -1,0 +1,208 @@
+"""What isolates a sandbox from the host's kernel, network and neighbours, on every backend.
+
+`docs/security.md` names the test of each row.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.sandbox.bubblewrap import BubblewrapBackend
+from swe_aem.sandbox.capabilities import mask
+
+CONNECT = """
+import json, socket, sys
+found = {}
+for address in sys.argv[1:]:
+    try:
+        socket.create_connection((address, 80), 0.3).close()
+        found[address] = "connected"
+    except TimeoutError:
+        found[address] = "swallowed"
+    except OSError as error:
+        found[address] = error.strerror
+print(json.dumps(found))
+"""
+EVERYWHERE = ("10.255.255.1", "10.0.0.1", "10.0.0.2", "172.16.0.1", "192.168.0.1", "8.8.8.8", "2001:db8::1")
+
+SOCKETS = """
+import json, socket
+found = []
+for family in range(64):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
+        try:
+            socket.socket(family, kind).close()
+            found.append(family)
+        except OSError:
+            pass
+print(json.dumps(sorted(set(found))))
+"""
+
+CALLS = """
+import ctypes, errno, json, sys
+libc = ctypes.CDLL(None, use_errno=True)
+found = {}
+for name, number in json.loads(sys.argv[1]).items():
+    libc.syscall(number, -1, -1, -1, -1, -1, -1)
+    found[name] = errno.errorcode.get(ctypes.get_errno())
+print(json.dumps(found))
+"""
+X86_64 = {
+    "modify_ldt": 154, "pivot_root": 155, "settimeofday": 164, "mount": 165, "swapon": 167, "reboot": 169,
+    "sethostname": 170, "iopl": 172, "init_module": 175, "quotactl": 179, "clock_settime": 227, "set_mempolicy": 238,
+    "kexec_load": 246, "add_key": 248, "keyctl": 250, "migrate_pages": 256, "unshare": 272, "move_pages": 279,
+    "perf_event_open": 298, "fanotify_init": 300, "open_by_handle_at": 304, "setns": 308, "kcmp": 312, "bpf": 321,
+    "userfaultfd": 323, "io_uring_setup": 425, "open_tree": 428, "fsopen": 430, "pidfd_getfd": 438,
+    "process_madvise": 440, "mount_setattr": 442, "memfd_secret": 447, "statmount": 457,
+}  # fmt: skip
+AARCH64 = {
+    "umount2": 39, "mount": 40, "pivot_root": 41, "quotactl": 60, "unshare": 97, "kexec_load": 104, "init_module": 105,
+    "clock_settime": 112, "syslog": 116, "reboot": 142, "sethostname": 161, "settimeofday": 170, "add_key": 217,
+    "keyctl": 219, "swapon": 224, "set_mempolicy": 237, "move_pages": 239, "perf_event_open": 241,
+    "fanotify_init": 262, "open_by_handle_at": 265, "setns": 268, "kcmp": 272, "bpf": 280, "userfaultfd": 282,
+    "io_uring_setup": 425, "open_tree": 428, "fsopen": 430, "pidfd_getfd": 438, "process_madvise": 440,
+    "mount_setattr": 442, "memfd_secret": 447, "statmount": 457,
+}  # fmt: skip
+
+
+async def python(sandbox: Sandbox, script: str, *arguments: str) -> object:
+    """What a script prints as JSON."""
+    await sandbox.write_file("/tmp/probe.py", script.encode())
+    words = " ".join(f"'{argument}'" for argument in arguments)
+    result = await sandbox.run(f"python3 /tmp/probe.py {words}", timeout_s=60)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+async def test_a_blackhole_swallows_packets_to_every_address(backend: SandboxBackend, spec: SandboxSpec) -> None:
+    async with backend.open(spec.model_copy(update={"network": "blackhole"})) as sandbox:
+        found = await python(sandbox, CONNECT, *EVERYWHERE)
+        assert found == dict.fromkeys(EVERYWHERE, "swallowed")
+        server = (
+            "import socket; s = socket.create_server(('127.0.0.1', 0)); "
+            "socket.create_connection(s.getsockname()); print('connected')"
+        )
+        assert (await sandbox.run(f'python3 -c "{server}"', timeout_s=10)).output == "connected\n"
+        status = await sandbox.run("grep ^Cap /proc/self/status", timeout_s=10)
+        assert {line.split()[1] for line in status.output.splitlines()} == {"0" * 16}
+
+
+async def test_nothing_beyond_loopback_has_a_route(sandbox: Sandbox) -> None:
+    found = await python(sandbox, CONNECT, *EVERYWHERE)
+    assert isinstance(found, dict)
+    assert set(found.values()) <= {"Network is unreachable", "Cannot assign requested address"}
+
+
+async def test_the_sandboxs_own_host_name_resolves(sandbox: Sandbox) -> None:
+    names = "[socket.gethostbyname(n) for n in (socket.gethostname(), 'localhost')]"
+    result = await sandbox.run(f'python3 -c "import socket; print(*{names})"', timeout_s=10)
+    assert result.output == "127.0.0.1 127.0.0.1\n"
+
+
+def small_root(root: Path) -> Path:
+    """A root file system with bash, cat and getent, made of this host's files."""
+    for program in ("bash", "cat", "getent"):
+        source = shutil.which(program)
+        assert source is not None
+        linked = subprocess.run(["ldd", source], check=True, capture_output=True, text=True).stdout
+        for file in [source, *re.findall(r"(/\S+) \(0x", linked)]:
+            target = root / file.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    (root / "bin").mkdir(exist_ok=True)
+    if not (root / "bin/bash").exists():
+        shutil.copy(shutil.which("bash") or "/bin/bash", root / "bin/bash")
+    for directory in ("proc", "dev", "tmp", "testbed", "etc"):
+        (root / directory).mkdir(exist_ok=True)
+    (root / "etc/nsswitch.conf").write_text("hosts: files\n")
+    return root
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize("launcher", ["bubblewrap", pytest.param("util-linux", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hosts", ["absent", "kept", "a link out of the root"])
+async def test_an_unpacked_root_keeps_its_hosts_and_gets_its_own_name(
+    require_bubblewrap: None, tmp_path: Path, spec: SandboxSpec, launcher: str, hosts: str
+) -> None:
+    root, outside = small_root(tmp_path / "root"), tmp_path / "outside"
+    outside.write_text("untouched\n")
+    if hosts == "kept":
+        (root / "etc/hosts").write_text("10.1.2.3 database")  # no newline at its end
+    elif hosts != "absent":
+        (root / "etc/hosts").symlink_to(f"../../../../../../../../../..{outside}")
+    spec = spec.model_copy(update={"image": "small:1", "workspace": None})
+    async with BubblewrapBackend(root, launcher=launcher).open(spec) as sandbox:  # type: ignore[arg-type]
+        named = (await sandbox.run("getent hosts localhost sandbox database", timeout_s=10)).output
+    if hosts != "a link out of the root":
+        assert "127.0.0.1       localhost sandbox\n" in named
+    assert ("10.1.2.3" in named) is (hosts == "kept")
+    assert outside.read_text() == "untouched\n"
+    assert (root / "etc/hosts").exists() is (hosts != "absent")  # the root itself is not written to
+
+
+async def test_only_socket_families_that_a_network_namespace_holds(sandbox: Sandbox) -> None:
+    families = await python(sandbox, SOCKETS)
+    assert isinstance(families, list)
+    assert {1, 2, 10, 16} - set(families) <= {10}
+    assert set(families) <= {1, 2, 10, 16}  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK; AF_VSOCK is 40
+
+
+async def test_system_calls_that_engines_forbid_are_refused(sandbox: Sandbox) -> None:
+    machine = (await sandbox.run("uname -m", timeout_s=10)).output.strip()
+    calls = X86_64 if machine == "x86_64" else AARCH64
+    assert await python(sandbox, CALLS, json.dumps(calls)) == dict.fromkeys(calls, "EPERM")
+    newer = {"not yet": 4000, "clone3": 435}
+    assert await python(sandbox, CALLS, json.dumps(newer)) == dict.fromkeys(newer, "ENOSYS")
+
+
+async def test_honest_programs_pass_the_filter(sandbox: Sandbox) -> None:
+    programs = """set -e
+python3 - <<'END'
+import asyncio, concurrent.futures, multiprocessing, os, select, signal, subprocess, tempfile, threading
+with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+    assert list(pool.map(abs, [-1, 2])) == [1, 2]
+async def child():
+    process = await asyncio.create_subprocess_exec("true")
+    return await process.wait()
+assert asyncio.run(child()) == 0
+pid = os.pidfd_open(os.getpid())
+signal.pidfd_send_signal(pid, 0)
+master, slave = os.openpty()
+os.write(slave, b"x")
+shared = multiprocessing.Value("i", 3)
+assert select.epoll().fileno() > 0
+assert os.sched_getaffinity(0)
+END
+git init -q /tmp/repository && cd /tmp/repository && touch file && git add file
+git -c user.name=t -c user.email=t@t commit -qm base && git gc -q
+echo all
+"""
+    result = await sandbox.run(programs, timeout_s=60)
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "all"), result.output
+
+
+@pytest.mark.parametrize("kept", [(), ("CHOWN",), ("SETUID", "SETGID")])
+async def test_no_capability_but_those_named_is_within_bounds(
+    backend: SandboxBackend, spec: SandboxSpec, kept: tuple[str, ...]
+) -> None:
+    async with backend.open(spec.model_copy(update={"capabilities": kept})) as sandbox:
+        status = (await sandbox.run("grep ^Cap /proc/self/status", timeout_s=10)).output
+    sets = {name: int(value, 16) for name, value in (line.split(":\t") for line in status.splitlines())}
+    assert sets["CapBnd"] == sets["CapPrm"] == sets["CapEff"] == mask(kept)
+    assert sets["CapAmb"] == 0
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+async def test_a_container_of_another_user_keeps_no_capability(require_docker: None, spec: SandboxSpec) -> None:
+    from swe_aem.sandbox import open_backend
+
+    async with open_backend("docker").open(spec.model_copy(update={"user": "1000"})) as sandbox:
+        status = (await sandbox.run("grep ^Cap /proc/self/status; id -u", timeout_s=10)).output
+    assert set(re.findall(r"Cap\w+:\t(\w+)", status)) == {"0" * 16}
+    assert status.endswith("1000\n")
