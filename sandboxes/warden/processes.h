@@ -82,11 +82,34 @@ static int reap(i32 main, i32 *status, int *ended) {
     }
 }
 
+enum { END_US = 20000000 }; /* a process that writes to a slow disk can take long to die */
+
+/* Ends every process but this one. `*killed` gets how many lived; returns how many could not be ended.
+ *
+ * kill(-1) reaches all of them in one step that no fork can outrun, and says when none is left, zombies included. */
+static u32 end_everything(u32 *killed) {
+    static struct table present;
+    list_processes(&present);
+    *killed = (u32)present.count;
+    for (u64 until_us = now_us() + END_US, pause_ns = 200000; now_us() < until_us;) {
+        i32 status;
+        int ended;
+        reap(-1, &status, &ended);
+        if (SYS2(kill, -1, SIGKILL) == -ESRCH) return 0;
+        struct __kernel_timespec pause = {0, (i64)pause_ns};
+        SYS2(nanosleep, &pause, 0);
+        if (pause_ns < 5000000) pause_ns *= 2;
+    }
+    list_processes(&present);
+    return (u32)present.count;
+}
+
 /* Kills everything that is not in `before`. `*killed` gets how many there were; returns how many could not be killed. */
 static u32 kill_others(const struct table *before, u32 *killed) {
     static struct table present;
+    if (!before->count) return end_everything(killed);
     *killed = 0;
-    for (int round = 0;; round++) {
+    for (int round = 0; round < 50; round++) {
         i32 status;
         int ended;
         reap(-1, &status, &ended);
@@ -95,13 +118,12 @@ static u32 kill_others(const struct table *before, u32 *killed) {
         for (int i = 0; i < present.count; i++)
             if (!listed(before, present.rows[i])) {
                 strangers++;
-                if (before->count) SYS2(kill, present.rows[i].pid, SIGKILL);
+                SYS2(kill, present.rows[i].pid, SIGKILL);
             }
         if (strangers > *killed) *killed = strangers;
-        if (!strangers || round == 1000) return strangers;
-        /* One call that no fork can outrun; older background processes fall with a bomb that outlives 50 rounds. */
-        if (!before->count || round > 50) SYS2(kill, -1, SIGKILL);
+        if (!strangers) return 0;
         struct __kernel_timespec pause = {0, round < 20 ? 500000 : 5000000};
         SYS2(nanosleep, &pause, 0);
     }
+    return end_everything(&(u32){0}); /* older background processes fall with a bomb that outlives 50 rounds */
 }

@@ -137,6 +137,15 @@ static long spit(const char *path, const char *text) {
     SYS1(close, fd);
     return result;
 }
+static long write_all(long fd, const void *from, u64 n) {
+    while (n) {
+        long put = SYS3(write, fd, from, n);
+        if (put == -EINTR) continue;
+        if (put < 0) return put;
+        from = (const u8 *)from + put, n -= (u64)put;
+    }
+    return 0;
+}
 /* The number after `key` in `text`, 0 if it is not there. */
 static u64 field(const char *text, const char *key) {
     unsigned long n = length(key);

@@ -1,7 +1,7 @@
 /* The warden: PID 1 of every sandbox. It takes requests on stdin, runs commands, moves files, and answers on stdout.
  *
- *   warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE      (inside, as PID 1)
- *   warden launch ...                                            (outside, see launch.h)
+ *   warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE WORKDIR      (inside, as PID 1)
+ *   warden launch ...                                                    (outside, see launch.h)
  *
  * One request at a time. A request is {magic, operation, id, payload bytes} and the payload; a reply is {magic, id,
  * errno, payload bytes} and the payload; all numbers little-endian. `swe_aem/sandbox/channel.py` is the other end.
@@ -11,16 +11,16 @@
 #include "confine.h"
 #include "disk.h"
 #include "launch.h"
+#include "tree.h"
 
 /* Which source a binary was built from; a test compares it with the sources. */
 __attribute__((used, section(".source"))) static const char source_digest[] = "warden-source=" SOURCE_DIGEST;
 
 enum { MAGIC = 0x44525721, RUN = 1, READ = 2, WRITE = 3, CANCEL = 4, PING = 5 };
+enum { SETTLE = 6, LIST_TREE = 7, READ_TREE = 8, CHANGE_TREE = 9, READ_OUTPUT = 10 };
 enum { NOT_KILLED = 0, TIMEOUT = 1, DISK = 2, CANCELLED = 3 };
 enum { POLL_MS = 200 }; /* how often disk use is looked at while something runs */
 enum { RESERVED_OUTPUT_BYTES = 16384 };
-
-static const char OUTPUT_DIR[] = "/tmp/swe-aem-output";
 
 struct request {
     u32 magic, operation, id, size;
@@ -38,7 +38,7 @@ struct result {
 }; /* then head and tail */
 
 static u64 expires_us, calls;
-static long child_events, no_input;
+static long child_events, no_input, last_output = -1;
 
 /* ---- frames ---- */
 
@@ -50,14 +50,9 @@ static void read_all(void *to, u64 n) {
         to = (u8 *)to + got, n -= (u64)got;
     }
 }
-static long write_all(long fd, const void *from, u64 n) {
-    while (n) {
-        long put = SYS3(write, fd, from, n);
-        if (put == -EINTR) continue;
-        if (put < 0) return put;
-        from = (const u8 *)from + put, n -= (u64)put;
-    }
-    return 0;
+static void discard(u64 n) {
+    char bytes[4096];
+    for (; n; n -= n < sizeof bytes ? n : sizeof bytes) read_all(bytes, n < sizeof bytes ? n : sizeof bytes);
 }
 static void send(const void *data, u64 n) {
     if (write_all(1, data, n) < 0) quit(0);
@@ -66,26 +61,88 @@ static void answer(u32 id, long error, u32 size) {
     struct reply reply = {MAGIC, id, error < 0 ? (u32)-error : 0, size};
     send(&reply, sizeof reply);
 }
-static void *room(u64 n) {
-    long at = SYS6(mmap, 0, n ? n : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return at < 0 && at > -4096 ? 0 : (void *)at;
+/* A reply whose payload says which path an error is about. */
+static void answer_path(u32 id, long error, const char *path) {
+    u32 size = error < 0 ? (u32)length(path) : 0;
+    answer(id, error, size);
+    send(path, size);
+}
+
+/* ---- files of the warden's own ---- */
+
+static char private_dir[64], output_dir[64], work_tree[4096];
+
+/* Is `dir` the work tree or below it? By the names that the kernel has for both, so links make no difference. */
+static int in_work_tree(long dir) {
+    char handle[40], path[4096];
+    *decimal(append(handle, "/proc/self/fd/"), (u64)dir, 1) = 0;
+    long n = SYS4(readlinkat, AT_FDCWD, handle, path, sizeof path - 1);
+    if (n < 0) return 1;
+    path[n] = 0;
+    unsigned long root = length(work_tree);
+    for (unsigned long i = 0; i < root; i++)
+        if (path[i] != work_tree[i]) return 0;
+    return path[root] == 0 || path[root] == '/';
+}
+static void find_work_tree(const char *workdir) {
+    char handle[40];
+    if (length(workdir) < sizeof work_tree) append(work_tree, workdir);
+    long dir = SYS4(openat, AT_FDCWD, workdir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    if (dir < 0) return;
+    *decimal(append(handle, "/proc/self/fd/"), (u64)dir, 1) = 0;
+    long n = SYS4(readlinkat, AT_FDCWD, handle, work_tree, sizeof work_tree - 1);
+    if (n > 0) work_tree[n] = 0;
+    SYS1(close, dir);
+}
+
+/* A handle on a directory of ours, made if it is not there; an error where a link leads into the work tree. */
+static long own_directory(const char *path, u32 mode) {
+    SYS3(mkdirat, AT_FDCWD, path, mode);
+    long dir = SYS4(openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    if (dir < 0 || !in_work_tree(dir)) return dir;
+    SYS1(close, dir);
+    SYS3(unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
+    return -EPERM;
+}
+
+/* The first place for private files that is no part of the work tree and can be written to. */
+static void find_private_dir(void) {
+    static const char *places[] = {"/tmp", "/var/tmp", "/dev/shm", "/run"};
+    for (unsigned i = 0; i < sizeof places / sizeof places[0]; i++) {
+        append(append(private_dir, places[i]), "/swe-aem-private");
+        append(append(output_dir, places[i]), "/swe-aem-output");
+        long dir = own_directory(private_dir, 0700), output = dir < 0 ? dir : own_directory(output_dir, 0755);
+        long usable = output < 0 ? output : SYS3(faccessat, output, ".", 2 /* W_OK */);
+        if (usable >= 0) usable = SYS3(faccessat, dir, ".", 2);
+        if (dir >= 0) SYS1(close, dir);
+        if (output >= 0) SYS1(close, output);
+        if (usable >= 0) return;
+    }
+    fail("no directory for private files: none of /tmp, /var/tmp, /dev/shm and /run can be written to and lies outside "
+         "of the work tree", -EACCES);
+}
+
+/* A new file for the output, with room reserved so that the message about a full disk still fits; memory where there is
+ * no room or no directory. `*kept` says whether it has a name. What stands at its name is removed or avoided. */
+static long open_output(u32 *kept) {
+    char name[32];
+    append(decimal(name, calls, 6), ".log");
+    long dir = own_directory(output_dir, 0755), fd = dir;
+    for (int try = 0; dir >= 0 && try < 2; try++) {
+        fd = SYS4(openat, dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+        if (fd != -EEXIST || SYS3(unlinkat, dir, name, 0) < 0) break;
+    }
+    if (dir >= 0) SYS1(close, dir);
+    *kept = fd >= 0 && SYS4(fallocate, fd, 1 /* FALLOC_FL_KEEP_SIZE */, 0, RESERVED_OUTPUT_BYTES) != -ENOSPC;
+    if (*kept) {
+        SYS3(fcntl, fd, F_SETFL, O_RDWR); /* the command's own descriptor blocks as usual */
+        return fd;
+    }
+    if (fd >= 0) SYS1(close, fd);
+    return SYS2(memfd_create, "output", 1 /* MFD_CLOEXEC */);
 }
 
 /* ---- running a command ---- */
-
-/* A new file for the output, with room reserved so that the message about a full disk still fits; memory if the disk
- * is full already. `path` gets its name, or "" for memory. */
-static long open_output(char *path) {
-    append(path, OUTPUT_DIR);
-    SYS3(mkdirat, AT_FDCWD, path, 01777);
-    char *end = decimal(append(append(path, OUTPUT_DIR), "/"), calls, 6);
-    append(end, ".log");
-    long fd = SYS4(openat, AT_FDCWD, path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (fd >= 0 && SYS4(fallocate, fd, 1 /* FALLOC_FL_KEEP_SIZE */, 0, RESERVED_OUTPUT_BYTES) != -ENOSPC) return fd;
-    if (fd >= 0) SYS1(close, fd);
-    *path = 0;
-    return SYS2(memfd_create, "output", 1 /* MFD_CLOEXEC */);
-}
 
 __attribute__((noreturn)) static void become(const char *cwd, const char *command, char **env, long output) {
     u64 none = 0;
@@ -158,10 +215,10 @@ static void run(u32 id, char *payload, u32 size) {
 
     struct result result;
     memset(&result, 0, sizeof result);
-    char path[64];
     result.call = (u32)++calls;
-    long output = open_output(path);
-    result.kept = path[0] != 0;
+    long output = open_output(&result.kept);
+    if (last_output >= 0) SYS1(close, last_output);
+    last_output = output;
     if (output < 0) return answer(id, output, 0);
 
     i32 status = 0;
@@ -173,14 +230,11 @@ static void run(u32 id, char *payload, u32 size) {
     if (pid == 0) become(cwd, command, (char **)env, output);
     if (pid < 0) { /* older background processes hold all pids: they go, and the caller is told */
         before.count = 0;
-        result.survivors = kill_others(&before, &result.killed);
+        result.survivors = end_everything(&result.killed);
         pid = SYS5(clone, SIGCHLD, 0, 0, 0, 0);
         if (pid == 0) become(cwd, command, (char **)env, output);
     }
-    if (pid < 0) {
-        SYS1(close, output);
-        return answer(id, pid, 0);
-    }
+    if (pid < 0) return answer(id, pid, 0);
     result.killed_for = supervise((i32)pid, &status, from + (u64)how->timeout_ms * 1000, &before, &result);
     result.wall_us = now_us() - from;
     i32 signal = status & 0x7f;
@@ -193,17 +247,13 @@ static void run(u32 id, char *payload, u32 size) {
     u64 head = how->head_max, tail = how->tail_max;
     if (result.output_bytes <= head + tail) head = result.output_bytes, tail = 0;
     u8 *text = room(head + tail);
-    if (!text) {
-        SYS1(close, output);
-        return answer(id, -ENOMEM, 0);
-    }
+    if (!text) return answer(id, -ENOMEM, 0);
     long got = SYS4(pread64, output, text, head, 0);
     result.head = got > 0 ? (u32)got : 0;
     if (tail) {
         got = SYS4(pread64, output, text + result.head, tail, result.output_bytes - tail);
         result.tail = got > 0 ? (u32)got : 0;
     }
-    SYS1(close, output);
     answer(id, 0, (u32)sizeof result + result.head + result.tail);
     send(&result, sizeof result);
     send(text, result.head + result.tail);
@@ -223,27 +273,41 @@ static long open_regular(const char *path, struct stat *file) {
     return error;
 }
 
-/* Payload: u64 largest size, then the path. */
-static void read_file(u32 id, char *payload) {
-    u64 most = *(u64 *)payload;
+/* Answers with the content of a regular file, at most `most` bytes; closes it. */
+static void answer_content(u32 id, long fd, u64 most) {
     struct stat file;
-    long fd = open_regular(payload + 8, &file);
-    if (fd < 0) return answer(id, fd, 0);
-    u64 want = (u64)file.st_size > 65536 ? (u64)file.st_size + 1 : 65536; /* files of /proc claim to be empty */
-    u8 *data = (u64)file.st_size > most ? 0 : room(want);
-    long error = (u64)file.st_size > most ? -EFBIG : data ? 0 : -ENOMEM;
+    long error = SYS2(fstat, fd, &file);
+    u64 want = error < 0 || (u64)file.st_size <= 65536 ? 65536 : (u64)file.st_size + 1; /* /proc claims to be empty */
+    if (error >= 0 && (u64)file.st_size > most) error = -EFBIG;
+    u8 *data = error < 0 ? 0 : room(want);
+    if (error >= 0 && !data) error = -ENOMEM;
     u64 used = 0;
-    while (!error && used < want) {
-        long got = SYS3(read, fd, data + used, want - used);
+    while (error >= 0 && used < want) {
+        long got = SYS4(pread64, fd, data + used, want - used, used);
         if (got < 0) error = got;
         if (got <= 0) break;
         used += (u64)got;
     }
     SYS1(close, fd);
-    if (!error && used > most) error = -EFBIG;
-    answer(id, error, error ? 0 : (u32)used);
-    if (!error) send(data, used);
+    if (error >= 0 && used > most) error = -EFBIG;
+    answer(id, error, error < 0 ? 0 : (u32)used);
+    if (error >= 0) send(data, used);
     if (data) SYS2(munmap, data, want);
+}
+
+/* Payload: u64 largest size, then the path. */
+static void read_file(u32 id, char *payload) {
+    struct stat file;
+    long fd = open_regular(payload + 8, &file);
+    if (fd < 0) return answer(id, fd, 0);
+    answer_content(id, fd, *(u64 *)payload);
+}
+
+/* Payload: u64 largest size. The descriptor that the last command wrote to: names play no part. */
+static void read_output(u32 id, char *payload) {
+    long fd = last_output < 0 ? -ENOENT : copy_handle(last_output);
+    if (fd < 0) return answer(id, fd, 0);
+    answer_content(id, fd, *(u64 *)payload);
 }
 
 static void make_parents(char *path) {
@@ -271,6 +335,21 @@ static long follow(char *path, unsigned long size) {
     return -ELOOP;
 }
 
+/* A name in the directory of `path` that nobody can have foreseen. */
+static long draft_name(char *draft, unsigned long size, const char *path) {
+    u8 random[16];
+    unsigned long n = length(path);
+    while (n && path[n - 1] != '/') n--;
+    if (n + 64 > size) return -ENAMETOOLONG;
+    if (SYS3(getrandom, random, sizeof random, 0) != sizeof random) return -EAGAIN;
+    memcpy(draft, path, n);
+    char *end = append(draft + n, ".swe-aem-");
+    for (unsigned i = 0; i < sizeof random; i++)
+        *end++ = "0123456789abcdef"[random[i] >> 4], *end++ = "0123456789abcdef"[random[i] & 15];
+    *end = 0;
+    return 0;
+}
+
 /* Payload: the path, then the content. The old file stays whole until the new one is on disk. */
 static void write_file(u32 id, char *payload, u32 size) {
     static char path[4096], draft[4200];
@@ -279,12 +358,12 @@ static void write_file(u32 id, char *payload, u32 size) {
     append(path, payload);
     make_parents(path);
     long error = follow(path, sizeof path);
+    if (error >= 0) error = draft_name(draft, sizeof draft, path);
     if (error < 0) return answer(id, error, 0);
     struct stat old;
     int exists = SYS4(newfstatat, AT_FDCWD, path, &old, 0) >= 0;
     if (exists && !S_IS(old.st_mode, S_IFREG)) return answer(id, S_IS(old.st_mode, S_IFDIR) ? -EISDIR : -EINVAL, 0);
-    append(append(draft, path), ".swe-aem-draft");
-    long fd = SYS4(openat, AT_FDCWD, draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    long fd = SYS4(openat, AT_FDCWD, draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
     if (fd < 0) return answer(id, fd, 0);
     if (exists) {
         SYS3(fchown, fd, old.st_uid, old.st_gid); /* may be refused; then the file changes its owner */
@@ -297,6 +376,68 @@ static void write_file(u32 id, char *payload, u32 size) {
     answer(id, error, 0);
 }
 
+/* ---- the work tree ---- */
+
+/* Ends every process but this one. Answers {how many there were, how many could not be ended}. */
+static void settle(u32 id) {
+    u32 counts[2];
+    counts[1] = end_everything(&counts[0]);
+    answer(id, 0, sizeof counts);
+    send(counts, sizeof counts);
+}
+
+/* Payload: u32 most entries, u32 unused, the root. The reply is what list_tree made. */
+static void answer_list(u32 id, char *payload) {
+    struct buffer b = {0, 0, 0};
+    long error = list_tree(&b, payload + 8, *(u32 *)payload);
+    if (error < 0) answer(id, error, 0);
+    else answer(id, 0, (u32)b.used), send(b.data, b.used);
+    release(&b);
+}
+
+/* Payload: u64 most bytes of a file, u64 most bytes of the reply, then the root and the paths, each ended by NUL. The
+ * reply has as many files as fit, at least one. */
+static void read_tree(u32 id, char *payload, u32 size) {
+    const u64 *most = (u64 *)payload;
+    char *end = payload + size, *path = payload + 16 + length(payload + 16) + 1;
+    struct buffer b = {0, 0, 0};
+    long root = enter_root(payload + 16), error = root;
+    const char *about = payload + 16;
+    for (; error >= 0 && path < end && (!b.used || b.used < most[1]); path += length(path) + 1)
+        error = add_content(&b, root, path, most[0]), about = path;
+    if (root >= 0) SYS1(close, root);
+    close_again(0);
+    if (error < 0) answer_path(id, error, about);
+    else answer(id, 0, (u32)b.used), send(b.data, b.used);
+    release(&b);
+}
+
+static u32 take(char **at) {
+    u32 n;
+    memcpy(&n, *at, 4);
+    *at += 4;
+    return n;
+}
+
+/* Payload: the root ended by NUL, then changes: {u32 mode, u32 bytes of content, path ended by NUL, content}, in their
+ * order; mode 0 removes. */
+static void change_tree(u32 id, char *payload, u32 size) {
+    char *end = payload + size, *at = payload + length(payload) + 1;
+    const char *about = payload;
+    long root = enter_root(payload), error = root;
+    while (error >= 0 && at + 8 < end) {
+        u32 mode = take(&at), bytes = take(&at);
+        char *path = at, *content = at + length(at) + 1;
+        at = content + bytes;
+        about = path;
+        error = at > end ? -EINVAL : mode ? write_path(root, path, mode, content, bytes) : remove_path(root, path);
+        close_again(1);
+    }
+    if (root >= 0) SYS1(close, root);
+    close_again(0);
+    answer_path(id, error, about);
+}
+
 /* ---- serving ---- */
 
 static void serve_one(void) {
@@ -305,12 +446,21 @@ static void serve_one(void) {
     if (request.magic != MAGIC) quit(1);
     if (request.operation == CANCEL) return; /* its command ended in the meantime */
     char *payload = room((u64)request.size + 1); /* the last byte stays NUL */
-    if (!payload) quit(1);
+    if (!payload) {
+        discard(request.size);
+        return answer(request.id, -ENOMEM, 0);
+    }
     read_all(payload, request.size);
     if (request.operation == RUN) run(request.id, payload, request.size);
     else if (request.operation == READ) read_file(request.id, payload);
     else if (request.operation == WRITE) write_file(request.id, payload, request.size);
-    else answer(request.id, request.operation == PING ? 0 : -ENOSYS, 0);
+    else if (request.operation == SETTLE) settle(request.id);
+    else if (request.operation == LIST_TREE) answer_list(request.id, payload);
+    else if (request.operation == READ_TREE) read_tree(request.id, payload, request.size);
+    else if (request.operation == CHANGE_TREE) change_tree(request.id, payload, request.size);
+    else if (request.operation == READ_OUTPUT) read_output(request.id, payload);
+    else if (request.operation == PING) answer(request.id, 0, (u32)length(private_dir)), send(private_dir, length(private_dir));
+    else answer(request.id, -ENOSYS, 0);
     SYS2(munmap, payload, (u64)request.size + 1);
 }
 
@@ -321,6 +471,8 @@ __attribute__((noreturn)) static void serve(char **argv) {
     if (detached < 0 && detached != -ENOENT && detached != -EINVAL && detached != -EPERM) fail("old root", detached);
     no_input = SYS4(openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC, 0); /* later it may be gone or a trap */
     must(no_input, "/dev/null");
+    find_work_tree(argv[4]);
+    find_private_dir();
     SYS2(prctl, PR_SET_DUMPABLE, 0);
     raise_loopback();
     if (number(argv[3])) must(swallow_packets(), "blackhole route");
@@ -332,14 +484,13 @@ __attribute__((noreturn)) static void serve(char **argv) {
     child_events = SYS4(signalfd4, -1, &chld, KERNEL_SIGSET_BYTES, O_CLOEXEC | O_NONBLOCK);
     must(child_events, "signalfd");
     for (;;) {
-        static struct table nobody;
         i32 status;
         int ended;
         u32 killed;
         int background = reap(-1, &status, &ended);
         u64 now = now_us();
         if (now >= expires_us) quit(0);
-        if (background && over_disk_limit(now)) kill_others(&nobody, &killed);
+        if (background && over_disk_limit(now)) end_everything(&killed);
         struct __kernel_timespec wait = {(i64)((expires_us - now) / 1000000) + 1, 0};
         if (background && disk_bytes) wait = (struct __kernel_timespec){0, POLL_MS * 1000000};
         struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.fd = (i32)child_events, .events = POLLIN}};
@@ -356,9 +507,9 @@ __attribute__((noreturn)) static void serve(char **argv) {
 __attribute__((used, noreturn)) void start(long *stack) {
     long argc = stack[0];
     char **argv = (char **)(stack + 1), **env = argv + argc + 1;
-    if (argc == 6 && same(argv[1], "serve")) serve(argv + 2);
+    if (argc == 7 && same(argv[1], "serve")) serve(argv + 2);
     if (argc > 3 && same(argv[1], "launch")) launch(argv + 2, env);
-    fail("usage: warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE | warden launch ...", -EINVAL);
+    fail("usage: warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE WORKDIR | warden launch ...", -EINVAL);
 }
 
 #if defined(__x86_64__)

@@ -8,7 +8,18 @@ from swe_aem.core.deadline import Deadline, bounded
 from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
 from swe_aem.core.policy import Completion, HealthReporting, Policy, SamplingParams, unavailable_reason
-from swe_aem.core.sandbox import ExecResult, Limits, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec
+from swe_aem.core.sandbox import (
+    ExecResult,
+    LimitHits,
+    Limits,
+    Sandbox,
+    SandboxBackend,
+    SandboxInfo,
+    SandboxSpec,
+    Tree,
+    TreeChange,
+    TreeEntry,
+)
 from swe_aem.core.task import AnswerKey, Task, TaskRecord
 from swe_aem.core.trajectory import Branch, Response, Stop, ToolCall, Trajectory
 from swe_aem.core.verdict import TestStatus, Verdict
@@ -22,6 +33,7 @@ __all__ = [
     "Deadline",
     "ExecResult",
     "HealthReporting",
+    "LimitHits",
     "Limits",
     "Outcome",
     "OutcomeRule",
@@ -39,6 +51,9 @@ __all__ = [
     "ToolCall",
     "Trajectory",
     "TrajectoryKey",
+    "Tree",
+    "TreeChange",
+    "TreeEntry",
     "Verdict",
     "bounded",
     "unavailable_reason",

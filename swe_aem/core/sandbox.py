@@ -5,10 +5,12 @@ sandbox raises `SandboxDead`. Infrastructure failure is decided from our own sig
 printed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from struct import Struct
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import ConfigDict
 
@@ -93,10 +95,106 @@ class ExecResult(Frozen):
         return f"{head}\n[... {missing} bytes left out; the whole output is in {self.output_path} ...]\n{tail}"
 
 
+class TreeEntry(NamedTuple):
+    """What `lstat` says about one name of a tree."""
+
+    mode: int
+    """Type and permissions, as in `st_mode`."""
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    target: bytes
+    """Where a symbolic link points; empty for everything else."""
+
+
+class Tree:
+    """Everything below one directory at one moment, as `Sandbox.list_tree` found it.
+
+    `raw` is {u32 entries, u32 left out} and then, for each name, {u64 size, i64 mtime_ns, i64 ctime_ns, u64 inode,
+    u32 mode, u32 parent, u32 name bytes, u32 target bytes}, the name and the link's target, padded to eight bytes;
+    `parent` is the offset of the directory's own entry in `raw`, 0 for the root. Numbers are little-endian.
+    """
+
+    _HEADER = Struct("<II")
+    _NODE = Struct("<QqqQIIII")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+    @property
+    def left_out(self) -> int:
+        """At least so many names are missing: there were more than asked for, too deep ones, or directories of another
+        user that cannot be read. 0: the list is whole."""
+        return self._HEADER.unpack_from(self.raw)[1]
+
+    @cached_property
+    def entries(self) -> dict[str, TreeEntry]:
+        """Entries by path relative to the root, a directory before what is in it; undecodable bytes of a name are
+        surrogates (`os.fsencode` gives them back)."""
+        raw, unpack, width = self.raw, self._NODE.unpack_from, self._NODE.size
+        paths: dict[int, str] = {0: ""}
+        found: dict[str, TreeEntry] = {}
+        at = self._HEADER.size
+        while at < len(raw):
+            size, mtime_ns, ctime_ns, inode, mode, parent, name_bytes, target_bytes = unpack(raw, at)
+            name_end = at + width + name_bytes
+            end = name_end + target_bytes
+            path = paths[parent] + raw[at + width : name_end].decode("utf-8", "surrogateescape")
+            if mode & 0o170000 == 0o040000:
+                paths[at] = path + "/"
+            found[path] = TreeEntry(mode, size, mtime_ns, ctime_ns, inode, raw[name_end:end])
+            at = (end + 7) // 8 * 8
+        return found
+
+    @classmethod
+    def made_of(cls, entries: Mapping[str, TreeEntry], *, left_out: int = 0) -> "Tree":
+        """The tree that has these entries; a directory must come before what is in it."""
+        raw = bytearray(cls._HEADER.pack(len(entries), left_out))
+        offsets = {"": 0}
+        for path, entry in entries.items():
+            parent, _, name = path.rpartition("/")
+            encoded = name.encode("utf-8", "surrogateescape")
+            offsets[path] = len(raw)
+            stat = (entry.size, entry.mtime_ns, entry.ctime_ns, entry.inode, entry.mode)
+            raw += cls._NODE.pack(*stat, offsets[parent], len(encoded), len(entry.target)) + encoded + entry.target
+            raw += bytes(-len(raw) % 8)
+        return cls(bytes(raw))
+
+
+class TreeChange(NamedTuple):
+    """One path of a tree and what it becomes."""
+
+    path: str
+    """Relative to the root, without `.` and `..`."""
+    mode: int
+    """0o100644, 0o100755, or 0o120000 for a symbolic link."""
+    content: bytes | None
+    """Content of the file, or the link's target; None removes the path, be it a file, a link or a directory."""
+
+
+class LimitHits(Frozen):
+    """What a sandbox's own limits did to it so far."""
+
+    oom_kills: int = 0
+    """Processes that the memory limit ended."""
+    pids_refused: int = 0
+    """Times that a process or thread could not be started because of the process limit."""
+    disk_kills: int = 0
+    """Times that everything running was ended because of the disk limit."""
+
+
 class Sandbox(Protocol):
-    """Six methods at most. Calls of one sandbox run one at a time; different sandboxes run in parallel."""
+    """Calls of one sandbox run one at a time; different sandboxes run in parallel.
+
+    `settle`, `list_tree`, `read_tree`, `change_tree` and `read_output` use no program, library or configuration of the
+    sandbox, so nothing that a command did to it can change what they say. Links are never followed, except in the path
+    of a root.
+    """
 
     id: str
+    private_dir: str
+    """Directory in the sandbox for files of the caller's own. It exists, and lies outside of `workdir`."""
 
     async def run(
         self,
@@ -122,6 +220,51 @@ class Sandbox(Protocol):
     async def write_file(self, path: str, data: bytes) -> None:
         """Replace or create a file and its parent directories; keeps mode and symlinks of an existing file.
         Raises `OSError` and its subclasses, `SandboxDead`."""
+        ...
+
+    async def settle(self) -> int:
+        """End every process that any command started; returns how many there were. When it returns, none is left.
+        Raises `SandboxDead`, also where a process cannot be ended."""
+        ...
+
+    async def list_tree(self, root: str, *, max_entries: int = 500_000) -> Tree:
+        """List everything below the directory `root`. A `.git` at any depth is listed, but not entered.
+
+        It first waits until the kernel's coarse clock has moved (some milliseconds): whatever changes afterwards has a
+        later `ctime_ns` than everything listed. Beyond `max_entries` names, or 128 levels, names are left out and
+        counted. Raises `OSError` and its subclasses, `SandboxDead`.
+        """
+        ...
+
+    async def read_tree(
+        self, root: str, paths: Sequence[str], *, max_bytes: int = 64 << 20, max_total_bytes: int = 1 << 30
+    ) -> list[bytes | None]:
+        """Contents of regular files, by paths relative to `root`; None for what is not there, is no regular file, or
+        cannot be read because it belongs to another user.
+
+        None too for a file of more than `max_bytes`, and for what would bring the sum over `max_total_bytes`. Raises
+        `OSError` and its subclasses, `SandboxDead`.
+        """
+        ...
+
+    async def change_tree(self, root: str, changes: Sequence[TreeChange]) -> None:
+        """Change paths below `root`: first all removals, then the others in their order.
+
+        A removal that finds nothing is no error; directories that it leaves empty go too, as with git. A file or link
+        takes the place of whatever stands there, a whole directory included; missing parents are made. Modes are
+        exact. Raises `OSError` and its subclasses with the path: `NotADirectoryError` where a link or file stands in
+        the place of a parent; `SandboxDead`.
+        """
+        ...
+
+    async def read_output(self, *, max_bytes: int = 64 << 20) -> bytes:
+        """All that the last command wrote, whatever became of its file's name. Raises `OSError` (no command ran yet, or
+        more than `max_bytes`), `SandboxDead`."""
+        ...
+
+    async def limit_hits(self) -> LimitHits:
+        """What the sandbox's limits did to it so far, also after it has died or was closed. Never raises: what cannot
+        be read any more is as it was last known."""
         ...
 
     async def peak_memory_bytes(self) -> int | None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, assert_never
 
-from swe_aem.core import Limits, Sandbox, SandboxInfo, SandboxSpec
+from swe_aem.core import LimitHits, Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import SandboxDead, StartError, UserError
 from swe_aem.sandbox import cgroup, host_system, isolation
 from swe_aem.sandbox.capabilities import for_warden, mask
@@ -194,8 +194,16 @@ class BubblewrapBackend:
         launch += [argument for procs in (running.group.procs if running.group else []) for argument in ("-c", procs)]
         launch += ["-t", str(scratch), disk_bytes, "-m", "shm"]
         if root is None:
-            launch += ["-m", "tmp", "-m", "home"]
-            plan = [*host_system.mounts(), "--bind", f"{scratch}/tmp", "/tmp"]
+            launch += ["-m", "tmp", "-m", "var-tmp", "-m", "home"]
+            plan = [
+                *host_system.mounts(),
+                "--bind",
+                f"{scratch}/tmp",
+                "/tmp",
+                "--bind",
+                f"{scratch}/var-tmp",
+                "/var/tmp",
+            ]
             plan += ["--bind", f"{scratch}/home", host_system.HOME]
         else:
             launch += ["-o", "root", str(root), "-h", "root", isolation.HOSTNAME]
@@ -207,7 +215,8 @@ class BubblewrapBackend:
         plan += ["--ro-bind", str(self._warden), _INSIDE]
         plan += ["--remount-ro", "/"] if root is None else []
         blackhole = is_blackhole(spec.network)
-        serve = [_INSIDE, "serve", str(int(spec.ttl_s)), disk_bytes, str(mask(spec.capabilities)), str(int(blackhole))]
+        serve = [_INSIDE, "serve", str(int(spec.ttl_s)), disk_bytes, str(mask(spec.capabilities))]
+        serve += [str(int(blackhole)), spec.workdir]
         match self.launcher:
             case "util-linux":
                 isolated = isolation.util_linux("/usr/bin/unshare", f"{scratch}/new-root", plan, serve)
@@ -267,9 +276,9 @@ class _Outside:
 
     running: _Running
 
-    async def oom_kills(self, sandbox: WardenSandbox) -> int:
-        """Processes that the memory limit has ended so far."""
-        return self.running.group.oom_kills() if self.running.group else 0
+    async def limit_hits(self, sandbox: WardenSandbox) -> LimitHits:
+        """What the limits of memory and processes did so far; the group is there until the sandbox is closed."""
+        return self.running.group.limit_hits() if self.running.group else LimitHits()
 
     async def peak_memory_bytes(self, sandbox: WardenSandbox) -> int | None:
         """The most memory that the sandbox has held; None where the kernel does not say."""

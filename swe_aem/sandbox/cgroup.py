@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from swe_aem.core import Limits
+from swe_aem.core import LimitHits, Limits
 from swe_aem.errors import UserError
 
 ROOT = Path("/sys/fs/cgroup")
@@ -32,21 +32,21 @@ class Cgroup:
         """Files into which a process writes `0` to join the group."""
         return [directory / "cgroup.procs" for directory in self.directories]
 
-    def oom_kills(self) -> int:
-        """Processes that the memory limit has ended so far."""
-        name = "memory.events" if self.unified else "memory.oom_control"
+    def limit_hits(self) -> LimitHits:
+        """Processes that the memory limit has ended, and starts that the process limit has refused, so far."""
+        memory = self._read("memory.events" if self.unified else "memory.oom_control")
+        return LimitHits(oom_kills=counter(memory, "oom_kill"), pids_refused=counter(self._read("pids.events"), "max"))
+
+    def _read(self, name: str) -> str:
         for directory in self.directories:
             if (directory / name).exists():
-                return parse_oom_kills((directory / name).read_text())
-        return 0
+                return (directory / name).read_text()
+        return ""
 
     def peak_memory_bytes(self) -> int | None:
         """The most memory that the group has held; None if its kernel does not say (before 5.19 with version 2)."""
-        name = "memory.peak" if self.unified else "memory.max_usage_in_bytes"
-        for directory in self.directories:
-            if (directory / name).exists():
-                return int((directory / name).read_text())
-        return None
+        peak = self._read("memory.peak" if self.unified else "memory.max_usage_in_bytes")
+        return int(peak) if peak else None
 
     def remove(self, timeout_s: float = 5.0) -> bool:
         """Kill what is left in the groups and remove them; False if the kernel still holds one after `timeout_s`."""
@@ -58,11 +58,14 @@ class Cgroup:
             time.sleep(0.005)
 
 
-def parse_oom_kills(events: str) -> int:
-    """The `oom_kill` counter of memory.events (version 2) or memory.oom_control (version 1)."""
+def counter(events: str, name: str) -> int:
+    """A counter of an events file of a control group; 0 where it is not there.
+
+    `oom_kill` of memory.events (version 2) or memory.oom_control (version 1), `max` of pids.events.
+    """
     for line in events.splitlines():
         key, _, value = line.partition(" ")
-        if key == "oom_kill":
+        if key == name:
             return int(value)
     return 0
 

@@ -31,6 +31,11 @@ class Operation(IntEnum):
     WRITE = 3
     CANCEL = 4
     PING = 5
+    SETTLE = 6
+    LIST_TREE = 7
+    READ_TREE = 8
+    CHANGE_TREE = 9
+    READ_OUTPUT = 10
 
 
 class Channel(asyncio.Protocol):
@@ -117,7 +122,7 @@ class Channel(asyncio.Protocol):
         """Ask and wait for the reply's payload.
 
         `timeout_s` is the host's own guard: a warden that is silent for longer is dead. Raises `SandboxDead`, or the
-        `OSError` subclass of the errno that the warden reports.
+        `OSError` subclass of the errno that the warden reports, with the path that it is about where that is said.
         """
         async with self._lock:
             if self._dead is not None or self._transport is None or self._transport.is_closing():
@@ -136,7 +141,7 @@ class Channel(asyncio.Protocol):
                 await self._cancel(operation)
                 raise
             if error:
-                raise OSError(error, os.strerror(error))
+                raise OSError(error, os.strerror(error), *([os.fsdecode(answer)] if answer else []))
             return answer
 
     async def _cancel(self, operation: Operation) -> None:

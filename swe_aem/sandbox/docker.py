@@ -31,10 +31,10 @@ from docker.types import LogConfig
 from docker.utils import kwargs_from_env
 from pydantic import ValidationError
 
-from swe_aem.core import Sandbox, SandboxInfo, SandboxSpec
+from swe_aem.core import LimitHits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import InfrastructureError, StartError, UserError
 from swe_aem.sandbox.capabilities import for_warden, mask
-from swe_aem.sandbox.cgroup import parse_oom_kills
+from swe_aem.sandbox.cgroup import counter
 from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.isolation import HOSTNAME
@@ -56,6 +56,7 @@ LEASE_LABEL = f"{_OURS}lease"
 _WARDEN_DIR = "/.swe-aem"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+_PIDS_FILES = ("/sys/fs/cgroup/pids.events", "/sys/fs/cgroup/pids/pids.events")
 _PEAK_FILES = ("/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
 
 
@@ -181,7 +182,7 @@ class DockerBackend:
         self._api.create_container(
             image_id,
             name=name,
-            entrypoint=[*warden, str(mask(spec.capabilities)), str(int(blackhole))],
+            entrypoint=[*warden, str(mask(spec.capabilities)), str(int(blackhole)), spec.workdir],
             command=[],
             hostname=HOSTNAME,
             host_config=host_config,
@@ -345,19 +346,21 @@ def _archive(workspace: Path, workdir: str, user: str | None) -> bytes:
 class _Inside:
     """The container's own counters; both versions of control groups show them inside."""
 
-    async def oom_kills(self, sandbox: WardenSandbox) -> int:
-        """Processes that the memory limit has ended so far."""
-        for path in _OOM_FILES:
-            with contextlib.suppress(OSError):
-                return parse_oom_kills((await sandbox.read_file(path)).decode())
-        return 0
+    async def limit_hits(self, sandbox: WardenSandbox) -> LimitHits:
+        """What the limits of memory and processes did so far."""
+        memory, pids = await self._read(sandbox, _OOM_FILES), await self._read(sandbox, _PIDS_FILES)
+        return LimitHits(oom_kills=counter(memory, "oom_kill"), pids_refused=counter(pids, "max"))
 
     async def peak_memory_bytes(self, sandbox: WardenSandbox) -> int | None:
         """The most memory that the sandbox has held; None where the kernel does not say."""
-        for path in _PEAK_FILES:
+        peak = await self._read(sandbox, _PEAK_FILES)
+        return int(peak) if peak else None
+
+    async def _read(self, sandbox: WardenSandbox, paths: tuple[str, ...]) -> str:
+        for path in paths:
             with contextlib.suppress(OSError):
-                return int(await sandbox.read_file(path))
-        return None
+                return (await sandbox.read_file(path)).decode()
+        return ""
 
 
 def _cause(error: Exception) -> str:

@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
+import os
 import platform
 import struct
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, assert_never
 
-from swe_aem.core import ExecResult, SandboxSpec
+from swe_aem.core import ExecResult, LimitHits, SandboxSpec, Tree, TreeChange
 from swe_aem.errors import SandboxDead, UserError
 from swe_aem.sandbox.channel import Channel, Operation
 
@@ -18,9 +19,15 @@ _KILLED_FOR = {0: None, 1: "timeout", 2: "disk", 3: None}
 
 GUARD_S = 30.0
 """The host waits this much longer than the warden's own limit before it declares a sandbox dead."""
+TREE_S = 120.0
+"""The host's guard for listing, reading or changing a tree, which a slow disk can make slow."""
 LONGEST_ARGUMENT_BYTES = 120_000
 """Linux refuses a single argument of 128 KiB; longer command lines are sent as a file."""
 LARGEST_FILE_BYTES = 1 << 30
+REQUEST_BYTES = 8 << 20
+"""Contents that one request to read or change a tree carries, if a single file is not larger: the warden holds them in
+the sandbox's own memory."""
+_NO_FILE = 0xFFFFFFFF
 
 CONDA_ACTIVATE = "/opt/miniconda3/bin/activate"
 """Where SWE-bench images keep conda; their environment `testbed` holds the project's dependencies."""
@@ -68,8 +75,8 @@ def is_blackhole(network: Literal["none", "blackhole"]) -> bool:
 class Meter(Protocol):
     """Counters of a sandbox, from its control group."""
 
-    async def oom_kills(self, sandbox: "WardenSandbox") -> int:
-        """Processes that the memory limit has ended so far."""
+    async def limit_hits(self, sandbox: "WardenSandbox") -> LimitHits:
+        """What the limits of memory and processes did so far; raises where nothing can be read any more."""
         ...
 
     async def peak_memory_bytes(self, sandbox: "WardenSandbox") -> int | None:
@@ -97,8 +104,9 @@ class WardenSandbox:
         self.spec = spec
         self._channel = channel
         self.env = dict(env)
+        self.private_dir = ""
         self._meter = meter
-        self._ooms = 0
+        self._hits = LimitHits()
         self._dispose = dispose
         self._closing: asyncio.Task[None] | None = None
 
@@ -107,8 +115,8 @@ class WardenSandbox:
 
         The environment is read once and set for every command: activating it again costs up to 0.3 s per call.
         """
-        await self._channel.request(Operation.PING, b"", timeout_s=timeout_s)
-        self._ooms = await self._meter.oom_kills(self)
+        self.private_dir = os.fsdecode(await self._channel.request(Operation.PING, b"", timeout_s=timeout_s))
+        await self.limit_hits()
         if not self.spec.activate:
             return
         try:
@@ -144,7 +152,7 @@ class WardenSandbox:
         if b"\0" in line:
             raise ValueError("a command line cannot hold a NUL byte")
         if len(line) > LONGEST_ARGUMENT_BYTES:
-            path = f"/tmp/swe-aem-output/{hashlib.sha256(line).hexdigest()[:16]}.sh"
+            path = f"{self.private_dir}/{hashlib.sha256(line).hexdigest()[:16]}.sh"
             try:
                 await self.write_file(path, line)
             except OSError as error:  # an agent may have broken the directory: the command fails, not the sandbox
@@ -165,26 +173,28 @@ class WardenSandbox:
             self._channel.give_up(f"{survivors} processes of a timed-out command could not be killed")
             raise SandboxDead(f"sandbox {self.id}: {self._channel.dead}")
         text = answer[_RESULT.size :]
-        ooms = await self._meter.oom_kills(self) if code else self._ooms
-        oom, self._ooms = ooms > self._ooms, ooms
+        if _KILLED_FOR[why] == "disk":
+            self._hits = self._hits.model_copy(update={"disk_kills": self._hits.disk_kills + 1})
+        before = self._hits
+        after = await self.limit_hits() if code else before
         return ExecResult(
             exit_code=code,
             head=text[:head],
             tail=text[head : head + tail],
             output_bytes=size,
-            output_path=f"/tmp/swe-aem-output/{call:06d}.log" if kept else "(the disk was full, it was not kept)",
+            output_path=f"{self._output_dir}/{call:06d}.log" if kept else "(it could not be kept in a file)",
             wall_s=wall_us / 1e6,
             killed_for=_KILLED_FOR[why],  # type: ignore[arg-type]
             killed=killed,
-            oom=oom,
+            oom=after.oom_kills > before.oom_kills,
         )
 
+    @property
+    def _output_dir(self) -> str:
+        return os.path.join(os.path.dirname(self.private_dir), "swe-aem-output")
+
     def _absolute(self, path: str) -> bytes:
-        joined = path if path.startswith("/") else f"{self.spec.workdir}/{path}"
-        encoded = joined.encode("utf-8", "surrogateescape")
-        if b"\0" in encoded:
-            raise ValueError("a path cannot hold a NUL byte")
-        return encoded + b"\0"
+        return _text(path if path.startswith("/") else f"{self.spec.workdir}/{path}")
 
     async def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
         """Content of a regular file; raises `OSError` and its subclasses, `SandboxDead`."""
@@ -202,6 +212,59 @@ class WardenSandbox:
             await self._ask(Operation.WRITE, self._absolute(path) + data, GUARD_S + len(data) / 1e6)
         except OSError as error:
             raise type(error)(error.errno, error.strerror, path) from None
+
+    async def settle(self) -> int:
+        """End every process but the warden; returns how many there were. Raises `SandboxDead`."""
+        ended, survivors = struct.unpack("<II", await self._ask(Operation.SETTLE, b"", GUARD_S))
+        if survivors:
+            self._channel.give_up(f"{survivors} processes could not be ended")
+            raise SandboxDead(f"sandbox {self.id}: {self._channel.dead}")
+        return ended
+
+    async def list_tree(self, root: str, *, max_entries: int = 500_000) -> Tree:
+        """List everything below `root`; see the protocol `Sandbox`."""
+        payload = struct.pack("<II", max_entries, 0) + self._absolute(root)
+        try:
+            return Tree(await self._ask(Operation.LIST_TREE, payload, TREE_S))
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, root) from None
+
+    async def read_tree(
+        self, root: str, paths: Sequence[str], *, max_bytes: int = 64 << 20, max_total_bytes: int = 1 << 30
+    ) -> list[bytes | None]:
+        """Contents of regular files below `root`; see the protocol `Sandbox`."""
+        found: list[bytes | None] = []
+        names = [_text(path) for path in paths]
+        left = max_total_bytes
+        while len(found) < len(names):
+            head = struct.pack("<QQ", min(max_bytes, left, LARGEST_FILE_BYTES), REQUEST_BYTES) + self._absolute(root)
+            batch = b"".join(names[len(found) : len(found) + 4096])
+            for content in _contents(await self._ask(Operation.READ_TREE, head + batch, TREE_S)):
+                fits = content is not None and len(content) <= left
+                found.append(content if fits else None)
+                left -= len(content) if fits and content is not None else 0
+        return found
+
+    async def change_tree(self, root: str, changes: Sequence[TreeChange]) -> None:
+        """Change paths below `root`; see the protocol `Sandbox`."""
+        removals = [_change(change) for change in changes if change.content is None]
+        writes = (_change(change) for change in changes if change.content is not None)
+        for group in (removals, writes):
+            for batch in _batches(group, REQUEST_BYTES):
+                await self._ask(Operation.CHANGE_TREE, self._absolute(root) + batch, TREE_S + len(batch) / 1e6)
+
+    async def read_output(self, *, max_bytes: int = 64 << 20) -> bytes:
+        """All that the last command wrote; raises `OSError`, `SandboxDead`."""
+        return await self._ask(Operation.READ_OUTPUT, struct.pack("<Q", max_bytes), GUARD_S + max_bytes / 1e8)
+
+    async def limit_hits(self) -> LimitHits:
+        """What the sandbox's limits did to it so far; as last known once nothing can be read any more."""
+        try:
+            measured = await self._meter.limit_hits(self)
+        except (SandboxDead, OSError):
+            return self._hits
+        self._hits = measured.model_copy(update={"disk_kills": self._hits.disk_kills})
+        return self._hits
 
     async def peak_memory_bytes(self) -> int | None:
         """The most memory that the sandbox has held so far; None where nothing measures it."""
@@ -221,8 +284,56 @@ class WardenSandbox:
         """End the sandbox; idempotent. Runs to its end even if the caller is cancelled."""
         if self._closing is None:
             self._channel.give_up("it was closed")
-            self._closing = asyncio.create_task(self._dispose())
+            self._closing = asyncio.create_task(self._end())
         await asyncio.shield(self._closing)
+
+    async def _end(self) -> None:
+        await self.limit_hits()  # the last moment at which they can be read
+        await self._dispose()
+
+
+def _text(text: str) -> bytes:
+    """A path as the warden takes it."""
+    encoded = os.fsencode(text)
+    if b"\0" in encoded:
+        raise ValueError("a path cannot hold a NUL byte")
+    return encoded + b"\0"
+
+
+def _contents(reply: bytes) -> Iterator[bytes | None]:
+    """The files of a reply to `READ_TREE`."""
+    at = 0
+    while at < len(reply):
+        (size,) = struct.unpack_from("<I", reply, at)
+        at += 4
+        if size == _NO_FILE:
+            yield None
+        else:
+            yield reply[at : at + size]
+            at += size
+
+
+def _change(change: TreeChange) -> bytes:
+    """A change as the warden takes it."""
+    if change.content is None:
+        return struct.pack("<II", 0, 0) + _text(change.path)
+    if len(change.content) > LARGEST_FILE_BYTES:
+        raise ValueError(f"{change.path}: {len(change.content)} bytes are more than {LARGEST_FILE_BYTES}")
+    if change.mode not in (0o100644, 0o100755, 0o120000):
+        raise ValueError(f"{change.path}: mode {change.mode:o} is none of 100644, 100755 and 120000")
+    return struct.pack("<II", change.mode, len(change.content)) + _text(change.path) + change.content
+
+
+def _batches(parts: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    """The parts in their order, joined to pieces of about `most_bytes`."""
+    batch = bytearray()
+    for part in parts:
+        if batch and len(batch) + len(part) > most_bytes:
+            yield bytes(batch)
+            batch.clear()
+        batch += part
+    if batch:
+        yield bytes(batch)
 
 
 def _not_started(why: str) -> ExecResult:

@@ -1,17 +1,20 @@
 """`FakeBackend`: sandboxes in memory, for tests of everything that uses a sandbox.
 
-Files are a dictionary, and a handler answers commands; nothing is executed. Failures can be injected: `die_after` makes
-a sandbox die after that many commands, `fail_starts` makes the first starts fail.
+Files are a dictionary (`modes` says which are executable or links), and a handler answers commands; nothing is
+executed. Failures can be injected: `die_after` makes a sandbox die after that many commands, `fail_starts` makes the
+first starts fail.
 """
 
 import errno
+import hashlib
 import os
 import posixpath
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import PurePosixPath
 
-from swe_aem.core import ExecResult, Sandbox, SandboxInfo, SandboxSpec
+from swe_aem.core import ExecResult, LimitHits, Sandbox, SandboxInfo, SandboxSpec, Tree, TreeChange, TreeEntry
 from swe_aem.errors import SandboxDead, StartError
 
 Handler = Callable[["FakeSandbox", str], "tuple[int, bytes] | ExecResult"]
@@ -24,14 +27,22 @@ def succeed(sandbox: "FakeSandbox", command: str) -> tuple[int, bytes]:
 
 
 class FakeSandbox:
-    """A `Sandbox` in memory."""
+    """A `Sandbox` in memory.
+
+    `files` has contents by absolute path (of a link: its target), `modes` the modes that are not 0o100644; `output` is
+    that of the last command, `hits` is what `limit_hits` returns.
+    """
 
     def __init__(self, id: str, spec: SandboxSpec, handler: Handler = succeed, die_after: int | None = None) -> None:
         self.id = id
         self.spec = spec
         self.handler = handler
         self.die_after = die_after
+        self.private_dir = "/private"
         self.files: dict[str, bytes] = {}
+        self.modes: dict[str, int] = {}
+        self.output: bytes | None = None
+        self.hits = LimitHits()
         self.commands: list[str] = []
         self.closed = False
 
@@ -59,8 +70,10 @@ class FakeSandbox:
         started = time.monotonic()
         answer = self.handler(self, command)
         if isinstance(answer, ExecResult):
+            self.output = answer.head + answer.tail
             return answer
         code, output = answer
+        self.output = output
         cut = len(output) > max_output_bytes
         half = max_output_bytes // 2
         return ExecResult(
@@ -88,6 +101,75 @@ class FakeSandbox:
         """Set a file of the dictionary."""
         self._call()
         self.files[self._path(path)] = data
+
+    async def settle(self) -> int:
+        """0: there are no processes."""
+        self._call()
+        return 0
+
+    async def list_tree(self, root: str, *, max_entries: int = 500_000) -> Tree:
+        """The files below `root` and their directories; `ctime_ns` is a hash of the content."""
+        self._call()
+        top = self._path(root).rstrip("/") + "/"
+        entries: dict[str, TreeEntry] = {}
+        for path in sorted(self.files):
+            parts = path.removeprefix(top).split("/")
+            if not path.startswith(top):
+                continue
+            depth = parts.index(".git") if ".git" in parts[:-1] else len(parts) - 1
+            for level in range(1, depth + 1 + (".git" in parts[:-1])):
+                entries.setdefault("/".join(parts[:level]), TreeEntry(0o040755, 0, 0, 0, level, b""))
+            if ".git" not in parts[:-1]:
+                entries["/".join(parts)] = self._entry(path)
+        kept = dict(list(entries.items())[:max_entries])
+        return Tree.made_of(kept, left_out=len(entries) - len(kept))
+
+    def _entry(self, path: str) -> TreeEntry:
+        content, mode = self.files[path], self.modes.get(path, 0o100644)
+        stamp = int.from_bytes(hashlib.sha256(content).digest()[:7])
+        return TreeEntry(mode, len(content), stamp, stamp, stamp, content if mode == 0o120000 else b"")
+
+    async def read_tree(
+        self, root: str, paths: Sequence[str], *, max_bytes: int = 64 << 20, max_total_bytes: int = 1 << 30
+    ) -> list[bytes | None]:
+        """Contents of files of the dictionary that are no links."""
+        self._call()
+        found: list[bytes | None] = []
+        for path in paths:
+            name = posixpath.join(self._path(root), path)
+            content = None if self.modes.get(name) == 0o120000 else self.files.get(name)
+            fits = content is not None and len(content) <= min(max_bytes, max_total_bytes)
+            max_total_bytes -= len(content) if fits and content is not None else 0
+            found.append(content if fits else None)
+        return found
+
+    async def change_tree(self, root: str, changes: Sequence[TreeChange]) -> None:
+        """Set and remove files of the dictionary, removals first."""
+        self._call()
+        for change in sorted(changes, key=lambda change: change.content is not None):
+            path = posixpath.join(self._path(root), change.path)
+            for parent in map(str, PurePosixPath(path).parents):
+                if change.content is not None and parent in self.files:
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), change.path)
+            for name in [name for name in self.files if name == path or name.startswith(path + "/")]:
+                del self.files[name]
+                self.modes.pop(name, None)
+            if change.content is not None:
+                self.files[path] = change.content
+                self.modes[path] = change.mode
+
+    async def read_output(self, *, max_bytes: int = 64 << 20) -> bytes:
+        """What the last command's handler answered."""
+        self._call()
+        if self.output is None:
+            raise FileNotFoundError(errno.ENOENT, "no command has run yet")
+        if len(self.output) > max_bytes:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return self.output
+
+    async def limit_hits(self) -> LimitHits:
+        """`hits`, as the test has set them."""
+        return self.hits
 
     async def peak_memory_bytes(self) -> int | None:
         """None: the fake measures no memory."""

@@ -1,13 +1,14 @@
 """A small task with its repository, and `HostSandbox`, which runs trusted commands on this machine, not isolated."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,18 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from swe_aem.core import AnswerKey, ExecResult, SandboxInfo, SandboxSpec, Task, TaskRecord
+from swe_aem.core import (
+    AnswerKey,
+    ExecResult,
+    LimitHits,
+    SandboxInfo,
+    SandboxSpec,
+    Task,
+    TaskRecord,
+    Tree,
+    TreeChange,
+    TreeEntry,
+)
 from swe_aem.errors import SandboxDead
 from swe_aem.grading.parser import SwebenchParser
 
@@ -32,6 +44,8 @@ class HostSandbox:
         self.spec = spec
         self.closed = False
         self.runs = 0
+        self.private_dir = str(root / "private")
+        (root / "private").mkdir(exist_ok=True)
 
     async def run(
         self,
@@ -96,6 +110,58 @@ class HostSandbox:
         target = Path(self.spec.workdir, path)
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(target.write_bytes, data)
+
+    async def settle(self) -> int:
+        """0: commands here leave nothing behind."""
+        return 0
+
+    async def list_tree(self, root: str, *, max_entries: int = 500_000) -> Tree:
+        """Everything below a directory of the host."""
+        found: dict[str, TreeEntry] = {}
+        for place, directories, files in os.walk(Path(self.spec.workdir, root)):
+            for name in sorted([*directories, *files]):
+                path = Path(place, name)
+                stat = path.lstat()
+                target = os.fsencode(path.readlink()) if path.is_symlink() else b""
+                times = (stat.st_mtime_ns, stat.st_ctime_ns)
+                relative = str(path.relative_to(Path(self.spec.workdir, root)))
+                found[relative] = TreeEntry(stat.st_mode, stat.st_size, *times, stat.st_ino, target)
+            directories[:] = sorted(set(directories) - {".git"})
+        return Tree.made_of(found)
+
+    async def read_tree(
+        self, root: str, paths: Sequence[str], *, max_bytes: int = 64 << 20, max_total_bytes: int = 1 << 30
+    ) -> list[bytes | None]:
+        """Contents of regular files."""
+        places = [Path(self.spec.workdir, root, path) for path in paths]
+        return [place.read_bytes() if place.is_file() and not place.is_symlink() else None for place in places]
+
+    async def change_tree(self, root: str, changes: Sequence[TreeChange]) -> None:
+        """Removals first, then what is written."""
+        for change in sorted(changes, key=lambda change: change.content is not None):
+            path = Path(self.spec.workdir, root, change.path)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            if change.content is None:
+                for parent in path.relative_to(Path(self.spec.workdir, root)).parents[:-1]:
+                    with contextlib.suppress(OSError):
+                        Path(self.spec.workdir, root, parent).rmdir()
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if change.mode == 0o120000:
+                path.symlink_to(os.fsdecode(change.content))
+            else:
+                path.write_bytes(change.content)
+                path.chmod(change.mode & 0o777)
+
+    async def read_output(self, *, max_bytes: int = 64 << 20) -> bytes:
+        """The file of the last command's output."""
+        return await self.read_file(str(self.root / f"out-{self.runs}"), max_bytes=max_bytes)
+
+    async def limit_hits(self) -> LimitHits:
+        """There are no limits."""
+        return LimitHits()
 
     async def peak_memory_bytes(self) -> int | None:
         """Nothing measures it."""

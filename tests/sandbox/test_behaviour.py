@@ -12,6 +12,7 @@ from swe_aem.core import ExecResult, Limits, Sandbox, SandboxBackend, SandboxSpe
 from swe_aem.errors import SandboxDead, UserError
 from swe_aem.sandbox.owner import Owner
 from swe_aem.testing.containment import breaches
+from swe_aem.testing.sandbox import FakeSandbox
 
 COUNT_OTHERS = "set -- /proc/[0-9]*; echo $#"
 """Counts PID 1 and the shell itself: 2 when nothing else lives."""
@@ -201,10 +202,11 @@ async def test_no_privileges_and_no_way_to_the_host(sandbox: Sandbox, spec: Sand
     assert await sandbox.alive()
 
 
-class TooOpen:
+class TooOpen(FakeSandbox):
     """Runs commands on the host itself: what a backend that isolates nothing would do. For harmless commands only."""
 
-    id = "too-open"
+    def __init__(self, spec: SandboxSpec) -> None:
+        super().__init__("too-open", spec)
 
     async def run(self, command: str, *, timeout_s: float, **_: Any) -> ExecResult:
         done = await asyncio.to_thread(subprocess.run, ["bash", "-c", command], capture_output=True, timeout=timeout_s)
@@ -219,24 +221,15 @@ class TooOpen:
     async def write_file(self, path: str, data: bytes) -> None:
         await asyncio.to_thread(Path(path).write_bytes, data)
 
-    async def peak_memory_bytes(self) -> int | None:
-        return None
 
-    async def alive(self) -> bool:
-        return True
-
-    async def close(self) -> None:
-        pass
-
-
-async def test_the_probes_report_a_sandbox_that_is_too_open_and_change_nothing() -> None:
+async def test_the_probes_report_a_sandbox_that_is_too_open_and_change_nothing(spec: SandboxSpec) -> None:
     def state() -> list[str]:
         switches = [Path("/proc/sys/kernel/core_pattern"), Path("/proc/sys/kernel/sysrq")]
         mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if line.split()[4] == "/tmp"]
         return [*(path.read_text() for path in switches if path.exists()), *mounts]
 
     before = state()
-    found = await breaches(TooOpen(), processes=4)
+    found = await breaches(TooOpen(spec), processes=4)
     if os.geteuid() == 0 and os.access("/proc/sys/kernel/core_pattern", os.W_OK):
         assert "/proc/sys/kernel/core_pattern can be opened for writing" in found
         assert "/proc/sysrq-trigger can be opened for writing" in found or not os.path.exists("/proc/sysrq-trigger")

@@ -45,8 +45,8 @@ def test_an_owner_is_one_process_of_one_boot_of_one_host(field: str, value: obje
 def test_oom_kills_are_read_from_both_versions(count: int, unified: bool) -> None:
     lines = ["low 0", "high 0", "max 3", "oom 9", f"oom_kill {count}"]
     text = "\n".join(lines if unified else ["oom_kill_disable 0", "under_oom 0", f"oom_kill {count}"])
-    assert cgroup.parse_oom_kills(text) == count
-    assert cgroup.parse_oom_kills("under_oom 0") == 0
+    assert cgroup.counter(text, "oom_kill") == count
+    assert cgroup.counter("under_oom 0", "oom_kill") == 0
 
 
 def test_control_groups_of_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from swe_aem.errors import UserError
 from swe_aem.sandbox.warden import warden_binary
 
 SOURCE = Path(__file__).parents[2] / "sandboxes" / "warden"
-PARTS = ("confine.h", "disk.h", "launch.h", "processes.h", "sys.h", "warden.c")
+PARTS = ("confine.h", "disk.h", "launch.h", "processes.h", "sys.h", "tree.h", "warden.c")
 
 
 def source_digest() -> str:
@@ -42,7 +42,9 @@ def test_it_is_static(tmp_path: Path) -> None:
 
 
 def test_it_serves_only_as_pid_1() -> None:
-    done = subprocess.run([warden_binary(), "serve", "60", "0", "0", "0"], capture_output=True, timeout=10, text=True)
+    done = subprocess.run(
+        [warden_binary(), "serve", "60", "0", "0", "0", "/testbed"], capture_output=True, timeout=10, text=True
+    )
     assert done.returncode == 125
     assert "PID 1" in done.stderr
 
