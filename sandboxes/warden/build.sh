@@ -6,7 +6,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/../../swe_aem/sandbox/bin}
 mkdir -p "$out"
-digest=$(cd "$here" && cat confine.h disk.h launch.h processes.h sys.h tree.h warden.c | sha256sum | cut -d' ' -f1)
+digest=$(cd "$here" && LC_ALL=C && cat *.h warden.c | sha256sum | cut -d' ' -f1)
 for arch in ${ARCHITECTURES:-x86_64 aarch64}; do
     compiler=$arch-linux-gnu-gcc
     command -v "$compiler" >/dev/null || { echo "no $compiler: the $arch binary stays as it is" >&2; continue; }

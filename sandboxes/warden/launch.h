@@ -1,13 +1,17 @@
 /* `warden launch`: the part of starting an embedded sandbox that must happen before bubblewrap does.
  *
- *   warden launch [-u] [-c CGROUP_PROCS]... -t SCRATCH BYTES [-m NAME]... [-o NAME LOWER]... [-h NAME HOST] -- COMMAND...
+ *   warden launch [-u] [-c CGROUP_PROCS]... [-a CPU_COUNTER] -t SCRATCH BYTES [-m NAME]... [-o NAME LOWER]... [-h NAME HOST]
+ *                 -- COMMAND...
  *
- * -u enters a user namespace first (callers that are not root), -c joins a control group, -t mounts a tmpfs of that
- * size on SCRATCH, -m makes a directory in it, -o mounts an overlay with that lower directory on SCRATCH/NAME, -h lets
- * the root there resolve its own host name. All of it in a new mount namespace, so it is gone with the last process. */
+ * -u enters a user namespace first (callers that are not root), -c joins a control group, -a opens the group's counter of
+ * processor time as descriptor CPU_COUNTER for the warden inside, -t mounts a tmpfs of that size on SCRATCH, -m makes a
+ * directory in it, -o mounts an overlay with that lower directory on SCRATCH/NAME, -h lets the root there resolve its own
+ * host name. All of it in a new mount namespace, so it is gone with the last process. */
 #pragma once
 #include "sys.h"
 #include <linux/openat2.h>
+
+enum { CPU_COUNTER = 9 }; /* the descriptor that `swe_aem/sandbox/bubblewrap.py` names to the warden inside */
 
 __attribute__((noreturn)) static void fail(const char *what, long error) {
     char text[512], *end = append(text, "warden: ");
@@ -72,6 +76,12 @@ __attribute__((noreturn)) static void launch(char **argv, char **env) {
     const char *scratch = "";
     if (*argv && same(*argv, "-u")) argv++, user_namespace = 1;
     for (; argv[0] && same(argv[0], "-c"); argv += 2) must(spit(argv[1], "0"), argv[1]);
+    if (argv[0] && same(argv[0], "-a")) {
+        long counter = SYS4(openat, AT_FDCWD, argv[1], O_RDONLY, 0);
+        must(counter, argv[1]);
+        if (counter != CPU_COUNTER) must(SYS3(dup3, counter, CPU_COUNTER, 0), argv[1]), SYS1(close, counter);
+        argv += 2;
+    }
     if (user_namespace) become_root_of_user_namespace();
     must(SYS1(unshare, CLONE_NEWNS), "new mount namespace");
     must(SYS5(mount, "none", "/", 0, MS_REC | MS_PRIVATE, 0), "private mounts");

@@ -1,13 +1,15 @@
 /* The warden: PID 1 of every sandbox. It takes requests on stdin, runs commands, moves files, and answers on stdout.
  *
- *   warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE WORKDIR      (inside, as PID 1)
- *   warden launch ...                                                    (outside, see launch.h)
+ *   warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE WORKDIR CPU_MILLIS CPU_COUNTER      (inside, as PID 1)
+ *   warden launch ...                                       (outside, see launch.h)
+ *   warden clock [WALL_US USED_US IDLE_US WANTED_US]...     (how far the clock of a limit moves, for tests)
  *
  * One request at a time. A request is {magic, operation, id, payload bytes} and the payload; a reply is {magic, id,
  * errno, payload bytes} and the payload; all numbers little-endian. `swe_aem/sandbox/channel.py` is the other end.
  *
  * When stdin closes (the owner died) or the time to live is over the warden exits, and the kernel ends all that is left in
  * the namespace. It is not dumpable, so a command cannot write to its memory or its descriptors. Build: build.sh. */
+#include "clock.h"
 #include "confine.h"
 #include "disk.h"
 #include "launch.h"
@@ -18,8 +20,8 @@ __attribute__((used, section(".source"))) static const char source_digest[] = "w
 
 enum { MAGIC = 0x44525721, RUN = 1, READ = 2, WRITE = 3, CANCEL = 4, PING = 5 };
 enum { SETTLE = 6, LIST_TREE = 7, READ_TREE = 8, CHANGE_TREE = 9, READ_OUTPUT = 10 };
-enum { NOT_KILLED = 0, TIMEOUT = 1, DISK = 2, CANCELLED = 3 };
-enum { POLL_MS = 200 }; /* how often disk use is looked at while something runs */
+enum { NOT_KILLED = 0, TIMEOUT = 1, DISK = 2, CANCELLED = 3, STARVED = 4 };
+enum { POLL_MS = 200 }; /* how often disk use is looked at, at least, while something runs */
 enum { RESERVED_OUTPUT_BYTES = 16384 };
 
 struct request {
@@ -29,11 +31,11 @@ struct reply {
     u32 magic, id, error, size;
 };
 struct run {
-    u32 timeout_ms, head_max, tail_max, unused;
+    u32 timeout_ms, head_max, tail_max, wall_ms;
 }; /* then cwd, command and the environment, each ended by NUL */
 struct result {
     u32 exit_code, killed_for, killed, survivors, kept, call;
-    u64 wall_us, output_bytes;
+    u64 wall_us, starved_us, used_us, output_bytes;
     u32 head, tail;
 }; /* then head and tail */
 
@@ -170,12 +172,12 @@ __attribute__((noreturn)) static void become(const char *cwd, const char *comman
 }
 
 /* Waits until `main` has ended; kills what it started when time is up, the disk limit is passed or the owner cancels. */
-static u32 supervise(i32 main, i32 *status, u64 until_us, const struct table *before, struct result *result) {
+static u32 supervise(i32 main, i32 *status, struct clock *clock, const struct table *before, struct result *result) {
     int ended = 0;
     for (;;) {
         reap(main, status, &ended);
         if (ended) return NOT_KILLED;
-        u64 now = now_us(), wait_us = until_us > now ? until_us - now : 0;
+        u64 now = now_us(), wait_us = clock_wait_us(clock, now);
         if (now >= expires_us) quit(0);
         if (wait_us > POLL_MS * 1000) wait_us = POLL_MS * 1000;
         struct __kernel_timespec wait = {(i64)(wait_us / 1000000), (i64)(wait_us % 1000000) * 1000};
@@ -193,7 +195,8 @@ static u32 supervise(i32 main, i32 *status, u64 until_us, const struct table *be
             why = CANCELLED;
         } else if (fds[1].revents & (POLLHUP | POLLERR))
             quit(0);
-        if (now_us() >= until_us) why = why ? why : TIMEOUT;
+        int time = look_at_clock(clock, now_us());
+        if (!why && time) why = time == TIME_IS_UP ? TIMEOUT : STARVED;
         else if (!why && over_disk_limit(now_us())) why = DISK;
         if (why) {
             result->survivors = kill_others(before, &result->killed);
@@ -225,7 +228,8 @@ static void run(u32 id, char *payload, u32 size) {
     int ended = 0;
     before.count = 0;
     if (reap(-1, &status, &ended)) list_processes(&before); /* no child left: the table would be empty */
-    u64 from = now_us();
+    u64 from = now_us(), used_us = used_now_us();
+    struct clock clock = start_clock(from, (u64)how->timeout_ms * 1000, (u64)how->wall_ms * 1000);
     long pid = SYS5(clone, SIGCHLD, 0, 0, 0, 0);
     if (pid == 0) become(cwd, command, (char **)env, output);
     if (pid < 0) { /* older background processes hold all pids: they go, and the caller is told */
@@ -235,10 +239,13 @@ static void run(u32 id, char *payload, u32 size) {
         if (pid == 0) become(cwd, command, (char **)env, output);
     }
     if (pid < 0) return answer(id, pid, 0);
-    result.killed_for = supervise((i32)pid, &status, from + (u64)how->timeout_ms * 1000, &before, &result);
+    result.killed_for = supervise((i32)pid, &status, &clock, &before, &result);
     result.wall_us = now_us() - from;
+    result.starved_us = clock.starved_us;
+    result.used_us = used_now_us() - used_us;
     i32 signal = status & 0x7f;
-    result.exit_code = result.killed_for == TIMEOUT ? 124 : signal ? 128 + (u32)signal : (u32)status >> 8 & 0xff;
+    int late = result.killed_for == TIMEOUT || result.killed_for == STARVED;
+    result.exit_code = late ? 124 : signal ? 128 + (u32)signal : (u32)status >> 8 & 0xff;
 
     struct stat file;
     memset(&file, 0, sizeof file);
@@ -479,6 +486,7 @@ __attribute__((noreturn)) static void serve(char **argv) {
     must(SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     must(drop_capabilities(number(argv[2])), "capabilities cannot be dropped");
     watch_disk(number(argv[1]));
+    measure_processors(number(argv[5]), number(argv[6]));
     u64 chld = 1u << (SIGCHLD - 1);
     SYS4(rt_sigprocmask, SIG_BLOCK, &chld, 0, KERNEL_SIGSET_BYTES);
     child_events = SYS4(signalfd4, -1, &chld, KERNEL_SIGSET_BYTES, O_CLOEXEC | O_NONBLOCK);
@@ -504,12 +512,24 @@ __attribute__((noreturn)) static void serve(char **argv) {
     }
 }
 
+/* `warden clock`: prints one line for every four numbers. */
+__attribute__((noreturn)) static void try_clock(char **argv) {
+    char text[32];
+    for (; argv[0] && argv[1] && argv[2] && argv[3]; argv += 4) {
+        char *end = decimal(text, advance(number(argv[0]), number(argv[1]), number(argv[2]), number(argv[3])), 1);
+        *end++ = '\n';
+        write_all(1, text, (u64)(end - text));
+    }
+    quit(0);
+}
+
 __attribute__((used, noreturn)) void start(long *stack) {
     long argc = stack[0];
     char **argv = (char **)(stack + 1), **env = argv + argc + 1;
-    if (argc == 7 && same(argv[1], "serve")) serve(argv + 2);
+    if (argc == 9 && same(argv[1], "serve")) serve(argv + 2);
     if (argc > 3 && same(argv[1], "launch")) launch(argv + 2, env);
-    fail("usage: warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE WORKDIR | warden launch ...", -EINVAL);
+    if (argc > 1 && same(argv[1], "clock")) try_clock(argv + 2);
+    fail("usage: warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE WORKDIR CPU_MILLIS CPU_COUNTER | launch ...", -EINVAL);
 }
 
 #if defined(__x86_64__)

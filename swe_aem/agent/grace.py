@@ -12,9 +12,9 @@ SANDBOX_GRACE_S = 30.0
 
 
 @asynccontextmanager
-async def answering(sandbox: Sandbox, timeout_s: float) -> AsyncIterator[None]:
-    """A block of calls with the timeout `timeout_s`; raises `SandboxDead` if it takes `SANDBOX_GRACE_S` longer."""
-    limit = asyncio.timeout(timeout_s + SANDBOX_GRACE_S)
+async def answering(sandbox: Sandbox, wall_s: float) -> AsyncIterator[None]:
+    """A block of calls that take at most `wall_s`; raises `SandboxDead` if it takes `SANDBOX_GRACE_S` longer."""
+    limit = asyncio.timeout(wall_s + SANDBOX_GRACE_S)
     try:
         async with limit:
             yield

@@ -14,7 +14,18 @@ from swe_aem.agent.prompts import Prompts
 from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer, call_id
 from swe_aem.agent.tools import SPECS, Toolbox, call_problem
 from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
-from swe_aem.core import Completion, Deadline, Policy, Response, Sandbox, Stop, Task, ToolCall, Trajectory
+from swe_aem.core import (
+    WALL_PER_LIMIT,
+    Completion,
+    Deadline,
+    Policy,
+    Response,
+    Sandbox,
+    Stop,
+    Task,
+    ToolCall,
+    Trajectory,
+)
 
 
 class NativeAgent:
@@ -117,10 +128,12 @@ class _Episode:
         return self.prompts.render("cut_off", response_tokens=len(completion.token_ids), complete_calls=complete)
 
     async def _carry_out(self, parsed: ParsedCall) -> ToolCall:
-        timeout_s = min(self.config.command_timeout_s, self.deadline.remaining_s())
+        left_s = self.deadline.remaining_s()
+        timeout_s = min(self.config.command_timeout_s, left_s)
+        wall_s = min(WALL_PER_LIMIT * self.config.command_timeout_s, left_s)
         started = time.monotonic()
-        async with answering(self.sandbox, timeout_s):
-            result = await self.toolbox.call(parsed.name, parsed.arguments, timeout_s=timeout_s)
+        async with answering(self.sandbox, wall_s):
+            result = await self.toolbox.call(parsed.name, parsed.arguments, timeout_s=timeout_s, wall_s=wall_s)
         return ToolCall(
             name=parsed.name,
             arguments=parsed.arguments,

@@ -73,7 +73,7 @@ class Tool:
 
     name: str
     description: str
-    carry_out: Callable[["Toolbox", Mapping[str, Any], float], Awaitable[ToolResult]]
+    carry_out: Callable[["Toolbox", Mapping[str, Any], float, float], Awaitable[ToolResult]]
     """(toolbox, arguments that fit, timeout in seconds) to the result."""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     required: tuple[str, ...] = ()
@@ -119,27 +119,29 @@ class Toolbox:
         self._render_result = render_result
         self._editor = Editor(sandbox, workdir, max_observation_bytes=max_observation_bytes)
 
-    async def call(self, name: str, arguments: Mapping[str, Any], *, timeout_s: float) -> ToolResult:
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], *, timeout_s: float, wall_s: float | None = None
+    ) -> ToolResult:
         """Carry out a call without a `call_problem`, which is for the model; raises `ValueError` if there is one, and
-        `SandboxDead`."""
+        `SandboxDead`. `timeout_s` and `wall_s` limit a command as in `Sandbox.run`."""
         if problem := call_problem(name, arguments):
             raise ValueError(problem)
-        return await TOOLS[name].carry_out(self, arguments, timeout_s)
+        return await TOOLS[name].carry_out(self, arguments, timeout_s, wall_s or timeout_s)
 
-    async def submit(self, arguments: Mapping[str, Any], timeout_s: float) -> ToolResult:
+    async def submit(self, arguments: Mapping[str, Any], timeout_s: float, wall_s: float) -> ToolResult:
         """Answer the call that ends the work."""
         return ToolResult(observation="Submitted.")
 
-    async def bash(self, arguments: Mapping[str, Any], timeout_s: float) -> ToolResult:
+    async def bash(self, arguments: Mapping[str, Any], timeout_s: float, wall_s: float) -> ToolResult:
         """Run a command line."""
         result = await self._sandbox.run(
-            arguments["command"], timeout_s=timeout_s, max_output_bytes=self._max_observation_bytes
+            arguments["command"], timeout_s=timeout_s, wall_s=wall_s, max_output_bytes=self._max_observation_bytes
         )
         return ToolResult(
             observation=self._render_result(result, timeout_s), exit_code=result.exit_code, timed_out=result.timed_out
         )
 
-    async def edit(self, arguments: Mapping[str, Any], timeout_s: float) -> ToolResult:
+    async def edit(self, arguments: Mapping[str, Any], timeout_s: float, wall_s: float) -> ToolResult:
         """View or edit a file; what cannot be done as asked is an observation."""
         try:
             observation = await self._editor.do(arguments, timeout_s=timeout_s)

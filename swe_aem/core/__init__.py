@@ -9,6 +9,7 @@ from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
 from swe_aem.core.policy import Completion, HealthReporting, Policy, SamplingParams, unavailable_reason
 from swe_aem.core.sandbox import (
+    WALL_PER_LIMIT,
     ExecResult,
     LimitHits,
     Limits,
@@ -26,6 +27,7 @@ from swe_aem.core.verdict import TestStatus, Verdict
 
 __all__ = [
     "OUTCOME_TABLE",
+    "WALL_PER_LIMIT",
     "Agent",
     "AnswerKey",
     "Branch",

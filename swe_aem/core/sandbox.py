@@ -16,6 +16,9 @@ from pydantic import ConfigDict
 
 from swe_aem.core.base import Frozen
 
+WALL_PER_LIMIT = 10.0
+"""How many times its limit a command may take in wall time, where it is starved of processors by others."""
+
 
 class Limits(Frozen):
     """Resource limits of one sandbox. A limit that the backend cannot enforce is an error, not a no-op."""
@@ -67,8 +70,12 @@ class ExecResult(Frozen):
     output_path: str
     """File inside the sandbox with the whole output."""
     wall_s: float
-    killed_for: Literal["timeout", "disk"] | None = None
-    """Why the sandbox ended the command, if it did."""
+    starved_s: float = 0.0
+    """Seconds of `wall_s` in which the clock of the time limit stood still, because others had the processors."""
+    cpu_s: float | None = None
+    """Processor seconds of the whole sandbox meanwhile; None where nothing counts them."""
+    killed_for: Literal["timeout", "starved", "disk"] | None = None
+    """Why the sandbox ended the command, if it did. `starved`: `wall_s` was over before the clock of the time limit."""
     killed: int = 0
     """Processes that had to be killed then, `setsid` children included."""
     oom: bool = False
@@ -76,8 +83,8 @@ class ExecResult(Frozen):
 
     @property
     def timed_out(self) -> bool:
-        """Did the command run into its time limit?"""
-        return self.killed_for == "timeout"
+        """Did the command run into its time limit, by its clock or by the wall's?"""
+        return self.killed_for in ("timeout", "starved")
 
     @property
     def truncated(self) -> bool:
@@ -201,12 +208,15 @@ class Sandbox(Protocol):
         command: str,
         *,
         timeout_s: float,
+        wall_s: float | None = None,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         max_output_bytes: int = 10_000,
     ) -> ExecResult:
         """Run a bash command line in a fresh subshell with closed stdin; raises `SandboxDead`.
 
+        `timeout_s` counts on a clock that stops while the sandbox gets less processor than it could use for causes
+        outside of it, until `wall_s` have passed; `wall_s` defaults to `timeout_s`, so that the clock is the wall's.
         `cwd` defaults to the spec's workdir. `max_output_bytes` bounds head plus tail. At the timeout everything that
         the command started is killed before the result is returned.
         """

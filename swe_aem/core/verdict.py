@@ -45,7 +45,9 @@ class Verdict(Frozen):
     eval_s: float = 0.0
     """Seconds spent in the evaluation script."""
     starved_s: float = 0.0
-    """Seconds of them in which the sandbox got less processor than it could have used, for causes outside of it."""
+    """Seconds of `eval_s` that no limit counts: others had the processors that the evaluation could have used."""
+    cpu_s: float | None = None
+    """Processor seconds of the evaluation; None where nothing counts them."""
     wall_s: float = 0.0
     """Seconds from the call of the grader to the verdict, the wait for its sandbox included."""
     log_tail: str = ""

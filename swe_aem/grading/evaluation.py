@@ -11,7 +11,7 @@ import secrets
 import shlex
 from dataclasses import dataclass
 
-from swe_aem.core import Deadline, ExecResult, Sandbox
+from swe_aem.core import WALL_PER_LIMIT, Deadline, ExecResult, Sandbox
 from swe_aem.errors import GraderError
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marked_lines, marker_problem
 from swe_aem.grading.pytest_report import PytestReport, SignedPytestReport
@@ -122,18 +122,30 @@ async def inline_command(script: str, sandbox: Sandbox) -> str:
 
 
 async def evaluate(sandbox: Sandbox, script: str, workdir: str, limit_s: float, deadline: Deadline) -> Evaluation:
-    """Run a script of `make_test_spec` for at most `limit_s` seconds.
+    """Run a script of `make_test_spec` for at most `limit_s` seconds, those in which it is starved not counted.
 
-    Raises `GraderError` if `deadline` cut it short before the limit, or if the shell did not even begin; `SandboxDead`.
+    Raises `GraderError` if `deadline` cut it short before the limit, if it was starved of processors for so long that
+    it did not reach the limit in ten times its wall time, or if the shell did not even begin; `SandboxDead`.
     """
     prepared = instrument(script)
     path = f"/tmp/{secrets.token_hex(16)}"
     await put_file(sandbox, path, prepared.text.encode("utf-8", "surrogateescape"))
-    timeout_s = min(limit_s, deadline.remaining_s())
+    left_s = deadline.remaining_s()
+    timeout_s, wall_s = min(limit_s, left_s), min(WALL_PER_LIMIT * limit_s, left_s)
     command = f"unset {' '.join(AGENT_ENV)}; exec bash -c {shlex.quote(_RUNNER)} bash {path} {prepared.begin}"
     result = await sandbox.run(
-        command, timeout_s=timeout_s, cwd=workdir, env=GRADING_ENV, max_output_bytes=2 * LOG_TAIL_CHARS
+        command,
+        timeout_s=timeout_s,
+        wall_s=wall_s,
+        cwd=workdir,
+        env=GRADING_ENV,
+        max_output_bytes=2 * LOG_TAIL_CHARS,
     )
+    if result.killed_for == "starved":
+        raise GraderError(
+            f"the evaluation was starved of processors: {result.wall_s - result.starved_s:.0f} s of its limit of "
+            f"{limit_s:.0f} s in {result.wall_s:.0f} s; run fewer at once (scheduling.grading) or free the host"
+        )
     if result.timed_out and timeout_s < limit_s:
         raise GraderError(f"the deadline ended the evaluation after {timeout_s:.0f} s of {limit_s:.0f} s")
     if result.output_bytes > MAX_LOG_BYTES:

@@ -156,6 +156,8 @@ class GradeSlot:
             integrity=tuple(integrity),
             exit_code=evaluation.result.exit_code,
             eval_s=evaluation.result.wall_s,
+            starved_s=evaluation.result.starved_s,
+            cpu_s=evaluation.result.cpu_s,
             log_tail=evaluation.log[-LOG_TAIL_CHARS:],
         )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.agent import answering
-from swe_aem.core import Deadline, Sandbox, Stop
+from swe_aem.core import WALL_PER_LIMIT, Deadline, Sandbox, Stop
 from swe_aem.errors import HarnessError, SandboxDead
 from swe_aem.harness.spec import INSIDE, HarnessSpec
 
@@ -60,10 +60,11 @@ class HostConversation:
                 raise HarnessError(f"the sandbox has no method {method!r}: it has run, read_file and write_file")
 
     async def _run(self, command: str, timeout_s: float, **options: Any) -> dict[str, Any]:
-        limit_s = min(timeout_s, self._deadline.remaining_s())
+        left_s = self._deadline.remaining_s()
+        limit_s, wall_s = min(timeout_s, left_s), min(WALL_PER_LIMIT * timeout_s, left_s)
         try:
-            async with answering(self._sandbox, limit_s):
-                done = await self._sandbox.run(command, timeout_s=limit_s, **options)
+            async with answering(self._sandbox, wall_s):
+                done = await self._sandbox.run(command, timeout_s=limit_s, wall_s=wall_s, **options)
         except ValueError as error:  # NUL characters or unpaired surrogates, which no command line can hold
             said = base64.b64encode(f"{error}\n".encode("utf-8", "replace")).decode()
             return {"exit_code": 126, "output": said, "output_bytes": 0, "output_path": "", "timed_out": False}

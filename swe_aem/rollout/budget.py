@@ -7,7 +7,7 @@ budget is the sum over the attempts that are allowed. Waits inside are `Deadline
 from pathlib import Path
 from typing import Literal
 
-from swe_aem.core import SandboxSpec, TaskRecord, TrajectoryKey
+from swe_aem.core import WALL_PER_LIMIT, SandboxSpec, TaskRecord, TrajectoryKey
 from swe_aem.rollout.config import RolloutConfig, SchedulingConfig
 
 _TTL_MARGIN_S = 120.0
@@ -20,8 +20,9 @@ def agent_attempt_s(config: RolloutConfig) -> float:
 
 
 def grade_attempt_s(config: RolloutConfig, record: TaskRecord) -> float:
-    """Seconds of one attempt to grade; more than the evaluation script may take, so that a hang ends there first."""
-    return record.key.timeout_s + config.scheduling.grade_extra_s
+    """Wall seconds of one attempt to grade: more than an evaluation may take that is starved of processors, so that a
+    hang ends there first."""
+    return WALL_PER_LIMIT * record.key.timeout_s + config.scheduling.grade_extra_s
 
 
 def backoff_s(limits: SchedulingConfig, failures: int) -> float:

@@ -32,7 +32,7 @@ from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.owner import Lease, start_ticks
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, state_dir
-from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, is_blackhole, warden_binary
+from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, cpu_millis, is_blackhole, warden_binary
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ START_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 10.0
 _KILL_AFTER_S = 0.5
 _INSIDE = "/.warden"
+_CPU_COUNTER = "9"
+"""The descriptor under which `warden launch` opens the group's counter of processor time."""
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -192,6 +194,8 @@ class BubblewrapBackend:
         disk_bytes = str(spec.limits.disk_bytes or 0)
         launch = [str(self._warden), "launch", *(["-u"] if os.geteuid() != 0 else [])]
         launch += [argument for procs in (running.group.procs if running.group else []) for argument in ("-c", procs)]
+        counter = running.group.cpu_counter if running.group else None
+        launch += ["-a", str(counter)] if counter else []
         launch += ["-t", str(scratch), disk_bytes, "-m", "shm"]
         if root is None:
             launch += ["-m", "tmp", "-m", "var-tmp", "-m", "home"]
@@ -217,6 +221,7 @@ class BubblewrapBackend:
         blackhole = is_blackhole(spec.network)
         serve = [_INSIDE, "serve", str(int(spec.ttl_s)), disk_bytes, str(mask(spec.capabilities))]
         serve += [str(int(blackhole)), spec.workdir]
+        serve += [cpu_millis(spec.limits), _CPU_COUNTER if counter else "0"]
         match self.launcher:
             case "util-linux":
                 isolated = isolation.util_linux("/usr/bin/unshare", f"{scratch}/new-root", plan, serve)

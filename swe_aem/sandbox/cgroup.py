@@ -12,7 +12,9 @@ from swe_aem.errors import UserError
 ROOT = Path("/sys/fs/cgroup")
 PARENT = "swe-aem"
 _CPU_PERIOD_US = 100_000
-_V1_CONTROLLERS = ("memory", "pids", "cpu")
+WEIGHT_PER_PROCESSOR = 16
+"""Against how many busy processes per processor the sandboxes together keep half of the host."""
+_V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 
 HOW_TO_DELEGATE = (
     "limits need a writable control group: run as root, or under "
@@ -31,6 +33,12 @@ class Cgroup:
     def procs(self) -> list[Path]:
         """Files into which a process writes `0` to join the group."""
         return [directory / "cgroup.procs" for directory in self.directories]
+
+    @property
+    def cpu_counter(self) -> Path | None:
+        """The file with the processor time of the group: `cpu.stat` (version 2) or `cpuacct.usage` (version 1)."""
+        name = "cpu.stat" if self.unified else "cpuacct.usage"
+        return next((directory / name for directory in self.directories if (directory / name).exists()), None)
 
     def limit_hits(self) -> LimitHits:
         """Processes that the memory limit has ended, and starts that the process limit has refused, so far."""
@@ -83,16 +91,16 @@ def _removed(directory: Path) -> bool:
 
 
 def create(id: str, limits: Limits) -> Cgroup | None:
-    """Make the control groups of a sandbox and set its limits; None if no limit needs one.
+    """Make the control groups of a sandbox and set its limits.
 
-    Raises `UserError` when this process may not.
+    Raises `UserError` when this process may not; without limits to set, that is None.
     """
-    if limits.memory_bytes is None and limits.cpus is None and limits.pids is None:
-        return None
     unified = (ROOT / "cgroup.controllers").exists()
     try:
         return _create_v2(id, limits) if unified else _create_v1(id, limits)
     except OSError as error:
+        if limits.memory_bytes is None and limits.cpus is None and limits.pids is None:
+            return None
         raise UserError(f"{HOW_TO_DELEGATE} ({error})") from None
 
 
@@ -101,9 +109,11 @@ def _write(path: Path, value: object) -> None:
 
 
 def _create_v1(id: str, limits: Limits) -> Cgroup:
-    directories = {name: ROOT / name / PARENT / id for name in _V1_CONTROLLERS}
+    _raise_weight(ROOT / "cpu" / PARENT, "cpu.shares", 1024, 262144)
+    # `cpu` and `cpuacct` are often two names of one hierarchy.
+    directories = {name: (ROOT / name / PARENT).resolve() / id for name in _V1_CONTROLLERS}
     for directory in directories.values():
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
     if limits.memory_bytes is not None:
         _write(directories["memory"] / "memory.limit_in_bytes", limits.memory_bytes)
         swap = directories["memory"] / "memory.memsw.limit_in_bytes"
@@ -114,7 +124,7 @@ def _create_v1(id: str, limits: Limits) -> Cgroup:
     if limits.cpus is not None:
         _write(directories["cpu"] / "cpu.cfs_period_us", _CPU_PERIOD_US)
         _write(directories["cpu"] / "cpu.cfs_quota_us", int(limits.cpus * _CPU_PERIOD_US))
-    return Cgroup(tuple(directories.values()), unified=False)
+    return Cgroup(tuple(dict.fromkeys(directories.values())), unified=False)
 
 
 def _create_v2(id: str, limits: Limits) -> Cgroup:
@@ -152,7 +162,30 @@ def _delegated_parent() -> Path:
     parent.mkdir(exist_ok=True)
     _write(base / "cgroup.subtree_control", controllers)
     _write(parent / "cgroup.subtree_control", controllers)
+    _raise_weight(parent, "cpu.weight", 100, 10000)
     return parent
+
+
+def shared_parent() -> str | None:
+    """Path of the parent group of all sandboxes, for an engine on this host; None where this process may not set it."""
+    try:
+        if (ROOT / "cgroup.controllers").exists():
+            _delegated_parent()
+        else:
+            _raise_weight(ROOT / "cpu" / PARENT, "cpu.shares", 1024, 262144)
+    except OSError:
+        return None
+    return f"/{PARENT}" if os.geteuid() == 0 else None
+
+
+def _raise_weight(parent: Path, name: str, of_a_process: int, most: int) -> None:
+    """Give the parent group of all sandboxes the processor weight of `WEIGHT_PER_PROCESSOR` processes per processor.
+
+    A group has the weight of one process by default. Beside forty busy processes all sandboxes together would get one
+    part in 41, less than any limit's clock allows for.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _write(parent / name, min(most, of_a_process * WEIGHT_PER_PROCESSOR * (os.cpu_count() or 1)))
 
 
 def _own_group() -> Path:
@@ -165,6 +198,6 @@ def leftovers() -> dict[str, Cgroup]:
         return {path.name: Cgroup((path,), unified=True) for path in ROOT.rglob(f"{PARENT}/*") if path.is_dir()}
     found: dict[str, list[Path]] = {}
     for name in _V1_CONTROLLERS:
-        for path in (ROOT / name / PARENT).glob("*/"):
+        for path in (ROOT / name / PARENT).resolve().glob("*/"):
             found.setdefault(path.name, []).append(path)
-    return {id: Cgroup(tuple(paths), unified=False) for id, paths in found.items()}
+    return {id: Cgroup(tuple(dict.fromkeys(paths)), unified=False) for id, paths in found.items()}

@@ -34,12 +34,12 @@ from pydantic import ValidationError
 from swe_aem.core import LimitHits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import InfrastructureError, StartError, UserError
 from swe_aem.sandbox.capabilities import for_warden, mask
-from swe_aem.sandbox.cgroup import counter
+from swe_aem.sandbox.cgroup import counter, shared_parent
 from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.isolation import HOSTNAME
 from swe_aem.sandbox.owner import Lease
-from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, is_blackhole, warden_binary, warden_digest
+from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, cpu_millis, is_blackhole, warden_binary, warden_digest
 
 T = TypeVar("T")
 
@@ -68,6 +68,7 @@ class DockerBackend:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(ENGINE_THREADS, thread_name_prefix="docker")
         self._connected: docker.APIClient | None = None
+        self._parent_group: str | None = None
         self._images: dict[str, dict[str, Any]] = {}
         self._warden_volumes: dict[str, asyncio.Task[str]] = {}
         self._ledger = Ledger.of_engine()
@@ -87,6 +88,8 @@ class DockerBackend:
                     f"no docker engine answers at {host}: {_cause(error)}. "
                     "Start it (`systemctl start docker`), set DOCKER_HOST, or use the sandbox bubblewrap"
                 ) from None
+            if client.base_url.startswith("http+docker://") and client.info().get("CgroupDriver") == "cgroupfs":
+                self._parent_group = shared_parent()
             self._connected = client
         return self._connected
 
@@ -168,6 +171,7 @@ class DockerBackend:
             binds=[f"{volume}:{_WARDEN_DIR}:ro,nocopy"],
             cap_add=capabilities or None,
             cap_drop=["ALL"],
+            cgroup_parent=self._parent_group,
             extra_hosts={HOSTNAME: "127.0.0.1"},
             log_config=LogConfig(type="none"),
             mem_limit=limits.memory_bytes,
@@ -179,10 +183,11 @@ class DockerBackend:
             sysctls={"net.ipv6.conf.all.disable_ipv6": "0"} if blackhole else None,
         )
         warden = [f"{_WARDEN_DIR}/warden", "serve", str(int(spec.ttl_s)), str(limits.disk_bytes or 0)]
+        warden += [str(mask(spec.capabilities)), str(int(blackhole)), spec.workdir]
         self._api.create_container(
             image_id,
             name=name,
-            entrypoint=[*warden, str(mask(spec.capabilities)), str(int(blackhole)), spec.workdir],
+            entrypoint=[*warden, cpu_millis(limits), "0"],
             command=[],
             hostname=HOSTNAME,
             host_config=host_config,

@@ -9,13 +9,13 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from pathlib import Path
 from typing import Any, Literal, Protocol, assert_never
 
-from swe_aem.core import ExecResult, LimitHits, SandboxSpec, Tree, TreeChange
+from swe_aem.core import ExecResult, LimitHits, Limits, SandboxSpec, Tree, TreeChange
 from swe_aem.errors import SandboxDead, UserError
 from swe_aem.sandbox.channel import Channel, Operation
 
 _RUN = struct.Struct("<IIII")
-_RESULT = struct.Struct("<IIIIIIQQII")
-_KILLED_FOR = {0: None, 1: "timeout", 2: "disk", 3: None}
+_RESULT = struct.Struct("<IIIIIIQQQQII")
+_KILLED_FOR = {0: None, 1: "timeout", 2: "disk", 3: None, 4: "starved"}
 
 GUARD_S = 30.0
 """The host waits this much longer than the warden's own limit before it declares a sandbox dead."""
@@ -59,6 +59,11 @@ def warden_binary(machine: str | None = None) -> Path:
 def warden_digest(binary: Path) -> str:
     """Short content hash of a warden binary, used in the names of volumes that contain it."""
     return hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
+
+
+def cpu_millis(limits: Limits) -> str:
+    """The limit of processors as the warden takes it: thousandths of one, 0 for no limit."""
+    return str(0 if limits.cpus is None else max(1, int(limits.cpus * 1000)))
 
 
 def is_blackhole(network: Literal["none", "blackhole"]) -> bool:
@@ -143,6 +148,7 @@ class WardenSandbox:
         command: str,
         *,
         timeout_s: float,
+        wall_s: float | None = None,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         max_output_bytes: int = 10_000,
@@ -162,13 +168,15 @@ class WardenSandbox:
         strings = [(cwd or self.spec.workdir).encode("utf-8", "surrogateescape"), line]
         strings += [f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in variables.items()]
         head = max_output_bytes - max_output_bytes // 2
-        timeout_ms = max(1, min(int(timeout_s * 1000), 2**31))
-        payload = _RUN.pack(timeout_ms, head, max_output_bytes // 2, 0) + b"".join(s + b"\0" for s in strings)
-        answer = await self._ask(Operation.RUN, payload, timeout_s + GUARD_S)
+        wall_s = max(timeout_s, wall_s or 0.0)
+        timeout_ms, wall_ms = (max(1, min(int(limit_s * 1000), 2**31)) for limit_s in (timeout_s, wall_s))
+        payload = _RUN.pack(timeout_ms, head, max_output_bytes // 2, wall_ms) + b"".join(s + b"\0" for s in strings)
+        answer = await self._ask(Operation.RUN, payload, wall_s + GUARD_S)
         return await self._result(answer)
 
     async def _result(self, answer: bytes) -> ExecResult:
-        code, why, killed, survivors, kept, call, wall_us, size, head, tail = _RESULT.unpack_from(answer)
+        numbers = _RESULT.unpack_from(answer)
+        code, why, killed, survivors, kept, call, wall_us, starved_us, cpu_us, size, head, tail = numbers
         if survivors:
             self._channel.give_up(f"{survivors} processes of a timed-out command could not be killed")
             raise SandboxDead(f"sandbox {self.id}: {self._channel.dead}")
@@ -184,6 +192,8 @@ class WardenSandbox:
             output_bytes=size,
             output_path=f"{self._output_dir}/{call:06d}.log" if kept else "(it could not be kept in a file)",
             wall_s=wall_us / 1e6,
+            starved_s=starved_us / 1e6,
+            cpu_s=cpu_us / 1e6 or None,
             killed_for=_KILLED_FOR[why],  # type: ignore[arg-type]
             killed=killed,
             oom=after.oom_kills > before.oom_kills,

@@ -63,6 +63,7 @@ class VerdictRow(TypedDict):
     test_exit_code: int | None
     eval_s: float
     starved_s: float
+    cpu_s: float | None
     wall_s: float
     log_tail: str
 
@@ -227,6 +228,7 @@ def _verdict_to_row(verdict: Verdict) -> VerdictRow:
         "test_exit_code": verdict.test_exit_code,
         "eval_s": verdict.eval_s,
         "starved_s": verdict.starved_s,
+        "cpu_s": verdict.cpu_s,
         "wall_s": verdict.wall_s,
         "log_tail": escape(verdict.log_tail),
     }

@@ -60,6 +60,7 @@ class FakeSandbox:
         command: str,
         *,
         timeout_s: float,
+        wall_s: float | None = None,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         max_output_bytes: int = 10_000,

@@ -13,11 +13,11 @@ from swe_aem.errors import UserError
 from swe_aem.sandbox.warden import warden_binary
 
 SOURCE = Path(__file__).parents[2] / "sandboxes" / "warden"
-PARTS = ("confine.h", "disk.h", "launch.h", "processes.h", "sys.h", "tree.h", "warden.c")
 
 
 def source_digest() -> str:
-    return hashlib.sha256(b"".join((SOURCE / part).read_bytes() for part in PARTS)).hexdigest()
+    parts = [*sorted(SOURCE.glob("*.h")), SOURCE / "warden.c"]
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -43,7 +43,10 @@ def test_it_is_static(tmp_path: Path) -> None:
 
 def test_it_serves_only_as_pid_1() -> None:
     done = subprocess.run(
-        [warden_binary(), "serve", "60", "0", "0", "0", "/testbed"], capture_output=True, timeout=10, text=True
+        [warden_binary(), "serve", "60", "0", "0", "0", "/testbed", "0", "0"],
+        capture_output=True,
+        timeout=10,
+        text=True,
     )
     assert done.returncode == 125
     assert "PID 1" in done.stderr
