@@ -1,12 +1,13 @@
 /* `warden launch`: the part of starting an embedded sandbox that must happen before bubblewrap does.
  *
- *   warden launch [-u] [-c CGROUP_PROCS]... [-a CPU_COUNTER] -t SCRATCH BYTES [-m NAME]... [-o NAME LOWER]... [-h NAME HOST]
- *                 -- COMMAND...
+ *   warden launch [-u] [-c CGROUP_PROCS]... [-a CPU_COUNTER] -t SCRATCH BYTES [-m NAME]...
+ *                 [[-l LAYER] [-k DIR] -o NAME LOWER]... [-h NAME HOST] -- COMMAND...
  *
  * -u enters a user namespace first (callers that are not root), -c joins a control group, -a opens the group's counter of
  * processor time as descriptor CPU_COUNTER for the warden inside, -t mounts a tmpfs of that size on SCRATCH, -m makes a
  * directory in it, -o mounts an overlay with that lower directory on SCRATCH/NAME, -h lets the root there resolve its own
- * host name. All of it in a new mount namespace, so it is gone with the last process. */
+ * host name. All of it in a new mount namespace, so it is gone with the last process. -l puts one more directory above the
+ * lower one of the next overlay; -k makes DIR/upper and DIR/work that overlay's own, so what is written stays. */
 #pragma once
 #include "sys.h"
 #include <linux/openat2.h>
@@ -37,22 +38,37 @@ static void become_root_of_user_namespace(void) {
     must(spit("/proc/self/gid_map", map), "gid_map");
 }
 
-static void mount_overlay(const char *scratch, const char *name, const char *lower, int user_namespace) {
+/* Shows a directory of the host under a name below SCRATCH: the options of a mount can be read inside, and they must not
+ * tell where on the host the directories lie. */
+static void show(const char *directory, const char *at) {
+    must(SYS3(mkdirat, AT_FDCWD, at, 0755), at);
+    must(SYS5(mount, directory, at, 0, MS_BIND, 0), directory);
+}
+
+static void mount_overlay(const char *scratch, const char *name, const char *lower, const char *layer, const char *keep,
+                          int user_namespace) {
     static char options[4096];
-    static const char *kinds[] = {"", ".upper", ".work", ".lower"};
-    char paths[4][1024];
+    enum { MERGED, UPPER, WORK, LOWER, LAYER, KEPT };
+    static const char *kinds[] = {"", ".upper", ".work", ".lower", ".layer", ".kept"};
+    char paths[6][1024];
     if (length(scratch) + length(name) > 1000) fail("path is too long", -ENAMETOOLONG);
-    for (int i = 0; i < 4; i++) {
-        append(append(append(append(paths[i], scratch), "/"), name), kinds[i]);
-        must(SYS3(mkdirat, AT_FDCWD, paths[i], 0755), paths[i]);
-    }
-    /* The options of a mount can be read inside: they must not tell where on the host the lower directory lies. */
-    must(SYS5(mount, lower, paths[3], 0, MS_BIND, 0), lower);
-    char *end = append(append(options, "lowerdir="), paths[3]);
-    end = append(append(end, ",upperdir="), paths[1]);
-    end = append(append(end, ",workdir="), paths[2]);
+    for (int i = 0; i < 6; i++) append(append(append(append(paths[i], scratch), "/"), name), kinds[i]);
+    must(SYS3(mkdirat, AT_FDCWD, paths[MERGED], 0755), paths[MERGED]);
+    show(lower, paths[LOWER]);
+    if (layer) show(layer, paths[LAYER]);
+    if (keep) {
+        show(keep, paths[KEPT]);
+        append(append(paths[UPPER], paths[KEPT]), "/upper");
+        append(append(paths[WORK], paths[KEPT]), "/work");
+    } else
+        for (int i = UPPER; i <= WORK; i++) must(SYS3(mkdirat, AT_FDCWD, paths[i], 0755), paths[i]);
+    char *end = append(options, "lowerdir=");
+    if (layer) end = append(append(end, paths[LAYER]), ":");
+    end = append(end, paths[LOWER]);
+    end = append(append(end, ",upperdir="), paths[UPPER]);
+    end = append(append(end, ",workdir="), paths[WORK]);
     if (user_namespace) append(end, ",userxattr");
-    must(SYS5(mount, "overlay", paths[0], "overlay", MS_NOSUID | MS_NODEV, options), "overlay mount");
+    must(SYS5(mount, "overlay", paths[MERGED], "overlay", MS_NOSUID | MS_NODEV, options), "overlay mount");
 }
 
 /* Adds lines for localhost and `host` to what the image has in /etc/hosts, as engines do. No link leads out of the root,
@@ -73,7 +89,7 @@ static void name_host(const char *scratch, const char *name, const char *host) {
 
 __attribute__((noreturn)) static void launch(char **argv, char **env) {
     int user_namespace = 0;
-    const char *scratch = "";
+    const char *scratch = "", *layer = 0, *keep = 0;
     if (*argv && same(*argv, "-u")) argv++, user_namespace = 1;
     for (; argv[0] && same(argv[0], "-c"); argv += 2) must(spit(argv[1], "0"), argv[1]);
     if (argv[0] && same(argv[0], "-a")) {
@@ -96,8 +112,13 @@ __attribute__((noreturn)) static void launch(char **argv, char **env) {
             append(append(append(text, scratch), "/"), argv[1]);
             must(SYS3(mkdirat, AT_FDCWD, text, 01777), text);
             must(SYS3(fchmodat, AT_FDCWD, text, 01777), text);
+        } else if (same(argv[0], "-l")) {
+            layer = argv[1];
+        } else if (same(argv[0], "-k")) {
+            keep = argv[1];
         } else if (same(argv[0], "-o")) {
-            mount_overlay(scratch, argv[1], argv[2], user_namespace);
+            mount_overlay(scratch, argv[1], argv[2], layer, keep, user_namespace);
+            layer = keep = 0;
             argv++;
         } else if (same(argv[0], "-h")) {
             name_host(scratch, argv[1], argv[2]);

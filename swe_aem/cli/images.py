@@ -39,7 +39,8 @@ def list_images(
 ) -> None:
     """List images: size, id, last use, what uses them.
 
-    Shows those on the docker engine and those unpacked for bubblewrap. Without --tasks: those that swe-aem pulled,
+    Shows those on the docker engine and those unpacked for bubblewrap, and the prepared starts of tasks that are kept
+    as layers on them. Without --tasks: those that swe-aem pulled,
     unpacked or used. With it: those that the set needs, missing ones too; exit code 1 if one is missing from the
     engine.
 
@@ -52,6 +53,8 @@ def list_images(
     missing = _missing(items, needed)
     if tasks is not None:
         shown = [item for item in items if _serves(item, needed)]
+        ids = {item.image_id for item in shown if item.place == "engine"}
+        shown += [item for item in items if item.place == "engine" and item.layer_of in ids]
     else:
         shown = items if everything else [item for item in items if item.ours or item.used_s is not None]
     if as_json:
@@ -132,9 +135,9 @@ def gc(
 ) -> None:
     """Free disk space: remove images, the least recently used first.
 
-    Ends once the disk is below its watermark. Only images that swe-aem pulled or unpacked are removed, unless you
-    say otherwise; never one that a container or a live sandbox uses, or that a running rollout has used. Exit code
-    1 if there is still too little space at the end.
+    Ends once the disk is below its watermark. Only images that swe-aem pulled or unpacked, and layers that it kept on
+    images, are removed, unless you say otherwise; never one that a container or a live sandbox uses, or that a
+    running rollout has used. Exit code 1 if there is still too little space at the end.
 
     Example: swe-aem images gc --high 80% --low 60% --dry-run
     """
@@ -243,7 +246,7 @@ async def _collect(mark: "Watermark", ours: "Ours", disk: str | None, dry_run: b
         images = await engine_stock(engine, engine_ledger, ours)
         collector = Collector(engine, engine_ledger, roots_ledger, dry_run=dry_run)
         folder = cache_dir() / "rootfs"
-        if not roots or os.stat(folder).st_dev == os.stat(data_root).st_dev:
+        if not folder.is_dir() or os.stat(folder).st_dev == os.stat(data_root).st_dev:
             return [await collector.collect(data_root, [*images, *roots], mark)]
         return [await collector.collect(data_root, images, mark), await collector.collect(folder, roots, mark)]
 
@@ -252,8 +255,8 @@ def _serves(item: "StoredImage", needed: dict[str, int]) -> bool:
     from swe_aem.sandbox.images.reference import canonical
     from swe_aem.sandbox.roots import rootfs_dir
 
-    if item.place == "rootfs":
-        return item.names[0] in {rootfs_dir(image).name for image in needed}
+    if item.place in ("rootfs", "layer"):
+        return item.names[0].partition("@")[0] in {rootfs_dir(image).name for image in needed}
     return not {canonical(name) for name in item.names}.isdisjoint(map(canonical, needed))
 
 
@@ -269,7 +272,8 @@ def _show_items(items: "list[StoredImage]") -> None:
     for item in sorted(items, key=lambda item: (item.place, -(item.used_s or 0.0), item.names)):
         used = _ago(time.time() - item.used_s) if item.used_s is not None else "never"
         id = (item.image_id or "-").removeprefix("sha256:")[:12]
-        state = f"in use by {item.in_use}" if item.in_use else "" if item.ours else "not by swe-aem"
+        layer = f"prepared start on {item.layer_of.removeprefix('sha256:')[:12]}" if item.layer_of else ""
+        state = f"in use by {item.in_use}" if item.in_use else layer if item.ours else "not by swe-aem"
         rows.append((item.place, size(item.size_bytes), id, used, ", ".join(item.names), state))
     for line in table(rows, align="<><><"):
         typer.echo(line)

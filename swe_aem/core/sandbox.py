@@ -55,6 +55,8 @@ class SandboxSpec(Frozen):
     """The sandbox ends itself after this many seconds, whatever happened to its owner."""
     labels: dict[str, str] = {}
     """Attribution, e.g. run and trajectory; the backend adds owner and deadline."""
+    layer: str | None = None
+    """Key of a layer on top of the image, which `SandboxBackend.make_layer` has kept; the sandbox starts on it."""
 
 
 class ExecResult(Frozen):
@@ -202,6 +204,8 @@ class Sandbox(Protocol):
     id: str
     private_dir: str
     """Directory in the sandbox for files of the caller's own. It exists, and lies outside of `workdir`."""
+    layer: str | None
+    """Key of the kept layer that it started on; None if it started on the image."""
 
     async def run(
         self,
@@ -317,6 +321,17 @@ class SandboxBackend(Protocol):
     def open(self, spec: SandboxSpec) -> AbstractAsyncContextManager[Sandbox]:
         """Start a sandbox for the length of an `async with`; raises `StartError`, or `UserError` if the host lacks
         something, naming what to install."""
+        ...
+
+    async def has_layer(self, spec: SandboxSpec) -> bool | None:
+        """Is there the layer that `spec.layer` names, for the spec's image? None where none can be kept. One that is
+        there stays until this process ends."""
+        ...
+
+    def make_layer(self, spec: SandboxSpec) -> AbstractAsyncContextManager[Sandbox]:
+        """Start a sandbox on the image; what was written in it by the end of the block becomes the layer `spec.layer`,
+        in one step. If the block raises, nothing is kept. Raises what `open` raises, and `InfrastructureError` or
+        `OSError` if the layer cannot be kept."""
         ...
 
     async def ls(self) -> list[SandboxInfo]:

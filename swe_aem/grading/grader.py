@@ -10,7 +10,7 @@ timers and exit codes: no text that a program prints can turn an attempt into an
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, assert_never
@@ -22,6 +22,7 @@ from swe_aem.grading.eval_types import results_from
 from swe_aem.grading.evaluation import LOG_TAIL_CHARS, Evaluation, evaluate, inline_command
 from swe_aem.grading.gold import gold_patch
 from swe_aem.grading.integrity import contradictions, neutralise
+from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.parser import EvaluationReport, ParseTimeout, SwebenchParser
 from swe_aem.grading.patch import CleanPatch, clean_patch
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
@@ -42,6 +43,7 @@ class Grader:
         self._backend = backend
         self._parser = parser or SwebenchParser()
         self._owns_parser = parser is None
+        self._layers = StartLayers(backend)
 
     async def __aenter__(self) -> "Grader":
         if self._owns_parser:
@@ -58,11 +60,17 @@ class Grader:
 
         Returns at once; `grade` raises if the start failed. The sandbox is closed with the context.
         """
-        async with PrestartedSandbox(self._backend, spec) as sandbox:
+
+        def choose(spec: SandboxSpec) -> Awaitable[SandboxSpec]:
+            return self._layers.choose(spec, record, "grader")
+
+        async with PrestartedSandbox(self._backend, spec, choose) as sandbox:
             yield GradeSlot(record, spec.workdir, sandbox, self._parser)
 
     async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> str:
         """The gold patch of a task; where it has a gold command instead, that is run in a sandbox of `spec`."""
+        if record.key.gold_command:
+            spec = await self._layers.choose(spec, record, "agent", deadline.remaining_s())
         return await gold_patch(self._backend, record, spec, deadline)
 
     async def check(self, record: TaskRecord) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from swe_aem.core import Sandbox, TaskRecord
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading.scrub import scrub_history
+from swe_aem.grading.scrub import prepared_head, scrub_history
 from swe_aem.grading.shell import put_file, run_git_script
 
 PREPARE_TIMEOUT_S = 300.0
@@ -20,10 +20,13 @@ async def prepare_for_agent(sandbox: Sandbox, record: TaskRecord, timeout_s: flo
 
     Returns the sha of HEAD, the base that the host diffs against. Afterwards the setup patch is applied, hidden paths
     are gone, and the history holds neither the code before that patch, nor those paths, nor anything later than HEAD.
+    A sandbox that started on a kept layer has all that behind it.
     Raises `InfrastructureError` with what is wrong, and `SandboxDead`.
     """
     task = record.task
-    squashed = _needs_preparing(record) and await _prepare(sandbox, record, task.workdir, "agent", timeout_s)
+    if sandbox.layer is not None:
+        return await prepared_head(sandbox, task.workdir, timeout_s)
+    squashed = needs_preparing(record) and await _prepare(sandbox, record, task.workdir, "agent", timeout_s)
     # A squashed history does not contain the base commit; the scrub then takes HEAD for it.
     return await scrub_history(sandbox, task.workdir, "" if squashed else task.base_commit, timeout_s)
 
@@ -35,11 +38,12 @@ async def prepare_for_grading(
 
     Raises `InfrastructureError` with what is wrong, and `SandboxDead`.
     """
-    if _needs_preparing(record):
+    if needs_preparing(record) and sandbox.layer is None:
         await _prepare(sandbox, record, workdir, "grader", timeout_s)
 
 
-def _needs_preparing(record: TaskRecord) -> bool:
+def needs_preparing(record: TaskRecord) -> bool:
+    """Does the image hold something else than the start of the task?"""
     return bool(record.key.setup_patch or record.key.hidden or not record.task.base_commit)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
 
@@ -15,9 +16,16 @@ class PrestartedSandbox:
     so that no sandbox outlives this object.
     """
 
-    def __init__(self, backend: SandboxBackend, spec: SandboxSpec) -> None:
+    def __init__(
+        self,
+        backend: SandboxBackend,
+        spec: SandboxSpec,
+        choose: Callable[[SandboxSpec], Awaitable[SandboxSpec]] | None = None,
+    ) -> None:
+        """`choose` may change the spec before the start, e.g. to one with a kept layer."""
         self._backend = backend
         self._spec = spec
+        self._choose = choose
         self._opened: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
         self._done = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -51,7 +59,8 @@ class PrestartedSandbox:
 
     async def _hold(self) -> None:
         try:
-            async with self._backend.open(self._spec) as sandbox:
+            spec = await self._choose(self._spec) if self._choose else self._spec
+            async with self._backend.open(spec) as sandbox:
                 self._opened.set_result(sandbox)
                 await self._done.wait()
         except asyncio.CancelledError:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 
 from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec, bounded
 from swe_aem.errors import StartError
@@ -46,19 +46,28 @@ class StartGate:
         self._slots = asyncio.Semaphore(starting)
         self._start_limit_s = start_limit_s
 
-    @asynccontextmanager
-    async def open(self, spec: SandboxSpec, timer: PhaseTimer | None = None) -> AsyncIterator[Sandbox]:
+    def open(self, spec: SandboxSpec, timer: PhaseTimer | None = None) -> AbstractAsyncContextManager[Sandbox]:
         """Wait for a free slot, start the sandbox, free the slot, and yield the sandbox.
 
         Raises `StartError` if the start takes longer than the limit. `timer` gets the phases `queue` and `start`.
         """
+        return self._in_turn(self._backend.open(spec), timer)
+
+    def make_layer(self, spec: SandboxSpec) -> AbstractAsyncContextManager[Sandbox]:
+        """The backend's `make_layer`, whose sandbox starts as others do."""
+        return self._in_turn(self._backend.make_layer(spec), None)
+
+    @asynccontextmanager
+    async def _in_turn(
+        self, opening: AbstractAsyncContextManager[Sandbox], timer: PhaseTimer | None
+    ) -> AsyncIterator[Sandbox]:
         async with AsyncExitStack() as stack:
             with timer.phase("queue") if timer else nullcontext():
                 await self._slots.acquire()
             try:
                 with timer.phase("start") if timer else nullcontext():
                     async with bounded("starting a sandbox", Deadline.after(self._start_limit_s), StartError):
-                        sandbox = await stack.enter_async_context(self._backend.open(spec))
+                        sandbox = await stack.enter_async_context(opening)
             finally:
                 self._slots.release()
             yield sandbox
@@ -66,6 +75,10 @@ class StartGate:
     async def image_digest(self, image: str) -> str:
         """The backend's digest of an image."""
         return await self._backend.image_digest(image)
+
+    async def has_layer(self, spec: SandboxSpec) -> bool | None:
+        """Whether the backend has a layer."""
+        return await self._backend.has_layer(spec)
 
     async def ls(self) -> list[SandboxInfo]:
         """The backend's sandboxes."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from swe_aem.core import Deadline, Sandbox, SandboxBackend, TaskRecord, Verdict
-from swe_aem.grading import Grader, capture_patch, prepare_for_agent
+from swe_aem.grading import Grader, StartLayers, capture_patch, prepare_for_agent
 from swe_aem.rollout.budget import grade_attempt_s, sandbox_spec
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.tasks import TaskSet
@@ -40,6 +40,7 @@ async def human_session(
     record = tasks.get(task_id)
     workspace = await asyncio.to_thread(tasks.workspace, task_id)
     spec = sandbox_spec(config, record, 0, run=RUN, role="agent", workspace=workspace)
+    spec = await StartLayers(backend).choose(spec, record, "agent")
     async with backend.open(spec) as sandbox:
         base = await prepare_for_agent(sandbox, record)
         yield HumanSession(sandbox, record, base)

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import is_infrastructure_failure
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading import Grader
+from swe_aem.grading import Grader, StartLayers
 from swe_aem.rollout.breaker import Breaker, RunAborted, describe
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
@@ -119,6 +119,7 @@ class Orchestrator:
             run=self._run_id,
             components=self._components,
             gate=self._gate,
+            layers=StartLayers(self._gate),
             grader=grader,
             grading_slots=self._grading_slots,
             agent_breaker=Breaker("run the agent", limit),

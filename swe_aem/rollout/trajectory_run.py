@@ -14,7 +14,7 @@ from pathlib import Path
 from swe_aem.core import Deadline, Outcome, Policy, Stop, TaskRecord, Trajectory, TrajectoryKey, Verdict, bounded
 from swe_aem.core.outcomes import graded, needs_grading
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading import Grader, GradeSlot
+from swe_aem.grading import Grader, GradeSlot, StartLayers
 from swe_aem.rollout.breaker import Breaker, describe
 from swe_aem.rollout.budget import backoff_s, grade_attempt_s, sandbox_spec, trajectory_s
 from swe_aem.rollout.components import RolloutComponents
@@ -32,6 +32,7 @@ class RunContext:
     """Id of the run, for labels."""
     components: RolloutComponents
     gate: StartGate
+    layers: StartLayers
     grader: Grader
     grading_slots: asyncio.Semaphore
     """Bounds the evaluation scripts that run at once."""
@@ -95,6 +96,9 @@ class TrajectoryRun:
         spec = sandbox_spec(
             config, self.record, self.key.sample, run=self.context.run, role="agent", workspace=workspace
         )
+        with self._timer.phase("prepare"):
+            async with bounded("preparing the repository", deadline.within(limits.setup_limit_s)):
+                spec = await self.context.layers.choose(spec, self.record, "agent", limits.setup_limit_s)
         async with self.context.gate.open(spec, self._timer) as sandbox:
             with self._timer.phase("prepare"):
                 async with bounded("preparing the repository", deadline.within(limits.setup_limit_s)):

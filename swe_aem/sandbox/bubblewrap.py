@@ -29,7 +29,9 @@ from swe_aem.errors import SandboxDead, StartError, UserError
 from swe_aem.sandbox import cgroup, host_system, isolation
 from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.channel import Channel
-from swe_aem.sandbox.images.ledger import Ledger
+from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
+from swe_aem.sandbox.images.stock import tree_bytes
+from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
 from swe_aem.sandbox.owner import Lease, start_ticks
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, state_dir
 from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, cpu_millis, is_blackhole, warden_binary
@@ -122,8 +124,43 @@ class BubblewrapBackend:
         root = self._root(image)
         if root is None:
             return f"host:{host_system.toolchain().name}"
-        made_of = root / ROOTFS_DIGEST
-        return made_of.read_text().strip() if made_of.exists() else "unpacked:unknown"
+        return _made_of(root) or "unpacked:unknown"
+
+    async def has_layer(self, spec: SandboxSpec) -> bool | None:
+        """Is there such a layer? None on the host's own system, and on a root of which nobody knows the image."""
+        root = self._root(spec.image)
+        if root is None or self._rootfs is not None or _made_of(root) is None:
+            return None
+        assert spec.layer is not None
+        root_name = rootfs_dir(spec.image).name
+        name = layer_name(root_name, spec.layer)
+        await self._ledger.reserve(name)
+        if not layer_dir(root_name, spec.layer).exists():
+            return False
+        self._ledger.use(name)
+        return True
+
+    @asynccontextmanager
+    async def make_layer(self, spec: SandboxSpec) -> AsyncIterator[WardenSandbox]:
+        """Start a sandbox that writes to the cache's disk; raises what `SandboxBackend.make_layer` raises."""
+        root, key = self._root(spec.image), spec.layer
+        assert root is not None
+        assert key is not None
+        name = rootfs_dir(spec.image).name
+        draft = LayerDraft(name, key)
+        try:
+            await asyncio.to_thread(draft.make)
+            sandbox = await self._start(spec.model_copy(update={"layer": None}), keep=draft.directory)
+            try:
+                yield sandbox
+            finally:
+                await sandbox.close()
+            await asyncio.to_thread(draft.keep, sandbox.own_dirs)
+            size_bytes = await asyncio.to_thread(tree_bytes, layer_dir(name, key))
+        finally:
+            await asyncio.to_thread(draft.discard)
+        known = LedgerEntry(name=layer_name(name, key), origin="layer", image_id=_made_of(root), size_bytes=size_bytes)
+        self._ledger.record(known)
 
     @asynccontextmanager
     async def open(self, spec: SandboxSpec) -> AsyncIterator[WardenSandbox]:
@@ -134,7 +171,8 @@ class BubblewrapBackend:
         finally:
             await sandbox.close()
 
-    async def _start(self, spec: SandboxSpec) -> WardenSandbox:
+    async def _start(self, spec: SandboxSpec, *, keep: Path | None = None) -> WardenSandbox:
+        """Start a sandbox; what it writes lies below `keep` on a disk, instead of in memory, where that is given."""
         if spec.user not in (None, "root", "0"):
             raise UserError(
                 f"bubblewrap runs commands as the sandbox's own root, not as {spec.user!r}; use the sandbox docker"
@@ -143,14 +181,20 @@ class BubblewrapBackend:
         id = f"bw-{uuid.uuid4().hex[:12]}"
         running = _Running(home=state_dir() / id)
         entry = LiveSandbox(
-            id=id, image=spec.image, pid=None, start_ticks=None, lease=Lease.start(spec.ttl_s), labels=spec.labels
+            id=id,
+            image=spec.image,
+            layer=spec.layer,
+            pid=None,
+            start_ticks=None,
+            lease=Lease.start(spec.ttl_s),
+            labels=spec.labels,
         )
         with tempfile.TemporaryFile() as complaints:
             try:
                 (running.home / "scratch").mkdir(parents=True)
                 entry.save()
                 running.group = cgroup.create(id, _with_room_for_disk(spec.limits))
-                connection, running.process = self._spawn(self._command(spec, root, running), complaints)
+                connection, running.process = self._spawn(self._command(spec, root, keep, running), complaints)
                 pid = running.process.pid
                 entry.model_copy(update={"pid": pid, "start_ticks": start_ticks(pid)}).save()
                 channel = await Channel.connect(connection)
@@ -189,7 +233,7 @@ class BubblewrapBackend:
             )
         return ours, process
 
-    def _command(self, spec: SandboxSpec, root: Path | None, running: _Running) -> list[str]:
+    def _command(self, spec: SandboxSpec, root: Path | None, keep: Path | None, running: _Running) -> list[str]:
         scratch = running.home / "scratch"
         disk_bytes = str(spec.limits.disk_bytes or 0)
         launch = [str(self._warden), "launch", *(["-u"] if os.geteuid() != 0 else [])]
@@ -210,7 +254,8 @@ class BubblewrapBackend:
             ]
             plan += ["--bind", f"{scratch}/home", host_system.HOME]
         else:
-            launch += ["-o", "root", str(root), "-h", "root", isolation.HOSTNAME]
+            launch += _layers(spec, keep)
+            launch += ["-o", "root", str(root), *(["-h", "root", isolation.HOSTNAME] if keep is None else [])]
             plan = ["--bind", f"{scratch}/root", "/"]
         if spec.workspace is not None:
             launch += ["-o", "workspace", str(spec.workspace.resolve())]
@@ -267,7 +312,20 @@ class BubblewrapBackend:
                     _kill_group(entry.pid)
                 await asyncio.to_thread(_forget, groups.get(entry.id), state_dir() / entry.id)
                 gone.append(entry.id)
+        await asyncio.to_thread(sweep_drafts)
         return gone
+
+
+def _layers(spec: SandboxSpec, keep: Path | None) -> list[str]:
+    """Arguments of `warden launch` for the layer that a sandbox starts on, and for the directory that keeps its own."""
+    on = [] if spec.layer is None else ["-l", str(layer_dir(rootfs_dir(spec.image).name, spec.layer) / "upper")]
+    return [*on, *([] if keep is None else ["-k", str(keep)])]
+
+
+def _made_of(root: Path) -> str | None:
+    """Digest of the image that a root was unpacked from; None if nobody knows it."""
+    made_of = root / ROOTFS_DIGEST
+    return made_of.read_text().strip() if made_of.exists() else None
 
 
 def _sandbox(id: str, spec: SandboxSpec, root: Path | None, channel: Channel, running: _Running) -> WardenSandbox:

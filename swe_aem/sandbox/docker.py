@@ -36,7 +36,9 @@ from swe_aem.errors import InfrastructureError, StartError, UserError
 from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.cgroup import counter, shared_parent
 from swe_aem.sandbox.channel import Channel
-from swe_aem.sandbox.images.ledger import Ledger
+from swe_aem.sandbox.images.engine import LAYER_LABEL
+from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
+from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.isolation import HOSTNAME
 from swe_aem.sandbox.owner import Lease
 from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, cpu_millis, is_blackhole, warden_binary, warden_digest
@@ -51,6 +53,8 @@ CLOSE_TIMEOUT_S = 30.0
 ENGINE_THREADS = 64
 """Engine calls under way at once; each is a blocking HTTP request of the docker SDK."""
 
+LAYER_REPOSITORY = "swe-aem/layer"
+"""Kept layers are images of this name, with their key as the tag."""
 _OURS = "swe-aem."
 LEASE_LABEL = f"{_OURS}lease"
 _WARDEN_DIR = "/.swe-aem"
@@ -105,6 +109,37 @@ class DockerBackend:
         """The id of the image's configuration, which does not depend on the registry it was pulled from."""
         return (await self._image(image))["Id"]
 
+    async def has_layer(self, spec: SandboxSpec) -> bool | None:
+        """Is there such a layer on the engine, made of the image as it is now? None for an image with volumes, which a
+        commit leaves out."""
+        if (await self._image(spec.image))["Config"]["Volumes"]:
+            return None
+        name = _layer_image(spec)
+        await self._ledger.reserve(name)
+        try:
+            layer = await self._call(self._inspect, name)
+        except UserError:
+            return False
+        self._ledger.use(name)
+        return (layer["Config"]["Labels"] or {}).get(LAYER_LABEL) == await self.image_digest(spec.image)
+
+    @asynccontextmanager
+    async def make_layer(self, spec: SandboxSpec) -> AsyncIterator[WardenSandbox]:
+        """Start a container and commit it at the end; raises what `SandboxBackend.make_layer` raises."""
+        async with self.open(spec.model_copy(update={"layer": None})) as sandbox:
+            yield sandbox
+            remove = f"rm -rf {' '.join(f'{path}/*' for path in sandbox.own_dirs)}"
+            await sandbox.run(remove, timeout_s=CLOSE_TIMEOUT_S, cwd="/")
+            size_bytes = await self._call(self._commit, sandbox.id, spec, await self.image_digest(spec.image))
+        self._ledger.record(LedgerEntry(name=canonical(_layer_image(spec)), origin="layer", size_bytes=size_bytes))
+
+    def _commit(self, container: str, spec: SandboxSpec, image_id: str) -> int:
+        """Make the layer's image of a running container; returns its size in bytes, the image below included."""
+        # Labels of the container would become the image's: with a lease, what somebody else starts on it would be ours.
+        labels = {LAYER_LABEL: image_id, LEASE_LABEL: ""}
+        made = self._api.commit(container, LAYER_REPOSITORY, tag=spec.layer, conf={"Labels": labels})
+        return self._api.inspect_image(made["Id"])["Size"]
+
     @asynccontextmanager
     async def open(self, spec: SandboxSpec) -> AsyncIterator[WardenSandbox]:
         """Start a sandbox for the length of an `async with`; raises what `SandboxBackend.open` raises."""
@@ -118,9 +153,10 @@ class DockerBackend:
         if is_blackhole(spec.network) and spec.user not in (None, "root", "0"):
             raise UserError("network 'blackhole' needs root in the container to set its route; leave `user` empty")
         image = await self._image(spec.image)
+        start = image["Id"] if spec.layer is None else _layer_image(spec)
         volume = await self._warden_volume(image)
         name = f"swe-aem-{uuid.uuid4().hex[:12]}"
-        creating = asyncio.ensure_future(self._call(self._create, name, spec, image["Id"], volume))
+        creating = asyncio.ensure_future(self._call(self._create, name, spec, start, volume))
         channel: Channel | None = None
         try:
             channel = await Channel.connect(await asyncio.shield(creating), multiplexed=True)
@@ -294,7 +330,14 @@ class DockerBackend:
             if everything or lease.orphaned:
                 await self._call(self._remove, container["Id"])
                 gone.append(_name(container))
+        await self._call(self._remove_unnamed_layers)
         return gone
+
+    def _remove_unnamed_layers(self) -> None:
+        """Remove layers whose name another process has given to the same layer that it made meanwhile."""
+        for image in self._api.images(filters={"label": LAYER_LABEL, "dangling": True}):
+            with contextlib.suppress(APIError):  # a container may still use it
+                self._api.remove_image(image["Id"])
 
     def shell_command(self, sandbox: Sandbox) -> list[str]:
         """A command line that opens a terminal in the container through the engine's socket."""
@@ -327,6 +370,10 @@ class DockerBackend:
             age_s=max(0.0, time.time() - lease.created_s),
             labels=labels,
         )
+
+
+def _layer_image(spec: SandboxSpec) -> str:
+    return f"{LAYER_REPOSITORY}:{spec.layer}"
 
 
 def _name(container: dict[str, Any]) -> str:

@@ -31,6 +31,8 @@ class LiveSandbox(Frozen):
 
     id: str
     image: str
+    layer: str | None = None
+    """Key of the kept layer that it started on."""
     pid: int | None
     """Leader of its process group; None while it is being started."""
     start_ticks: int | None
@@ -59,6 +61,11 @@ def state_dir() -> Path:
 def live_images() -> set[str]:
     """Images that are the root of a live sandbox on this host."""
     return {entry.image for entry in live_sandboxes()}
+
+
+def live_layers() -> set[tuple[str, str | None]]:
+    """Root directory and layer of every live sandbox that started on a layer."""
+    return {(rootfs_dir(entry.image).name, entry.layer) for entry in live_sandboxes() if entry.layer is not None}
 
 
 def live_sandboxes() -> list[LiveSandbox]:

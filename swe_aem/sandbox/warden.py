@@ -107,6 +107,7 @@ class WardenSandbox:
     ) -> None:
         self.id = id
         self.spec = spec
+        self.layer = spec.layer
         self._channel = channel
         self.env = dict(env)
         self.private_dir = ""
@@ -198,6 +199,11 @@ class WardenSandbox:
             killed=killed,
             oom=after.oom_kills > before.oom_kills,
         )
+
+    @property
+    def own_dirs(self) -> tuple[str, str]:
+        """Directories of the sandbox that hold nothing of the image: private files, and the output of commands."""
+        return self.private_dir, self._output_dir
 
     @property
     def _output_dir(self) -> str:

@@ -36,6 +36,7 @@ class FakeSandbox:
     def __init__(self, id: str, spec: SandboxSpec, handler: Handler = succeed, die_after: int | None = None) -> None:
         self.id = id
         self.spec = spec
+        self.layer = spec.layer
         self.handler = handler
         self.die_after = die_after
         self.private_dir = "/private"
@@ -188,7 +189,7 @@ class FakeSandbox:
 
 class FakeBackend:
     """A `SandboxBackend` of `FakeSandbox`es. `live` holds those that are open now, `opened` all that were ever
-    opened."""
+    opened, `layers` the image and key of each kept layer; it keeps none while that is None."""
 
     name = "fake"
 
@@ -197,6 +198,7 @@ class FakeBackend:
         self.die_after = die_after
         self.fail_starts = fail_starts
         self.opened: list[FakeSandbox] = []
+        self.layers: set[tuple[str, str | None]] | None = None
 
     @property
     def live(self) -> list[FakeSandbox]:
@@ -219,6 +221,18 @@ class FakeBackend:
             yield sandbox
         finally:
             await sandbox.close()
+
+    async def has_layer(self, spec: SandboxSpec) -> bool | None:
+        """Was that layer made? None if the fake keeps none."""
+        return None if self.layers is None else (spec.image, spec.layer) in self.layers
+
+    @asynccontextmanager
+    async def make_layer(self, spec: SandboxSpec) -> AsyncIterator[FakeSandbox]:
+        """Open a fake sandbox and note the layer at the end; files are not kept."""
+        async with self.open(spec.model_copy(update={"layer": None})) as sandbox:
+            yield sandbox
+        assert self.layers is not None
+        self.layers.add((spec.image, spec.layer))
 
     async def ls(self) -> list[SandboxInfo]:
         """The fake sandboxes that are open."""

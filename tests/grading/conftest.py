@@ -42,6 +42,7 @@ class HostSandbox:
         self.id = f"host-{secrets.token_hex(4)}"
         self.root = root
         self.spec = spec
+        self.layer = spec.layer
         self.closed = False
         self.runs = 0
         self.private_dir = str(root / "private")
@@ -206,6 +207,10 @@ class HostBackend:
         finally:
             await sandbox.close()
             self.live.remove(sandbox)
+
+    async def has_layer(self, spec: SandboxSpec) -> bool | None:
+        """No layer can be kept here."""
+        return None
 
     async def ls(self) -> list[SandboxInfo]:
         """Nothing outlives its context here."""

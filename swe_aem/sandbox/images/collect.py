@@ -20,7 +20,8 @@ from swe_aem.sandbox.images.engine import Engine, EngineError
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.images.reference import Reference
 from swe_aem.sandbox.images.stock import StoredImage
-from swe_aem.sandbox.roots import live_images, rootfs_dir
+from swe_aem.sandbox.layers import remove_layer, sweep_layers
+from swe_aem.sandbox.roots import live_images, live_layers, rootfs_dir
 
 _DRAFT_LIFE_S = 86400.0
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -120,7 +121,7 @@ class Collector:
         before = after = disk(path)
         removals: list[Removal] = []
         if mark.exceeded(before):
-            for item in sorted(items, key=lambda item: item.used_s or 0.0):
+            for item in _in_order(items):
                 if mark.reached(after):
                     break
                 removals.append(await self._remove(item))
@@ -139,6 +140,8 @@ class Collector:
                 ledger, remove = self._engine_ledger, self._remove_image
             case "rootfs":
                 ledger, remove = self._roots_ledger, self._remove_root
+            case "layer":
+                ledger, remove = self._roots_ledger, self._remove_root_layer
             case unknown:
                 assert_never(unknown)
         async with ledger.removing(item.names) as lease:
@@ -181,9 +184,33 @@ class Collector:
         await asyncio.to_thread(shutil.rmtree, gone)
         return None
 
+    async def _remove_root_layer(self, item: StoredImage) -> str | None:
+        """Remove a layer on a root; the reason if a sandbox came to use it meanwhile."""
+        root, _, key = item.names[0].rpartition("@")
+        if (root, key) in live_layers():
+            return "a live sandbox"
+        await asyncio.to_thread(remove_layer, root, key)
+        return None
+
+
+def _in_order(items: Sequence[StoredImage]) -> list[StoredImage]:
+    """Least recently used first; the layers on an image come right before it, for without it they are of no use."""
+    ordered: dict[tuple[str, ...], StoredImage] = {}
+    for item in sorted(items, key=lambda item: item.used_s or 0.0):
+        below = {"engine": item.image_id, "rootfs": item.names[0], "layer": None}[item.place]
+        above = "engine" if item.place == "engine" else "layer"
+        on_it = [other for other in items if below and other.layer_of == below and other.place == above]
+        for one in (*on_it, item):
+            ordered.setdefault((one.place, *one.names), one)
+    return list(ordered.values())
+
 
 def sweep_drafts() -> list[Path]:
-    """Remove roots that were left half unpacked or half removed for more than a day; returns the paths."""
+    """Remove roots and layers that were left half made or half removed; returns the paths of the roots.
+
+    Roots only after a day. Layers of roots that are gone and old marks of quick starts go too.
+    """
+    sweep_layers({path.name for path in (cache_dir() / "rootfs").glob("[!.]*")})
     old = [
         path for path in (cache_dir() / "rootfs").glob(".*.draft") if time.time() - path.stat().st_mtime > _DRAFT_LIFE_S
     ]

@@ -25,6 +25,8 @@ CALL_TIMEOUT_S = 300.0
 """Removing a large image takes the engine this long on a busy disk."""
 CONNECT_TIMEOUT_S = 10.0
 LEASE_LABEL = "swe-aem.lease"
+LAYER_LABEL = "swe-aem.layer-of"
+"""Label of a kept layer: the id of the image that it lies on."""
 
 
 class EngineError(InfrastructureError):
@@ -47,6 +49,11 @@ class EngineImage(Frozen):
     size_bytes: int
     """Size in bytes, including layers that it shares with other images."""
     labels: dict[str, str] = {}
+
+    @property
+    def layer_of(self) -> str | None:
+        """Id of the image that this one is a kept layer on; None for every other image."""
+        return self.labels.get(LAYER_LABEL)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ _HOLD_S = 30 * 86400.0
 """Longest hold, in seconds: whether a process on another host still runs cannot be checked from here."""
 _POLL_S = 0.02
 
-Origin = Literal["pull", "unpack"]
+Origin = Literal["pull", "unpack", "layer"]
 
 
 class LedgerEntry(Frozen):
@@ -47,7 +47,8 @@ class LedgerEntry(Frozen):
     name: str
     """Full reference, or the name of an unpacked root's directory."""
     origin: Origin | None = None
-    """How this program got it; None if it did not, so that it must not remove the image."""
+    """How this program got it (`layer`: it kept what preparing a task's start wrote on top of an image); None if it
+    did not, so that it must not remove the image."""
     image_id: str | None = None
     digest: str | None = None
     """The registry's digest of its manifest."""

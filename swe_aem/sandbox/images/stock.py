@@ -11,10 +11,12 @@ from swe_aem.core.base import Frozen
 from swe_aem.sandbox.images.engine import Engine, EngineImage
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import canonical
+from swe_aem.sandbox.layers import kept_layers, layer_dir, layer_name
 from swe_aem.sandbox.owner import Lease
-from swe_aem.sandbox.roots import live_images, rootfs_dir
+from swe_aem.sandbox.roots import live_images, live_layers, rootfs_dir
 
-Place = Literal["engine", "rootfs"]
+Place = Literal["engine", "rootfs", "layer"]
+"""On the engine; an unpacked root in the cache; a kept layer on such a root."""
 
 
 class Ours(Protocol):
@@ -30,7 +32,7 @@ class StoredImage(Frozen):
 
     place: Place
     names: tuple[str, ...]
-    """References as the engine shows them, or the directory of an unpacked root."""
+    """References as the engine shows them, the directory of an unpacked root, or `ROOT@KEY` for a layer on one."""
     image_id: str | None
     digest: str | None
     """Digest of the registry's manifest; None if it is unknown."""
@@ -42,18 +44,22 @@ class StoredImage(Frozen):
     """The container, sandbox or process that needs it now; None if nothing does."""
     ours: bool
     """May it be removed once nothing needs it?"""
+    layer_of: str | None = None
+    """What it is a kept layer on: the id of an image, or the directory of an unpacked root; None if it is none."""
 
 
 async def engine_stock(engine: Engine, ledger: Ledger, ours: Ours) -> list[StoredImage]:
     """Every named image of an engine."""
     images, users = await engine.images(), await engine.users()
+    on_layers = {image.layer_of: users[image.id] for image in images if image.layer_of and image.id in users}
+    users = {**on_layers, **users}
     entries, held = ledger.entries(), ledger.held()
     return [_engine_item(image, entries, held, users, ours) for image in images]
 
 
 async def roots_stock(ledger: Ledger, ours: Ours) -> list[StoredImage]:
-    """Every unpacked root file system in the cache."""
-    return await asyncio.to_thread(_roots, ledger, ours)
+    """Every unpacked root file system in the cache, and every layer on one."""
+    return [*await asyncio.to_thread(_roots, ledger, ours), *await asyncio.to_thread(_root_layers, ledger)]
 
 
 def obtained_by_us(tasks_images: Collection[str] = (), *, everything: bool = False) -> Ours:
@@ -89,6 +95,7 @@ def _engine_item(
         used_s=max((used_s for _, used_s in known), default=None),
         in_use=f"container {users[image.id]}" if image.id in users else _holder(everything, held),
         ours=all(ours(name, mine.get(name)) for name in names),
+        layer_of=image.layer_of,
     )
 
 
@@ -123,6 +130,28 @@ def _roots(ledger: Ledger, ours: Ours) -> list[StoredImage]:
                 used_s=used_s,
                 in_use="a live sandbox" if path.name in live else _holder([path.name], held),
                 ours=ours(path.name, entry),
+            )
+        )
+    return found
+
+
+def _root_layers(ledger: Ledger) -> list[StoredImage]:
+    entries, held, live = ledger.entries(), ledger.held(), live_layers()
+    found = []
+    for root, key in kept_layers():
+        name = layer_name(root, key)
+        entry, used_s = entries.get(name, (None, None))
+        found.append(
+            StoredImage(
+                place="layer",
+                names=(name,),
+                image_id=entry.image_id if entry is not None else None,
+                digest=None,
+                size_bytes=tree_bytes(layer_dir(root, key)),
+                used_s=used_s,
+                in_use="a live sandbox" if (root, key) in live else _holder([name], held),
+                ours=True,
+                layer_of=root,
             )
         )
     return found

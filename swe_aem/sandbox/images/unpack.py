@@ -15,6 +15,7 @@ from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.sandbox.images.engine import Engine
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
+from swe_aem.sandbox.layers import remove_layers_of
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, live_images, rootfs_dir
 
 
@@ -74,6 +75,7 @@ async def _make(engine: Engine, ledger: Ledger, image: str, image_id: str, path:
                 if holder is not None or path.name in {rootfs_dir(live).name for live in live_images()}:
                     raise UserError(f"{path} holds another image's root and is in use; try again when it is not")
                 path.rename(old)
+                await asyncio.to_thread(remove_layers_of, path.name)
             draft.rename(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error}); free some space, or set SWE_AEM_CACHE") from None
