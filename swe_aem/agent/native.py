@@ -12,7 +12,7 @@ from swe_aem.agent.config import NativeConfig
 from swe_aem.agent.grace import answering
 from swe_aem.agent.prompts import Prompts
 from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer, call_id
-from swe_aem.agent.tools import SPECS, Toolbox, call_problem
+from swe_aem.agent.tools import SPECS, FittedCall, Toolbox, fit_call
 from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
 from swe_aem.core import (
     WALL_PER_LIMIT,
@@ -114,29 +114,34 @@ class _Episode:
         for parsed in turn.calls:
             if self.deadline.expired() or _submitted(calls):
                 break
-            problem = parsed.problem or call_problem(parsed.name, parsed.arguments)
-            if problem is None:
-                calls.append(await self._carry_out(parsed))
-            elif parsed.unclosed and completion.finish_reason == "length":
-                calls.append(_refused(parsed, self._cut_off(completion, calls)))
+            try:
+                fitted = _fit(parsed)
+            except ValueError as problem:
+                cut_off = parsed.unclosed and completion.finish_reason == "length"
+                text = self._cut_off(completion, calls) if cut_off else self._malformed(problem)
+                calls.append(_refused(parsed, text))
             else:
-                calls.append(_refused(parsed, self.prompts.render("malformed_call", problem=problem)))
+                calls.append(await self._carry_out(parsed, fitted))
         return calls
 
     def _cut_off(self, completion: Completion, calls: list[ToolCall]) -> str:
         complete = sum(call.status == "ok" for call in calls)
         return self.prompts.render("cut_off", response_tokens=len(completion.token_ids), complete_calls=complete)
 
-    async def _carry_out(self, parsed: ParsedCall) -> ToolCall:
+    def _malformed(self, problem: ValueError) -> str:
+        return self.prompts.render("malformed_call", problem=str(problem))
+
+    async def _carry_out(self, parsed: ParsedCall, fitted: FittedCall) -> ToolCall:
         left_s = self.deadline.remaining_s()
         timeout_s = min(self.config.command_timeout_s, left_s)
         wall_s = min(WALL_PER_LIMIT * self.config.command_timeout_s, left_s)
         started = time.monotonic()
         async with answering(self.sandbox, wall_s):
-            result = await self.toolbox.call(parsed.name, parsed.arguments, timeout_s=timeout_s, wall_s=wall_s)
+            result = await self.toolbox.call(parsed.name, fitted.arguments, timeout_s=timeout_s, wall_s=wall_s)
         return ToolCall(
             name=parsed.name,
-            arguments=parsed.arguments,
+            arguments=fitted.arguments,
+            converted=parsed.converted + fitted.converted,
             observation=result.observation,
             exit_code=result.exit_code,
             timed_out=result.timed_out,
@@ -172,6 +177,13 @@ class _Episode:
             {"role": "tool", "tool_call_id": call_id(number, n), "name": call.name, "content": call.observation}
             for n, call in enumerate(calls)
         ]
+
+
+def _fit(parsed: ParsedCall) -> FittedCall:
+    """The arguments of a call as its tool takes them; raises `ValueError` with what is wrong, for the model."""
+    if parsed.problem is not None:
+        raise ValueError(parsed.problem)
+    return fit_call(parsed.name, parsed.arguments)
 
 
 def _refused(parsed: ParsedCall, observation: str) -> ToolCall:

@@ -51,6 +51,8 @@ class ParsedCall(Frozen):
     """Why it is malformed, in words for the model; None if it is well formed."""
     unclosed: bool = False
     """True if the response ended before the call did."""
+    converted: int = 0
+    """1 if `arguments` was written as a JSON text or as null, else 0."""
 
 
 class ParsedTurn(Frozen):
@@ -210,6 +212,28 @@ def _read_call(call: Any) -> ParsedCall:
         return ParsedCall(raw=call.raw, problem=problem, unclosed=status == "unclosed_block")
     if not isinstance(call.name, str) or not call.name.isidentifier():
         return ParsedCall(raw=call.raw, problem="the name of the tool is not a plain word")
-    if not isinstance(call.arguments, dict):
+    arguments = _read_arguments(call.arguments)
+    if arguments is None:
         return ParsedCall(name=call.name, raw=call.raw, problem='"arguments" is not a JSON object')
-    return ParsedCall(name=call.name, arguments=call.arguments, raw=call.raw)
+    converted = int(not isinstance(call.arguments, dict))
+    return ParsedCall(name=call.name, arguments=arguments, raw=call.raw, converted=converted)
+
+
+def _read_arguments(written: Any) -> dict[str, Any] | None:
+    """Arguments as they were written: an object, the JSON text of one, or null for none. None for anything else."""
+    if written is None:
+        return {}
+    if isinstance(written, str):
+        try:
+            written = json.loads(written, object_pairs_hook=_object)
+        except (ValueError, RecursionError):
+            return None
+    return written if isinstance(written, dict) else None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text; raises `ValueError` if a key comes twice, for then a value would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key comes twice")
+    return found

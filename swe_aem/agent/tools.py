@@ -1,17 +1,23 @@
 """The tools of the native agent: what the model may call, and how a call is carried out in a sandbox.
 
-A `Tool` holds both: its schema, which the model reads (`SPECS`), and the function that carries a call out. A call that
-does not fit its schema is *malformed* (the model broke the protocol); a tool that fails (no such file, exit code 1) is
-an ordinary observation.
+A `Tool` holds both: its schema, which the model reads (`SPECS`), and the function that carries a call out. A value that
+does not fit the schema and can be read without loss is converted (`"3"` or 3.0 for an integer, `"[1, 20]"` for a list,
+null for an optional argument that is left out), for what the model meant is certain. A call that still does not fit is
+*malformed* (the model broke the protocol); a tool that fails (no such file, exit code 1) is an ordinary observation.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from swe_aem.agent.editor import Editor, EditorCommand, EditorError
 from swe_aem.core import ExecResult, Sandbox
 from swe_aem.core.base import Frozen
+
+_EXACT = 2**53
+"""Up to here every integer is a JSON number of its own."""
 
 
 class ToolResult(Frozen):
@@ -30,6 +36,16 @@ class Parameter:
     """Its JSON schema, as the model reads it."""
     problem: Callable[[Any], str | None]
     """Why a value does not fit the schema, in words that follow the parameter's name; None if it does."""
+    convert: Callable[[Any], Any] = lambda value: value
+    """A value that does not fit, as the one that it stands for without loss; itself where there is none."""
+
+
+class FittedCall(NamedTuple):
+    """Arguments that fit their tool's schema."""
+
+    arguments: dict[str, Any]
+    converted: int
+    """How many of them did not fit as they were written."""
 
 
 def text(description: str, choices: tuple[str, ...] = ()) -> Parameter:
@@ -45,7 +61,7 @@ def text(description: str, choices: tuple[str, ...] = ()) -> Parameter:
         return None
 
     schema = {"type": "string", "enum": list(choices)} if choices else {"type": "string"}
-    return Parameter({**schema, "description": description}, problem)
+    return Parameter({**schema, "description": description}, problem, _as_text)
 
 
 def integer(description: str) -> Parameter:
@@ -53,6 +69,7 @@ def integer(description: str) -> Parameter:
     return Parameter(
         {"type": "integer", "description": description},
         lambda value: None if type(value) is int else "must be an integer",
+        _as_integer,
     )
 
 
@@ -64,7 +81,37 @@ def integer_pair(description: str) -> Parameter:
         return None if fits else "must be a list of two integers"
 
     schema = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
-    return Parameter({**schema, "description": description}, problem)
+    return Parameter({**schema, "description": description}, problem, _as_integers)
+
+
+def _as_text(value: Any) -> Any:
+    """The digits of an integer. Other numbers have several forms, and which one was written is not known."""
+    return str(value) if type(value) is int else value
+
+
+def _as_integer(value: Any) -> Any:
+    """The integer that a number without a fraction is, or that a JSON text holds."""
+    number = _from_json(value) if isinstance(value, str) else value
+    if isinstance(number, float | Decimal):
+        exact = Decimal(number)
+        if not exact.is_finite() or exact.copy_abs() > _EXACT or exact != exact.to_integral_value():
+            return value
+        return int(exact)
+    return number if type(number) is int else value
+
+
+def _as_integers(value: Any) -> Any:
+    """The list that a JSON text holds, and its items as integers."""
+    items = _from_json(value) if isinstance(value, str) else value
+    return [_as_integer(item) for item in items] if isinstance(items, list) else value
+
+
+def _from_json(text: str) -> Any:
+    """What a JSON text holds, fractions with all their digits; the text itself if it is none."""
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError, ArithmeticError):
+        return text
 
 
 @dataclass(frozen=True)
@@ -90,16 +137,36 @@ class Tool:
         }
         return {"type": "function", "function": function}
 
-    def problem(self, arguments: Mapping[str, Any]) -> str | None:
-        """Why arguments do not fit the schema, in words for the model; None if they do."""
+    def fit(self, arguments: Mapping[str, Any]) -> FittedCall:
+        """Arguments that fit the schema, those that can be converted included; raises `ValueError` with the problem, in
+        words for the model."""
         missing = [key for key in self.required if key not in arguments]
         if missing:
-            return f"{self.name} needs the argument {missing[0]!r}"
+            raise ValueError(f"{self.name} needs the argument {missing[0]!r}")
+        fitted: dict[str, Any] = {}
+        converted = 0
         for key, value in arguments.items():
             if key not in self.parameters:
-                return f"{self.name} has no argument {key!a}; it has {', '.join(self.parameters) or 'none'}"
-            if problem := self.parameters[key].problem(value):
-                return f"the argument {key!r} of {self.name} {problem}"
+                known = ", ".join(self.parameters) or "none"
+                raise ValueError(f"{self.name} has no argument {key!a}; it has {known}")
+            parameter = self.parameters[key]
+            if parameter.problem(value) is None:
+                fitted[key] = value
+                continue
+            converted += 1
+            if value is None and key not in self.required:
+                continue
+            fitted[key] = parameter.convert(value)
+            if problem := parameter.problem(fitted[key]):
+                raise ValueError(f"the argument {key!r} of {self.name} {problem}")
+        return FittedCall(fitted, converted)
+
+    def problem(self, arguments: Mapping[str, Any]) -> str | None:
+        """Why arguments do not fit the schema, in words for the model; None if they do."""
+        try:
+            self.fit(arguments)
+        except ValueError as error:
+            return str(error)
         return None
 
 
@@ -124,9 +191,8 @@ class Toolbox:
     ) -> ToolResult:
         """Carry out a call without a `call_problem`, which is for the model; raises `ValueError` if there is one, and
         `SandboxDead`. `timeout_s` and `wall_s` limit a command as in `Sandbox.run`."""
-        if problem := call_problem(name, arguments):
-            raise ValueError(problem)
-        return await TOOLS[name].carry_out(self, arguments, timeout_s, wall_s or timeout_s)
+        fitted = fit_call(name, arguments)
+        return await TOOLS[name].carry_out(self, fitted.arguments, timeout_s, wall_s or timeout_s)
 
     async def submit(self, arguments: Mapping[str, Any], timeout_s: float, wall_s: float) -> ToolResult:
         """Answer the call that ends the work."""
@@ -190,11 +256,20 @@ SPECS: tuple[dict[str, Any], ...] = tuple(tool.spec for tool in _ALL)
 """The tools as the model reads them."""
 
 
-def call_problem(name: str, arguments: Mapping[str, Any]) -> str | None:
-    """Why a call does not fit its schema, in words for the model; None if it does."""
+def fit_call(name: str, arguments: Mapping[str, Any]) -> FittedCall:
+    """A call's arguments as its tool takes them; raises `ValueError` with the problem, in words for the model."""
     if name not in TOOLS:
-        return f"there is no tool {name!r}; the tools are {', '.join(TOOLS)}"
-    return TOOLS[name].problem(arguments)
+        raise ValueError(f"there is no tool {name!r}; the tools are {', '.join(TOOLS)}")
+    return TOOLS[name].fit(arguments)
+
+
+def call_problem(name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Why a call is malformed, in words for the model; None if it is not."""
+    try:
+        fit_call(name, arguments)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def shortened(text: str, max_bytes: int) -> str:

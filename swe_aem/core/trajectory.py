@@ -30,7 +30,11 @@ class ToolCall(Frozen):
 
     name: str
     arguments: dict[str, Any]
+    """The arguments as they were carried out; a malformed call's text as `raw`."""
     status: Literal["ok", "malformed"] = "ok"
+    converted: int = 0
+    """How many arguments did not fit as the policy wrote them and were read without loss: a null that stands for an
+    optional argument left out, `"3"` for an integer, all arguments as one JSON text."""
     observation: str = ""
     """The text that the policy saw."""
     exit_code: int | None = None

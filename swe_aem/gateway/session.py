@@ -186,6 +186,7 @@ def _tool_calls(answer: Answer, following: Turn | None) -> list[ToolCall]:
             name=call["function"]["name"],
             arguments=parsed.arguments if parsed.problem is None else {"raw": parsed.raw},
             status="ok" if parsed.problem is None else "malformed",
+            converted=parsed.converted,
             observation=observations.get(call["id"], ""),
             wall_s=wall_s,
         )

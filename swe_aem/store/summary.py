@@ -59,6 +59,10 @@ class Summary(Frozen):
     """Responses of the policy."""
     tool_calls: int
     """Tool calls, malformed ones included."""
+    malformed_calls: int = 0
+    """Tool calls that could not be understood."""
+    converted_calls: int = 0
+    """Tool calls with an argument that did not fit as written and was converted without loss."""
     tokens: int
     """Tokens of all trajectories, prompts and observations included."""
     sampled_tokens: int
@@ -98,7 +102,8 @@ class Totals:
         self.broken: dict[str, str] = {}
         """Tasks that are broken, each with the reason."""
         self.resolved = self.with_reward = self.failures = self.retries = 0
-        self.turns = self.tool_calls = self.tokens = self.sampled_tokens = 0
+        self.turns = self.tool_calls = self.malformed_calls = self.converted_calls = 0
+        self.tokens = self.sampled_tokens = 0
         self.turn_s, self.tool_s = Measurements(), Measurements()
         self.phase_s: defaultdict[str, Measurements] = defaultdict(Measurements)
 
@@ -128,6 +133,8 @@ class Totals:
             self.turn_s.add(response.sample_s)
             for call in response.tool_calls:
                 self.tool_calls += 1
+                self.malformed_calls += call.status == "malformed"
+                self.converted_calls += call.converted > 0
                 self.tool_s.add(call.wall_s)
         for phase, seconds in trajectory.timings_s.items():
             self.phase_s[phase].add(seconds)
@@ -151,6 +158,8 @@ class Totals:
             surplus_cancelled=surplus_cancelled,
             turns=self.turns,
             tool_calls=self.tool_calls,
+            malformed_calls=self.malformed_calls,
+            converted_calls=self.converted_calls,
             tokens=self.tokens,
             sampled_tokens=self.sampled_tokens,
             seconds_per_turn=self.turn_s.mean(),

@@ -19,6 +19,7 @@ class ToolCallRow(TypedDict):
     name: str
     arguments: str
     status: str
+    converted: int
     observation: str
     exit_code: int | None
     timed_out: bool
@@ -194,6 +195,7 @@ def _call_to_row(call: ToolCall) -> ToolCallRow:
         "name": escape(call.name),
         "arguments": _pack(call.arguments),
         "status": call.status,
+        "converted": call.converted,
         "observation": escape(call.observation),
         "exit_code": call.exit_code,
         "timed_out": call.timed_out,

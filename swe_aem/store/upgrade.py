@@ -7,7 +7,7 @@ is refused. A store of an older format is read and never appended to, so no stor
     3  commit 9d8487e; its summaries and training records carry no number
     4  `side_chains` became `branches`; agent and policy are recorded apart; metrics and settings by the field's words;
        `rewards/resolved/*` are no longer written, for they repeat `reward` and `reward_std`; verdicts have `cause`,
-       `test_exit_code` and `starved_s`
+       `test_exit_code` and `starved_s`, tool calls have `converted`
 """
 
 from collections.abc import Mapping

@@ -53,6 +53,8 @@ class RolloutMetrics(Frozen):
     """Share of tool calls whose command failed, 0..1."""
     malformed_rate: float | None = None
     """Share of tool calls that could not be parsed, 0..1."""
+    converted_rate: float | None = None
+    """Share of tool calls with an argument that was converted without loss to fit its schema, 0..1."""
     version: int | None = None
     """Latest version of the weights that sampled."""
     staleness: float | None = None

@@ -47,6 +47,7 @@ class Step(Frozen):
             tokens_per_s=_share(sampled, self.rollout_s),
             tool_failure_rate=_share(sum(bool(call.exit_code) for call in calls), len(calls)),
             malformed_rate=_share(sum(call.status == "malformed" for call in calls), len(calls)),
+            converted_rate=_share(sum(call.converted > 0 for call in calls), len(calls)),
             version=max((response.version for response in responses), default=self.number - 1),
             staleness=_share(sum(behind), len(behind)),
             rollout_s=self.rollout_s,

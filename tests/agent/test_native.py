@@ -47,6 +47,10 @@ def play(renderer, task, make_policy, make_sandbox):
     return go
 
 
+LOST = call("str_replace_editor", command="insert", path="a.py", insert_line=1.5, new_str="z")
+NULL_SUBMIT = '<tool_call>\n{"name": "submit", "arguments": null}\n</tool_call><|im_end|>'
+
+
 def check_invariant(trajectory: Trajectory, prompts: Sequence[Sequence[int]]) -> None:
     """The prompt of response n is exactly the trajectory's ids up to it."""
     for response, prompt in zip(trajectory.responses, prompts, strict=False):
@@ -99,6 +103,27 @@ async def test_calls_of_one_response_run_in_order_until_one_submits(play):
     assert sandbox.commands == ["a", "b"]
     assert trajectory.stop is Stop.SUBMITTED
     assert [c.name for c in trajectory.responses[0].tool_calls] == ["bash", "bash", "submit"]
+
+
+async def test_converted_arguments_are_carried_out_and_what_was_sampled_stays(play, make_sandbox, tokenizer):
+    sandbox = make_sandbox()
+    sandbox.files["/testbed/a.py"] = b"x\ny\n"
+    text = json.dumps({"name": "str_replace_editor", "arguments": json.dumps({"command": "view", "path": "a.py"})})
+    ranged = {"command": "view", "path": "a.py", "view_range": "[1, 1]", "old_str": None}
+    calls = [f"<tool_call>\n{text}\n</tool_call>", call("str_replace_editor", **ranged), LOST]
+    trajectory, _, _ = await play(["".join(calls) + "<|im_end|>", NULL_SUBMIT], sandbox=sandbox)
+    whole, part, lost = trajectory.responses[0].tool_calls
+    assert trajectory.stop is Stop.SUBMITTED
+    assert (whole.status, whole.converted, whole.arguments) == ("ok", 1, {"command": "view", "path": "a.py"})
+    assert (part.status, part.converted) == ("ok", 2)
+    assert part.arguments == {"command": "view", "path": "a.py", "view_range": [1, 1]}
+    assert "lines 1-1 of 2" in part.observation
+    assert (lost.status, lost.converted) == ("malformed", 0)
+    assert trajectory.responses[1].tool_calls[0].converted == 1
+    first = trajectory.responses[0]
+    assert tokenizer.decode(trajectory.token_ids[first.start : first.end]) == "".join(calls) + "<|im_end|>"
+    said = trajectory.messages[2]["tool_calls"][1]["function"]["arguments"]
+    assert json.loads(said) == ranged, "the message is what the policy wrote"
 
 
 async def test_turn_limit(play):

@@ -103,6 +103,11 @@ def test_reasoning_is_told_from_content():
         ('{"name": 5, "arguments": {}}', "not a plain word"),
         ('{"name": "\\ud800", "arguments": {}}', "not a plain word"),
         ('{"name": "bash", "arguments": "ls"}', "not a JSON object"),
+        ('{"name": "bash", "arguments": "[1]"}', "not a JSON object"),
+        ('{"name": "bash", "arguments": "null"}', "not a JSON object"),
+        ('{"name": "bash", "arguments": 3}', "not a JSON object"),
+        (json.dumps({"name": "bash", "arguments": '{"command": "a", "command": "b"}'}), "not a JSON object"),
+        (json.dumps({"name": "bash", "arguments": '{"a":' * 100_000}), "not a JSON object"),
         ('{"name": "bash", "arguments": {"command": ' + "1" * 5000 + "}}", "too long"),
         ('{"name": "bash", "arguments": ' + '{"a":' * 200_000 + "}", "too deep"),
     ],
@@ -111,6 +116,21 @@ def test_malformed_calls_say_what_is_wrong(body, problem):
     (call,) = RENDERERS[0].parse(BYTES.encode(f"<tool_call>\n{body}\n</tool_call><|im_end|>")).calls
     assert problem in call.problem
     assert not call.unclosed
+
+
+plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<"))  # "<" may begin a control token
+
+
+@given(st.dictionaries(plain, st.one_of(plain, st.integers(), st.none(), st.lists(st.floats(allow_nan=False)))))
+def test_arguments_as_one_text_are_these_arguments(written):
+    body = json.dumps({"name": "bash", "arguments": json.dumps(written)})
+    (call,) = RENDERERS[0].parse(BYTES.encode(f"<tool_call>\n{body}\n</tool_call><|im_end|>")).calls
+    assert (call.problem, call.arguments, call.converted) == (None, written, 1)
+
+
+def test_null_arguments_are_none():
+    (call,) = RENDERERS[0].parse(BYTES.encode('<tool_call>{"name": "submit", "arguments": null}</tool_call>')).calls
+    assert (call.problem, call.arguments, call.converted) == (None, {}, 1)
 
 
 def test_a_call_without_an_end_is_unclosed():

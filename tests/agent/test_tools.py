@@ -1,11 +1,13 @@
 """Schemas, refusals and observations of the tools."""
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swe_aem.agent.prompts import Prompts
-from swe_aem.agent.tools import SPECS, TOOLS, Parameter, Tool, Toolbox, call_problem, shortened
+from swe_aem.agent.tools import SPECS, TOOLS, Parameter, Tool, Toolbox, call_problem, fit_call, shortened
 from swe_aem.core import ExecResult
 from swe_aem.errors import SandboxDead, UserError
 
@@ -40,7 +42,9 @@ def result(**changes):
         ("submit", {"patch": "x"}, "has no argument 'patch'; it has none"),
         ("str_replace_editor", {"command": "undo", "path": "x"}, "one of view, create"),
         ("str_replace_editor", {"command": "insert", "path": "x", "insert_line": True}, "must be an integer"),
-        ("str_replace_editor", {"command": "insert", "path": "x", "insert_line": "1"}, "must be an integer"),
+        ("str_replace_editor", {"command": "insert", "path": "x", "insert_line": "one"}, "must be an integer"),
+        ("str_replace_editor", {"command": "insert", "path": None}, "must be a string"),
+        ("str_replace_editor", {"command": "view", "path": "x", "undo": None}, "has no argument 'undo'"),
         ("str_replace_editor", {"command": "view", "path": "x", "view_range": [1]}, "list of two integers"),
         ("str_replace_editor", {"command": "view", "path": "x", "view_range": [1, True]}, "list of two integers"),
     ],
@@ -48,6 +52,98 @@ def result(**changes):
 def test_schema(name, arguments, problem):
     found = call_problem(name, arguments)
     assert found is None if problem is None else problem in found
+
+
+INSERT = {"command": "insert", "path": "x", "new_str": ""}
+VIEW = {"command": "view", "path": "x"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument", "value"),
+    [
+        ({**VIEW, "view_range": None}, "view_range", ...),
+        ({**VIEW, "file_text": None}, "file_text", ...),
+        ({**INSERT, "insert_line": "3"}, "insert_line", 3),
+        ({**INSERT, "insert_line": " 3\n"}, "insert_line", 3),
+        ({**INSERT, "insert_line": "-1"}, "insert_line", -1),
+        ({**INSERT, "insert_line": "1e3"}, "insert_line", 1000),
+        ({**INSERT, "insert_line": 3.0}, "insert_line", 3),
+        ({**INSERT, "insert_line": "3.0"}, "insert_line", 3),
+        ({**VIEW, "view_range": "[1, 20]"}, "view_range", [1, 20]),
+        ({**VIEW, "view_range": '[1.0, "-1"]'}, "view_range", [1, -1]),
+        ({**VIEW, "view_range": ["1", 20.0]}, "view_range", [1, 20]),
+        ({**INSERT, "insert_line": 0, "new_str": 42}, "new_str", "42"),
+    ],
+)
+def test_what_can_be_read_without_loss_is_converted(arguments, argument, value):
+    assert call_problem("str_replace_editor", arguments) is None
+    fitted = fit_call("str_replace_editor", arguments)
+    assert fitted.arguments == {name: one for name, one in {**arguments, argument: value}.items() if one is not ...}
+    assert [type(one) for one in fitted.arguments.values() if one is value] in ([], [type(value)])
+    assert fitted.converted == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            3.5,
+            "3.5",
+            "abc",
+            "",
+            "1e400",
+            "1e-400",
+            "1e999999999",
+            "1e-999999999",
+            "3.00000000000000000001",
+            "0x3",
+            "3,0",
+            "true",
+        ),
+        *("null", True, float("inf"), float("nan"), "NaN", "Infinity", 1e300, "9007199254740992.5", '"3"', [3], {}),
+        *("9" * 5000, "1e99999999999999999999", "[" * 100_000, "03", "+3", "\u0663"),
+    ],
+)
+def test_what_would_lose_something_is_malformed(value):
+    assert "must be an integer" in (call_problem("str_replace_editor", {**INSERT, "insert_line": value}) or "")
+    assert "two integers" in (call_problem("str_replace_editor", {**VIEW, "view_range": [value, 1]}) or "")
+
+
+@pytest.mark.parametrize(
+    "value", ["[1]", "[1, 2, 3]", "[1, 2.5]", "1, 2", "1-2", '{"0": 1, "1": 2}', {"0": 1}, "[1, null]"]
+)
+def test_what_is_no_range_is_malformed(value):
+    assert "two integers" in (call_problem("str_replace_editor", {**VIEW, "view_range": value}) or "")
+
+
+@pytest.mark.parametrize("value", [3.0, 1e300, True, ["x"], {"a": 1}, None])
+def test_what_has_several_forms_is_no_text(value):
+    assert "must be a string" in (call_problem("bash", {"command": value}) or "")
+
+
+@given(number=st.integers(), form=st.sampled_from(["plain", "text", "fraction", "text of a fraction", "exponent"]))
+def test_an_integer_in_any_form_is_that_integer(number, form):
+    if "fraction" in form or form == "exponent":
+        number %= 2**53
+    written = {
+        "plain": number,
+        "text": str(number),
+        "fraction": float(number),
+        "text of a fraction": f"{number}.000",
+        "exponent": f"{number * 1000}e-3",
+    }[form]
+    fitted = fit_call("str_replace_editor", {**INSERT, "insert_line": written})
+    assert fitted.arguments["insert_line"] == number
+    assert type(fitted.arguments["insert_line"]) is int
+    assert fitted.converted == (form != "plain")
+    assert fit_call("str_replace_editor", fitted.arguments) == (fitted.arguments, 0)  # once is enough
+
+
+@given(value=st.floats() | st.text() | st.decimals().map(str))
+def test_no_conversion_changes_a_number(value):
+    arguments = {**INSERT, "insert_line": value}
+    if call_problem("str_replace_editor", arguments) is None:
+        assert Fraction(fit_call("str_replace_editor", arguments).arguments["insert_line"]) == Fraction(value)
 
 
 anything = st.recursive(

@@ -39,8 +39,18 @@ def test_numbers(totals: Totals) -> None:
     assert made.resolved_rate == pytest.approx(2 / 3), "infrastructure failures are not in the denominator"
     assert made.outcomes == {"resolved": 1, "turn_limit": 1, "unresolved": 1, "infrastructure": 1}
     assert (made.turns, made.tool_calls, made.tokens, made.sampled_tokens) == (3, 3, 20, 6)
+    assert (made.malformed_calls, made.converted_calls) == (0, 0)
     assert (made.seconds_per_turn, made.tool_p50_s, made.start_p50_s, made.grade_p95_s) == (2.0, 0.5, 0.1, 0.2)
     assert (made.wall_s, made.trajectories_per_min, made.surplus_cancelled) == (120.0, 2.0, 1)
+
+
+def test_malformed_and_converted_calls_are_counted() -> None:
+    response = make_trajectory("t", 0).responses[0]
+    ok = response.tool_calls[0]
+    calls = (ok, ok.model_copy(update={"converted": 2}), ok.model_copy(update={"status": "malformed"}))
+    made = Totals()
+    made.add(make_trajectory("t", 0, responses=(response.model_copy(update={"tool_calls": calls}),)))
+    assert (summary(made).tool_calls, summary(made).malformed_calls, summary(made).converted_calls) == (3, 1, 1)
 
 
 def test_the_file_has_the_names_that_others_rely_on_and_is_read_back(tmp_path: Path, totals: Totals) -> None:

@@ -99,7 +99,7 @@ def test_nothing_is_lost_or_doubled(outcomes: list[list[Outcome]]) -> None:
 
 def test_figures_leave_faults_out_of_rates_and_show_them() -> None:
     failed = ToolCall(name="bash", arguments={}, exit_code=1)
-    worked = ToolCall(name="bash", arguments={}, exit_code=0)
+    worked = ToolCall(name="bash", arguments={}, exit_code=0, converted=1)
     bad = ToolCall(name="bash", arguments={}, status="malformed")
     group = (
         trajectory(0, RESOLVED, version=3, calls=(failed, worked)),
@@ -111,6 +111,7 @@ def test_figures_leave_faults_out_of_rates_and_show_them() -> None:
     assert metrics.outcomes == {"resolved": 1, "unresolved": 1, "infrastructure": 1}
     assert metrics.infrastructure_failures == 1
     assert metrics.tool_failure_rate == metrics.malformed_rate == 0.25
+    assert metrics.converted_rate == 0.5
     assert metrics.staleness == 0.5
     assert metrics.tokens_per_s == 2.0
     assert metrics.zero_variance_groups == 0
