@@ -3,6 +3,7 @@
  *   warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE WORKDIR CPU_MILLIS CPU_COUNTER      (inside, as PID 1)
  *   warden launch ...                                       (outside, see launch.h)
  *   warden clock [WALL_US USED_US IDLE_US WANTED_US]...     (how far the clock of a limit moves, for tests)
+ *   warden confine CAPABILITY_MASK COMMAND...               (inside, for a person's shell)
  *
  * One request at a time. A request is {magic, operation, id, payload bytes} and the payload; a reply is {magic, id,
  * errno, payload bytes} and the payload; all numbers little-endian. `swe_aem/sandbox/channel.py` is the other end.
@@ -13,6 +14,7 @@
 #include "confine.h"
 #include "disk.h"
 #include "launch.h"
+#include "separate.h"
 #include "tree.h"
 
 /* Which source a binary was built from; a test compares it with the sources. */
@@ -478,11 +480,10 @@ __attribute__((noreturn)) static void serve(char **argv) {
     if (detached < 0 && detached != -ENOENT && detached != -EINVAL && detached != -EPERM) fail("old root", detached);
     no_input = SYS4(openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC, 0); /* later it may be gone or a trap */
     must(no_input, "/dev/null");
+    separate(argv[-2], number(argv[2]), (int)number(argv[3]));
     find_work_tree(argv[4]);
     find_private_dir();
     SYS2(prctl, PR_SET_DUMPABLE, 0);
-    raise_loopback();
-    if (number(argv[3])) must(swallow_packets(), "blackhole route");
     must(SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     must(drop_capabilities(number(argv[2])), "capabilities cannot be dropped");
     watch_disk(number(argv[1]));
@@ -523,12 +524,22 @@ __attribute__((noreturn)) static void try_clock(char **argv) {
     quit(0);
 }
 
+/* For a person's shell, which an engine starts with all that the warden started with: the limits of every command. */
+__attribute__((noreturn)) static void confine(char **argv, char **env) {
+    must(SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+    must(drop_capabilities(number(argv[0])), "capabilities cannot be dropped");
+    must(filter_system_calls(), "system-call filter");
+    long result = SYS3(execve, argv[1], argv + 1, env);
+    fail(argv[1], result);
+}
+
 __attribute__((used, noreturn)) void start(long *stack) {
     long argc = stack[0];
     char **argv = (char **)(stack + 1), **env = argv + argc + 1;
     if (argc == 9 && same(argv[1], "serve")) serve(argv + 2);
     if (argc > 3 && same(argv[1], "launch")) launch(argv + 2, env);
     if (argc > 1 && same(argv[1], "clock")) try_clock(argv + 2);
+    if (argc > 3 && same(argv[1], "confine")) confine(argv + 2, env);
     fail("usage: warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE WORKDIR CPU_MILLIS CPU_COUNTER | launch ...", -EINVAL);
 }
 

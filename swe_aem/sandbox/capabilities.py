@@ -17,20 +17,21 @@ _NUMBERS = {
     "NET_BIND_SERVICE": 10,
     "NET_RAW": 13,
     "SYS_CHROOT": 18,
-    "MKNOD": 27,
-    "AUDIT_WRITE": 29,
     "SETFCAP": 31,
 }
+
+
+_WARDEN_OWN = ("SETPCAP", "SETUID", "SETGID", "SETFCAP", "SYS_ADMIN")
 
 
 def for_warden(names: Iterable[str], *, network: bool) -> list[str]:
     """The capabilities that the warden starts with, without `CAP_`.
 
-    Those that commands keep, what it needs to drop all others, and (with `network`) what it needs to set a route. It
-    drops these two as well.
+    Those that commands keep; what it needs for a user namespace, terminals and covers over /proc, and to drop all
+    others; and (with `network`) what it needs to set a route. It drops its own before the first command.
     """
     kept = mask(names)
-    own = ["SETPCAP", *(["NET_ADMIN"] if network else [])]
+    own = [*_WARDEN_OWN, *(["NET_ADMIN"] if network else [])]
     return [name for name, number in _NUMBERS.items() if kept >> number & 1 and name not in own] + own
 
 

@@ -33,6 +33,7 @@ from pydantic import ValidationError
 
 from swe_aem.core import LimitHits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import InfrastructureError, StartError, UserError
+from swe_aem.sandbox.attach import WARDEN_DIR
 from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.cgroup import counter, shared_parent
 from swe_aem.sandbox.channel import Channel
@@ -57,7 +58,6 @@ LAYER_REPOSITORY = "swe-aem/layer"
 """Kept layers are images of this name, with their key as the tag."""
 _OURS = "swe-aem."
 LEASE_LABEL = f"{_OURS}lease"
-_WARDEN_DIR = "/.swe-aem"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 _PIDS_FILES = ("/sys/fs/cgroup/pids.events", "/sys/fs/cgroup/pids/pids.events")
@@ -204,7 +204,7 @@ class DockerBackend:
             capabilities = [name.removeprefix("CAP_") for name in spec.capabilities]
         host_config = self._api.create_host_config(
             auto_remove=True,
-            binds=[f"{volume}:{_WARDEN_DIR}:ro,nocopy"],
+            binds=[f"{volume}:{WARDEN_DIR}:ro,nocopy"],
             cap_add=capabilities or None,
             cap_drop=["ALL"],
             cgroup_parent=self._parent_group,
@@ -218,7 +218,7 @@ class DockerBackend:
             security_opt=["no-new-privileges"],
             sysctls={"net.ipv6.conf.all.disable_ipv6": "0"} if blackhole else None,
         )
-        warden = [f"{_WARDEN_DIR}/warden", "serve", str(int(spec.ttl_s)), str(limits.disk_bytes or 0)]
+        warden = [f"{WARDEN_DIR}/warden", "serve", str(int(spec.ttl_s)), str(limits.disk_bytes or 0)]
         warden += [str(mask(spec.capabilities)), str(int(blackhole)), spec.workdir]
         self._api.create_container(
             image_id,
@@ -299,12 +299,12 @@ class DockerBackend:
         volume = f"swe-aem-warden-{warden_digest(binary)}"
         self._api.create_volume(volume, labels={"swe-aem.warden": binary.name})
         name = f"swe-aem-fill-{uuid.uuid4().hex[:12]}"
-        binds = self._api.create_host_config(binds=[f"{volume}:{_WARDEN_DIR}:nocopy"])
+        binds = self._api.create_host_config(binds=[f"{volume}:{WARDEN_DIR}:nocopy"])
         lease = {LEASE_LABEL: Lease.start(ENGINE_TIMEOUT_S).model_dump_json()}
         self._api.create_container(image_id, ["true"], name=name, host_config=binds, labels=lease)
         try:
             with contextlib.suppress(NotFound):
-                stream, _ = self._api.get_archive(name, f"{_WARDEN_DIR}/warden")
+                stream, _ = self._api.get_archive(name, f"{WARDEN_DIR}/warden")
                 stream.close()
                 return volume
             archive = io.BytesIO()
@@ -312,7 +312,7 @@ class DockerBackend:
                 member = tarfile.TarInfo("warden")
                 member.size, member.mode = binary.stat().st_size, 0o755
                 tar.addfile(member, io.BytesIO(binary.read_bytes()))
-            self._api.put_archive(name, _WARDEN_DIR, archive.getvalue())
+            self._api.put_archive(name, WARDEN_DIR, archive.getvalue())
             return volume
         finally:
             self._remove(name)
@@ -343,7 +343,8 @@ class DockerBackend:
         """A command line that opens a terminal in the container through the engine's socket."""
         assert isinstance(sandbox, WardenSandbox)
         env = [f"{name}={value}" for name, value in sandbox.env.items()]
-        return [sys.executable, "-m", "swe_aem.sandbox.attach", sandbox.id, sandbox.spec.workdir, *env]
+        kept = str(mask(sandbox.spec.capabilities))
+        return [sys.executable, "-m", "swe_aem.sandbox.attach", sandbox.id, sandbox.spec.workdir, kept, *env]
 
     async def _ours(self) -> list[tuple[dict[str, Any], Lease]]:
         found = await self._call(lambda: self._api.containers(all=True, filters={"label": LEASE_LABEL}))

@@ -12,7 +12,6 @@ from swe_aem.errors import UserError
 HOSTNAME = "sandbox"
 """The host name of every sandbox; it resolves to 127.0.0.1."""
 NAMESPACES = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-_KERNEL_SWITCHES = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi")
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -20,11 +19,7 @@ def bubblewrap(program: str, plan: Sequence[str], capabilities: Sequence[str], c
     """bubblewrap's own command line. The command becomes PID 1 and loses all capabilities but those named."""
     keep = [argument for name in capabilities for argument in ("--cap-add", f"CAP_{name}")]
     flags = ["--die-with-parent", "--as-pid-1", "--hostname", HOSTNAME, *NAMESPACES, "--cap-drop", "ALL", *keep]
-    # bubblewrap leaves /proc/sys alone when the directory itself is not writable, but the files in it belong to root
-    # and need no capability: a sandbox that root started could set the host's core_pattern.
-    locked = [argument for path in _KERNEL_SWITCHES for argument in ("--ro-bind-try", path, path)]
-    at = plan.index("--proc") + 2
-    return [program, *flags, *plan[:at], *locked, *plan[at:], "--", *command]
+    return [program, *flags, *plan, "--", *command]
 
 
 def util_linux(program: str, root: str, plan: Sequence[str], command: Sequence[str]) -> list[str]:
@@ -77,24 +72,18 @@ def _bind(source: str, to: str, *, read_only: bool = False) -> str:
     )
     lines = [make, f"mount --bind {_q(source)} {at}"]
     if read_only:
-        lines.append(f"mount -o remount,bind,ro {at}")
+        lines.append(f"mount -o remount,bind,ro,nosuid,nodev {at}")
     return "; ".join(lines)
 
 
 def _proc(to: str) -> str:
-    """A new /proc in which the settings of the whole kernel are read-only, as in bubblewrap and docker."""
-    lines = [f'mkdir -p "$R"{to}; mount -t proc -o nosuid,nodev,noexec proc "$R"{to}']
-    for path in _KERNEL_SWITCHES:
-        at = f'"$R"{path}'
-        lines.append(f"[ ! -e {at} ] || {{ mount --bind {at} {at}; mount -o remount,bind,ro {at}; }}")
-    return "\n".join(lines)
+    return f'mkdir -p "$R"{to}; mount -t proc -o nosuid,nodev,noexec proc "$R"{to}'
 
 
 def _dev(to: str) -> str:
     lines = [f'mkdir -p "$R"{to}; mount -t tmpfs -o mode=0755,size=1m dev "$R"{to}; mkdir "$R"{to}/shm']
     lines += [f': >"$R"{to}/{name}; mount --bind /dev/{name} "$R"{to}/{name}' for name in DEVICES]
-    pts = f'"$R"{to}/pts'
-    lines += [f"mkdir {pts}; mount -t devpts -o newinstance,ptmxmode=0666,mode=620,nosuid,noexec devpts {pts}"]
+    lines += [f'mkdir "$R"{to}/pts']  # the warden mounts it
     links = {
         "ptmx": "pts/ptmx",
         "fd": "/proc/self/fd",

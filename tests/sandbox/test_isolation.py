@@ -3,15 +3,20 @@
 `docs/security.md` names the test of each row.
 """
 
+import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.core import Limits, Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.capabilities import mask
 
@@ -200,9 +205,119 @@ async def test_no_capability_but_those_named_is_within_bounds(
 @pytest.mark.docker
 @pytest.mark.slow
 async def test_a_container_of_another_user_keeps_no_capability(require_docker: None, spec: SandboxSpec) -> None:
-    from swe_aem.sandbox import open_backend
-
     async with open_backend("docker").open(spec.model_copy(update={"user": "1000"})) as sandbox:
         status = (await sandbox.run("grep ^Cap /proc/self/status; id -u", timeout_s=10)).output
     assert set(re.findall(r"Cap\w+:\t(\w+)", status)) == {"0" * 16}
     assert status.endswith("1000\n")
+
+
+HOLD = """
+import ctypes, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+inotify = terminals = 0
+while libc.inotify_init1(0) >= 0:
+    inotify += 1
+try:
+    while True:
+        os.openpty()
+        terminals += 1
+except OSError:
+    pass
+open("/tmp/holding", "w").write(f"{inotify} {terminals}")
+time.sleep(600)
+"""
+TAKE = (
+    "import ctypes, json, os; libc = ctypes.CDLL(None); "
+    "print(json.dumps([sum(libc.inotify_init1(0) >= 0 for _ in range(40)), len([os.openpty() for _ in range(20)])]))"
+)
+
+
+async def test_a_neighbour_and_the_host_keep_their_limits(backend: SandboxBackend, spec: SandboxSpec) -> None:
+    async with backend.open(spec) as greedy, backend.open(spec) as neighbour:
+        await greedy.write_file("/tmp/hold.py", HOLD.encode())
+        await greedy.run("ulimit -n $(ulimit -Hn); setsid python3 /tmp/hold.py >/dev/null 2>&1 &", timeout_s=20)
+        held = await greedy.run("until [ -s /tmp/holding ]; do sleep 0.05; done; cat /tmp/holding", timeout_s=60)
+        inotify, terminals = map(int, held.output.split())
+        limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+        assert inotify == limit  # all that its own account has
+        assert terminals == 64
+        assert await python(neighbour, TAKE) == [40, 20]
+        take = [sys.executable, "-c", TAKE]
+        on_host = await asyncio.to_thread(subprocess.run, take, check=True, capture_output=True, text=True)
+        assert json.loads(on_host.stdout)[1] == 20
+        if os.geteuid() == 0:
+            assert json.loads(on_host.stdout)[0] > 0
+
+
+async def test_files_belong_to_whom_they_belonged(backend: SandboxBackend, spec: SandboxSpec) -> None:
+    async with backend.open(spec) as sandbox:
+        result = await sandbox.run(
+            "id -u; stat -c '%u %g' run.sh /usr/bin /; touch new; stat -c '%u %g' new", timeout_s=10
+        )
+    assert result.output == "0\n" + "0 0\n" * 4
+
+
+HIDDEN = ("acpi", "config.gz", "iomem", "kallsyms", "kcore", "key-users", "keys", "kmsg", "timer_list", "vmallocinfo")
+
+
+async def test_the_kernels_secrets_are_covered_and_its_switches_locked(sandbox: Sandbox) -> None:
+    read = "for name in {names}; do timeout 5 head -c 100 /proc/$name 2>/dev/null; ls /proc/$name/ 2>/dev/null; done"
+    shown = await sandbox.run(read.format(names=" ".join(HIDDEN)), timeout_s=30)
+    assert shown.output == ""
+    write = (
+        "for name in kernel/hostname vm/drop_caches; do echo x 2>/dev/null >/proc/sys/$name && echo wrote; done; true"
+    )
+    assert (await sandbox.run(write, timeout_s=10)).output == ""
+
+
+@pytest.mark.parametrize("capability", ["NET_RAW", "NET_BIND_SERVICE"])
+async def test_capabilities_of_the_network_work_in_the_own_namespace(
+    backend: SandboxBackend, spec: SandboxSpec, capability: str
+) -> None:
+    script = "import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); print('raw')"
+    if capability == "NET_BIND_SERVICE":
+        script = "import socket; socket.create_server(('127.0.0.1', 80)); print('bound')"
+    async with backend.open(spec.model_copy(update={"capabilities": (capability,)})) as sandbox:
+        result = await sandbox.run(f'python3 -c "{script}"', timeout_s=10)
+        assert result.output in ("raw\n", "bound\n"), result.output
+        devices = await sandbox.run("tail -n +3 /proc/net/dev | cut -d: -f1", timeout_s=10)
+        assert devices.output.split() == ["lo"]
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+async def test_a_persons_shell_in_a_container_has_no_capability(require_docker: None, spec: SandboxSpec) -> None:
+    backend = open_backend("docker")
+    async with backend.open(spec) as sandbox:
+        mine, theirs = os.openpty()  # the shell wants a terminal
+        shell = subprocess.Popen(backend.shell_command(sandbox), stdin=theirs, stdout=subprocess.PIPE)
+        os.close(theirs)
+        os.write(mine, b"grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status; exit 7\n")
+        output, _ = await asyncio.to_thread(shell.communicate, timeout=60)
+        os.close(mine)
+    fields = dict(re.findall(r"(\w+):\s+(\w+)", output.decode()))
+    assert shell.returncode == 7
+    assert {fields[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {"0" * 16}
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize("launcher", ["bubblewrap", pytest.param("util-linux", marks=pytest.mark.slow)])
+async def test_a_caller_without_root_gets_the_same_isolation(
+    require_bubblewrap: None, spec: SandboxSpec, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    backend = BubblewrapBackend(launcher=launcher)  # type: ignore[arg-type]
+    plain = backend._command
+
+    def unprivileged(*arguments: Any) -> list[str]:
+        program, launch, *rest = plain(*arguments)
+        return [program, launch, *([] if rest[0] == "-u" else ["-u"]), *rest]
+
+    monkeypatch.setattr(backend, "_command", unprivileged)
+    limits = Limits(memory_bytes=None, cpus=None, pids=None, disk_bytes=64 << 20)
+    spec = spec.model_copy(update={"network": "blackhole", "limits": limits})
+    async with backend.open(spec) as sandbox:
+        assert await python(sandbox, CONNECT, *EVERYWHERE) == dict.fromkeys(EVERYWHERE, "swallowed")
+        status = (await sandbox.run("grep ^Cap /proc/self/status; cat /proc/keys", timeout_s=10)).output
+        assert {line.split()[1] for line in status.splitlines()} == {"0" * 16}
+        assert (await sandbox.run("touch new; stat -c %u new run.sh", timeout_s=10)).output == "0\n0\n"

@@ -125,13 +125,12 @@ def test_a_plan_reads_the_same_for_both_launchers() -> None:
     plan = ["--ro-bind", "/usr", "/usr", "--bind", "/tmp/a b", "/testbed", "--proc", "/proc", "--dev", "/dev"]
     script = isolation.util_linux("unshare", "/new root", plan, ["/.warden", "serve"])[-1]
     assert "R='/new root'" in script
-    assert 'mount -o remount,bind,ro "$R"/usr' in script
+    assert 'mount -o remount,bind,ro,nosuid,nodev "$R"/usr' in script
     assert "'/tmp/a b'" in script
     assert script.endswith("exec /.warden serve")
     subprocess.run(["sh", "-n", "-c", script], check=True)
     line = isolation.bubblewrap("bwrap", plan, ["NET_ADMIN"], ["/.warden", "serve"])
     assert line[-3:] == ["--", "/.warden", "serve"]
-    assert line.index("/proc/sys") > line.index("--proc")
     assert "CAP_NET_ADMIN" in line
 
 
