@@ -38,21 +38,21 @@ static void become_root_of_user_namespace(void) {
     must(spit("/proc/self/gid_map", map), "gid_map");
 }
 
-/* Shows a directory of the host under a name below SCRATCH: the options of a mount can be read inside, and they must not
- * tell where on the host the directories lie. */
+/* Shows a directory of the host under a name in SCRATCH: the options of a mount can be read inside, and they must not
+ * tell where on the host the directories, or SCRATCH itself, lie. */
 static void show(const char *directory, const char *at) {
     must(SYS3(mkdirat, AT_FDCWD, at, 0755), at);
     must(SYS5(mount, directory, at, 0, MS_BIND, 0), directory);
 }
 
-static void mount_overlay(const char *scratch, const char *name, const char *lower, const char *layer, const char *keep,
-                          int user_namespace) {
+/* All in the current directory, SCRATCH. */
+static void mount_overlay(const char *name, const char *lower, const char *layer, const char *keep, int user_namespace) {
     static char options[4096];
     enum { MERGED, UPPER, WORK, LOWER, LAYER, KEPT };
     static const char *kinds[] = {"", ".upper", ".work", ".lower", ".layer", ".kept"};
     char paths[6][1024];
-    if (length(scratch) + length(name) > 1000) fail("path is too long", -ENAMETOOLONG);
-    for (int i = 0; i < 6; i++) append(append(append(append(paths[i], scratch), "/"), name), kinds[i]);
+    if (length(name) > 1000) fail("name is too long", -ENAMETOOLONG);
+    for (int i = 0; i < 6; i++) append(append(paths[i], name), kinds[i]);
     must(SYS3(mkdirat, AT_FDCWD, paths[MERGED], 0755), paths[MERGED]);
     show(lower, paths[LOWER]);
     if (layer) show(layer, paths[LAYER]);
@@ -73,11 +73,10 @@ static void mount_overlay(const char *scratch, const char *name, const char *low
 
 /* Adds lines for localhost and `host` to what the image has in /etc/hosts, as engines do. No link leads out of the root,
  * and a root without a directory /etc goes without. */
-static void name_host(const char *scratch, const char *name, const char *host) {
-    char path[1100], lines[512];
-    append(append(append(path, scratch), "/"), name);
+static void name_host(const char *name, const char *host) {
+    char lines[512];
     append(append(append(lines, "\n127.0.0.1 localhost "), host), "\n::1 localhost\n");
-    long root = SYS4(openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    long root = SYS4(openat, AT_FDCWD, name, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
     struct open_how how = {.flags = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, .mode = 0644};
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
     long fd = SYS4(openat2, root, "etc/hosts", &how, sizeof how);
@@ -89,7 +88,7 @@ static void name_host(const char *scratch, const char *name, const char *host) {
 
 __attribute__((noreturn)) static void launch(char **argv, char **env) {
     int user_namespace = 0;
-    const char *scratch = "", *layer = 0, *keep = 0;
+    const char *layer = 0, *keep = 0;
     if (*argv && same(*argv, "-u")) argv++, user_namespace = 1;
     for (; argv[0] && same(argv[0], "-c"); argv += 2) must(spit(argv[1], "0"), argv[1]);
     if (argv[0] && same(argv[0], "-a")) {
@@ -104,29 +103,29 @@ __attribute__((noreturn)) static void launch(char **argv, char **env) {
     for (; argv[0] && !same(argv[0], "--"); argv += 2) {
         char text[1100];
         if (same(argv[0], "-t")) {
-            scratch = argv[1];
             append(append(append(text, "mode=0755,size="), argv[2]), "");
-            must(SYS5(mount, "tmpfs", scratch, "tmpfs", MS_NOSUID | MS_NODEV, text), "tmpfs");
+            must(SYS5(mount, "tmpfs", argv[1], "tmpfs", MS_NOSUID | MS_NODEV, text), "tmpfs");
+            must(SYS1(chdir, argv[1]), argv[1]);
             argv++;
         } else if (same(argv[0], "-m")) {
-            append(append(append(text, scratch), "/"), argv[1]);
-            must(SYS3(mkdirat, AT_FDCWD, text, 01777), text);
-            must(SYS3(fchmodat, AT_FDCWD, text, 01777), text);
+            must(SYS3(mkdirat, AT_FDCWD, argv[1], 01777), argv[1]);
+            must(SYS3(fchmodat, AT_FDCWD, argv[1], 01777), argv[1]);
         } else if (same(argv[0], "-l")) {
             layer = argv[1];
         } else if (same(argv[0], "-k")) {
             keep = argv[1];
         } else if (same(argv[0], "-o")) {
-            mount_overlay(scratch, argv[1], argv[2], layer, keep, user_namespace);
+            mount_overlay(argv[1], argv[2], layer, keep, user_namespace);
             layer = keep = 0;
             argv++;
         } else if (same(argv[0], "-h")) {
-            name_host(scratch, argv[1], argv[2]);
+            name_host(argv[1], argv[2]);
             argv++;
         } else
             fail(argv[0], -EINVAL);
     }
     if (!argv[0] || !argv[1]) fail("no command", -EINVAL);
+    must(SYS1(chdir, "/"), "/");
     long result = SYS3(execve, argv[1], argv + 1, env);
     fail(argv[1], result);
 }

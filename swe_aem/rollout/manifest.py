@@ -14,6 +14,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
 from swe_aem.rollout.config import RolloutConfig, differences
+from swe_aem.sandbox import host_system
 from swe_aem.store import replace
 from swe_aem.store.upgrade import FORMAT, upgrade_manifest
 
@@ -29,7 +30,8 @@ class Manifest(Frozen):
     store_format: int
     """Format of the rows, `swe_aem.store.upgrade`."""
     versions: dict[str, str]
-    """Versions of packages in the last process that wrote to the store."""
+    """Versions of packages in the last process that wrote to the store; `toolchain` is the digest of what embedded
+    sandboxes show of the host."""
     config: RolloutConfig
     tasks: dict[str, str]
     """Digest of each task's content by task id, because the content behind a name may change."""
@@ -62,7 +64,7 @@ def claim(
     manifest = Manifest(
         run=stored.run if stored else secrets.token_hex(6),
         store_format=FORMAT,
-        versions=_versions(),
+        versions=_versions(config),
         config=config,
         tasks=tasks,
     )
@@ -96,8 +98,10 @@ def read_manifest(directory: Path) -> Manifest | None:
         ) from error
 
 
-def _versions() -> dict[str, str]:
+def _versions(config: RolloutConfig) -> dict[str, str]:
     versions = {"swe-aem": __version__, "python": platform.python_version()}
+    if config.sandbox == "bubblewrap":
+        versions["toolchain"] = host_system.digest()
     for name in _RECORDED:
         try:
             versions[name] = metadata.version(name)

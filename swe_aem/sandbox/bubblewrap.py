@@ -123,7 +123,7 @@ class BubblewrapBackend:
         """A digest of the host toolchain's versions, or the digest of the image that a root was unpacked from."""
         root = self._root(image)
         if root is None:
-            return f"host:{host_system.toolchain().name}"
+            return f"host:{host_system.digest()}"
         return _made_of(root) or "unpacked:unknown"
 
     async def has_layer(self, spec: SandboxSpec) -> bool | None:
@@ -242,17 +242,10 @@ class BubblewrapBackend:
         launch += ["-a", str(counter)] if counter else []
         launch += ["-t", str(scratch), disk_bytes, "-m", "shm"]
         if root is None:
-            launch += ["-m", "tmp", "-m", "var-tmp", "-m", "home"]
-            plan = [
-                *host_system.mounts(),
-                "--bind",
-                f"{scratch}/tmp",
-                "/tmp",
-                "--bind",
-                f"{scratch}/var-tmp",
-                "/var/tmp",
-            ]
-            plan += ["--bind", f"{scratch}/home", host_system.HOME]
+            launch += ["-m", "tmp", "-m", "var-tmp", "-m", "home", "-o", "tools", str(host_system.toolchain())]
+            plan = host_system.mounts(f"{scratch}/tools")
+            for name, to in (("tmp", "/tmp"), ("var-tmp", "/var/tmp"), ("home", host_system.HOME)):
+                plan += ["--bind", f"{scratch}/{name}", to]
         else:
             launch += _layers(spec, keep)
             launch += ["-o", "root", str(root), *(["-h", "root", isolation.HOSTNAME] if keep is None else [])]

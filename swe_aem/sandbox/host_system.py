@@ -1,16 +1,20 @@
 """The host's own system, read-only, as the root of a sandbox: the default root for the bundled tasks.
 
 Only system directories, this interpreter and a copy of pytest are visible. Home directories, the checkout (which holds
-answer keys) and everything else of the host are not mounted at all.
+answer keys) and everything else of the host are not mounted at all. Packages that somebody installed for an interpreter
+of the host are covered: verdicts must not depend on them.
 """
 
 import compileall
 import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
+import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +38,15 @@ _OWN_ETC = {
     "group": "root:x:0:\nnogroup:x:65534:\n",
     "hosts": f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n",
 }
+_INTERPRETER = re.compile(r"(python|pypy)[0-9.]*[a-z]?")
+_ASK = """
+import site, sysconfig
+for path in site.getsitepackages() + [sysconfig.get_path(name) for name in ("purelib", "platlib")]:
+    print(path)
+"""
+_ASK_TIMEOUT_S = 60.0
+_COVERED = "covered"
+"""File of the toolchain: the directories of the host's installed packages, one a line."""
 _TEST_RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 
 
@@ -48,17 +61,47 @@ def _interpreter() -> tuple[Path, Path]:
     return prefix, executable
 
 
+def _interpreters() -> list[Path]:
+    """Every Python interpreter that commands can see, links resolved."""
+    prefix, executable = _interpreter()
+    found = {executable.resolve()}
+    for directory in {Path("/usr/bin"), Path("/usr/local/bin"), prefix / "bin"}:
+        found |= {path.resolve() for path in directory.glob("*py*") if _INTERPRETER.fullmatch(path.name)}
+    return sorted(path for path in found if os.access(path, os.X_OK))
+
+
+@cache
+def digest() -> str:
+    """A hash of what decides which toolchain this host gives to sandboxes: interpreters, versions, own files."""
+    distributions = [importlib.metadata.distribution(name) for name in _TEST_RUNNER]
+    versions = [f"{distribution.name}={distribution.version}" for distribution in distributions]
+    interpreters = [f"{path}:{(found := path.stat()).st_size}:{found.st_mtime_ns}" for path in _interpreters()]
+    key = "|".join([sys.version, str(_interpreter()[1]), *_OWN_ETC.values(), *versions, *interpreters])
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _package_directories() -> list[str]:
+    """Where the visible interpreters look for installed packages, as each of them says itself."""
+    found: set[Path] = set()
+    for interpreter in _interpreters():
+        # No site-packages, no variables, no directory of the user's: the installation's own answer.
+        done = subprocess.run(
+            [interpreter, "-E", "-s", "-S", "-c", _ASK], capture_output=True, text=True, timeout=_ASK_TIMEOUT_S
+        )
+        if done.returncode == 0:  # one that does not run here does not run in a sandbox
+            found |= {Path(line).resolve() for line in done.stdout.splitlines()}
+    return sorted(map(str, found))
+
+
 @cache
 def toolchain() -> Path:
     """A directory with `bin/` (python, python3, pytest), `site/` (pytest and what it needs) and `etc/`; made once.
 
-    Mounted read-only at `TOOLCHAIN`. Its name is a hash of versions, so an upgrade makes a new one.
+    Mounted read-only at `TOOLCHAIN`. Its name is `digest`, so an upgrade makes a new one.
     """
     _, executable = _interpreter()
     distributions = [importlib.metadata.distribution(name) for name in _TEST_RUNNER]
-    versions = [f"{distribution.name}={distribution.version}" for distribution in distributions]
-    key = "|".join([sys.version, str(executable), *_OWN_ETC.values(), *versions])
-    target = cache_dir() / "toolchains" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    target = cache_dir() / "toolchains" / digest()
     if target.exists():
         return target
     draft = target.with_name(f"{target.name}.{os.getpid()}")
@@ -79,6 +122,7 @@ def toolchain() -> Path:
     (draft / "etc").mkdir()
     for name, text in _OWN_ETC.items():
         (draft / "etc" / name).write_text(text)
+    (draft / _COVERED).write_text("".join(f"{path}\n" for path in _package_directories()))
     try:
         draft.rename(target)
     except OSError:  # another process was faster
@@ -86,10 +130,12 @@ def toolchain() -> Path:
     return target
 
 
-def mounts() -> list[str]:
-    """bubblewrap arguments that build the root: system, interpreter, toolchain, a few files of /etc."""
+def mounts(tools: str | None = None) -> list[str]:
+    """bubblewrap arguments that build the root: system, interpreter, toolchain, a few files of /etc.
+
+    `tools` is where the launcher shows the toolchain, by default the toolchain's own directory.
+    """
     prefix, _ = _interpreter()
-    tools = toolchain()
     arguments = ["--ro-bind", "/usr", "/usr"]
     shown = [Path("/usr")]
     for directory in map(Path, _SYSTEM):
@@ -100,14 +146,24 @@ def mounts() -> list[str]:
     for name in _ETC:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for name in _OWN_ETC:
-        arguments += ["--ro-bind", str(tools / "etc" / name), f"/etc/{name}"]
+        arguments += ["--symlink", f"{TOOLCHAIN}/etc/{name}", f"/etc/{name}"]
     if not prefix.is_relative_to("/usr"):
         arguments += ["--ro-bind", str(prefix), str(prefix)]
         shown.append(prefix)
-    for secret in _SECRETS:
-        if any(secret.is_relative_to(directory) for directory in shown) and secret.exists():
-            arguments += ["--tmpfs", str(secret)]
-    return [*arguments, "--ro-bind", str(tools), TOOLCHAIN]
+    packages = map(Path, (toolchain() / _COVERED).read_text().splitlines())
+    for covered in _outermost([*_SECRETS, *packages]):
+        if any(covered.is_relative_to(directory) for directory in shown) and covered.exists():
+            arguments += ["--tmpfs", str(covered), "--remount-ro", str(covered)]
+    return [*arguments, "--ro-bind", tools or str(toolchain()), TOOLCHAIN]
+
+
+def _outermost(paths: Iterable[Path]) -> list[Path]:
+    """The paths that lie below none of the others."""
+    found: list[Path] = []
+    for path in sorted(paths):
+        if not any(path.is_relative_to(above) for above in found):
+            found.append(path)
+    return found
 
 
 def environment() -> dict[str, str]:

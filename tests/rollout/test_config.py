@@ -169,7 +169,7 @@ def test_the_manifest_names_versions(tmp_path: Path) -> None:
     claim(tmp_path, BASE, (), stored_tasks=())
     manifest = read_manifest(tmp_path)
     assert manifest is not None
-    assert {"swe-aem", "python", "swebench"} <= set(manifest.versions)
+    assert {"swe-aem", "python", "swebench", "toolchain"} <= set(manifest.versions)
 
 
 def test_a_rerun_may_change_a_harness_processes_and_not_its_options() -> None:

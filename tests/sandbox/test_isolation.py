@@ -10,15 +10,19 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from swe_aem.cache import cache_dir
 from swe_aem.core import Limits, Sandbox, SandboxBackend, SandboxSpec
-from swe_aem.sandbox import open_backend
+from swe_aem.sandbox import host_system, open_backend
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.capabilities import mask
+from swe_aem.sandbox.roots import state_dir
 
 CONNECT = """
 import json, socket, sys
@@ -73,6 +77,10 @@ AARCH64 = {
     "io_uring_setup": 425, "open_tree": 428, "fsopen": 430, "pidfd_getfd": 438, "process_madvise": 440,
     "mount_setattr": 442, "memfd_secret": 447, "statmount": 457,
 }  # fmt: skip
+
+
+PACKAGES = 'import sysconfig; print(sysconfig.get_path("purelib"))'
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 async def python(sandbox: Sandbox, script: str, *arguments: str) -> object:
@@ -321,3 +329,88 @@ async def test_a_caller_without_root_gets_the_same_isolation(
         status = (await sandbox.run("grep ^Cap /proc/self/status; cat /proc/keys", timeout_s=10)).output
         assert {line.split()[1] for line in status.splitlines()} == {"0" * 16}
         assert (await sandbox.run("touch new; stat -c %u new run.sh", timeout_s=10)).output == "0\n0\n"
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize("launcher", ["bubblewrap", pytest.param("util-linux", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("unpacked", [False, True])
+async def test_the_mount_table_shows_no_place_of_the_host(
+    require_bubblewrap: None, tmp_path: Path, spec: SandboxSpec, launcher: str, unpacked: bool
+) -> None:
+    root = small_root(tmp_path / "root") if unpacked else None
+    async with BubblewrapBackend(root, launcher=launcher).open(spec) as sandbox:  # type: ignore[arg-type]
+        table = (await sandbox.run("cat /proc/self/mountinfo", timeout_s=10)).output
+    for place in (cache_dir(), state_dir(), CHECKOUT, tmp_path, Path("/run")):
+        assert str(place) not in table
+    for line in table.splitlines():
+        _, _, _, source, target, *_ = line.split()
+        # What is shown of the host is shown under its own name, but for the time zone.
+        if "/dev/" in line.split(" - ")[1]:
+            assert source == target or target == "/etc/localtime", line
+
+
+@pytest.fixture
+def other_interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of this interpreter and its standard library as the one that sandboxes see; not below /tmp."""
+    prefix, executable = host_system._interpreter()
+    library = Path(f"lib/python{sys.version_info.major}.{sys.version_info.minor}")
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as place:
+        copy = Path(place).resolve()
+        left_out = shutil.ignore_patterns("site-packages", "test", "idlelib", "tkinter")
+        shutil.copytree(prefix / library, copy / library, ignore=left_out)
+        (copy / "bin").mkdir()
+        shutil.copy(executable, copy / "bin")
+        for shared in (prefix / "lib").glob("libpython*"):
+            shutil.copy(shared, copy / "lib", follow_symlinks=False)
+        packages = copy / library / "site-packages"
+        (packages / "fake-1.0.dist-info").mkdir(parents=True)
+        (packages / "fake_plugin.py").write_text("raise SystemExit('a plugin of the host was loaded')\n")
+        (packages / "fake-1.0.dist-info" / "METADATA").write_text("Name: fake\nVersion: 1.0\n")
+        (packages / "fake-1.0.dist-info" / "entry_points.txt").write_text("[pytest11]\nfake = fake_plugin\n")
+        (packages / "fake.pth").write_text("import fake_plugin\n")
+        monkeypatch.setattr(host_system, "_interpreter", lambda: (copy, copy / "bin" / executable.name))
+        for kept in (host_system.digest, host_system.toolchain):
+            kept.cache_clear()
+        yield copy
+        shutil.rmtree(host_system.toolchain())
+        for kept in (host_system.digest, host_system.toolchain):
+            kept.cache_clear()
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["bubblewrap", "util-linux"])
+async def test_packages_of_the_hosts_interpreters_are_not_seen(
+    require_bubblewrap: None, other_interpreter: Path, spec: SandboxSpec, launcher: str
+) -> None:
+    on_host = [other_interpreter / "bin" / host_system._interpreter()[1].name, "-c", "1"]
+    done = await asyncio.to_thread(subprocess.run, on_host, capture_output=True, text=True)
+    assert "a plugin of the host was loaded" in done.stderr  # the copy does load it where it is not covered
+    spec = spec.model_copy(update={"env": {"LD_LIBRARY_PATH": str(other_interpreter / "lib")}})
+    async with BubblewrapBackend(launcher=launcher).open(spec) as sandbox:  # type: ignore[arg-type]
+        look = f"python -c 'import sys; print(sys.prefix)'; ls $(python -c '{PACKAGES}')"
+        listed = await sandbox.run(look, timeout_s=60)
+        assert listed.output == f"{other_interpreter}\n"
+        assert (await sandbox.run("python -m pytest --version", timeout_s=60)).output.startswith("pytest ")
+        seen = await sandbox.run(
+            "find / -xdev -path /proc -prune -o -name '*.dist-info' -print; ls -d /usr/lib/python3/dist-packages/*; "
+            "for python in /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9]; do $python -c 'import yaml, pip'; done",
+            timeout_s=60,
+        )
+    assert "dist-info" not in seen.output
+
+
+def test_the_toolchain_changes_with_what_it_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = host_system.digest.__wrapped__()
+    assert before == host_system.digest.__wrapped__() == host_system.toolchain().name
+    monkeypatch.setattr(host_system, "_OWN_ETC", {"hosts": "other"})
+    assert host_system.digest.__wrapped__() != before
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.slow
+async def test_virtual_environments_can_be_made(require_bubblewrap: None, spec: SandboxSpec) -> None:
+    async with BubblewrapBackend().open(spec) as sandbox:
+        made = await sandbox.run("python -m venv /tmp/made && /tmp/made/bin/python -m pip --version", timeout_s=120)
+    assert made.output.startswith("pip "), made.output
