@@ -6,11 +6,6 @@ did not cause and, if that fails too, records an outcome that has no reward. Any
 surface.
 """
 
-from typing import Literal
-
-Blame = Literal["policy", "infrastructure"]
-"""Whose failure something was."""
-
 
 class SweAemError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -30,11 +25,6 @@ class StartError(InfrastructureError):
 
 class SandboxDead(InfrastructureError):
     """The sandbox is gone; nothing can be run in it any more."""
-
-    def __init__(self, *args: object, blame: Blame | None = None) -> None:
-        """`blame` is whose doing it was where the sandbox's own counters say so; None where they say nothing."""
-        super().__init__(*args)
-        self.blame = blame
 
 
 class PolicyError(InfrastructureError):

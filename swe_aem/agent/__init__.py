@@ -4,12 +4,13 @@
 """
 
 from swe_aem.agent.config import NativeConfig, TurnLimits
-from swe_aem.agent.grace import answering
+from swe_aem.agent.grace import SANDBOX_GRACE_S, answering
 from swe_aem.agent.native import NativeAgent
 from swe_aem.agent.renderer import Message, ParsedTurn, RendererConfig, TurnRenderer
 from swe_aem.agent.turn_sampler import Sampled, TrajectoryEnded, TurnSampler
 
 __all__ = [
+    "SANDBOX_GRACE_S",
     "Message",
     "NativeAgent",
     "NativeConfig",

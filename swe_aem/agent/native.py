@@ -3,7 +3,8 @@
     prompt ids ──> policy ──> response ids ──> tool calls ──> observations ──> longer prompt ids ──> ...
 
 The prompt only ever grows: prompt n+1 is prompt n, response n and the observations, id by id (`TurnRenderer.bridge`). A
-limit ends the trajectory with what was sampled so far. An infrastructure failure is raised, and there is no trajectory.
+limit ends the trajectory with what was sampled so far, and so does a sandbox that dies. Any other infrastructure
+failure is raised, and there is no trajectory.
 """
 
 import time
@@ -26,6 +27,7 @@ from swe_aem.core import (
     ToolCall,
     Trajectory,
 )
+from swe_aem.errors import SandboxDead
 
 
 class NativeAgent:
@@ -42,7 +44,7 @@ class NativeAgent:
         """Play one trajectory to its end, as `core.Agent` says."""
         started = time.monotonic()
         episode = _Episode(self, task, sandbox, policy, sample, deadline)
-        stop = await episode.play()
+        stop, error = await episode.play()
         return Trajectory(
             task_id=task.id,
             sample=sample,
@@ -52,6 +54,7 @@ class NativeAgent:
             responses=tuple(episode.responses),
             messages=tuple(episode.messages),
             stop=stop,
+            error=error,
             timings_s={"agent": time.monotonic() - started},
         )
 
@@ -84,19 +87,22 @@ class _Episode:
         """Token ids of the trajectory so far: the prompt of the last response, and that response."""
         self.responses: list[Response] = []
 
-    async def play(self) -> Stop:
-        """Take turns until the trajectory ends."""
+    async def play(self) -> tuple[Stop, str | None]:
+        """Take turns until the trajectory ends; returns why, and what is known of a sandbox that died."""
         try:
             for _ in range(self.config.max_turns):
                 sampled = await self.sampler.sample(self.prompt_ids, turn=len(self.responses))
                 completion = sampled.completion
                 turn = self.renderer.parse(completion.token_ids, self.prompt_ids)
-                calls = await self._execute(turn, completion)
+                calls, dead = await self._execute(turn, completion)
                 self._record(completion, sampled.sample_s, calls)
+                if dead is not None:
+                    self.messages.append(turn.message(len(self.responses)))
+                    return Stop.SANDBOX_DEAD, str(dead)
                 self._observe(completion, turn, calls)
         except TrajectoryEnded as ended:
-            return ended.stop
-        return Stop.TURN_LIMIT
+            return ended.stop, None
+        return Stop.TURN_LIMIT, None
 
     def _first_messages(self) -> list[Message]:
         task = self.prompts.render(
@@ -108,8 +114,9 @@ class _Episode:
         )
         return [{"role": "system", "content": self.prompts.render("system")}, {"role": "user", "content": task}]
 
-    async def _execute(self, turn: ParsedTurn, completion: Completion) -> list[ToolCall]:
-        """Carry out the calls of a response in order, until one submits or the time is up."""
+    async def _execute(self, turn: ParsedTurn, completion: Completion) -> tuple[list[ToolCall], SandboxDead | None]:
+        """Carry out the calls of a response in order, until one submits, the time is up, or the sandbox is dead: the
+        call that found it so is the last one, without an observation."""
         calls: list[ToolCall] = []
         for parsed in turn.calls:
             if self.deadline.expired() or _submitted(calls):
@@ -121,8 +128,13 @@ class _Episode:
                 text = self._cut_off(completion, calls) if cut_off else self._malformed(problem)
                 calls.append(_refused(parsed, text))
             else:
-                calls.append(await self._carry_out(parsed, fitted))
-        return calls
+                try:
+                    calls.append(await self._carry_out(parsed, fitted))
+                except SandboxDead as error:
+                    converted = parsed.converted + fitted.converted
+                    calls.append(ToolCall(name=parsed.name, arguments=fitted.arguments, converted=converted))
+                    return calls, error
+        return calls, None
 
     def _cut_off(self, completion: Completion, calls: list[ToolCall]) -> str:
         complete = sum(call.status == "ok" for call in calls)

@@ -15,8 +15,11 @@ class Agent(Protocol):
     name: str
 
     async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
-        """Run until the policy submits or a limit ends it; returns a trajectory without patch, verdict and outcome.
+        """Run until the policy submits, a limit ends it, or the sandbox dies; returns a trajectory without patch,
+        verdict and outcome.
 
-        Lets `InfrastructureError` through: then there is no trajectory.
+        A dead sandbox (`SandboxDead`) ends it with `Stop.SANDBOX_DEAD`, the message in `error`, and everything that was
+        sampled: the policy may have killed it, and is trained on that. Lets any other `InfrastructureError` through:
+        then there is no trajectory.
         """
         ...

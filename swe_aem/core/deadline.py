@@ -29,6 +29,10 @@ class Deadline:
         """A deadline at most `seconds` from now that does not outlive this one."""
         return Deadline(min(self.at_s, self.clock() + seconds), self.clock)
 
+    def postponed(self, seconds: float) -> "Deadline":
+        """The deadline `seconds` later than this one, for time that does not count."""
+        return Deadline(self.at_s + seconds, self.clock)
+
     def remaining_s(self) -> float:
         """Seconds left, never negative."""
         return max(0.0, self.at_s - self.clock())

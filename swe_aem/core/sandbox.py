@@ -314,6 +314,10 @@ class SandboxBackend(Protocol):
 
     name: str
 
+    async def answers(self) -> bool:
+        """Does what starts the sandboxes answer? False if for example the engine is down. Bounded, never raises."""
+        ...
+
     async def image_digest(self, image: str) -> str:
         """What the image is now, as a digest; raises `UserError` if there is none, naming how to get it."""
         ...

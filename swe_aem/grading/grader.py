@@ -23,7 +23,7 @@ from swe_aem.grading.evaluation import LOG_TAIL_CHARS, Evaluation, evaluate, inl
 from swe_aem.grading.gold import gold_patch
 from swe_aem.grading.integrity import contradictions, neutralise
 from swe_aem.grading.layers import StartLayers
-from swe_aem.grading.parser import EvaluationReport, ParseTimeout, SwebenchParser
+from swe_aem.grading.parser import EvaluationReport, SwebenchParser
 from swe_aem.grading.patch import CleanPatch, clean_patch
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
@@ -163,6 +163,7 @@ class GradeSlot:
             stripped_files=clean.stripped,
             integrity=tuple(integrity),
             exit_code=evaluation.result.exit_code,
+            test_exit_code=evaluation.test_exit_code,
             eval_s=evaluation.result.wall_s,
             starved_s=evaluation.result.starved_s,
             cpu_s=evaluation.result.cpu_s,
@@ -170,18 +171,14 @@ class GradeSlot:
         )
 
     async def _read_results(self, evaluation: Evaluation, sandbox: Sandbox) -> EvaluationReport:
-        try:
-            match results_from(self._key.eval_type):
-                case "log":
-                    body, code = evaluation.body or "", evaluation.test_exit_code
-                    report = await self._parser.report(self._key, body, code)
-                case "reward file":
-                    report = await read_reward(self._key, evaluation, sandbox)
-                case unknown:
-                    assert_never(unknown)
-        except ParseTimeout:
-            # Ordinary logs take milliseconds: only the code under evaluation makes one that takes seconds.
-            return _nothing_found(self._key)
+        match results_from(self._key.eval_type):
+            case "log":
+                body, code = evaluation.body or "", evaluation.test_exit_code
+                report = await self._parser.report(self._key, body, code)
+            case "reward file":
+                report = await read_reward(self._key, evaluation, sandbox)
+            case unknown:
+                assert_never(unknown)
         return report if report.found else _nothing_found(self._key)
 
 

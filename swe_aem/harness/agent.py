@@ -8,7 +8,7 @@ from typing import Any
 
 from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import Deadline, Policy, Sandbox, Stop, Task, Trajectory
-from swe_aem.errors import HarnessError, UserError
+from swe_aem.errors import HarnessError, SandboxDead, UserError
 from swe_aem.gateway import Gateway, GatewaySession
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.pool import WorkerPool
@@ -31,11 +31,14 @@ class HarnessAgent:
         never ends or ignores them is ended too."""
         started = time.monotonic()
         async with self.gateway.session(task, sample, policy, self._limits, deadline) as session:
-            stop = await self._converse(task, sandbox, session, deadline)
+            try:
+                stop, error = await self._converse(task, sandbox, session, deadline), None
+            except SandboxDead as dead:
+                stop, error = Stop.SANDBOX_DEAD, str(dead)
         trajectory = session.trajectory(self.name, stop)
         if stop is Stop.SUBMITTED and not trajectory.responses:
             raise HarnessError(f"the harness {self.name} ended without asking the policy for anything")
-        return trajectory.model_copy(update={"timings_s": {"agent": time.monotonic() - started}})
+        return trajectory.model_copy(update={"error": error, "timings_s": {"agent": time.monotonic() - started}})
 
     async def _converse(self, task: Task, sandbox: Sandbox, session: GatewaySession, deadline: Deadline) -> Stop:
         """Run the harness and return why the trajectory ended. The session's reason comes before the harness's, which

@@ -21,6 +21,8 @@ START_S = 180.0
 """Seconds that a process may take to import its harness."""
 OVER_GRACE_S = 10.0
 """Seconds that a conversation may take to end once told so; after that its process gets no further conversations."""
+HARNESS_STOPS = tuple(stop for stop in Stop if stop is not Stop.SANDBOX_DEAD)
+"""What a harness may say of how it ended; whether its sandbox is dead, only its calls tell."""
 _END_S = 2.0
 _LONGEST_LINE_BYTES = 256 << 20
 
@@ -194,8 +196,9 @@ class WorkerProcess:
                 call.add_done_callback(conversation.calls.discard)
             elif message["error"] is not None:
                 conversation.fail(HarnessError(f"the harness failed: {message['error']}"))
-            elif message["end"] not in list(Stop):
-                conversation.fail(HarnessError(f"converse returned {message['end']}, none of {', '.join(Stop)}"))
+            elif message["end"] not in HARNESS_STOPS:
+                known = ", ".join(HARNESS_STOPS)
+                conversation.fail(HarnessError(f"converse returned {message['end']}, none of {known}"))
             elif not conversation.done.done():
                 conversation.done.set_result(Stop(message["end"]))
 

@@ -1,7 +1,8 @@
 """What one trajectory may use: its time, how its parts share that, and the sandboxes of its agent and its grading.
 
 Every attempt gets its full time, so that a retry after an infrastructure failure is no shorter for the policy; the
-budget is the sum over the attempts that are allowed. Waits inside are `Deadline.within` of it.
+budget is the sum over the attempts that are allowed. Waits inside are `Deadline.within` of it. Grading has a budget of
+its own, and so has whatever finds out whose failure something was.
 """
 
 from pathlib import Path
@@ -20,8 +21,8 @@ def agent_attempt_s(config: RolloutConfig) -> float:
 
 
 def grade_attempt_s(config: RolloutConfig, record: TaskRecord) -> float:
-    """Wall seconds of one attempt to grade: more than an evaluation may take that is starved of processors, so that a
-    hang ends there first."""
+    """Wall seconds of one attempt to grade, from when its sandbox is ready: more than an evaluation may take that is
+    starved of processors, so that a hang ends there first."""
     return WALL_PER_LIMIT * record.key.timeout_s + config.scheduling.grade_extra_s
 
 
@@ -30,14 +31,24 @@ def backoff_s(limits: SchedulingConfig, failures: int) -> float:
     return limits.backoff_s * 2 ** (failures - 1)
 
 
-def trajectory_s(config: RolloutConfig, record: TaskRecord) -> float:
-    """The whole budget: every attempt, the pauses between them, and the wait for grading."""
+def trajectory_s(config: RolloutConfig) -> float:
+    """The budget of everything before the patch: every attempt, and the pauses between them."""
     limits = config.scheduling
-    # A start waits for at most everybody who lives or is graded to start before it.
+    attempt = start_s(config) + agent_attempt_s(config)
+    pauses = sum(backoff_s(limits, failures) for failures in range(1, limits.max_attempts))
+    return limits.max_attempts * attempt + pauses
+
+
+def start_s(config: RolloutConfig) -> float:
+    """Seconds until a sandbox has started: the wait for everybody who may start before it, and its own start."""
+    limits = config.scheduling
     waits = (2 * limits.concurrency + limits.grading) / limits.starting * limits.start_limit_s
-    attempt = waits + agent_attempt_s(config) + grade_attempt_s(config, record)
-    pauses = 2 * sum(backoff_s(limits, failures) for failures in range(1, limits.max_attempts))
-    return limits.max_attempts * attempt + pauses + limits.grade_queue_limit_s
+    return waits + limits.start_limit_s
+
+
+def replay_s(config: RolloutConfig) -> float:
+    """Seconds for doing an agent's calls again: its own time, without that of a policy, and a capture."""
+    return start_s(config) + agent_attempt_s(config)
 
 
 def sandbox_ttl_s(config: RolloutConfig, record: TaskRecord) -> float:
@@ -52,7 +63,7 @@ def sandbox_spec(
     sample: int,
     *,
     run: str,
-    role: Literal["agent", "grader"],
+    role: Literal["agent", "grader", "control"],
     workspace: Path | None,
 ) -> SandboxSpec:
     """The sandbox that an agent or a grading gets for one sample of a task, labelled with what it is for.

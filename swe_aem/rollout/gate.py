@@ -1,12 +1,15 @@
 """`StartGate`: a sandbox backend that starts only so many sandboxes at once, each within a limit."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 
 from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec, bounded
-from swe_aem.errors import StartError
+from swe_aem.errors import InfrastructureError, StartError
+
+logger = logging.getLogger(__name__)
 
 
 class PhaseTimer:
@@ -67,10 +70,14 @@ class StartGate:
             try:
                 with timer.phase("start") if timer else nullcontext():
                     async with bounded("starting a sandbox", Deadline.after(self._start_limit_s), StartError):
-                        sandbox = await stack.enter_async_context(opening)
+                        sandbox = await stack.enter_async_context(_ended_late(opening))
             finally:
                 self._slots.release()
             yield sandbox
+
+    async def answers(self) -> bool:
+        """Does the backend answer?"""
+        return await self._backend.answers()
 
     async def image_digest(self, image: str) -> str:
         """The backend's digest of an image."""
@@ -91,3 +98,17 @@ class StartGate:
     def shell_command(self, sandbox: Sandbox) -> list[str]:
         """The backend's command line for a prompt in a sandbox."""
         return self._backend.shell_command(sandbox)
+
+
+@asynccontextmanager
+async def _ended_late(opened: AbstractAsyncContextManager[Sandbox]) -> AsyncIterator[Sandbox]:
+    """The sandbox, whose end may fail: what was done in it is done, and `prune` removes it later."""
+    done = False
+    try:
+        async with opened as sandbox:
+            yield sandbox
+            done = True
+    except InfrastructureError as error:
+        if not done:
+            raise
+        logger.warning("a sandbox did not end well: %s; `swe-aem sandbox prune` tries again", error)

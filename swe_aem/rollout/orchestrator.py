@@ -15,16 +15,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
-from swe_aem.core.outcomes import is_infrastructure_failure
+from swe_aem.core.outcomes import in_baseline
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import Grader, StartLayers
+from swe_aem.rollout.attribution import Attribution
 from swe_aem.rollout.breaker import Breaker, RunAborted, describe
+from swe_aem.rollout.broken_tasks import BrokenTasks
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.gate import StartGate
 from swe_aem.rollout.group import RolloutGroup
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
+from swe_aem.rollout.trials import Trials
 from swe_aem.store import StoreWriter
 
 _PRUNE_LIMIT_S = 60.0
@@ -100,8 +104,8 @@ class Orchestrator:
     async def _run_all(self) -> None:
         await self._prune()
         try:
-            async with self._components.grader(self._gate) as grader:
-                context = self._context(grader)
+            async with self._components.grader(self._gate) as grader, Controls() as controls:
+                context = self._context(grader, controls)
                 try:
                     async with asyncio.TaskGroup() as tasks:
                         await self._dispatch(tasks, context)
@@ -112,18 +116,22 @@ class Orchestrator:
             self._disk.shutdown()  # a record that is being written gets written
             await self._prune()
 
-    def _context(self, grader: Grader) -> RunContext:
+    def _context(self, grader: Grader, controls: Controls) -> RunContext:
         limit = self._config.scheduling.consecutive_failures
+        layers = StartLayers(self._gate)
+        trials = Trials(self._config, self._run_id, self._components, self._gate, layers, grader, controls)
         return RunContext(
             config=self._config,
             run=self._run_id,
             components=self._components,
             gate=self._gate,
-            layers=StartLayers(self._gate),
+            layers=layers,
             grader=grader,
             grading_slots=self._grading_slots,
             agent_breaker=Breaker("run the agent", limit),
             grading_breaker=Breaker("grade a patch", limit),
+            attribution=Attribution(self._backend, trials),
+            broken=BrokenTasks(self._writer.store.directory, self._backend, trials),
             progress=self._progress,
         )
 
@@ -144,29 +152,32 @@ class Orchestrator:
                 return
 
     async def _one(self, group: RolloutGroup, key: TrajectoryKey, context: RunContext, slot: "_AgentSlot") -> None:
-        trajectory = await TrajectoryRun(context, group.record, key, slot.release).run()
+        running = TrajectoryRun(context, group.record, key, slot.release)
+        trajectory = await running.run()
         group.finished(key)
-        self._unsettled.append(trajectory)
-        # An infrastructure failure is recorded for good only once something has worked after it: if the engine is
-        # broken, the breaker ends the run first, and the rerun finds no holes in its groups.
-        if not is_infrastructure_failure(trajectory):
-            await self._settle()
+        # A failure is recorded for good only if the infrastructure works: a control of its own says so, or a trajectory
+        # that worked after it. If the engine is broken, the rerun finds no holes in its groups.
+        if running.settled:
+            await self._store(trajectory)
+        else:
+            self._unsettled.append(trajectory)
+        if in_baseline(trajectory):
+            while self._unsettled:
+                await self._store(self._unsettled.pop(0))
 
-    async def _settle(self) -> None:
-        """Store every terminal trajectory that waits for it."""
-        while self._unsettled:
-            trajectory = self._unsettled.pop(0)
-            await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append, trajectory)
-            self._progress.stored(trajectory)
-            group = self._group_of[trajectory.key]
-            group.stored(trajectory)
-            if self._config.early_completion and group.complete:
-                self._progress.surplus_cancelled += group.cancel_surplus()
-            if group.ended:
-                self._progress.group_ended(group.record.task.id, group.rewards)
+    async def _store(self, trajectory: Trajectory) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append, trajectory)
+        self._progress.stored(trajectory)
+        group = self._group_of[trajectory.key]
+        group.stored(trajectory)
+        if self._config.early_completion and group.complete:
+            self._progress.surplus_cancelled += group.cancel_surplus()
+        if group.ended:
+            self._progress.group_ended(group.record.task.id, group.rewards)
 
     def _give_up_unsettled(self) -> None:
-        """At the end: failures after which nothing has worked are not stored, so that a rerun tries them again."""
+        """At the end: failures for which neither a control nor a later trajectory shows that the infrastructure works
+        are not stored, so that a rerun tries them again."""
         if not self._unsettled:
             return
         message = (

@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 ENGINE_TIMEOUT_S = 120
 START_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 30.0
+PING_TIMEOUT_S = 15.0
 ENGINE_THREADS = 64
 """Engine calls under way at once; each is a blocking HTTP request of the docker SDK."""
 
@@ -104,6 +105,14 @@ class DockerBackend:
         except (DockerException, requests.RequestException) as error:
             said = getattr(error, "explanation", None) or error
             raise InfrastructureError(f"docker engine: {said}") from error
+
+    async def answers(self) -> bool:
+        """Does the engine answer a ping?"""
+        try:
+            async with asyncio.timeout(PING_TIMEOUT_S):
+                return bool(await self._call(lambda: self._api.ping()))
+        except (InfrastructureError, UserError, TimeoutError):
+            return False
 
     async def image_digest(self, image: str) -> str:
         """The id of the image's configuration, which does not depend on the registry it was pulled from."""

@@ -199,11 +199,17 @@ class FakeBackend:
         self.fail_starts = fail_starts
         self.opened: list[FakeSandbox] = []
         self.layers: set[tuple[str, str | None]] | None = None
+        self.down = False
+        """Does the engine not answer?"""
 
     @property
     def live(self) -> list[FakeSandbox]:
         """Sandboxes that are open now."""
         return [sandbox for sandbox in self.opened if not sandbox.closed]
+
+    async def answers(self) -> bool:
+        """Is the fake engine up?"""
+        return not self.down
 
     async def image_digest(self, image: str) -> str:
         """A digest made from the image's name."""

@@ -301,9 +301,22 @@ async def test_infrastructure_errors_pass_through(play, error):
         await play([LS, error])
 
 
-async def test_a_sandbox_that_dies_passes_through(play, make_sandbox):
-    with pytest.raises(SandboxDead):
-        await play([LS], sandbox=make_sandbox(die_after=2))
+async def test_a_sandbox_that_dies_ends_the_trajectory_with_all_that_was_sampled(play, make_sandbox):
+    trajectory, policy, _ = await play([LS, LS], sandbox=make_sandbox(die_after=1))
+    assert trajectory.stop is Stop.SANDBOX_DEAD
+    assert "is gone" in trajectory.error
+    assert len(policy.prompts) == len(trajectory.responses) == 2, "the response that found it dead is a part of it"
+    assert trajectory.responses[-1].end == len(trajectory.token_ids)
+    (killing,) = trajectory.responses[-1].tool_calls
+    assert (killing.name, killing.status, killing.observation) == ("bash", "ok", "")
+    assert trajectory.messages[-1]["role"] == "assistant"
+
+
+async def test_calls_after_the_one_that_finds_the_sandbox_dead_are_not_carried_out(play, make_sandbox):
+    two = LS.removesuffix("<|im_end|>") + LS
+    trajectory, _, sandbox = await play([two], sandbox=make_sandbox(die_after=0))
+    assert len(trajectory.responses[0].tool_calls) == 1
+    assert sandbox.commands == []
 
 
 async def test_a_sandbox_that_never_answers_is_dead(play, make_sandbox, monkeypatch):
@@ -315,8 +328,10 @@ async def test_a_sandbox_that_never_answers_is_dead(play, make_sandbox, monkeypa
     monkeypatch.setattr(sandbox, "read_file", hang)
     monkeypatch.setattr(grace, "SANDBOX_GRACE_S", 0.2)
     view = call("str_replace_editor", command="view", path="x") + "<|im_end|>"
-    with pytest.raises(SandboxDead, match="did not answer"):
-        await play([view], sandbox=sandbox, config=CONFIG.model_copy(update={"command_timeout_s": 0.1}))
+    quick = CONFIG.model_copy(update={"command_timeout_s": 0.1})
+    trajectory, _, _ = await play([view], sandbox=sandbox, config=quick)
+    assert trajectory.stop is Stop.SANDBOX_DEAD
+    assert "did not answer" in trajectory.error
 
 
 @pytest.mark.parametrize(("ids", "logprobs"), [((), ()), ((1, 2), (-1.0,))])

@@ -151,14 +151,17 @@ async def test_a_failing_policy_is_infrastructure(staged: Any) -> None:
         check_exact(await stage.play([RUN, DONE]))
 
 
-async def test_a_sandbox_that_dies_is_infrastructure(staged: Any) -> None:
+async def test_a_sandbox_that_dies_ends_the_trajectory_with_all_that_was_sampled(staged: Any) -> None:
     def die(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
         sandbox.closed = True
         raise SandboxDead("gone")
 
     async with staged() as stage:
-        with pytest.raises(SandboxDead):
-            await stage.play([RUN, DONE], handler=die)
+        trajectory = await stage.play([RUN, DONE], handler=die)
+        assert (trajectory.stop, trajectory.error) == (Stop.SANDBOX_DEAD, "gone")
+        (response,) = trajectory.responses
+        assert response.end == len(trajectory.token_ids)
+        assert [call.observation for call in response.tool_calls] == [""]
         check_exact(await stage.play([RUN, DONE]))
 
 

@@ -18,6 +18,7 @@ from swe_aem.core import (
     Stop,
     Task,
     TaskRecord,
+    TestStatus,
     Trajectory,
     Verdict,
 )
@@ -75,7 +76,7 @@ class FakeAgent:
         return drafted.model_copy(update={"timings_s": {}, "model": policy.name})
 
 
-GRADED = Verdict(resolved=True, patch_applied=True)
+GRADED = Verdict(resolved=True, patch_applied=True, fail_to_pass={"t::a": TestStatus.PASSED})
 Grading = Callable[["FakeGrader", TaskRecord, str, Sandbox], Awaitable[Verdict]]
 
 
@@ -100,6 +101,9 @@ class FakeGrader:
     async def __call__(self, backend: SandboxBackend) -> AsyncIterator["FakeGrader"]:
         self.backend = backend
         yield self
+
+    async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> str:
+        return record.key.gold_patch
 
     @asynccontextmanager
     async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator["FakeSlot"]:
@@ -133,6 +137,12 @@ class FakeSlot:
     grader: FakeGrader
     record: TaskRecord
     ready: asyncio.Future[Sandbox]
+
+    async def sandbox(self) -> Sandbox:
+        return await asyncio.shield(self.ready)
+
+    async def grade_untouched(self, deadline: Deadline) -> Verdict:
+        return await self.grade("", deadline)
 
     async def grade(self, patch: str, deadline: Deadline) -> Verdict:
         sandbox = await self.ready

@@ -18,8 +18,8 @@ def test_the_parts_fit_into_the_whole(
     task = make_record(timeout_s=eval_s)
     agent, grade = budget.agent_attempt_s(config), budget.grade_attempt_s(config, task)
     assert agent > start_s + agent_s
-    assert grade > eval_s, "a hang of the tests must show before the grade's own limit"
-    assert budget.trajectory_s(config, task) >= attempts * (agent + grade)
+    assert grade > 10 * eval_s, "a hang of the tests must show before the grade's own limit, on a starved host too"
+    assert budget.trajectory_s(config) >= attempts * agent
     assert budget.sandbox_ttl_s(config, task) > agent + grade
 
 

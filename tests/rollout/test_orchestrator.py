@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from swe_aem.core import Outcome, SandboxSpec, Stop, Verdict
 from swe_aem.errors import GraderError, InfrastructureError, PolicyError, SandboxDead, StartError, UserError
 from swe_aem.rollout import RunAborted
+from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.testing.builders import make_record
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
 from tests.rollout.fakes import FakeAgent, FakeGrader, capture_nothing, resolve, submit
@@ -30,11 +31,16 @@ def of_task_0(sandbox: FakeSandbox | SandboxSpec) -> bool:
     return spec.labels["trajectory"].startswith("task-0.")
 
 
+def bare(sandbox: Any) -> Any:
+    """The sandbox below what records an agent's calls."""
+    return sandbox.sandbox if isinstance(sandbox, RecordingSandbox) else sandbox
+
+
 def in_task_0(fault: Callable[..., Any], otherwise: Callable[..., Any]) -> Callable[..., Any]:
     """Does what `fault` does in sandboxes of task-0, and what `otherwise` does in others."""
 
     async def chosen(*arguments: Any) -> Any:
-        sandbox = next(one for one in arguments if isinstance(one, FakeSandbox))
+        sandbox = next(bare(one) for one in arguments if isinstance(bare(one), FakeSandbox))
         return await (fault if of_task_0(sandbox) else otherwise)(*arguments)
 
     return chosen
@@ -213,6 +219,7 @@ async def test_a_sandbox_that_dies_midway_is_replaced_by_a_fresh_one(bench: Make
     async def die_once(agent: Any, task: Any, sandbox: FakeSandbox, sample: int) -> Stop:
         if len(agent.runs) == 1:
             await sandbox.close()
+            raise SandboxDead("gone")
         return await submit(agent, task, sandbox, sample)
 
     made = bench(1, agent=FakeAgent(behaviour=die_once))
@@ -236,16 +243,16 @@ async def test_errors_of_the_agents_side_end_as_infrastructure(bench: MakeBench,
 
 
 async def test_a_failed_grade_is_repeated_without_the_agent(bench: MakeBench) -> None:
-    async def fail_twice(grader: Any, record: Any, patch: str, sandbox: Any) -> Verdict:
-        if len(grader.graded) < 3:
+    async def fail_once(grader: Any, record: Any, patch: str, sandbox: Any) -> Verdict:
+        if len(grader.graded) < 2:
             raise GraderError("container lost")
         return await resolve(grader, record, patch, sandbox)
 
-    made = bench(1, grader=FakeGrader(grading=fail_twice))
+    made = bench(1, grader=FakeGrader(grading=fail_once))
     one = (await made.run())["task-0", 0]
-    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 2)
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
     assert len(made.agent.runs) == 1
-    assert len(made.backend.opened) == 1 + 3
+    assert len(made.backend.opened) == 1 + 2
 
 
 async def test_a_grade_that_never_works_keeps_the_trajectory_without_reward(bench: MakeBench) -> None:
@@ -259,7 +266,7 @@ async def test_a_grade_that_never_works_keeps_the_trajectory_without_reward(benc
     assert one.patch
     assert one.responses
     assert one.error is not None
-    assert one.error.count("container lost") == 3
+    assert one.error.count("grading: GraderError: container lost") == 3
 
 
 async def test_a_grading_sandbox_that_does_not_start_is_replaced(bench: MakeBench) -> None:
@@ -319,6 +326,7 @@ async def test_no_wait_is_endless(bench: MakeBench, where: str) -> None:
         made.capture = in_task_0(hang, made.capture)
     else:
         made.grader.grading = in_task_0(hang, resolve)
+        made.scheduling |= {"grading": 1}
     async with asyncio.timeout(20):
         one = (await made.run())["task-0", 0]
     assert one.outcome is (Outcome.GRADER_FAILURE if where == "grade" else Outcome.INFRASTRUCTURE)
@@ -366,15 +374,17 @@ async def test_a_run_too_short_for_the_breaker_leaves_no_holes_either(bench: Mak
     assert {one.outcome for one in (await made.run()).values()} == {Outcome.RESOLVED}
 
 
-async def test_failures_after_the_last_success_are_not_stored(bench: MakeBench) -> None:
-    async def engine_breaks(agent: Any, task: Any, sandbox: FakeSandbox, sample: int) -> Stop:
+@pytest.mark.parametrize("broken", [PolicyError("no server"), StartError("no engine")])
+async def test_failures_after_the_last_success_are_not_stored(bench: MakeBench, broken: InfrastructureError) -> None:
+    async def breaks(agent: Any, task: Any, sandbox: FakeSandbox, sample: int) -> Stop:
         if task.id == "task-2":
             await until(lambda: made.progress.totals.trajectories == 2)  # task-0 and task-1
+            made.backend.fail_starts = 10_000 if isinstance(broken, StartError) else 0  # controls fail too
         if task.id in ("task-0", "task-2"):
-            raise SandboxDead("engine broken")
+            raise broken
         return await submit(agent, task, sandbox, sample)
 
-    made = bench(3, agent=FakeAgent(behaviour=engine_breaks), scheduling=ONE_AFTER_THE_OTHER)
+    made = bench(3, agent=FakeAgent(behaviour=breaks), scheduling=ONE_AFTER_THE_OTHER)
     with pytest.raises(RunAborted, match="the last 1 trajectories failed"):
         await made.run()
     outcomes = {task: one.outcome for (task, _), one in made.stored().items()}

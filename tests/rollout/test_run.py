@@ -119,8 +119,8 @@ async def test_infrastructure_failures_are_counted(bench: MakeBench) -> None:
 
 
 async def test_a_budget_that_is_used_up_ends_the_trajectory(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    budgets_s = {"task-0": 0.05, "task-1": 20.0}
-    monkeypatch.setattr("swe_aem.rollout.trajectory_run.trajectory_s", lambda config, record: budgets_s[record.task.id])
+    budgets_s = [20.0, 0.05]
+    monkeypatch.setattr("swe_aem.rollout.trajectory_run.trajectory_s", lambda config: budgets_s.pop())
     made = bench(2, agent=FakeAgent(work_s=0.2))
     async with asyncio.timeout(20):
         finished = await run(made)

@@ -1,0 +1,136 @@
+"""`BrokenTasks`: tasks whose tests cannot be run, shown by a control with the gold patch, once per task, and kept.
+
+An evaluation in which no listed test has a status says that the patch breaks the tests, or that the task is broken: a
+test command that does not exist, an image without its runner. A control tells them apart. Its result lies in the
+store's directory, so that a resumed run does not measure again, and holds for one content of the task in one image.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import RootModel, ValidationError
+
+from swe_aem.core import SandboxBackend, TaskRecord, Verdict
+from swe_aem.core.base import Frozen
+from swe_aem.core.explain import explain
+from swe_aem.errors import InfrastructureError, UserError, why_unreadable
+from swe_aem.rollout.trials import Trials, has_gold
+from swe_aem.store import replace
+from swe_aem.tasks import record_digest
+
+FILE = "broken_tasks.json"
+_CANNOT_START = (126, 127)
+"""Exit codes with which a shell says that a command cannot be run."""
+_MARKER = re.compile(r"swe-aem-[0-9a-f]{32}")
+
+
+class Measured(Frozen):
+    """The result of a task's control."""
+
+    task_id: str
+    broken: bool
+    why: str = ""
+    """What the control showed, with the last line of its log; empty for a task that is not broken."""
+
+
+class _File(RootModel[dict[str, Measured]]):
+    """Content of the file: a digest of task and image to what was measured."""
+
+
+class BrokenTasks:
+    """What is known of the tasks of one store."""
+
+    def __init__(self, directory: Path, backend: SandboxBackend, trials: Trials) -> None:
+        """Reads what earlier runs into the store's `directory` measured; raises `UserError` if it cannot be read."""
+        self._path = directory / FILE
+        self._backend = backend
+        self._trials = trials
+        self._measured = _read(self._path)
+        self._tasks = {one.task_id for one in self._measured.values()}
+
+    async def why(self, record: TaskRecord) -> str | None:
+        """Why a task is known to be broken; None if it is not known to be."""
+        if record.task.id not in self._tasks:
+            return None
+        known = self._measured.get(await self._digest(record))
+        return known.why if known is not None and known.broken else None
+
+    async def explains(self, record: TaskRecord, verdict: Verdict) -> str | None:
+        """Why the task is broken, if that is what a verdict shows; measured unless it is known.
+
+        Raises `InfrastructureError` if the control came to no verdict.
+        """
+        if not _suspicious(record, verdict):
+            return None
+        digest = await self._digest(record)
+        if digest not in self._measured:
+            control = await self._trials.controls.ask(("collects", digest), lambda: self._measure(record, digest))
+            if not control.sound:
+                raise InfrastructureError(f"whether {record.task.id} is broken was not found out: {control.why}")
+        known = self._measured[digest]
+        return known.why if known.broken else None
+
+    async def _measure(self, record: TaskRecord, digest: str) -> None:
+        why = _problem(record, await self._trials.control_verdict(record))
+        self._measured[digest] = Measured(task_id=record.task.id, broken=why is not None, why=why or "")
+        self._tasks.add(record.task.id)
+        rows = {key: one.model_dump() for key, one in sorted(self._measured.items())}
+        replace(self._path, json.dumps(rows, indent=2) + "\n")
+
+    async def _digest(self, record: TaskRecord) -> str:
+        """Digest of the task with its script and tests, and of the image."""
+        parts = (record.task.id, record_digest(record), await self._backend.image_digest(record.task.image))
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _suspicious(record: TaskRecord, verdict: Verdict) -> bool:
+    """May a broken task be what a verdict shows? Without a gold patch only a command that cannot be run is a sign."""
+    if verdict.collected or not verdict.patch_applied or verdict.timed_out or verdict.integrity or verdict.cause:
+        return False
+    return has_gold(record) or _exit_code(verdict) in _CANNOT_START
+
+
+def _problem(record: TaskRecord, control: Verdict) -> str | None:
+    """What the verdict of a control says against its task."""
+    if control.collected or control.timed_out:
+        return None
+    if not control.patch_applied:
+        return f"the gold patch does not apply: {_last_line(control.log_tail)}"
+    if has_gold(record):
+        how = "with the gold patch none of its tests is found"
+    elif _exit_code(control) in _CANNOT_START:
+        how = "the test command cannot be run"
+    else:
+        return None
+    return f"{how} (exit code {_exit_code(control)}); its log ends with: {_last_line(control.log_tail)}"
+
+
+def _exit_code(verdict: Verdict) -> int | None:
+    return verdict.exit_code if verdict.test_exit_code is None else verdict.test_exit_code
+
+
+def _last_line(log: str) -> str:
+    """The last line of a log that is neither empty, nor the shell's trace, nor ours."""
+    return next(_said(log), "(it is empty)")
+
+
+def _said(log: str) -> Iterator[str]:
+    for line in reversed(log.splitlines()):
+        if line.strip() and not line.startswith("+") and not _MARKER.search(line):
+            yield line.strip()[-300:]
+
+
+def _read(path: Path) -> dict[str, Measured]:
+    try:
+        return _File.model_validate_json(path.read_bytes()).root
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {why_unreadable(error)}") from error
+    except ValidationError as error:
+        raise UserError(
+            f"{path} cannot be read ({explain(error, _File)}); delete it, and it is measured again"
+        ) from error

@@ -1,0 +1,70 @@
+"""`Controls`: does the infrastructure work right now? Measured with work that no policy has a part in.
+
+A control that worked is kept for a minute, and whoever asks while one is being measured waits for that one: many
+trajectories that fail at once cost one control.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from types import TracebackType
+
+from swe_aem.core.base import Frozen
+from swe_aem.errors import InfrastructureError, SandboxDead
+from swe_aem.rollout.breaker import describe
+
+KEPT_S = 60.0
+"""Seconds for which the result of a control holds."""
+
+
+class Control(Frozen):
+    """The result of a control."""
+
+    sound: bool
+    """Did it work?"""
+    why: str = ""
+    """What failed, if it did not."""
+    lost: bool = False
+    """Was its sandbox lost?"""
+
+
+class Controls:
+    """Measures controls, one at a time for each key; an async context manager that owns what is being measured."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._sound: dict[Hashable, float] = {}
+        """When each was last found to be sound."""
+        self._running: dict[Hashable, asyncio.Task[Control]] = {}
+
+    async def __aenter__(self) -> "Controls":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    async def ask(self, key: Hashable, measure: Callable[[], Awaitable[None]], *, kept_s: float = KEPT_S) -> Control:
+        """The control of a key: one that is at most `kept_s` seconds old, the one that is being measured, or a new one.
+        `measure` raises `InfrastructureError` if something does not work."""
+        when = self._sound.get(key)
+        if when is not None and self._clock() - when < kept_s:
+            return Control(sound=True)
+        if key not in self._running:
+            self._running[key] = asyncio.create_task(self._measure(key, measure))
+        return await asyncio.shield(self._running[key])  # whoever asks may be cancelled; others wait too
+
+    async def _measure(self, key: Hashable, measure: Callable[[], Awaitable[None]]) -> Control:
+        try:
+            await measure()
+        except InfrastructureError as error:
+            return Control(sound=False, why=describe(error), lost=isinstance(error, SandboxDead))
+        finally:
+            del self._running[key]
+        self._sound[key] = self._clock()
+        return Control(sound=True)

@@ -1,0 +1,117 @@
+"""`Trials`: what is done once more, or beside, to find out whose failure something was.
+
+An agent's calls are replayed in a fresh sandbox. A control does the same kind of work with nothing of a policy in it:
+for an agent's sandbox it starts one, prepares it, runs a command and captures what changed, for grading it grades the
+gold patch. Each trial has a budget of its own.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict, bounded
+from swe_aem.errors import InfrastructureError
+from swe_aem.grading import Grader, StartLayers
+from swe_aem.rollout.budget import agent_attempt_s, grade_attempt_s, replay_s, sandbox_spec, start_s
+from swe_aem.rollout.components import RolloutComponents
+from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout.controls import KEPT_S, Control, Controls
+from swe_aem.rollout.recording import Recording
+
+_COMMAND_S = 60.0
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials of one run."""
+
+    config: RolloutConfig
+    run: str
+    """Id of the run, for labels."""
+    components: RolloutComponents
+    gate: SandboxBackend
+    layers: StartLayers
+    grader: Grader
+    controls: Controls
+
+    async def sandbox_control(self, record: TaskRecord, kept_s: float = KEPT_S) -> Control:
+        """Does a sandbox of the task's image start, run commands, and yield a patch? As `Controls.ask`."""
+        return await self.controls.ask(("sandbox", record.task.image), lambda: self._untouched(record), kept_s=kept_s)
+
+    async def grading_control(self, record: TaskRecord, kept_s: float = KEPT_S) -> Control:
+        """Does grading the task's gold patch, or its untouched repository if it has none, come to a verdict? As
+        `Controls.ask`."""
+
+        async def measure() -> None:
+            await self.control_verdict(record)
+
+        return await self.controls.ask(("grading", record.task.id), measure, kept_s=kept_s)
+
+    async def control_verdict(self, record: TaskRecord) -> Verdict:
+        """The verdict on the gold patch, or on the untouched repository if there is none; raises
+        `InfrastructureError`."""
+        spec = await self._spec(record)
+        limit_s = start_s(self.config) + grade_attempt_s(self.config, record)
+        async with AsyncExitStack() as stack:
+            gold = ""
+            if has_gold(record):
+                limit = Deadline.after(start_s(self.config) + agent_attempt_s(self.config))
+                async with bounded("making the gold patch", limit):
+                    gold = await self.grader.gold_patch(record, spec, limit)
+            limit = Deadline.after(limit_s)
+            async with bounded("the control", limit):
+                slot = await stack.enter_async_context(self.grader.slot(record, spec))
+                return await (slot.grade(gold, limit) if gold else slot.grade_untouched(limit))
+
+    async def dies_again(self, record: TaskRecord, sample: int, recording: Recording) -> bool | None:
+        """Is a fresh sandbox lost at the same call if all are made again, or is its patch not to be had if that was
+        what failed? None if it is lost at another one, or if that could not be found out."""
+        try:
+            async with (
+                bounded("replaying the agent's calls", Deadline.after(replay_s(self.config))),
+                self._as_agents(record, sample) as sandbox,
+            ):
+                given = await self.components.prepare(sandbox, record)
+                lost_at = await recording.replay(sandbox)
+                if lost_at is not None:
+                    return True if lost_at == recording.lost_at else None
+                if recording.lost_at < len(recording.calls):
+                    return False
+                return not await self._yields_patch(sandbox, record, given)
+        except InfrastructureError:
+            return None
+
+    async def _yields_patch(self, sandbox: Sandbox, record: TaskRecord, given: str) -> bool:
+        try:
+            async with bounded("capturing the patch", Deadline.after(self.config.scheduling.setup_limit_s)):
+                await self.components.capture(sandbox, record.task.workdir, given)
+        except InfrastructureError:
+            return False
+        return True
+
+    async def _untouched(self, record: TaskRecord) -> None:
+        limit = Deadline.after(start_s(self.config) + 3 * self.config.scheduling.setup_limit_s)
+        async with bounded("the control", limit), self._as_agents(record, 0) as sandbox:
+            given = await self.components.prepare(sandbox, record)
+            done = await sandbox.run("true", timeout_s=_COMMAND_S)
+            if done.exit_code != 0:
+                raise InfrastructureError(f"`true` ended with exit code {done.exit_code}")
+            await self.components.capture(sandbox, record.task.workdir, given)
+
+    @asynccontextmanager
+    async def _as_agents(self, record: TaskRecord, sample: int) -> AsyncIterator[Sandbox]:
+        """A sandbox that starts as an agent's does."""
+        limit_s = self.config.scheduling.setup_limit_s
+        spec = await self.layers.choose(await self._spec(record, sample), record, "agent", limit_s)
+        async with self.gate.open(spec) as sandbox:
+            yield sandbox
+
+    async def _spec(self, record: TaskRecord, sample: int = 0) -> SandboxSpec:
+        workspace = await asyncio.to_thread(self.components.workspace, record.task.id)
+        return sandbox_spec(self.config, record, sample, run=self.run, role="control", workspace=workspace)
+
+
+def has_gold(record: TaskRecord) -> bool:
+    """Is it known what solves the task?"""
+    return bool(record.key.gold_patch or record.key.gold_command)

@@ -1,0 +1,512 @@
+"""Whose failure it was: every branch of the rule, over fakes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swe_aem.core import (
+    ExecResult,
+    LimitHits,
+    Outcome,
+    SandboxSpec,
+    Stop,
+    TaskRecord,
+    TestStatus,
+    TrajectoryKey,
+    Verdict,
+)
+from swe_aem.errors import GraderError, InfrastructureError, SandboxDead
+from swe_aem.grading.parser import ParseTimeout
+from swe_aem.rollout import RunAborted
+from swe_aem.rollout.evidence import HostMemory, InnocentLosses
+from swe_aem.rollout.recording import RecordingSandbox
+from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
+from tests.rollout.fakes import FakeAgent, FakeGrader, capture, resolve
+
+MakeBench = Callable[..., Any]
+
+KILL = "kill the sandbox"
+UNRESOLVED = Verdict(resolved=False, patch_applied=True, fail_to_pass={"t::a": TestStatus.FAILED})
+
+
+def kills(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+    """Every sandbox dies of the command `KILL`."""
+    if command == KILL:
+        sandbox.closed = True
+        raise SandboxDead("connection lost")
+    return 0, b""
+
+
+async def kill(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+    """Some work, then the call that kills."""
+    await sandbox.write_file("notes", b"")
+    return await last_call(sandbox, KILL)
+
+
+async def last_call(sandbox: Any, command: str) -> Stop:
+    try:
+        await sandbox.run(command, timeout_s=1)
+    except SandboxDead:
+        return Stop.SANDBOX_DEAD
+    return Stop.SUBMITTED
+
+
+def roles(made: Any) -> Counter[str]:
+    return Counter(sandbox.spec.labels["role"] for sandbox in made.backend.opened)
+
+
+# The agent's sandbox
+
+
+async def test_calls_that_kill_a_fresh_sandbox_too_are_the_policys_doing(bench: MakeBench) -> None:
+    made = bench(1, agent=FakeAgent(behaviour=kill), backend=FakeBackend(kills))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward, one.attempt, one.stop) == (Outcome.SANDBOX_KILLED, 0.0, 0, Stop.SANDBOX_DEAD)
+    assert "the same calls kill a fresh sandbox too: SandboxDead: connection lost" in one.error
+    assert one.responses, "what was sampled is trained on"
+    assert (len(made.agent.runs), made.grader.graded) == (1, [])
+    assert (roles(made)["agent"], roles(made)["control"]) == (1, 3)
+    assert not made.backend.live
+
+
+async def test_calls_that_a_fresh_sandbox_survives_are_retried(bench: MakeBench) -> None:
+    def from_outside(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+        return kills(sandbox, KILL if command == "work" and sandbox is made.backend.opened[0] else command)
+
+    async def work(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        return await last_call(sandbox, "work")
+
+    made = bench(1, agent=FakeAgent(behaviour=work), backend=FakeBackend(from_outside))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
+    assert made.progress.totals.failures == 0
+
+
+async def test_a_replay_that_dies_elsewhere_proves_nothing(bench: MakeBench) -> None:
+    def anywhere(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+        replays = [one for one in made.backend.opened if one.spec.labels["role"] == "control"][1:]
+        return kills(sandbox, KILL if command == "first" and sandbox in replays else command)
+
+    async def work(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        await sandbox.run("first", timeout_s=1)
+        return await last_call(sandbox, KILL if len(agent.runs) == 1 else "work")
+
+    made = bench(1, agent=FakeAgent(behaviour=work), backend=FakeBackend(anywhere))
+    assert (await made.run())["task-0", 0].outcome is Outcome.RESOLVED
+
+
+async def test_a_third_loss_of_fresh_samples_beside_sound_controls_decides(bench: MakeBench) -> None:
+    def original_only(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+        return kills(sandbox, command if sandbox.spec.labels["role"] == "agent" else "")
+
+    made = bench(1, agent=FakeAgent(behaviour=kill), backend=FakeBackend(original_only))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward, one.attempt) == (Outcome.SANDBOX_KILLED, 0.0, 2)
+    assert "3 sandboxes in a row" in one.error
+    assert len(made.agent.runs) == 3
+
+
+async def test_samples_that_kill_at_the_same_time_do_not_excuse_each_other(bench: MakeBench) -> None:
+    made = bench(
+        3,
+        agent=FakeAgent(behaviour=kill),
+        backend=FakeBackend(kills),
+        settings={"group_size": 4},
+        scheduling={"concurrency": 12, "max_consecutive_failures": 2},
+    )
+    assert Counter(one.outcome for one in (await made.run()).values()) == {Outcome.SANDBOX_KILLED: 12}
+    assert roles(made)["control"] == 1 + 2 * 12, "one control for all"
+
+
+@pytest.mark.parametrize(("every", "outcome"), [(True, Outcome.SANDBOX_KILLED), (False, Outcome.RESOLVED)])
+async def test_the_sandboxs_own_counters_come_first(bench: MakeBench, every: bool, outcome: Outcome) -> None:
+    def bomb(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+        if command == KILL:
+            sandbox.hits = LimitHits(oom_kills=1)
+        return kills(sandbox, command if every or sandbox is made.backend.opened[0] else "")
+
+    made = bench(1, agent=FakeAgent(behaviour=kill), backend=FakeBackend(bomb))
+    made.backend.down = True  # nothing else excuses it
+    assert (await made.run())["task-0", 0].outcome is outcome
+    assert roles(made)["control"] == 2, "the control, and one replay"
+
+
+async def test_a_limit_that_an_earlier_command_hit_is_no_evidence(bench: MakeBench) -> None:
+    def survives(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+        if command == "fill":
+            sandbox.hits = LimitHits(oom_kills=1)
+            return 137, b""
+        return kills(sandbox, command)
+
+    async def fill_then_kill(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        await sandbox.run("fill", timeout_s=1)
+        made.backend.down = len(agent.runs) == 1
+        return await last_call(sandbox, KILL if made.backend.down else "work")
+
+    made = bench(1, agent=FakeAgent(behaviour=fill_then_kill), backend=FakeBackend(survives))
+    assert (await made.run())["task-0", 0].outcome is Outcome.RESOLVED
+
+
+async def test_a_stopped_engine_is_no_policys_doing(bench: MakeBench) -> None:
+    async def engine_stops(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        made.backend.down = len(agent.runs) == 1
+        return await last_call(sandbox, KILL if made.backend.down else "work")
+
+    made = bench(1, agent=FakeAgent(behaviour=engine_stops), backend=FakeBackend(kills))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
+    assert any("the engine does not answer" in line for line in made.progress.news)
+
+
+async def test_a_host_out_of_memory_is_no_policys_doing(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HostMemory, "trouble", lambda self, since: "the host ran out of memory")
+    made = bench(1, agent=FakeAgent(behaviour=kill), backend=FakeBackend(kills))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.INFRASTRUCTURE, 2)
+    assert one.error.count("the host ran out of memory") == 3
+
+
+async def test_neighbours_that_were_lost_without_a_policy_in_them_say_infrastructure(bench: MakeBench) -> None:
+    async def work(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        return await last_call(
+            sandbox, KILL if task.id == "task-1" and agent.runs.count(("task-1", 0)) == 1 else "work"
+        )
+
+    async def prepare(sandbox: FakeSandbox, record: TaskRecord) -> str:
+        if record.task.id == "task-0" and sandbox is made.backend.opened[0]:
+            await sandbox.close()
+        await sandbox.run("prepare", timeout_s=1)
+        return ""
+
+    made = bench(
+        2,
+        agent=FakeAgent(behaviour=work),
+        backend=FakeBackend(kills),
+        prepare=prepare,
+        scheduling={"concurrency": 1},
+    )
+    stored = await made.run()
+    assert {one.outcome for one in stored.values()} == {Outcome.RESOLVED}
+    assert stored["task-1", 0].attempt == 1
+    assert any("1 sandboxes beside it were lost" in line for line in made.progress.news)
+
+
+async def test_a_control_that_fails_too_says_infrastructure_and_nothing_is_stored(bench: MakeBench) -> None:
+    def all_die(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+        return kills(sandbox, KILL if command in ("true", KILL) else command)
+
+    made = bench(1, agent=FakeAgent(behaviour=kill), backend=FakeBackend(all_die))
+    with pytest.raises(RunAborted, match="a control failed too"):
+        await made.run()
+    assert made.stored() == {}
+    made.agent.behaviour, made.backend = FakeAgent().behaviour, FakeBackend()
+    assert (await made.run())["task-0", 0].outcome is Outcome.RESOLVED
+
+
+async def test_a_sandbox_that_is_gone_before_the_first_response_is_infrastructure(bench: MakeBench) -> None:
+    class Mute(FakeAgent):
+        async def run(self, *args: Any, **kwargs: Any) -> Any:
+            return (await super().run(*args, **kwargs)).model_copy(update={"responses": ()})
+
+    made = bench(1, agent=Mute(behaviour=kill), backend=FakeBackend(kills))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward) == (Outcome.INFRASTRUCTURE, None)
+
+
+@pytest.mark.parametrize("how", ["fails", "never ends"])
+async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(bench: MakeBench, how: str) -> None:
+    async def spoiled(sandbox: Any, workdir: str, base: str) -> str:
+        if "/testbed/trap" in sandbox.files:
+            if how == "never ends":
+                await asyncio.sleep(60)
+            raise InfrastructureError("the capture failed")
+        return await capture(sandbox, workdir, base)
+
+    async def trap(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        await sandbox.write_file("trap", b"")
+        return Stop.SUBMITTED
+
+    made = bench(1, agent=FakeAgent(behaviour=trap), capture=spoiled, scheduling={"setup_limit_s": 0.2})
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward, one.stop) == (Outcome.SANDBOX_KILLED, 0.0, Stop.SUBMITTED)
+    assert "captur" in one.error
+
+
+async def test_a_capture_that_fails_once_is_retried(bench: MakeBench) -> None:
+    async def once(sandbox: Any, workdir: str, base: str) -> str:
+        if len(made.agent.runs) == 1 and sandbox.spec.labels["role"] == "agent":
+            raise InfrastructureError("the capture failed")
+        return await capture(sandbox, workdir, base)
+
+    made = bench(1, capture=once)
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
+
+
+@pytest.mark.parametrize("role", ["agent", "grader"])
+async def test_a_sandbox_that_does_not_end_takes_no_finished_attempt_back(bench: MakeBench, role: str) -> None:
+    class Stubborn(FakeBackend):
+        @asynccontextmanager
+        async def open(self, spec: SandboxSpec) -> AsyncIterator[FakeSandbox]:
+            async with super().open(spec) as sandbox:
+                yield sandbox
+            if spec.labels["role"] == role:
+                raise SandboxDead("a process group cannot be ended")
+
+    one = (await bench(1, backend=Stubborn()).run())["task-0", 0]
+    assert (one.outcome, one.attempt, one.error) == (Outcome.RESOLVED, 0, None)
+
+
+async def test_a_failure_that_comes_last_is_stored_where_the_infrastructure_works(bench: MakeBench) -> None:
+    async def odd(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        raise InfrastructureError("an odd failure of this task alone")
+
+    made = bench(1, agent=FakeAgent(behaviour=odd))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward, one.attempt) == (Outcome.INFRASTRUCTURE, None, 2)
+
+
+async def test_controls_use_nothing_of_the_trajectorys_budget(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swe_aem.rollout.trajectory_run.trajectory_s", lambda config: 0.4)
+
+    async def slow_controls(sandbox: FakeSandbox, record: TaskRecord) -> str:
+        await asyncio.sleep(0.5 if sandbox.spec.labels["role"] == "control" else 0)
+        return ""
+
+    async def killed_once(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        stop = await last_call(sandbox, "work")
+        if len(agent.runs) == 1:
+            await sandbox.close()
+            return Stop.SANDBOX_DEAD
+        return stop
+
+    made = bench(1, agent=FakeAgent(behaviour=killed_once), prepare=slow_controls)
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
+
+
+# Grading
+
+
+def unless_gold(fault: Callable[[FakeSandbox], Any]) -> Any:
+    """A grading that goes wrong for every patch but the gold one."""
+
+    async def grading(grader: Any, record: TaskRecord, patch: str, sandbox: FakeSandbox) -> Verdict:
+        if patch != record.key.gold_patch:
+            fault(sandbox)
+        return await resolve(grader, record, patch, sandbox)
+
+    return grading
+
+
+def raises(error: Exception) -> Callable[[FakeSandbox], None]:
+    def fault(sandbox: FakeSandbox) -> None:
+        raise error
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("error", "grades"),
+    [
+        (GraderError("the evaluation script did not start"), 2),
+        (ParseTimeout("the log parser took more than 10 s"), 2),
+        (SandboxDead("connection lost"), 3),
+    ],
+)
+@pytest.mark.parametrize("attempts", [1, 3])
+async def test_a_patch_that_fails_again_beside_a_sound_control_is_unresolved(
+    bench: MakeBench, error: InfrastructureError, grades: int, attempts: int
+) -> None:
+    grader = FakeGrader(grading=unless_gold(raises(error)))
+    made = bench(1, grader=grader, scheduling={"max_attempts": attempts})
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward) == (Outcome.UNRESOLVED, 0.0)
+    assert str(error) in one.verdict.cause
+    assert one.verdict.fail_to_pass == {"t::a": TestStatus.MISSING}
+    assert roles(made)["grader"] == grades
+    assert len(made.agent.runs) == 1
+
+
+async def test_a_grading_sandbox_whose_own_limits_were_hit_needs_to_die_once_more_only(bench: MakeBench) -> None:
+    def bomb(sandbox: FakeSandbox) -> None:
+        sandbox.hits = LimitHits(oom_kills=3)
+        raise SandboxDead("connection lost")
+
+    made = bench(1, grader=FakeGrader(grading=unless_gold(bomb)))
+    assert (await made.run())["task-0", 0].outcome is Outcome.UNRESOLVED
+    assert roles(made)["grader"] == 2
+
+
+async def test_a_grading_sandbox_that_was_lost_while_it_waited_is_no_loss_of_the_patch(bench: MakeBench) -> None:
+    async def lose_the_others(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        await asyncio.sleep(0.01)
+        for one in made.backend.live:
+            if one.spec.labels["role"] == "grader":
+                await one.close()
+        return Stop.SUBMITTED
+
+    made = bench(1, agent=FakeAgent(behaviour=lose_the_others))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
+    assert "was lost while it waited" in made.progress.news[0]
+
+
+async def test_gradings_that_fail_with_gold_too_are_not_stored(bench: MakeBench) -> None:
+    async def fail(*_: Any) -> Verdict:
+        raise GraderError("container lost")
+
+    made = bench(1, grader=FakeGrader(grading=fail))
+    with pytest.raises(RunAborted, match="a control failed too: GraderError: container lost"):
+        await made.run()
+    assert made.stored() == {}
+
+
+async def test_a_grade_that_could_not_start_is_stored_where_the_control_works(bench: MakeBench) -> None:
+    class Backend(FakeBackend):
+        def open(self, spec: SandboxSpec) -> Any:
+            self.fail_starts = int(spec.labels["role"] == "grader")
+            return super().open(spec)
+
+    one = (await bench(1, backend=Backend()).run())["task-0", 0]
+    assert (one.outcome, one.reward) == (Outcome.GRADER_FAILURE, None)
+    assert one.error.count("StartError") == 3
+
+
+@pytest.mark.parametrize(("starved_s", "grades"), [(3.0, 2), (1.0, 1)])
+async def test_an_unresolved_that_was_starved_is_graded_once_more(
+    bench: MakeBench, starved_s: float, grades: int
+) -> None:
+    async def starved(grader: Any, record: Any, patch: str, sandbox: Any) -> Verdict:
+        return UNRESOLVED.model_copy(update={"eval_s": 10.0, "starved_s": starved_s})
+
+    made = bench(1, grader=FakeGrader(grading=starved))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt, len(made.grader.graded)) == (Outcome.UNRESOLVED, 0, grades)
+
+
+async def test_a_starved_patch_that_then_resolves_is_resolved(bench: MakeBench) -> None:
+    async def at_first(grader: Any, record: Any, patch: str, sandbox: Any) -> Verdict:
+        if len(grader.graded) == 1:
+            return UNRESOLVED.model_copy(update={"eval_s": 10.0, "starved_s": 9.0})
+        return await resolve(grader, record, patch, sandbox)
+
+    assert (await bench(1, grader=FakeGrader(grading=at_first)).run())["task-0", 0].outcome is Outcome.RESOLVED
+
+
+async def test_the_budget_of_a_grade_begins_when_its_sandbox_is_ready(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SlowGraders(FakeBackend):
+        @asynccontextmanager
+        async def open(self, spec: SandboxSpec) -> AsyncIterator[FakeSandbox]:
+            await asyncio.sleep(0.6 if spec.labels["role"] == "grader" else 0)
+            async with super().open(spec) as sandbox:
+                yield sandbox
+
+    monkeypatch.setattr("swe_aem.rollout.trajectory_run.grade_attempt_s", lambda config, record: 0.4)
+    one = (await bench(1, backend=SlowGraders()).run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 0)
+
+
+# The parts
+
+
+def proc(directory: Path, *, kills: int = 0, available: float = 0.5, stalled: float | None = None) -> HostMemory:
+    (directory / "vmstat").write_text(f"nr_free_pages 1\noom_kill {kills}\n")
+    (directory / "meminfo").write_text(f"MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: {int(1000 * available)} kB\n")
+    (directory / "pressure").mkdir(exist_ok=True)
+    pressure = directory / "pressure" / "memory"
+    pressure.unlink(missing_ok=True)
+    if stalled is not None:
+        pressure.write_text(f"some avg10=99.00 avg60=0 total=1\nfull avg10={stalled} avg60=0 avg300=0 total=1\n")
+    return HostMemory(directory)
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ({}, None),
+        ({"kills": 2}, "killed 2 processes"),
+        ({"available": 0.02}, "out of memory"),
+        ({"available": 0.02, "stalled": 0.0}, None),
+        ({"available": 0.08, "stalled": 40.0}, "short of memory"),
+        ({"available": 0.5, "stalled": 40.0}, None),
+    ],
+)
+def test_the_hosts_memory(tmp_path: Path, state: dict[str, Any], says: str | None) -> None:
+    memory = proc(tmp_path)
+    mark = memory.mark()
+    proc(tmp_path, **state)
+    found = memory.trouble(mark)
+    assert found is None if says is None else says in (found or "")
+
+
+def test_kills_that_a_sandboxs_own_limit_explains_are_no_evidence(tmp_path: Path) -> None:
+    memory = proc(tmp_path)
+    mark = memory.mark()
+    proc(tmp_path, kills=1)
+    memory.explain()
+    assert memory.trouble(mark) is None
+
+
+def test_a_host_that_tells_nothing_is_no_evidence(tmp_path: Path) -> None:
+    memory = HostMemory(tmp_path)
+    assert memory.trouble(memory.mark()) is None
+
+
+def test_neighbours_count_for_half_a_minute_and_not_for_themselves() -> None:
+    now = 100.0
+    losses = InnocentLosses(clock=lambda: now)
+    losses.note(TrajectoryKey("a", 0))
+    assert losses.near(TrajectoryKey("a", 0)) is None
+    assert losses.near(TrajectoryKey("a", 1)) is not None
+    now = 131.0
+    assert losses.near(TrajectoryKey("a", 1)) is None
+
+
+async def test_calls_are_recorded_and_made_again_in_order() -> None:
+    first, second = (FakeSandbox(id, SandboxSpec(image="fake")) for id in ("one", "two"))
+    recorded = RecordingSandbox(first)
+    await recorded.write_file("a", b"text")
+    assert await recorded.read_file("a") == b"text"
+    with pytest.raises(FileNotFoundError):
+        await recorded.read_file("b")
+    await recorded.run("ls", timeout_s=1)
+    assert recorded.recording.lost_at == 4
+    assert await recorded.recording.replay(second) is None
+    assert (second.files, second.commands) == (first.files, first.commands)
+
+
+async def test_a_sandbox_that_dies_after_the_last_call_is_found_out() -> None:
+    recorded = RecordingSandbox(FakeSandbox("one", SandboxSpec(image="fake")))
+    await recorded.run("leave a bomb", timeout_s=1)
+    again = FakeSandbox("two", SandboxSpec(image="fake"))
+
+    def late(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+        sandbox.closed = True
+        return 0, b""
+
+    again.handler = late
+    assert await recorded.recording.replay(again) == recorded.recording.lost_at == 1
+
+
+async def test_a_command_beyond_its_own_memory_is_told() -> None:
+    told: list[str] = []
+
+    def full(sandbox: FakeSandbox, command: str) -> ExecResult:
+        done = {"exit_code": 137, "head": b"", "tail": b"", "output_bytes": 0, "output_path": "", "wall_s": 0.0}
+        return ExecResult(**done, oom=command == "fill")
+
+    recorded = RecordingSandbox(FakeSandbox("one", SandboxSpec(image="fake"), full), lambda: told.append("oom"))
+    await recorded.run("ls", timeout_s=1)
+    assert told == []
+    await recorded.run("fill", timeout_s=1)
+    assert told == ["oom"]
