@@ -86,6 +86,15 @@ static void name_host(const char *name, const char *host) {
     SYS1(close, fd);
 }
 
+/* As many open files as an engine gives a container: some programs visit every descriptor that the limit permits. */
+static void limit_open_files(void) {
+    u64 most = 1 << 20, limit[2];
+    if (SYS4(prlimit64, 0, RLIMIT_NOFILE, 0, limit) < 0) return;
+    for (int i = 0; i < 2; i++)
+        if (limit[i] > most) limit[i] = most;
+    SYS4(prlimit64, 0, RLIMIT_NOFILE, limit, 0);
+}
+
 __attribute__((noreturn)) static void launch(char **argv, char **env) {
     int user_namespace = 0;
     const char *layer = 0, *keep = 0;
@@ -97,6 +106,7 @@ __attribute__((noreturn)) static void launch(char **argv, char **env) {
         if (counter != CPU_COUNTER) must(SYS3(dup3, counter, CPU_COUNTER, 0), argv[1]), SYS1(close, counter);
         argv += 2;
     }
+    limit_open_files();
     if (user_namespace) become_root_of_user_namespace();
     must(SYS1(unshare, CLONE_NEWNS), "new mount namespace");
     must(SYS5(mount, "none", "/", 0, MS_REC | MS_PRIVATE, 0), "private mounts");

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from swe_aem.cache import cache_dir
 from swe_aem.doctor.finding import Finding, fail, ok, warn
+from swe_aem.sandbox.open_files import FILES_PER_TRAJECTORY
 
 _GIB = 1 << 30
 LEAST_DISK_BYTES = 5 * _GIB
@@ -111,9 +112,9 @@ def temporary() -> Finding:
 def open_files() -> Finding:
     """How many files and sockets a process may have open; a sandbox takes a few."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found = f"{soft} (at most {hard})"
-    if soft < LEAST_FILES:
-        return warn("open files", found, f"ulimit -n {min(hard, 65536)}")
+    found = f"{soft}, raised to {hard} where sandboxes are opened" if soft < hard else f"{soft}"
+    if hard < LEAST_FILES:
+        return warn("open files", found, f"ulimit -Hn {LEAST_FILES} as root; a trajectory takes {FILES_PER_TRAJECTORY}")
     return ok("open files", found)
 
 

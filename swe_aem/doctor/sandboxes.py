@@ -17,6 +17,10 @@ _ENGINE_TIMEOUT_S = 5
 _MAX_USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 _FILESYSTEMS = Path("/proc/filesystems")
 _SECCOMP = Path("/proc/sys/kernel/seccomp/actions_avail")
+_SHOW_USERS = "readlink /proc/self/ns/user && head -n 1 /proc/self/uid_map"
+_FIRST_NAMESPACE = "user:[4026531837]"
+"""The user namespace that every kernel starts with."""
+_SHARED, _ENOUGH_INSTANCES = "fs.inotify.max_user_instances", 65536
 _GIB = 1 << 30
 
 
@@ -72,16 +76,16 @@ def container() -> Finding:
 def _start(kind: str, limits: Limits) -> Finding:
     name = f"{kind} sandbox"
 
-    async def run() -> str:
+    async def run() -> list[str]:
         spec = SandboxSpec(image=HOST_IMAGE, workdir="/tmp", limits=limits, ttl_s=60, labels={"role": "doctor"})
         async with asyncio.timeout(_START_LIMIT_S), open_backend(kind).open(spec) as sandbox:
-            result = await sandbox.run("python3 --version && git --version", timeout_s=10)
+            result = await sandbox.run(f"python3 --version && git --version && {_SHOW_USERS}", timeout_s=10)
             if result.exit_code != 0:
                 raise InfrastructureError(f"its first command failed: {result.output.strip()[:200]}")
-            return ", ".join(result.output.split("\n")[:2])
+            return result.output.splitlines()
 
     try:
-        return ok(name, asyncio.run(run()))
+        *versions, namespace, users = asyncio.run(run())
     except UserError as error:
         return fail(name, "does not start", str(error))
     except TimeoutError:
@@ -92,6 +96,10 @@ def _start(kind: str, limits: Limits) -> Finding:
         )
     except InfrastructureError as error:
         return fail(name, f"does not start: {error}", "fix the other findings first; if it persists, please report it")
+    if namespace == os.readlink("/proc/self/ns/user") or namespace == _FIRST_NAMESPACE or users.split()[2] == "1":
+        shared = f"{', '.join(versions)}; sandboxes share the limits of their user"
+        return warn(name, shared, f"run as root, or raise what they share: sysctl -w {_SHARED}={_ENOUGH_INSTANCES}")
+    return ok(name, ", ".join(versions))
 
 
 def engine() -> Finding:

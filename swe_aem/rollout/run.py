@@ -21,7 +21,7 @@ from swe_aem.rollout.group import RolloutGroup, block_size, group_of
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import RunProgress
-from swe_aem.sandbox import open_backend
+from swe_aem.sandbox import open_backend, open_files
 from swe_aem.store import Store, StoreWriter, Summary, Totals, read_summary, write_summary
 from swe_aem.tasks import TaskSet
 
@@ -112,6 +112,7 @@ class RolloutRun:
             earlier = read_summary(self._store.directory)
             torn = writer.quarantined
             untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
+            untold += [few] if (few := open_files.shortage(self._config.concurrency)) else []
             self._opened = _OpenStore(lifetime.pop_all(), backend, writer, manifest.run, totals, earlier, untold)
         return self
 

@@ -33,8 +33,8 @@ from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
 from swe_aem.sandbox.owner import Lease, start_ticks
-from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, state_dir
-from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, cpu_millis, is_blackhole, warden_binary
+from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, rootfs_environment, state_dir
+from swe_aem.sandbox.warden import DEFAULT_PATH, WardenSandbox, cpu_millis, environment, is_blackhole, warden_binary
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,6 @@ _KILL_AFTER_S = 0.5
 _INSIDE = "/.warden"
 _CPU_COUNTER = "9"
 """The descriptor under which `warden launch` opens the group's counter of processor time."""
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 Launcher = Literal["bubblewrap", "util-linux"]
@@ -107,6 +106,7 @@ class BubblewrapBackend:
                 f"image {image!r} has no unpacked root file system at {root}: run `swe-aem images unpack {image}`, "
                 "or use the sandbox docker"
             )
+        rootfs_environment(root, image)  # raises if it is not there
         return root.resolve()
 
     async def _reserved_root(self, image: str) -> Path | None:
@@ -233,7 +233,7 @@ class BubblewrapBackend:
                 stdout=theirs.fileno(),
                 stderr=complaints,
                 start_new_session=True,  # a Ctrl-C must not reach the sandbox
-                env={"PATH": _DEFAULT_PATH},
+                env={"PATH": DEFAULT_PATH},
             )
         return ours, process
 
@@ -326,8 +326,8 @@ def _made_of(root: Path) -> str | None:
 
 
 def _sandbox(id: str, spec: SandboxSpec, root: Path | None, channel: Channel, running: _Running) -> WardenSandbox:
-    own = host_system.environment() if root is None else {"PATH": _DEFAULT_PATH, "HOME": "/root", "USER": "root"}
-    return WardenSandbox(id, spec, channel, {**BASE_ENV, **own, **spec.env}, _Outside(running), running.end)
+    own = host_system.environment() if root is None else rootfs_environment(root, spec.image)
+    return WardenSandbox(id, spec, channel, environment(own, spec.env), _Outside(running), running.end)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.isolation import HOSTNAME
 from swe_aem.sandbox.owner import Lease
-from swe_aem.sandbox.warden import BASE_ENV, WardenSandbox, cpu_millis, is_blackhole, warden_binary, warden_digest
+from swe_aem.sandbox.warden import WardenSandbox, cpu_millis, environment, is_blackhole, warden_binary, warden_digest
 
 T = TypeVar("T")
 
@@ -59,7 +59,6 @@ LAYER_REPOSITORY = "swe-aem/layer"
 """Kept layers are images of this name, with their key as the tag."""
 _OURS = "swe-aem."
 LEASE_LABEL = f"{_OURS}lease"
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 _PIDS_FILES = ("/sys/fs/cgroup/pids.events", "/sys/fs/cgroup/pids/pids.events")
 _PEAK_FILES = ("/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
@@ -198,8 +197,7 @@ class DockerBackend:
 
     def _sandbox(self, name: str, spec: SandboxSpec, image: dict[str, Any], channel: Channel) -> WardenSandbox:
         own = dict(entry.partition("=")[::2] for entry in image["Config"].get("Env") or [])
-        env = {"PATH": _DEFAULT_PATH, "HOME": "/root", **own, **BASE_ENV, **spec.env}
-        return WardenSandbox(name, spec, channel, env, _Inside(), lambda: self._end(name))
+        return WardenSandbox(name, spec, channel, environment(own, spec.env), _Inside(), lambda: self._end(name))
 
     # -- engine calls, on a thread ------------------------------------------------------------------------------------
 

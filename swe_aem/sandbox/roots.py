@@ -3,6 +3,7 @@
 Used by the embedded backend, which starts sandboxes on these roots, and by `images`, which unpacks and removes them.
 """
 
+import json
 import logging
 import os
 import tempfile
@@ -20,10 +21,29 @@ logger = logging.getLogger(__name__)
 ROOTFS_DIGEST = ".swe-aem-digest"
 """File at the top of an unpacked root file system: the digest of the image that it was unpacked from."""
 
+ROOTFS_ENV = ".swe-aem-env"
+"""File beside it: the image's environment (`ENV`), a JSON list of `NAME=value`."""
+
 
 def rootfs_dir(image: str) -> Path:
     """Directory of an image's unpacked root file system."""
     return cache_dir() / "rootfs" / image.replace("/", "_").replace(":", "_")
+
+
+def rootfs_environment(root: Path, image: str) -> dict[str, str]:
+    """The environment of the image that a root was unpacked from; empty for a root that was not unpacked by us.
+
+    Raises `UserError` for a root that an earlier version unpacked without it.
+    """
+    try:
+        entries: list[str] = json.loads((root / ROOTFS_ENV).read_text())
+    except FileNotFoundError:
+        if (root / ROOTFS_DIGEST).exists():
+            raise UserError(
+                f"{root} was unpacked without the image's environment: run `swe-aem images unpack {image}` again"
+            ) from None
+        return {}
+    return dict(entry.partition("=")[::2] for entry in entries)
 
 
 class LiveSandbox(Frozen):

@@ -32,6 +32,7 @@ _NO_FILE = 0xFFFFFFFF
 CONDA_ACTIVATE = "/opt/miniconda3/bin/activate"
 """Where SWE-bench images keep conda; their environment `testbed` holds the project's dependencies."""
 
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BASE_ENV = {
     "LANG": "C.UTF-8",
     "TERM": "dumb",
@@ -45,6 +46,11 @@ BASE_ENV = {
     "TQDM_DISABLE": "1",
 }
 """Set for every command: no pagers, colours or progress bars in what an agent reads."""
+
+
+def environment(image: Mapping[str, str], spec: Mapping[str, str]) -> dict[str, str]:
+    """Variables of every command: the image's own over two defaults, then ours, then those of the spec."""
+    return {"PATH": DEFAULT_PATH, "HOME": "/root", **image, **BASE_ENV, **spec}
 
 
 def warden_binary(machine: str | None = None) -> Path:

@@ -28,7 +28,7 @@ def a_small_disk(patch: Patch) -> None:
 
 
 def few_files(patch: Patch) -> None:
-    patch.setattr(resource, "getrlimit", lambda what: (256, 4096))
+    patch.setattr(resource, "getrlimit", lambda what: (256, 512))
 
 
 def an_unwritable_cache(patch: Patch) -> None:
@@ -79,7 +79,7 @@ def no_network(patch: Patch) -> None:
         (host.disk, a_small_disk, Level.WARN, "swe-aem images gc"),
         (host.disk, an_unwritable_cache, Level.FAIL, "SWE_AEM_CACHE"),
         (host.temporary, a_small_disk, Level.WARN, "TMPDIR"),
-        (host.open_files, few_files, Level.WARN, "ulimit -n 4096"),
+        (host.open_files, few_files, Level.WARN, "ulimit -Hn 1024"),
         (host.gpu, no_programs, Level.FAIL, "NVIDIA"),
         (sandboxes.launcher, no_programs, Level.FAIL, "apt-get install bubblewrap"),
         (sandboxes.kernel, an_old_kernel, Level.FAIL, "modprobe overlay"),

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from swe_aem.core import ExecResult, Limits, SandboxSpec
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.rollout import RolloutConfig
-from swe_aem.sandbox import BACKENDS, BackendName, bubblewrap, cgroup, host_system, isolation, open_backend, roots
+from swe_aem.sandbox import (
+    BACKENDS,
+    BackendName,
+    bubblewrap,
+    cgroup,
+    host_system,
+    isolation,
+    open_backend,
+    open_files,
+    roots,
+)
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.capabilities import mask
 from swe_aem.sandbox.docker import DockerBackend
@@ -208,3 +218,33 @@ async def test_no_engine_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     with pytest.raises(UserError, match="use the sandbox bubblewrap"):
         await DockerBackend().ls()
+
+
+def limited_to(files: int, code: str) -> str:
+    """What a process prints whose hard limit of open files is that low, and its soft limit 64."""
+    setting = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, {files})); "
+    return subprocess.run([sys.executable, "-c", setting + code], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.bubblewrap
+def test_opening_a_backend_raises_the_limit_of_open_files(require_bubblewrap: None) -> None:
+    code = (
+        "from swe_aem.sandbox import *; open_backend('bubblewrap'); print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    assert limited_to(512, code) == "(512, 512)\n"
+
+
+def test_a_limit_that_is_too_low_for_the_concurrency_is_told_in_one_line() -> None:
+    code = "from swe_aem.sandbox.open_files import shortage; print(shortage(32)); print(shortage(33))"
+    enough, few = limited_to(512, code).splitlines()
+    assert enough == "None"
+    assert "--concurrency 32" in few
+    assert "ulimit -Hn 520" in few
+
+
+@pytest.mark.bubblewrap
+async def test_a_trajectory_takes_as_few_files_as_is_said(require_bubblewrap: None) -> None:
+    backend, spec = BubblewrapBackend(), SandboxSpec(image="swe-aem/micro:1", workdir="/tmp", ttl_s=60)
+    before = len(os.listdir("/proc/self/fd"))
+    async with backend.open(spec), backend.open(spec), backend.open(spec), backend.open(spec):
+        assert len(os.listdir("/proc/self/fd")) - before < open_files.FILES_PER_TRAJECTORY

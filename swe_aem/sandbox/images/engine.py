@@ -49,6 +49,8 @@ class EngineImage(Frozen):
     size_bytes: int
     """Size in bytes, including layers that it shares with other images."""
     labels: dict[str, str] = {}
+    env: tuple[str, ...] = ()
+    """Its environment as `NAME=value`; empty in a listing, which does not tell it."""
 
     @property
     def layer_of(self) -> str | None:
@@ -90,8 +92,8 @@ class Engine:
                 return None
             raise
         tags, digests = tuple(row["RepoTags"] or ()), tuple(row["RepoDigests"] or ())
-        labels = row["Config"].get("Labels") or {}
-        return EngineImage(id=row["Id"], tags=tags, digests=digests, size_bytes=row["Size"], labels=labels)
+        labels, env = row["Config"].get("Labels") or {}, tuple(row["Config"].get("Env") or ())
+        return EngineImage(id=row["Id"], tags=tags, digests=digests, size_bytes=row["Size"], labels=labels, env=env)
 
     async def pull(self, reference: Reference, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
         """The engine's messages while it pulls; raises `EngineError`. No timeout: the caller watches the progress.

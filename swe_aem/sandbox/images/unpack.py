@@ -5,6 +5,7 @@ them. A root appears under its name in one step or not at all.
 """
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -12,11 +13,11 @@ from pathlib import Path
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.sandbox.images.engine import Engine
+from swe_aem.sandbox.images.engine import Engine, EngineImage
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.layers import remove_layers_of
-from swe_aem.sandbox.roots import ROOTFS_DIGEST, live_images, rootfs_dir
+from swe_aem.sandbox.roots import ROOTFS_DIGEST, ROOTFS_ENV, live_images, rootfs_dir
 
 
 class Unpacked(Frozen):
@@ -43,7 +44,7 @@ async def unpack(engine: Engine, ledger: Ledger, image: str) -> Unpacked:
     fresh = not _made_of(path, found.id)
     if fresh:
         _refuse_if_not_ours(ledger, image, path)
-        await _make(engine, ledger, image, found.id, path)
+        await _make(engine, ledger, image, found, path)
     ledger.use(path.name)
     size_bytes = await asyncio.to_thread(tree_bytes, path)
     return Unpacked(image=image, path=path, image_id=found.id, size_bytes=size_bytes, fresh=fresh)
@@ -51,7 +52,7 @@ async def unpack(engine: Engine, ledger: Ledger, image: str) -> Unpacked:
 
 def _made_of(path: Path, image_id: str) -> bool:
     made_of = path / ROOTFS_DIGEST
-    return made_of.exists() and made_of.read_text().strip() == image_id
+    return (path / ROOTFS_ENV).exists() and made_of.exists() and made_of.read_text().strip() == image_id
 
 
 def _refuse_if_not_ours(ledger: Ledger, image: str, path: Path) -> None:
@@ -60,13 +61,14 @@ def _refuse_if_not_ours(ledger: Ledger, image: str, path: Path) -> None:
         raise UserError(f"{path} holds another root, which this program did not unpack; remove it to unpack {image}")
 
 
-async def _make(engine: Engine, ledger: Ledger, image: str, image_id: str, path: Path) -> None:
+async def _make(engine: Engine, ledger: Ledger, image: str, found: EngineImage, path: Path) -> None:
     draft, old = (path.with_name(f".{path.name}.{os.getpid()}.{what}draft") for what in ("", "old."))
     try:
         draft.mkdir(parents=True)
-        async with engine.export(image_id) as archive:
+        async with engine.export(found.id) as archive:
             await _extract(archive, draft)
-        (draft / ROOTFS_DIGEST).write_text(f"{image_id}\n")
+        _note(draft / ROOTFS_DIGEST, f"{found.id}\n")
+        _note(draft / ROOTFS_ENV, json.dumps(found.env))
         if not (draft / "bin").exists():
             raise UserError(f"image {image} has no /bin: no command could be run in it")
         size_bytes = await asyncio.to_thread(tree_bytes, draft)
@@ -82,7 +84,16 @@ async def _make(engine: Engine, ledger: Ledger, image: str, image_id: str, path:
     finally:
         for leftover in (draft, old):
             await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
-    ledger.record(LedgerEntry(name=path.name, origin="unpack", image_id=image_id, size_bytes=size_bytes))
+    ledger.record(LedgerEntry(name=path.name, origin="unpack", image_id=found.id, size_bytes=size_bytes))
+
+
+def _note(path: Path, text: str) -> None:
+    """Write a file of ours into a root. The image may have anything of that name, for example a link out of it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    with path.open("x") as file:
+        file.write(text)
 
 
 async def _extract(archive: AsyncIterator[bytes], into: Path) -> None:

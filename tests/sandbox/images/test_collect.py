@@ -1,6 +1,7 @@
 """Last uses, holds, and making room: what is removed, in which order, and what never is."""
 
 import asyncio
+import io
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,6 +15,7 @@ from swe_aem.core import Limits, SandboxSpec
 from swe_aem.errors import UserError
 from swe_aem.sandbox import open_backend, roots
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
+from swe_aem.sandbox.docker import DockerBackend
 from swe_aem.sandbox.images.collect import CollectionResult, Collector, Disk, Watermark
 from swe_aem.sandbox.images.engine import Engine, connect
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
@@ -259,6 +261,47 @@ async def test_an_image_is_unpacked_runs_in_bubblewrap_and_goes_when_nobody_need
     assert await remove_root(item) == "removed"
     assert not first.path.exists()
     assert not list(first.path.parent.iterdir())
+
+
+DOCKERFILE = b"""
+FROM swe-aem/micro:1
+ENV FOO="two  words=and more" PATH=/opt/own/bin:/usr/bin:/bin PAGER=less
+RUN ln -s %s /.swe-aem-env && mkdir -p /.swe-aem-digest/deep
+"""
+
+
+@pytest.mark.docker
+@pytest.mark.bubblewrap
+@pytest.mark.slow
+async def test_an_images_environment_means_the_same_on_both_backends(
+    engine: Engine, require_bubblewrap: None, tmp_path: Path
+) -> None:
+    outside, name = tmp_path / "outside", "swe-aem-test/environment:1"
+    client = docker.from_env()
+    dockerfile = io.BytesIO(DOCKERFILE % str(outside).encode())
+    await asyncio.to_thread(client.images.build, fileobj=dockerfile, tag=name, rm=True, network_mode="none")
+    spec = SandboxSpec(image=name, workdir="/", limits=NO_LIMITS, ttl_s=120, env={"OWN": "spec"})
+    seen = []
+    try:
+        unpacked = await unpack(engine, Ledger.of_roots(), name)
+        for backend in (BubblewrapBackend(), DockerBackend()):
+            async with backend.open(spec) as sandbox:
+                seen.append((await sandbox.run("env | sort", timeout_s=60)).output)
+    finally:
+        client.images.remove(name, force=True)
+    assert seen[0] == seen[1]
+    for line in ("FOO=two  words=and more", "PATH=/opt/own/bin:/usr/bin:/bin", "PAGER=cat", "OWN=spec", "HOME=/root"):
+        assert line in seen[0].splitlines()
+    assert not outside.exists()
+
+    (unpacked.path / roots.ROOTFS_ENV).unlink()  # as an earlier version left it
+    with pytest.raises(UserError, match=f"images unpack {name}"):
+        async with BubblewrapBackend().open(spec):
+            pass
+
+
+def test_a_root_made_by_hand_has_no_environment(tmp_path: Path) -> None:
+    assert roots.rootfs_environment(tmp_path, "a/b:1") == {}
 
 
 async def remove_root(item: StoredImage) -> str:
