@@ -112,7 +112,7 @@ class RolloutRun:
             earlier = read_summary(self._store.directory)
             torn = writer.quarantined
             untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
-            untold += [few] if (few := open_files.shortage(self._config.concurrency)) else []
+            untold += [few] if (few := open_files.shortage(self._config.scheduling.concurrency)) else []
             self._opened = _OpenStore(lifetime.pop_all(), backend, writer, manifest.run, totals, earlier, untold)
         return self
 
