@@ -8,7 +8,7 @@ store's directory, so that a resumed run does not measure again, and holds for o
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import RootModel, ValidationError
@@ -18,7 +18,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.errors import InfrastructureError, UserError, why_unreadable
 from swe_aem.rollout.trials import Trials, has_gold
-from swe_aem.store import replace
+from swe_aem.store import broken_task_lines, replace
 from swe_aem.tasks import record_digest
 
 FILE = "broken_tasks.json"
@@ -43,11 +43,15 @@ class _File(RootModel[dict[str, Measured]]):
 class BrokenTasks:
     """What is known of the tasks of one store."""
 
-    def __init__(self, directory: Path, backend: SandboxBackend, trials: Trials) -> None:
-        """Reads what earlier runs into the store's `directory` measured; raises `UserError` if it cannot be read."""
+    def __init__(
+        self, directory: Path, backend: SandboxBackend, trials: Trials, tell: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """Reads what earlier runs into the store's `directory` measured; raises `UserError` if it cannot be read.
+        `tell` is told of each task that turns out to be broken."""
         self._path = directory / FILE
         self._backend = backend
         self._trials = trials
+        self._tell = tell
         self._measured = _read(self._path)
         self._tasks = {one.task_id for one in self._measured.values()}
 
@@ -79,6 +83,8 @@ class BrokenTasks:
         self._tasks.add(record.task.id)
         rows = {key: one.model_dump() for key, one in sorted(self._measured.items())}
         replace(self._path, json.dumps(rows, indent=2) + "\n")
+        if why is not None:
+            self._tell(next(broken_task_lines({record.task.id: why})))
 
     async def _digest(self, record: TaskRecord) -> str:
         """Digest of the task with its script and tests, and of the image."""

@@ -131,7 +131,7 @@ class Orchestrator:
             agent_breaker=Breaker("run the agent", limit),
             grading_breaker=Breaker("grade a patch", limit),
             attribution=Attribution(self._backend, trials),
-            broken=BrokenTasks(self._writer.store.directory, self._backend, trials),
+            broken=BrokenTasks(self._writer.store.directory, self._backend, trials, self._progress.news.append),
             progress=self._progress,
         )
 

@@ -1,0 +1,156 @@
+"""A task whose tests cannot be run is told from patches that break the tests, once, and its samples count nowhere."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from swe_aem.core import Outcome, TaskRecord, TestStatus, Verdict
+from swe_aem.errors import GraderError, UserError
+from swe_aem.rollout import RunAborted
+from swe_aem.testing.builders import make_record
+from swe_aem.testing.sandbox import FakeBackend
+from tests.rollout.fakes import GRADED, FakeAgent, FakeGrader
+
+MakeBench = Callable[..., Any]
+
+NO_MODULE = "+ python -m pytset\n/usr/bin/python: No module named pytset\nswe-aem-0123456789abcdef0123456789abcdef: 1\n"
+NOTHING = Verdict(
+    resolved=False,
+    patch_applied=True,
+    fail_to_pass={"t::a": TestStatus.MISSING},
+    pass_to_pass={"t::b": TestStatus.MISSING},
+    test_exit_code=1,
+    log_tail=NO_MODULE,
+)
+ONE_AT_A_TIME = {"concurrency": 1, "grading": 1}
+
+
+def verdicts(patch: Verdict, gold: Verdict) -> FakeGrader:
+    async def grading(grader: Any, record: TaskRecord, given: str, sandbox: Any) -> Verdict:
+        return gold if given in ("", record.key.gold_patch) else patch
+
+    return FakeGrader(grading=grading)
+
+
+def without_gold(record: TaskRecord) -> TaskRecord:
+    return record.model_copy(update={"key": record.key.model_copy(update={"gold_patch": ""})})
+
+
+def controls(made: Any) -> int:
+    return sum(sandbox.spec.labels["role"] == "control" for sandbox in made.backend.opened)
+
+
+async def test_a_task_whose_gold_patch_collects_nothing_either_is_broken(bench: MakeBench) -> None:
+    made = bench(1, grader=verdicts(NOTHING, NOTHING), settings={"group_size": 4}, scheduling=ONE_AT_A_TIME)
+    stored = await made.run()
+    assert Counter(one.outcome for one in stored.values()) == {Outcome.BROKEN_TASK: 4}
+    assert {one.reward for one in stored.values()} == {None}
+    for one in stored.values():
+        assert one.error.endswith("(exit code 1); its log ends with: /usr/bin/python: No module named pytset")
+    assert controls(made) == 1, "measured once"
+    assert len(made.agent.runs) <= 2, "what starts later gets no sandbox"
+    summary = made.progress.summary()
+    assert list(summary.broken_tasks) == ["task-0"]
+    assert (summary.infrastructure_failures, summary.retries) == (0, 0)
+    assert any("task-0" in line and "pytset" in line for line in made.progress.news)
+
+
+async def test_what_was_measured_is_kept_for_the_next_run(bench: MakeBench) -> None:
+    made = bench(1, grader=verdicts(NOTHING, NOTHING))
+    await made.run()
+    made.settings, made.agent, made.backend = {"group_size": 3}, FakeAgent(), FakeBackend()
+    stored = await made.run()
+    assert Counter(one.outcome for one in stored.values()) == {Outcome.BROKEN_TASK: 3}
+    assert (made.agent.runs, made.backend.opened) == ([], [])
+
+
+@pytest.mark.parametrize("changed", ["script", "image"])
+async def test_a_task_that_changed_is_measured_again(bench: MakeBench, changed: str) -> None:
+    made = bench(1, grader=verdicts(NOTHING, NOTHING), settings={"group_size": 2}, scheduling=ONE_AT_A_TIME)
+    await made.run()
+    mended = made.records[0]
+    if changed == "script":
+        mended = mended.model_copy(update={"key": mended.key.model_copy(update={"eval_script": "false"})})
+    else:
+        mended = mended.model_copy(update={"task": mended.task.model_copy(update={"image": "another"})})
+    made.records, made.grader, made.settings = [mended], FakeGrader(), {"group_size": 3}
+    assert (await made.run())["task-0", 2].outcome is Outcome.RESOLVED
+
+
+async def test_a_patch_that_breaks_collection_is_unresolved(bench: MakeBench) -> None:
+    made = bench(1, grader=verdicts(NOTHING, GRADED), settings={"group_size": 4})
+    stored = await made.run()
+    assert Counter((one.outcome, one.reward) for one in stored.values()) == {(Outcome.UNRESOLVED, 0.0): 4}
+    assert controls(made) == 1
+    made.settings = {"group_size": 5}
+    await made.run()
+    assert controls(made) == 1, "kept"
+
+
+async def test_a_gold_patch_that_does_not_apply_shows_a_broken_task(bench: MakeBench) -> None:
+    refused = Verdict(resolved=False, patch_applied=False, log_tail="error: patch failed: x:1\n")
+    one = (await bench(1, grader=verdicts(NOTHING, refused)).run())["task-0", 0]
+    assert (one.outcome, one.error) == (
+        Outcome.BROKEN_TASK,
+        "the gold patch does not apply: error: patch failed: x:1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "control", "outcome", "measured"),
+    [
+        (127, 127, Outcome.BROKEN_TASK, 1),
+        (126, 126, Outcome.BROKEN_TASK, 1),
+        (127, 1, Outcome.UNRESOLVED, 1),
+        (1, 1, Outcome.UNRESOLVED, 0),
+    ],
+)
+async def test_without_a_gold_patch_only_a_command_that_cannot_be_run_is_a_sign(
+    bench: MakeBench, code: int, control: int, outcome: Outcome, measured: int
+) -> None:
+    patch, untouched = (NOTHING.model_copy(update={"test_exit_code": one}) for one in (code, control))
+    made = bench(1, grader=verdicts(patch, untouched), records=[without_gold(make_record())])
+    assert (await made.run())["task-0", 0].outcome is outcome
+    assert controls(made) == measured
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"patch_applied": False},
+        {"timed_out": True},
+        {"integrity": ("hooks the test run",)},
+        {"pass_to_pass": {"t::b": TestStatus.FAILED}},
+    ],
+)
+async def test_what_has_another_reason_is_not_measured(bench: MakeBench, change: dict[str, Any]) -> None:
+    made = bench(1, grader=verdicts(NOTHING.model_copy(update=change), NOTHING))
+    assert (await made.run())["task-0", 0].reward == 0.0
+    assert controls(made) == 0
+
+
+async def test_a_control_that_fails_says_nothing_and_is_not_kept(bench: MakeBench) -> None:
+    async def grading(grader: Any, record: TaskRecord, given: str, sandbox: Any) -> Verdict:
+        if given == record.key.gold_patch:
+            raise GraderError("no sandbox for the control")
+        return NOTHING
+
+    made = bench(1, grader=FakeGrader(grading=grading))
+    with pytest.raises(RunAborted, match="whether task-0 is broken was not found out"):
+        await made.run()
+    made.grader = verdicts(NOTHING, NOTHING)
+    assert (await made.run())["task-0", 0].outcome is Outcome.BROKEN_TASK
+
+
+async def test_a_file_that_cannot_be_read_says_what_to_do(bench: MakeBench) -> None:
+    made = bench(1, grader=verdicts(NOTHING, NOTHING))
+    await made.run()
+    file = made.directory / "broken_tasks.json"
+    assert [row["task_id"] for row in json.loads(file.read_text()).values()] == ["task-0"]
+    file.write_text("{")
+    made.settings = {"group_size": 2}
+    with pytest.raises(UserError, match=r"broken_tasks\.json cannot be read .* delete it"):
+        await made.run()
