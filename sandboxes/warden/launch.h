@@ -1,11 +1,11 @@
 /* `warden launch`: the part of starting an embedded sandbox that must happen before bubblewrap does.
  *
- *   warden launch [-u] [-c CGROUP_PROCS]... [-a CPU_COUNTER] -t SCRATCH BYTES [-m NAME]...
+ *   warden launch [-u] [-c CGROUP_PROCS]... [-a CPU_COUNTER] [-s SETTING VALUE]... -t SCRATCH BYTES [-m NAME]...
  *                 [[-l LAYER] [-k DIR] -o NAME LOWER]... [-h NAME HOST] -- COMMAND...
  *
  * -u enters a user namespace first (callers that are not root), -c joins a control group, -a opens the group's counter of
- * processor time as descriptor CPU_COUNTER for the warden inside, -t mounts a tmpfs of that size on SCRATCH, -m makes a
- * directory in it, -o mounts an overlay with that lower directory on SCRATCH/NAME, -h lets the root there resolve its own
+ * processor time as descriptor CPU_COUNTER for the warden inside, -s writes to /proc/sys/SETTING of a new IPC namespace, -t
+ * mounts a tmpfs of that size on SCRATCH, with an inode for every 16 KiB as ext4 has them, -m makes a directory in it, -o mounts an overlay with that lower directory on SCRATCH/NAME, -h lets the root there resolve its own
  * host name. All of it in a new mount namespace, so it is gone with the last process. -l puts one more directory above the
  * lower one of the next overlay; -k makes DIR/upper and DIR/work that overlay's own, so what is written stays. */
 #pragma once
@@ -107,19 +107,25 @@ __attribute__((noreturn)) static void launch(char **argv, char **env) {
         argv += 2;
     }
     limit_open_files();
+    spit("/proc/self/oom_score_adj", NEVER_KILLED); /* refused without CAP_SYS_RESOURCE */
     if (user_namespace) become_root_of_user_namespace();
-    must(SYS1(unshare, CLONE_NEWNS), "new mount namespace");
+    must(SYS1(unshare, CLONE_NEWNS | CLONE_NEWIPC), "new mount and IPC namespaces");
     must(SYS5(mount, "none", "/", 0, MS_REC | MS_PRIVATE, 0), "private mounts");
     for (; argv[0] && !same(argv[0], "--"); argv += 2) {
         char text[1100];
         if (same(argv[0], "-t")) {
-            append(append(append(text, "mode=0755,size="), argv[2]), "");
+            char *end = append(append(append(text, "mode=0755,size="), argv[2]), ",nr_inodes=");
+            *decimal(end, most_inodes(number(argv[2])), 1) = 0;
             must(SYS5(mount, "tmpfs", argv[1], "tmpfs", MS_NOSUID | MS_NODEV, text), "tmpfs");
             must(SYS1(chdir, argv[1]), argv[1]);
             argv++;
         } else if (same(argv[0], "-m")) {
             must(SYS3(mkdirat, AT_FDCWD, argv[1], 01777), argv[1]);
             must(SYS3(fchmodat, AT_FDCWD, argv[1], 01777), argv[1]);
+        } else if (same(argv[0], "-s")) {
+            append(append(text, "/proc/sys/"), argv[1]);
+            spit(text, argv[2]); /* some kernels let only root of the host do it */
+            argv++;
         } else if (same(argv[0], "-l")) {
             layer = argv[1];
         } else if (same(argv[0], "-k")) {

@@ -9,6 +9,18 @@ enum { FIRST_CREATOR = 0x70000000, CREATOR_BITS = 0x0fffffff, MOST_TERMINALS = 6
 #define PROC_FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 #define NETWORK_CAPABILITIES (1u << 10 | 1u << 12 | 1u << 13) /* bind to low ports, administer, raw packets */
 
+static long own_proc; /* /proc as only the warden has it: files in it can be written */
+
+/* Makes /proc read-only for commands. What they could set there is whom the kernel kills for want of memory, and the
+ * warden is to be the last. An engine's rules (AppArmor) may forbid it; then they can. */
+static void lock_proc(int launched) {
+    own_proc = SYS4(openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    must(own_proc, "/proc");
+    long error = SYS5(mount, "/proc", "/proc", 0, MS_BIND | MS_REC, 0);
+    if (error >= 0) error = SYS5(mount, 0, "/proc", 0, MS_BIND | MS_REMOUNT | MS_RDONLY | PROC_FLAGS, 0);
+    if (launched) must(error, "/proc cannot be made read-only");
+}
+
 /* Maps every user or group of this namespace to itself, as far as there are any. Runs in the outer namespace. */
 static long map_to_itself(const char *own, const char *of_init) {
     static char outer[4096], inner[8192];
@@ -28,7 +40,7 @@ static long map_to_itself(const char *own, const char *of_init) {
         *(end = decimal(end + 1, fields[2], 1)) = '\n';
         *++end = 0;
     }
-    return spit(of_init, inner);
+    return spit_at(own_proc, of_init, inner);
 }
 
 /* Switches the effective user and takes back the capabilities that this costs; the permitted ones stay. */
@@ -59,8 +71,8 @@ static long enter_own_user_namespace(int own_network) {
         u8 entered = 0;
         SYS1(close, ready[1]);
         if (SYS3(read, ready[0], &entered, 1) != 1) quit(1);
-        if (map_to_itself("/proc/self/uid_map", "/proc/1/uid_map") < 0) quit(1);
-        quit(map_to_itself("/proc/self/gid_map", "/proc/1/gid_map") < 0);
+        if (map_to_itself("/proc/self/uid_map", "1/uid_map") < 0) quit(1);
+        quit(map_to_itself("/proc/self/gid_map", "1/gid_map") < 0);
     }
     error = mapper < 0 ? mapper : act_as(FIRST_CREATOR | (creator & CREATOR_BITS));
     if (error >= 0) error = SYS1(unshare, CLONE_NEWUSER | (own_network ? CLONE_NEWNET : 0));
@@ -212,6 +224,7 @@ static void separate(const char *program, u64 kept, int blackhole) {
     int launched = same(program, OWN_NAME), own_network = (kept & NETWORK_CAPABILITIES) != 0;
     own_terminals();
     cover_kernel(launched);
+    lock_proc(launched);
     if (launched) {
         must(SYS2(umount2, OWN_NAME, MNT_DETACH), OWN_NAME);
         SYS3(unlinkat, AT_FDCWD, OWN_NAME, 0);

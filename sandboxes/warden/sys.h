@@ -66,6 +66,7 @@ static inline long call6(long n, long a, long b, long c, long d, long e, long f)
 #define KERNEL_SIGSET_BYTES 8
 enum { SIGKILL = 9, SIGCHLD = 17, SIG_BLOCK = 0 };
 #define MNT_DETACH 2
+#define NEVER_KILLED "-1000" /* for want of memory; the most of /proc/PID/oom_score_adj */
 #define S_IS(mode, kind) (((mode) & S_IFMT) == (kind))
 
 __attribute__((noreturn)) static inline void quit(int code) {
@@ -114,6 +115,9 @@ static char *append(char *to, const char *s) {
     return to;
 }
 
+/* How many inodes go with a disk limit; 0 for none. The same ratio as on a new ext4, and some for small disks. */
+static u64 most_inodes(u64 disk_bytes) { return disk_bytes ? disk_bytes / 16384 + 16384 : 0; }
+
 static u64 now_us(void) {
     struct __kernel_timespec t;
     SYS2(clock_gettime, CLOCK_MONOTONIC, &t);
@@ -130,13 +134,14 @@ static long slurp(const char *path, char *to, long room) {
     SYS1(close, fd);
     return used;
 }
-static long spit(const char *path, const char *text) {
-    long fd = SYS4(openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
+static long spit_at(long dir, const char *path, const char *text) {
+    long fd = SYS4(openat, dir, path, O_WRONLY | O_CLOEXEC, 0);
     if (fd < 0) return fd;
     long result = SYS3(write, fd, text, length(text));
     SYS1(close, fd);
     return result;
 }
+static long spit(const char *path, const char *text) { return spit_at(AT_FDCWD, path, text); }
 static long write_all(long fd, const void *from, u64 n) {
     while (n) {
         long put = SYS3(write, fd, from, n);

@@ -24,7 +24,7 @@ enum { MAGIC = 0x44525721, RUN = 1, READ = 2, WRITE = 3, CANCEL = 4, PING = 5 };
 enum { SETTLE = 6, LIST_TREE = 7, READ_TREE = 8, CHANGE_TREE = 9, READ_OUTPUT = 10 };
 enum { NOT_KILLED = 0, TIMEOUT = 1, DISK = 2, CANCELLED = 3, STARVED = 4 };
 enum { POLL_MS = 200 }; /* how often disk use is looked at, at least, while something runs */
-enum { RESERVED_OUTPUT_BYTES = 16384 };
+enum { RESERVED_OUTPUT_BYTES = 16384, OUTPUT_IN_MEMORY_BYTES = 8 << 20 };
 
 struct request {
     u32 magic, operation, id, size;
@@ -41,7 +41,7 @@ struct result {
     u32 head, tail;
 }; /* then head and tail */
 
-static u64 expires_us, calls;
+static u64 expires_us, calls, disk_kills;
 static long child_events, no_input, last_output = -1;
 
 /* ---- frames ---- */
@@ -154,7 +154,7 @@ __attribute__((noreturn)) static void become(const char *cwd, const char *comman
     SYS0(setsid);
     /* Descriptors 0 and 1 are the control channel until here: no command may start with it. */
     if (SYS3(dup3, no_input, 0, 0) < 0 || SYS3(dup3, output, 1, 0) < 0 || SYS3(dup3, output, 2, 0) < 0) quit(125);
-    spit("/proc/self/oom_score_adj", "500"); /* rather a command than the warden */
+    spit_at(own_proc, "self/oom_score_adj", "500"); /* rather a command than the warden */
     u64 no_core[2] = {0, 0}, largest_file[2] = {disk_bytes, disk_bytes};
     SYS4(prlimit64, 0, RLIMIT_CORE, no_core, 0);
     if (disk_bytes) SYS4(prlimit64, 0, RLIMIT_FSIZE, largest_file, 0);
@@ -201,6 +201,7 @@ static u32 supervise(i32 main, i32 *status, struct clock *clock, const struct ta
         if (!why && time) why = time == TIME_IS_UP ? TIMEOUT : STARVED;
         else if (!why && over_disk_limit(now_us())) why = DISK;
         if (why) {
+            disk_kills += why == DISK;
             result->survivors = kill_others(before, &result->killed);
             reap(main, status, &ended);
             return why;
@@ -253,6 +254,10 @@ static void run(u32 id, char *payload, u32 size) {
     memset(&file, 0, sizeof file);
     SYS2(fstat, output, &file);
     result.output_bytes = (u64)file.st_size;
+    if (!result.kept && file.st_size > OUTPUT_IN_MEMORY_BYTES) { /* nothing may hold so much once the command is over */
+        SYS2(ftruncate, output, OUTPUT_IN_MEMORY_BYTES);
+        result.output_bytes = OUTPUT_IN_MEMORY_BYTES;
+    }
     u64 head = how->head_max, tail = how->tail_max;
     if (result.output_bytes <= head + tail) head = result.output_bytes, tail = 0;
     u8 *text = room(head + tail);
@@ -449,6 +454,14 @@ static void change_tree(u32 id, char *payload, u32 size) {
 
 /* ---- serving ---- */
 
+/* Answers {u64 how often the disk limit ended everything, the private directory}. */
+static void answer_ping(u32 id) {
+    u32 n = (u32)length(private_dir);
+    answer(id, 0, (u32)sizeof disk_kills + n);
+    send(&disk_kills, sizeof disk_kills);
+    send(private_dir, n);
+}
+
 static void serve_one(void) {
     struct request request;
     read_all(&request, sizeof request);
@@ -468,7 +481,7 @@ static void serve_one(void) {
     else if (request.operation == READ_TREE) read_tree(request.id, payload, request.size);
     else if (request.operation == CHANGE_TREE) change_tree(request.id, payload, request.size);
     else if (request.operation == READ_OUTPUT) read_output(request.id, payload);
-    else if (request.operation == PING) answer(request.id, 0, (u32)length(private_dir)), send(private_dir, length(private_dir));
+    else if (request.operation == PING) answer_ping(request.id);
     else answer(request.id, -ENOSYS, 0);
     SYS2(munmap, payload, (u64)request.size + 1);
 }
@@ -499,7 +512,7 @@ __attribute__((noreturn)) static void serve(char **argv) {
         int background = reap(-1, &status, &ended);
         u64 now = now_us();
         if (now >= expires_us) quit(0);
-        if (background && over_disk_limit(now)) end_everything(&killed);
+        if (background && over_disk_limit(now)) disk_kills++, end_everything(&killed);
         struct __kernel_timespec wait = {(i64)((expires_us - now) / 1000000) + 1, 0};
         if (background && disk_bytes) wait = (struct __kernel_timespec){0, POLL_MS * 1000000};
         struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.fd = (i32)child_events, .events = POLLIN}};

@@ -244,6 +244,8 @@ class BubblewrapBackend:
         launch += [argument for procs in (running.group.procs if running.group else []) for argument in ("-c", procs)]
         counter = running.group.cpu_counter if running.group else None
         launch += ["-a", str(counter)] if counter else []
+        for name, value in isolation.ipc_settings(spec.limits).items():
+            launch += ["-s", name.replace(".", "/"), value]
         launch += ["-t", str(scratch), disk_bytes, "-m", "shm"]
         if root is None:
             launch += ["-m", "tmp", "-m", "var-tmp", "-m", "home", "-o", "tools", str(host_system.toolchain())]

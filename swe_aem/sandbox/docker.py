@@ -40,7 +40,7 @@ from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.engine import LAYER_LABEL
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import canonical
-from swe_aem.sandbox.isolation import HOSTNAME
+from swe_aem.sandbox.isolation import HOSTNAME, ipc_settings
 from swe_aem.sandbox.owner import Lease
 from swe_aem.sandbox.warden import WardenSandbox, cpu_millis, environment, is_blackhole, warden_binary, warden_digest
 
@@ -223,7 +223,7 @@ class DockerBackend:
             network_mode="none",
             pids_limit=limits.pids,
             security_opt=["no-new-privileges"],
-            sysctls={"net.ipv6.conf.all.disable_ipv6": "0"} if blackhole else None,
+            sysctls=ipc_settings(limits) | ({"net.ipv6.conf.all.disable_ipv6": "0"} if blackhole else {}),
         )
         warden = [f"{WARDEN_DIR}/warden", "serve", str(int(spec.ttl_s)), str(limits.disk_bytes or 0)]
         warden += [str(mask(spec.capabilities)), str(int(blackhole)), spec.workdir]

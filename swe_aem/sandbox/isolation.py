@@ -4,15 +4,37 @@ A plan is written once, in bubblewrap's vocabulary (`--ro-bind FROM TO` and so o
 `util_linux` translates it into a shell script that runs in namespaces made by `unshare`.
 """
 
+import resource
 import shlex
 from collections.abc import Callable, Sequence
 
+from swe_aem.core import Limits
 from swe_aem.errors import UserError
 
 HOSTNAME = "sandbox"
 """The host name of every sandbox; it resolves to 127.0.0.1."""
-NAMESPACES = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+NAMESPACES = ["--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+"""Those of mounts and IPC the warden's launcher makes."""
+_LEAST_SHARED_BYTES = 16 << 20
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+
+def ipc_settings(limits: Limits) -> dict[str, str]:
+    """Kernel settings of a sandbox's IPC namespace, by their names in sysctl.
+
+    Shared memory, messages and semaphores of System V belong to no process. Without these bounds they could fill the
+    memory limit so that ending every process frees nothing.
+    """
+    if limits.memory_bytes is None:
+        return {}
+    shared = max(_LEAST_SHARED_BYTES, limits.memory_bytes // 4)
+    return {
+        "kernel.shmall": str(shared // resource.getpagesize()),
+        "kernel.shmmni": "1024",
+        "kernel.msgmni": "256",
+        "kernel.msgmnb": "16384",
+        "kernel.sem": "32000 64000 500 1024",
+    }
 
 
 def bubblewrap(program: str, plan: Sequence[str], capabilities: Sequence[str], command: Sequence[str]) -> list[str]:
@@ -30,7 +52,7 @@ def util_linux(program: str, root: str, plan: Sequence[str], command: Sequence[s
     script = ["set -e", f"R={shlex.quote(root)}", 'mkdir -p "$R" && mount --bind "$R" "$R"', *_translate(plan)]
     script += [f"hostname {HOSTNAME} 2>/dev/null || true"]
     script += ['mkdir -p "$R/.old-root" && cd "$R" && pivot_root . .old-root', f"exec {shlex.join(command)}"]
-    flags = ["--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "--cgroup"]
+    flags = ["--pid", "--fork", "--kill-child", "--net", "--uts", "--cgroup"]
     return [program, *flags, "/bin/sh", "-c", "\n".join(script)]
 
 

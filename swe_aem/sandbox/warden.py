@@ -1,6 +1,7 @@
 """`WardenSandbox`: the `Sandbox` protocol on top of a control channel; returned by both real backends."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import platform
@@ -127,7 +128,7 @@ class WardenSandbox:
 
         The environment is read once and set for every command: activating it again costs up to 0.3 s per call.
         """
-        self.private_dir = os.fsdecode(await self._channel.request(Operation.PING, b"", timeout_s=timeout_s))
+        await self._ping(timeout_s)
         await self.limit_hits()
         if not self.spec.activate:
             return
@@ -143,6 +144,13 @@ class WardenSandbox:
             name, separator, value = entry.partition("=")
             if separator and name not in ("_", "SHLVL", "PWD", "OLDPWD"):
                 self.env[name] = value
+
+    async def _ping(self, timeout_s: float) -> None:
+        """Hear from the warden: how often the disk limit was passed, and where private files lie."""
+        answer = await self._ask(Operation.PING, b"", timeout_s)
+        (kills,) = struct.unpack_from("<Q", answer)
+        self._hits = self._hits.model_copy(update={"disk_kills": kills})
+        self.private_dir = os.fsdecode(answer[8:])
 
     async def _ask(self, operation: Operation, payload: bytes, timeout_s: float) -> bytes:
         try:
@@ -188,8 +196,6 @@ class WardenSandbox:
             self._channel.give_up(f"{survivors} processes of a timed-out command could not be killed")
             raise SandboxDead(f"sandbox {self.id}: {self._channel.dead}")
         text = answer[_RESULT.size :]
-        if _KILLED_FOR[why] == "disk":
-            self._hits = self._hits.model_copy(update={"disk_kills": self._hits.disk_kills + 1})
         before = self._hits
         after = await self.limit_hits() if code else before
         return ExecResult(
@@ -281,11 +287,15 @@ class WardenSandbox:
 
     async def limit_hits(self) -> LimitHits:
         """What the sandbox's limits did to it so far; as last known once nothing can be read any more."""
-        try:
+        with contextlib.suppress(SandboxDead):
+            await self._ping(GUARD_S)
+        with contextlib.suppress(SandboxDead, OSError):
             measured = await self._meter.limit_hits(self)
-        except (SandboxDead, OSError):
-            return self._hits
-        self._hits = measured.model_copy(update={"disk_kills": self._hits.disk_kills})
+            self._hits = LimitHits(
+                oom_kills=max(measured.oom_kills, self._hits.oom_kills),
+                pids_refused=max(measured.pids_refused, self._hits.pids_refused),
+                disk_kills=self._hits.disk_kills,
+            )
         return self._hits
 
     async def peak_memory_bytes(self) -> int | None:

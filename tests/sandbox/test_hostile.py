@@ -145,7 +145,7 @@ async def test_without_dev_null_no_command_gets_the_channel(sandbox: Sandbox) ->
 
 
 async def test_a_long_command_after_its_directory_was_spoilt_is_a_failing_command(sandbox: Sandbox) -> None:
-    await sandbox.run("rm -rf /tmp/swe-aem-output; touch /tmp/swe-aem-output", timeout_s=10)
+    await sandbox.run(f"rm -rf {sandbox.private_dir}; touch {sandbox.private_dir}", timeout_s=10)
     result = await sandbox.run(f": {'x' * 200_000}", timeout_s=10)
     assert (result.exit_code, "this long" in result.output) == (126, True)
     await still_works(sandbox)
