@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -169,7 +170,7 @@ async def test_system_calls_that_engines_forbid_are_refused(sandbox: Sandbox) ->
     machine = (await sandbox.run("uname -m", timeout_s=10)).output.strip()
     calls = X86_64 if machine == "x86_64" else AARCH64
     assert await python(sandbox, CALLS, json.dumps(calls)) == dict.fromkeys(calls, "EPERM")
-    newer = {"not yet": 4000, "clone3": 435}
+    newer = {"not yet": 4000, "clone3": 435, "io_setup": 206 if machine == "x86_64" else 0}
     assert await python(sandbox, CALLS, json.dumps(newer)) == dict.fromkeys(newer, "ENOSYS")
 
 
@@ -217,6 +218,41 @@ async def test_a_container_of_another_user_keeps_no_capability(require_docker: N
         status = (await sandbox.run("grep ^Cap /proc/self/status; id -u", timeout_s=10)).output
     assert set(re.findall(r"Cap\w+:\t(\w+)", status)) == {"0" * 16}
     assert status.endswith("1000\n")
+
+
+SEGMENT = """
+import ctypes, json, sys
+libc = ctypes.CDLL(None)
+key, flags = 0x5EA, int(sys.argv[1])
+print(json.dumps([libc.shmget(key, 4096, flags) >= 0, libc.msgget(key, flags) >= 0]))
+"""
+
+
+async def test_shared_memory_and_queues_are_its_own(backend: SandboxBackend, spec: SandboxSpec) -> None:
+    make, find = str(0o1600), str(0o600)
+    async with backend.open(spec) as one, backend.open(spec) as other:
+        assert await python(one, SEGMENT, make) == [True, True]
+        assert await python(one, SEGMENT, find) == [True, True]
+        assert await python(other, SEGMENT, find) == [False, False]
+        found = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", SEGMENT, find], capture_output=True)
+        assert json.loads(found.stdout) == [False, False]
+
+
+async def test_sockets_with_abstract_names_do_not_reach_the_host(sandbox: Sandbox) -> None:
+    name = f"swe-aem-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0{name}")
+        server.listen()
+        connect = f"import socket; socket.socket(socket.AF_UNIX).connect(chr(0) + '{name}')"
+        result = await sandbox.run(f'python3 -c "{connect}"', timeout_s=10)
+    assert "Connection refused" in result.output
+
+
+async def test_the_only_devices_are_harmless(sandbox: Sandbox) -> None:
+    found = await sandbox.run("find /dev /tmp /testbed -type b -o -type c", timeout_s=20)
+    harmless = {"null", "zero", "full", "random", "urandom", "tty", "console", "pts/ptmx"}
+    assert {path.removeprefix("/dev/") for path in found.output.split()} <= harmless
+    assert (await sandbox.run("mknod /tmp/disk b 8 0; mknod /tmp/memory c 1 1", timeout_s=10)).exit_code != 0
 
 
 HOLD = """

@@ -88,7 +88,7 @@ async def _make(engine: Engine, ledger: Ledger, image: str, found: EngineImage, 
 
 
 def _note(path: Path, text: str) -> None:
-    """Write a file of ours into a root. The image may have anything of that name, for example a link out of it."""
+    """Write our own file into a root. The image may have anything of that name, for example a link out of it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
