@@ -1,12 +1,13 @@
 """`swe-aem images`: the images that tasks need, pulled, built, unpacked, listed, and removed when the disk is full."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swe_aem.cli.command import SectionedCommand
-from swe_aem.cli.images_pull import ImagesOfTasks, Mirrors, References, Selection, pull, run, size
+from swe_aem.cli.images_build import build
+from swe_aem.cli.images_pull import ImagesOfTasks, References, Selection, pull, run, size
 from swe_aem.cli.options import Ids, Json, Limit, Split
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
@@ -14,8 +15,6 @@ from swe_aem.table import table
 
 if TYPE_CHECKING:
     from swe_aem.sandbox.images.collect import CollectionResult, Watermark
-    from swe_aem.sandbox.images.engine import Engine
-    from swe_aem.sandbox.images.recipes import ImageRecipe
     from swe_aem.sandbox.images.stock import Ours, StoredImage
     from swe_aem.sandbox.images.unpack import Unpacked
 
@@ -27,6 +26,7 @@ app = typer.Typer(
 )
 
 app.command("pull", cls=SectionedCommand)(pull)
+app.command("build")(build)
 
 
 @app.command("ls")
@@ -67,30 +67,6 @@ def list_images(
     total = size(sum(item.size_bytes for item in shown))
     tell(f"{len(shown)} images, at most {total} (layers may be shared); {len(missing)} missing")
     raise typer.Exit(1 if missing else 0)
-
-
-@app.command()
-def build(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="NAME|DIR", help="A recipe of sandboxes/, e.g. micro, or a directory with a build.sh."),
-    ],
-    base: Annotated[
-        Literal["auto", "registry", "packages"],
-        typer.Option("--from", help="A registry's base image, Debian packages (by debootstrap), or what works."),
-    ] = "auto",
-    mirror: Mirrors = None,
-) -> None:
-    """Build an image from a recipe.
-
-    Starts from a registry's base image where there is one, else from Debian packages.
-
-    Example: swe-aem images build micro
-    """
-    from swe_aem.sandbox.images.recipes import find_recipe
-
-    recipe = find_recipe(name)
-    run(_build(recipe, base, mirror or []))
 
 
 @app.command()
@@ -170,44 +146,6 @@ async def _stock(ours: "Ours") -> "list[StoredImage]":
     except UserError as error:
         tell(f"images of the engine left out: {error}")
     return [*items, *await roots_stock(Ledger.of_roots(), ours)]
-
-
-async def _build(recipe: "ImageRecipe", base: str, mirrors: list[str]) -> None:
-    from swe_aem.sandbox.images.engine import connect
-    from swe_aem.sandbox.images.recipes import build as build_recipe
-
-    async with connect() as engine:
-        from_registry = base != "packages" and await _has_bases(engine, recipe, base, mirrors)
-        if base == "registry" and not from_registry:
-            raise UserError(f"{recipe.directory} cannot be built from a registry; use --from packages or a --mirror")
-        tell(f"building {recipe.image} from {'a registry' if from_registry else 'Debian packages'}")
-        await build_recipe(recipe, from_registry=from_registry)
-        image = await engine.inspect(recipe.image)
-    if image is None:
-        raise UserError(f"{recipe.directory}/build.sh made no image {recipe.image}; let it tag what it builds so")
-    typer.echo(f"{recipe.image}  {image.id}  {size(image.size_bytes)}")
-
-
-async def _has_bases(engine: "Engine", recipe: "ImageRecipe", base: str, mirrors: list[str]) -> bool:
-    """Pull the recipe's base images; False, and the reasons are told, if one cannot be had."""
-    from swe_aem.sandbox.images.ledger import Ledger
-    from swe_aem.sandbox.images.pull import PullConfig, Puller
-    from swe_aem.sandbox.images.recipes import GLANCE
-    from swe_aem.sandbox.images.registries import load_credentials, load_registries
-
-    if not recipe.bases:
-        return False
-    puller = Puller(
-        engine,
-        Ledger.of_engine(),
-        config=PullConfig() if base == "registry" else GLANCE,
-        registries=load_registries(mirrors),
-        credentials=load_credentials(),
-    )
-    failed = [result for result in await puller.pull_all(recipe.bases) if result.status == "failed"]
-    for result in failed:
-        tell(f"base image {result.reference}: {result.why}")
-    return not failed
 
 
 async def _unpack(names: list[str]) -> None:

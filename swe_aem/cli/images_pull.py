@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from swe_aem.core import TaskRecord
+    from swe_aem.tasks import TaskSet
 
 T = TypeVar("T")
 
@@ -85,9 +86,11 @@ class Selection:
 
     def records(self) -> "Iterable[TaskRecord]":
         """The tasks whose images are meant."""
-        if self.tasks is None:
-            return ()
-        return load_and_tell(self.tasks, split=self.split, ids=self.ids, limit=self.limit)
+        return () if self.tasks is None else self.task_set(self.tasks)
+
+    def task_set(self, tasks: str) -> "TaskSet":
+        """The chosen tasks of the set `tasks`."""
+        return load_and_tell(tasks, split=self.split, ids=self.ids, limit=self.limit)
 
 
 @with_settings(PullConfig, _CONFIG)
@@ -193,6 +196,9 @@ async def _pull(
 
 
 def _report(results: Sequence[Pulled]) -> None:
+    from swe_aem.sandbox.images.names import BUILT_HERE
+    from swe_aem.sandbox.images.recipes import how_to_get
+
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
         typer.echo(f"{result.reference}: {result.failure} after {result.attempts} attempts: {result.why}")
@@ -204,8 +210,9 @@ def _report(results: Sequence[Pulled]) -> None:
     for failure, advice in _ADVICE.items():
         if any(result.failure == failure for result in failed):
             typer.echo(f"{failure}: {advice}")
-    if built := [result.reference for result in failed if result.reference.startswith("swe-aem/")]:
-        typer.echo(f"{', '.join(built)}: no registry has it; build it with `swe-aem images build NAME`")
+    for result in failed:
+        if result.reference.startswith(BUILT_HERE):
+            typer.echo(f"{result.reference}: no registry has it; get it with {how_to_get(result.reference)}")
 
 
 async def _show(puller: Puller) -> None:

@@ -70,7 +70,7 @@ _PANELS = {
         Mirrored("native.seed", help="Every request's seed is made from it, task, sample and turn."),
         Mirrored("time_limit_s"),
     ),
-    "Groups": (Mirrored("group_size"), Mirrored("oversample"), Mirrored("early_completion")),
+    "Groups": (Mirrored("group_size"), Mirrored("oversample"), Mirrored("early_completion"), Mirrored("reward")),
     "Sandboxes": (
         Mirrored("sandbox"),
         Mirrored("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g", metavar="SIZE", parser=_size),

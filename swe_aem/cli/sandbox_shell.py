@@ -16,7 +16,7 @@ from swe_aem.errors import UserError
 from swe_aem.table import table
 
 if TYPE_CHECKING:
-    from swe_aem.core import SandboxBackend, Task, Verdict
+    from swe_aem.core import SandboxBackend, Task, TaskRecord, Verdict
     from swe_aem.rollout import HumanSession, RolloutConfig
     from swe_aem.tasks import TaskSet
 
@@ -58,7 +58,7 @@ def shell(
         raise UserError("a prompt needs a terminal; give a command line with --command instead")
     task_set = load_tasks(tasks, split=split, ids=[task])
     config = RolloutConfig(tasks=tasks, split=split, sandbox=sandbox, limits=limits(no_limits))
-    first = task_set.get(task).key.gold_patch if start == "gold" else _read(start)
+    first = _gold(task_set.get(task)) if start == "gold" else _read(start)
     options = _Options(start=first, command=command, timeout_s=timeout_s, wants_patch=grade or patch is not None)
     code, found = asyncio.run(_work(config, task_set, task, open_backend(sandbox), options))
     if patch is not None:
@@ -72,6 +72,13 @@ def shell(
         _show(verdict)
         code = 0 if verdict.resolved else 1
     raise typer.Exit(code)
+
+
+def _gold(record: "TaskRecord") -> str:
+    if not record.key.gold_patch.strip():
+        why = "a script: --agent gold runs it" if record.key.has_gold else "not in its data set"
+        raise UserError(f"{record.task.id} has no gold patch to apply: its gold is {why}")
+    return record.key.gold_patch
 
 
 def _read(path: str | None) -> str:

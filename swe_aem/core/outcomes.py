@@ -38,19 +38,28 @@ def outcome_of(stop: Stop | None, verdict: Verdict | None) -> Outcome:
     return Outcome.RESOLVED if verdict.resolved else Outcome.UNRESOLVED
 
 
-def reward_of(outcome: Outcome, verdict: Verdict | None) -> float | None:
-    """The table's reward; None makes no statement about the policy."""
+def reward_of(outcome: Outcome, verdict: Verdict | None, *, partial: bool = False) -> float | None:
+    """The table's reward; None makes no statement about the policy. `partial` pays what a verdict grants in part."""
     reward = OUTCOME_TABLE[outcome].reward
-    if reward == "graded":
-        return 1.0 if verdict is not None and verdict.resolved else 0.0
+    if reward == "graded" or (partial and outcome is Outcome.UNRESOLVED):
+        if verdict is not None and verdict.resolved:
+            return 1.0
+        return _part(verdict) if partial and verdict is not None else 0.0
     return reward
 
 
-def graded(trajectory: Trajectory, verdict: Verdict | None) -> Trajectory:
-    """The terminal trajectory of a verdict, or of none where none was needed."""
+def _part(verdict: Verdict) -> float:
+    """What a verdict that did not resolve the task grants, below 1: the share of FAIL_TO_PASS that passes, or the
+    number that the tests wrote; nothing if a PASS_TO_PASS test is broken, or if all pass and the tests still failed."""
+    whole = verdict.pass_to_pass_fraction == 1.0 and verdict.fail_to_pass_fraction < 1.0
+    return verdict.fail_to_pass_fraction if whole else 0.0
+
+
+def graded(trajectory: Trajectory, verdict: Verdict | None, *, partial: bool = False) -> Trajectory:
+    """The terminal trajectory of a verdict, or of none where none was needed; `partial` as in `reward_of`."""
     outcome = outcome_of(trajectory.stop, verdict)
     return trajectory.model_copy(
-        update={"verdict": verdict, "outcome": outcome, "reward": reward_of(outcome, verdict)},
+        update={"verdict": verdict, "outcome": outcome, "reward": reward_of(outcome, verdict, partial=partial)},
     )
 
 

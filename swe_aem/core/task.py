@@ -58,6 +58,11 @@ class AnswerKey(Frozen):
     files: dict[str, bytes] = {}
     """Absolute path to content: what is put into the grading sandbox once the patch is applied. Base64 in JSON."""
 
+    @property
+    def has_gold(self) -> bool:
+        """Does the data set have something that solves the task?"""
+        return bool(self.gold_patch.strip() or self.gold_command)
+
 
 class TaskRecord(Frozen):
     """A task and its answer key, as a reader yields them."""

@@ -14,7 +14,7 @@ _FIRST_SIGNAL_CODE = 128
 
 
 async def read_reward(key: AnswerKey, evaluation: Evaluation, sandbox: Sandbox) -> EvaluationReport:
-    """Read the number that the tests wrote: 1 resolves, less is a fraction.
+    """Read the number that the tests wrote: 1 resolves, less is a fraction, which the verdict keeps.
 
     Code under evaluation can write there too, so a number counts only if the tests' script came to its own end, and
     resolves only if that was a good end (exit code 0): a script that was killed, or could not write, has another one.

@@ -110,7 +110,8 @@ def _entry(
     image: str,
 ) -> LockEntry:
     flaky = tuple(sorted(_unsteady(golds) | _unsteady(noops)))
-    problems = [*_gold_problems(golds), *_noop_problems(noops)]
+    gold_problems = _gold_problems(golds) if record.key.has_gold else ["there is no gold patch that shows it solvable"]
+    problems = [*gold_problems, *_noop_problems(noops)]
     if flaky:
         problems.append(f"flaky: {_some(flaky)}")
     seconds = [run.verdict.eval_s for run in golds]

@@ -5,7 +5,7 @@ A field's docstring is also its `--help` text.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -102,6 +102,9 @@ class RolloutConfig(Frozen):
     """Spare trajectories per task beyond the group size, in case some end in an infrastructure failure."""
     early_completion: bool = False
     """Cancel the rest of a group once group_size of its trajectories count in the baseline. Favours short ones."""
+    reward: Literal["resolved", "fraction"] = "resolved"
+    """What a verdict pays. resolved: 1 for a resolved task, else 0. fraction: below 1 also in part, by the number that
+    a Harbor task's tests wrote, or by the share of failing tests that pass now, if no other test is broken."""
     sandbox: BackendName = "bubblewrap"
     """Sandbox backend that commands run in: bubblewrap (no daemon) or docker."""
     limits: Limits = Limits()

@@ -9,11 +9,19 @@ from swe_aem.rollout.group import block_size
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet, apply_lock, load_tasks
 
+GOLD = "gold"
+"""The policy that applies each task's gold patch."""
+_SHOWN = 3
+
 
 def chosen_tasks(config: RolloutConfig) -> TaskSet:
-    """The tasks that the configuration names; for a replay, those among them that the other store can replay whole."""
+    """The tasks that the configuration names; for a replay, those among them that the other store can replay whole.
+
+    Raises `UserError` if the policy is gold and a task has none.
+    """
     if config.replay_from is None:
-        return _locked(load_tasks(config.tasks, split=config.split, ids=config.ids, limit=config.limit), config)
+        tasks = load_tasks(config.tasks, split=config.split, ids=config.ids, limit=config.limit)
+        return _with_gold(_locked(tasks, config), config)
     keys = Store(config.replay_from).completed()
     if not keys:
         raise UserError(f"{config.replay_from} holds no trajectories to replay")
@@ -29,6 +37,18 @@ def chosen_tasks(config: RolloutConfig) -> TaskSet:
 
 def _locked(tasks: TaskSet, config: RolloutConfig) -> TaskSet:
     return tasks if config.lock is None else apply_lock(tasks, config.lock, config.sandbox, config.lock_policy)
+
+
+def _with_gold(tasks: TaskSet, config: RolloutConfig) -> TaskSet:
+    """The set, unless a gold patch is asked for that a task does not have: an empty one would look like a failure."""
+    without = [record.task.id for record in tasks if not record.key.has_gold] if config.policy == GOLD else []
+    if without:
+        more = f" and {len(without) - _SHOWN} more" if len(without) > _SHOWN else ""
+        raise UserError(
+            f"{tasks.name}: {len(without)} of {len(tasks)} tasks have no gold patch (a Harbor task folder has it as "
+            f"solution/solve.sh): {', '.join(without[:_SHOWN])}{more}. Choose others, or another agent"
+        )
+    return tasks
 
 
 def _replayable(record: TaskRecord, config: RolloutConfig, keys: frozenset[TrajectoryKey]) -> bool:

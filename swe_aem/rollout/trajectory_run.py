@@ -195,7 +195,8 @@ class TrajectoryRun:
             return await self._given_up(Outcome.GRADER_FAILURE, error, draft)
         if why is not None:
             return self._broken(why, draft)
-        return graded(draft.model_copy(update={"attempt": len(self.failures)}), verdict)
+        partial = self.context.config.reward == "fraction"
+        return graded(draft.model_copy(update={"attempt": len(self.failures)}), verdict, partial=partial)
 
     async def _why_broken(self, verdict: Verdict) -> str | None:
         """Why the task is broken, if that is what the verdict shows; raises `InfrastructureError` if that could not be

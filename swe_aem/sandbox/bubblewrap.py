@@ -103,8 +103,8 @@ class BubblewrapBackend:
         root = self._rootfs or rootfs_dir(image)
         if not (root / "bin").exists():
             raise UserError(
-                f"image {image!r} has no unpacked root file system at {root}: run `swe-aem images unpack {image}`, "
-                "or use the sandbox docker"
+                f"image {image!r} has no unpacked root file system at {root}: once the docker engine has it, run "
+                f"`swe-aem images unpack {image}`, or use the sandbox docker"
             )
         rootfs_environment(root, image)  # raises if it is not there
         return root.resolve()

@@ -283,9 +283,10 @@ class DockerBackend:
         try:
             return self._api.inspect_image(reference)
         except ImageNotFound:
+            from swe_aem.sandbox.images.recipes import how_to_get
+
             raise UserError(
-                f"the docker engine has no image {reference!r}: `swe-aem images pull {reference}`, "
-                "or `swe-aem images build micro` for the bundled tasks' image"
+                f"the docker engine has no image {reference!r}: get it with {how_to_get(reference)}"
             ) from None
 
     async def _warden_volume(self, image: dict[str, Any]) -> str:

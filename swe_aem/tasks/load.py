@@ -7,6 +7,7 @@ from pathlib import Path
 import swe_aem.tasks.families.harbor as harbor
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
+from swe_aem.sandbox.images.names import FROM_HARBOR
 from swe_aem.suggest import closest, did_you_mean
 from swe_aem.tasks.built import built_set, is_recipe_set
 from swe_aem.tasks.families.reading import LeftOut, Reading, left_out_note, none_left
@@ -54,6 +55,7 @@ def load_tasks(
         packages=content.packages,
         notes=(*left_out, *content.notes),
         left_out=tuple(content.left_out),
+        builds=content.builds,
     )
 
 
@@ -66,6 +68,7 @@ class _Content:
     packages: TreeStore | None = None
     notes: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    builds: dict[str, Path] = field(default_factory=dict)
 
     def add(self, rows: RawRows, reader: RowReader, reading: Reading) -> None:
         """Add the records of rows, and their label columns."""
@@ -144,7 +147,6 @@ def _read_harbor(path: Path, folders: list[Path], split: str | None) -> _Content
     if split is not None:
         raise UserError(f"{path}: task folders have no split {split!r}; leave the split out")
     content = _Content()
-    to_build = 0
     for folder in folders:
         try:
             record = harbor.read(folder, Reading())
@@ -153,12 +155,14 @@ def _read_harbor(path: Path, folders: list[Path], split: str | None) -> _Content
             content.left_out.append(LeftOut(folder.resolve().name, str(folder), reason))
         else:
             content.records.append(record)
-            to_build += harbor.is_built(record)
+            if record.task.image.startswith(FROM_HARBOR):
+                content.builds[record.task.image] = (folder / harbor.BUILD_CONTEXT).resolve()
     if not content.records:
         raise UserError(none_left(content.left_out))
-    if to_build:
+    if content.builds:
+        count = len(content.builds)
         content.notes.append(
-            f"{to_build} tasks name no docker_image; `swe-aem images build --tasks {path}` builds their images"
+            f"{count} tasks name no docker_image; `swe-aem images build --tasks {path}` builds their images"
         )
     return content
 

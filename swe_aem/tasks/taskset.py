@@ -27,6 +27,8 @@ class TaskSet:
     """Notes for the user about how the set was read and chosen."""
     left_out: tuple[LeftOut, ...] = ()
     """The source's rows that cannot be tasks, in its order."""
+    builds: Mapping[str, Path] = field(default_factory=dict)
+    """Image to the directory with the Dockerfile that it is built from, for images that come with the source."""
 
     def __len__(self) -> int:
         return len(self.records)

@@ -35,10 +35,39 @@ def test_the_table(stop: Stop, verdict: Verdict | None, outcome: Outcome, reward
     assert (done.outcome, done.reward, done.verdict) == (outcome, reward, verdict)
 
 
+def partly(fixed: float, kept: float = 1.0) -> Verdict:
+    """A verdict that does not resolve the task, with these shares of FAIL_TO_PASS and PASS_TO_PASS."""
+    return UNRESOLVED.model_copy(update={"fail_to_pass_fraction": fixed, "pass_to_pass_fraction": kept})
+
+
+@pytest.mark.parametrize(
+    ("stop", "verdict", "reward"),
+    [
+        (Stop.SUBMITTED, RESOLVED, 1.0),
+        (Stop.SUBMITTED, partly(0.667), 0.667),
+        (Stop.SUBMITTED, partly(0.0), 0.0),
+        (Stop.SUBMITTED, partly(0.667, 0.99), 0.0),
+        (Stop.SUBMITTED, partly(1.0), 0.0),
+        (Stop.SUBMITTED, None, 0.0),
+        (Stop.TIME_LIMIT, partly(0.5), 0.5),
+        (Stop.TIME_LIMIT, RESOLVED, 1.0),
+        (Stop.SUBMITTED, partly(0.5).model_copy(update={"timed_out": True}), 0.0),
+        (Stop.SUBMITTED, partly(0.5).model_copy(update={"integrity": ("a",)}), 0.0),
+        (Stop.MALFORMED, None, 0.0),
+    ],
+)
+def test_a_partial_reward_is_below_1_and_never_for_more_than_the_tests_said(
+    stop: Stop, verdict: Verdict | None, reward: float
+) -> None:
+    draft = make_trajectory("t", 0, stop=stop, outcome=None, reward=None, verdict=None)
+    done = graded(draft, verdict, partial=True)
+    assert (done.reward, done.outcome) == (reward, graded(draft, verdict).outcome)
+
+
 def test_an_infrastructure_failure_has_no_reward_whatever_the_verdict() -> None:
     for outcome, rule in OUTCOME_TABLE.items():
         if rule.retried:
-            assert reward_of(outcome, RESOLVED) is None
+            assert reward_of(outcome, RESOLVED) is reward_of(outcome, RESOLVED, partial=True) is None
 
 
 def test_a_killed_sandbox_is_the_policys_doing_and_a_broken_task_nobodys() -> None:

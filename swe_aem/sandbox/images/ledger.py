@@ -38,7 +38,7 @@ _HOLD_S = 30 * 86400.0
 """Longest hold, in seconds: whether a process on another host still runs cannot be checked from here."""
 _POLL_S = 0.02
 
-Origin = Literal["pull", "unpack", "layer"]
+Origin = Literal["pull", "build", "unpack", "layer"]
 
 
 class LedgerEntry(Frozen):

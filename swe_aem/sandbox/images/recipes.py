@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.sandbox.images.names import BUILT_HERE, FROM_HARBOR
 from swe_aem.sandbox.images.pull import PullConfig, Want
 from swe_aem.sandbox.images.reference import Reference
 from swe_aem.sandbox.images.request_gate import Backoff
@@ -46,6 +47,24 @@ def find_recipe(name: str) -> ImageRecipe:
     bases = _FROM.findall(dockerfile.read_text()) if dockerfile.is_file() else []
     wants = tuple(Want(reference=Reference.parse(base)) for base in bases if base != "scratch")
     return ImageRecipe(directory=directory, image=found.group(1), bases=wants)
+
+
+def recipe_of(image: str) -> ImageRecipe | None:
+    """The recipe that makes an image of that name, if there is one."""
+    paths = sorted(path for home in _HOMES for path in home.glob("*/build.sh"))
+    made = (find_recipe(path.parent.name) for path in paths if _names_image(path))
+    return next((recipe for recipe in made if recipe.image == image), None)
+
+
+def how_to_get(image: str) -> str:
+    """The command that brings an image onto the engine."""
+    if image.startswith(FROM_HARBOR):
+        return "`swe-aem images build --tasks DIR`, DIR being the directory of the task's folder"
+    if (recipe := recipe_of(image)) is not None:
+        return f"`swe-aem images build {recipe.directory.name}`"
+    if image.startswith(BUILT_HERE):
+        return "`swe-aem tasks build SET`, SET being the set of its tasks"
+    return f"`swe-aem images pull {image}`"
 
 
 async def build(recipe: ImageRecipe, *, from_registry: bool) -> None:

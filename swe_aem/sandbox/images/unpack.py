@@ -15,6 +15,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.sandbox.images.engine import Engine, EngineImage
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
+from swe_aem.sandbox.images.recipes import how_to_get
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.layers import remove_layers_of
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, ROOTFS_ENV, live_images, rootfs_dir
@@ -39,7 +40,7 @@ async def unpack(engine: Engine, ledger: Ledger, image: str) -> Unpacked:
     """
     found = await engine.inspect(image)
     if found is None:
-        raise UserError(f"the docker engine has no image {image!r}: `swe-aem images pull {image}`")
+        raise UserError(f"the docker engine has no image {image!r}: get it with {how_to_get(image)}")
     path = rootfs_dir(image)
     fresh = not _made_of(path, found.id)
     if fresh:

@@ -17,21 +17,25 @@ from typing import Any
 
 from swe_aem.core import AnswerKey, Task, TaskRecord
 from swe_aem.errors import UserError
+from swe_aem.sandbox.images.names import FROM_HARBOR
 from swe_aem.tasks.families.fields import ID
 from swe_aem.tasks.families.reading import Reading
 from swe_aem.tasks.families.script import marked_script
 
 CONFIG = "task.toml"
-_BUILT = "swe-aem/harbor-"
-"""How the names of images begin that are built from a task's folder."""
+BUILD_CONTEXT = "environment"
+"""The directory of a task's folder that its image is built from, where it names none."""
 _TIMEOUT_S = 600.0
 _WORKDIR = "/app"
 """The working directory if neither the task's folder nor its Dockerfile names one."""
+_RESERVED = ("/tests", "/logs/verifier")
+"""Directories of the tests: they are put there, and write there what they found."""
+_SOLUTION = "/solution"
 _MAX_FILE_BYTES = 8 << 20
 _UNSUPPORTED = {
     "steps": "has several steps, and a task here has one",
-    "environment/docker-compose.yaml": "needs several containers, and a sandbox is one",
-    "environment/docker-compose.yml": "needs several containers, and a sandbox is one",
+    f"{BUILD_CONTEXT}/docker-compose.yaml": "needs several containers, and a sandbox is one",
+    f"{BUILD_CONTEXT}/docker-compose.yml": "needs several containers, and a sandbox is one",
 }
 
 
@@ -53,20 +57,21 @@ def read(folder: Path, reading: Reading) -> TaskRecord:
     if not ID.fullmatch(task_id):
         raise UserError(f"{folder}: the folder's name is not a plain name without white space; rename it")
     environment, verifier = _table(where, config, "environment"), _table(where, config, "verifier")
-    workdir = str(environment.get("workdir") or _dockerfile_workdir(folder) or _WORKDIR)
-    if not workdir.startswith("/") or posixpath.normpath(workdir) == "/":
-        raise UserError(
-            f"{folder}: works in {workdir!r}; it must be a directory below /, because its changes are the patch"
-        )
+    image = environment.get("docker_image")
+    if not image and not (folder / BUILD_CONTEXT / "Dockerfile").is_file():
+        raise UserError(f"{folder}: names no environment.docker_image and has no {BUILD_CONTEXT}/Dockerfile")
+    workdir = _workdir(folder, environment)
     task = Task(
         id=task_id,
         repo=f"harbor/{task_id}",
         base_commit="",
         problem_statement=_text(folder / "instruction.md"),
-        image=str(environment.get("docker_image") or built_image(folder)),
-        workdir=posixpath.normpath(workdir),
+        image=str(image or built_image(folder)),
+        workdir=workdir,
     )
-    solution = _files(folder / "solution", "/solution")
+    solution = _files(folder / "solution", _SOLUTION)
+    if solution and _overlap(workdir, _SOLUTION):
+        raise UserError(f"{folder}: works in {workdir!r}, where its solution would be put")
     key = AnswerKey(
         task_id=task_id,
         repo=task.repo,
@@ -79,7 +84,7 @@ def read(folder: Path, reading: Reading) -> TaskRecord:
         fail_to_pass=("reward",),
         pass_to_pass=(),
         timeout_s=_timeout_s(where, verifier),
-        hidden=("/tests", "/solution", "/logs/verifier"),
+        hidden=tuple(path for path in (*_RESERVED, _SOLUTION) if not _overlap(workdir, path)),
         gold_files=solution,
         gold_command="bash /solution/solve.sh" if "/solution/solve.sh" in solution else "",
         files=_tests(folder),
@@ -87,17 +92,32 @@ def read(folder: Path, reading: Reading) -> TaskRecord:
     return TaskRecord(task=task, key=key, split=reading.split)
 
 
+def _workdir(folder: Path, environment: dict[str, Any]) -> str:
+    """The working directory, below / and apart from where the tests lie."""
+    named = environment.get("workdir") or _dockerfile_workdir(folder) or _WORKDIR
+    workdir = posixpath.normpath(re.sub("^/+", "/", str(named)))
+    if not workdir.startswith("/") or workdir == "/":
+        raise UserError(
+            f"{folder}: works in {named!r}; it must be a directory below /, because its changes are the patch"
+        )
+    for path in _RESERVED:
+        if _overlap(workdir, path):
+            raise UserError(f"{folder}: works in {named!r}, and {path} belongs to its tests")
+    return workdir
+
+
+def _overlap(workdir: str, path: str) -> bool:
+    """Is the working directory that path, or below it?"""
+    return workdir == path or workdir.startswith(f"{path}/")
+
+
 def built_image(folder: Path) -> str:
     """The name of the image built from `environment/`; it depends on the content of every file there."""
     digest = hashlib.sha256()
-    for path in _walk(folder / "environment"):
+    for path in _walk(folder / BUILD_CONTEXT):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"{_BUILT}{folder.resolve().name.lower()}:{digest.hexdigest()[:12]}"
-
-
-def is_built(record: TaskRecord) -> bool:
-    """Is the task's image one that is built from its folder?"""
-    return record.task.image.startswith(_BUILT)
+    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "task"
+    return f"{FROM_HARBOR}{name}:{digest.hexdigest()[:12]}"
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -134,8 +154,8 @@ def _script(where: str, verifier: dict[str, Any], workdir: str) -> str:
 
 
 def _dockerfile_workdir(folder: Path) -> str | None:
-    """The last WORKDIR of the Dockerfile; None without one, or where a variable is in it."""
-    path = folder / "environment" / "Dockerfile"
+    """The last WORKDIR of the Dockerfile, None without one; raises `UserError` if a variable is in it."""
+    path = folder / BUILD_CONTEXT / "Dockerfile"
     if not path.is_file():
         return None
     workdir = None
@@ -143,7 +163,9 @@ def _dockerfile_workdir(folder: Path) -> str | None:
         words = line.split(maxsplit=1)
         if len(words) == 2 and words[0].upper() == "WORKDIR":
             workdir = posixpath.join(workdir or "/", words[1].strip().strip("'\""))
-    return None if workdir is None or "$" in workdir else workdir
+    if workdir is not None and "$" in workdir:
+        raise UserError(f"{folder}: its Dockerfile works in {workdir!r}; name environment.workdir in {CONFIG}")
+    return workdir
 
 
 def _tests(folder: Path) -> dict[str, bytes]:

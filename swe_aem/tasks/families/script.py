@@ -90,7 +90,8 @@ def apply_lines(patch: str, options: str = "-v") -> list[str]:
     """Lines of a script that contain a patch and apply it; none for an empty patch.
 
     Every byte of the patch goes in. The line end after it is the one that swebench's scripts have too: it stands for a
-    last blank line that a data set has stripped. With --recount git would count it, so there the patch stands alone.
+    last blank line that a data set has stripped. Where git has to count a hunk's lines itself it would count that
+    one too, so there the patch stands alone.
     """
     if not patch.strip():
         return []

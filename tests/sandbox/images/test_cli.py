@@ -1,19 +1,26 @@
 """`swe-aem images` as a user runs it."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
 from typer.testing import CliRunner
 
 from swe_aem.cli.images import app
 from swe_aem.errors import UserError
+from swe_aem.sandbox.images.ledger import Ledger
+from swe_aem.sandbox.images.recipes import how_to_get
+from swe_aem.tasks import load_tasks
 
 MakeImage = Callable[..., Any]
 
@@ -142,3 +149,70 @@ def test_without_an_engine_every_command_says_so(monkeypatch: pytest.MonkeyPatch
         assert "no docker engine answers at unix:///nowhere" in err
     code, _, err = images("ls")
     assert (code, "left out" in err) == (0, True)
+
+
+HARBOR = Path(__file__).parents[2] / "data" / "families" / "harbor" / "add-numbers"
+
+
+@pytest.fixture
+def harbor_set(tmp_path: Path, require_docker: None, own_cache: Path) -> Iterator[Path]:
+    """A directory with three task folders, of which one cannot be built. Their images go afterwards."""
+    for name in ("one", "two", "bad"):
+        shutil.copytree(HARBOR, tmp_path / "set" / name)
+        (tmp_path / "set" / name / "environment" / "own").write_text(f"{tmp_path}\n")
+    with (tmp_path / "set" / "bad" / "environment" / "Dockerfile").open("a") as dockerfile:
+        dockerfile.write("RUN echo no compiler; false\n")
+    yield tmp_path / "set"
+    client = docker.from_env()
+    for record in load_tasks(str(tmp_path / "set")):
+        with suppress(docker.errors.ImageNotFound):
+            client.images.remove(record.task.image, force=True)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_the_images_of_a_set_are_built_once_and_failures_are_named(harbor_set: Path) -> None:
+    code, out, _ = images("build", "--tasks", str(harbor_set))
+    assert code == 1
+    assert "2 built, 0 were there, 1 failed" in out
+    assert re.search(r"swe-aem/harbor-bad:\w+ failed: .*no compiler", out)
+    code, out, _ = images("build", "--tasks", str(harbor_set), "--id", "one", "--id", "two")
+    assert (code, out) == (0, "0 built, 2 were there, 0 failed\n")
+    code, out, _ = images("build", "--tasks", str(harbor_set), "--id", "bad", "--timeout", "1")
+    assert (code, "1 failed" in out) == (1, True)
+    entries = Ledger.of_engine().entries()
+    assert sum(entry.origin == "build" for entry, _ in entries.values()) == 2, "gc may remove them"
+
+
+@pytest.mark.docker
+def test_a_missing_image_says_how_it_is_made(harbor_set: Path) -> None:
+    code, out, _ = images("pull", "--tasks", str(harbor_set), "--id", "one", "--attempts", "1", "--timeout", "5")
+    assert (code, "get it with `swe-aem images build --tasks DIR`" in out) == (1, True)
+    assert "swe-aem images build --tasks" in images("unpack", "--tasks", str(harbor_set), "--id", "one")[2]
+
+
+@pytest.mark.docker
+def test_published_images_are_to_be_pulled(tmp_path: Path, require_docker: None) -> None:
+    write_tasks(tmp_path / "rows.jsonl", ["owner/image:1"])
+    code, _, err = images("build", "--tasks", str(tmp_path / "rows.jsonl"))
+    assert (code, f"`swe-aem images pull --tasks {tmp_path / 'rows.jsonl'}`" in err) == (2, True)
+    assert images("build", "--tasks", "micro", "--limit", "1") == (0, "0 built, 1 were there, 0 failed\n", "")
+
+
+@pytest.mark.parametrize("arguments", [(), ("micro", "--tasks", "micro")])
+def test_what_to_build_must_be_said_once(arguments: tuple[str, ...]) -> None:
+    code, _, err = images("build", *arguments)
+    assert (code, "say what to build" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("image", "command"),
+    [
+        ("swe-aem/harbor-a:1", "swe-aem images build --tasks"),
+        ("swe-aem/micro:1", "swe-aem images build micro"),
+        ("swe-aem/pypi:1", "swe-aem tasks build SET"),
+        ("owner/name:1", "swe-aem images pull owner/name:1"),
+    ],
+)
+def test_each_kind_of_image_has_its_command(image: str, command: str) -> None:
+    assert how_to_get(image).startswith(f"`{command}")

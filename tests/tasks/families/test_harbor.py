@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from swe_aem.errors import UserError
+from swe_aem.sandbox.images.reference import Reference
 from swe_aem.tasks import load_tasks
+from swe_aem.tasks.families.harbor import built_image
 
 FOLDER = Path(__file__).parents[2] / "data" / "families" / "harbor" / "add-numbers"
 
@@ -61,6 +63,12 @@ def test_an_image_that_the_task_names(folder: Path) -> None:
         ("task.toml", '[environment]\nworkdir = "/"', "it must be a directory below /"),
         ("task.toml", '[[steps]]\nname = "a"', "has several steps"),
         ("environment/docker-compose.yaml", "", "needs several containers"),
+        ("environment/Dockerfile", None, "has no environment/Dockerfile"),
+        ("environment/Dockerfile", "FROM a\nWORKDIR $HOME/x\n", "name environment.workdir in task.toml"),
+        ("environment/Dockerfile", "FROM a\nWORKDIR //\n", "it must be a directory below /"),
+        ("environment/Dockerfile", "FROM a\nWORKDIR /tests/x\n", "and /tests belongs to its tests"),
+        ("environment/Dockerfile", "FROM a\nWORKDIR /solution\n", "where its solution would be put"),
+        ("task.toml", '[environment]\nworkdir = "app"', "it must be a directory below /"),
         ("instruction.md", " ", "instruction.md: is empty"),
         ("tests/test.sh", None, "has no tests/test.sh"),
     ],
@@ -73,3 +81,29 @@ def test_what_is_wrong_is_named(folder: Path, name: str, text: str | None, messa
     with pytest.raises(UserError) as raised:
         load_tasks(str(folder.parent))
     assert message in str(raised.value)
+    shutil.copytree(FOLDER, folder.with_name("fine"))
+    tasks = load_tasks(str(folder.parent))
+    assert [record.task.id for record in tasks] == ["fine"]
+    (left_out,) = tasks.left_out
+    assert (left_out.id, left_out.where) == (folder.name, str(folder))
+    assert message in left_out.reason
+    with pytest.raises(UserError, match=f"cannot be tasks: {folder.name} "):
+        load_tasks(str(folder.parent), ids=[folder.name])
+
+
+def test_a_work_directory_that_others_would_hide(folder: Path) -> None:
+    shutil.rmtree(folder / "solution")
+    (folder / "environment" / "Dockerfile").write_text("FROM a\nWORKDIR /solution\n")
+    (record,) = load_tasks(str(folder))
+    assert (record.task.workdir, record.key.hidden) == ("/solution", ("/tests", "/logs/verifier"))
+
+
+@pytest.mark.parametrize("name", ["A b", "_x", "x_", "a___b", "a..b", "ä", "x" * 200])
+def test_every_folder_has_an_image_that_can_be_named(folder: Path, name: str) -> None:
+    place = folder.rename(folder.with_name(name))
+    assert str(Reference.parse(built_image(place)))
+
+
+def test_the_directories_that_images_are_built_from(folder: Path) -> None:
+    tasks = load_tasks(str(folder))
+    assert tasks.builds == {tasks.records[0].task.image: folder / "environment"}
