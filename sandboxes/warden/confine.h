@@ -17,6 +17,9 @@
 #define ANSWER(error) BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (error))
 #define EQUALS(value, then, otherwise) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, then, otherwise)
 #define CALL(name, length) EQUALS(__NR_##name, 0, length) /* skips `length` instructions for any other call */
+#define NOT_FOR_THE_WARDEN(name) CALL(name, 4), LOAD_ARGUMENT(0), EQUALS(1, 0, 1), ANSWER(EPERM), ALLOW
+#define NOT_FOR_ITS_USER(name, user) /* (which, who): the warden has the user of the commands */ \
+    CALL(name, 6), LOAD_ARGUMENT(0), EQUALS(user, 2, 0), LOAD_ARGUMENT(1), EQUALS(1, 0, 1), ANSWER(EPERM), ALLOW
 #define RANGE(first, last) \
     BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, last, 2, 0), BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, first, 0, 1), ALLOW
 
@@ -87,6 +90,10 @@ static long filter_system_calls(void) {
         EQUALS(TIOCLINUX, 0, 1),
         ANSWER(EPERM),
         ALLOW,
+        /* Limits, priority and processors of the warden, which has the same user: it would be killed or starved. */
+        NOT_FOR_THE_WARDEN(prlimit64), NOT_FOR_THE_WARDEN(sched_setparam), NOT_FOR_THE_WARDEN(sched_setscheduler),
+        NOT_FOR_THE_WARDEN(sched_setaffinity), NOT_FOR_THE_WARDEN(sched_setattr), NOT_FOR_ITS_USER(setpriority, 2),
+        NOT_FOR_ITS_USER(ioprio_set, 3),
         OWN_RANGES,
         COMMON_RANGES,
         BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, LAST_KNOWN, 0, 1),

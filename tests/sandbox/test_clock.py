@@ -127,6 +127,29 @@ async def test_the_wall_ends_what_gets_no_processor(sandbox: Sandbox) -> None:
     assert done.starved_s > 0
 
 
+CHANGES = {
+    "memory": "resource.prlimit(1, resource.RLIMIT_AS, (1, 1))",
+    "processor time": "resource.prlimit(1, resource.RLIMIT_CPU, (1, 1))",
+    "nice value": "os.setpriority(os.PRIO_PROCESS, 1, 19)",
+    "nice value of its group": "os.setpriority(os.PRIO_PGRP, 1, 19)",
+    "nice value of its user": "os.setpriority(os.PRIO_USER, os.getuid(), 19)",
+    "idle scheduling": "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))",
+    "scheduling parameter": "os.sched_setparam(1, os.sched_param(0))",
+    "processors": "os.sched_setaffinity(1, {0})",
+}
+OWN = "os.setpriority(os.PRIO_PROCESS, 0, 5); resource.prlimit(0, resource.RLIMIT_CPU, (9, 9))"
+
+
+async def test_no_command_changes_limits_or_priority_of_the_warden(sandbox: Sandbox) -> None:
+    lines = ["import os, resource, sys", OWN]
+    for what, change in CHANGES.items():
+        lines += ["try:", f"    {change}", f"    print({what!r})", "except PermissionError:", "    pass"]
+    await sandbox.write_file("change.py", "\n".join(lines).encode())
+    done = await sandbox.run("python3 change.py", timeout_s=30)
+    assert (done.exit_code, done.output) == (0, "")
+    assert (await sandbox.run("echo alive", timeout_s=30)).output == "alive\n"
+
+
 @pytest.mark.parametrize(
     "command",
     [
