@@ -537,8 +537,9 @@ __attribute__((noreturn)) static void try_clock(char **argv) {
     quit(0);
 }
 
-/* For a person's shell, which an engine starts with all that the warden started with: the limits of every command. */
+/* For a person's shell, which enters from outside with more than a command has: the limits of every command. */
 __attribute__((noreturn)) static void confine(char **argv, char **env) {
+    must(SYS3(close_range, 3, ~0u, 0), "close_range"); /* the launcher's way to this binary, for one */
     must(SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     must(drop_capabilities(number(argv[0])), "capabilities cannot be dropped");
     must(filter_system_calls(), "system-call filter");

@@ -282,9 +282,11 @@ class BubblewrapBackend:
         (entry,) = [entry for entry in live_sandboxes() if entry.id == sandbox.id]
         env = [f"{name}={value}" for name, value in sandbox.env.items()]
         inside = f"cd {shlex.quote(sandbox.spec.workdir)} && exec bash --norc"
-        confined = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
-        enter = ["nsenter", "--target", str(_warden_pid(entry)), "--all"]
-        return [*enter, "env", "-i", *env, *confined, "bash", "-c", inside]
+        # The sandbox does not show the warden, so it is opened before entering.
+        hold = ["sh", "-c", 'exec 9<"$0"; exec "$@"', str(self._warden)]
+        enter = ["nsenter", "--target", str(_warden_pid(entry)), "--all", "env", "-i", *env]
+        confine = ["/proc/self/fd/9", "confine", str(mask(sandbox.spec.capabilities))]
+        return [*hold, *enter, *confine, "/bin/bash", "-c", inside]
 
     async def ls(self) -> list[SandboxInfo]:
         """Every sandbox of this backend on this host, of all runs."""

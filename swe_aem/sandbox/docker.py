@@ -158,13 +158,16 @@ class DockerBackend:
             await sandbox.close()
 
     async def _start(self, spec: SandboxSpec) -> WardenSandbox:
-        if is_blackhole(spec.network) and spec.user not in (None, "root", "0"):
-            raise UserError("network 'blackhole' needs root in the container to set its route; leave `user` empty")
         image = await self._image(spec.image)
+        user = spec.user or image["Config"].get("User") or "0"
+        if is_blackhole(spec.network) and not _is_root(user):
+            raise UserError(
+                f"network 'blackhole' needs root in the container to set its route, not {user!r}: set `user: root`"
+            )
         start = image["Id"] if spec.layer is None else _layer_image(spec)
         volume = await self._warden_volume(image)
         name = f"swe-aem-{uuid.uuid4().hex[:12]}"
-        creating = asyncio.ensure_future(self._call(self._create, name, spec, start, volume))
+        creating = asyncio.ensure_future(self._call(self._create, name, spec, user, start, volume))
         channel: Channel | None = None
         try:
             channel = await Channel.connect(await asyncio.shield(creating), multiplexed=True)
@@ -201,11 +204,11 @@ class DockerBackend:
 
     # -- engine calls, on a thread ------------------------------------------------------------------------------------
 
-    def _create(self, name: str, spec: SandboxSpec, image_id: str, volume: str) -> socket.socket:
+    def _create(self, name: str, spec: SandboxSpec, user: str, image_id: str, volume: str) -> socket.socket:
         """Create the container, put the workspace into it and attach to its stdin and stdout."""
         limits = spec.limits
         blackhole = is_blackhole(spec.network)
-        if spec.user in (None, "root", "0"):
+        if _is_root(user):
             capabilities = for_warden(spec.capabilities, network=blackhole)
         else:  # the engine's bounding set is final: the warden of another user can neither use nor drop any
             capabilities = [name.removeprefix("CAP_") for name in spec.capabilities]
@@ -239,10 +242,10 @@ class DockerBackend:
                 LEASE_LABEL: Lease.start(spec.ttl_s).model_dump_json(),
             },
             stdin_open=True,
-            user=spec.user,
+            user=user,
         )
         if spec.workspace is not None:
-            self._api.put_archive(name, "/", _archive(spec.workspace, spec.workdir, spec.user))
+            self._api.put_archive(name, "/", _archive(spec.workspace, spec.workdir, user))
         return self._attach(name)
 
     def _attach(self, name: str) -> socket.socket:
@@ -385,13 +388,19 @@ def _layer_image(spec: SandboxSpec) -> str:
     return f"{LAYER_REPOSITORY}:{spec.layer}"
 
 
+def _is_root(user: str) -> bool:
+    """Does a container's setting `USER` or `USER:GROUP` mean root?"""
+    return user.partition(":")[0] in ("root", "0")
+
+
 def _name(container: dict[str, Any]) -> str:
     return container["Names"][0].lstrip("/")
 
 
-def _archive(workspace: Path, workdir: str, user: str | None) -> bytes:
+def _archive(workspace: Path, workdir: str, user: str) -> bytes:
     """The workspace as a tar whose entries lie below `workdir` and belong to the sandbox's user."""
-    owner = int(user) if user and user.isdigit() else 0
+    number = user.partition(":")[0]
+    owner = int(number) if number.isdigit() else 0
 
     def own(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = owner

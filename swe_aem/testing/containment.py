@@ -20,7 +20,8 @@ import ctypes, errno, json, os, signal, socket, sys
 host = json.loads(sys.argv[1])
 found = []
 status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
-for name, expected in (("CapEff", 0), ("CapPrm", 0), ("NoNewPrivs", 1), ("Seccomp", 2)):
+wanted = {**dict.fromkeys(("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"), 0), "NoNewPrivs": 1, "Seccomp": 2}
+for name, expected in wanted.items():
     if int(status[name], 16) != expected:
         found.append(f"{name} is {status[name]}, not {expected}")
 
@@ -67,6 +68,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 if libc.mount(b"none", b"/tmp", b"no-such-file-system", 0, None) == 0 or ctypes.get_errno() != errno.EPERM:
     found.append("mount is permitted")
 
+if allowed(socket.socket, 40, socket.SOCK_STREAM):  # AF_VSOCK, in no network namespace
+    found.append("sockets to the host of a virtual machine can be made")
 if host["no_network"]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
         if allowed(datagram.connect, ("192.0.2.1", 9)):  # looks for a route and sends nothing

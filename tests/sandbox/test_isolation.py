@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import io
 import json
 import os
 import re
@@ -16,10 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from swe_aem.cache import cache_dir
 from swe_aem.core import Limits, Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.errors import UserError
 from swe_aem.sandbox import host_system, open_backend
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.capabilities import mask
@@ -192,6 +195,12 @@ shared = multiprocessing.Value("i", 3)
 assert select.epoll().fileno() > 0
 assert os.sched_getaffinity(0)
 END
+if command -v gcc >/dev/null; then
+    echo 'int main(void) { return 0; }' >/tmp/a.c && gcc /tmp/a.c -o /tmp/a && /tmp/a
+fi
+if command -v node >/dev/null; then
+    node -e 'new (require("worker_threads").Worker)("1", {eval: true}).on("exit", (code) => process.exit(code))'
+fi
 git init -q /tmp/repository && cd /tmp/repository && touch file && git add file
 git -c user.name=t -c user.email=t@t commit -qm base && git gc -q
 echo all
@@ -213,11 +222,28 @@ async def test_no_capability_but_those_named_is_within_bounds(
 
 @pytest.mark.docker
 @pytest.mark.slow
-async def test_a_container_of_another_user_keeps_no_capability(require_docker: None, spec: SandboxSpec) -> None:
-    async with open_backend("docker").open(spec.model_copy(update={"user": "1000"})) as sandbox:
-        status = (await sandbox.run("grep ^Cap /proc/self/status; id -u", timeout_s=10)).output
+@pytest.mark.parametrize("named_by", ["the setting", "the image"])
+async def test_a_container_of_another_user_keeps_no_capability(
+    require_docker: None, spec: SandboxSpec, named_by: str
+) -> None:
+    backend, client, image = open_backend("docker"), docker.from_env(), "swe-aem-test/another-user:1"
+    dockerfile = io.BytesIO(b"FROM swe-aem/micro:1\nUSER 1000:1000\n")
+    await asyncio.to_thread(client.images.build, fileobj=dockerfile, tag=image, rm=True)
+    other = {"user": "1000"} if named_by == "the setting" else {"image": image}
+    try:
+        async with backend.open(spec.model_copy(update=other)) as sandbox:
+            status = (await sandbox.run("grep ^Cap /proc/self/status; touch new; id -u", timeout_s=10)).output
+            assert await sandbox.read_file("new") == b""
+        with pytest.raises(UserError, match="user: root"):
+            async with backend.open(spec.model_copy(update={**other, "network": "blackhole"})):
+                pass
+        root = {"image": image, "user": "root", "network": "blackhole"}
+        async with backend.open(spec.model_copy(update=root)) as sandbox:
+            assert (await sandbox.run("id -u", timeout_s=10)).output == "0\n"
+    finally:
+        client.images.remove(image, force=True)
     assert set(re.findall(r"Cap\w+:\t(\w+)", status)) == {"0" * 16}
-    assert status.endswith("1000\n")
+    assert status.endswith("\n1000\n")
 
 
 SEGMENT = """
@@ -328,19 +354,18 @@ async def test_capabilities_of_the_network_work_in_the_own_namespace(
         assert devices.output.split() == ["lo"]
 
 
-@pytest.mark.docker
-@pytest.mark.slow
-async def test_a_persons_shell_in_a_container_has_no_capability(require_docker: None, spec: SandboxSpec) -> None:
-    backend = open_backend("docker")
+async def test_a_persons_shell_has_the_limits_of_a_command(backend: SandboxBackend, spec: SandboxSpec) -> None:
     async with backend.open(spec) as sandbox:
         mine, theirs = os.openpty()  # the shell wants a terminal
         shell = subprocess.Popen(backend.shell_command(sandbox), stdin=theirs, stdout=subprocess.PIPE)
         os.close(theirs)
-        os.write(mine, b"grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status; exit 7\n")
+        os.write(mine, b"pwd; ls /proc/self/fd; grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status; exit 7\n")
         output, _ = await asyncio.to_thread(shell.communicate, timeout=60)
         os.close(mine)
     fields = dict(re.findall(r"(\w+):\s+(\w+)", output.decode()))
     assert shell.returncode == 7
+    assert "/testbed" in output.decode()
+    assert "9" not in output.decode().split()
     assert {fields[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {"0" * 16}
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
 
