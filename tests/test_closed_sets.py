@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from swe_aem.core import TestStatus
+from swe_aem.core import OUTCOME_TABLE, Outcome, TestStatus
 from swe_aem.errors import GraderError
 from swe_aem.grading.eval_types import EVAL_TYPES, results_from
 from swe_aem.grading.integrity import contradictions, summary_pattern
@@ -17,6 +17,7 @@ from swe_aem.tasks.families.script import evaluation_script
 from swe_aem.tasks.families.specs_file import RepoSpec
 from swe_aem.tasks.lock import LOCK_RULES, LockPolicy
 from swe_aem.testing.builders import make_record
+from swe_aem.view.plots import OUTCOME_COLOURS
 
 UNKNOWN: Any = "something new"
 
@@ -31,6 +32,10 @@ UNKNOWN: Any = "something new"
 )
 def test_every_value_is_in_its_registry(values: object, registry: dict[Any, Any]) -> None:
     assert set(get_args(values)) == set(registry)
+
+
+def test_every_outcome_has_a_rule_and_a_colour() -> None:
+    assert set(OUTCOME_TABLE) == set(Outcome) == set(OUTCOME_COLOURS)
 
 
 @pytest.mark.parametrize(

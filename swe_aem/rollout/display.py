@@ -43,6 +43,7 @@ def facts(progress: RunProgress) -> dict[str, str]:
         "unresolved": str(outcomes[Outcome.UNRESOLVED]),
         "other failures": str(other),
         "limits": str(sum(outcomes[limit] for limit in _LIMITS)),
+        **({"broken tasks": str(len(totals.broken))} if totals.broken else {}),
         "infrastructure": f"{totals.failures} (+{totals.retries} attempts retried)",
         "tokens": f"{totals.tokens:,} ({totals.sampled_tokens:,} sampled)",
         "s per turn": _seconds(totals.turn_s.mean()),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#2f6db5", "#e08a1e", "#3a9b5c", "#c8453b", "#7d5ba6", "#9aa0a6"
-_OUTCOME_COLOURS = {
+OUTCOME_COLOURS = {
     "resolved": GREEN,
     "unresolved": "#b9c3cf",
     "empty_patch": "#8fa0b3",
@@ -159,7 +159,7 @@ def outcomes(run: TrainingRun) -> "Figure | None":
     steps = [step for step in run.steps if step.outcomes]
     if not steps:
         return None
-    colours = {name: _OUTCOME_COLOURS.get(name, "#111111") for name, count in run.outcomes.items() if count}
+    colours = {name: OUTCOME_COLOURS.get(name, "#111111") for name, count in run.outcomes.items() if count}
     figure, axes = _canvas()
     layers = [(name, colours[name], [(step.outcomes or {}).get(name, 0) for step in steps]) for name in colours]
     _stack(axes, [step.step for step in steps], layers)

@@ -25,6 +25,7 @@ from swe_aem.grading.parser import ParseTimeout
 from swe_aem.rollout import RunAborted
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses
 from swe_aem.rollout.recording import RecordingSandbox
+from swe_aem.sandbox import open_backend
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
 from tests.rollout.fakes import FakeAgent, FakeGrader, capture, resolve
 
@@ -231,7 +232,7 @@ async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(bench: MakeB
         await sandbox.write_file("trap", b"")
         return Stop.SUBMITTED
 
-    made = bench(1, agent=FakeAgent(behaviour=trap), capture=spoiled, scheduling={"setup_limit_s": 0.2})
+    made = bench(1, agent=FakeAgent(behaviour=trap), capture=spoiled, scheduling={"setup_limit_s": 0.8})
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward, one.stop) == (Outcome.SANDBOX_KILLED, 0.0, Stop.SUBMITTED)
     assert "captur" in one.error
@@ -274,10 +275,10 @@ async def test_a_failure_that_comes_last_is_stored_where_the_infrastructure_work
 async def test_controls_use_nothing_of_the_trajectorys_budget(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swe_aem.rollout.trajectory_run.trajectory_s", lambda config: 0.4)
+    monkeypatch.setattr("swe_aem.rollout.trajectory_run.trajectory_s", lambda config: 1.0)
 
     async def slow_controls(sandbox: FakeSandbox, record: TaskRecord) -> str:
-        await asyncio.sleep(0.5 if sandbox.spec.labels["role"] == "control" else 0)
+        await asyncio.sleep(1.2 if sandbox.spec.labels["role"] == "control" else 0)
         return ""
 
     async def killed_once(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
@@ -407,11 +408,11 @@ async def test_the_budget_of_a_grade_begins_when_its_sandbox_is_ready(
     class SlowGraders(FakeBackend):
         @asynccontextmanager
         async def open(self, spec: SandboxSpec) -> AsyncIterator[FakeSandbox]:
-            await asyncio.sleep(0.6 if spec.labels["role"] == "grader" else 0)
+            await asyncio.sleep(1.2 if spec.labels["role"] == "grader" else 0)
             async with super().open(spec) as sandbox:
                 yield sandbox
 
-    monkeypatch.setattr("swe_aem.rollout.trajectory_run.grade_attempt_s", lambda config, record: 0.4)
+    monkeypatch.setattr("swe_aem.rollout.trajectory_run.grade_attempt_s", lambda config, record: 1.0)
     one = (await bench(1, backend=SlowGraders()).run())["task-0", 0]
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 0)
 
@@ -510,3 +511,14 @@ async def test_a_command_beyond_its_own_memory_is_told() -> None:
     assert told == []
     await recorded.run("fill", timeout_s=1)
     assert told == ["oom"]
+
+
+async def test_an_engine_that_is_not_there_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    assert await open_backend("docker").answers() is False
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+async def test_the_engine_answers(require_docker: None) -> None:
+    assert await open_backend("docker").answers() is True

@@ -66,6 +66,7 @@ def test_a_broken_task_is_named_and_is_no_infrastructure_failure(totals: Totals)
     assert made.broken_tasks == {"v": "no module named pytset"}
     assert made.infrastructure_failures == 1
     assert made.resolved_rate == pytest.approx(2 / 3), "broken tasks are not in the denominator"
+    assert facts(RunProgress(totals, wanted=6, group_size=2))["broken tasks"] == "1"
     told = list(broken_task_lines(made.broken_tasks))
     assert "v: no module named pytset" in told[0]
     assert "swe-aem tasks check" in told[1]
