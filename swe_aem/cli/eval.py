@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from swe_aem.cli.load import load_and_tell
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 
@@ -78,12 +79,10 @@ def _ks(text: str) -> Sequence[int]:
 
 def _repositories(manifest: "Manifest | None") -> dict[str, str]:
     """Task id to repository, as far as the run's task set can still be read."""
-    from swe_aem.tasks import load_tasks
-
     if manifest is None:
         return {}
     try:
-        records = load_tasks(manifest.config.tasks, split=manifest.config.split)
+        records = load_and_tell(manifest.config.tasks, split=manifest.config.split)
     except UserError as error:
         tell(f"no table by repository: {error}")
         return {}

@@ -57,6 +57,45 @@ def test_list_as_json() -> None:
     assert set(rows[0]) == {"id", "repo", "split", "kind"}
 
 
+@pytest.fixture
+def odd_set(tmp_path: Path) -> str:
+    """Two tasks and a row that cannot be one."""
+    row = {
+        **dict.fromkeys(("repo", "patch", "test_patch", "problem_statement", "image", "eval_script", "version"), "x"),
+        **{"base_commit": "a" * 40, "eval_type": "fail_only", "log_parser": "parse_log_jest"},
+        **{"FAIL_TO_PASS": ["a"], "PASS_TO_PASS": []},
+    }
+    rows = [{**row, "instance_id": id} for id in ("one", "odd", "two")]
+    rows[1]["FAIL_TO_PASS"] = []
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_rows_that_cannot_be_tasks_are_counted_and_listed(odd_set: str) -> None:
+    listed = _run("list", "--tasks", odd_set)
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["id", "one", "two"]
+    (note,) = listed.stderr.splitlines()
+    assert "1 of 3 rows cannot be tasks and are left out: odd: field 'FAIL_TO_PASS' is empty" in note
+    lines = [json.loads(line) for line in _run("list", "--tasks", odd_set, "--json").stdout.splitlines()]
+    assert [line.get("id") for line in lines] == ["one", "two", None]
+    assert lines[2]["left_out"] == "odd"
+    assert lines[2]["where"] == f"{odd_set}, line 2"
+    assert lines[2]["reason"].startswith("field 'FAIL_TO_PASS' is empty")
+
+
+@pytest.mark.parametrize("command", [("show", "odd"), ("check", "--id", "odd")])
+def test_a_row_that_cannot_be_a_task_is_an_error_by_id(odd_set: str, command: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=r"odd \(.*line 2\).*FAIL_TO_PASS"):
+        _run(*command, "--tasks", odd_set)
+
+
+def test_a_choice_of_tasks_says_which_rows_are_left_out(odd_set: str, tmp_path: Path) -> None:
+    chosen = _run("select", "--tasks", odd_set, "--out", str(tmp_path / "ids.txt"))
+    assert "1 of 3 rows cannot be tasks" in chosen.stderr
+    assert (tmp_path / "ids.txt").read_text().splitlines()[1:] == ["one", "two"]
+
+
 def test_show_keeps_the_answer_back() -> None:
     record = load_tasks("micro", limit=1).records[0]
     shown = _run("show", record.task.id).stdout

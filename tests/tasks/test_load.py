@@ -224,9 +224,18 @@ def test_file_of_the_bundled_set_is_a_split() -> None:
 
 
 def test_loading_files_imports_nothing_heavy(splits: Path) -> None:
+    assert imported_for(splits, "datasets", "swebench", "pyarrow", "torch", "pytest") == "[]"
+
+
+def test_loading_parquet_imports_no_more_than_it_needs(dataset_rows: Path) -> None:
+    assert imported_for(dataset_rows / "lite.parquet", "datasets", "pandas", "pyarrow.dataset", "torch") == "[]"
+
+
+def imported_for(source: Path, *names: str) -> str:
+    """Which of these modules are there once the source has been loaded, in a process of its own."""
     code = (
         "import sys; from swe_aem.tasks import load_tasks; load_tasks(sys.argv[1]); "
-        "print([name for name in ('datasets', 'swebench', 'pyarrow', 'torch', 'pytest') if name in sys.modules])"
+        f"print([name for name in {names!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(splits)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

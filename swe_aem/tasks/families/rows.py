@@ -103,8 +103,8 @@ def _read_parquet(path: Path) -> RawRows:
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        table = pyarrow.parquet.read_table(path)
+    try:  # not `read_table`, which imports pandas if it is there: most of the time that listing a set took
+        table = pyarrow.parquet.ParquetFile(path).read()
     except pyarrow.ArrowInvalid as error:
         raise UserError(f"{path}: is not a Parquet file ({error})") from error
     try:
