@@ -34,7 +34,15 @@ from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
 from swe_aem.sandbox.owner import Lease, start_ticks
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, rootfs_environment, state_dir
-from swe_aem.sandbox.warden import DEFAULT_PATH, WardenSandbox, cpu_millis, environment, is_blackhole, warden_binary
+from swe_aem.sandbox.warden import (
+    DEFAULT_PATH,
+    WardenSandbox,
+    check_workdir,
+    cpu_millis,
+    environment,
+    is_blackhole,
+    warden_binary,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +185,7 @@ class BubblewrapBackend:
 
     async def _start(self, spec: SandboxSpec, *, keep: Path | None = None) -> WardenSandbox:
         """Start a sandbox; what it writes lies below `keep` on a disk, instead of in memory, where that is given."""
+        check_workdir(spec.workdir)
         if spec.user not in (None, "root", "0"):
             raise UserError(
                 f"bubblewrap runs commands as the sandbox's own root, not as {spec.user!r}; use the sandbox docker"

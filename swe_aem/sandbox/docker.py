@@ -20,6 +20,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +33,7 @@ from docker.utils import kwargs_from_env
 from pydantic import ValidationError
 
 from swe_aem.core import LimitHits, Sandbox, SandboxInfo, SandboxSpec
-from swe_aem.errors import InfrastructureError, StartError, UserError
+from swe_aem.errors import InfrastructureError, SandboxDead, StartError, UserError
 from swe_aem.sandbox.attach import WARDEN_DIR
 from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.cgroup import counter, shared_parent
@@ -42,7 +43,15 @@ from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.isolation import HOSTNAME, ipc_settings
 from swe_aem.sandbox.owner import Lease
-from swe_aem.sandbox.warden import WardenSandbox, cpu_millis, environment, is_blackhole, warden_binary, warden_digest
+from swe_aem.sandbox.warden import (
+    WardenSandbox,
+    check_workdir,
+    cpu_millis,
+    environment,
+    is_blackhole,
+    warden_binary,
+    warden_digest,
+)
 
 T = TypeVar("T")
 
@@ -158,6 +167,7 @@ class DockerBackend:
             await sandbox.close()
 
     async def _start(self, spec: SandboxSpec) -> WardenSandbox:
+        check_workdir(spec.workdir)
         image = await self._image(spec.image)
         user = spec.user or image["Config"].get("User") or "0"
         if is_blackhole(spec.network) and not _is_root(user):
@@ -200,7 +210,9 @@ class DockerBackend:
 
     def _sandbox(self, name: str, spec: SandboxSpec, image: dict[str, Any], channel: Channel) -> WardenSandbox:
         own = dict(entry.partition("=")[::2] for entry in image["Config"].get("Env") or [])
-        return WardenSandbox(name, spec, channel, environment(own, spec.env), _Inside(), lambda: self._end(name))
+        return WardenSandbox(
+            name, spec, channel, environment(own, spec.env), _Inside(self, name, time.time()), lambda: self._end(name)
+        )
 
     # -- engine calls, on a thread ------------------------------------------------------------------------------------
 
@@ -350,6 +362,16 @@ class DockerBackend:
             with contextlib.suppress(APIError):  # a container may still use it
                 self._api.remove_image(image["Id"])
 
+    async def ran_out_of_memory(self, name: str, since_s: float) -> bool:
+        """Did a container run out of memory since then? By the engine's record of its last 256 events; raises
+        `InfrastructureError`."""
+
+        def ask() -> bool:
+            wanted = {"container": name, "event": "oom"}
+            return any(True for _ in self._api.events(since=int(since_s), until=int(time.time()) + 1, filters=wanted))
+
+        return await self._call(ask)
+
     def shell_command(self, sandbox: Sandbox) -> list[str]:
         """A command line that opens a terminal in the container through the engine's socket."""
         assert isinstance(sandbox, WardenSandbox)
@@ -413,12 +435,21 @@ def _archive(workspace: Path, workdir: str, user: str) -> bytes:
     return buffer.getvalue()
 
 
+@dataclass(frozen=True)
 class _Inside:
     """The container's own counters; both versions of control groups show them inside."""
 
+    backend: DockerBackend
+    name: str
+    since_s: float
+
     async def limit_hits(self, sandbox: WardenSandbox) -> LimitHits:
-        """What the limits of memory and processes did so far."""
-        memory, pids = await self._read(sandbox, _OOM_FILES), await self._read(sandbox, _PIDS_FILES)
+        """What the limits of memory and processes did so far. Of a container that is gone, with its control group, the
+        engine still knows when it ran out of memory."""
+        try:
+            memory, pids = await self._read(sandbox, _OOM_FILES), await self._read(sandbox, _PIDS_FILES)
+        except SandboxDead:
+            return LimitHits(oom_kills=int(await self.backend.ran_out_of_memory(self.name, self.since_s)))
         return LimitHits(oom_kills=counter(memory, "oom_kill"), pids_refused=counter(pids, "max"))
 
     async def peak_memory_bytes(self, sandbox: WardenSandbox) -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, assert_never
 
 from swe_aem.core import ExecResult, LimitHits, Limits, SandboxSpec, Tree, TreeChange
-from swe_aem.errors import SandboxDead, UserError
+from swe_aem.errors import InfrastructureError, SandboxDead, UserError
 from swe_aem.sandbox.channel import Channel, Operation
 
 _RUN = struct.Struct("<IIII")
@@ -82,6 +82,14 @@ def is_blackhole(network: Literal["none", "blackhole"]) -> bool:
             return True
         case unknown:
             assert_never(unknown)
+
+
+def check_workdir(workdir: str) -> None:
+    """Raises `UserError` where a directory cannot be a sandbox's work tree."""
+    if not workdir.startswith("/") or os.path.normpath(workdir).strip("/") == "":
+        raise UserError(
+            f"workdir {workdir!r} cannot be a work tree: it must be an absolute path, and not the whole file system"
+        )
 
 
 class Meter(Protocol):
@@ -289,7 +297,7 @@ class WardenSandbox:
         """What the sandbox's limits did to it so far; as last known once nothing can be read any more."""
         with contextlib.suppress(SandboxDead):
             await self._ping(GUARD_S)
-        with contextlib.suppress(SandboxDead, OSError):
+        with contextlib.suppress(InfrastructureError, OSError):
             measured = await self._meter.limit_hits(self)
             self._hits = LimitHits(
                 oom_kills=max(measured.oom_kills, self._hits.oom_kills),
@@ -315,12 +323,14 @@ class WardenSandbox:
     async def close(self) -> None:
         """End the sandbox; idempotent. Runs to its end even if the caller is cancelled."""
         if self._closing is None:
+            died = self._channel.dead is not None
             self._channel.give_up("it was closed")
-            self._closing = asyncio.create_task(self._end())
+            self._closing = asyncio.create_task(self._end(died))
         await asyncio.shield(self._closing)
 
-    async def _end(self) -> None:
-        await self.limit_hits()  # the last moment at which they can be read
+    async def _end(self, died: bool) -> None:
+        if died:  # the last moment at which anybody can say whether its own limits did it
+            await self.limit_hits()
         await self._dispose()
 
 

@@ -7,14 +7,19 @@ import asyncio
 import contextlib
 import os
 import platform
+import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
+import docker
 import pytest
 
 from swe_aem.core import Limits, Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.errors import SandboxDead
 from swe_aem.sandbox import open_backend
+from swe_aem.sandbox.roots import live_sandboxes
 from tests.sandbox.conftest import KINDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("contained")]
@@ -124,16 +129,33 @@ async def test_a_full_sandbox_answers_and_closes(sandbox: Sandbox, kind: str) ->
 async def test_what_the_limits_did_is_counted_and_known_after_the_end(sandbox: Sandbox) -> None:
     before = await sandbox.limit_hits()
     assert (before.oom_kills, before.pids_refused, before.disk_kills) == (0, 0, 0)
-    await sandbox.run(FILLERS["processes in the background"], timeout_s=10)
+    await sandbox.run(FILLERS["processes in the background"], timeout_s=1)
     refused = (await sandbox.limit_hits()).pids_refused
     assert refused > 0
     await sandbox.settle()
-    await sandbox.run(FILLERS["memory of processes"], timeout_s=60)
+    await sandbox.run(FILLERS["memory of processes"], timeout_s=20)
     hits = await sandbox.limit_hits()
     assert hits.oom_kills > 0
     await sandbox.close()
     after = await sandbox.limit_hits()
     assert (after.oom_kills, after.pids_refused >= refused) == (hits.oom_kills, True)
+
+
+async def test_what_the_limits_did_is_known_of_a_sandbox_that_died(backend: SandboxBackend, sandbox: Sandbox) -> None:
+    fill = FILLERS["memory of processes"].replace("& done; wait", "; done; touch /tmp/filled")
+    await sandbox.run(f"setsid bash -c {shlex.quote(fill)} >/dev/null 2>&1 &", timeout_s=10)
+    assert (await sandbox.run("until [ -e /tmp/filled ]; do sleep 0.05; done", timeout_s=100)).exit_code == 0
+    if backend.name == "docker":  # the engine removes the container at once
+        container = await asyncio.to_thread(docker.from_env().containers.get, sandbox.id)
+        await asyncio.to_thread(container.kill)
+    else:
+        (entry,) = [entry for entry in live_sandboxes() if entry.id == sandbox.id]
+        os.killpg(entry.pid or 0, signal.SIGKILL)
+    with pytest.raises(SandboxDead):
+        await sandbox.run("sleep 60", timeout_s=60)
+    assert (await sandbox.limit_hits()).oom_kills >= 1
+    await sandbox.close()
+    assert (await sandbox.limit_hits()).oom_kills >= 1
 
 
 async def test_the_kernel_kills_no_warden_instead_of_a_smaller_process(sandbox: Sandbox, tmp_path: Path) -> None:

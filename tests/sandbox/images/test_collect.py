@@ -243,7 +243,7 @@ async def test_an_image_is_unpacked_runs_in_bubblewrap_and_goes_when_nobody_need
         assert (first.fresh, (await unpack(engine, ledger, alias)).fresh) == (True, False)
     finally:
         client.images.remove(alias)
-    spec = SandboxSpec(image=alias, workdir="/", limits=NO_LIMITS, ttl_s=120)
+    spec = SandboxSpec(image=alias, workdir="/root", limits=NO_LIMITS, ttl_s=120)
     backend = BubblewrapBackend()
     assert await backend.image_digest(alias) == first.image_id
     async with backend.open(spec) as sandbox:
