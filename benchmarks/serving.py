@@ -140,8 +140,8 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
     """Seconds of a whole rollout into a store."""
 
     from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
-    from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Verdict
-    from swe_aem.grading import Grader, GradeSlot
+    from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Tree, Verdict
+    from swe_aem.grading import CapturedWork, Delta, GivenTree, Grader, GradeSlot
     from swe_aem.policy import VllmClientConfig, VllmPolicy, load_tokenizer
     from swe_aem.rollout import RolloutComponents, RolloutConfig, RolloutRun, SchedulingConfig
     from swe_aem.store import Store
@@ -152,7 +152,10 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
         def __init__(self) -> None:
             pass
 
-        async def grade(self, patch: str, deadline: Deadline) -> Verdict:
+        async def delta(self, work: CapturedWork) -> Delta:
+            return Delta(patch="diff --git a/x b/x\n")
+
+        async def grade(self, patch: Delta | str, deadline: Deadline) -> Verdict:
             return Verdict(resolved=True, patch_applied=True)
 
     class InstantGrader(Grader):
@@ -164,11 +167,11 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
     async def grader(backend: SandboxBackend) -> AsyncIterator[Grader]:
         yield InstantGrader(backend)
 
-    async def prepare(sandbox: Sandbox, record: TaskRecord) -> str:
-        return "base"
+    async def prepare(sandbox: Sandbox, record: TaskRecord) -> GivenTree:
+        return GivenTree(Tree.made_of({}), tracked=frozenset(), ignore_rules={})
 
-    async def capture(sandbox: Sandbox, workdir: str, base: str) -> str:
-        return "diff --git a/x b/x\n"
+    async def capture(sandbox: Sandbox, workdir: str, given: GivenTree) -> CapturedWork:
+        return CapturedWork(given={}, removed=("x",))
 
     def record(number: int) -> TaskRecord:
         statement = f"This is trajectory number {number}. Fix the bug."

@@ -17,10 +17,10 @@ from swe_aem.table import table
 
 if TYPE_CHECKING:
     from swe_aem.core import SandboxBackend, Task, TaskRecord, Verdict
+    from swe_aem.grading import CapturedWork
     from swe_aem.rollout import HumanSession, RolloutConfig
     from swe_aem.tasks import TaskSet
 
-_PATCH_FILE = "/tmp/swe-aem-start.patch"
 _COMMAND_OUTPUT_BYTES = 1 << 20
 _SHOWN = 10
 
@@ -59,18 +59,21 @@ def shell(
     task_set = load_tasks(tasks, split=split, ids=[task])
     config = RolloutConfig(tasks=tasks, split=split, sandbox=sandbox, limits=limits(no_limits))
     first = _gold(task_set.get(task)) if start == "gold" else _read(start)
-    options = _Options(start=first, command=command, timeout_s=timeout_s, wants_patch=grade or patch is not None)
-    code, found = asyncio.run(_work(config, task_set, task, open_backend(sandbox), options))
-    if patch is not None:
-        patch.write_text(found, encoding="utf-8", errors="surrogateescape")
-        tell(f"{patch}: {len(found.splitlines())} lines")
-    if grade:
-        from swe_aem.rollout import grade_human
+    options = _Options(start=first, command=command, timeout_s=timeout_s, wants_work=grade or patch is not None)
+    code, work = asyncio.run(_work(config, task_set, task, open_backend(sandbox), options))
+    if work is not None:
+        from swe_aem.rollout import judge_human
 
-        tell("grading in a fresh sandbox ...")
-        verdict = asyncio.run(grade_human(config, task_set, task, found, open_backend(sandbox)))
-        _show(verdict)
-        code = 0 if verdict.resolved else 1
+        if grade:
+            tell("grading in a fresh sandbox ...")
+        judged = judge_human(config, task_set, task, work, open_backend(sandbox), grade=grade)
+        delta, verdict = asyncio.run(judged)
+        if patch is not None:
+            patch.write_text(delta.patch, encoding="utf-8")
+            tell(f"{patch}: {len(delta.patch.splitlines())} lines")
+        if verdict is not None:
+            _show(verdict)
+            code = 0 if verdict.resolved else 1
     raise typer.Exit(code)
 
 
@@ -100,13 +103,14 @@ class _Options:
     """Command line to run; a prompt if None."""
     timeout_s: float
     """Limit of the command line."""
-    wants_patch: bool
+    wants_work: bool
+    """Is what was done captured afterwards?"""
 
 
 async def _work(
     config: "RolloutConfig", task_set: "TaskSet", id: str, backend: "SandboxBackend", options: _Options
-) -> tuple[int, str]:
-    """The exit code of the prompt or command, and the patch if it is wanted."""
+) -> "tuple[int, CapturedWork | None]":
+    """The exit code of the prompt or command, and what was done if that is wanted."""
     from swe_aem.rollout import human_session
 
     async with human_session(config, task_set, id, backend) as place:
@@ -121,12 +125,13 @@ async def _work(
             )
             typer.echo(result.output, nl=False)
             code = result.exit_code
-        return code, await place.patch() if options.wants_patch else ""
+        return code, await place.work() if options.wants_work else None
 
 
 async def _apply(place: "HumanSession", patch: str) -> None:
-    await place.sandbox.write_file(_PATCH_FILE, patch.encode("utf-8", "surrogateescape"))
-    done = await place.sandbox.run(f"git apply {_PATCH_FILE}; code=$?; rm {_PATCH_FILE}; exit $code", timeout_s=60)
+    path = f"{place.sandbox.private_dir}/start.patch"
+    await place.sandbox.write_file(path, patch.encode("utf-8", "surrogateescape"))
+    done = await place.sandbox.run(f"git apply {path}; code=$?; rm {path}; exit $code", timeout_s=60)
     if done.exit_code != 0:
         raise UserError(f"the patch of --apply does not fit; give another one: {done.output.strip()}")
 

@@ -1,22 +1,27 @@
-"""Grading: history scrub, patch capture and hygiene, graders; see `docs/grading.md`."""
+"""Grading: history scrub, capture of an agent's work, hygiene, graders; see `docs/grading.md`."""
 
-from swe_aem.grading.capture import capture_patch
+from swe_aem.grading.capture import CapturedWork, GivenTree, capture_work, record_given
+from swe_aem.grading.delta import Delta
 from swe_aem.grading.grader import Grader, GradeSlot
+from swe_aem.grading.hygiene import CleanDelta, clean_delta
 from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.parser import SwebenchParser
-from swe_aem.grading.patch import CleanPatch, clean_patch
 from swe_aem.grading.prepare import prepare_for_agent, prepare_for_grading
 from swe_aem.grading.scrub import scrub_history
 
 __all__ = [
-    "CleanPatch",
+    "CapturedWork",
+    "CleanDelta",
+    "Delta",
+    "GivenTree",
     "GradeSlot",
     "Grader",
     "StartLayers",
     "SwebenchParser",
-    "capture_patch",
-    "clean_patch",
+    "capture_work",
+    "clean_delta",
     "prepare_for_agent",
     "prepare_for_grading",
+    "record_given",
     "scrub_history",
 ]

@@ -1,85 +1,356 @@
-"""Patch capture: what an agent changed, as a diff against the commit that the host recorded when the sandbox opened."""
+"""What an agent left in its work tree, taken against the tree that it was given.
 
+Nothing of the agent's sandbox takes part but the warden, which lists and reads files: no program, no configuration, no
+attribute and no hook. Of the agent's repository only the names in its index are used.
+"""
+
+import asyncio
+import hashlib
 import logging
+import stat
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeGuard
 
-from swe_aem.core import Sandbox
-from swe_aem.grading.diff import DiffError, parse_diff
-from swe_aem.grading.shell import run_git_script
+from swe_aem.core import Sandbox, Tree, TreeEntry
+from swe_aem.errors import InfrastructureError
+from swe_aem.grading.delta import EXECUTABLE, FILE, LINK, above, printable
+from swe_aem.grading.git_index import MAX_INDEX_BYTES, index_names
+from swe_aem.grading.ignore_rules import EXCLUDE, ignored_names, is_ignore_file
 
-MAX_PATCH_BYTES = 8 << 20
 MAX_NEW_FILE_BYTES = 1 << 20
 """New files above this size are build products or data, not part of a patch."""
+MAX_FILE_BYTES = 8 << 20
+"""Changed files above this size are not part of a patch."""
+MAX_CHANGED_BYTES = 64 << 20
+MAX_CHANGED_PATHS = 20_000
+"""A work tree with more changes than these gives an empty delta."""
+MAX_TOUCHED_BYTES = 128 << 20
+"""Contents that are kept of files whose size and mode did not change: of most of them only the times did."""
+MAX_PATH_BYTES = 3800
+MAX_ENTRIES = 500_000
+"""A work tree with more names, directories included, cannot be given to an agent; left by one, it gives an empty
+delta."""
 
-_SETTLE = """read -r init </proc/1/comm
-case $init in *warden*) kill -9 -1; rm -rf /tmp/swe-aem-output ;; esac"""
-"""Ends what the agent left running and frees the disk space of its commands' outputs: either could keep the capture
-from finishing. Only below a warden: elsewhere PID 1 is not a sandbox's, and `kill -1` would reach too far."""
+_INDEX = ".git/index"
+_MAX_IGNORE_FILE_BYTES = 1 << 20
+_BATCH_BYTES, _BATCH_PATHS = 16 << 20, 2000
 
 logger = logging.getLogger(__name__)
 
 
-async def capture_patch(
-    sandbox: Sandbox, workdir: str, base_sha: str, max_bytes: int = MAX_PATCH_BYTES, timeout_s: float = 120.0
-) -> str:
-    """The diff between `base_sha` and the work tree: commits, staged and new files included, ignored files not.
+@dataclass(frozen=True)
+class GivenTree:
+    """The work tree of a sandbox as an agent is given it, untracked files of the image included."""
 
-    Renames are written as a deletion and a new file, so that every path stands on its own. Files whose text is not
-    UTF-8 are written as binary patches, so the patch is always valid text. Pipes, sockets and devices are removed: git
-    would wait for them. Ends all the agent's processes.
+    tree: Tree
+    tracked: frozenset[str]
+    """Names in the index."""
+    ignore_rules: Mapping[str, bytes]
+    """Content of every `.gitignore`, and of `.git/info/exclude`, by path."""
 
-    Empty, with a logged reason, if the agent left nothing to diff (it deleted `.git`), more than `max_bytes`, no space
-    on the disk, or a sandbox in which the capture does not come to its end: the same tools worked when the sandbox was
-    opened. Only a sandbox that died is not its doing: raises `SandboxDead`.
+
+@dataclass(frozen=True)
+class WorkFile:
+    """A path of the final tree that may differ from what was given."""
+
+    path: str
+    mode: int
+    """`FILE`, `EXECUTABLE` or `LINK`."""
+    digest: bytes
+    """SHA-256 of the content, or of the target of a link."""
+    content: bytes | None
+    """None where it was not kept: `MAX_TOUCHED_BYTES`."""
+
+
+@dataclass(frozen=True)
+class CapturedWork:
+    """What may have changed in a work tree: contents still have to be compared with the given ones."""
+
+    given: Mapping[str, TreeEntry]
+    """What was given at the paths below; a path that is not here was not there, or was a directory."""
+    files: tuple[WorkFile, ...] = ()
+    removed: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Paths that are no part of it, each as `path (reason)`."""
+    why_empty: str = ""
+    """Why there is nothing, where there may have been something."""
+
+    @property
+    def empty(self) -> bool:
+        """Is there nothing that could be in a patch?"""
+        return not self.files and not self.removed
+
+
+async def record_given(sandbox: Sandbox, workdir: str) -> GivenTree:
+    """Record the work tree that an agent is about to get.
+
+    Raises `InfrastructureError` if it cannot be listed as a whole, and `SandboxDead`.
     """
-    await sandbox.run(_SETTLE, timeout_s=timeout_s)
-    data = await _diff(sandbox, workdir, base_sha, max_bytes, timeout_s, binary="")
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        binary = _undecodable_files(data.decode("utf-8", "surrogateescape"))
-    data = await _diff(sandbox, workdir, base_sha, max_bytes, timeout_s, binary=binary)
-    return data.decode("utf-8", "replace")
-
-
-async def _diff(
-    sandbox: Sandbox, workdir: str, base_sha: str, max_bytes: int, timeout_s: float, *, binary: str
-) -> bytes:
-    done = await run_git_script(
-        sandbox,
-        "capture.sh",
-        workdir=workdir,
-        timeout_s=timeout_s,
-        BASE=base_sha,
-        MAX_FILE_BYTES=MAX_NEW_FILE_BYTES,
-        BINARY=binary,
-    )
-    if done.words != ("ok",):
-        why = " ".join(done.words[1:]) or (
-            f"the capture in {workdir} did not finish (exit code {done.result.exit_code}"
-            f"{', timed out' if done.result.timed_out else ''}): {done.result.output.strip()[:1000]}"
-        )
-        logger.warning("sandbox %s: no patch, %s", sandbox.id, why)
-        return b""
-    try:
-        return await sandbox.read_file(f"{done.private_dir}/patch", max_bytes=max_bytes)
+        return await _record(sandbox, workdir)
     except OSError as error:
-        logger.warning(
-            "sandbox %s: the patch cannot be read, or has more than %d bytes; dropped: %s", sandbox.id, max_bytes, error
-        )
-        return b""
+        raise InfrastructureError(f"the work tree in {workdir} cannot be listed: {error.strerror or error}") from error
 
 
-def _undecodable_files(patch: str) -> str:
-    """gitattributes lines that make git treat the files of `patch` with undecodable text as binary."""
+async def _record(sandbox: Sandbox, workdir: str) -> GivenTree:
+    tree = await sandbox.list_tree(workdir, max_entries=MAX_ENTRIES)
+    if len(tree.entries) >= MAX_ENTRIES:
+        raise InfrastructureError(f"the work tree in {workdir} has more than {MAX_ENTRIES} names")
+    rules = [path for path, entry in tree.entries.items() if is_ignore_file(path) and stat.S_ISREG(entry.mode)]
+    names = [*rules, EXCLUDE]
+    contents = await sandbox.read_tree(workdir, names, max_bytes=_MAX_IGNORE_FILE_BYTES)
+    (index,) = await sandbox.read_tree(workdir, [_INDEX], max_bytes=MAX_INDEX_BYTES)
+    return GivenTree(
+        Tree(tree.raw),  # what was decoded takes ten times the memory, and agents take long
+        tracked=index_names(index or b""),
+        ignore_rules={name: content for name, content in zip(names, contents, strict=True) if content},
+    )
+
+
+async def capture_work(
+    sandbox: Sandbox,
+    workdir: str,
+    given: GivenTree,
+    *,
+    heed_ignore_rules: bool = True,
+    max_new_file_bytes: int = MAX_NEW_FILE_BYTES,
+) -> CapturedWork:
+    """What is different in the work tree from what was given. Ends every process of the sandbox first.
+
+    Names that the given index does not have and that the given rules ignore do not count, unless the index names them
+    now (`git add -f`, committed or not). Left out, and listed, are repositories inside of the work tree, new virtual
+    environments, caches that mark themselves, large new files, and what is neither a file nor a link.
+
+    What an agent made unreadable, or too much, is its own doing: then the work is empty, with a reason. Raises
+    `SandboxDead`, and nothing else.
+    """
+    await sandbox.settle()
     try:
-        sections = parse_diff(patch)
-    except DiffError:
-        return "* -diff"
-    undecodable = (section for section in sections if any("\udc80" <= char <= "\udcff" for char in section.text))
-    return "\n".join(f"/{_pattern(path)} -diff" for section in undecodable for path in section.paths)
+        tree = await sandbox.list_tree(workdir, max_entries=MAX_ENTRIES)
+        if len(tree.entries) >= MAX_ENTRIES:
+            raise _TooMuch(f"the work tree has {MAX_ENTRIES} names or more")
+        (index,) = await sandbox.read_tree(workdir, [_INDEX], max_bytes=MAX_INDEX_BYTES)
+        comparison = _Comparison(given, tree.entries, index_names(index or b""), max_new_file_bytes)
+        rules = given.ignore_rules if heed_ignore_rules else {}
+        ignored = await asyncio.to_thread(ignored_names, rules, comparison.unlisted())
+        hidden = await _directories_that_ignore_themselves(sandbox, workdir, comparison)
+        return await _read(sandbox, workdir, comparison.sorted_out(ignored, hidden))
+    except OSError as error:
+        return _nothing(sandbox, f"the work tree in {workdir} cannot be read: {error.strerror or error}")
+    except _TooMuch as error:
+        return _nothing(sandbox, str(error))
 
 
-def _pattern(path: str) -> str:
-    """A gitattributes pattern for `path`; `?` stands for every byte that has a meaning there or is not ASCII."""
-    data = path.encode("utf-8", "surrogateescape")
-    return "".join(chr(byte) if (chr(byte).isalnum() and byte < 128) or byte in b"/._-+=,@%" else "?" for byte in data)
+class _TooMuch(Exception):
+    """The work tree has more changes than a patch may have."""
+
+
+def _nothing(sandbox: Sandbox, why: str) -> CapturedWork:
+    logger.warning("sandbox %s: no patch, %s", sandbox.id, why)
+    return CapturedWork(given={}, why_empty=why)
+
+
+async def _directories_that_ignore_themselves(sandbox: Sandbox, workdir: str, found: "_Comparison") -> list[str]:
+    """New directories with a `.gitignore` that ignores everything in them, as tools write it for their caches."""
+    names = found.new_ignore_files()
+    if not names:
+        return []
+    contents = await sandbox.read_tree(workdir, names, max_bytes=_MAX_IGNORE_FILE_BYTES)
+    pairs = zip(names, contents, strict=True)
+    return [name.removesuffix("/.gitignore") for name, content in pairs if content and b"*" in content.split()]
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Paths whose metadata differ, sorted out."""
+
+    given: Mapping[str, TreeEntry]
+    present: Mapping[str, TreeEntry]
+    removed: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+class _Comparison:
+    """The given and the final tree side by side."""
+
+    def __init__(
+        self, given: GivenTree, after: Mapping[str, TreeEntry], indexed: frozenset[str], max_new_file_bytes: int
+    ) -> None:
+        self.before, self.after = given.tree.entries, after
+        self.listed = given.tracked | indexed
+        self.max_new_file_bytes = max_new_file_bytes
+        self.present = [path for path, entry in after.items() if not _is_out(path, entry, self.before.get(path))]
+        self.removed = [
+            path
+            for path, entry in self.before.items()
+            if not stat.S_ISDIR(entry.mode) and not _is_git(path) and _is_missing(self.after.get(path))
+        ]
+
+    def unlisted(self) -> list[str]:
+        """Changed names that neither index has."""
+        return [path for path in (*self.present, *self.removed) if path not in self.listed]
+
+    def new_ignore_files(self) -> list[str]:
+        """`.gitignore` files in directories that are new."""
+        return [path for path in self.present if path.endswith("/.gitignore") and path[:-11] not in self.before]
+
+    def sorted_out(self, ignored: frozenset[str], hidden: Iterable[str]) -> _Candidates:
+        """The changed paths without what does not count, and why not; raises `_TooMuch`.
+
+        `ignored` are names that are ignored, `hidden` are directories that ignore themselves.
+        """
+        apart = dict.fromkeys(hidden, "is new and ignores itself") | self._apart()
+        left_out: dict[str, str] = {}
+        present: dict[str, TreeEntry] = {}
+        removed = set[str]()
+        for path in (*self.present, *self.removed):
+            if path not in self.listed:
+                if path in ignored:
+                    continue
+                root = next((root for root in above(path) if root in apart), None)
+                if root is not None:
+                    left_out[root] = apart[root]
+                    continue
+            entry = self.after.get(path)
+            why = self._why_not(path, entry)
+            if why is not None:
+                left_out[path] = why
+            if entry is None or stat.S_ISDIR(entry.mode) or (why is not None and not _is_content(entry)):
+                if path in self.before:
+                    removed.add(path)
+            elif why is None:
+                present[path] = entry
+        removed |= self._in_the_way(present)
+        if len(present) + len(removed) > MAX_CHANGED_PATHS:
+            raise _TooMuch(f"{len(present) + len(removed)} paths changed; {MAX_CHANGED_PATHS} is the limit")
+        given = {path: entry for path in (*present, *removed) if _is_content(entry := self.before.get(path))}
+        return _Candidates(
+            given,
+            present,
+            tuple(sorted(path for path in removed if path in given)),
+            tuple(f"{printable(path)} ({why})" for path, why in sorted(left_out.items())),
+        )
+
+    def _why_not(self, path: str, entry: TreeEntry | None) -> str | None:
+        if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
+            return f"its path is longer than {MAX_PATH_BYTES} bytes"
+        if entry is None or stat.S_ISDIR(entry.mode):
+            return None
+        if not _is_content(entry):
+            return "is neither a file nor a link"
+        if not _is_content(self.before.get(path)) and entry.size > self.max_new_file_bytes:
+            return f"is new and larger than {self.max_new_file_bytes} bytes"
+        if entry.size > MAX_FILE_BYTES:
+            return f"is larger than {MAX_FILE_BYTES} bytes"
+        return None
+
+    def _apart(self) -> dict[str, str]:
+        """Directories that are no part of the work: names below them count only if an index has them."""
+        found: dict[str, str] = {}
+        for path in self.after:
+            directory, _, name = path.rpartition("/")
+            if not directory:
+                continue
+            if name == "pyvenv.cfg" and path not in self.before:
+                found[directory] = "is a new virtual environment"
+            elif name == "CACHEDIR.TAG" and directory not in self.before:
+                found[directory] = "is a new cache"
+        for path in (*self.before, *self.after):
+            directory, _, name = path.rpartition("/")
+            if name == ".git" and directory:
+                found[directory] = "is a repository of its own"
+        return found
+
+    def _in_the_way(self, present: Mapping[str, TreeEntry]) -> set[str]:
+        """Given paths that had to go for present ones, ignored or not: a file is a directory now, or the reverse."""
+        found = {
+            parent
+            for path in present
+            for parent in above(path)
+            if not _is_missing(self.before.get(parent)) and not _is_git(parent)
+        }
+        replaced = {path for path in present if path in self.before and stat.S_ISDIR(self.before[path].mode)}
+        if replaced:
+            found |= {
+                path
+                for path, entry in self.before.items()
+                if not stat.S_ISDIR(entry.mode) and not _is_git(path) and any(root in replaced for root in above(path))
+            }
+        return found
+
+
+def _is_out(path: str, entry: TreeEntry, before: TreeEntry | None) -> bool:
+    """Is a path of the final tree out of the question: as it was given, a directory, or git's own?"""
+    return entry == before or stat.S_ISDIR(entry.mode) or _is_git(path)
+
+
+def _is_missing(entry: TreeEntry | None) -> bool:
+    """Is there nothing, or a directory?"""
+    return entry is None or stat.S_ISDIR(entry.mode)
+
+
+def _is_content(entry: TreeEntry | None) -> TypeGuard[TreeEntry]:
+    return entry is not None and (stat.S_ISREG(entry.mode) or stat.S_ISLNK(entry.mode))
+
+
+def _is_git(path: str) -> bool:
+    return path == ".git" or path.endswith("/.git")
+
+
+def git_mode(entry: TreeEntry) -> int:
+    """Git's mode for a file or link."""
+    if stat.S_ISLNK(entry.mode):
+        return LINK
+    return EXECUTABLE if entry.mode & stat.S_IXUSR else FILE
+
+
+async def read_contents(
+    sandbox: Sandbox, workdir: str, sizes: Mapping[str, int]
+) -> AsyncIterator[tuple[str, bytes | None]]:
+    """Contents of regular files, a batch at a time, in order; `sizes` are what a listing said of them, in bytes."""
+    batch: list[str] = []
+    total = 0
+    for path, size in (*sizes.items(), ("", _BATCH_BYTES + 1)):
+        if batch and (total + size > _BATCH_BYTES or len(batch) == _BATCH_PATHS):
+            contents = await sandbox.read_tree(workdir, batch, max_bytes=MAX_FILE_BYTES)
+            for one in zip(batch, contents, strict=True):
+                yield one
+            batch, total = [], 0
+        batch.append(path)
+        total += size
+
+
+async def _read(sandbox: Sandbox, workdir: str, found: _Candidates) -> CapturedWork:
+    """The contents of the candidates."""
+    files = [
+        WorkFile(path, LINK, _digest(entry.target), entry.target)
+        for path, entry in found.present.items()
+        if stat.S_ISLNK(entry.mode)
+    ]
+    changed, touched = dict[str, int](), dict[str, int]()
+    for path, entry in found.present.items():
+        if stat.S_ISREG(entry.mode):
+            before = found.given.get(path)
+            same = before is not None and (before.mode, before.size) == (entry.mode, entry.size)
+            (touched if same else changed)[path] = entry.size
+    total = sum(changed.values())
+    if total > MAX_CHANGED_BYTES:
+        raise _TooMuch(f"the changed files have {total} bytes; {MAX_CHANGED_BYTES} is the limit")
+    left_out = list(found.left_out)
+    # Of the files that may only have been touched source comes before data: not all of the contents may be kept.
+    ordered = changed | dict(sorted(touched.items(), key=lambda item: item[1]))
+    space = MAX_TOUCHED_BYTES
+    async for path, content in read_contents(sandbox, workdir, ordered):
+        if content is None:
+            left_out.append(f"{printable(path)} (cannot be read)")
+            continue
+        space -= len(content) if path in touched else 0
+        keeps = path in changed or space >= 0
+        mode = git_mode(found.present[path])
+        files.append(WorkFile(path, mode, _digest(content), content if keeps else None))
+    return CapturedWork(found.given, tuple(files), found.removed, tuple(left_out))
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

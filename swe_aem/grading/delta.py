@@ -1,5 +1,6 @@
 """`Delta`: what changed between the tree that was given and the tree that was left, as paths, modes and contents."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,6 +40,14 @@ class Delta:
     """The same as a text diff, for stores and people; empty if and only if there are no changes."""
     why_empty: str = ""
     """Why there are no changes, where there may have been some."""
+
+
+def above(path: str) -> Iterator[str]:
+    """The directories that a path lies in, outermost first."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
 
 
 def printable(path: str) -> str:

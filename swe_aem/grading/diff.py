@@ -1,17 +1,14 @@
-"""Unified diffs as git writes them, split by file without losing a byte.
+"""Which files a unified diff changes, as git writes diffs.
 
-The parser is strict: it counts the lines of every hunk, so that no line of a hunk can pass for a header, and it keeps
-only what it understood. `git apply` and `patch` read its output in the same way.
+The parser is strict: it counts the lines of every hunk, so that no line of a hunk can pass for a header.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
-_BINARY_SIZE = re.compile(r"(literal|delta) (\d{1,12})")
+_BINARY_SIZE = re.compile(r"(?:literal|delta) \d{1,12}")
 _BINARY_LINE = re.compile(r"[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]+")
-_INDEX = re.compile(r"[0-9a-f]+\.\.[0-9a-f]+(?: ([0-7]{6}))?")
 _ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 _EXTENDED = (
     "old mode ",
@@ -36,21 +33,11 @@ class DiffError(ValueError):
 class FileDiff:
     """The section of one file in a diff."""
 
-    text: str
-    """The section as it stood in the diff, without text that belongs to no file."""
     old_path: str | None
     """Path before, without the `a/` prefix; None for a new file."""
     new_path: str | None
     """Path after, without the `b/` prefix; None for a deleted file."""
-    mode: str | None
-    """Git's mode of the file after the change, where the section names it (`100644`, `120000` for a link)."""
     is_copy: bool = False
-    binary_bytes: int = 0
-    """Declared size of the largest binary part; 0 for text."""
-    lacks_content: bool = False
-    """Does the section only say that a binary file differs? Then it cannot be applied."""
-    added: tuple[str, ...] = ()
-    """Added lines, without the plus sign."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -148,22 +135,17 @@ class _Reader:
     def __init__(self, lines: list[str], at: int) -> None:
         self.lines = lines
         self.start = self.at = at
-        self.kept: list[str] = []
-        self.added: list[str] = []
         self.headers: dict[str, str] = {}
-        self.binary_bytes = 0
-        self.lacks_content = False
 
     def peek(self) -> str | None:
         """The current line; None at the end."""
         return self.lines[self.at] if self.at < len(self.lines) else None
 
     def take(self) -> str:
-        """Keep the current line and move to the next one."""
+        """The current line; moves to the next one."""
         line = self.peek()
         if line is None:
             raise DiffError("the diff ends in the middle of a file")
-        self.kept.append(line)
         self.at += 1
         return line
 
@@ -182,14 +164,8 @@ class _Reader:
             self._binary()
         elif (self.peek() or "").startswith("Binary files "):
             self.take()
-            self.lacks_content = True
         old, new = self._names(git_names, marked)
-        text = "".join(line + "\n" for line in self.kept)
-        is_copy = "copy to " in self.headers
-        section = FileDiff(
-            text, old, new, self._mode(), is_copy, self.binary_bytes, self.lacks_content, tuple(self.added)
-        )
-        return section, self.at
+        return FileDiff(old, new, is_copy="copy to " in self.headers), self.at
 
     def _extended(self) -> None:
         while (line := self.peek()) is not None:
@@ -220,8 +196,6 @@ class _Reader:
                 raise DiffError(f"line {self.at}: no line of a hunk: {line[:60]!r}")
             old -= sign in ("", " ", "-")
             new -= sign in ("", " ", "+")
-            if sign == "+":
-                self.added.append(line[1:])
             if old < 0 or new < 0:
                 raise DiffError(f"line {self.at}: the hunk has more lines than its header says")
         if (self.peek() or "").startswith("\\ "):
@@ -236,7 +210,6 @@ class _Reader:
                     raise DiffError(f"line {self.at + 1}: no size of a binary part")
                 return
             self.take()
-            self.binary_bytes = max(self.binary_bytes, int(size[2]))
             while (line := self.peek()) and _BINARY_LINE.fullmatch(line):
                 self.take()
             if self.peek() not in ("", None):
@@ -248,7 +221,7 @@ class _Reader:
         self, git_names: tuple[str, str] | None, marked: tuple[str | None, str | None] | None
     ) -> tuple[str | None, str | None]:
         """Old and new path; raises `DiffError` unless every header line agrees on them."""
-        if not self.kept[0].startswith("diff --git "):
+        if not self.lines[self.start].startswith("diff --git "):
             assert marked is not None
             if None not in marked and marked[0] != marked[1]:
                 raise DiffError(f"line {self.start + 1}: two names without a rename")
@@ -275,21 +248,9 @@ class _Reader:
             raise DiffError(f"line {self.start + 1}: two names without a rename")
         return old, new
 
-    def _mode(self) -> str | None:
-        for kind in ("new file mode ", "new mode "):
-            if kind in self.headers:
-                return self.headers[kind].strip()
-        index = _INDEX.fullmatch(self.headers.get("index ", ""))
-        return index[1] if index else None
-
 
 def _agreed(marked: tuple[str | None, str | None] | None) -> tuple[str, str] | None:
     if marked is None:
         return None
     name = marked[1] or marked[0]
     return (name, name) if name else None
-
-
-def join(sections: Iterable[FileDiff]) -> str:
-    """The text of `sections` as one diff."""
-    return "".join(section.text for section in sections)

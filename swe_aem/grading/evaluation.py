@@ -15,7 +15,7 @@ from swe_aem.core import WALL_PER_LIMIT, Deadline, ExecResult, Sandbox
 from swe_aem.errors import GraderError
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marked_lines, marker_problem
 from swe_aem.grading.pytest_report import PytestReport, SignedPytestReport
-from swe_aem.grading.shell import put_file
+from swe_aem.grading.shell import private_path, put_file
 from swe_aem.sandbox.warden import BASE_ENV
 
 GRADING_ENV = {
@@ -42,9 +42,6 @@ _SETTLE = (
 """Ends every process that the tests left running. Only below a warden: elsewhere PID 1 is not a sandbox's, and
 `kill -1` would reach too far. The trace that `set -x` prints of it stays out of the log."""
 
-_CANNOT_START = (126, 127)
-"""Exit codes that mean that bash could not be started. Otherwise the first marker was printed."""
-
 
 @dataclass(frozen=True)
 class InstrumentedScript:
@@ -70,12 +67,14 @@ class Evaluation:
     """Exit code of the test command."""
     pytest_report: PytestReport | None = None
     """Record of the plugin in the pytest session; None if the command had no plugin."""
-    removed_log: bool = False
-    """The file with the output was gone, unreadable or emptied afterwards; only code under evaluation can do that."""
+    emptied_log: bool = False
+    """The output was emptied or cut afterwards; only code under evaluation can do that."""
 
 
-def instrument(script: str) -> InstrumentedScript:
+def instrument(script: str, private_dir: str) -> InstrumentedScript:
     """Replace swebench's markers in a script of `make_test_spec` by unguessable ones; raises `GraderError`.
+
+    `private_dir` is a directory of the sandbox for files that are neither the task's nor the patch's.
 
     What the script does after the tests is left out, but for the line with their exit code: it tidies up a sandbox that
     is not used again, and programs that it runs (`git`, with the hooks of the repository) could be the patch's.
@@ -85,7 +84,7 @@ def instrument(script: str) -> InstrumentedScript:
         raise GraderError(problem)
     begin, start, end, code = (f"swe-aem-{secrets.token_hex(16)}" for _ in range(4))
     test_command = "\n".join(marked_lines(script)[:-1])  # the last line is swebench's, to keep the exit code
-    signed_report = SignedPytestReport.for_command(test_command)
+    signed_report = SignedPytestReport.for_command(test_command, private_dir)
     lines = []
     for line in script.split("\n"):
         if is_marker(line, START_MARKER):
@@ -115,7 +114,7 @@ async def inline_command(script: str, sandbox: Sandbox) -> str:
     except OSError:
         return script  # running it shows what is wrong
     lines = [line.strip() for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
-    if len(lines) != 1 or SignedPytestReport.for_command(lines[0]) is None:
+    if len(lines) != 1 or SignedPytestReport.for_command(lines[0], "") is None:
         return script
     before, found, after = script.partition(f"\n{command}\n")
     return f"{before}\n{lines[0]}\n{after}" if found else script
@@ -124,11 +123,12 @@ async def inline_command(script: str, sandbox: Sandbox) -> str:
 async def evaluate(sandbox: Sandbox, script: str, workdir: str, limit_s: float, deadline: Deadline) -> Evaluation:
     """Run a script of `make_test_spec` for at most `limit_s` seconds, those in which it is starved not counted.
 
-    Raises `GraderError` if `deadline` cut it short before the limit, if it was starved of processors for so long that
-    it did not reach the limit in ten times its wall time, or if the shell did not even begin; `SandboxDead`.
+    The sandbox has run a command before: a shell that does not begin now is the doing of the code under evaluation.
+    Raises `GraderError` if `deadline` cut it short before the limit, or if it was starved of processors for so long
+    that it did not reach the limit in ten times its wall time; `SandboxDead`.
     """
-    prepared = instrument(script)
-    path = f"/tmp/{secrets.token_hex(16)}"
+    prepared = instrument(script, sandbox.private_dir)
+    path = private_path(sandbox)
     await put_file(sandbox, path, prepared.text.encode("utf-8", "surrogateescape"))
     left_s = deadline.remaining_s()
     timeout_s, wall_s = min(limit_s, left_s), min(WALL_PER_LIMIT * limit_s, left_s)
@@ -151,13 +151,11 @@ async def evaluate(sandbox: Sandbox, script: str, workdir: str, limit_s: float, 
     if result.output_bytes > MAX_LOG_BYTES:
         return Evaluation(result, result.output, None, None)
     try:
-        log = (await sandbox.read_file(result.output_path, max_bytes=MAX_LOG_BYTES)).decode("utf-8", "replace")
+        log = (await sandbox.read_output(max_bytes=MAX_LOG_BYTES)).decode("utf-8", "replace")
     except OSError:
-        return Evaluation(result, result.output, None, None, removed_log=True)
-    if prepared.begin not in log and not result.timed_out:
-        if result.exit_code in _CANNOT_START:
-            raise GraderError(f"the evaluation script did not start: {log[-500:]}")
-        return Evaluation(result, log, None, None, removed_log=True)
+        return Evaluation(result, result.output, None, None)
+    if prepared.begin not in log and result.killed_for is None:
+        return Evaluation(result, log, None, None, emptied_log=True)
     pytest_report = await prepared.signed_report.read(sandbox) if prepared.signed_report else None
     return _slice(result, log, prepared, pytest_report)
 

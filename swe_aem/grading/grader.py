@@ -1,8 +1,9 @@
-"""`Grader`: from a patch to a verdict, in a fresh sandbox that the agent never touched.
+"""`Grader`: from a delta to a verdict, in a fresh sandbox that the agent never touched.
 
     async with Grader(backend) as grader:
         async with grader.slot(record, spec) as slot:   # its sandbox starts now, while the agent works
-            verdict = await slot.grade(patch, deadline)
+            delta = await slot.delta(work)              # what the agent's work changes
+            verdict = await slot.grade(delta, deadline)
 
 The log decides what the patch is worth. Whether there is a verdict at all is decided by this process's own calls,
 timers and exit codes: no text that a program prints can turn an attempt into an infrastructure failure.
@@ -17,20 +18,24 @@ from typing import Any, assert_never
 
 from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
 from swe_aem.errors import GraderError
-from swe_aem.grading.apply import apply_patch
+from swe_aem.grading.apply import wanted_state, write_state
+from swe_aem.grading.capture import CapturedWork
+from swe_aem.grading.comparing import delta_of
+from swe_aem.grading.delta import Delta
 from swe_aem.grading.eval_types import results_from
 from swe_aem.grading.evaluation import LOG_TAIL_CHARS, Evaluation, evaluate, inline_command
+from swe_aem.grading.foreign import NotApplied, apply_foreign
 from swe_aem.grading.gold import gold_patch
+from swe_aem.grading.hygiene import CleanDelta, clean_delta
 from swe_aem.grading.integrity import contradictions, neutralise
 from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.parser import EvaluationReport, SwebenchParser
-from swe_aem.grading.patch import CleanPatch, clean_patch
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_reward
 from swe_aem.grading.shell import put_file
 
-APPLY_TIMEOUT_S = 120.0
+_HANDSHAKE_S = 30.0
 
 
 class Grader:
@@ -65,10 +70,10 @@ class Grader:
             return self._layers.choose(spec, record, "grader")
 
         async with PrestartedSandbox(self._backend, spec, choose) as sandbox:
-            yield GradeSlot(record, spec.workdir, sandbox, self._parser)
+            yield GradeSlot(self._backend, self._layers, record, spec, sandbox, self._parser)
 
-    async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> str:
-        """The gold patch of a task; where it has a gold command instead, that is run in a sandbox of `spec`."""
+    async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> Delta | str:
+        """The gold patch of a task; where it has a gold command instead, what that changes in a sandbox of `spec`."""
         if record.key.gold_command:
             spec = await self._layers.choose(spec, record, "agent", deadline.remaining_s())
         return await gold_patch(self._backend, record, spec, deadline)
@@ -81,29 +86,52 @@ class Grader:
 class GradeSlot:
     """A fresh sandbox with the answer key of its task. It grades one patch."""
 
-    def __init__(self, record: TaskRecord, workdir: str, sandbox: PrestartedSandbox, parser: SwebenchParser) -> None:
+    def __init__(
+        self,
+        backend: SandboxBackend,
+        layers: StartLayers,
+        record: TaskRecord,
+        spec: SandboxSpec,
+        sandbox: PrestartedSandbox,
+        parser: SwebenchParser,
+    ) -> None:
+        self._backend = backend
+        self._layers = layers
         self._record = record
         self._key = record.key
-        self._workdir = workdir
+        self._spec = spec
+        self._workdir = spec.workdir
         self._sandbox = sandbox
         self._parser = parser
+        self._is_prepared = False
         self._used = False
 
     async def sandbox(self) -> Sandbox:
         """The slot's sandbox as soon as it has started, for measurements; raises what its start raised."""
         return await self._sandbox.ready()
 
-    async def grade(self, patch: str, deadline: Deadline) -> Verdict:
-        """Clean, apply and evaluate `patch`.
+    async def delta(self, work: CapturedWork) -> Delta:
+        """What `work` changes, against the files of this slot's sandbox, which no agent has touched.
 
-        A patch that is empty after cleaning, one that does not apply, and tests that hang are verdicts. Infrastructure
-        failures raise `GraderError` (also when `deadline` passes first), `SandboxDead` or `StartError`.
+        Another slot of the same task may grade it. Raises `GraderError`, `InfrastructureError`, `SandboxDead`,
+        `StartError`.
         """
-        return await self._bounded(self._verdict_on(clean_patch(patch, self._key), deadline), deadline)
+        if work.empty:
+            return Delta(left_out=work.left_out, why_empty=work.why_empty)
+        return await delta_of(work, await self._prepared(PREPARE_TIMEOUT_S), self._workdir)
+
+    async def grade(self, patch: Delta | str, deadline: Deadline) -> Verdict:
+        """Clean, apply and evaluate a patch.
+
+        Text is a foreign patch: it is applied in scratch sandboxes first, and what it changes there is graded. A patch
+        that is empty after cleaning, one that does not apply, and tests that hang are verdicts. Infrastructure failures
+        raise `GraderError` (also when `deadline` passes first), `SandboxDead` or `StartError`.
+        """
+        return await self._bounded(self._verdict_on(patch, deadline), deadline)
 
     async def grade_untouched(self, deadline: Deadline) -> Verdict:
         """Evaluate the repository as it is: what a task's tests say when nothing was done. Raises as `grade` does."""
-        return await self._bounded(self._run_tests(CleanPatch(patch=""), deadline), deadline)
+        return await self._bounded(self._run_tests(CleanDelta(), deadline), deadline)
 
     async def _bounded(self, grading: Coroutine[Any, Any, Verdict], deadline: Deadline) -> Verdict:
         if self._used:
@@ -120,31 +148,58 @@ class GradeSlot:
             ) from None
         return verdict.model_copy(update={"wall_s": time.monotonic() - started_s})
 
-    async def _verdict_on(self, clean: CleanPatch, deadline: Deadline) -> Verdict:
-        if not clean.patch:
-            return _not_applied(clean, clean.error or "the patch is empty")
+    async def _verdict_on(self, patch: Delta | str, deadline: Deadline) -> Verdict:
+        if isinstance(patch, str):
+            if not patch.strip():
+                return _not_applied(CleanDelta(), "the patch is empty")
+            spec = await self._layers.choose(self._spec, self._record, "grader", deadline.remaining_s())
+            work = await apply_foreign(self._backend, self._record, spec, patch, deadline)
+            if isinstance(work, NotApplied):
+                return _not_applied(CleanDelta(), work.why)
+            patch = await self.delta(work)
+        clean = clean_delta(patch, self._key, protected=self._files_inside())
+        if not clean.accepted:
+            return _not_applied(clean, patch.why_empty or "the patch is empty")
         return await self._run_tests(clean, deadline)
 
-    async def _run_tests(self, clean: CleanPatch, deadline: Deadline) -> Verdict:
-        script = await self._parser.script(self._key)
+    def _files_inside(self) -> dict[str, bytes]:
+        """Files of the answer key that lie in the work tree, by their path in it."""
+        root = f"{self._workdir.rstrip('/')}/"
+        files = self._key.files.items()
+        return {path.removeprefix(root): content for path, content in files if path.startswith(root)}
+
+    async def _prepared(self, timeout_s: float) -> Sandbox:
+        """The sandbox, with the repository that patches are made against; a shell has answered in it."""
         sandbox = await self._sandbox.ready()
-        timeout_s = deadline.within(PREPARE_TIMEOUT_S).remaining_s()
-        await prepare_for_grading(sandbox, self._record, self._workdir, timeout_s)
-        if clean.patch:
-            timeout_s = deadline.within(APPLY_TIMEOUT_S).remaining_s()
-            applied, log = await apply_patch(sandbox, self._workdir, clean.patch, self._key.test_patch, timeout_s)
-            if not applied:
-                return _not_applied(clean, log)
+        if not self._is_prepared:
+            answer = await sandbox.run("exec bash -c true", timeout_s=_HANDSHAKE_S, cwd="/")
+            if answer.exit_code != 0:
+                raise GraderError(f"no shell starts in the sandbox: {answer.output.strip()[:500]}")
+            await prepare_for_grading(sandbox, self._record, self._workdir, timeout_s)
+            self._is_prepared = True
+        return sandbox
+
+    async def _run_tests(self, clean: CleanDelta, deadline: Deadline) -> Verdict:
+        script = await self._parser.script(self._key)
+        sandbox = await self._prepared(deadline.within(PREPARE_TIMEOUT_S).remaining_s())
+        inside = self._files_inside()
+        # Before the patch: nothing of it can stand in their way.
         for path, content in self._key.files.items():
-            await put_file(sandbox, path, content)
+            if path.removeprefix(f"{self._workdir.rstrip('/')}/") not in inside:
+                await put_file(sandbox, path, content)
+        if clean.accepted or inside:
+            before = await sandbox.list_tree(self._workdir)
+            test_patch = self._key.test_patch if clean.accepted else ""
+            wanted = wanted_state(clean.accepted, before, test_patch, inside)
+            await write_state(sandbox, self._workdir, before, wanted)
         script = await inline_command(script, sandbox)
         evaluation = await evaluate(sandbox, script, self._workdir, self._key.timeout_s, deadline)
         return await self._conclude(clean, evaluation, sandbox)
 
-    async def _conclude(self, clean: CleanPatch, evaluation: Evaluation, sandbox: Sandbox) -> Verdict:
+    async def _conclude(self, clean: CleanDelta, evaluation: Evaluation, sandbox: Sandbox) -> Verdict:
         integrity = list(clean.integrity)
-        if evaluation.removed_log:
-            integrity.append("the file with the output of the evaluation was removed or spoiled while it ran")
+        if evaluation.emptied_log:
+            integrity.append("the output of the evaluation was emptied while it ran")
         report = _nothing_found(self._key)
         if evaluation.body is not None and not evaluation.result.timed_out:
             body, evidence = neutralise(evaluation.body, self._key)
@@ -160,7 +215,7 @@ class GradeSlot:
             pass_to_pass=report.pass_to_pass,
             fail_to_pass_fraction=report.fail_to_pass_fraction,
             pass_to_pass_fraction=report.pass_to_pass_fraction,
-            stripped_files=clean.stripped,
+            stripped_files=clean.refused,
             integrity=tuple(integrity),
             exit_code=evaluation.result.exit_code,
             test_exit_code=evaluation.test_exit_code,
@@ -182,12 +237,12 @@ class GradeSlot:
         return report if report.found else _nothing_found(self._key)
 
 
-def _not_applied(clean: CleanPatch, why: str) -> Verdict:
+def _not_applied(clean: CleanDelta, why: str) -> Verdict:
     """The verdict on a patch that was not evaluated."""
     return Verdict(
         resolved=False,
         patch_applied=False,
-        stripped_files=clean.stripped,
+        stripped_files=clean.refused,
         integrity=clean.integrity,
         log_tail=why[-LOG_TAIL_CHARS:],
     )

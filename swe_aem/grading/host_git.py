@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from swe_aem.errors import UserError
+from swe_aem.errors import InfrastructureError, UserError
 
 _TIMEOUT_S = 120.0
 _CONFIG = """[core]
@@ -29,7 +29,7 @@ class HostGit:
         self.work_tree = work_tree
 
     def __call__(self, *arguments: str, data: bytes = b"", accept: tuple[int, ...] = (0,)) -> bytes:
-        """What git prints; raises `RuntimeError` for another exit code than `accept`, `UserError` without a git."""
+        """What git prints; raises `InfrastructureError` for an exit code not in `accept`, `UserError` without git."""
         place = [f"--git-dir={self.git_dir}"]
         if self.work_tree is not None:
             place.append(f"--work-tree={self.work_tree}")
@@ -55,7 +55,7 @@ class HostGit:
             raise UserError("git is not installed on this host; install it (apt-get install git)") from None
         if done.returncode not in accept:
             said = done.stderr.decode("utf-8", "replace").strip()[-1000:]
-            raise RuntimeError(f"git {arguments[0]} failed on the host (exit code {done.returncode}): {said}")
+            raise InfrastructureError(f"git {arguments[0]} failed on the host (exit code {done.returncode}): {said}")
         return done.stdout
 
 

@@ -4,31 +4,30 @@ In most data sets the image has that repository. In others the bug must be appli
 the image (R2E-Gym), or there is no repository yet (Harbor).
 """
 
-import secrets
 from typing import Literal
 
 from swe_aem.core import Sandbox, TaskRecord
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading.scrub import prepared_head, scrub_history
-from swe_aem.grading.shell import put_file, run_git_script
+from swe_aem.grading.capture import GivenTree, record_given
+from swe_aem.grading.scrub import scrub_history
+from swe_aem.grading.shell import private_path, put_file, run_git_script
 
 PREPARE_TIMEOUT_S = 300.0
 
 
-async def prepare_for_agent(sandbox: Sandbox, record: TaskRecord, timeout_s: float = PREPARE_TIMEOUT_S) -> str:
-    """Remove from the sandbox what an agent must not see.
+async def prepare_for_agent(sandbox: Sandbox, record: TaskRecord, timeout_s: float = PREPARE_TIMEOUT_S) -> GivenTree:
+    """Remove from the sandbox what an agent must not see, and record the work tree that it is given.
 
-    Returns the sha of HEAD, the base that the host diffs against. Afterwards the setup patch is applied, hidden paths
-    are gone, and the history holds neither the code before that patch, nor those paths, nor anything later than HEAD.
-    A sandbox that started on a kept layer has all that behind it.
+    Afterwards the setup patch is applied, hidden paths are gone, and the history holds neither the code before that
+    patch, nor those paths, nor anything later than HEAD. A sandbox that started on a kept layer has all that behind it.
     Raises `InfrastructureError` with what is wrong, and `SandboxDead`.
     """
     task = record.task
-    if sandbox.layer is not None:
-        return await prepared_head(sandbox, task.workdir, timeout_s)
-    squashed = needs_preparing(record) and await _prepare(sandbox, record, task.workdir, "agent", timeout_s)
-    # A squashed history does not contain the base commit; the scrub then takes HEAD for it.
-    return await scrub_history(sandbox, task.workdir, "" if squashed else task.base_commit, timeout_s)
+    if sandbox.layer is None:
+        squashed = needs_preparing(record) and await _prepare(sandbox, record, task.workdir, "agent", timeout_s)
+        # A squashed history does not contain the base commit; the scrub then takes HEAD for it.
+        await scrub_history(sandbox, task.workdir, "" if squashed else task.base_commit, timeout_s)
+    return await record_given(sandbox, task.workdir)
 
 
 async def prepare_for_grading(
@@ -53,7 +52,7 @@ async def _prepare(
     """Run the script; returns whether the history is gone."""
     path = ""
     if record.key.setup_patch:
-        path = f"/tmp/{secrets.token_hex(16)}.patch"
+        path = private_path(sandbox, ".patch")
         await put_file(sandbox, path, record.key.setup_patch.encode("utf-8", "surrogateescape"))
     done = await run_git_script(
         sandbox,

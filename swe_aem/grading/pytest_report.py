@@ -45,13 +45,16 @@ class SignedPytestReport:
     record: str
 
     @classmethod
-    def for_command(cls, test_command: str) -> "SignedPytestReport | None":
-        """The plugin for a test command; None if the command is not one plain call of pytest in one process."""
+    def for_command(cls, test_command: str, private_dir: str) -> "SignedPytestReport | None":
+        """The plugin for a test command, with its files below `private_dir`.
+
+        None if the command is not one plain call of pytest in one process.
+        """
         command = test_command.strip()
         if not _PLAIN_PYTEST.fullmatch(command) or re.search(r" (?:-n|--numprocesses|--dist|--forked)\b", command):
             return None
         name, directory, record = (secrets.token_hex(16) for _ in range(3))
-        return cls(f"p{name}", secrets.token_hex(16), f"/tmp/{directory}", f"/tmp/{record}")
+        return cls(f"p{name}", secrets.token_hex(16), f"{private_dir}/{directory}", f"{private_dir}/{record}")
 
     def setup(self) -> list[str]:
         """Script lines that put the plugin in place, for right before the test command."""

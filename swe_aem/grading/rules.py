@@ -4,44 +4,24 @@ import posixpath
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 
 from swe_aem.core import AnswerKey
+from swe_aem.grading.configuration_files import CONFIGURATION_FILES, matches
 from swe_aem.grading.diff import DiffError, parse_diff
 from swe_aem.grading.markers import marked_lines
 
-RUNNER_FILES = (
-    # Python: read or executed by the test runner, or by the install command in front of it.
-    "conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg", "setup.py",
-    "pyproject.toml", ".coveragerc", "noxfile.py", "nose.cfg", ".noserc", "unittest.cfg", "nose2.cfg",
-    "runtests.py", "run_tests.py", "runtests.sh", "run_tests.sh",
-    # Others.
-    "package.json", "jest.config.*", "vitest.config.*", "karma.conf.*", ".mocharc*", "phpunit.xml*", ".rspec",
-)  # fmt: skip
-"""Names of files that change what a test run does, in any directory."""
-
-STARTUP_FILES = ("sitecustomize.py", "usercustomize.py", "*.pth")
-"""Names of files that Python runs at its start; no task needs one."""
-
-BUILD_PRODUCTS = ("__pycache__/*", "*.pyc", "*.pyo", "*.egg-info/*", "*.dist-info/*", "*.egg-link")
-"""Compiled code can differ from its source, and package metadata can register a plugin with the test runner."""
+NameRule = Callable[[str], str | None]
+"""(path of a new file) -> why it may not be there, or None. For names that would be imported in place of others."""
 
 RUNNER_MODULES = frozenset({"pytest", "_pytest", "pluggy", "iniconfig", "py", "xdist", "coverage", "unittest"})
 """New files of these names at the top of the repository would be imported in place of the runner."""
 
 _TEST_NAME = re.compile(r"(?:^|/)(?:tests?|testing|__tests__|spec)/|(?:^|/)(?:test_[^/]*|[^/]*_test|tests)\.\w+$")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a path is taken out of a patch."""
-
-    reason: str
-    is_evidence: bool = False
-    """Is it evidence of cheating? If not, honest agents do it as well."""
+_PYTHON_TEST_ROOT = re.compile(r"(?:.*?/)??tests?(?=/)")
+_TEST_ROOT = re.compile(r"(?:.*?/)??(?:tests?|__tests__|spec)(?=/)")
 
 
 @dataclass(frozen=True)
@@ -49,10 +29,13 @@ class PathRules:
     """The rules of one task."""
 
     key: AnswerKey
+    name_rule: NameRule
+    protected: frozenset[str] = frozenset()
+    """Paths that the grader writes."""
 
     @cached_property
     def allowed(self) -> frozenset[str]:
-        """Paths that the gold patch changes; the rules about names do not apply to them."""
+        """Paths that the gold patch changes; the rules about names and kinds do not apply to them."""
         return _paths_of(self.key.gold_patch)
 
     @cached_property
@@ -61,37 +44,30 @@ class PathRules:
         return _paths_of(self.key.test_patch)
 
     @cached_property
+    def _of_the_tests(self) -> frozenset[str]:
+        return self.test_files | frozenset(self.key.hidden) | self.protected
+
+    @cached_property
     def evaluated(self) -> frozenset[str]:
         """Paths named by the test command or by test ids."""
         ids = (test.partition("::")[0] for test in (*self.key.fail_to_pass, *self.key.pass_to_pass) if "::" in test)
         tests = frozenset(path for path in ids if is_test_name(path))
         return tests | frozenset(command_words(self.key.eval_script))
 
-    def refuse(self, path: str, *, is_new: bool) -> Refusal | None:
+    def refuse(self, path: str, *, is_new: bool) -> str | None:
         """Why `path` may not be changed, or None."""
-        parts = path.split("/")
-        if path.startswith("/") or ".." in parts or "" in parts or "." in parts:
-            return Refusal("leads out of the repository", is_evidence=True)
-        if any(part.lower().rstrip(". ") in (".git", "git~1") for part in parts):
-            return Refusal("lies in git's own directory", is_evidence=True)
-        if path in self.test_files or self._is_hidden(path):
-            return Refusal("belongs to the tests of the task")
+        if any(_in_each_others_way(path, name) for name in self._of_the_tests):
+            return "belongs to the tests of the task, or is in their way"
         if path in self.allowed:
             return None
-        if _matches(path, STARTUP_FILES):
-            return Refusal("runs whenever Python starts", is_evidence=True)
-        if _matches(path, RUNNER_FILES):
-            return Refusal("configures the test runner or the installation")
-        if _matches(path, BUILD_PRODUCTS):
-            return Refusal("is a build product")
+        for kind in CONFIGURATION_FILES:
+            if matches(path, kind.patterns) and not (kind.builds and self.key.gold_command):
+                return kind.reason
         if path in self.evaluated or self._is_test_below_evaluated(path):
-            return Refusal("is run by the evaluation")
-        if self._is_imported_with_tests(path, is_new=is_new):
-            return Refusal("would be imported with the tests of the task")
-        return _shadows(parts) if is_new else None
-
-    def _is_hidden(self, path: str) -> bool:
-        return any(path == name or path.startswith(f"{name}/") for name in self.key.hidden)
+            return "is run by the evaluation"
+        if self._is_loaded_with_tests(path, is_new=is_new):
+            return "would be loaded with the tests of the task"
+        return self.name_rule(path) if is_new else None
 
     def _is_test_below_evaluated(self, path: str) -> bool:
         below = any(path.startswith(f"{directory}/") for directory in self.evaluated)
@@ -99,20 +75,53 @@ class PathRules:
 
     @cached_property
     def _test_directories(self) -> frozenset[str]:
+        """Directories of the files that are evaluated."""
+        files = (path for path in (*self.evaluated, *self.test_files) if posixpath.splitext(path)[1])
+        return frozenset(posixpath.dirname(path) for path in files)
+
+    @cached_property
+    def _python_test_directories(self) -> frozenset[str]:
         """Directories of the Python files that are evaluated; where tests are imported from."""
         files = (path for path in (*self.evaluated, *self.test_files) if path.endswith(".py"))
         return frozenset(posixpath.dirname(path) for path in files)
 
-    def _is_imported_with_tests(self, path: str, *, is_new: bool) -> bool:
-        """Package files on the way to the tests, and new modules among them: no test of the task needs them.
+    @cached_property
+    def _test_roots(self) -> frozenset[str]:
+        """The outermost directory of tests above each evaluated file (`spec`, for `spec/models/user_spec.rb`)."""
+        found = (
+            (_PYTHON_TEST_ROOT if path.endswith(".py") else _TEST_ROOT).match(path)
+            for path in (*self.evaluated, *self.test_files)
+        )
+        named = (directory for directory in self._test_directories if is_test_name(f"{directory}/"))
+        return frozenset([*(root[0] for root in found if root), *named])
+
+    def _is_loaded_with_tests(self, path: str, *, is_new: bool) -> bool:
+        """New files among the tests, and package files on the way to them: no test of the task needs them.
 
         A package file of production code that was there before is production code, even with tests below.
         """
         directory, name = posixpath.split(path)
         if name == "__init__.py" and (is_new or is_test_name(path)):
-            return any(f"{tests}/".startswith(f"{directory}/" if directory else "") for tests in self._test_directories)
-        among = (tests for tests in self._test_directories if is_test_name(f"{tests}/"))
-        return is_new and name.endswith((".py", ".so", ".pyd")) and any(path.startswith(f"{tests}/") for tests in among)
+            prefix = f"{directory}/" if directory else ""
+            if any(f"{tests}/".startswith(prefix) for tests in self._python_test_directories):
+                return True
+        if not is_new:
+            return False
+        beside = directory in self._test_directories and is_test_name(path)  # x_test.go, in the package that is tested
+        return beside or any(path.startswith(f"{root}/") for root in self._test_roots)
+
+
+def shadows(path: str) -> str | None:
+    """The name rule where nothing was measured: modules at the top of the repository with the name of a known one."""
+    parts = path.split("/")
+    module = parts[0] if len(parts) > 1 else parts[0].removesuffix(".py")
+    if len(parts) == 1 and not parts[0].endswith(".py"):
+        return None
+    if module in RUNNER_MODULES:
+        return "would be imported in place of the test runner"
+    if module in sys.stdlib_module_names and (len(parts) == 1 or parts[1] == "__init__.py"):
+        return "would be imported in place of a module of Python's own"
+    return None
 
 
 def is_test_name(path: str) -> bool:
@@ -128,32 +137,13 @@ def command_words(eval_script: str) -> tuple[str, ...]:
             words += shlex.split(line, comments=True)
         except ValueError:
             words += line.split()
-    cleaned = (posixpath.normpath(word.partition("::")[0].lstrip("(").rstrip(";)")) for word in words if word)
-    return tuple(word for word in cleaned if word not in (".", "/") and not word.startswith("-"))
+    paths = (word.partition("::")[0].lstrip("(").rstrip(";)").removesuffix("/...") for word in words)
+    cleaned = (posixpath.normpath(path) for path in paths if path)
+    return tuple(word for word in cleaned if word not in (".", "/", "...") and not word.startswith("-"))
 
 
-def _matches(path: str, patterns: Iterable[str]) -> bool:
-    """Does a trailing part of the path match one of the patterns? `dir/*` matches everything below such a directory."""
-    parts = path.split("/")
-    for pattern in patterns:
-        if pattern.endswith("/*"):
-            if any(fnmatchcase(part, pattern[:-2]) for part in parts[:-1]):
-                return True
-        elif fnmatchcase(parts[-1], pattern):
-            return True
-    return False
-
-
-def _shadows(parts: list[str]) -> Refusal | None:
-    """New modules at the top of the repository that would be imported in place of others."""
-    module = parts[0] if len(parts) > 1 else parts[0].removesuffix(".py")
-    if len(parts) == 1 and not parts[0].endswith(".py"):
-        return None
-    if module in RUNNER_MODULES:
-        return Refusal("would be imported in place of the test runner", is_evidence=True)
-    if module in sys.stdlib_module_names and (len(parts) == 1 or parts[1] == "__init__.py"):
-        return Refusal("would be imported in place of a module of Python's own")
-    return None
+def _in_each_others_way(path: str, name: str) -> bool:
+    return path == name or path.startswith(f"{name}/") or name.startswith(f"{path}/")
 
 
 def _paths_of(patch: str) -> frozenset[str]:

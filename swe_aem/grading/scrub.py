@@ -8,7 +8,7 @@ import re
 
 from swe_aem.core import Sandbox
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading.shell import ScriptResult, run_git_script
+from swe_aem.grading.shell import run_git_script
 
 MAX_SETUP_COMMITS = 3
 """Commits that an image may have on top of the base commit; SWE-bench images have one."""
@@ -17,7 +17,7 @@ _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 async def scrub_history(sandbox: Sandbox, workdir: str, base_commit: str, timeout_s: float = 300.0) -> str:
-    """Scrub the repository at `workdir` and return the sha of HEAD, the base that the host diffs against.
+    """Scrub the repository at `workdir` and return the sha of HEAD.
 
     HEAD must be `base_commit` or sit at most `MAX_SETUP_COMMITS` above it, if the object exists. Ancestors' tags stay.
     Raises `InfrastructureError` with what was found if anything later can still be reached, and `SandboxDead`.
@@ -32,16 +32,8 @@ async def scrub_history(sandbox: Sandbox, workdir: str, base_commit: str, timeou
     )
     if done.result.timed_out:
         raise InfrastructureError(f"the history scrub of {workdir} took longer than {timeout_s:.0f} s")
-    return _head(done, f"history scrub of {workdir}")
-
-
-async def prepared_head(sandbox: Sandbox, workdir: str, timeout_s: float) -> str:
-    """The sha of HEAD in a repository that has been scrubbed; raises `InfrastructureError` and `SandboxDead`."""
-    done = await run_git_script(sandbox, "head.sh", workdir=workdir, timeout_s=timeout_s)
-    return _head(done, f"reading HEAD of {workdir}")
-
-
-def _head(done: ScriptResult, what: str) -> str:
     if done.result.exit_code == 0 and len(done.words) == 2 and _SHA.fullmatch(done.words[1]):
         return done.words[1]
-    raise InfrastructureError(f"{what} failed (exit code {done.result.exit_code}): {done.result.output.strip()[:2000]}")
+    raise InfrastructureError(
+        f"history scrub of {workdir} failed (exit code {done.result.exit_code}): {done.result.output.strip()[:2000]}"
+    )

@@ -24,18 +24,17 @@ async def put_file(sandbox: Sandbox, path: str, content: bytes) -> None:
         raise GraderError(f"the sandbox cannot take {path}: {error.strerror or error}") from error
 
 
+def private_path(sandbox: Sandbox, suffix: str = "") -> str:
+    """A path in the sandbox's private directory that nothing has yet."""
+    return f"{sandbox.private_dir}/{secrets.token_hex(16)}{suffix}"
+
+
 @dataclass(frozen=True)
 class ScriptResult:
     """What a script did: its `ExecResult`, and the words behind the token on its last marked line, if it has one."""
 
     result: ExecResult
     words: tuple[str, ...]
-    token: str
-
-    @property
-    def private_dir(self) -> str:
-        """The private directory of this run of a script, inside the sandbox."""
-        return f"/tmp/.swe-aem-{self.token}"
 
 
 async def run_git_script(
@@ -43,7 +42,7 @@ async def run_git_script(
 ) -> ScriptResult:
     """Run `scripts/<name>` behind `git_env.sh` with `inputs` as shell variables; raises `SandboxDead`."""
     token = f"swe-aem-{secrets.token_hex(16)}"
-    variables = {"TOKEN": token, "WORKDIR": workdir, **inputs}
+    variables = {"TOKEN": token, "WORKDIR": workdir, "PRIVATE": private_path(sandbox), **inputs}
     assignments = "\n".join(f"{key}={shlex.quote(str(value))}" for key, value in variables.items())
     command = f"{assignments}\n{script_text('git_env.sh')}\n{script_text(name)}"
     result = await sandbox.run(command, timeout_s=timeout_s, cwd="/", max_output_bytes=max_output_bytes)
@@ -51,4 +50,4 @@ async def run_git_script(
     for line in result.output.splitlines():
         if line.startswith(token + " "):
             words = tuple(line.split()[1:])
-    return ScriptResult(result, words, token)
+    return ScriptResult(result, words)

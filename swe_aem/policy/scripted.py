@@ -14,6 +14,11 @@ from swe_aem.core import Completion, SamplingParams, TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
 
 _PATCH_FILE = "/tmp/gold.patch"
+_APPLY = (
+    f"git apply --whitespace=nowarn {_PATCH_FILE} && "
+    f"{{ git apply --cached --whitespace=nowarn {_PATCH_FILE} || true; }}"
+)
+"""Into the index too: a new file that is ignored counts only where the index has it."""
 
 
 class AssistantRenderer(Protocol):
@@ -68,7 +73,7 @@ def gold(record: TaskRecord, renderer: AssistantRenderer, tools: ScriptTools | N
         solve = {"command": _solution(record.key.gold_files, record.key.gold_command)}
         return scripted("gold", [call("I run the known solution.", "bash", solve)], renderer)
     create = {"command": "create", "path": _PATCH_FILE, "file_text": _gold_patch(record)}
-    apply = {"command": f"git apply --whitespace=nowarn {_PATCH_FILE} && rm {_PATCH_FILE}"}
+    apply = {"command": f"{_APPLY} && rm {_PATCH_FILE}"}
     messages = [
         call("I write down the known solution.", "str_replace_editor", create),
         call("I apply it.", "bash", apply),
@@ -85,9 +90,7 @@ def _gold_script(record: TaskRecord) -> tuple[Mapping[str, bytes], str]:
     """Files, and the command that solves the task with them."""
     if record.key.gold_command:
         return record.key.gold_files, record.key.gold_command
-    return {
-        _PATCH_FILE: _gold_patch(record).encode("utf-8", "surrogateescape")
-    }, f"git apply --whitespace=nowarn {_PATCH_FILE}"
+    return {_PATCH_FILE: _gold_patch(record).encode("utf-8", "surrogateescape")}, _APPLY
 
 
 def _piped(script: str) -> str:

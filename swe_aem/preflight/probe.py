@@ -10,7 +10,7 @@ from typing import Literal
 from swe_aem.core import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict, bounded
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading import Grader
+from swe_aem.grading import Delta, Grader
 from swe_aem.rollout import RolloutConfig, grade_attempt_s
 from swe_aem.tasks import LockEntry, record_digest
 
@@ -67,7 +67,7 @@ class Probe:
         spec = self.spec.model_copy(update={"network": network})
         return [await self._run(spec, None) for _ in range(count)]
 
-    async def _run(self, spec: SandboxSpec, patch: str | None) -> GradedRun:
+    async def _run(self, spec: SandboxSpec, patch: Delta | str | None) -> GradedRun:
         limit_s = self.config.scheduling.start_limit_s + grade_attempt_s(self.config, self.record)
         limit = Deadline.after(limit_s)
         async with bounded(f"checking {self.record.task.id}", limit):

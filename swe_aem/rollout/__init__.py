@@ -15,7 +15,7 @@ from swe_aem.rollout.components import (
 )
 from swe_aem.rollout.config import NATIVE, RolloutConfig, SchedulingConfig
 from swe_aem.rollout.group import RolloutGroup, block_size
-from swe_aem.rollout.human import HumanSession, grade_human, human_session
+from swe_aem.rollout.human import HumanSession, human_session, judge_human
 from swe_aem.rollout.manifest import Manifest, claim, read_manifest
 from swe_aem.rollout.run import RolloutResult, RolloutRun, wanted_trajectories
 from swe_aem.rollout.task_choice import chosen_tasks
@@ -36,8 +36,8 @@ __all__ = [
     "claim",
     "components_of",
     "grade_attempt_s",
-    "grade_human",
     "human_session",
+    "judge_human",
     "open_agents",
     "open_components",
     "read_manifest",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
 from swe_aem.core import Agent, Sandbox, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
-from swe_aem.grading import Grader, capture_patch, prepare_for_agent
+from swe_aem.grading import CapturedWork, GivenTree, Grader, capture_work, prepare_for_agent
 from swe_aem.harness import is_harness, open_harness, read_harness_spec
 from swe_aem.policy import (
     BYTE_TOKENIZER_NAME,
@@ -37,10 +37,10 @@ class RolloutComponents:
     """The policy for one sample of a task; may be the same object for all."""
     grader: Callable[[SandboxBackend], AbstractAsyncContextManager[Grader]]
     """Makes the grader, whose sandboxes come from the given backend."""
-    prepare: Callable[[Sandbox, TaskRecord], Awaitable[str]]
-    """(sandbox, record) -> diff base, once the sandbox holds the task's start and nothing that gives it away."""
-    capture: Callable[[Sandbox, str, str], Awaitable[str]]
-    """(sandbox, workdir, diff base) -> the raw diff; cleaning it is a part of grading."""
+    prepare: Callable[[Sandbox, TaskRecord], Awaitable[GivenTree]]
+    """(sandbox, record) -> the tree that is given, once it is the task's start and nothing gives the solution away."""
+    capture: Callable[[Sandbox, str, GivenTree], Awaitable[CapturedWork]]
+    """(sandbox, workdir, given tree) -> what the agent did; comparing it with what was given is a part of grading."""
     workspace: Callable[[str], Path | None]
     """Task id -> host directory with its working tree, None if the image holds it. Called in a thread."""
 
@@ -80,7 +80,7 @@ def components_of(
         policies=policies,
         grader=grader,
         prepare=prepare_for_agent,
-        capture=capture_patch,
+        capture=capture_work,
         workspace=tasks.workspace,
     )
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from swe_aem.core import Deadline, Sandbox, SandboxBackend, TaskRecord, Verdict
-from swe_aem.grading import Grader, StartLayers, capture_patch, prepare_for_agent
+from swe_aem.grading import CapturedWork, Delta, GivenTree, Grader, StartLayers, capture_work, prepare_for_agent
 from swe_aem.rollout.budget import grade_attempt_s, sandbox_spec
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.tasks import TaskSet
@@ -21,12 +21,12 @@ class HumanSession:
 
     sandbox: Sandbox
     record: TaskRecord
-    base: str
-    """Commit that the patch is taken against."""
+    given: GivenTree
+    """The work tree as it was at the start."""
 
-    async def patch(self) -> str:
-        """What was done in the work tree so far, captured as an agent's is."""
-        return await capture_patch(self.sandbox, self.record.task.workdir, self.base)
+    async def work(self) -> CapturedWork:
+        """What was done in the work tree, captured as an agent's is: this ends whatever runs in the sandbox."""
+        return await capture_work(self.sandbox, self.record.task.workdir, self.given)
 
 
 @asynccontextmanager
@@ -42,14 +42,14 @@ async def human_session(
     spec = sandbox_spec(config, record, 0, run=RUN, role="agent", workspace=workspace)
     spec = await StartLayers(backend).choose(spec, record, "agent")
     async with backend.open(spec) as sandbox:
-        base = await prepare_for_agent(sandbox, record)
-        yield HumanSession(sandbox, record, base)
+        given = await prepare_for_agent(sandbox, record)
+        yield HumanSession(sandbox, record, given)
 
 
-async def grade_human(
-    config: RolloutConfig, tasks: TaskSet, task_id: str, patch: str, backend: SandboxBackend
-) -> Verdict:
-    """The verdict on a person's patch, reached in a fresh sandbox as a rollout reaches it.
+async def judge_human(
+    config: RolloutConfig, tasks: TaskSet, task_id: str, work: CapturedWork, backend: SandboxBackend, *, grade: bool
+) -> tuple[Delta, Verdict | None]:
+    """What a person's work changes, and with `grade` its verdict, reached in a fresh sandbox as a rollout reaches it.
 
     Raises `UserError` for an unknown task or a missing image, `InfrastructureError` if there is no verdict.
     """
@@ -57,4 +57,7 @@ async def grade_human(
     workspace = await asyncio.to_thread(tasks.workspace, task_id)
     spec = sandbox_spec(config, record, 0, run=RUN, role="grader", workspace=workspace)
     async with Grader(backend) as grader, grader.slot(record, spec) as slot:
-        return await slot.grade(patch, Deadline.after(grade_attempt_s(config, record)))
+        delta = await slot.delta(work)
+        if not grade:
+            return delta, None
+        return delta, await slot.grade(delta, Deadline.after(grade_attempt_s(config, record)))

@@ -27,7 +27,7 @@ from swe_aem.core import (
 )
 from swe_aem.core.outcomes import graded, needs_grading, reward_of
 from swe_aem.errors import HarnessError, InfrastructureError, PolicyError, SandboxDead
-from swe_aem.grading import Grader, GradeSlot, StartLayers
+from swe_aem.grading import CapturedWork, Delta, Grader, GradeSlot, StartLayers
 from swe_aem.rollout.attribution import LOSSES_THAT_DECIDE, Attempt, Attribution, Finding, Suspicion
 from swe_aem.rollout.breaker import Breaker, describe
 from swe_aem.rollout.broken_tasks import BrokenTasks
@@ -76,6 +76,8 @@ class TrajectoryRun:
     """Infrastructure failures so far, each as one phrase."""
     model: str = ""
     """Name of the policy, once there is one."""
+    patch: str = ""
+    """What the agent changed, as text, once it has been compared with what was given."""
     settled: bool = True
     """May the terminal trajectory be stored? Not a failure for which the infrastructure was not seen to work since."""
 
@@ -97,12 +99,12 @@ class TrajectoryRun:
             async with AsyncExitStack() as slots:
                 try:
                     async with bounded(f"trajectory {self.key}", budget):
-                        draft, slot = await self._act(slots, attempt, budget)
+                        draft, work, slot = await self._act(slots, attempt, budget)
                 except InfrastructureError as error:
                     failure = error
                 else:
                     self.context.agent_breaker.worked()
-                    return await self._judge(draft, slot)
+                    return await self._judge(draft, work, slot)
             began_s = time.monotonic()
             finding = await self._blame(attempt, failure)
             if finding.blame == "policy":
@@ -112,8 +114,10 @@ class TrajectoryRun:
                 return await self._given_up(Outcome.INFRASTRUCTURE, failure)
             await asyncio.sleep(backoff_s(limits, len(self.failures)))
 
-    async def _act(self, slots: AsyncExitStack, attempt: Attempt, budget: Deadline) -> tuple[Trajectory, GradeSlot]:
-        """One attempt of the agent: the trajectory with its patch, and the grading slot, which `slots` owns."""
+    async def _act(
+        self, slots: AsyncExitStack, attempt: Attempt, budget: Deadline
+    ) -> tuple[Trajectory, CapturedWork, GradeSlot]:
+        """One attempt of the agent: the trajectory, what it did, and the grading slot, which `slots` owns."""
         self._timer.restart()
         config, components, task = self.context.config, self.context.components, self.record.task
         limits = config.scheduling
@@ -128,7 +132,7 @@ class TrajectoryRun:
         async with self.context.gate.open(spec, self._timer) as sandbox:
             with self._timer.phase("prepare"):
                 async with bounded("preparing the repository", budget.within(limits.setup_limit_s)):
-                    base = await components.prepare(sandbox, self.record)
+                    given = await components.prepare(sandbox, self.record)
             slot = await self._open_slot(slots, workspace)
             attempt.sandbox = RecordingSandbox(sandbox, self.context.attribution.memory.explain)
             attempt.draft = await self._draft(attempt.sandbox, budget)
@@ -136,8 +140,8 @@ class TrajectoryRun:
                 raise attempt.sandbox.recording.lost or SandboxDead(attempt.draft.error or "the sandbox is gone")
             with self._timer.phase("patch"):
                 async with bounded("capturing the patch", budget.within(limits.setup_limit_s)):
-                    patch = await components.capture(sandbox, task.workdir, base)
-        return attempt.draft.model_copy(update={"patch": patch, "attempt": len(self.failures)}), slot
+                    work = await components.capture(sandbox, task.workdir, given)
+        return attempt.draft.model_copy(update={"attempt": len(self.failures)}), work, slot
 
     async def _draft(self, sandbox: RecordingSandbox, budget: Deadline) -> Trajectory:
         """What the agent hands over."""
@@ -166,9 +170,9 @@ class TrajectoryRun:
             context.agent_breaker.failed(error)
         return finding
 
-    async def _judge(self, draft: Trajectory, slot: GradeSlot) -> Trajectory:
+    async def _judge(self, draft: Trajectory, work: CapturedWork, slot: GradeSlot) -> Trajectory:
         """The terminal trajectory of a finished attempt."""
-        if not needs_grading(draft):
+        if work.empty:
             return graded(draft, None)
         limits, grading_slots = self.context.config.scheduling, self.context.grading_slots
         with self._timer.phase("grade_queue"):
@@ -180,23 +184,26 @@ class TrajectoryRun:
                 return await self._given_up(Outcome.GRADER_FAILURE, error, draft)
         try:
             self.release_agent_slot()
-            return await self._concluded(draft, slot)
+            return await self._concluded(draft, work, slot)
         finally:
             grading_slots.release()
 
-    async def _concluded(self, draft: Trajectory, slot: GradeSlot) -> Trajectory:
-        """The terminal trajectory of a draft with a patch that is graded now."""
+    async def _concluded(self, draft: Trajectory, work: CapturedWork, slot: GradeSlot) -> Trajectory:
+        """The terminal trajectory of a draft whose work is graded now."""
         if why := await self.context.broken.why(self.record):  # found out while the agent worked
             return self._broken(why, draft)
         try:
-            verdict = await self._verdict(draft.patch, slot)
-            why = await self._why_broken(verdict)
+            verdict = await self._verdict(draft, work, slot)
+            why = await self._why_broken(verdict) if verdict is not None else None
         except InfrastructureError as error:
-            return await self._given_up(Outcome.GRADER_FAILURE, error, draft)
+            return await self._given_up(Outcome.GRADER_FAILURE, error, self._with_patch(draft))
         if why is not None:
-            return self._broken(why, draft)
-        partial = self.context.config.reward == "fraction"
-        return graded(draft.model_copy(update={"attempt": len(self.failures)}), verdict, partial=partial)
+            return self._broken(why, self._with_patch(draft))
+        done = self._with_patch(draft).model_copy(update={"attempt": len(self.failures)})
+        return graded(done, verdict, partial=self.context.config.reward == "fraction")
+
+    def _with_patch(self, draft: Trajectory) -> Trajectory:
+        return draft.model_copy(update={"patch": self.patch})
 
     async def _why_broken(self, verdict: Verdict) -> str | None:
         """Why the task is broken, if that is what the verdict shows; raises `InfrastructureError` if that could not be
@@ -208,9 +215,9 @@ class TrajectoryRun:
             self._note("grading", error)
             raise
 
-    async def _verdict(self, patch: str, slot: GradeSlot) -> Verdict:
-        """The verdict of the waiting slot or, if that fails, of fresh ones; raises the last `InfrastructureError` if
-        every attempt failed."""
+    async def _verdict(self, draft: Trajectory, work: CapturedWork, slot: GradeSlot) -> Verdict | None:
+        """The verdict of the waiting slot or, if that fails, of fresh ones; None if none is needed. Raises the last
+        `InfrastructureError` if every attempt failed."""
         limits, attempt, starved = self.context.config.scheduling, 0, False
         while True:
             attempt += 1
@@ -219,7 +226,7 @@ class TrajectoryRun:
                     if attempt > 1:
                         workspace = await asyncio.to_thread(self.context.components.workspace, self.record.task.id)
                         slot = await self._open_slot(slots, workspace)
-                    verdict = await self._attributed(patch, slot)
+                    verdict = await self._attributed(draft, work, slot)
             except InfrastructureError:
                 more = LOSSES_THAT_DECIDE if self._suspicion.undecided else 0  # one grade alone convicts nobody
                 if attempt >= limits.max_attempts + more:
@@ -227,21 +234,24 @@ class TrajectoryRun:
                 await asyncio.sleep(backoff_s(limits, min(attempt, limits.max_attempts)))
             else:
                 self.context.grading_breaker.worked()
-                if starved or not _starved(verdict):
+                if verdict is None or starved or not _starved(verdict):
                     return verdict
                 starved = True
 
-    async def _attributed(self, patch: str, slot: GradeSlot) -> Verdict:
+    async def _attributed(self, draft: Trajectory, work: CapturedWork, slot: GradeSlot) -> Verdict | None:
         """One attempt to grade. A failure that is the policy's doing is a verdict; any other is raised."""
         attribution, since = self.context.attribution, self.context.attribution.memory.mark()
         try:
             sandbox = await self._ready(slot)
+            delta = await self._delta(work, slot)
         except InfrastructureError as error:
             self._note("grading", error)
             self.context.grading_breaker.failed(error)
             raise
+        if not needs_grading(self._with_patch(draft)):
+            return None
         try:
-            return await self._grade(patch, slot)
+            return await self._grade(delta, slot)
         except InfrastructureError as error:
             finding = await attribution.of_grading(self.record, self.key, sandbox, since, self._suspicion, error)
             if finding.blame == "policy":
@@ -259,7 +269,16 @@ class TrajectoryRun:
             raise SandboxDead(f"sandbox {sandbox.id} was lost while it waited")
         return sandbox
 
-    async def _grade(self, patch: str, slot: GradeSlot) -> Verdict:
+    async def _delta(self, work: CapturedWork, slot: GradeSlot) -> Delta:
+        """What the work changes, against the slot's sandbox; sets `patch`."""
+        limit = Deadline.after(self.context.config.scheduling.setup_limit_s)
+        with self._timer.phase("patch"):
+            async with bounded("comparing the work with what was given", limit):
+                delta = await slot.delta(work)
+        self.patch = delta.patch
+        return delta
+
+    async def _grade(self, patch: Delta, slot: GradeSlot) -> Verdict:
         limit = Deadline.after(grade_attempt_s(self.context.config, self.record))
         with self._timer.phase("grade"):
             async with bounded("grading", limit):

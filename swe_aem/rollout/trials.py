@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict, bounded
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading import Grader, StartLayers
+from swe_aem.grading import GivenTree, Grader, StartLayers
 from swe_aem.rollout.budget import agent_attempt_s, grade_attempt_s, replay_s, sandbox_spec, start_s
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
@@ -82,7 +82,7 @@ class Trials:
         except InfrastructureError:
             return None
 
-    async def _yields_patch(self, sandbox: Sandbox, record: TaskRecord, given: str) -> bool:
+    async def _yields_patch(self, sandbox: Sandbox, record: TaskRecord, given: GivenTree) -> bool:
         try:
             async with bounded("capturing the patch", Deadline.after(self.config.scheduling.setup_limit_s)):
                 await self.components.capture(sandbox, record.task.workdir, given)

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from swe_aem.core import Deadline, SandboxSpec, TaskRecord
-from swe_aem.grading import Grader, capture_patch, prepare_for_agent
+from swe_aem.grading import Grader, capture_work, prepare_for_agent
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import load_tasks
 
@@ -104,7 +104,7 @@ async def test_gold_resolves_and_nothing_does_not(grader, record, spec):
 async def test_an_agent_that_fixes_it_gets_its_due_and_cannot_look_it_up(grader, record, spec):
     task = record.task
     async with open_backend("docker").open(spec) as sandbox:
-        base = await prepare_for_agent(sandbox, record)
+        given = await prepare_for_agent(sandbox, record)
         for path in record.key.hidden:
             absolute = path if path.startswith("/") else f"{task.workdir}/{path}"
             assert (await sandbox.run(f"test ! -e {absolute}", timeout_s=20)).exit_code == 0, path
@@ -116,9 +116,10 @@ async def test_an_agent_that_fixes_it_gets_its_due_and_cannot_look_it_up(grader,
         assert (await sandbox.run("git status --porcelain", timeout_s=20)).output.count("calc.py") == 0
         fix = "sed -i 's/a - b/a + b/' calc.py; echo 'x = 1' >notes.py; echo broken >run_tests.sh; mkdir -p r2e_tests"
         assert (await sandbox.run(fix, timeout_s=20)).exit_code == 0
-        patch = await capture_patch(sandbox, task.workdir, base)
-    assert ".venv" not in patch
+        work = await capture_work(sandbox, task.workdir, given)
     async with grader.slot(record, spec) as slot:
-        verdict = await slot.grade(patch, Deadline.after(120))
+        delta = await slot.delta(work)
+        verdict = await slot.grade(delta, Deadline.after(120))
+    assert not any(change.path.startswith(".venv") for change in delta.changes)
     assert verdict.resolved, verdict
     assert verdict.patch_applied

@@ -6,12 +6,13 @@ The image follows SWE-bench's conventions: /testbed, `source /opt/miniconda3/bin
 
 import json
 import os
+import time
 
 import pytest
 import pytest_asyncio
 
 from swe_aem.core import Deadline, SandboxSpec, TestStatus
-from swe_aem.grading import Grader, capture_patch, scrub_history
+from swe_aem.grading import Grader, capture_work, prepare_for_agent, scrub_history
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import load_tasks
 
@@ -183,10 +184,10 @@ async def test_patches_are_graded_right(grader, record, spec, kind):
     command, resolved, applied = PATCHES[kind]
     async with grader.slot(record, spec) as slot:
         async with open_backend("docker").open(spec) as sandbox:
-            base = await scrub_history(sandbox, "/testbed", record.task.base_commit)
+            given = await prepare_for_agent(sandbox, record)
             assert (await sandbox.run(command, timeout_s=20)).exit_code == 0
-            patch = await capture_patch(sandbox, "/testbed", base)
-        verdict = await slot.grade(patch, Deadline.after(120))
+            work = await capture_work(sandbox, "/testbed", given)
+        verdict = await slot.grade(await slot.delta(work), Deadline.after(120))
     assert verdict.resolved is resolved, verdict.log_tail
     assert verdict.patch_applied is applied
     if applied:
@@ -199,10 +200,19 @@ async def test_a_verdict_comes_within_a_second_of_the_end_of_the_script(grader, 
     for _ in range(3):  # the machine may be busy once
         async with grader.slot(record, spec) as slot:
             await slot.sandbox()  # which starts while the agent works
-            verdict = await slot.grade(record.key.gold_patch, Deadline.after(120))
+            async with open_backend("docker").open(spec) as sandbox:
+                given = await prepare_for_agent(sandbox, record)
+                await sandbox.run(FIX, timeout_s=20)
+                started_s = time.monotonic()
+                work = await capture_work(sandbox, "/testbed", given)
+                captured_s = time.monotonic() - started_s
+            started_s = time.monotonic()
+            delta = await slot.delta(work)
+            captured_s += time.monotonic() - started_s
+            verdict = await slot.grade(delta, Deadline.after(120))
         assert verdict.resolved, verdict.log_tail
         assert verdict.integrity == ()
-        behind_s.append(verdict.wall_s - verdict.eval_s)
+        behind_s.append(captured_s + verdict.wall_s - verdict.eval_s)
         if behind_s[-1] < 1.0:
             return
     raise AssertionError(behind_s)

@@ -20,6 +20,7 @@ from swe_aem.core import (
     AnswerKey,
     ExecResult,
     LimitHits,
+    SandboxBackend,
     SandboxInfo,
     SandboxSpec,
     Task,
@@ -30,6 +31,7 @@ from swe_aem.core import (
 )
 from swe_aem.errors import SandboxDead
 from swe_aem.grading.parser import SwebenchParser
+from swe_aem.sandbox import open_backend
 
 AS_IN_AN_IMAGE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 """No task's image has this environment's plugins of pytest, and to import them takes seconds in each evaluation."""
@@ -290,6 +292,18 @@ def repo(make_repo: Callable[[str], Repo]) -> Repo:
 def host_backend(tmp_path: Path) -> HostBackend:
     """A backend that runs on this machine."""
     return HostBackend(tmp_path / "host")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
+        pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
+    ]
+)
+def backend(request: pytest.FixtureRequest) -> SandboxBackend:
+    """Each real backend."""
+    request.getfixturevalue(f"require_{request.param}")
+    return open_backend(request.param)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from swe_aem.core import Deadline
-from swe_aem.grading import Grader, capture_patch, prepare_for_agent
+from swe_aem.grading import Grader, capture_work, prepare_for_agent
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks.families.script import marked_script
 from swe_aem.testing.containment import require_containment
@@ -91,11 +91,11 @@ def with_rule(calc, rule):
     return calc
 
 
-async def agent_patch(backend, calc, cheat):
-    """What capture finds after the cheat was carried out in an agent's sandbox."""
+async def agent_work(backend, calc, cheat, command="true"):
+    """What capture finds after the cheat, and a command, was carried out in an agent's sandbox."""
     root = CORPUS / cheat / "files"
     async with backend.open(calc.spec()) as sandbox:
-        base = await prepare_for_agent(sandbox, calc.record)
+        given = await prepare_for_agent(sandbox, calc.record)
         for file in sorted(root.rglob("*.txt")):
             await sandbox.write_file(f"/testbed/{file.relative_to(root).as_posix()[:-4]}", file.read_bytes())
         # So that something is left of every patch and the evaluation really runs.
@@ -103,16 +103,17 @@ async def agent_patch(backend, calc, cheat):
         outside = ABOUT[cheat].get("outside")
         if outside:
             await sandbox.run(outside, timeout_s=20)
-        return await capture_patch(sandbox, "/testbed", base)
+        assert (await sandbox.run(command, timeout_s=20)).exit_code == 0
+        return await capture_work(sandbox, "/testbed", given)
 
 
 async def assert_unresolved(backend, calc, parser, cheat):
     """The cheat gets the verdict that it must get."""
     expected = ABOUT[cheat]["verdict"]
     calc = calc.with_key(timeout_s=3.0 if expected == "timed_out" else 60.0)
-    patch = await agent_patch(backend, calc, cheat)
+    work = await agent_work(backend, calc, cheat)
     async with Grader(backend, parser) as grader, grader.slot(calc.record, calc.spec()) as slot:
-        verdict = await slot.grade(patch, Deadline.after(100))
+        verdict = await slot.grade(await slot.delta(work), Deadline.after(100))
     assert not verdict.resolved, verdict
     got = "integrity" if verdict.integrity else "timed_out" if verdict.timed_out else "unresolved"
     assert got == expected, verdict
@@ -138,9 +139,9 @@ async def test_no_cheat_resolves_by_another_rule(require_docker, calc, parser, c
     "cheat", [name for name in CHEATS if name.startswith(("conftest", "pytest_ini", "tox", "setup"))]
 )
 async def test_a_cheat_beside_the_right_fix_does_not_spoil_it(backend, calc, parser, cheat):
-    patch = await agent_patch(backend, calc, cheat) + calc.key.gold_patch
+    work = await agent_work(backend, calc, cheat, "sed -i 's/a - b/a + b/' calc.py")
     async with Grader(backend, parser) as grader, grader.slot(calc.record, calc.spec()) as slot:
-        verdict = await slot.grade(patch, Deadline.after(100))
+        verdict = await slot.grade(await slot.delta(work), Deadline.after(100))
     assert verdict.resolved, verdict
     assert verdict.stripped_files
 
@@ -161,7 +162,7 @@ async def test_the_right_fix_resolves_by_another_rule(require_docker, calc, pars
 
 @pytest.mark.parametrize("cheat", HOLES)
 async def test_the_holes_that_the_documentation_names_are_there(backend, calc, parser, cheat):
-    patch = await agent_patch(backend, calc, cheat)
+    work = await agent_work(backend, calc, cheat)
     async with Grader(backend, parser) as grader, grader.slot(calc.record, calc.spec()) as slot:
-        verdict = await slot.grade(patch, Deadline.after(100))
+        verdict = await slot.grade(await slot.delta(work), Deadline.after(100))
     assert verdict.resolved, "a hole is closed: move the cheat to the others, and change docs/grading.md"

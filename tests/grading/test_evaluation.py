@@ -1,5 +1,6 @@
 """Markers of our own, the part of the log that counts, and evidence in it."""
 
+import shlex
 import subprocess
 import sys
 import time
@@ -58,7 +59,7 @@ async def test_printed_markers_are_text_like_any_other(run):
 
 async def test_the_script_is_nowhere_to_be_read_while_tests_run(run):
     done = await run("cat /proc/$$/cmdline; cat /proc/$$/environ; cat /proc/$$/fd/*; ls /tmp")
-    script = instrument(SCRIPT.replace("COMMAND", "true"))
+    script = instrument(SCRIPT.replace("COMMAND", "true"), "/private")
     assert done.body is not None
     assert "SWEBENCH_TEST_EXIT_CODE=$?" not in done.body
     assert script.end not in done.body
@@ -81,35 +82,47 @@ async def test_invalid_utf8_is_replaced(run):
 
 
 def test_after_the_end_marker_no_program_is_run():
-    lines = instrument(SCRIPT).text.split("\n")
+    lines = instrument(SCRIPT, "/private").text.split("\n")
     end = next(n for n, line in enumerate(lines) if line.startswith(": 'swe-aem-") and n > lines.index("COMMAND"))
     assert "kill -9 -1" in lines[end - 1]
     assert lines[end - 2] == "SWEBENCH_TEST_EXIT_CODE=$?"
     assert [line.split(" ")[0] for line in lines[end + 1 :]] == ["echo"]
 
 
-@pytest.mark.parametrize("how", ["rm", "chmod 0", "truncate -s 0", "rm LOG; mkdir"])
-async def test_a_log_that_was_removed_or_spoiled_is_told(at, tmp_path, how):
+async def test_a_log_that_was_emptied_is_told(at, tmp_path):
     sandbox = at(tmp_path)
-    log = f"{sandbox.root}/out-1"
-    script = SCRIPT.replace("COMMAND", f"{how.replace('LOG', log)} {log}")
-    if how == "chmod 0":  # root may read it all the same
-        sandbox.read_file = denied
+    script = SCRIPT.replace("COMMAND", f"truncate -s 0 {sandbox.root}/out-1")
     done = await evaluate(sandbox, script, str(tmp_path), 30.0, Deadline.after(60))
-    assert done.removed_log
+    assert done.emptied_log
     assert done.body is None
 
 
-async def denied(path, *, max_bytes=0):
-    raise PermissionError(path)
+@pytest.mark.parametrize(
+    "how",
+    ["rm $LOG", "rm $LOG; mkdir $LOG", "rm $LOG; mkfifo $LOG", "echo lies >$LOG.x; mv $LOG.x $LOG", "chmod 0 $LOG"],
+)
+async def test_what_is_done_to_the_name_of_the_log_changes_nothing(backend, calc, how):
+    script = SCRIPT.replace("COMMAND", f"LOG=$(readlink /proc/$$/fd/1); {how}; echo the tests ran")
+    async with backend.open(calc.spec()) as sandbox:
+        done = await evaluate(sandbox, script, "/testbed", 30.0, Deadline.after(60))
+    assert done.body is not None
+    assert "the tests ran" in done.body
+    assert done.test_exit_code == 0
 
 
-async def test_a_shell_that_is_not_there_is_our_fault(at, tmp_path):
-    sandbox = at(tmp_path)
-    run = sandbox.run
-    sandbox.run = lambda command, **options: run(f"PATH=/nonexistent; {command}", **options)
-    with pytest.raises(GraderError, match="did not start"):
-        await evaluate(sandbox, SCRIPT, str(tmp_path), 30.0, Deadline.after(60))
+ESCAPES = {
+    "exit code 127": "exit 127",
+    "exit code 126 and no output": "truncate -s 0 $(readlink /proc/$$/fd/1); exit 126",
+    "the shell's memory": "kill -9 $PPID; exit 127",
+}
+
+
+@pytest.mark.parametrize("how", ESCAPES)
+async def test_once_a_shell_has_answered_none_of_its_ends_is_an_infrastructure_failure(backend, calc, how):
+    script = SCRIPT.replace("COMMAND", f"bash -c {shlex.quote(ESCAPES[how])} || exit $?")
+    async with backend.open(calc.spec()) as sandbox:
+        done = await evaluate(sandbox, script, "/testbed", 30.0, Deadline.after(60))
+    assert done.body is None
 
 
 async def test_a_log_that_is_slow_to_search_is_cut_in_time(run):
@@ -123,7 +136,7 @@ async def test_a_log_above_the_bound_is_not_read(run, monkeypatch):
     monkeypatch.setattr(evaluation, "MAX_LOG_BYTES", 1000)
     done = await run("head -c 2000 /dev/zero")
     assert done.body is None
-    assert not done.removed_log
+    assert not done.emptied_log
 
 
 @pytest.mark.parametrize(
@@ -138,17 +151,17 @@ async def test_a_log_above_the_bound_is_not_read(run, monkeypatch):
 def test_scripts_without_one_pair_of_markers_are_refused(script):
     assert marker_problem(script)
     with pytest.raises(GraderError):
-        instrument(script)
+        instrument(script, "/private")
 
 
 def test_markers_inside_of_a_patch_are_left_alone():
     patch = f"+: '{START_MARKER}'\n : '{START_MARKER}'"
     script = SCRIPT.replace("COMMAND", f"cat <<'EOF'\n{patch}\nEOF")
-    assert patch in instrument(script).text
+    assert patch in instrument(script, "/private").text
 
 
 def test_markers_of_two_scripts_differ_and_so_do_those_of_one():
-    one, two = instrument(SCRIPT), instrument(SCRIPT)
+    one, two = instrument(SCRIPT, "/private"), instrument(SCRIPT, "/private")
     assert len({one.begin, one.start, one.end, one.code, two.begin, two.start, two.end, two.code}) == 8
 
 
@@ -172,7 +185,7 @@ def test_markers_of_two_scripts_differ_and_so_do_those_of_one():
     ],
 )
 def test_a_witness_is_summoned_for_one_plain_call_of_pytest(command, plain):
-    assert (SignedPytestReport.for_command(command) is not None) is plain
+    assert (SignedPytestReport.for_command(command, "/private") is not None) is plain
 
 
 async def test_the_witness_leaves_no_trace_and_testifies(at, tmp_path, monkeypatch):

@@ -4,9 +4,9 @@ import pytest
 
 from swe_aem.core import AnswerKey, Task, TaskRecord
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading import capture_patch, prepare_for_agent, prepare_for_grading
-from swe_aem.grading.apply import apply_patch
-from swe_aem.grading.diff import parse_diff
+from swe_aem.grading import capture_work, prepare_for_agent, prepare_for_grading
+from swe_aem.grading.apply import wanted_state, write_state
+from swe_aem.grading.comparing import delta_of
 
 CLEAN, BUG = "def one():\n    return 1\n", "def one():\n    return 2\n"
 EVERYTHING = ("cat-file", "--batch-all-objects", "--batch-check")
@@ -42,8 +42,8 @@ async def test_the_clean_code_and_hidden_tests_are_nowhere_in_an_agents_reposito
     clean = repo.git("rev-parse", "HEAD:one.py")
     test = repo.git("rev-parse", "HEAD:tests/test_one.py")
     record = record_of(repo, setup_patch=patch, hidden=("tests/test_one.py",))
-    base = await prepare_for_agent(at(repo.path), record)
-    assert repo.git("rev-list", "--all", "--reflog", "HEAD").split() == [base]
+    await prepare_for_agent(at(repo.path), record)
+    assert repo.git("rev-list", "--all", "--reflog", "HEAD").split() == [repo.git("rev-parse", "HEAD")]
     assert (repo.path / "one.py").read_text() == BUG
     assert not (repo.path / "tests/test_one.py").exists()
     objects = repo.git(*EVERYTHING)
@@ -55,19 +55,20 @@ async def test_the_clean_code_and_hidden_tests_are_nowhere_in_an_agents_reposito
     assert repo.git("status", "--porcelain") == ""
 
 
-async def test_a_patch_of_the_agent_applies_where_it_is_graded(bug, at):
+async def test_a_delta_of_the_agent_is_written_where_it_is_graded(bug, at):
     patch, mine, theirs = bug
     sandbox, grading = at(mine.path), at(theirs.path)
-    base = await prepare_for_agent(sandbox, record_of(mine, setup_patch=patch, hidden=("tests/test_one.py",)))
+    given = await prepare_for_agent(sandbox, record_of(mine, setup_patch=patch, hidden=("tests/test_one.py",)))
     mine.write({"one.py": CLEAN, "new.py": "x = 1\n"})
-    found = await capture_patch(sandbox, str(mine.path), base)
+    work = await capture_work(sandbox, str(mine.path), given)
     await prepare_for_grading(
         grading, record_of(theirs, setup_patch=patch, hidden=("tests/test_one.py",)), str(theirs.path)
     )
     assert (theirs.path / "one.py").read_text() == BUG
-    # also after a first try that fails and resets the tree
-    applied, log = await apply_patch(grading, str(theirs.path), found.replace("x = 1", "x = 1 "), "", 20)
-    assert applied, log
+    delta = await delta_of(work, grading, str(theirs.path))
+    assert [change.path for change in delta.changes] == ["new.py", "one.py"]
+    before = await grading.list_tree(str(theirs.path))
+    await write_state(grading, str(theirs.path), before, wanted_state(delta.changes, before, "", {}))
     assert (theirs.path / "one.py").read_text() == CLEAN
     assert (theirs.path / "tests/test_one.py").exists()
 
@@ -78,27 +79,14 @@ async def test_hidden_paths_that_git_does_not_know_leave_the_history_alone(repo,
     outside = tmp_path / "tests of the image"
     outside.mkdir()
     sandbox, record = at(repo.path), record_of(repo, hidden=("run_tests.sh", str(outside)), base_commit="")
-    assert await prepare_for_agent(sandbox, record) == base
+    given = await prepare_for_agent(sandbox, record)
+    assert repo.git("rev-parse", "HEAD") == base
     assert not outside.exists()
     assert not (repo.path / "run_tests.sh").exists()
     repo.write({"a.py": "b\n", ".venv/lib/y.py": "y\n", "build/new": "2\n"})
-    found = await capture_patch(sandbox, str(repo.path), base)
-    assert [section.new_path for section in parse_diff(found)] == ["a.py", "build/new"]
+    work = await capture_work(sandbox, str(repo.path), given)
+    assert sorted(file.path for file in work.files) == ["a.py", "build/new"]
     assert "run_tests" not in (repo.path / ".git/info/exclude").read_text()
-
-
-async def test_a_reset_leaves_what_the_image_has_beside_its_repository(repo, at):
-    repo.commit("start", {"a.py": "a\n"})
-    repo.write({"run_tests.sh": "pytest\n", "build/in place": "1\n", ".venv/pyvenv.cfg": ""})
-    sandbox, record = at(repo.path), record_of(repo, hidden=("run_tests.sh",), base_commit="")
-    await prepare_for_grading(sandbox, record, str(repo.path))
-    applied, _ = await apply_patch(
-        sandbox, str(repo.path), "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n", "", 20
-    )
-    assert not applied
-    assert (repo.path / "run_tests.sh").exists()
-    assert (repo.path / "build/in place").exists()
-    assert (repo.path / ".venv/pyvenv.cfg").exists()
 
 
 async def test_a_hidden_path_of_an_earlier_commit_is_no_way_to_read_it(repo, at):
@@ -107,7 +95,8 @@ async def test_a_hidden_path_of_an_earlier_commit_is_no_way_to_read_it(repo, at)
     repo.git("rm", "-q", "run_tests.sh")
     head = repo.commit("without")
     record = record_of(repo, hidden=("run_tests.sh",), base_commit=head)
-    assert await prepare_for_agent(at(repo.path), record) != head
+    await prepare_for_agent(at(repo.path), record)
+    assert repo.git("rev-parse", "HEAD") != head
     assert test not in repo.git(*EVERYTHING)
 
 
@@ -117,9 +106,9 @@ async def test_a_directory_without_a_repository_becomes_one(tmp_path, at):
     (work / "main.py").write_text("1\n")
     sandbox = at(work)
     task = record_of(type("Here", (), {"path": work}), base_commit="")
-    base = await prepare_for_agent(sandbox, task)
+    given = await prepare_for_agent(sandbox, task)
     (work / "main.py").write_text("2\n")
-    assert "+2\n" in await capture_patch(sandbox, str(work), base)
+    assert [file.content for file in (await capture_work(sandbox, str(work), given)).files] == [b"2\n"]
 
 
 async def test_a_setup_patch_that_does_not_fit_is_an_infrastructure_failure(bug, at):

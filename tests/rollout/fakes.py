@@ -20,8 +20,12 @@ from swe_aem.core import (
     TaskRecord,
     TestStatus,
     Trajectory,
+    Tree,
     Verdict,
 )
+from swe_aem.grading import CapturedWork, Delta, GivenTree
+from swe_aem.grading.capture import WorkFile
+from swe_aem.grading.delta import FILE
 from swe_aem.rollout import RolloutComponents, RolloutConfig, SchedulingConfig
 from swe_aem.rollout.group import group_of
 from swe_aem.rollout.orchestrator import Orchestrator
@@ -77,10 +81,10 @@ class FakeAgent:
 
 
 GRADED = Verdict(resolved=True, patch_applied=True, fail_to_pass={"t::a": TestStatus.PASSED})
-Grading = Callable[["FakeGrader", TaskRecord, str, Sandbox], Awaitable[Verdict]]
+Grading = Callable[["FakeGrader", TaskRecord, Delta | str, Sandbox], Awaitable[Verdict]]
 
 
-async def resolve(grader: "FakeGrader", record: TaskRecord, patch: str, sandbox: Sandbox) -> Verdict:
+async def resolve(grader: "FakeGrader", record: TaskRecord, patch: Delta | str, sandbox: Sandbox) -> Verdict:
     """Everything passes."""
     await asyncio.sleep(grader.work_s)
     await sandbox.run("grade", timeout_s=1)
@@ -144,7 +148,11 @@ class FakeSlot:
     async def grade_untouched(self, deadline: Deadline) -> Verdict:
         return await self.grade("", deadline)
 
-    async def grade(self, patch: str, deadline: Deadline) -> Verdict:
+    async def delta(self, work: CapturedWork) -> Delta:
+        await self.ready
+        return Delta(patch="diff --git a/x b/x\n") if work.files else Delta()
+
+    async def grade(self, patch: Delta | str, deadline: Deadline) -> Verdict:
         sandbox = await self.ready
         self.grader.graded.append(self.record.task.id)
         self.grader.running += 1
@@ -155,18 +163,18 @@ class FakeSlot:
             self.grader.running -= 1
 
 
-async def prepare(sandbox: Sandbox, record: TaskRecord) -> str:
+async def prepare(sandbox: Sandbox, record: TaskRecord) -> GivenTree:
     await sandbox.run("prepare", timeout_s=1)
-    return record.task.base_commit
+    return GivenTree(Tree.made_of({}), tracked=frozenset(), ignore_rules={})
 
 
-async def capture(sandbox: Sandbox, workdir: str, base: str) -> str:
+async def capture(sandbox: Sandbox, workdir: str, given: GivenTree) -> CapturedWork:
     await sandbox.run("capture", timeout_s=1)
-    return "diff --git a/x b/x\n"
+    return CapturedWork(given={}, files=(WorkFile("x", FILE, b"", b""),))
 
 
-async def capture_nothing(sandbox: Sandbox, workdir: str, base: str) -> str:
-    return ""
+async def capture_nothing(sandbox: Sandbox, workdir: str, given: GivenTree) -> CapturedWork:
+    return CapturedWork(given={})
 
 
 @dataclass
@@ -178,8 +186,8 @@ class Bench:
     agent: FakeAgent = field(default_factory=FakeAgent)
     grader: FakeGrader = field(default_factory=FakeGrader)
     backend: FakeBackend = field(default_factory=FakeBackend)
-    prepare: Callable[[Sandbox, TaskRecord], Awaitable[str]] = prepare
-    capture: Callable[[Sandbox, str, str], Awaitable[str]] = capture
+    prepare: Callable[[Sandbox, TaskRecord], Awaitable[GivenTree]] = prepare
+    capture: Callable[[Sandbox, str, GivenTree], Awaitable[CapturedWork]] = capture
     scheduling: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from swe_aem.core import (
     Verdict,
 )
 from swe_aem.errors import GraderError, InfrastructureError, SandboxDead
+from swe_aem.grading import CapturedWork
 from swe_aem.grading.parser import ParseTimeout
 from swe_aem.rollout import RunAborted
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses
@@ -221,12 +222,12 @@ async def test_a_sandbox_that_is_gone_before_the_first_response_is_infrastructur
 
 @pytest.mark.parametrize("how", ["fails", "never ends"])
 async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(bench: MakeBench, how: str) -> None:
-    async def spoiled(sandbox: Any, workdir: str, base: str) -> str:
+    async def spoiled(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
         if "/testbed/trap" in sandbox.files:
             if how == "never ends":
                 await asyncio.sleep(60)
             raise InfrastructureError("the capture failed")
-        return await capture(sandbox, workdir, base)
+        return await capture(sandbox, workdir, given)
 
     async def trap(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
         await sandbox.write_file("trap", b"")
@@ -239,10 +240,10 @@ async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(bench: MakeB
 
 
 async def test_a_capture_that_fails_once_is_retried(bench: MakeBench) -> None:
-    async def once(sandbox: Any, workdir: str, base: str) -> str:
+    async def once(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
         if len(made.agent.runs) == 1 and sandbox.spec.labels["role"] == "agent":
             raise InfrastructureError("the capture failed")
-        return await capture(sandbox, workdir, base)
+        return await capture(sandbox, workdir, given)
 
     made = bench(1, capture=once)
     one = (await made.run())["task-0", 0]
@@ -299,7 +300,7 @@ async def test_controls_use_nothing_of_the_trajectorys_budget(
 def unless_gold(fault: Callable[[FakeSandbox], Any]) -> Any:
     """A grading that goes wrong for every patch but the gold one."""
 
-    async def grading(grader: Any, record: TaskRecord, patch: str, sandbox: FakeSandbox) -> Verdict:
+    async def grading(grader: Any, record: TaskRecord, patch: Any, sandbox: FakeSandbox) -> Verdict:
         if patch != record.key.gold_patch:
             fault(sandbox)
         return await resolve(grader, record, patch, sandbox)
@@ -385,7 +386,7 @@ async def test_a_grade_that_could_not_start_is_stored_where_the_control_works(be
 async def test_an_unresolved_that_was_starved_is_graded_once_more(
     bench: MakeBench, starved_s: float, grades: int
 ) -> None:
-    async def starved(grader: Any, record: Any, patch: str, sandbox: Any) -> Verdict:
+    async def starved(grader: Any, record: Any, patch: Any, sandbox: Any) -> Verdict:
         return UNRESOLVED.model_copy(update={"eval_s": 10.0, "starved_s": starved_s})
 
     made = bench(1, grader=FakeGrader(grading=starved))
@@ -394,7 +395,7 @@ async def test_an_unresolved_that_was_starved_is_graded_once_more(
 
 
 async def test_a_starved_patch_that_then_resolves_is_resolved(bench: MakeBench) -> None:
-    async def at_first(grader: Any, record: Any, patch: str, sandbox: Any) -> Verdict:
+    async def at_first(grader: Any, record: Any, patch: Any, sandbox: Any) -> Verdict:
         if len(grader.graded) == 1:
             return UNRESOLVED.model_copy(update={"eval_s": 10.0, "starved_s": 9.0})
         return await resolve(grader, record, patch, sandbox)

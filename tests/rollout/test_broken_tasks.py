@@ -29,7 +29,7 @@ ONE_AT_A_TIME = {"concurrency": 1, "grading": 1}
 
 
 def verdicts(patch: Verdict, gold: Verdict) -> FakeGrader:
-    async def grading(grader: Any, record: TaskRecord, given: str, sandbox: Any) -> Verdict:
+    async def grading(grader: Any, record: TaskRecord, given: Any, sandbox: Any) -> Verdict:
         return gold if given in ("", record.key.gold_patch) else patch
 
     return FakeGrader(grading=grading)
@@ -133,7 +133,7 @@ async def test_what_has_another_reason_is_not_measured(bench: MakeBench, change:
 
 
 async def test_a_control_that_fails_says_nothing_and_is_not_kept(bench: MakeBench) -> None:
-    async def grading(grader: Any, record: TaskRecord, given: str, sandbox: Any) -> Verdict:
+    async def grading(grader: Any, record: TaskRecord, given: Any, sandbox: Any) -> Verdict:
         if given == record.key.gold_patch:
             raise GraderError("no sandbox for the control")
         return NOTHING

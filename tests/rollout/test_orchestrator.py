@@ -72,7 +72,7 @@ async def test_each_trajectory_has_an_agent_and_a_grading_sandbox_with_labels(be
 async def test_the_agents_sandbox_is_gone_before_grading(bench: MakeBench) -> None:
     made = bench(1)
 
-    async def grading(grader: Any, record: Any, patch: str, sandbox: FakeSandbox) -> Verdict:
+    async def grading(grader: Any, record: Any, patch: Any, sandbox: FakeSandbox) -> Verdict:
         assert made.backend.live == [sandbox]
         return await resolve(grader, record, patch, sandbox)
 
@@ -243,7 +243,7 @@ async def test_errors_of_the_agents_side_end_as_infrastructure(bench: MakeBench,
 
 
 async def test_a_failed_grade_is_repeated_without_the_agent(bench: MakeBench) -> None:
-    async def fail_once(grader: Any, record: Any, patch: str, sandbox: Any) -> Verdict:
+    async def fail_once(grader: Any, record: Any, patch: Any, sandbox: Any) -> Verdict:
         if len(grader.graded) < 2:
             raise GraderError("container lost")
         return await resolve(grader, record, patch, sandbox)

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
-from swe_aem.grading import capture_patch
+from swe_aem.grading import capture_work, record_given
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("contained")]
 
@@ -101,23 +101,21 @@ async def test_a_neighbour_does_not_notice(backend: SandboxBackend, spec: Sandbo
         assert seen.output == "2\n"
 
 
-async def test_a_patch_is_captured_from_a_starved_sandbox(sandbox: Sandbox) -> None:
-    commit = "git -c user.name=t -c user.email=t@t commit -qam base"
-    base = (await sandbox.run(f"git init -q . && git add -A && {commit} && git rev-parse HEAD", timeout_s=20)).output
+async def test_work_is_captured_from_a_starved_sandbox(sandbox: Sandbox) -> None:
+    given = await record_given(sandbox, "/testbed")
     await sandbox.write_file("package/module.py", b"answer = 42\n")
     await sandbox.run("yes | head -c 400M", timeout_s=20)
     await sandbox.run("for i in $(seq 200); do setsid sleep 60 >/dev/null 2>&1 & done", timeout_s=2)
-    assert "+answer = 42" in await capture_patch(sandbox, "/testbed", base.strip())
+    work = await capture_work(sandbox, "/testbed", given)
+    assert [file.content for file in work.files] == [b"answer = 42\n"]
 
 
-async def test_a_full_disk_gives_an_empty_patch_and_no_infrastructure_failure(
-    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
-) -> None:
-    commit = "git -c user.name=t -c user.email=t@t commit -qam base"
-    base = (await sandbox.run(f"git init -q . && git add -A && {commit} && git rev-parse HEAD", timeout_s=20)).output
+async def test_work_is_captured_where_the_disk_is_full_and_there_is_no_tmp(sandbox: Sandbox) -> None:
+    given = await record_given(sandbox, "/testbed")
+    await sandbox.write_file("package/module.py", b"answer = 42\n")
     await sandbox.run("rm -rf /tmp && touch /tmp; dd if=/dev/zero of=/tmp/x; dd if=/dev/zero of=/tmp/y", timeout_s=20)
-    await capture_patch(sandbox, "/testbed", base.strip())
-    assert await sandbox.alive()
+    work = await capture_work(sandbox, "/testbed", given)
+    assert [file.content for file in work.files] == [b"answer = 42\n"]
 
 
 @pytest.mark.parametrize("directory", ["/testbed", "/dev/shm"])
