@@ -1,5 +1,5 @@
 /* What a sandbox gets for itself from the kernel before its first command: a user namespace with a creator of its own,
- * terminals, a network namespace's interface. And what it must not see of the kernel. All of it happens in `serve`, which
+ * limit of terminals, a network interface. And what it must not see of the kernel. All of it happens in `serve`, which
  * then drops the capabilities that it takes. */
 #pragma once
 #include "launch.h"
@@ -87,12 +87,12 @@ static long enter_own_user_namespace(int own_network) {
     return error;
 }
 
-/* Terminals of an own instance with an own limit; the kernel's limit is one for all. An engine's rules (AppArmor) may
- * forbid the mount; then the container has the engine's instance. */
-static void own_terminals(void) {
+/* Gives the sandbox's own instance of terminals a limit; the kernel's is one for all. An engine's rules (AppArmor) may
+ * forbid it. */
+static void limit_terminals(void) {
     static char options[64];
-    append(decimal(append(options, "newinstance,ptmxmode=0666,mode=620,max="), MOST_TERMINALS, 1), "");
-    SYS5(mount, "devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options);
+    decimal(append(options, "ptmxmode=0666,mode=620,max="), MOST_TERMINALS, 1);
+    SYS5(mount, 0, "/dev/pts", 0, MS_REMOUNT | MS_NOSUID | MS_NOEXEC, options);
 }
 
 static void cover(const char *path, int launched) {
@@ -222,7 +222,7 @@ static void set_up_network(int blackhole) {
  * host it lies. `kept` are the capabilities that commands will have. */
 static void separate(const char *program, u64 kept, int blackhole) {
     int launched = same(program, OWN_NAME), own_network = (kept & NETWORK_CAPABILITIES) != 0;
-    own_terminals();
+    limit_terminals();
     cover_kernel(launched);
     lock_proc(launched);
     if (launched) {

@@ -257,8 +257,9 @@ class BubblewrapBackend:
             launch += ["-s", name.replace(".", "/"), value]
         launch += ["-t", str(scratch), disk_bytes, "-m", "shm"]
         if root is None:
-            launch += ["-m", "tmp", "-m", "var-tmp", "-m", "home", "-o", "tools", str(host_system.toolchain())]
-            plan = host_system.mounts(f"{scratch}/tools")
+            launch += ["-m", "tmp", "-m", "var-tmp", "-m", "home", "-m", "empty"]
+            launch += ["-o", "tools", str(host_system.toolchain())]
+            plan = host_system.mounts(f"{scratch}/tools", f"{scratch}/empty")
             for name, to in (("tmp", "/tmp"), ("var-tmp", "/var/tmp"), ("home", host_system.HOME)):
                 plan += ["--bind", f"{scratch}/{name}", to]
         else:

@@ -130,14 +130,25 @@ def toolchain() -> Path:
     return target
 
 
-def mounts(tools: str | None = None) -> list[str]:
+def mounts(tools: str, empty: str) -> list[str]:
     """bubblewrap arguments that build the root: system, interpreter, toolchain, a few files of /etc.
 
-    `tools` is where the launcher shows the toolchain, by default the toolchain's own directory.
+    `tools` is where the launcher shows the toolchain, `empty` an empty directory that covers what must not be seen.
     """
+    covers = [argument for covered in _covered() for argument in ("--ro-bind", empty, covered)]
+    return [*_system(), *covers, "--ro-bind", tools, TOOLCHAIN]
+
+
+def _shown() -> list[Path]:
+    """The directories of the host that sandboxes see with everything below them."""
     prefix, _ = _interpreter()
-    arguments = ["--ro-bind", "/usr", "/usr"]
-    shown = [Path("/usr")]
+    return [Path("/usr"), *([] if prefix.is_relative_to("/usr") else [prefix])]
+
+
+@cache
+def _system() -> tuple[str, ...]:
+    """The arguments for what is shown of the host."""
+    arguments = []
     for directory in map(Path, _SYSTEM):
         if directory.is_symlink():
             arguments += ["--symlink", str(directory.readlink()), str(directory)]
@@ -147,14 +158,17 @@ def mounts(tools: str | None = None) -> list[str]:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for name in _OWN_ETC:
         arguments += ["--symlink", f"{TOOLCHAIN}/etc/{name}", f"/etc/{name}"]
-    if not prefix.is_relative_to("/usr"):
-        arguments += ["--ro-bind", str(prefix), str(prefix)]
-        shown.append(prefix)
+    shown = [argument for path in _shown() for argument in ("--ro-bind", str(path), str(path))]
+    return (*shown, *arguments)
+
+
+@cache
+def _covered() -> tuple[str, ...]:
+    """Directories below the shown ones that must look empty: the checkout, installed packages."""
     packages = map(Path, (toolchain() / _COVERED).read_text().splitlines())
-    for covered in _outermost([*_SECRETS, *packages]):
-        if any(covered.is_relative_to(directory) for directory in shown) and covered.exists():
-            arguments += ["--tmpfs", str(covered), "--remount-ro", str(covered)]
-    return [*arguments, "--ro-bind", tools or str(toolchain()), TOOLCHAIN]
+    candidates = _outermost([*_SECRETS, *packages])
+    below = [path for path in candidates if any(path.is_relative_to(directory) for directory in _shown())]
+    return tuple(str(path) for path in below if path.exists())
 
 
 def _outermost(paths: Iterable[Path]) -> list[Path]:

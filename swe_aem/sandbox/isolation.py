@@ -105,7 +105,8 @@ def _proc(to: str) -> str:
 def _dev(to: str) -> str:
     lines = [f'mkdir -p "$R"{to}; mount -t tmpfs -o mode=0755,size=1m dev "$R"{to}; mkdir "$R"{to}/shm']
     lines += [f': >"$R"{to}/{name}; mount --bind /dev/{name} "$R"{to}/{name}' for name in DEVICES]
-    lines += [f'mkdir "$R"{to}/pts']  # the warden mounts it
+    pts = f'"$R"{to}/pts'
+    lines += [f"mkdir {pts}; mount -t devpts -o newinstance,ptmxmode=0666,mode=620,nosuid,noexec devpts {pts}"]
     links = {
         "ptmx": "pts/ptmx",
         "fd": "/proc/self/fd",

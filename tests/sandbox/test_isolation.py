@@ -431,12 +431,13 @@ def other_interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (packages / "fake-1.0.dist-info" / "entry_points.txt").write_text("[pytest11]\nfake = fake_plugin\n")
         (packages / "fake.pth").write_text("import fake_plugin\n")
         monkeypatch.setattr(host_system, "_interpreter", lambda: (copy, copy / "bin" / executable.name))
-        for kept in (host_system.digest, host_system.toolchain):
-            kept.cache_clear()
+        caches = (host_system.digest, host_system.toolchain, host_system._system, host_system._covered)
+        for cache in caches:
+            cache.cache_clear()
         yield copy
         shutil.rmtree(host_system.toolchain())
-        for kept in (host_system.digest, host_system.toolchain):
-            kept.cache_clear()
+        for cache in caches:
+            cache.cache_clear()
 
 
 @pytest.mark.bubblewrap
