@@ -84,30 +84,29 @@ class Attribution:
         why = describe(error)
         if attempt.draft is None or attempt.sandbox is None:  # nothing of the policy can have caused it
             if isinstance(error, SandboxDead) and (attempt.sandbox is None or not attempt.sandbox.recording.calls):
-                self.innocent.note(key)
+                self.innocent.note()
             return Finding(blame="infrastructure", why=why)
         own_limits = await attempt.sandbox.hit_its_limits()
-        if not own_limits and (excuse := await self._excuse(key, attempt.memory)):
+        if not own_limits and (excuse := await self._excuse(attempt.memory)):
             return Finding(blame="infrastructure", why=excuse)
         control = await self.trials.sandbox_control(record)
         if not control.sound:
-            return self._unsound(key, control)
+            return self._unsound(control)
         for _ in range(1 if own_limits else _REPLAYS):
             if not await self.trials.dies_again(record, key.sample, attempt.sandbox.recording):
                 break
         else:
             convicted = f"the same calls kill a fresh sandbox too: {why}"
-            return await self._confirmed(key, attempt.memory, convicted, own_limits=own_limits)
+            return await self._confirmed(attempt.memory, convicted, own_limits=own_limits)
         suspicion.losses += 1
         if suspicion.losses >= LOSSES_THAT_DECIDE:
             convicted = f"{suspicion.losses} sandboxes in a row: {why}"
-            return await self._confirmed(key, attempt.memory, convicted, own_limits=own_limits)
+            return await self._confirmed(attempt.memory, convicted, own_limits=own_limits)
         return Finding(blame="infrastructure", why=why, works=True)
 
     async def of_grading(
         self,
         record: TaskRecord,
-        key: TrajectoryKey,
         sandbox: Sandbox,
         since: MemoryMark,
         suspicion: Suspicion,
@@ -119,7 +118,7 @@ class Attribution:
         """
         why = describe(error)
         own_limits = await sandbox.limit_hits() != LimitHits()
-        if not own_limits and (excuse := await self._excuse(key, since)):
+        if not own_limits and (excuse := await self._excuse(since)):
             return Finding(blame="infrastructure", why=excuse)
         dead = isinstance(error, SandboxDead) and not own_limits
         suspicion.dead_graders += dead
@@ -129,10 +128,10 @@ class Attribution:
             return Finding(blame="infrastructure", why=why)
         control = await self.trials.grading_control(record)
         if not control.sound:
-            return self._unsound(key, control)
+            return self._unsound(control)
         failed = suspicion.dead_graders + suspicion.failed_grades
         convicted = f"grading failed {failed} times beside a sound control: {why}"
-        return await self._confirmed(key, since, convicted, own_limits=own_limits)
+        return await self._confirmed(since, convicted, own_limits=own_limits)
 
     async def works(self, record: TaskRecord, *, grading: bool) -> bool:
         """Does the infrastructure work now, so that a failure that no retry cured may be stored? An earlier control
@@ -140,18 +139,18 @@ class Attribution:
         ask = self.trials.grading_control if grading else self.trials.sandbox_control
         return (await ask(record, kept_s=0.0)).sound
 
-    async def _excuse(self, key: TrajectoryKey, since: MemoryMark) -> str | None:
+    async def _excuse(self, since: MemoryMark) -> str | None:
         """Direct evidence of an infrastructure failure since the mark; None if there is none."""
         if not await self.backend.answers():
             return "the engine does not answer"
-        return self.memory.trouble(since) or self.innocent.near(key)
+        return self.memory.trouble(since) or self.innocent.near()
 
-    async def _confirmed(self, key: TrajectoryKey, since: MemoryMark, why: str, *, own_limits: bool) -> Finding:
+    async def _confirmed(self, since: MemoryMark, why: str, *, own_limits: bool) -> Finding:
         """The policy's doing, unless there is an excuse by now."""
-        excuse = None if own_limits else await self._excuse(key, since)
+        excuse = None if own_limits else await self._excuse(since)
         return Finding(blame="infrastructure", why=excuse) if excuse else Finding(blame="policy", why=why)
 
-    def _unsound(self, key: TrajectoryKey, control: Control) -> Finding:
+    def _unsound(self, control: Control) -> Finding:
         if control.lost:
-            self.innocent.note(key)
+            self.innocent.note()
         return Finding(blame="infrastructure", why=f"a control failed too: {control.why}")

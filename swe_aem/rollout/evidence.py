@@ -11,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swe_aem.core import TrajectoryKey
-
 NEIGHBOUR_S = 30.0
-"""Losses of other trajectories within so many seconds belong together."""
+"""Losses within so many seconds belong together."""
 _STALLED_PERCENT = 10.0
 """Share of the last 10 seconds in which nothing on the host ran for want of memory: pressure above it."""
 _SCARCE, _VERY_SCARCE = 0.1, 0.03
@@ -87,17 +85,17 @@ class InnocentLosses:
     """Sandboxes that were lost although nothing of a policy had run in them."""
 
     clock: Callable[[], float] = time.monotonic
-    _lost: deque[tuple[float, TrajectoryKey]] = field(default_factory=lambda: deque(maxlen=1000))
+    _lost_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
 
-    def note(self, key: TrajectoryKey) -> None:
-        """A trajectory lost such a sandbox just now."""
-        self._lost.append((self.clock(), key))
+    def note(self) -> None:
+        """Such a sandbox was lost just now."""
+        self._lost_s.append(self.clock())
 
-    def near(self, key: TrajectoryKey) -> str | None:
-        """What other trajectories lost within the last `NEIGHBOUR_S` seconds, in words; None if nothing."""
+    def near(self) -> str | None:
+        """What was lost within the last `NEIGHBOUR_S` seconds, in words; None if nothing."""
         since = self.clock() - NEIGHBOUR_S
-        others = sum(when >= since and other != key for when, other in self._lost)
-        return f"{others} sandboxes beside it were lost within {NEIGHBOUR_S:.0f} s" if others else None
+        lost = sum(when >= since for when in self._lost_s)
+        return f"sandboxes beside it were lost within {NEIGHBOUR_S:.0f} s: {lost}" if lost else None
 
 
 def _number(text: str, name: str) -> int | None:

@@ -253,7 +253,7 @@ class TrajectoryRun:
         try:
             return await self._grade(delta, slot)
         except InfrastructureError as error:
-            finding = await attribution.of_grading(self.record, self.key, sandbox, since, self._suspicion, error)
+            finding = await attribution.of_grading(self.record, sandbox, since, self._suspicion, error)
             if finding.blame == "policy":
                 return _convicted(self.record, finding.why)
             self._note("grading", error, finding)
@@ -265,7 +265,7 @@ class TrajectoryRun:
         async with bounded("starting a grading sandbox", Deadline.after(start_s(self.context.config))):
             sandbox = await slot.sandbox()
         if not await sandbox.alive():
-            self.context.attribution.innocent.note(self.key)
+            self.context.attribution.innocent.note()
             raise SandboxDead(f"sandbox {sandbox.id} was lost while it waited")
         return sandbox
 
