@@ -11,9 +11,10 @@ timers and exit codes: no text that a program prints can turn an attempt into an
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, assert_never
 
 from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
@@ -27,15 +28,20 @@ from swe_aem.grading.evaluation import LOG_TAIL_CHARS, Evaluation, evaluate, inl
 from swe_aem.grading.foreign import NotApplied, apply_foreign
 from swe_aem.grading.gold import gold_patch
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
+from swe_aem.grading.import_record import ImportRecord, ImportRecorder, ImportRecords
 from swe_aem.grading.integrity import contradictions, neutralise
 from swe_aem.grading.layers import StartLayers
+from swe_aem.grading.name_rule import measured_rule
 from swe_aem.grading.parser import EvaluationReport, SwebenchParser
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_reward
+from swe_aem.grading.rules import NameRule, shadows
 from swe_aem.grading.shell import put_file
 
 _HANDSHAKE_S = 30.0
+CONTROL_EXTRA_S = 600.0
+"""Seconds that a control gets beyond the limit of the evaluation script."""
 
 
 class Grader:
@@ -49,6 +55,7 @@ class Grader:
         self._parser = parser or SwebenchParser()
         self._owns_parser = parser is None
         self._layers = StartLayers(backend)
+        self._imports = ImportRecords()
 
     async def __aenter__(self) -> "Grader":
         if self._owns_parser:
@@ -56,6 +63,7 @@ class Grader:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self._imports.close()
         if self._owns_parser:
             await self._parser.__aexit__(*exc)
 
@@ -70,7 +78,23 @@ class Grader:
             return self._layers.choose(spec, record, "grader")
 
         async with PrestartedSandbox(self._backend, spec, choose) as sandbox:
-            yield GradeSlot(self._backend, self._layers, record, spec, sandbox, self._parser)
+            imports = partial(self._imports_of, record, spec)
+            yield GradeSlot(self._backend, self._layers, record, spec, sandbox, self._parser, imports)
+
+    async def _imports_of(self, record: TaskRecord, spec: SandboxSpec) -> ImportRecord:
+        """What sessions of the task import: with the gold patch, and without a patch, for a runner imports more when
+        tests fail. Controls of their own budget find it out, once."""
+
+        async def session(patch: Delta | str) -> ImportRecord:
+            async with self.slot(record, spec) as slot:
+                return await slot.imports_with(patch, Deadline.after(record.key.timeout_s + CONTROL_EXTRA_S))
+
+        async def control() -> ImportRecord:
+            gold = await self.gold_patch(record, spec, Deadline.after(CONTROL_EXTRA_S))
+            return (await session(gold)) | (await session("")) if gold else await session("")
+
+        image = f"{self._backend.name} {await self._backend.image_digest(spec.image)}"
+        return await self._imports.of(image, record.key, await self._parser.script(record.key), control)
 
     async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> Delta | str:
         """The gold patch of a task; where it has a gold command instead, what that changes in a sandbox of `spec`."""
@@ -94,8 +118,12 @@ class GradeSlot:
         spec: SandboxSpec,
         sandbox: PrestartedSandbox,
         parser: SwebenchParser,
+        imports: Callable[[], Awaitable[ImportRecord]],
     ) -> None:
         self._backend = backend
+        self._imports = imports
+        self._recorder: ImportRecorder | None = None
+        self._recorded: ImportRecord | None = None
         self._layers = layers
         self._record = record
         self._key = record.key
@@ -133,6 +161,17 @@ class GradeSlot:
         """Evaluate the repository as it is: what a task's tests say when nothing was done. Raises as `grade` does."""
         return await self._bounded(self._run_tests(CleanDelta(), deadline), deadline)
 
+    async def imports_with(self, patch: Delta | str, deadline: Deadline) -> ImportRecord:
+        """What the session imports in an evaluation of the gold patch, or of the untouched tree if that is empty.
+
+        Raises as `grade` does, and `GraderError` where nothing was evaluated.
+        """
+        self._recorder = ImportRecorder()
+        await (self.grade(patch, deadline) if patch else self.grade_untouched(deadline))
+        if self._recorded is None:
+            raise GraderError("the gold patch does not apply, so what its session imports is not known")
+        return self._recorded
+
     async def _bounded(self, grading: Coroutine[Any, Any, Verdict], deadline: Deadline) -> Verdict:
         if self._used:
             grading.close()
@@ -157,10 +196,18 @@ class GradeSlot:
             if isinstance(work, NotApplied):
                 return _not_applied(CleanDelta(), work.why)
             patch = await self.delta(work)
-        clean = clean_delta(patch, self._key, protected=self._files_inside())
+        clean = clean_delta(patch, self._key, await self._name_rule(patch, deadline), self._files_inside())
         if not clean.accepted:
             return _not_applied(clean, patch.why_empty or "the patch is empty")
         return await self._run_tests(clean, deadline)
+
+    async def _name_rule(self, delta: Delta, deadline: Deadline) -> NameRule:
+        if self._recorder is not None:
+            return lambda path: None
+        if all(change.old is not None for change in delta.changes):
+            return shadows
+        sandbox = await self._prepared(deadline.within(PREPARE_TIMEOUT_S).remaining_s())
+        return await measured_rule(delta, self._key, sandbox, self._workdir, self._imports)
 
     def _files_inside(self) -> dict[str, bytes]:
         """Files of the answer key that lie in the work tree, by their path in it."""
@@ -193,7 +240,11 @@ class GradeSlot:
             wanted = wanted_state(clean.accepted, before, test_patch, inside)
             await write_state(sandbox, self._workdir, before, wanted)
         script = await inline_command(script, sandbox)
+        if self._recorder is not None:
+            script = await self._recorder.install(sandbox, self._workdir, script)
         evaluation = await evaluate(sandbox, script, self._workdir, self._key.timeout_s, deadline)
+        if self._recorder is not None:
+            self._recorded = await self._recorder.read(sandbox)
         return await self._conclude(clean, evaluation, sandbox)
 
     async def _conclude(self, clean: CleanDelta, evaluation: Evaluation, sandbox: Sandbox) -> Verdict:

@@ -36,12 +36,12 @@ class PathRules:
     @cached_property
     def allowed(self) -> frozenset[str]:
         """Paths that the gold patch changes; the rules about names and kinds do not apply to them."""
-        return _paths_of(self.key.gold_patch)
+        return paths_of(self.key.gold_patch)
 
     @cached_property
     def test_files(self) -> frozenset[str]:
         """Paths that the test patch changes; the evaluation puts its own version there."""
-        return _paths_of(self.key.test_patch)
+        return paths_of(self.key.test_patch)
 
     @cached_property
     def _of_the_tests(self) -> frozenset[str]:
@@ -146,7 +146,7 @@ def _in_each_others_way(path: str, name: str) -> bool:
     return path == name or path.startswith(f"{name}/") or name.startswith(f"{path}/")
 
 
-def _paths_of(patch: str) -> frozenset[str]:
+def paths_of(patch: str) -> frozenset[str]:
     """Every path that a patch of the dataset names; falls back to its header lines if it cannot be parsed."""
     try:
         sections = parse_diff(patch)

@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from swe_aem.core import AnswerKey, SandboxSpec, Task, TaskRecord
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading import StartLayers, layers, prepare_for_agent, prepare_for_grading
+from swe_aem.grading import StartLayers, capture_work, layers, prepare_for_agent, prepare_for_grading
+from swe_aem.grading.comparing import delta_of
 from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.images.collect import Collector, Disk, Watermark
@@ -135,8 +136,8 @@ cat .git/info/exclude pkg/one.py; ls -A /tmp/swe-aem-output | grep -v '^00000[0-
 async def look(backend, spec, record):
     """What a prepared agent's sandbox holds."""
     async with backend.open(spec) as sandbox:
-        head = await prepare_for_agent(sandbox, record)
-        return head, (await sandbox.run(LOOK, timeout_s=60, max_output_bytes=1 << 20)).output
+        given = await prepare_for_agent(sandbox, record)
+        return given.tracked, (await sandbox.run(LOOK, timeout_s=60, max_output_bytes=1 << 20)).output
 
 
 async def test_a_group_that_starts_at_once_is_prepared_once_and_finds_the_same(backend, built, slow):
@@ -159,6 +160,22 @@ async def test_a_group_that_starts_at_once_is_prepared_once_and_finds_the_same(b
         again = await StartLayers(backend).choose(spec_of(), record, "agent")  # as another process would
         assert again.layer == layer
         assert backend.made[layer] == 1
+
+
+async def test_no_work_on_a_layer_is_no_delta_and_work_is_one(backend, built, slow):
+    base, _, setup = built
+    record = record_of(base, setup_patch=setup, hidden=("hidden",))
+    chooser = StartLayers(backend)
+    mine, theirs = [await chooser.choose(spec_of(), record, role) for role in ("agent", "grader")]
+    for command, changed in (("true", []), ("echo z >pkg/one.py; rm docs/a.rst; echo n >new.py",
+                                            ["docs/a.rst", "new.py", "pkg/one.py"])):  # fmt: skip
+        async with backend.open(mine) as sandbox, backend.open(theirs) as untouched:
+            given = await prepare_for_agent(sandbox, record)
+            await prepare_for_grading(untouched, record, "/testbed")
+            await sandbox.run(command, timeout_s=20)
+            delta = await delta_of(await capture_work(sandbox, "/testbed", given), untouched, "/testbed")
+        assert [change.path for change in delta.changes] == changed
+        assert delta.left_out == ()
 
 
 async def test_sandboxes_on_a_layer_do_not_see_each_others_changes(backend, built, slow):
@@ -235,6 +252,54 @@ async def test_a_full_disk_costs_the_layer_and_nothing_else(unpacked, slow, capl
     assert "No space left" in caplog.text
     assert not list(layers_dir().glob("*/.*"))
     assert (await look(backend, spec, record))[0]
+
+
+def test_of_two_makers_the_first_keeps_its_layer(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWE_AEM_CACHE", str(tmp_path))
+    drafts = [LayerDraft("root", "key") for _ in range(2)]
+    for number, draft in enumerate(drafts):
+        draft.make()
+        (draft.directory / "upper" / "made").write_text(str(number))
+        (draft.directory / "upper" / "tmp" / "output").mkdir(parents=True)
+    for draft in drafts:
+        draft.keep(["/tmp/output", "/tmp/nowhere/deeper"])
+        draft.discard()
+    assert kept_layers() == [("root", "key")]
+    assert {str(path.relative_to(layers_dir() / "root")) for path in layers_dir().glob("root/**/*")} == {
+        "key", "key/upper", "key/upper/made", "key/upper/tmp",
+    }  # fmt: skip
+    assert (layers_dir() / "root/key/upper/made").read_text() == "0"
+
+
+def test_a_link_of_the_image_leads_no_removal_out_of_the_layer(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWE_AEM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "outside" / "output").mkdir(parents=True)
+    draft = LayerDraft("root", "key")
+    draft.make()
+    (draft.directory / "upper" / "tmp").symlink_to(tmp_path / "outside")
+    draft.keep(["/tmp/output"])
+    assert (tmp_path / "outside" / "output").exists()
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+async def test_an_image_with_volumes_has_no_layers_for_a_commit_leaves_them_out(built, slow):
+    import docker
+
+    client = docker.from_env()
+    name = f"{IMAGE}-volume"
+    container = client.containers.create(IMAGE, ["true"])
+    container.commit(*name.split(":"), conf={"Volumes": {"/testbed": {}}})
+    container.remove()
+    try:
+        spec = spec_of().model_copy(update={"image": name})
+        backend, record = open_backend("docker"), record_of(built[0], hidden=("volume",))
+        assert await StartLayers(backend).choose(spec, record, "agent") == spec
+        async with backend.open(spec) as sandbox:
+            await prepare_for_agent(sandbox, record)
+    finally:
+        client.images.remove(name)
+        client.close()
 
 
 KILLED = """

@@ -1,0 +1,135 @@
+"""What the session of a control tries to import, found or not, and the directories of the work tree on its path.
+
+Recorded by a hook in the interpreters of the session, in a sandbox that no policy has touched.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import secrets
+import shlex
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from swe_aem.cache import cache_dir
+from swe_aem.core import AnswerKey, Sandbox
+from swe_aem.core.base import Frozen
+from swe_aem.errors import GraderError
+from swe_aem.grading.shell import put_file, script_text
+
+_TRIAL_TIMEOUT_S = 60.0
+_PYTHONPATH = re.compile(r"(?<![\w$])PYTHONPATH=")
+
+
+class ImportRecord(Frozen):
+    """The imports of one session, or of several."""
+
+    names: frozenset[str]
+    """Top-level names that a Python of the session tried to import."""
+    directories: frozenset[str]
+    """Directories of the work tree, relative to it, that were on a path; the empty string is the top."""
+
+    def __or__(self, other: "ImportRecord") -> "ImportRecord":
+        """What either session did."""
+        return ImportRecord(names=self.names | other.names, directories=self.directories | other.directories)
+
+
+class ImportRecorder:
+    """Records one session in one sandbox. Only for controls: an agent's code could write to the record."""
+
+    def __init__(self) -> None:
+        self._home = f"/tmp/.swe-aem-imports-{secrets.token_hex(8)}"
+
+    async def install(self, sandbox: Sandbox, workdir: str, script: str) -> str:
+        """Put the hook into the sandbox, try it, and return the evaluation script with the hook switched on.
+
+        Raises `GraderError` if there is a Python that the hook does not work in, and `SandboxDead`.
+        """
+        record = f"{self._home}/record"
+        found = await sandbox.run(
+            f"mkdir -p {record} && chmod 755 {self._home} && chmod 1777 {record} && readlink -f {shlex.quote(workdir)}",
+            timeout_s=_TRIAL_TIMEOUT_S,
+            cwd="/",
+        )
+        tree = found.output.strip()
+        hook = f"{script_text('record_imports.py')}\n\nrecord_imports({record!r}, {tree!r})\n"
+        await put_file(sandbox, f"{self._home}/sitecustomize.py", hook.encode())
+        trial = f"p=$(command -v python || command -v python3) || exit 0; PYTHONPATH={self._home} \"$p\" -c ''"
+        done = await sandbox.run(f"{trial} && [ -L {record}/nsys ]", timeout_s=_TRIAL_TIMEOUT_S, cwd="/")
+        if found.exit_code != 0 or done.exit_code != 0:
+            raise GraderError(f"imports cannot be recorded: {(found.output + done.output).strip()[-500:]}")
+        switched = _PYTHONPATH.sub(f"PYTHONPATH={self._home}:", script)
+        return f'export PYTHONPATH={self._home}"${{PYTHONPATH:+:$PYTHONPATH}}"\n{switched}'
+
+    async def read(self, sandbox: Sandbox) -> ImportRecord:
+        """What was recorded; raises `GraderError` if it is not whole, and `SandboxDead`."""
+        tree = await sandbox.list_tree(f"{self._home}/record")
+        if tree.left_out:
+            raise GraderError("the record of imports has more entries than can be read")
+        entries = [os.fsdecode(entry.target) for entry in tree.entries.values() if entry.target]
+        return ImportRecord(
+            names=frozenset(entry[1:] for entry in entries if entry[0] == "n"),
+            directories=frozenset(entry[1:] for entry in entries if entry[0] == "p"),
+        )
+
+
+class ImportRecords:
+    """The record of each task, made by one control and kept in the cache.
+
+    A control that has begun is finished and kept even if nobody waits for it any more.
+    """
+
+    def __init__(self) -> None:
+        self._controls: dict[str, asyncio.Task[ImportRecord]] = {}
+
+    async def close(self) -> None:
+        """End the controls that still run."""
+        for control in self._controls.values():
+            control.cancel()
+        await asyncio.gather(*self._controls.values(), return_exceptions=True)
+
+    async def of(
+        self, image: str, key: AnswerKey, script: str, control: Callable[[], Awaitable[ImportRecord]]
+    ) -> ImportRecord:
+        """The record of a task: from the cache, or what `control` returns. `image` is the digest of the image.
+
+        Raises what `control` raises; the next caller tries again.
+        """
+        name = _record_name(image, key, script)
+        if name not in self._controls:
+            path = cache_dir() / "imports" / f"{name}.json"
+            self._controls[name] = asyncio.create_task(_kept(path, control))
+        task = self._controls[name]
+        try:
+            return await asyncio.shield(task)
+        finally:
+            if task.done() and (task.cancelled() or task.exception() is not None):
+                self._controls.pop(name, None)
+
+
+def _record_name(image: str, key: AnswerKey, script: str) -> str:
+    gold = [key.gold_patch, key.gold_command, sorted((path, data.hex()) for path, data in key.gold_files.items())]
+    tests = [key.test_patch, key.setup_patch, sorted((path, data.hex()) for path, data in key.files.items())]
+    text = json.dumps([image, script, gold, tests, script_text("record_imports.py")])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+async def _kept(path: Path, control: Callable[[], Awaitable[ImportRecord]]) -> ImportRecord:
+    if path.exists():
+        return ImportRecord.model_validate_json(await asyncio.to_thread(path.read_bytes))
+    record = await control()
+    await asyncio.to_thread(_write, path, record.model_dump_json())
+    return record
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace the file as a whole; a cache that cannot be written costs another control, later."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError:
+        return
