@@ -10,7 +10,7 @@ from swe_aem.errors import UserError
 from swe_aem.sandbox.images.names import FROM_HARBOR
 from swe_aem.suggest import closest, did_you_mean
 from swe_aem.tasks.built import built_set, is_recipe_set
-from swe_aem.tasks.families.reading import LeftOut, Reading, left_out_note, none_left
+from swe_aem.tasks.families.reading import LeftOut, Reading, left_out_note, none_left, printable
 from swe_aem.tasks.families.registry import RowReader
 from swe_aem.tasks.families.rows import DEFAULT_HUB_SPLIT, FILE_SUFFIXES, RawRows, read_file_rows, read_hub_rows
 from swe_aem.tasks.families.specs_file import FILE as SPECS_FILE
@@ -151,7 +151,7 @@ def _read_harbor(path: Path, folders: list[Path], split: str | None) -> _Content
         try:
             record = harbor.read(folder, Reading())
         except (UserError, OSError) as error:
-            reason = str(error).removeprefix(f"{folder}: ")
+            reason = printable(str(error).removeprefix(f"{folder}: "))
             content.left_out.append(LeftOut(folder.resolve().name, str(folder), reason))
         else:
             content.records.append(record)
@@ -201,7 +201,7 @@ def _choose(source: str, content: _Content, ids: Sequence[str] | None) -> list[T
     missing = wanted - {record.task.id for record in records}
     refused = [row for row in content.left_out if row.id in missing]
     if refused:
-        told = "; ".join(f"{row.id} ({row.where}): {row.reason}" for row in refused[:_SHOWN])
+        told = "; ".join(f"{row.name} ({row.where}): {row.reason}" for row in refused[:_SHOWN])
         more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
         raise UserError(f"{source}: cannot be tasks: {told}{more}; leave them out of the choice")
     if missing:

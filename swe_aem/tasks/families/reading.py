@@ -37,7 +37,12 @@ class LeftOut(NamedTuple):
     @property
     def name(self) -> str:
         """What a person calls it: its id, else its place."""
-        return self.id or self.where
+        return printable(self.id or self.where)
+
+
+def printable(text: str) -> str:
+    """Text of a row as a terminal and any file can take it: line ends, control characters and such are escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def left_out_note(source: str, left_out: Sequence[LeftOut], total: int) -> str:

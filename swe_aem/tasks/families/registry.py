@@ -17,7 +17,7 @@ from swe_aem.tasks.families import (
     swerebench_v2,
     swesmith,
 )
-from swe_aem.tasks.families.reading import LeftOut, Reading, SourceError, none_left
+from swe_aem.tasks.families.reading import LeftOut, Reading, SourceError, none_left, printable
 from swe_aem.tasks.families.rows import Row, Unreadable
 
 
@@ -104,5 +104,5 @@ def _claimed_id(row: Row | Unreadable) -> str:
 
 def _reason(where: str, error: Exception) -> str:
     if isinstance(error, UserError):
-        return str(error).removeprefix(f"{where}: ")
-    return f"cannot be read ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        return printable(str(error).removeprefix(f"{where}: "))
+    return printable(f"cannot be read ({type(error).__name__}: {error})")

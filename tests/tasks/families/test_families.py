@@ -15,8 +15,8 @@ from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.tasks import load_tasks
 from swe_aem.tasks.families.classic import swebench_image
-from swe_aem.tasks.families.reading import Reading
-from swe_aem.tasks.families.registry import FAMILIES, family_of
+from swe_aem.tasks.families.reading import Reading, left_out_note
+from swe_aem.tasks.families.registry import FAMILIES, RowReader, family_of
 from swe_aem.tasks.families.reverse import reverse_patch
 from swe_aem.tasks.families.rows import read_file_rows
 from swe_aem.tasks.families.script import START, apply_lines, evaluation_script, touched
@@ -402,6 +402,34 @@ def test_any_row_is_read_or_refused(name: str, value: object, data: st.DataObjec
     except UserError as error:
         refusal = str(error)
     assert refusal.startswith("here: ")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["\ud800", "[" * 5000]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+COLUMNS = sorted(
+    {column for name in FAMILY_OF_FILE for _, row in read_file_rows(DATA / f"{name}.jsonl") for column in row}
+)
+
+
+@given(
+    name=st.sampled_from(sorted(FAMILY_OF_FILE)),
+    kept=st.integers(0, 30),
+    values=st.dictionaries(st.sampled_from([*COLUMNS, "image_url", "f2p_script", "timeout_s"]), JSON, max_size=4),
+)
+def test_whatever_is_in_a_row_the_others_are_tasks(name: str, kept: int, values: dict[str, Any]) -> None:
+    ((_, good),) = read_file_rows(DATA / "swe-gym.jsonl")
+    ((_, row),) = read_file_rows(DATA / f"{name}.jsonl")
+    assert isinstance(row, dict)
+    odd = dict(list(row.items())[:kept]) | values
+    reader = RowReader()
+    read = list(reader.read([("odd", odd), ("good", good)], Reading()))
+    assert len(read) + len(reader.left_out) == 2
+    assert {row.where for row in reader.left_out} <= {"odd", "good"}
+    assert "good" not in {row.where for row in reader.left_out} or read[0][0].task.id == good["instance_id"]
+    assert left_out_note("source", reader.left_out, 2).isprintable()
 
 
 def test_touched_paths_of_a_patch() -> None:
