@@ -241,21 +241,21 @@ class TrajectoryRun:
     async def _attributed(self, draft: Trajectory, work: CapturedWork, slot: GradeSlot) -> Verdict | None:
         """One attempt to grade. A failure that is the policy's doing is a verdict; any other is raised."""
         attribution, since = self.context.attribution, self.context.attribution.memory.mark()
+        sandbox, finding, entered = None, None, False
         try:
             sandbox = await self._ready(slot)
             delta = await self._delta(work, slot)
-        except InfrastructureError as error:
-            self._note("grading", error)
-            self.context.grading_breaker.failed(error)
-            raise
-        if not needs_grading(self._with_patch(draft)):
-            return None
-        try:
+            if not needs_grading(self._with_patch(draft)):
+                return None
+            entered = True
             return await self._grade(delta, slot)
         except InfrastructureError as error:
-            finding = await attribution.of_grading(self.record, sandbox, since, self._suspicion, error)
-            if finding.blame == "policy":
-                return _convicted(self.record, finding.why)
+            if isinstance(error, SandboxDead) and not entered:
+                attribution.innocent.note()  # nothing of the patch is in it yet
+            elif sandbox is not None:
+                finding = await attribution.of_grading(self.record, sandbox, since, self._suspicion, error)
+                if finding.blame == "policy":
+                    return _convicted(self.record, finding.why)
             self._note("grading", error, finding)
             self.context.grading_breaker.failed(error)
             raise
@@ -265,7 +265,6 @@ class TrajectoryRun:
         async with bounded("starting a grading sandbox", Deadline.after(start_s(self.context.config))):
             sandbox = await slot.sandbox()
         if not await sandbox.alive():
-            self.context.attribution.innocent.note()
             raise SandboxDead(f"sandbox {sandbox.id} was lost while it waited")
         return sandbox
 

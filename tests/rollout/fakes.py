@@ -97,6 +97,9 @@ class FakeGrader:
 
     grading: Grading = resolve
     work_s: float = 0.0
+    comparing: Callable[[int], None] = lambda times: None
+    """Called with how often some work has been compared by now."""
+    compared: int = 0
     graded: list[str] = field(default_factory=list)
     running: int = 0
     most: int = 0
@@ -150,6 +153,8 @@ class FakeSlot:
 
     async def delta(self, work: CapturedWork) -> Delta:
         await self.ready
+        self.grader.compared += 1
+        self.grader.comparing(self.grader.compared)
         return Delta(patch="diff --git a/x b/x\n") if work.files else Delta()
 
     async def grade(self, patch: Delta | str, deadline: Deadline) -> Verdict:

@@ -360,6 +360,24 @@ async def test_a_grading_sandbox_that_was_lost_while_it_waited_is_no_loss_of_the
     assert "was lost while it waited" in made.progress.news[0]
 
 
+async def test_work_that_cannot_be_compared_twice_is_unresolved(bench: MakeBench) -> None:
+    def fail(times: int) -> None:
+        raise GraderError("the host's git failed on it")
+
+    one = (await bench(1, grader=FakeGrader(comparing=fail)).run())["task-0", 0]
+    assert (one.outcome, one.reward) == (Outcome.UNRESOLVED, 0.0)
+    assert "the host's git failed on it" in one.verdict.cause
+
+
+async def test_a_sandbox_that_is_lost_while_work_is_compared_is_no_loss_of_the_patch(bench: MakeBench) -> None:
+    def lost_at_first(times: int) -> None:
+        if times <= 2:
+            raise SandboxDead("connection lost")
+
+    one = (await bench(1, grader=FakeGrader(comparing=lost_at_first)).run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 2)
+
+
 async def test_gradings_that_fail_with_gold_too_are_not_stored(bench: MakeBench) -> None:
     async def fail(*_: Any) -> Verdict:
         raise GraderError("container lost")
