@@ -101,11 +101,11 @@ static void find_work_tree(const char *workdir) {
 
 /* A handle on a directory of ours, made if it is not there; an error where a link leads into the work tree. */
 static long own_directory(const char *path, u32 mode) {
-    SYS3(mkdirat, AT_FDCWD, path, mode);
+    int made = SYS3(mkdirat, AT_FDCWD, path, mode) == 0;
     long dir = SYS4(openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     if (dir < 0 || !in_work_tree(dir)) return dir;
     SYS1(close, dir);
-    SYS3(unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
+    if (made) SYS3(unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
     return -EPERM;
 }
 
@@ -152,6 +152,7 @@ __attribute__((noreturn)) static void become(const char *cwd, const char *comman
     u64 none = 0;
     SYS4(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, KERNEL_SIGSET_BYTES);
     SYS0(setsid);
+    SYS1(umask, 022);
     /* Descriptors 0 and 1 are the control channel until here: no command may start with it. */
     if (SYS3(dup3, no_input, 0, 0) < 0 || SYS3(dup3, output, 1, 0) < 0 || SYS3(dup3, output, 2, 0) < 0) quit(125);
     spit_at(own_proc, "self/oom_score_adj", "500"); /* rather a command than the warden */
@@ -494,6 +495,7 @@ __attribute__((noreturn)) static void serve(char **argv) {
     no_input = SYS4(openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC, 0); /* later it may be gone or a trap */
     must(no_input, "/dev/null");
     separate(argv[-2], number(argv[2]), (int)number(argv[3]));
+    SYS1(umask, 0); /* modes are exact */
     find_work_tree(argv[4]);
     find_private_dir();
     SYS2(prctl, PR_SET_DUMPABLE, 0);

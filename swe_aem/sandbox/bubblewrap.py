@@ -47,7 +47,7 @@ from swe_aem.sandbox.warden import (
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 30.0
-CLOSE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 30.0
 _KILL_AFTER_S = 0.5
 _INSIDE = "/.warden"
 _CPU_COUNTER = "9"

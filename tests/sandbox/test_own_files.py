@@ -27,45 +27,34 @@ async def write(sandbox: Sandbox, path: str) -> None:
     await asyncio.wait_for(sandbox.write_file(path, b"written"), LONGEST_S)
 
 
-@pytest.mark.parametrize(
-    "obstacle",
-    [
-        "mkfifo x.py.swe-aem-draft",
-        "mkdir x.py.swe-aem-draft",
-        "ln -s /dev/full x.py.swe-aem-draft",
-        "mkfifo .swe-aem-0",
-    ],
-)
-async def test_no_guessed_name_of_a_draft_stands_in_the_way(sandbox: Sandbox, obstacle: str) -> None:
-    await run(sandbox, obstacle)
-    before = (await sandbox.list_tree(".")).entries
-    await write(sandbox, "x.py")
-    assert await sandbox.read_file("x.py") == b"written"
-    after = (await sandbox.list_tree(".")).entries
-    assert set(after) - set(before) == {"x.py"}
-    assert {path: entry for path, entry in after.items() if path in before} == before
+async def test_no_guessed_name_of_a_draft_stands_in_the_way(sandbox: Sandbox) -> None:
+    for obstacle in ("mkfifo {draft}", "mkdir {draft}", "ln -s /dev/full {draft}", "ln -s {draft} {draft}"):
+        await run(sandbox, f"mkdir case && cd case && {obstacle.format(draft='x.py.swe-aem-draft')}; mkfifo .swe-aem-")
+        before = (await sandbox.list_tree("case")).entries
+        await write(sandbox, "case/x.py")
+        assert await sandbox.read_file("case/x.py") == b"written"
+        after = (await sandbox.list_tree("case")).entries
+        assert set(after) - set(before) == {"x.py"}
+        assert {path: entry for path, entry in after.items() if path in before} == before
+        await run(sandbox, "rm -rf case")
 
 
-@pytest.mark.parametrize(
-    ("obstacle", "error"),
-    [
-        ("mkfifo x.py", OSError),
-        ("mkdir x.py", IsADirectoryError),
-        ("ln -s x.py x.py", OSError),
-        ("ln -s pipe x.py; mkfifo pipe", OSError),
-        ("ln -s /dev/zero x.py", OSError),
-        ("mkfifo deep; ln -s deep/x.py x.py", NotADirectoryError),
-        ("mkdir shut; ln -s shut/x.py x.py; chmod 0 shut", PermissionError),
-    ],
-)
-async def test_what_cannot_be_written_is_an_error_at_once(
-    sandbox: Sandbox, obstacle: str, error: type[OSError]
-) -> None:
-    await run(sandbox, obstacle)
-    with pytest.raises(error):
-        await write(sandbox, "x.py")
-    assert await sandbox.alive()
-    assert not [path for path in (await sandbox.list_tree(".")).entries if "swe-aem" in path]
+async def test_what_cannot_be_written_is_an_error_at_once(sandbox: Sandbox) -> None:
+    obstacles: dict[str, type[OSError]] = {
+        "mkfifo x.py": OSError,
+        "mkdir x.py": IsADirectoryError,
+        "ln -s x.py x.py": OSError,
+        "ln -s pipe x.py; mkfifo pipe": OSError,
+        "ln -s /dev/zero x.py": OSError,
+        "mkfifo deep; ln -s deep/x.py x.py": NotADirectoryError,
+        "mkdir shut; ln -s shut/x.py x.py; chmod 0 shut": PermissionError,
+    }
+    for obstacle, error in obstacles.items():
+        await run(sandbox, f"mkdir case && cd case && {obstacle}")
+        with pytest.raises(error):
+            await write(sandbox, "case/x.py")
+        assert not [path for path in (await sandbox.list_tree(".")).entries if "swe-aem" in path]
+        await run(sandbox, "rm -rf case")
 
 
 async def test_a_leased_file_is_replaced_or_refused_at_once(sandbox: Sandbox) -> None:
@@ -83,52 +72,52 @@ async def test_a_name_of_the_longest_length_can_be_written(sandbox: Sandbox) -> 
     assert await sandbox.read_file(name) == b"written"
 
 
-@pytest.mark.parametrize(
-    "obstacle",
-    [
-        "rm -rf {output}; mkfifo {output}",
-        "rm -rf {output}; touch {output}",
-        "rm -rf {output}; ln -s /testbed {output}",
-        "rm -rf {output}; mkdir /testbed/in; ln -s /testbed/in {output}",
-        "rm -rf {output}; ln -s {output} {output}",
-        "chmod 0 {output}",
-        "for n in $(seq 20); do mkfifo {output}/$(printf %06d.log $n) || true; done",
-        "for n in $(seq 2 20); do mkdir {output}/$(printf %06d.log $n); done",
-        "for n in $(seq 2 20); do ln -s /testbed/run.sh {output}/$(printf %06d.log $n); done",
-        "rm -rf /tmp; ln -s /testbed /tmp",
-        "rm -rf /tmp; touch /tmp",
-        "mv {output} /testbed/; ln -s /testbed/swe-aem-output {output}",
-    ],
+OUTPUT_OBSTACLES = (
+    "rm -rf {output}; mkfifo {output}",
+    "rm -rf {output}; touch {output}",
+    "rm -rf {output}; ln -s /testbed {output}",
+    "rm -rf {output}; mkdir -p /testbed/in; ln -s /testbed/in {output}",
+    "rm -rf {output}; ln -s {output} {output}",
+    "chmod 0 {output}",
+    "for n in $(seq 200); do mkfifo {output}/$(printf %06d.log $n) || true; done",
+    "for n in $(seq 200); do mkdir {output}/$(printf %06d.log $n); done",
+    "for n in $(seq 200); do ln -s /testbed/run.sh {output}/$(printf %06d.log $n); done",
+    "mv {output} /testbed/; ln -s /testbed/swe-aem-output {output}",
+    "rm -rf /tmp; ln -s /testbed /tmp",
+    "rm -rf /tmp; touch /tmp",
 )
-async def test_output_comes_back_whatever_stands_at_its_place(sandbox: Sandbox, obstacle: str) -> None:
+
+
+async def test_output_comes_back_whatever_stands_at_its_place(sandbox: Sandbox) -> None:
     first = await sandbox.run("true", timeout_s=10)
     output = first.output_path.rpartition("/")[0]
-    await sandbox.run(obstacle.format(output=output), timeout_s=30, cwd="/")
-    before = set((await sandbox.list_tree("/testbed")).entries)
-    for _ in range(2):
-        result = await asyncio.wait_for(sandbox.run("echo said; exit 3", timeout_s=10), LONGEST_S)
-        assert (result.output, result.exit_code) == ("said\n", 3)
-        assert await sandbox.read_output() == b"said\n"
-    assert set((await sandbox.list_tree("/testbed")).entries) == before
-    assert await sandbox.read_file("run.sh") == b"#!/bin/sh\necho ran\n"
+    for obstacle in OUTPUT_OBSTACLES:
+        await sandbox.run(f"rm -rf {output}; mkdir {output}; {obstacle.format(output=output)}", timeout_s=30, cwd="/")
+        before = set((await sandbox.list_tree("/testbed")).entries)
+        for _ in range(2):
+            result = await asyncio.wait_for(sandbox.run("echo said; exit 3", timeout_s=10), LONGEST_S)
+            assert (result.output, result.exit_code) == ("said\n", 3), obstacle
+            assert await sandbox.read_output() == b"said\n"
+        assert set((await sandbox.list_tree("/testbed")).entries) == before, obstacle
+        assert await sandbox.read_file("run.sh") == b"#!/bin/sh\necho ran\n"
+
+
+STORMS = (
+    "bomb() { bomb | bomb & }; bomb; sleep 0.5",
+    "for i in $(seq 8); do setsid bash -c 'while :; do setsid sleep 100 & done' >/dev/null 2>&1 & done; sleep 0.5",
+    "python3 -c 'import os\nwhile os.fork(): os._exit(0)\nwhile True:\n  if os.fork(): os._exit(0)' & sleep 0.5",
+    "for i in $(seq 60); do setsid bash -c 'trap : TERM HUP INT; kill -STOP $$' & done; sleep 0.5",
+)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("contained")
-@pytest.mark.parametrize(
-    "storm",
-    [
-        "bomb() { bomb | bomb & }; bomb; sleep 0.5",
-        "for i in $(seq 8); do setsid bash -c 'while :; do setsid sleep 100 & done' >/dev/null 2>&1 & done; sleep 0.5",
-        "python3 -c 'import os\nwhile os.fork(): os._exit(0)\nwhile True:\n  if os.fork(): os._exit(0)' & sleep 0.5",
-        "for i in $(seq 60); do setsid bash -c 'trap : TERM HUP INT; kill -STOP $$' & done; sleep 0.5",
-    ],
-)
-async def test_settling_outruns_whatever_forks(sandbox: Sandbox, storm: str) -> None:
-    await sandbox.run(storm, timeout_s=20)
-    assert await sandbox.settle() > 0
-    assert (await sandbox.run("set -- /proc/[0-9]*; echo $#", timeout_s=20)).output == "2\n"
-    assert await sandbox.settle() == 0
+async def test_settling_outruns_whatever_forks(sandbox: Sandbox) -> None:
+    for storm in STORMS:
+        await sandbox.run(storm, timeout_s=20)
+        assert await sandbox.settle() > 0
+        assert (await sandbox.run("set -- /proc/[0-9]*; echo $#", timeout_s=20)).output == "2\n"
+        assert await sandbox.settle() == 0
 
 
 async def test_the_whole_file_system_is_no_work_tree(backend: SandboxBackend, spec: SandboxSpec) -> None:
