@@ -1,0 +1,186 @@
+"""Plays attacks and oddities as trajectories of one real rollout, each with the outcome and the reward that it got."""
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import Field
+
+from swe_aem.agent import TurnRenderer
+from swe_aem.core import Policy, TaskRecord, Trajectory
+from swe_aem.core.base import Frozen
+from swe_aem.core.settings import check
+from swe_aem.policy.scripted import call, gold, scripted
+from swe_aem.policy.tokenizer import load_tokenizer
+from swe_aem.rollout import RolloutComponents, RolloutConfig, RolloutRun, chosen_tasks, open_components
+from swe_aem.store import Store
+from swe_aem.tasks import TaskSet
+from tests.e2e.attacks.own_task import WORKDIR, OwnTask, expand, make
+
+HERE = Path(__file__).parent
+BUNDLED = "micro__almanac-comparison-27bbbc20"
+SMALL = {"memory_bytes": 1 << 30, "cpus": 1.0, "pids": 128, "disk_bytes": 512 << 20}
+BACKENDS = ("bubblewrap", "docker")
+PROVED = "the fix is right"
+PROOF = f"cd {WORKDIR} && python -B -c 'from calc.core import add; assert add(1, 2) == 3' && echo {PROVED}"
+"""The last call of an oddity: honest is what works in the agent's own sandbox."""
+
+
+class Repeated(Frozen):
+    """A text that is appended to an argument many times."""
+
+    argument: str
+    text: str
+    count: int
+
+
+class Case(Frozen):
+    """One entry of attacks.yaml or oddities.yaml, which explain the fields."""
+
+    before: str = ""
+    expect: str = "resolved"
+    task: OwnTask | None = None
+    backends: tuple[str, ...] = BACKENDS
+    slow: bool = False
+    known: str = ""
+    calls: tuple[str | dict[str, Any], ...] = Field(default=())
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """What the agent says, a tool call each."""
+        return [_message(one) for one in self.calls]
+
+
+class Played(NamedTuple):
+    """What became of one case."""
+
+    outcome: str
+    reward: float | None
+    trajectory: Trajectory | None
+    """None if it is not in the store."""
+
+
+@cache
+def attacks() -> Mapping[str, Case]:
+    """The cases of attacks.yaml by name."""
+    return {name: Case(**fields) for name, fields in _read("attacks.yaml").items()}
+
+
+@cache
+def oddities() -> Mapping[str, Case]:
+    """The cases of oddities.yaml by name, each with its task, and where a fix is claimed, with the proof of it."""
+    found = {}
+    for name, fields in _read("oddities.yaml").items():
+        case = Case(**{"task": OwnTask(), **fields})
+        proof = (PROOF,) if case.expect == "resolved" else ()
+        found[name] = case.model_copy(update={"calls": (*case.calls, *proof)})
+    return found
+
+
+async def play(kind: str, chosen: Mapping[str, Case], directory: Path, *, concurrency: int = 2) -> dict[str, Played]:
+    """One rollout of all chosen cases, each a task of its own, and of the bundled task's gold patch, named `gold`."""
+    config = check(
+        RolloutConfig,
+        {
+            "tasks": "tasks/micro",
+            "ids": [BUNDLED],
+            "sandbox": kind,
+            "limits": SMALL,
+            "native": {"command_timeout_s": 60},
+            "scheduling": {
+                "concurrency": concurrency,
+                "grading": 2,
+                "max_attempts": 2,
+                "backoff_s": 0.1,
+                "max_consecutive_failures": 1000,
+            },
+        },
+    )
+    bundled = chosen_tasks(config)
+    (original,) = bundled.records
+    workspaces = {original.task.id: bundled.workspace(original.task.id)}
+    records, names = [original], {original.task.id: "gold"}
+    for name, case in chosen.items():
+        if case.task is None:
+            record, workspace = _renamed(original, name), workspaces[original.task.id]
+        else:
+            record, workspace = make(name, case.task, directory / "trees")
+        records.append(record)
+        names[record.task.id], workspaces[record.task.id] = name, workspace
+    renderer = TurnRenderer(load_tokenizer(None), config.renderer)
+
+    def policy(record: TaskRecord, sample: int) -> Policy:
+        name = names[record.task.id]
+        return gold(record, renderer) if name == "gold" else scripted(name, chosen[name].messages, renderer)
+
+    @asynccontextmanager
+    async def components(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[RolloutComponents]:
+        async with open_components(config, tasks) as opened:
+            yield replace(opened, policies=policy, workspace=workspaces.__getitem__)
+
+    store = Store(directory / "store")
+    tasks = replace(bundled, records=tuple(records))
+    with RolloutRun(config, tasks, store, open_components=components) as rollout:
+        await rollout.run()
+    stored = {names[trajectory.task_id]: trajectory for trajectory in store.trajectories()}
+    return {name: _played(stored.get(name)) for name in names.values()}
+
+
+def complaints(chosen: Sequence[str], played: Mapping[str, Played], wanted: Mapping[str, str]) -> list[str]:
+    """One line for each case that did not end as wanted: `0` for the reward, or the name of an outcome."""
+    lines = []
+    for name in chosen:
+        outcome, reward, trajectory = played[name]
+        got = "0" if wanted[name] == "0" and reward == 0.0 else outcome
+        if got != wanted[name]:
+            lines.append(f"{name}: {outcome}, reward {reward}, wanted {wanted[name]}; {_why(trajectory)}")
+    return lines
+
+
+def unproved(chosen: Sequence[str], played: Mapping[str, Played]) -> list[str]:
+    """Those of the chosen oddities that claim a fix and whose proof failed: faults of the case itself."""
+    claimed = ((name, played[name].trajectory) for name in chosen if oddities()[name].expect == "resolved")
+    return [name for name, trajectory in claimed if trajectory and PROVED not in str(trajectory.messages[-3:])]
+
+
+def _read(file: str) -> dict[str, dict[str, Any]]:
+    return yaml.safe_load((HERE / file).read_text("utf-8"))
+
+
+def _played(trajectory: Trajectory | None) -> Played:
+    if trajectory is None:
+        return Played("not stored", None, None)
+    return Played(str(trajectory.outcome), trajectory.reward, trajectory)
+
+
+def _why(trajectory: Trajectory | None) -> str:
+    if trajectory is None:
+        return ""
+    verdict = trajectory.verdict
+    said = f"{verdict.integrity} {verdict.stripped_files} {verdict.log_tail[-600:]!r}" if verdict else ""
+    return f"{trajectory.error or ''} {said}"
+
+
+def _renamed(record: TaskRecord, name: str) -> TaskRecord:
+    id = f"attack__{name}-1"
+    return TaskRecord(task=record.task.model_copy(update={"id": id}), key=record.key.model_copy(update={"task_id": id}))
+
+
+def _message(one: str | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(one, str):
+        return call("x", "bash", {"command": _with_forgery(expand(one))})
+    arguments = {"command": one["bash"]} if "bash" in one else dict(one["edit"])
+    if "times" in one:
+        repeated = Repeated(**one["times"])
+        arguments[repeated.argument] += repeated.text * repeated.count
+    return call("x", "bash" if "bash" in one else "str_replace_editor", arguments)
+
+
+def _with_forgery(command: str) -> str:
+    text = (HERE / "forge.py").read_text("utf-8").rstrip("\n")
+    return re.sub(r"^@FORGE@$", lambda _: text, command, flags=re.MULTILINE)
