@@ -10,7 +10,7 @@ from typing import assert_never
 
 from swe_aem.core import AnswerKey, TestStatus
 from swe_aem.grading.eval_types import eval_type
-from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER
+from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, marked_lines
 from swe_aem.grading.pytest_report import PytestReport
 from swe_aem.tasks.families.log_parsers import Runner, log_parser
 
@@ -20,6 +20,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PYTEST_SUMMARY = re.compile(
     r"^=* ?((?:\d{1,9} [a-z]+(?:, )?)+|no tests ran) in \d+(?:\.\d+)? ?s(?:econds)?\b.*$", re.MULTILINE
 )
+_PYTEST_CALL = re.compile(r"(?<![\w.-])(?:pytest|py\.test)(?=\s|$)")
 _DJANGO_SUMMARY = re.compile(r"^Ran [1-9]\d* tests? in ", re.MULTILINE)
 _SYMPY_SUMMARY = re.compile(r"^=+ tests finished: ", re.MULTILINE)
 
@@ -66,7 +67,7 @@ def contradictions(
         return ()
     if pytest_report is not None and parser.short_name is not None:
         pytest_report = _renamed(pytest_report, parser.short_name)
-    return _pytest_contradictions(body, passed) + _denied(passed, pytest_report)
+    return _pytest_contradictions(key, body, passed) + _denied(passed, pytest_report)
 
 
 def summary_pattern(runner: Runner) -> re.Pattern[str] | None:
@@ -84,12 +85,11 @@ def summary_pattern(runner: Runner) -> re.Pattern[str] | None:
             assert_never(unknown)
 
 
-def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
+def _pytest_contradictions(key: AnswerKey, body: str, passed: set[str]) -> tuple[str, ...]:
     """Contradictions within a pytest log that has a summary line."""
     summaries = list(_PYTEST_SUMMARY.finditer(body))
     evidence = []
-    counts = {word: int(number) for number, word in re.findall(r"(\d{1,9}) ([a-z]+)", summaries[-1][1])}
-    reported = sum(counts.get(word, 0) for word in ("passed", "xfailed", "xpassed"))
+    reported = sum(_counted_as_passed(summary[1]) for summary in summaries[-_pytest_calls(key) :])
     if len(passed) > reported:
         evidence.append(f"{len(passed)} tests passed in the log but pytest counted {reported}")
     after = _status_lines(body[summaries[-1].end() :], ("PASSED", "XFAIL"))
@@ -100,6 +100,18 @@ def _pytest_contradictions(body: str, passed: set[str]) -> tuple[str, ...]:
     if doubtful:
         evidence.append(f"both passed and failed in the log: {min(doubtful)}")
     return tuple(evidence)
+
+
+def _pytest_calls(key: AnswerKey) -> int:
+    """How many sessions of pytest the test command starts, at least 1: each has a summary line of its own."""
+    commands = [line for line in marked_lines(key.eval_script) if " install " not in line]
+    return max(1, sum(len(_PYTEST_CALL.findall(line)) for line in commands))
+
+
+def _counted_as_passed(summary: str) -> int:
+    """How many tests passed by the counts of a summary line."""
+    counts = {word: int(number) for number, word in re.findall(r"(\d{1,9}) ([a-z]+)", summary)}
+    return sum(counts.get(word, 0) for word in ("passed", "xfailed", "xpassed"))
 
 
 def _renamed(pytest_report: PytestReport, short_name: Callable[[str], str]) -> PytestReport:

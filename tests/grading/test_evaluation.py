@@ -289,6 +289,26 @@ def test_logs_that_contradict_themselves(calc, body, evidence):
     assert any(evidence in line for line in found), found
 
 
+TWICE = ": '>>>>> Start Test Output'\n{}\n: '>>>>> End Test Output'\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "honest"),
+    [
+        ("pytest -rA a\npytest -rA b", True),
+        ("python -m pytest -rA a && A=1 python3 -m pytest -rA b", True),
+        ("cd x\nuv run pytest a; /usr/bin/pytest b", True),
+        ("pytest -rA a b", False),
+        ("pip install pytest\npytest -rA a b", False),
+        ("pytest -p pytest-cov tests/test_pytest.py", False),
+    ],
+)
+def test_each_session_of_pytest_counts_its_own_tests(calc, command, honest):
+    key = calc.with_key(eval_script=TWICE.format(command)).key
+    body = "PASSED a\n== 1 passed in 0.1s ==\nPASSED b\n== 1 passed in 0.2s ==\n"
+    assert (contradictions(key, body, {"a": PASSED, "b": PASSED}, resolved=True) == ()) is honest
+
+
 @pytest.mark.parametrize(
     ("pytest_report", "evidence"),
     [
