@@ -1,4 +1,4 @@
-/* What a sandbox gets for itself from the kernel before its first command: a user namespace with a creator of its own,
+/* What a sandbox gets for itself from the kernel before its first command: a user namespace with a creator of its own, a
  * limit of terminals, a network interface. And what it must not see of the kernel. All of it happens in `serve`, which
  * then drops the capabilities that it takes. */
 #pragma once
@@ -213,15 +213,10 @@ static long swallow_packets(void) {
     return result < 0 ? result : swallow_packets_of_version_6();
 }
 
-static void set_up_network(int blackhole) {
-    raise_loopback();
-    if (blackhole) must(swallow_packets(), "blackhole route");
-}
-
 /* `program` is the name that this binary was started by: under our launchers `OWN_NAME`, a mount that shows where on the
  * host it lies. `kept` are the capabilities that commands will have. */
 static void separate(const char *program, u64 kept, int blackhole) {
-    int launched = same(program, OWN_NAME), own_network = (kept & NETWORK_CAPABILITIES) != 0;
+    int launched = same(program, OWN_NAME);
     limit_terminals();
     cover_kernel(launched);
     lock_proc(launched);
@@ -229,8 +224,14 @@ static void separate(const char *program, u64 kept, int blackhole) {
         must(SYS2(umount2, OWN_NAME, MNT_DETACH), OWN_NAME);
         SYS3(unlinkat, AT_FDCWD, OWN_NAME, 0);
     }
-    if (!own_network) set_up_network(blackhole);
+    /* Capabilities of the network are good for a network namespace of the same user namespace only, and engines switch
+     * version 6 of IP off in theirs. */
+    int own_network = blackhole || (kept & NETWORK_CAPABILITIES);
+    if (!own_network) raise_loopback();
     enter_own_user_namespace(own_network);
-    if (own_network) set_up_network(blackhole); /* the new one that these capabilities are good for */
+    if (own_network) {
+        raise_loopback();
+        if (blackhole) must(swallow_packets(), "blackhole route");
+    }
     if (launched) SYS2(prctl, PR_SET_PDEATHSIG, SIGKILL); /* a change of users has cleared the launcher's setting */
 }

@@ -238,7 +238,7 @@ class DockerBackend:
             network_mode="none",
             pids_limit=limits.pids,
             security_opt=["no-new-privileges"],
-            sysctls=ipc_settings(limits) | ({"net.ipv6.conf.all.disable_ipv6": "0"} if blackhole else {}),
+            sysctls=ipc_settings(limits),
         )
         warden = [f"{WARDEN_DIR}/warden", "serve", str(int(spec.ttl_s)), str(limits.disk_bytes or 0)]
         warden += [str(mask(spec.capabilities)), str(int(blackhole)), spec.workdir]
