@@ -109,7 +109,16 @@ def _run(settings: Any, directory: Path) -> int:
         return 1
     if summary is not None:
         _show(summary)
+        _complain_of_broken_tasks(directory)
     return 0
+
+
+def _complain_of_broken_tasks(directory: Path) -> None:
+    from swe_aem.store import broken_task_lines, read_summary
+
+    rolled_out = read_summary(directory / "rollouts")
+    for line in broken_task_lines(rolled_out.broken_tasks if rolled_out else {}):
+        complain(line)
 
 
 def _interrupt_once() -> None:

@@ -1,9 +1,11 @@
 """`RunProgress`: how far a run is right now, for `display.py` to show."""
 
+import math
 import time
 from collections import Counter, deque
 
 from swe_aem.core import Trajectory
+from swe_aem.core.outcomes import in_baseline
 from swe_aem.store import Summary, Totals
 
 
@@ -29,6 +31,8 @@ class RunProgress:
         self.news: deque[str] = deque(maxlen=1000)
         """Messages for a person, oldest first; whoever shows them takes them out."""
         self.surplus_cancelled = 0
+        self.worked_s = -math.inf
+        """When a trajectory that says something of the policy was last stored, on the monotonic clock."""
         self._tell_groups = tell_groups
         self._phases: dict[str, str] = {}
         self._began = time.monotonic()
@@ -67,6 +71,8 @@ class RunProgress:
     def stored(self, trajectory: Trajectory) -> None:
         """The trajectory is in the store."""
         self.totals.add(trajectory)
+        if in_baseline(trajectory):
+            self.worked_s = time.monotonic()
 
     def group_ended(self, task_id: str, rewards: list[float | None]) -> None:
         """No trajectory of the group is outstanding; `rewards` are those that this process added."""

@@ -6,6 +6,7 @@ failed grade with the same patch, unless the policy caused it. Every run ends wi
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -84,6 +85,7 @@ class TrajectoryRun:
     def __post_init__(self) -> None:
         self._timer = PhaseTimer(lambda name: self.context.progress.phase(str(self.key), name))
         self._suspicion = Suspicion()
+        self._failing_since_s = math.inf
 
     async def run(self) -> Trajectory:
         """The terminal trajectory. An exception that leaves here is a bug, a `UserError`, or `RunAborted`."""
@@ -298,6 +300,7 @@ class TrajectoryRun:
         why = describe(error)
         if finding is not None and finding.why != why:
             why = f"{why} ({finding.why})"
+        self._failing_since_s = min(self._failing_since_s, time.monotonic())
         self.failures.append(f"{what}: {why}")
         self.context.progress.failed(str(self.key), self.failures[-1])
 
@@ -317,10 +320,13 @@ class TrajectoryRun:
         self, outcome: Outcome, error: InfrastructureError, draft: Trajectory | None = None
     ) -> Trajectory:
         """The terminal trajectory of a failure that no retry cured: no reward, no statement about the policy. It may be
-        stored if a control works now; whether a policy or a harness works, no control says."""
+        stored if a control works now, or another trajectory worked while this one failed: then it is the task that is
+        odd. Whether a policy or a harness works, neither says."""
         grading = outcome is Outcome.GRADER_FAILURE
-        controlled = not isinstance(error, (PolicyError, HarnessError))
-        self.settled = controlled and await self.context.attribution.works(self.record, grading=grading)
+        self.settled = not isinstance(error, (PolicyError, HarnessError)) and (
+            self.context.progress.worked_s > self._failing_since_s
+            or await self.context.attribution.works(self.record, grading=grading)
+        )
         update = {"outcome": outcome, "error": "; ".join(self.failures), "attempt": max(0, len(self.failures) - 1)}
         return (draft or self._nothing()).model_copy(update=update)
 

@@ -20,14 +20,15 @@ from swe_aem.core import (
     Verdict,
 )
 from swe_aem.errors import GraderError, InfrastructureError, SandboxDead
-from swe_aem.grading import CapturedWork
+from swe_aem.grading import CapturedWork, GivenTree
 from swe_aem.grading.parser import ParseTimeout
 from swe_aem.rollout import RunAborted
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses
 from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.sandbox import open_backend
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
-from tests.rollout.fakes import FakeAgent, FakeGrader, capture, resolve
+from tests.rollout.fakes import FakeAgent, FakeGrader, capture, prepare, resolve
+from tests.waiting import until
 
 MakeBench = Callable[..., Any]
 
@@ -270,6 +271,19 @@ async def test_a_failure_that_comes_last_is_stored_where_the_infrastructure_work
     made = bench(1, agent=FakeAgent(behaviour=odd))
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward, one.attempt) == (Outcome.INFRASTRUCTURE, None, 2)
+
+
+async def test_an_odd_image_that_comes_last_costs_its_own_trajectory_only(bench: MakeBench) -> None:
+    async def odd_image(sandbox: FakeSandbox, record: TaskRecord) -> GivenTree:
+        if record.task.id == "task-1":
+            await until(lambda: made.progress.totals.trajectories == 1 or not made.progress.news)
+            raise InfrastructureError("no repository in this image")
+        await until(lambda: any("task-1" in line for line in made.progress.news))  # it has begun to fail
+        return await prepare(sandbox, record)
+
+    made = bench(2, prepare=odd_image)
+    outcomes = {task: one.outcome for (task, _), one in (await made.run()).items()}
+    assert outcomes == {"task-0": Outcome.RESOLVED, "task-1": Outcome.INFRASTRUCTURE}
 
 
 async def test_controls_use_nothing_of_the_trajectorys_budget(
