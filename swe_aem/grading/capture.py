@@ -131,7 +131,7 @@ async def capture_work(
         if len(tree.entries) >= MAX_ENTRIES:
             raise _TooMuch(f"the work tree has {MAX_ENTRIES} names or more")
         (index,) = await sandbox.read_tree(workdir, [_INDEX], max_bytes=MAX_INDEX_BYTES)
-        comparison = _Comparison(given, tree.entries, index_names(index or b""), max_new_file_bytes)
+        comparison = _Comparison(given, tree, index_names(index or b""), max_new_file_bytes)
         rules = given.ignore_rules if heed_ignore_rules else {}
         ignored = await asyncio.to_thread(ignored_names, rules, comparison.unlisted())
         hidden = await _directories_that_ignore_themselves(sandbox, workdir, comparison)
@@ -174,13 +174,12 @@ class _Candidates:
 class _Comparison:
     """The given and the final tree side by side."""
 
-    def __init__(
-        self, given: GivenTree, after: Mapping[str, TreeEntry], indexed: frozenset[str], max_new_file_bytes: int
-    ) -> None:
-        self.before, self.after = given.tree.entries, after
+    def __init__(self, given: GivenTree, after: Tree, indexed: frozenset[str], max_new_file_bytes: int) -> None:
+        self.before, self.after = given.tree.entries, after.entries
+        self.unseen = after.left_out - given.tree.left_out
         self.listed = given.tracked | indexed
         self.max_new_file_bytes = max_new_file_bytes
-        self.present = [path for path, entry in after.items() if not _is_out(path, entry, self.before.get(path))]
+        self.present = [path for path, entry in self.after.items() if not _is_out(path, entry, self.before.get(path))]
         self.removed = [
             path
             for path, entry in self.before.items()
@@ -225,12 +224,10 @@ class _Comparison:
         if len(present) + len(removed) > MAX_CHANGED_PATHS:
             raise _TooMuch(f"{len(present) + len(removed)} paths changed; {MAX_CHANGED_PATHS} is the limit")
         given = {path: entry for path in (*present, *removed) if _is_content(entry := self.before.get(path))}
-        return _Candidates(
-            given,
-            present,
-            tuple(sorted(path for path in removed if path in given)),
-            tuple(f"{printable(path)} ({why})" for path, why in sorted(left_out.items())),
-        )
+        lines = [f"{printable(path)} ({why})" for path, why in sorted(left_out.items())]
+        if self.unseen > 0:
+            lines.append(f"{self.unseen} more names (are too deep in the tree, or cannot be read)")
+        return _Candidates(given, present, tuple(sorted(path for path in removed if path in given)), tuple(lines))
 
     def _why_not(self, path: str, entry: TreeEntry | None) -> str | None:
         if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:

@@ -19,9 +19,12 @@ NameRule = Callable[[str], str | None]
 RUNNER_MODULES = frozenset({"pytest", "_pytest", "pluggy", "iniconfig", "py", "xdist", "coverage", "unittest"})
 """New files of these names at the top of the repository would be imported in place of the runner."""
 
-_TEST_NAME = re.compile(r"(?:^|/)(?:tests?|testing|__tests__|spec)/|(?:^|/)(?:test_[^/]*|[^/]*_test|tests)\.\w+$")
+_TEST_NAME = re.compile(
+    r"(?:^|/)(?:tests?|testing|__tests__)/|(?:^|/)(?:test_[^/]*|[^/]*_test|tests)\.\w+$"
+    r"|(?:^|/)spec/(?:.*/)?[^/]*(?:/|\.(?:rb|coffee|[cm]?[jt]sx?))$"  # elsewhere `spec` is a name like others
+)
 _PYTHON_TEST_ROOT = re.compile(r"(?:.*?/)??tests?(?=/)")
-_TEST_ROOT = re.compile(r"(?:.*?/)??(?:tests?|__tests__|spec)(?=/)")
+_TEST_ROOT = re.compile(r"(?:.*?/)??(?:tests?|__tests__|spec(?=.*\.(?:rb|coffee|[cm]?[jt]sx?)$))(?=/)")
 
 
 @dataclass(frozen=True)

@@ -397,6 +397,16 @@ async def test_what_an_agent_does_to_its_sandbox_changes_nothing(backend, calc, 
     assert "+    return a + b" in delta.patch
 
 
+async def test_names_that_are_too_deep_are_left_out_and_counted(backend, calc):
+    async with backend.open(calc.spec()) as sandbox, backend.open(calc.spec()) as untouched:
+        given = await record_given(sandbox, "/testbed")
+        deep = "mkdir -p $(printf 'd/%.0s' $(seq 200)) && touch $(printf 'd/%.0s' $(seq 200))f && echo >>calc.py"
+        assert (await sandbox.run(deep, timeout_s=20)).exit_code == 0
+        delta = await delta_of(await capture_work(sandbox, "/testbed", given), untouched, "/testbed")
+    assert paths(delta) == ["calc.py"]
+    assert "more names (are too deep" in delta.left_out[0]
+
+
 @pytest.mark.parametrize("workdir", ["/tmp", "/tmp/work"])
 async def test_no_file_of_ours_is_in_a_work_tree(backend, calc, workdir):
     task = calc.record.task.model_copy(update={"workdir": workdir, "base_commit": ""})
