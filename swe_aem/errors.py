@@ -39,6 +39,10 @@ class GraderError(InfrastructureError):
     """Grading did not reach a verdict for a reason that is not the patch's."""
 
 
+class Starved(GraderError):
+    """Others had the processors of the host for so long that an evaluation, or reading its log, came to no end."""
+
+
 def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
     """Why a text file could not be read, in a few words without the file's name."""
     return "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)

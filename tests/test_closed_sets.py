@@ -7,7 +7,7 @@ import pytest
 from swe_aem.core import OUTCOME_TABLE, Outcome, TestStatus
 from swe_aem.errors import GraderError
 from swe_aem.grading.eval_types import EVAL_TYPES, results_from
-from swe_aem.grading.integrity import contradictions, summary_pattern
+from swe_aem.grading.integrity import contradictions, has_summary
 from swe_aem.sandbox import BACKENDS, BackendName
 from swe_aem.sandbox.bubblewrap import LAUNCHERS, Launcher
 from swe_aem.sandbox.warden import is_blackhole
@@ -42,7 +42,7 @@ def test_every_outcome_has_a_rule_and_a_colour() -> None:
     "use",
     [
         pytest.param(lambda: is_blackhole(UNKNOWN), id="network"),
-        pytest.param(lambda: summary_pattern(UNKNOWN), id="runner of a log"),
+        pytest.param(lambda: has_summary(UNKNOWN, ""), id="runner of a log"),
         pytest.param(
             lambda: evaluation_script(RepoSpec(test_cmd="RUN").model_copy(update={"select": UNKNOWN}), "c", ""),
             id="selection of tests",

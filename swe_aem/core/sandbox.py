@@ -271,9 +271,10 @@ class Sandbox(Protocol):
         """
         ...
 
-    async def read_output(self, *, max_bytes: int = 64 << 20) -> bytes:
-        """All that the last command wrote, whatever became of its file's name. Raises `OSError` (no command ran yet, or
-        more than `max_bytes`), `SandboxDead`."""
+    async def read_output(self, *, offset: int = 0, max_bytes: int = 64 << 20) -> bytes:
+        """At most `max_bytes` of what the last command wrote, from `offset` on, whatever became of its file's name.
+
+        Raises `OSError` (no command ran yet), `SandboxDead`."""
         ...
 
     async def limit_hits(self) -> LimitHits:

@@ -1,4 +1,4 @@
-"""Runs an evaluation script between markers that cannot be guessed, and cuts the output of the tests out of its log.
+"""Runs an evaluation script between markers that cannot be guessed, and copies its log to this host.
 
 The script stands in a file only until its shell has read it. While tests run, its markers are in that shell's memory
 and nowhere else: the one that ends the test output appears in the log when the tests are over, so they cannot print it.
@@ -10,11 +10,13 @@ import re
 import secrets
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from swe_aem.core import WALL_PER_LIMIT, Deadline, ExecResult, Sandbox
-from swe_aem.errors import GraderError
+from swe_aem.errors import GraderError, Starved
+from swe_aem.grading.log_file import LOG_TAIL_CHARS, LogFile
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marked_lines, marker_problem
-from swe_aem.grading.pytest_report import PytestReport, SignedPytestReport
+from swe_aem.grading.pytest_report import MAX_RECORD_BYTES, SignedPytestReport
 from swe_aem.grading.shell import private_path, put_file
 from swe_aem.sandbox.warden import BASE_ENV
 
@@ -30,7 +32,7 @@ AGENT_ENV = (*sorted(BASE_ENV.keys() - {"LANG", "PYTHONUNBUFFERED"}), "BASH_ENV"
 
 MAX_LOG_BYTES = 64 << 20
 """Logs above this size are not read: the tests that a task names print kilobytes."""
-LOG_TAIL_CHARS = 4_000
+_PART_BYTES = 1 << 20
 _MAX_COMMAND_BYTES = 4_000
 
 _RUNNER = """IFS= read -r -d '' evaluation <"$1"; rm -f -- "$1"; printf '%s\\n' "$2"; eval "$evaluation" """
@@ -60,15 +62,8 @@ class Evaluation:
     """The result of running an evaluation script."""
 
     result: ExecResult
-    log: str
-    body: str | None
-    """Output of the tests; None if the script did not come to their start or end."""
-    test_exit_code: int | None
-    """Exit code of the test command."""
-    pytest_report: PytestReport | None = None
-    """Record of the plugin in the pytest session; None if the command had no plugin."""
-    emptied_log: bool = False
-    """The output was emptied or cut afterwards; only code under evaluation can do that."""
+    log: LogFile | None
+    """The output; None if it is too long to be read."""
 
 
 def instrument(script: str, private_dir: str) -> InstrumentedScript:
@@ -120,12 +115,15 @@ async def inline_command(script: str, sandbox: Sandbox) -> str:
     return f"{before}\n{lines[0]}\n{after}" if found else script
 
 
-async def evaluate(sandbox: Sandbox, script: str, workdir: str, limit_s: float, deadline: Deadline) -> Evaluation:
-    """Run a script of `make_test_spec` for at most `limit_s` seconds, those in which it is starved not counted.
+async def evaluate(
+    sandbox: Sandbox, script: str, workdir: str, limit_s: float, deadline: Deadline, directory: Path
+) -> Evaluation:
+    """Run a script of `make_test_spec` for at most `limit_s` seconds, those in which it is starved not counted, and
+    copy its log into `directory`.
 
     The sandbox has run a command before: a shell that does not begin now is the doing of the code under evaluation.
-    Raises `GraderError` if `deadline` cut it short before the limit, or if it was starved of processors for so long
-    that it did not reach the limit in ten times its wall time; `SandboxDead`.
+    Raises `GraderError` if `deadline` cut it short before the limit or the log cannot be copied, `Starved` if it did
+    not reach the limit in ten times its wall time, `SandboxDead`.
     """
     prepared = instrument(script, sandbox.private_dir)
     path = private_path(sandbox)
@@ -142,36 +140,50 @@ async def evaluate(sandbox: Sandbox, script: str, workdir: str, limit_s: float, 
         max_output_bytes=2 * LOG_TAIL_CHARS,
     )
     if result.killed_for == "starved":
-        raise GraderError(
+        raise Starved(
             f"the evaluation was starved of processors: {result.wall_s - result.starved_s:.0f} s of its limit of "
             f"{limit_s:.0f} s in {result.wall_s:.0f} s; run fewer at once (scheduling.grading) or free the host"
         )
     if result.timed_out and timeout_s < limit_s:
         raise GraderError(f"the deadline ended the evaluation after {timeout_s:.0f} s of {limit_s:.0f} s")
-    if result.output_bytes > MAX_LOG_BYTES:
-        return Evaluation(result, result.output, None, None)
+    return Evaluation(result, await _copy_log(sandbox, prepared, result.output_bytes, directory))
+
+
+async def _copy_log(sandbox: Sandbox, script: InstrumentedScript, output_bytes: int, directory: Path) -> LogFile | None:
+    """The output of the last command and pytest's record, copied into `directory`."""
+    if output_bytes > MAX_LOG_BYTES:
+        return None
+    log, record = directory / "output.log", directory / "record"
     try:
-        log = (await sandbox.read_output(max_bytes=MAX_LOG_BYTES)).decode("utf-8", "replace")
+        with log.open("wb") as file:
+            while part := await _output_part(sandbox, file.tell()):
+                file.write(part)
+        if script.signed_report is not None:
+            record.write_bytes(await _record(sandbox, script.signed_report))
+    except OSError as error:
+        raise GraderError(f"the log of an evaluation cannot be kept in {directory}: {error.strerror}") from None
+    key = script.signed_report.key if script.signed_report else None
+    return LogFile(
+        path=log, begin=script.begin, start=script.start, end=script.end, code=script.code,
+        record=record if key else None, record_key=key,
+    )  # fmt: skip
+
+
+async def _output_part(sandbox: Sandbox, offset: int) -> bytes:
+    try:
+        return await sandbox.read_output(offset=offset, max_bytes=min(_PART_BYTES, MAX_LOG_BYTES - offset))
+    except OSError:  # what is there so far is read: it has no end marker
+        return b""
+
+
+async def _record(sandbox: Sandbox, signed_report: SignedPytestReport) -> bytes:
+    """The plugin's record; empty if there is none that can be read."""
+    try:
+        return await sandbox.read_file(signed_report.record, max_bytes=MAX_RECORD_BYTES)
     except OSError:
-        return Evaluation(result, result.output, None, None)
-    if prepared.begin not in log and result.killed_for is None:
-        return Evaluation(result, log, None, None, emptied_log=True)
-    pytest_report = await prepared.signed_report.read(sandbox) if prepared.signed_report else None
-    return _slice(result, log, prepared, pytest_report)
+        return b""
 
 
 def _after_end(script: str) -> list[str]:
     lines = script.split("\n")
     return lines[next(n for n, line in enumerate(lines) if is_marker(line, END_MARKER)) + 1 :]
-
-
-def _slice(result: ExecResult, log: str, script: InstrumentedScript, pytest_report: PytestReport | None) -> Evaluation:
-    _, _, rest = log.partition(script.start)
-    body, ended, after = rest.partition(script.end)
-    if not rest or not ended:
-        return Evaluation(result, log, None, None)
-    # Under `set -x` the line of the end marker begins with a trace prefix, which is no output of the tests.
-    # Only the end is searched: the tests wrote the rest, and could have made it slow to search.
-    body = body[:-100] + re.sub(r"\n?\++ (?::|echo) ['\"]?\Z", "\n", body[-100:])
-    code = re.search(rf"^{script.code}: (\d+)$", after, re.MULTILINE)
-    return Evaluation(result, log, body, int(code[1]) if code else None, pytest_report)

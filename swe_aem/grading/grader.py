@@ -10,11 +10,12 @@ timers and exit codes: no text that a program prints can turn an attempt into an
 """
 
 import asyncio
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, assert_never
 
 from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
@@ -24,15 +25,15 @@ from swe_aem.grading.capture import CapturedWork
 from swe_aem.grading.comparing import delta_of
 from swe_aem.grading.delta import Delta
 from swe_aem.grading.eval_types import results_from
-from swe_aem.grading.evaluation import LOG_TAIL_CHARS, Evaluation, evaluate, inline_command
+from swe_aem.grading.evaluation import Evaluation, evaluate, inline_command
 from swe_aem.grading.foreign import NotApplied, apply_foreign
 from swe_aem.grading.gold import gold_patch
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
 from swe_aem.grading.import_record import ImportRecord, ImportRecorder, ImportRecords
-from swe_aem.grading.integrity import contradictions, neutralise
 from swe_aem.grading.layers import StartLayers
+from swe_aem.grading.log_file import LOG_TAIL_CHARS, EvaluationReport, LogReading
 from swe_aem.grading.name_rule import measured_rule
-from swe_aem.grading.parser import EvaluationReport, SwebenchParser
+from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_reward
@@ -242,50 +243,52 @@ class GradeSlot:
         script = await inline_command(script, sandbox)
         if self._recorder is not None:
             script = await self._recorder.install(sandbox, self._workdir, script)
-        evaluation = await evaluate(sandbox, script, self._workdir, self._key.timeout_s, deadline)
-        if self._recorder is not None:
-            self._recorded = await self._recorder.read(sandbox)
-        return await self._conclude(clean, evaluation, sandbox)
+        with tempfile.TemporaryDirectory(prefix="swe-aem-log-") as directory:
+            limit_s = self._key.timeout_s
+            evaluation = await evaluate(sandbox, script, self._workdir, limit_s, deadline, Path(directory))
+            if self._recorder is not None:
+                self._recorded = await self._recorder.read(sandbox)
+            return await self._conclude(clean, evaluation, sandbox)
 
     async def _conclude(self, clean: CleanDelta, evaluation: Evaluation, sandbox: Sandbox) -> Verdict:
+        result, reading = evaluation.result, None
         integrity = list(clean.integrity)
-        if evaluation.emptied_log:
-            integrity.append("the output of the evaluation was emptied while it ran")
-        report = _nothing_found(self._key)
-        if evaluation.body is not None and not evaluation.result.timed_out:
-            body, evidence = neutralise(evaluation.body, self._key)
-            integrity += evidence
-            report = await self._read_results(replace(evaluation, body=body), sandbox)
-            results = {**report.fail_to_pass, **report.pass_to_pass}
-            integrity += contradictions(self._key, body, results, evaluation.pytest_report, resolved=report.resolved)
+        if evaluation.log is not None:
+            reading = await self._parser.read(self._key, evaluation.log, with_results=not result.timed_out)
+            if not reading.begun and result.killed_for is None:
+                integrity.append("the output of the evaluation was emptied while it ran")
+            integrity += reading.evidence
+        report = _nothing_found(self._key) if result.timed_out else await self._results(reading, sandbox)
         return Verdict(
             resolved=report.resolved and not integrity,
             patch_applied=True,
-            timed_out=evaluation.result.timed_out,
+            timed_out=result.timed_out,
             fail_to_pass=report.fail_to_pass,
             pass_to_pass=report.pass_to_pass,
             fail_to_pass_fraction=report.fail_to_pass_fraction,
             pass_to_pass_fraction=report.pass_to_pass_fraction,
             stripped_files=clean.refused,
             integrity=tuple(integrity),
-            exit_code=evaluation.result.exit_code,
-            test_exit_code=evaluation.test_exit_code,
-            eval_s=evaluation.result.wall_s,
-            starved_s=evaluation.result.starved_s,
-            cpu_s=evaluation.result.cpu_s,
-            log_tail=evaluation.log[-LOG_TAIL_CHARS:],
+            exit_code=result.exit_code,
+            test_exit_code=reading.test_exit_code if reading else None,
+            eval_s=result.wall_s,
+            starved_s=result.starved_s,
+            cpu_s=result.cpu_s,
+            log_tail=reading.tail if reading else result.output[-LOG_TAIL_CHARS:],
         )
 
-    async def _read_results(self, evaluation: Evaluation, sandbox: Sandbox) -> EvaluationReport:
+    async def _results(self, reading: LogReading | None, sandbox: Sandbox) -> EvaluationReport:
+        """The results that the tests left, in their log or in a file of their own."""
+        report = reading.report if reading else None
         match results_from(self._key.eval_type):
             case "log":
-                body, code = evaluation.body or "", evaluation.test_exit_code
-                report = await self._parser.report(self._key, body, code)
+                pass
             case "reward file":
-                report = await read_reward(self._key, evaluation, sandbox)
+                if reading is not None and reading.complete:
+                    report = await read_reward(self._key, reading.test_exit_code, sandbox)
             case unknown:
                 assert_never(unknown)
-        return report if report.found else _nothing_found(self._key)
+        return report if report is not None and report.found else _nothing_found(self._key)
 
 
 def _not_applied(clean: CleanDelta, why: str) -> Verdict:

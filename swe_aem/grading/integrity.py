@@ -17,9 +17,8 @@ from swe_aem.tasks.families.log_parsers import Runner, log_parser
 PASSING = frozenset({TestStatus.PASSED, TestStatus.XFAIL})
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_PYTEST_SUMMARY = re.compile(
-    r"^=* ?((?:\d{1,9} [a-z]+(?:, )?)+|no tests ran) in \d+(?:\.\d+)? ?s(?:econds)?\b.*$", re.MULTILINE
-)
+_PYTEST_SUMMARY = re.compile(r"^=* ?([0-9a-z, ]+) in \d+(?:\.\d+)? ?s(?:econds)?\b.*$", re.MULTILINE)
+_PYTEST_COUNT = re.compile(r"\d{1,9} [a-z]+")
 _PYTEST_CALL = re.compile(r"(?<![\w.-])(?:pytest|py\.test)(?=\s|$)")
 _DJANGO_SUMMARY = re.compile(r"^Ran [1-9]\d* tests? in ", re.MULTILINE)
 _SYMPY_SUMMARY = re.compile(r"^=+ tests finished: ", re.MULTILINE)
@@ -60,8 +59,7 @@ def contradictions(
         return ()
     body = _ANSI.sub("", body)
     parser = log_parser(key.log_parser)
-    summary = summary_pattern(parser.runner)
-    if summary is not None and not summary.search(body):
+    if not has_summary(parser.runner, body):
         return (f"{len(passed)} tests passed but the runner's own summary is missing",) if resolved else ()
     if parser.runner != "pytest":
         return ()
@@ -70,24 +68,34 @@ def contradictions(
     return _pytest_contradictions(key, body, passed) + _denied(passed, pytest_report)
 
 
-def summary_pattern(runner: Runner) -> re.Pattern[str] | None:
-    """The line that a runner prints at its end, without which results are not its own; None if it has no such line."""
+def has_summary(runner: Runner, body: str) -> bool:
+    """Is there the line that a runner prints at its end, without which results are not its own? True for a runner that
+    has no such line."""
     match runner:
         case "pytest":
-            return _PYTEST_SUMMARY
+            return bool(pytest_summaries(body))
         case "django":
-            return _DJANGO_SUMMARY
+            return bool(_DJANGO_SUMMARY.search(body))
         case "sympy":
-            return _SYMPY_SUMMARY
+            return bool(_SYMPY_SUMMARY.search(body))
         case "other":
-            return None
+            return True
         case unknown:
             assert_never(unknown)
 
 
+def pytest_summaries(body: str) -> list[re.Match[str]]:
+    """Matches of pytest's summary lines, whose first group is `1 failed, 2 passed` or `no tests ran`."""
+    return [match for match in _PYTEST_SUMMARY.finditer(body) if _is_count(match[1])]
+
+
+def _is_count(text: str) -> bool:
+    return text == "no tests ran" or all(map(_PYTEST_COUNT.fullmatch, text.split(", ")))
+
+
 def _pytest_contradictions(key: AnswerKey, body: str, passed: set[str]) -> tuple[str, ...]:
     """Contradictions within a pytest log that has a summary line."""
-    summaries = list(_PYTEST_SUMMARY.finditer(body))
+    summaries = pytest_summaries(body)
     evidence = []
     reported = sum(_counted_as_passed(summary[1]) for summary in summaries[-_pytest_calls(key) :])
     if len(passed) > reported:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
 
-from swe_aem.core import Sandbox
 from swe_aem.grading.shell import script_text
 
 _PLAIN_PYTEST = re.compile(
     r"(?:[A-Za-z_]\w*=\S* )*(?:(?:[\w./-]*/)?python[\d.]*(?: -W \w+)* -m )?pytest(?: [^;&|<>()`$\n]*)?"
 )
-_MAX_RECORD_BYTES = 32 << 20
+MAX_RECORD_BYTES = 32 << 20
+"""Larger records are not read: one of 100,000 tests has 10 MB."""
 _RESULTS = TypeAdapter(dict[str, str])
 
 
@@ -67,21 +67,19 @@ class SignedPytestReport:
             f'export PYTEST_ADDOPTS="-p {self.name}${{PYTEST_ADDOPTS:+ $PYTEST_ADDOPTS}}"',
         ]
 
-    async def read(self, sandbox: Sandbox) -> PytestReport:
-        """Read the plugin's record; one that is missing, unreadable or not signed counts as an unfinished session."""
-        try:
-            record = await sandbox.read_file(self.record, max_bytes=_MAX_RECORD_BYTES)
-        except OSError:
-            return PytestReport(finished=False)
-        signature, _, text = record.partition(b"\n")
-        if not hmac.compare_digest(signature, self._sign(text)):
-            return PytestReport(finished=False)
-        try:
-            return PytestReport(finished=True, results=_RESULTS.validate_json(text))
-        except ValueError:  # something found the key and signed other data with it
-            return PytestReport(finished=False)
 
-    def _sign(self, text: bytes) -> bytes:
-        key = self.key.encode()
-        inner = hashlib.sha256(key + text).hexdigest().encode()
-        return hashlib.sha256(key + inner).hexdigest().encode()
+def read_record(record: bytes, key: str) -> PytestReport:
+    """What the plugin with that key recorded; a record that is empty or not signed counts as an unfinished session."""
+    signature, _, text = record.partition(b"\n")
+    if not hmac.compare_digest(signature, sign(text, key)):
+        return PytestReport(finished=False)
+    try:
+        return PytestReport(finished=True, results=_RESULTS.validate_json(text))
+    except ValueError:  # something found the key and signed other data with it
+        return PytestReport(finished=False)
+
+
+def sign(text: bytes, key: str) -> bytes:
+    """The plugin's signature of a record."""
+    inner = hashlib.sha256(key.encode() + text).hexdigest().encode()
+    return hashlib.sha256(key.encode() + inner).hexdigest().encode()

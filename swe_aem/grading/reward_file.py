@@ -5,21 +5,20 @@ import math
 from collections.abc import Callable
 
 from swe_aem.core import AnswerKey, Sandbox, TestStatus
-from swe_aem.grading.evaluation import Evaluation
-from swe_aem.grading.parser import EvaluationReport
+from swe_aem.grading.log_file import EvaluationReport
 
 DIRECTORY = "/logs/verifier"
 _MAX_BYTES = 1 << 20
 _FIRST_SIGNAL_CODE = 128
 
 
-async def read_reward(key: AnswerKey, evaluation: Evaluation, sandbox: Sandbox) -> EvaluationReport:
-    """Read the number that the tests wrote: 1 resolves, less is a fraction, which the verdict keeps.
+async def read_reward(key: AnswerKey, code: int | None, sandbox: Sandbox) -> EvaluationReport:
+    """Read the number that the tests wrote: 1 resolves, less is a fraction, which the verdict keeps. `code` is the exit
+    code of their script.
 
     Code under evaluation can write there too, so a number counts only if the tests' script came to its own end, and
     resolves only if that was a good end (exit code 0): a script that was killed, or could not write, has another one.
     """
-    code = evaluation.test_exit_code
     if code is None or code >= _FIRST_SIGNAL_CODE:
         return EvaluationReport(found=False)
     reward = await _read(key, sandbox)

@@ -7,28 +7,54 @@ Speaks JSON lines: one request on stdin, one answer on stdout. Started by `swe_a
 
 import json
 import os
+import resource
+import signal
 import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from swe_aem.core import AnswerKey
 from swe_aem.grading.eval_types import EVAL_TYPES
+from swe_aem.grading.log_file import LogFile
+from swe_aem.grading.log_reading import read_log
+
+MEMORY_BYTES = 3 << 30
+"""What the process may map beyond what swebench's imports do; ordinary logs of 64 MiB need a third of it."""
 
 Answer = dict[str, Any]
 
 
-def prepare(row: dict[str, Any]) -> Answer:
-    """The evaluation script of a row, as the installed swebench builds it."""
+def row_of(key: AnswerKey) -> dict[str, Any]:
+    """The row that swebench wants, made from an answer key."""
+    return {
+        "instance_id": key.task_id,
+        "image": "",
+        "repo": key.repo,
+        "version": key.version,
+        "FAIL_TO_PASS": list(key.fail_to_pass),
+        "PASS_TO_PASS": list(key.pass_to_pass),
+        "log_parser": key.log_parser,
+        "eval_type": key.eval_type,
+        "eval_script": key.eval_script,
+        "expected": key.expected,
+    }
+
+
+def prepare(key: AnswerKey) -> Answer:
+    """The evaluation script of a task, as the installed swebench builds it."""
     from swebench.harness.utils import make_test_spec
 
-    return {"script": make_test_spec(row).eval_script}
+    return {"script": make_test_spec(row_of(key)).eval_script}
 
 
-def check(row: dict[str, Any]) -> Answer:
-    """Problems that keep a row from being graded: a list of sentences, empty if there are none."""
+def check(key: AnswerKey) -> Answer:
+    """Problems that keep a task from being graded: a list of sentences, empty if there are none."""
     from swebench.harness.log_parsers import PARSER_REGISTRY
     from swebench.harness.utils import make_test_spec
 
-    problems = []
+    problems, row = [], row_of(key)
     if row["log_parser"] not in PARSER_REGISTRY and row["eval_type"] != "reward_file":
         problems.append(f"there is no log parser {row['log_parser']!r}")
     if row["eval_type"] not in EVAL_TYPES:
@@ -38,21 +64,29 @@ def check(row: dict[str, Any]) -> Answer:
     return {"problems": problems, "script": make_test_spec(row).eval_script}
 
 
+def read(key: AnswerKey, log: dict[str, Any], with_results: bool) -> Answer:
+    """What the log of an evaluation says. `failed` in the answer: this log is what it failed on."""
+    from swebench.harness.log_parsers import PARSER_REGISTRY
+    from swebench.harness.utils import make_test_spec
+
+    make_test_spec(row_of(key))  # an error in the task is none of the log
+    if with_results and key.log_parser not in PARSER_REGISTRY and key.eval_type != "reward_file":
+        raise KeyError(f"no log parser {key.log_parser}")
+    file = LogFile.model_validate(log)
+    try:
+        return read_log(key, file, partial(report, row_of(key)), with_results=with_results).model_dump(mode="json")
+    except Exception as error:  # the parsers fail on lines that no runner prints; the patch's code can print any
+        return {"failed": f"{key.log_parser} failed on the log of {key.task_id}: {error!r:.500}"}
+
+
 def report(row: dict[str, Any], log_path: str) -> Answer:
     """The results that swebench's parser and rules read from a log."""
     from swebench.harness import grading
     from swebench.harness.constants import EvalType, ResolvedStatus, TestStatus
-    from swebench.harness.log_parsers import PARSER_REGISTRY
     from swebench.harness.utils import make_test_spec
 
     spec = make_test_spec(row)
-    if spec.log_parser not in PARSER_REGISTRY:
-        raise KeyError(f"no log parser {spec.log_parser}")
-    try:
-        statuses, found = grading.get_logs_eval(spec, log_path)
-    except Exception as error:  # the parsers fail on lines that no runner prints; the patch's code can print any
-        print(f"{spec.instance_id}: {spec.log_parser} failed on its log: {error!r:.500}", file=sys.stderr)
-        return {"found": False}
+    statuses, found = grading.get_logs_eval(spec, log_path)
     if not found:
         return {"found": False}
     known = {status.value for status in TestStatus}
@@ -103,7 +137,14 @@ def register_own_parsers() -> None:
     PARSER_REGISTRY.update(own)
 
 
-OPERATIONS: dict[str, Callable[..., Answer]] = {"prepare": prepare, "check": check, "report": report}
+OPERATIONS: dict[str, Callable[..., Answer]] = {"prepare": prepare, "check": check, "read": read}
+
+
+def limit_memory() -> None:
+    """Bound what this process may map: the code under evaluation chooses how large a log is to read."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def main() -> None:
@@ -115,13 +156,18 @@ def main() -> None:
     import swebench.harness.utils  # noqa: F401  (imported here so that the first request does not pay for it)
 
     register_own_parsers()
+    limit_memory()
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
+        # At its end the kernel kills this process by SIGPROF: no code of a parser can hold that up.
+        signal.setitimer(signal.ITIMER_PROF, request.pop("cpu_s"))
         try:
-            answer = OPERATIONS[request.pop("op")](**request)
+            key = AnswerKey.model_validate(request.pop("key"))
+            answer = OPERATIONS[request.pop("op")](key, **request)
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from swe_aem.core import LimitHits, Sandbox, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.core.base import Frozen
-from swe_aem.errors import InfrastructureError, SandboxDead
+from swe_aem.errors import InfrastructureError, SandboxDead, Starved
 from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.controls import Control
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses, MemoryMark
@@ -118,6 +118,8 @@ class Attribution:
         """
         why = describe(error)
         own_limits = await sandbox.limit_hits() != LimitHits()
+        if isinstance(error, Starved) and not own_limits:
+            return Finding(blame="infrastructure", why=why)
         if not own_limits and (excuse := await self._excuse(since)):
             return Finding(blame="infrastructure", why=excuse)
         dead = isinstance(error, SandboxDead) and not own_limits

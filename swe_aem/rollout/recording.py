@@ -140,9 +140,9 @@ class RecordingSandbox:
         async with self._kept(make, SANDBOX_GRACE_S):
             await make(self.sandbox)
 
-    async def read_output(self, *, max_bytes: int = 64 << 20) -> bytes:
+    async def read_output(self, *, offset: int = 0, max_bytes: int = 64 << 20) -> bytes:
         """All that the last command wrote; not recorded, for it changes nothing."""
-        return await self.sandbox.read_output(max_bytes=max_bytes)
+        return await self.sandbox.read_output(offset=offset, max_bytes=max_bytes)
 
     async def limit_hits(self) -> LimitHits:
         """What the sandbox's limits did to it so far."""

@@ -289,9 +289,9 @@ class WardenSandbox:
             for batch in _batches(group, REQUEST_BYTES):
                 await self._ask(Operation.CHANGE_TREE, self._absolute(root) + batch, TREE_S + len(batch) / 1e6)
 
-    async def read_output(self, *, max_bytes: int = 64 << 20) -> bytes:
-        """All that the last command wrote; raises `OSError`, `SandboxDead`."""
-        return await self._ask(Operation.READ_OUTPUT, struct.pack("<Q", max_bytes), GUARD_S + max_bytes / 1e8)
+    async def read_output(self, *, offset: int = 0, max_bytes: int = 64 << 20) -> bytes:
+        """What the last command wrote, from `offset` on; raises `OSError`, `SandboxDead`."""
+        return await self._ask(Operation.READ_OUTPUT, struct.pack("<QQ", max_bytes, offset), GUARD_S + max_bytes / 1e8)
 
     async def limit_hits(self) -> LimitHits:
         """What the sandbox's limits did to it so far; as last known once nothing can be read any more."""

@@ -7,7 +7,7 @@ is refused. A store of an older format is read and never appended to, so no stor
     3  commit 9d8487e; its summaries and training records carry no number
     4  `side_chains` became `branches`; agent and policy are recorded apart; metrics and settings by the field's words;
        `rewards/resolved/*` are no longer written, for they repeat `reward` and `reward_std`; verdicts have `cause`,
-       `test_exit_code` and `starved_s`, tool calls have `converted`
+       `test_exit_code`, `starved_s` and `cpu_s`, tool calls have `converted`
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ Record = Mapping[str, Any]
 
 _ROW_NAMES = {"side_chains": "branches"}
 _STEP_NAMES = {"wait_s": "rollout_wait_s", "aem/gated_share": "aem/unmodulated_share"}
-_NEW_IN_VERDICTS = {"cause": "", "test_exit_code": None, "starved_s": 0.0}
+_NEW_IN_VERDICTS = {"cause": "", "test_exit_code": None, "starved_s": 0.0, "cpu_s": None}
 _SCRIPTS = ("gold", "noop", "replay", "demo", "hasty")
 
 

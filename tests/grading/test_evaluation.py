@@ -10,10 +10,11 @@ import pytest
 from swe_aem.core import Deadline, TestStatus
 from swe_aem.errors import GraderError
 from swe_aem.grading import evaluation
-from swe_aem.grading.evaluation import evaluate, instrument
+from swe_aem.grading.evaluation import Evaluation, evaluate, instrument
 from swe_aem.grading.integrity import contradictions, neutralise
+from swe_aem.grading.log_reading import output_of_tests, read_text
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, marker_problem
-from swe_aem.grading.pytest_report import PytestReport, SignedPytestReport
+from swe_aem.grading.pytest_report import PytestReport, SignedPytestReport, read_record, sign
 
 PASSED, FAILED = TestStatus.PASSED, TestStatus.FAILED
 SCRIPT = f"""#!/bin/bash
@@ -29,13 +30,23 @@ exit 7
 """
 
 
+class Looked:
+    """What an evaluation left, as the process that reads logs sees it."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.result, self.file = evaluation.result, evaluation.log
+        self.log = read_text(evaluation.log) if evaluation.log else ""
+        self.begun = evaluation.log is not None and evaluation.log.begin in self.log
+        self.body, self.test_exit_code = output_of_tests(self.log, evaluation.log) if evaluation.log else (None, None)
+
+
 @pytest.fixture
 def run(at, tmp_path):
     """Evaluate a test command on this machine."""
 
     async def run(command, limit_s=30.0):
         script = SCRIPT.replace("COMMAND", command)
-        return await evaluate(at(tmp_path), script, str(tmp_path), limit_s, Deadline.after(60))
+        return Looked(await evaluate(at(tmp_path), script, str(tmp_path), limit_s, Deadline.after(60), tmp_path))
 
     return run
 
@@ -92,8 +103,8 @@ def test_after_the_end_marker_no_program_is_run():
 async def test_a_log_that_was_emptied_is_told(at, tmp_path):
     sandbox = at(tmp_path)
     script = SCRIPT.replace("COMMAND", f"truncate -s 0 {sandbox.root}/out-1")
-    done = await evaluate(sandbox, script, str(tmp_path), 30.0, Deadline.after(60))
-    assert done.emptied_log
+    done = Looked(await evaluate(sandbox, script, str(tmp_path), 30.0, Deadline.after(60), tmp_path))
+    assert not done.begun
     assert done.body is None
 
 
@@ -101,10 +112,10 @@ async def test_a_log_that_was_emptied_is_told(at, tmp_path):
     "how",
     ["rm $LOG", "rm $LOG; mkdir $LOG", "rm $LOG; mkfifo $LOG", "echo lies >$LOG.x; mv $LOG.x $LOG", "chmod 0 $LOG"],
 )
-async def test_what_is_done_to_the_name_of_the_log_changes_nothing(backend, calc, how):
+async def test_what_is_done_to_the_name_of_the_log_changes_nothing(backend, calc, how, tmp_path):
     script = SCRIPT.replace("COMMAND", f"LOG=$(readlink /proc/$$/fd/1); {how}; echo the tests ran")
     async with backend.open(calc.spec()) as sandbox:
-        done = await evaluate(sandbox, script, "/testbed", 30.0, Deadline.after(60))
+        done = Looked(await evaluate(sandbox, script, "/testbed", 30.0, Deadline.after(60), tmp_path))
     assert done.body is not None
     assert "the tests ran" in done.body
     assert done.test_exit_code == 0
@@ -118,10 +129,10 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("how", ESCAPES)
-async def test_once_a_shell_has_answered_none_of_its_ends_is_an_infrastructure_failure(backend, calc, how):
+async def test_once_a_shell_has_answered_none_of_its_ends_is_an_infrastructure_failure(backend, calc, how, tmp_path):
     script = SCRIPT.replace("COMMAND", f"bash -c {shlex.quote(ESCAPES[how])} || exit $?")
     async with backend.open(calc.spec()) as sandbox:
-        done = await evaluate(sandbox, script, "/testbed", 30.0, Deadline.after(60))
+        done = Looked(await evaluate(sandbox, script, "/testbed", 30.0, Deadline.after(60), tmp_path))
     assert done.body is None
 
 
@@ -136,7 +147,7 @@ async def test_a_log_above_the_bound_is_not_read(run, monkeypatch):
     monkeypatch.setattr(evaluation, "MAX_LOG_BYTES", 1000)
     done = await run("head -c 2000 /dev/zero")
     assert done.body is None
-    assert not done.emptied_log
+    assert done.file is None
 
 
 @pytest.mark.parametrize(
@@ -204,8 +215,11 @@ async def test_the_witness_leaves_no_trace_and_testifies(at, tmp_path, monkeypat
         "def test_teardown(bad): pass\n"
     )
     script = SCRIPT.replace("COMMAND", "python -m pytest -p no:cacheprovider -rA test_x.py")
-    done = await evaluate(at(tmp_path), script, str(tmp_path), 60.0, Deadline.after(60))
-    assert done.pytest_report == PytestReport(
+    done = Looked(await evaluate(at(tmp_path), script, str(tmp_path), 60.0, Deadline.after(60), tmp_path))
+    assert done.file is not None
+    assert done.file.record is not None
+    assert done.file.record_key is not None
+    assert read_record(done.file.record.read_bytes(), done.file.record_key) == PytestReport(
         finished=True,
         results={
             "test_x.py::test_clean": "passed",
@@ -220,17 +234,13 @@ async def test_the_witness_leaves_no_trace_and_testifies(at, tmp_path, monkeypat
 @pytest.mark.parametrize(
     "content", [b"", b"[" * 300_000, b"\xff\n\xff", b"x\n{}", b'{"key": "key", "state": "finished"}']
 )
-async def test_a_record_that_is_not_signed_is_no_testimony(at, tmp_path, content):
-    signed_report = SignedPytestReport("p", "key", str(tmp_path), str(tmp_path / "record"))
-    await at(tmp_path).write_file("record", content)
-    assert await signed_report.read(at(tmp_path)) == PytestReport(finished=False)
+def test_a_record_that_is_not_signed_is_no_testimony(content):
+    assert read_record(content, "key") == PytestReport(finished=False)
 
 
 @pytest.mark.parametrize("content", [b"[" * 300_000, b"\xff", b'{"a": 1}', b"[]"])
-async def test_a_signed_record_that_makes_no_sense_is_no_testimony(at, tmp_path, content):
-    signed_report = SignedPytestReport("p", "key", str(tmp_path), str(tmp_path / "record"))
-    await at(tmp_path).write_file("record", signed_report._sign(content) + b"\n" + content)
-    assert await signed_report.read(at(tmp_path)) == PytestReport(finished=False)
+def test_a_signed_record_that_makes_no_sense_is_no_testimony(content):
+    assert read_record(sign(content, "key") + b"\n" + content, "key") == PytestReport(finished=False)
 
 
 def test_the_witness_is_valid_for_old_pythons():

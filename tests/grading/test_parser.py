@@ -10,9 +10,10 @@ import time
 import pytest
 
 from swe_aem.core import TestStatus
-from swe_aem.errors import GraderError
+from swe_aem.errors import GraderError, Starved
 from swe_aem.grading import parser as parser_module
-from swe_aem.grading.parser import ParseTimeout, SwebenchParser
+from swe_aem.grading.log_file import LogFile
+from swe_aem.grading.parser import ParseFailure, ParseTimeout, SwebenchParser
 from swe_aem.tasks import load_tasks
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,43 +26,67 @@ import json, sys, time
 print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     request = json.loads(line)
-    if request["op"] == "report":
+    if request["op"] == "read":
         %s
-    print(json.dumps({"script": "x", "found": False}), flush=True)
+    answer = {"begun": True, "complete": False} if request["op"] == "read" else {"script": "x"}
+    print(json.dumps(answer), flush=True)
 """
 
 
-def fake_worker(on_report):
-    return SwebenchParser((sys.executable, "-c", ECHO % on_report))
+def fake_worker(on_read):
+    return SwebenchParser((sys.executable, "-c", ECHO % on_read))
 
 
-async def test_all_passed(parser, calc):
-    report = await parser.report(calc.key, f"PASSED {ADD}\nPASSED {MUL}\n", 0)
-    assert report.resolved
-    assert report.fail_to_pass == {ADD: PASSED}
-    assert report.pass_to_pass == {MUL: PASSED}
+@pytest.fixture
+def log(tmp_path):
+    """A log file with that output of the tests and that exit code."""
+
+    def log(body, code=0, key=None):
+        path = tmp_path / "output.log"
+        ended = f"CODE: {code}\n" if code is not None else ""
+        path.write_text(f"BEGIN\n+ : START\n{body}\n+ : 'END'\n{ended}", errors="surrogateescape")
+        return LogFile(path=path, begin="BEGIN", start="START", end="END", code="CODE")
+
+    return log
 
 
-async def test_statuses_and_fractions(parser, calc):
-    report = await parser.report(calc.key, f"FAILED {ADD} - assert 1 == 2\n", 1)
-    assert not report.resolved
-    assert report.fail_to_pass == {ADD: FAILED}
-    assert report.pass_to_pass == {MUL: MISSING}
-    assert (report.fail_to_pass_fraction, report.pass_to_pass_fraction) == (0.0, 0.0)
+@pytest.fixture
+def report(parser, log):
+    """The report on an output of the tests."""
+
+    async def report(key, body, code):
+        return (await parser.read(key, log(body, code))).report
+
+    return report
 
 
-async def test_an_exit_code_that_does_not_go_with_the_results_is_no_result(parser, calc):
-    assert not (await parser.report(calc.key, f"PASSED {ADD}\nPASSED {MUL}\n", 1)).found
+async def test_all_passed(calc, report):
+    found = await report(calc.key, f"PASSED {ADD}\nPASSED {MUL}\n", 0)
+    assert found.resolved
+    assert found.fail_to_pass == {ADD: PASSED}
+    assert found.pass_to_pass == {MUL: PASSED}
 
 
-async def test_a_truncated_id_counts_by_its_prefix(parser, calc):
+async def test_statuses_and_fractions(calc, report):
+    found = await report(calc.key, f"FAILED {ADD} - assert 1 == 2\n", 1)
+    assert not found.resolved
+    assert found.fail_to_pass == {ADD: FAILED}
+    assert found.pass_to_pass == {MUL: MISSING}
+    assert (found.fail_to_pass_fraction, found.pass_to_pass_fraction) == (0.0, 0.0)
+
+
+async def test_an_exit_code_that_does_not_go_with_the_results_is_no_result(calc, report):
+    assert not (await report(calc.key, f"PASSED {ADD}\nPASSED {MUL}\n", 1)).found
+
+
+async def test_a_truncated_id_counts_by_its_prefix(calc, report):
     key = calc.key.model_copy(update={"fail_to_pass": ("t.py::f[a",), "pass_to_pass": ()})
-    report = await parser.report(key, "PASSED t.py::f[a-b]\n", 0)
-    assert report.resolved
-    assert report.fail_to_pass == {"t.py::f[a": PASSED}
+    found = await report(key, "PASSED t.py::f[a-b]\n", 0)
+    assert found.resolved
+    assert found.fail_to_pass == {"t.py::f[a": PASSED}
 
 
-async def test_fail_only_takes_silence_for_success(parser, calc):
+async def test_fail_only_takes_silence_for_success(calc, report):
     key = calc.key.model_copy(
         update={
             "fail_to_pass": ("a",),
@@ -70,8 +95,8 @@ async def test_fail_only_takes_silence_for_success(parser, calc):
             "log_parser": "parse_log_chart_js",
         }
     )
-    assert (await parser.report(key, "TOTAL: 9 SUCCESS\n", 0)).fail_to_pass == {"a": PASSED}
-    assert not (await parser.report(key, "no browser\n", 1)).found
+    assert (await report(key, "TOTAL: 9 SUCCESS\n", 0)).fail_to_pass == {"a": PASSED}
+    assert not (await report(key, "no browser\n", 1)).found
 
 
 async def test_the_script_is_swebenchs(parser, calc):
@@ -102,23 +127,23 @@ async def test_every_real_row_has_a_parser_and_an_evaluation_script(parser, data
     assert checked >= 50
 
 
-async def test_an_error_of_swebench_is_a_grader_failure_and_the_worker_continues(parser, calc):
+async def test_an_error_of_swebench_is_a_grader_failure_and_the_worker_continues(parser, calc, log):
     with pytest.raises(GraderError, match="parse_log_nothing"):
-        await parser.report(calc.key.model_copy(update={"log_parser": "parse_log_nothing"}), "x", 0)
+        await parser.read(calc.key.model_copy(update={"log_parser": "parse_log_nothing"}), log("x"))
     assert await parser.script(calc.key)
 
 
-async def test_a_worker_that_dies_is_our_fault_and_is_started_again(calc):
+async def test_a_worker_that_dies_is_our_fault_and_is_started_again(calc, log):
     async with fake_worker("print('last words', file=sys.stderr); sys.exit(3)") as parser:
         with pytest.raises(GraderError, match="last words"):
-            await parser.report(calc.key, "x", 0)
+            await parser.read(calc.key, log("x"))
         assert await parser.script(calc.key) == "x"
 
 
-async def test_an_answer_that_is_no_json_is_our_fault(calc):
+async def test_an_answer_that_is_no_json_is_our_fault(calc, log):
     async with fake_worker("print('{rubbish', flush=True)") as parser:
         with pytest.raises(GraderError, match="rubbish"):
-            await parser.report(calc.key, "x", 0)
+            await parser.read(calc.key, log("x"))
         assert await parser.script(calc.key) == "x"
 
 
@@ -130,42 +155,89 @@ async def test_a_worker_that_hangs_up_while_it_is_written_to_is_our_fault(calc):
 
 
 @pytest.mark.parametrize("body", ["FAIL:\n", "test_a ... ok\nERROR:\n"])
-async def test_a_log_that_trips_swebenchs_parser_has_no_results(parser, calc, body):
-    report = await parser.report(calc.key.model_copy(update={"log_parser": "parse_log_django"}), body, 0)
-    assert not report.found
+async def test_a_log_that_trips_swebenchs_parser_is_told_apart(calc, body, report):
+    with pytest.raises(ParseFailure, match="parse_log_django failed on the log of"):
+        await report(calc.key.model_copy(update={"log_parser": "parse_log_django"}), body, 0)
 
 
-async def test_a_status_that_swebench_does_not_know_is_a_failure(parser, calc):
-    report = await parser.report(calc.key, f"PASSEDX {ADD}\nPASSED {MUL}\n", 0)
-    assert report.fail_to_pass == {ADD: FAILED}
-    assert report.pass_to_pass == {MUL: PASSED}
-    assert not report.resolved
+async def test_a_status_that_swebench_does_not_know_is_a_failure(calc, report):
+    found = await report(calc.key, f"PASSEDX {ADD}\nPASSED {MUL}\n", 0)
+    assert found.fail_to_pass == {ADD: FAILED}
+    assert found.pass_to_pass == {MUL: PASSED}
+    assert not found.resolved
 
 
 async def test_a_worker_that_was_killed_between_requests_is_started_again(calc):
     async with fake_worker("pass") as parser:
         await parser.script(calc.key)
-        assert parser._process is not None
-        os.kill(parser._process.pid, signal.SIGKILL)
+        os.kill(parser.pids[0], signal.SIGKILL)
         await asyncio.sleep(0.1)
         assert await parser.script(calc.key) == "x"
 
 
-async def test_a_log_that_takes_too_long_is_told_apart(calc, monkeypatch):
-    async with fake_worker("time.sleep(60)") as parser:
-        await parser.script(calc.key)
-        monkeypatch.setattr(parser_module, "REPORT_TIMEOUT_S", 0.3)
-        with pytest.raises(ParseTimeout):
-            await parser.report(calc.key, "x", 0)
-        monkeypatch.undo()
+async def test_a_log_that_takes_too_long_is_told_apart(calc, log, monkeypatch):
+    busy = "import signal; signal.setitimer(signal.ITIMER_PROF, request['cpu_s'])\n        while True: pass"
+    async with fake_worker(busy) as parser:
+        monkeypatch.setattr(parser_module, "READ_CPU_S", 0.3)
+        with pytest.raises(ParseTimeout, match="processor time"):
+            await parser.read(calc.key, log("x"))
         assert await parser.script(calc.key) == "x"
 
 
-async def test_a_request_that_is_cancelled_leaves_no_answer_behind(calc):
+async def test_the_worker_itself_ends_at_its_limit(calc, log, monkeypatch):
+    """A pattern of swebench's needs the square of the length of each line."""
+    key = calc.key.model_copy(update={"log_parser": "parse_log_sympy"})
+    async with SwebenchParser() as parser:
+        monkeypatch.setattr(parser_module, "READ_CPU_S", 1.0)
+        with pytest.raises(ParseTimeout):
+            await parser.read(key, log(("x + " * 1000 + "\n") * 2000))
+        monkeypatch.undo()
+        assert await parser.script(key)
+
+
+async def test_a_worker_without_processor_is_no_verdict(calc, log, monkeypatch):
+    """Case: the host gave the parser nothing for longer than its limit, and the right fix became unresolved."""
+    async with fake_worker("pass") as parser:
+        await parser.script(calc.key)
+        (pid,) = parser.pids
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(parser_module, "READ_CPU_S", 0.05)
+        with pytest.raises(Starved):
+            await parser.read(calc.key, log("x"))
+        assert await parser.script(calc.key) == "x"
+
+
+async def test_a_worker_that_gets_its_processor_late_answers_all_the_same(calc, log, monkeypatch):
+    async with fake_worker("pass") as parser:
+        await parser.script(calc.key)
+        (pid,) = parser.pids
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(parser_module, "READ_CPU_S", 1.0)
+        reading = asyncio.create_task(parser.read(calc.key, log("x")))
+        await asyncio.sleep(1.5)
+        assert not reading.done()
+        os.kill(pid, signal.SIGCONT)
+        assert (await reading).begun
+
+
+async def test_a_slow_log_makes_nobody_wait(calc, log, monkeypatch):
+    monkeypatch.setattr(parser_module, "PATIENCE_S", 0.1)
+    async with fake_worker("time.sleep(60)") as parser:
+        await parser.script(calc.key)
+        slow = asyncio.create_task(parser.read(calc.key, log("x")))
+        await asyncio.sleep(0.1)
+        assert await parser.script(calc.key) == "x"
+        assert not slow.done()
+        assert len(parser.pids) == 2
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+
+
+async def test_a_request_that_is_cancelled_leaves_no_answer_behind(calc, log):
     async with fake_worker("time.sleep(0.3)") as parser:
         await parser.script(calc.key)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(parser.report(calc.key, "x", 0), 0.05)
+            await asyncio.wait_for(parser.read(calc.key, log("x")), 0.05)
         assert await parser.script(calc.key) == "x"
 
 
@@ -178,8 +250,7 @@ async def test_a_worker_that_cannot_start_is_our_fault(calc):
 async def test_no_process_is_left(calc):
     async with fake_worker("pass") as parser:
         await parser.script(calc.key)
-        assert parser._process is not None
-        pid = parser._process.pid
+        (pid,) = parser.pids
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -197,8 +268,8 @@ async def test_the_worker_speaks_json_only_on_its_standard_output():
         sys.executable, "-m", "swe_aem.grading.worker",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    output, _ = await process.communicate(b'{"op": "prepare", "row": {}}\n')
+    output, _ = await process.communicate(b'{"op": "prepare", "key": {}, "cpu_s": 60}\n')
     ready, answer = (json.loads(line) for line in output.splitlines())
     assert ready == {"ready": True}
-    assert "KeyError" in answer["error"]
+    assert "ValidationError" in answer["error"]
     assert process.returncode == 0

@@ -6,11 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.core import ExecResult
-from swe_aem.grading.evaluation import Evaluation
 from swe_aem.grading.reward_file import _from_json, _from_text, read_reward
-
-RESULT = ExecResult(exit_code=0, head=b"", tail=b"", output_bytes=0, output_path="/out", wall_s=0.0)
 
 
 @dataclass
@@ -30,7 +26,7 @@ async def report(calc, code: int | None = 0, *, tests: bytes = b"", **files: byt
     """The report on some files, after tests that ended with `code`."""
     key = calc.with_key(fail_to_pass=("reward",), files={"/tests/test.sh": tests}).key
     written = {f"/logs/verifier/reward.{name}": content for name, content in files.items()}
-    return await read_reward(key, Evaluation(RESULT, "", "", code), Files(written))  # type: ignore[arg-type]
+    return await read_reward(key, code, Files(written))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ class LogParser(Frozen):
 
     name: str
     runner: Runner
+    whole_lines: bool = False
+    """Must it get long lines whole? So must those that read JSON, in time that grows with the length only."""
     read: Callable[[str], dict[str, str]] | None = None
     """Reads a log to the status of each test; None: swebench has the parser, under this name."""
     short_name: Callable[[str], str] | None = None
@@ -44,9 +46,10 @@ _ALL = [
         *("ant", "bpmn_js", "calypso", "carbon", "cargo", "chart_js", "cucumber", "doctest", "eslint", "googletest"),
         *("gotest", "gradle_custom", "grommet", "highlightjs", "immutable_js", "jekyll", "jest", "jest_json", "jq"),
         *("karma", "lighthouse", "marked", "maven", "micropython_test", "minitest", "next", "openlayers", "p5js"),
-        *("phpunit", "prismjs", "quarto_cli", "react_pdf", "redis", "rspec_transformed_json", "ruby_unit", "tap"),
+        *("phpunit", "quarto_cli", "react_pdf", "redis", "rspec_transformed_json", "ruby_unit", "tap"),
         "vitest",
     ),
+    LogParser(name="parse_log_prismjs", runner="other", whole_lines=True),
     LogParser(name="r2egym", runner="pytest", read=log_formats.r2egym, short_name=log_formats.r2egym_name),
     LogParser(name="swesmith_pytest", runner="pytest", read=log_formats.swesmith_pytest),
     LogParser(name="swesmith_xdist", runner="pytest", read=log_formats.swesmith_xdist),

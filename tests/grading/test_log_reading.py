@@ -1,0 +1,159 @@
+"""Reading a log: how long lines are cut, what that costs, and that none of it costs the orchestrator."""
+
+import resource
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swe_aem.core import Deadline, TestStatus
+from swe_aem.grading.evaluation import evaluate
+from swe_aem.grading.integrity import contradictions, pytest_summaries
+from swe_aem.grading.log_file import LogFile
+from swe_aem.grading.log_reading import LONGEST_LINE_CHARS, cut_lines, longest_line_chars, read_log
+from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER
+from swe_aem.sandbox.bubblewrap import BubblewrapBackend
+
+in_the_loop_of_the_parser = pytest.mark.asyncio(loop_scope="session")
+
+PASSED = TestStatus.PASSED
+LINES = st.lists(st.text(st.characters(blacklist_characters="\n\r"), max_size=60), max_size=30)
+
+
+@given(LINES, st.integers(4, 40))
+def test_short_lines_stay_and_long_ones_keep_both_ends(lines, longest):
+    for before, after in zip(lines, cut_lines("\n".join(lines), longest).split("\n"), strict=False):
+        if len(before) <= longest:
+            assert after == before
+        else:
+            half = longest // 2
+            assert after == f"{before[:half]} [... {len(before) - 2 * half} characters ...] {before[-half:]}"
+
+
+def test_no_line_with_an_id_of_the_task_is_cut(calc):
+    name = "tests/test_x.py::test[" + "x" * 20_000 + "]"
+    key = calc.key.model_copy(update={"fail_to_pass": (name,)})
+    assert longest_line_chars(calc.key) < 2 * LONGEST_LINE_CHARS
+    for line in (f"PASSED {name}", f"{name} PASSED", f"FAILED {name} - assert 0"):
+        assert cut_lines(line, longest_line_chars(key)) == line
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log file with that output of the tests."""
+
+    def log(body):
+        path = tmp_path / "output.log"
+        path.write_text(f"BEGIN\n+ : START\n{body}\n+ : 'END'\nCODE: 0\n")
+        return LogFile(path=path, begin="BEGIN", start="START", end="END", code="CODE")
+
+    return log
+
+
+HONEST = {
+    "parse_log_pytest": "{line}\nPASSED tests/test_calc.py::test_add\nPASSED tests/test_calc.py::test_mul\n"
+    "== 2 passed in 0.1s ==\n",
+    "parse_log_pytest_v2": "{line}\nPASSED tests/test_calc.py::test_add\nPASSED tests/test_calc.py::test_mul\n"
+    "== 2 passed in 0.1s ==\n",
+    "parse_log_pytest_options": "{line}\nPASSED tests/test_calc.py::test_add\nPASSED tests/test_calc.py::test_mul\n"
+    "== 2 passed in 0.1s ==\n",
+    "parse_log_django": "{line}\ntests/test_calc.py::test_add ... ok\ntests/test_calc.py::test_mul ... ok\n"
+    "Ran 2 tests in 0.1s\n",
+    "parse_log_sympy": "{line}\ntest_add ok\ntest_mul ok\n=== tests finished: 2 passed\n",
+    "multi_swe_bench": "{line}\nPASSED tests/test_calc.py::test_add\nPASSED tests/test_calc.py::test_mul\n",
+    "swesmith_pytest": "{line}\ntests/test_calc.py::test_add PASSED\ntests/test_calc.py::test_mul PASSED\n"
+    "== 2 passed in 0.1s ==\n",
+}
+LONG = {
+    "an expression": "(" + "x + " * 20_000 + ")",
+    "counts": "1 a" * 350_000,
+    "equals signs": "=" * (1 << 20),
+    "underscores": "_ " * 40_000,
+    "files": "a.py: " * 40_000,
+    "escapes": "\x1b[0;0" * 100_000,
+    "blanks": " " * (1 << 20),
+}
+
+
+@in_the_loop_of_the_parser
+@pytest.mark.parametrize("line", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("name", HONEST)
+async def test_one_long_line_costs_no_verdict(parser, calc, log, name, line):
+    names = ("test_add", "test_mul") if name == "parse_log_sympy" else (*calc.key.fail_to_pass, *calc.key.pass_to_pass)
+    key = calc.key.model_copy(update={"log_parser": name, "fail_to_pass": names[:1], "pass_to_pass": names[1:]})
+    reading = await parser.read(key, log(HONEST[name].format(line=line)))
+    assert reading.report is not None
+    assert reading.report.resolved
+    assert reading.evidence == ()
+
+
+@pytest.mark.parametrize("line", LONG.values(), ids=LONG)
+def test_our_own_patterns_are_linear(calc, line):
+    """Ten times the line may not take a hundred times as long; and a megabyte of it takes no second."""
+    body = f"PASSED a\n{line}\n== 1 passed in 0.1s ==\n"
+    started = time.process_time()
+    assert contradictions(calc.key, body, {"a": PASSED}, resolved=True) == ()
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        ("== 1 failed, 2 passed in 0.1s ==", True),
+        ("== no tests ran in 0.1s ==", True),
+        ("3 passed, 1 warning in 1.20s", True),
+        ("=== 1 failed, 2 passed, 1 error in 65.32s (0:01:05) ===", True),
+        ("== passed in 0.1s ==", False),
+        ("== 1 passed 2 failed in 0.1s ==", False),
+        ("== tests ran in 0.1s ==", False),
+        ("loaded in 0.1s", False),
+    ],
+)
+def test_only_counts_are_a_summary(line, counts):
+    assert bool(pytest_summaries(f"x\n{line}\ny")) is counts
+
+
+SCRIPT = f"""#!/bin/bash
+set -x
+: '{START_MARKER}'
+yes 'tests/test_module.py::test_name some ordinary text of a run' | head -c 62000000
+SWEBENCH_TEST_EXIT_CODE=$?
+: '{END_MARKER}'
+echo "{CODE_MARKER}: $SWEBENCH_TEST_EXIT_CODE"
+"""
+
+
+@in_the_loop_of_the_parser
+@pytest.mark.bubblewrap
+@pytest.mark.slow
+async def test_the_orchestrators_memory_stays_flat(require_bubblewrap, calc, parser, tmp_path):
+    await parser.script(calc.key)
+    async with BubblewrapBackend().open(calc.spec()) as sandbox:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        done = await evaluate(sandbox, SCRIPT, "/testbed", 120.0, Deadline.after(240), tmp_path)
+        assert done.log is not None
+        assert done.log.path.stat().st_size > 62_000_000
+        reading = await parser.read(calc.key, done.log)
+    assert reading.complete
+    assert reading.test_exit_code == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10  # kilobytes
+
+
+def test_the_worker_is_bounded_in_memory(tmp_path):
+    """In a process of its own, because the bound stays."""
+    code = (
+        "from swe_aem.grading import worker; worker.MEMORY_BYTES = 64 << 20; worker.limit_memory(); b'x' * (256 << 20)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "MemoryError" in done.stderr
+
+
+def test_a_log_without_an_end_has_no_results(calc, tmp_path):
+    (tmp_path / "output.log").write_text("BEGIN\n+ : START\nPASSED x\n")
+    log = LogFile(path=tmp_path / "output.log", begin="BEGIN", start="START", end="END", code="CODE")
+    reading = read_log(calc.key, log, lambda path: pytest.fail("parsed"), with_results=True)
+    assert (reading.begun, reading.complete, reading.report, reading.test_exit_code) == (True, False, None, None)
+    assert reading.tail.endswith("PASSED x\n")
