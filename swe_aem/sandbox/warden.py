@@ -204,8 +204,10 @@ class WardenSandbox:
             self._channel.give_up(f"{survivors} processes of a timed-out command could not be killed")
             raise SandboxDead(f"sandbox {self.id}: {self._channel.dead}")
         text = answer[_RESULT.size :]
+        if _KILLED_FOR[why] == "disk":
+            self._hits = self._hits.model_copy(update={"disk_kills": self._hits.disk_kills + 1})
         before = self._hits
-        after = await self.limit_hits() if code else before
+        after = await self._measured() if code else before
         return ExecResult(
             exit_code=code,
             head=text[:head],
@@ -297,6 +299,10 @@ class WardenSandbox:
         """What the sandbox's limits did to it so far; as last known once nothing can be read any more."""
         with contextlib.suppress(SandboxDead):
             await self._ping(GUARD_S)
+        return await self._measured()
+
+    async def _measured(self) -> LimitHits:
+        """What the limits did, as far as the control group knows."""
         with contextlib.suppress(InfrastructureError, OSError):
             measured = await self._meter.limit_hits(self)
             self._hits = LimitHits(
