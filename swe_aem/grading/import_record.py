@@ -11,7 +11,10 @@ import re
 import secrets
 import shlex
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from swe_aem.cache import cache_dir
 from swe_aem.core import AnswerKey, Sandbox
@@ -98,15 +101,11 @@ class ImportRecords:
         Raises what `control` raises; the next caller tries again.
         """
         name = _record_name(image, key, script)
-        if name not in self._controls:
+        task = self._controls.get(name)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             path = cache_dir() / "imports" / f"{name}.json"
-            self._controls[name] = asyncio.create_task(_kept(path, control))
-        task = self._controls[name]
-        try:
-            return await asyncio.shield(task)
-        finally:
-            if task.done() and (task.cancelled() or task.exception() is not None):
-                self._controls.pop(name, None)
+            task = self._controls[name] = asyncio.create_task(_kept(path, control))
+        return await asyncio.shield(task)
 
 
 def _record_name(image: str, key: AnswerKey, script: str) -> str:
@@ -117,7 +116,7 @@ def _record_name(image: str, key: AnswerKey, script: str) -> str:
 
 
 async def _kept(path: Path, control: Callable[[], Awaitable[ImportRecord]]) -> ImportRecord:
-    if path.exists():
+    with suppress(FileNotFoundError, ValidationError):  # another version may have written it
         return ImportRecord.model_validate_json(await asyncio.to_thread(path.read_bytes))
     record = await control()
     await asyncio.to_thread(_write, path, record.model_dump_json())

@@ -175,4 +175,8 @@ async def test_a_control_that_has_begun_is_kept_though_nobody_waits(tmp_path):
     go.set()
     assert await records.of("image", Key, "script", None) == record
     await records.close()
+    (kept,) = (tmp_path / "cache" / "imports").iterdir()
     assert await import_record.ImportRecords().of("image", Key, "script", None) == record  # from the cache
+    kept.write_text('{"written by": "another version"}')
+    assert await import_record.ImportRecords().of("image", Key, "script", control) == record
+    assert ImportRecord.model_validate_json(kept.read_text()) == record
