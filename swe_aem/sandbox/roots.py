@@ -43,7 +43,8 @@ def rootfs_environment(root: Path, image: str) -> dict[str, str]:
                 f"{root} was unpacked without the image's environment: run `swe-aem images unpack {image}` again"
             ) from None
         return {}
-    return dict(entry.partition("=")[::2] for entry in entries)
+    named = [entry.partition("=") for entry in entries]
+    return {name: value for name, _, value in named}
 
 
 class LiveSandbox(Frozen):
