@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import WALL_PER_LIMIT, Limits, Sandbox, SandboxSpec
 from swe_aem.sandbox import cgroup
+from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.warden import warden_binary
 
 LIMIT_S = 2.0
@@ -125,6 +126,46 @@ async def test_the_wall_ends_what_gets_no_processor(sandbox: Sandbox) -> None:
     assert done.timed_out
     assert done.exit_code == 124
     assert done.starved_s > 0
+
+
+def unified_hierarchy() -> Path | None:
+    """Where version 2 of control groups is mounted, alone or beside version 1; None if nowhere."""
+    places = (cgroup.ROOT, cgroup.ROOT / "unified")
+    return next((place for place in places if (place / "cgroup.controllers").exists()), None)
+
+
+@pytest.mark.bubblewrap
+async def test_the_counter_of_version_2_is_read(
+    require_bubblewrap: None, spec: SandboxSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cpu.stat` is there in each group, whatever controllers the hierarchy has."""
+    if (place := unified_hierarchy()) is None or not os.access(place, os.W_OK):
+        pytest.skip("this process may not make control groups of version 2")
+    group = place / f"swe-aem-test-{os.getpid()}"
+    group.mkdir()
+    make = cgroup.create
+
+    def create(id: str, limits: Limits) -> cgroup.Cgroup | None:
+        made = make(id, limits)
+        return made and cgroup.Cgroup((*made.directories, group), made.unified)
+
+    monkeypatch.setattr(cgroup, "create", create)
+    monkeypatch.setattr(cgroup.Cgroup, "cpu_counter", group / "cpu.stat")
+    try:
+        async with BubblewrapBackend().open(spec) as sandbox:
+            idle = await sandbox.run("sleep 0.5", timeout_s=30)
+            done = await sandbox.run(SPIN.format(processes=1, cpu_s=0.5), timeout_s=30)
+            with hogs(4):
+                starved = await sandbox.run("while :; do :; done", timeout_s=LIMIT_S, wall_s=1.5 * LIMIT_S)
+    finally:
+        while group.exists():
+            with contextlib.suppress(OSError):
+                group.rmdir()
+    assert idle.cpu_s is not None
+    assert idle.cpu_s < 0.4
+    assert done.cpu_s is not None
+    assert done.cpu_s > 0.4
+    assert starved.starved_s > 0
 
 
 CHANGES = {
