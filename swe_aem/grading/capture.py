@@ -123,7 +123,7 @@ async def capture_work(
     environments, caches that mark themselves, large new files, and what is neither a file nor a link.
 
     What an agent made unreadable, or too much, is its own doing: then the work is empty, with a reason. Raises
-    `SandboxDead`, and nothing else.
+    `SandboxDead`; `InfrastructureError` and `UserError` where the host's git fails or is not there.
     """
     await sandbox.settle()
     try:

@@ -3,11 +3,10 @@
 Both sides become trees there, so nothing of any work tree (attributes, filters, configuration) decides what is shown.
 """
 
-import subprocess
 from collections.abc import Iterable, Sequence
 
 from swe_aem.grading.delta import Blob, Change, Delta
-from swe_aem.grading.host_git import HostGit, host_git
+from swe_aem.grading.host_git import HostGit, HostGitTimeout, host_git
 
 _DIFF = (
     "diff-tree", "-r", "-p", "--binary", "--full-index", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
@@ -29,7 +28,7 @@ def diff_text(changes: Sequence[Change]) -> str:
         _show_as_binary(git, binary)
         try:
             text = git(*_DIFF)
-        except subprocess.TimeoutExpired:  # content that a line diff takes too long for
+        except HostGitTimeout:  # content that a line diff takes too long for
             (git.git_dir / "info" / "attributes").write_text("* -diff\n")
             text = git(*_DIFF)
     # What can be cut inside a character is only what git shows behind the line numbers of a hunk.

@@ -21,6 +21,10 @@ _CONFIG = """[core]
 """
 
 
+class HostGitTimeout(InfrastructureError):
+    """Git took longer than it may."""
+
+
 class HostGit:
     """An empty repository in a directory of its own. `work_tree` is None for a bare one."""
 
@@ -29,7 +33,8 @@ class HostGit:
         self.work_tree = work_tree
 
     def __call__(self, *arguments: str, data: bytes = b"", accept: tuple[int, ...] = (0,)) -> bytes:
-        """What git prints; raises `InfrastructureError` for an exit code not in `accept`, `UserError` without git."""
+        """What git prints; raises `InfrastructureError` for an exit code that is not in `accept`, `HostGitTimeout`, and
+        `UserError` where there is no git."""
         place = [f"--git-dir={self.git_dir}"]
         if self.work_tree is not None:
             place.append(f"--work-tree={self.work_tree}")
@@ -53,6 +58,8 @@ class HostGit:
             )
         except FileNotFoundError:
             raise UserError("git is not installed on this host; install it (apt-get install git)") from None
+        except subprocess.TimeoutExpired:
+            raise HostGitTimeout(f"git {arguments[0]} took longer than {_TIMEOUT_S:.0f} s on the host") from None
         if done.returncode not in accept:
             said = done.stderr.decode("utf-8", "replace").strip()[-1000:]
             raise InfrastructureError(f"git {arguments[0]} failed on the host (exit code {done.returncode}): {said}")

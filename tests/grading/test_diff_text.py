@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from swe_aem.grading.delta import EXECUTABLE, FILE, LINK, Blob, Change
 from swe_aem.grading.diff import parse_diff
 from swe_aem.grading.diff_text import diff_text, render_delta
+from swe_aem.grading.host_git import HostGit, HostGitTimeout
 
 
 def put(root, blobs):
@@ -139,3 +140,38 @@ def test_any_change_of_any_tree_goes_there_and_back(tmp_path_factory, make_repo,
 def test_the_hosts_environment_changes_nothing(monkeypatch, name):
     monkeypatch.setenv(name, "/nonexistent")
     assert "+2\n" in diff_text([Change("a", Blob(FILE, b"1\n"), Blob(FILE, b"2\n"))])
+
+
+def test_content_that_takes_a_line_diff_too_long_is_shown_as_binary(monkeypatch):
+    """Nothing of a policy's can keep the text from being made."""
+    run = HostGit.__call__
+
+    def slow(self, *arguments, **options):
+        if arguments[0] == "diff-tree" and (self.git_dir / "info/attributes").read_text() != "* -diff\n":
+            raise HostGitTimeout("too slow")
+        return run(self, *arguments, **options)
+
+    monkeypatch.setattr(HostGit, "__call__", slow)
+    patch = diff_text([Change("a.py", Blob(FILE, b"1\n"), Blob(FILE, b"2\n"))])
+    assert "GIT binary patch" in patch
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".GIT/x",
+        "git~1/x",
+        ".git /x",
+        "a\\.git\\x",
+        ".gitmodules",
+        "x/.gitignore",
+        "a:b",
+        "-x",
+        "\udcff",
+        "a\nb",
+        "d/" * 900 + "x",
+    ],
+)
+def test_no_name_and_no_link_keeps_the_text_from_being_made(name):
+    for new in (Blob(FILE, b"x\n"), Blob(LINK, b"/etc/passwd"), Blob(LINK, b"\xff" * 300)):
+        assert diff_text([Change(name, None, new)])
