@@ -33,6 +33,7 @@ OTHERS = re.compile(
 """Programs of other people: the flags behind one of these on the same line are its own."""
 OF_OTHERS = {
     "--cap-drop": "docker run",
+    "--cgroup-parent": "docker run",
     "--gpu-memory-utilization": "vllm serve",
     "--logprobs-mode": "vllm serve",
     "--registry": "sandboxes/*/build.sh",
