@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import stat
+from collections.abc import Iterable
 
 from swe_aem.core import Sandbox, TreeEntry
 from swe_aem.errors import GraderError
@@ -12,7 +13,10 @@ from swe_aem.grading.delta import LINK, Blob, Change, Delta, printable
 from swe_aem.grading.diff_text import render_delta
 
 MAX_PATCH_BYTES = 8 << 20
-"""A delta whose text is longer is no patch; it is dropped as a whole."""
+"""The longest text of a patch. New files beyond it are left out, the largest first: they are logs or data. Without any
+that could be, there is no delta."""
+
+_HEADER_CHARACTERS = 400
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +55,33 @@ async def delta_of(work: CapturedWork, untouched: Sandbox, workdir: str) -> Delt
     if not_kept:
         return _nothing(untouched, f"{not_kept} changed files are among more touched ones than are kept", left_out)
     delta = await asyncio.to_thread(render_delta, changes, left_out)
-    if len(delta.patch) > MAX_PATCH_BYTES:
-        why = f"its text has {len(delta.patch)} characters; {MAX_PATCH_BYTES} is the limit"
-        return _nothing(untouched, why, left_out)
+    while (excess := len(delta.patch) - MAX_PATCH_BYTES) > 0:
+        largest = _largest_new(changes, excess)
+        if not largest:
+            why = f"its text has {len(delta.patch)} characters; {MAX_PATCH_BYTES} is the limit"
+            return _nothing(untouched, why, left_out)
+        left_out += [f"{printable(path)} (is new, and the patch too long with it)" for path in sorted(largest)]
+        changes = [change for change in changes if change.path not in largest]
+        delta = await asyncio.to_thread(render_delta, changes, left_out)
     return delta
+
+
+def _largest_new(changes: Iterable[Change], excess: int) -> set[str]:
+    """Paths of new files, the largest first: so many that their text has `excess` characters, or all there are."""
+    new = [(_text_size(change.new), change.path) for change in changes if change.old is None and change.new]
+    chosen, size = set[str](), 0
+    for characters, path in sorted(new, reverse=True):
+        if size >= excess:
+            break
+        chosen.add(path)
+        size += characters
+    return chosen
+
+
+def _text_size(blob: Blob) -> int:
+    """About as many characters as a new file has in a diff: a header, and a sign for each line. Rather more than fewer,
+    so that no file goes without need."""
+    return _HEADER_CHARACTERS + len(blob.content) + blob.content.count(b"\n")
 
 
 def _needs_content(work: CapturedWork, path: str) -> bool:

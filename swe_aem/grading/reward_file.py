@@ -64,7 +64,7 @@ def _from_json(text: str) -> float | None:
     """The value of `reward`, or of the only key."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets that a policy wrote go as deep as it likes
         return None
     if not isinstance(content, dict):
         return None

@@ -281,12 +281,24 @@ LIMITS = {
 async def test_too_much_is_an_empty_delta_and_the_log_says_why(repo, give, monkeypatch, caplog, name):
     repo.commit("base", {"a.py": "1\n"})
     given = await give(repo)
-    repo.write({f"{n}.py": "2\n" * 200 for n in range(6)})
+    repo.write({"a.py": "2\n" * 2000, **{f"{n}.py": "2\n" * 200 for n in range(6)}})
     monkeypatch.setattr(*LIMITS[name][:1], name, LIMITS[name][1])
     delta = await given.delta()
     assert (delta.changes, delta.patch) == ((), "")
     assert "limit" in delta.why_empty
     assert "no patch" in caplog.text
+
+
+async def test_new_files_that_make_the_patch_too_long_are_left_out_largest_first(repo, give, monkeypatch):
+    repo.commit("base", {"a.py": "1\n"})
+    given = await give(repo)
+    repo.write({"a.py": "2\n", "new.py": "3\n", "one.log": "x\n" * 900, "two.log": "x\n" * 1000})
+    monkeypatch.setattr(comparing, "MAX_PATCH_BYTES", 3500)
+    delta = await given.delta()
+    assert paths(delta) == ["a.py", "new.py", "one.log"]
+    assert [line.partition(" ")[0] for line in delta.left_out] == ["two.log"]
+    monkeypatch.setattr(comparing, "MAX_PATCH_BYTES", 700)
+    assert paths(await given.delta()) == ["a.py", "new.py"]
 
 
 async def test_more_names_than_are_listed_are_too_many(repo, give, monkeypatch):

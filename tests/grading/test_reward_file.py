@@ -50,7 +50,8 @@ async def test_a_number_is_a_reward(calc, files, resolved, fraction):
 @pytest.mark.parametrize(
     "files",
     [{}, {"txt": b""}, {"txt": b"nan"}, {"txt": b"inf"}, {"txt": b"yes"}, {"json": b"1"}, {"json": b'{"reward": true}'},
-     {"json": b'{"a": 1, "b": 1}'}, {"txt": OSError("not a regular file"), "json": b'{"reward": 1}'}],
+     {"json": b"[" * 100_000}, {"json": b'{"a": 1, "b": 1}'},
+     {"txt": OSError("not a regular file"), "json": b'{"reward": 1}'}],
 )  # fmt: skip
 async def test_anything_else_is_none(calc, files):
     assert not (await report(calc, **files)).found
