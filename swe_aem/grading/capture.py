@@ -24,7 +24,8 @@ MAX_FILE_BYTES = 8 << 20
 """Changed files above this size are not part of a patch."""
 MAX_CHANGED_BYTES = 64 << 20
 MAX_CHANGED_PATHS = 20_000
-"""A work tree with more changes than these gives an empty delta."""
+"""Beyond these new files are left out, the largest first, or the most numerous ones of a directory. Where that does not
+do, the delta is empty."""
 MAX_TOUCHED_BYTES = 128 << 20
 """Contents that are kept of files whose size and mode did not change: of most of them only the times did."""
 MAX_PATH_BYTES = 3800
@@ -220,6 +221,7 @@ class _Comparison:
                     removed.add(path)
             elif why is None:
                 present[path] = entry
+        left_out |= self._take_out_crowds(present, MAX_CHANGED_PATHS - len(removed))
         removed |= self._in_the_way(present)
         if len(present) + len(removed) > MAX_CHANGED_PATHS:
             raise _TooMuch(f"{len(present) + len(removed)} paths changed; {MAX_CHANGED_PATHS} is the limit")
@@ -228,6 +230,26 @@ class _Comparison:
         if self.unseen > 0:
             lines.append(f"{self.unseen} more names (are too deep in the tree, or cannot be read)")
         return _Candidates(given, present, tuple(sorted(path for path in removed if path in given)), tuple(lines))
+
+    def _take_out_crowds(self, present: dict[str, TreeEntry], most: int) -> dict[str, str]:
+        """Takes new files out of `present` where there are more than `most`: leftovers of a tool are no reason to lose
+        a fix. All those of one new directory, or all new ones in a directory that was there; the most numerous first.
+        """
+        if len(present) <= most:
+            return {}
+        crowds: dict[str, list[str]] = {}
+        for path in present:
+            if path not in self.before and path not in self.listed:
+                home = next((directory for directory in above(path) if directory not in self.before), None)
+                crowds.setdefault(home or path.rpartition("/")[0] or ".", []).append(path)
+        taken: dict[str, str] = {}
+        for home, paths in sorted(crowds.items(), key=lambda crowd: (-len(crowd[1]), crowd[0])):
+            if len(present) <= most:
+                break
+            for path in paths:
+                del present[path]
+            taken[home] = f"{len(paths)} new files in it are more than a patch may have"
+        return taken
 
     def _why_not(self, path: str, entry: TreeEntry | None) -> str | None:
         if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
@@ -331,10 +353,15 @@ async def _read(sandbox: Sandbox, workdir: str, found: _Candidates) -> CapturedW
             before = found.given.get(path)
             same = before is not None and (before.mode, before.size) == (entry.mode, entry.size)
             (touched if same else changed)[path] = entry.size
+    left_out = list(found.left_out)
     total = sum(changed.values())
+    for path in sorted(changed.keys() - found.given.keys(), key=lambda path: (-changed[path], path)):
+        if total <= MAX_CHANGED_BYTES:
+            break
+        total -= changed.pop(path)
+        left_out.append(f"{printable(path)} (is new and large, and all changes together have too many bytes)")
     if total > MAX_CHANGED_BYTES:
         raise _TooMuch(f"the changed files have {total} bytes; {MAX_CHANGED_BYTES} is the limit")
-    left_out = list(found.left_out)
     # Of the files that may only have been touched source comes before data: not all of the contents may be kept.
     ordered = changed | dict(sorted(touched.items(), key=lambda item: item[1]))
     space = MAX_TOUCHED_BYTES

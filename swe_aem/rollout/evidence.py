@@ -1,11 +1,13 @@
 """Direct evidence of an infrastructure failure: the engine, the host's memory, and sandboxes that nobody's code was in.
 
-What a program printed is no evidence, and neither is anything else that a policy could have caused on purpose: a host
-whose processes were killed for memory counts only where no sandbox of the run explains that, and of the neighbours only
-those in which no policy had run anything.
+What a program printed is no evidence, and neither is anything else that a policy could cause on purpose. Processes
+killed for memory count only where the whole host had none left, not where a control group reached its limit. Of the
+neighbours only those count in which no policy had run anything.
 """
 
+import os
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +17,9 @@ NEIGHBOUR_S = 30.0
 """Losses within so many seconds belong together."""
 _STALLED_PERCENT = 10.0
 """Share of the last 10 seconds in which nothing on the host ran for want of memory: pressure above it."""
+_KILL = b"oom-kill:constraint="
+_RECORD_BYTES = 8192
+"""The longest record of the kernel's log."""
 _SCARCE, _VERY_SCARCE = 0.1, 0.03
 """Available share of the host's memory: below the first, stalls are the host's; below the second it is out of memory
 where the kernel does not count stalls."""
@@ -24,32 +29,25 @@ where the kernel does not count stalls."""
 class MemoryMark:
     """The host's memory at a moment, to compare with."""
 
-    kills: int | None
-    """Processes that the kernel has killed for memory since it started; None if it does not say."""
-    explained: int
-    """Times by then that a sandbox of the run was known to have run out of its own memory."""
+    kills: int
+    """Processes that the kernel was seen to kill because the whole host was out of memory."""
 
 
 class HostMemory:
     """This host's memory, as the kernel reports it."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, proc: Path = Path("/proc"), kernel_log: Path = Path("/dev/kmsg")) -> None:
         self._proc = proc
-        self._explained = 0
+        self._kills = GlobalKills(kernel_log)
 
     def mark(self) -> MemoryMark:
         """The state now."""
-        return MemoryMark(self._kills(), self._explained)
-
-    def explain(self) -> None:
-        """A sandbox of the run went beyond its own limit: the kernel counts that among its kills."""
-        self._explained += 1
+        return MemoryMark(self._kills.count())
 
     def trouble(self, since: MemoryMark) -> str | None:
         """Why the host is short of memory, or was since the mark; None if it is not."""
-        kills = self._kills()
-        if since.kills is not None and kills is not None and self._explained == since.explained and kills > since.kills:
-            return f"the host ran out of memory: the kernel killed {kills - since.kills} processes"
+        if killed := self._kills.count() - since.kills:
+            return f"the host ran out of memory: processes that the kernel killed: {killed}"
         available, stalled = self._available(), self._stalled()
         if available is None:
             return None
@@ -58,9 +56,6 @@ class HostMemory:
         if stalled is not None and stalled > _STALLED_PERCENT and available < _SCARCE:
             return f"the host is short of memory: {available:.1%} is available, and {stalled:.0f} % of its time is lost"
         return None
-
-    def _kills(self) -> int | None:
-        return _number(self._read("vmstat"), "oom_kill ")
 
     def _available(self) -> float | None:
         text = self._read("meminfo")
@@ -78,6 +73,39 @@ class HostMemory:
             return (self._proc / name).read_text()
         except OSError:
             return ""
+
+
+class GlobalKills:
+    """Counts the kills for which the whole host was out of memory, in the log of the kernel.
+
+    /proc/vmstat counts them together with those of control groups that reached their own limit, of this run and of
+    others. Where the log cannot be read (it takes root), nothing is counted.
+    """
+
+    def __init__(self, kernel_log: Path) -> None:
+        self._seen = 0
+        try:
+            self._log = os.open(kernel_log, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            self._log = -1
+            return
+        weakref.finalize(self, os.close, self._log)
+        os.lseek(self._log, 0, os.SEEK_END)
+
+    def count(self) -> int:
+        """Kills since this object was made."""
+        while self._log >= 0:
+            try:
+                record = os.read(self._log, _RECORD_BYTES)
+            except BrokenPipeError:  # records were overwritten before they were read; the next read goes on
+                continue
+            except BlockingIOError:
+                break
+            if not record:
+                break
+            message = record.partition(b";")[2]
+            self._seen += message.startswith(_KILL) and not message.startswith(_KILL + b"CONSTRAINT_MEMCG")
+        return self._seen
 
 
 @dataclass

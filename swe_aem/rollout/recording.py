@@ -60,13 +60,11 @@ class Recording:
 class RecordingSandbox:
     """The sandbox of an agent, every call of which is kept in `recording`."""
 
-    def __init__(self, sandbox: Sandbox, out_of_memory: Callable[[], None] = lambda: None) -> None:
-        """`out_of_memory` is told when a command went beyond the sandbox's own memory."""
+    def __init__(self, sandbox: Sandbox) -> None:
         self.id = sandbox.id
         self.private_dir, self.layer = sandbox.private_dir, sandbox.layer
         self.recording = Recording()
         self.sandbox = sandbox
-        self._out_of_memory = out_of_memory
         self._known = LimitHits()
 
     async def run(
@@ -90,8 +88,6 @@ class RecordingSandbox:
             result = await make(self.sandbox)
         if result.exit_code != 0:
             self._known = await self.sandbox.limit_hits()
-        if result.oom:
-            self._out_of_memory()
         return result
 
     async def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:

@@ -282,11 +282,34 @@ async def test_too_much_is_an_empty_delta_and_the_log_says_why(repo, give, monke
     repo.commit("base", {"a.py": "1\n"})
     given = await give(repo)
     repo.write({"a.py": "2\n" * 2000, **{f"{n}.py": "2\n" * 200 for n in range(6)}})
+    repo.git("add", "-A")  # what the agent names itself is not taken for leftovers
     monkeypatch.setattr(*LIMITS[name][:1], name, LIMITS[name][1])
     delta = await given.delta()
     assert (delta.changes, delta.patch) == ((), "")
     assert "limit" in delta.why_empty
     assert "no patch" in caplog.text
+
+
+async def test_the_most_numerous_new_files_are_left_out_where_too_many_changed(repo, give, monkeypatch):
+    repo.commit("base", {"a.py": "1\n", "pkg/b.py": "1\n"})
+    given = await give(repo)
+    monkeypatch.setattr(capture, "MAX_CHANGED_PATHS", 6)
+    crowd = {f"cache/{n}/{m}.x": "x" for n in range(3) for m in range(4)}
+    few = {f"pkg/{n}.log": "x" for n in range(3)}
+    repo.write({"a.py": "2\n", "new/c.py": "3\n", **crowd, **few})
+    delta = await given.delta()
+    assert paths(delta) == ["a.py", "new/c.py", *sorted(few)]
+    assert delta.left_out == ("cache (12 new files in it are more than a patch may have)",)
+
+
+async def test_the_largest_new_files_are_left_out_where_too_many_bytes_changed(repo, give, monkeypatch):
+    repo.commit("base", {"a.py": "1\n"})
+    given = await give(repo)
+    monkeypatch.setattr(capture, "MAX_CHANGED_BYTES", 1000)
+    repo.write({"a.py": "2\n", "new.py": "3\n", "one.log": "x" * 600, "two.log": "x" * 900})
+    delta = await given.delta()
+    assert paths(delta) == ["a.py", "new.py", "one.log"]
+    assert [line.partition(" ")[0] for line in delta.left_out] == ["two.log"]
 
 
 async def test_new_files_that_make_the_patch_too_long_are_left_out_largest_first(repo, give, monkeypatch):
