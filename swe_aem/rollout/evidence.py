@@ -97,7 +97,7 @@ class GlobalKills:
         while self._log >= 0:
             try:
                 record = os.read(self._log, _RECORD_BYTES)
-            except BrokenPipeError:  # records were overwritten before they were read; the next read goes on
+            except BrokenPipeError:  # records were overwritten before they were read; the next one is there
                 continue
             except BlockingIOError:
                 break
