@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import struct
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, assert_never
@@ -128,6 +129,7 @@ class WardenSandbox:
         self.private_dir = ""
         self._meter = meter
         self._hits = LimitHits()
+        self._expires_s = time.monotonic() + spec.ttl_s
         self._dispose = dispose
         self._closing: asyncio.Task[None] | None = None
 
@@ -164,7 +166,8 @@ class WardenSandbox:
         try:
             return await self._channel.request(operation, payload, timeout_s=timeout_s)
         except SandboxDead as error:
-            raise SandboxDead(f"sandbox {self.id} is gone: {error}") from None
+            over = f"; its time to live of {self.spec.ttl_s:g} s is over" if time.monotonic() > self._expires_s else ""
+            raise SandboxDead(f"sandbox {self.id} is gone: {error}{over}") from None
 
     async def run(
         self,

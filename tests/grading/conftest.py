@@ -334,7 +334,7 @@ class CalcTask:
 
     def spec(self, workdir: str = "/testbed") -> SandboxSpec:
         """A sandbox with a copy of the repository."""
-        return SandboxSpec(image="swe-aem/micro:1", workdir=workdir, workspace=self.repo.path, ttl_s=120)
+        return SandboxSpec(image="swe-aem/micro:1", workdir=workdir, workspace=self.repo.path, ttl_s=900)
 
     def with_key(self, **changes: object) -> "CalcTask":
         """The same task with other fields in its answer key."""

@@ -123,7 +123,7 @@ def slow(monkeypatch):
 
 def spec_of(**fields):
     """A small sandbox of the image."""
-    return SandboxSpec(image=IMAGE, ttl_s=120, **fields)
+    return SandboxSpec(image=IMAGE, ttl_s=900, **fields)
 
 
 LOOK = """
@@ -308,7 +308,7 @@ from swe_aem.core import SandboxSpec
 from swe_aem.sandbox import open_backend
 
 async def main():
-    spec = SandboxSpec(image=sys.argv[2], layer=sys.argv[3], ttl_s=120)
+    spec = SandboxSpec(image=sys.argv[2], layer=sys.argv[3], ttl_s=900)
     async with open_backend(sys.argv[1]).make_layer(spec) as sandbox:
         await sandbox.run("rm -rf .git; sync", timeout_s=20)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -41,7 +41,7 @@ def spec(workspace: Path) -> SandboxSpec:
     """A small sandbox of the bundled tasks' image."""
     limits = Limits(memory_bytes=512 << 20, cpus=1.0, pids=64, disk_bytes=256 << 20)
     return SandboxSpec(
-        image="swe-aem/micro:1", workspace=workspace, limits=limits, ttl_s=120, labels={"run": uuid.uuid4().hex}
+        image="swe-aem/micro:1", workspace=workspace, limits=limits, ttl_s=900, labels={"run": uuid.uuid4().hex}
     )
 
 

@@ -262,7 +262,7 @@ async def test_capabilities_are_kept_by_name(backend: SandboxBackend, spec: Sand
 async def test_a_dead_sandbox_raises(backend: SandboxBackend, spec: SandboxSpec) -> None:
     async with backend.open(spec.model_copy(update={"ttl_s": 1.0})) as sandbox:
         assert await sandbox.alive()
-        with pytest.raises(SandboxDead):
+        with pytest.raises(SandboxDead, match="its time to live of 1 s is over"):
             await sandbox.run("sleep 20", timeout_s=30)
         assert not await sandbox.alive()
         with pytest.raises(SandboxDead):

@@ -240,7 +240,7 @@ def test_a_limit_that_is_too_low_for_the_concurrency_is_told_in_one_line() -> No
 
 @pytest.mark.bubblewrap
 async def test_a_trajectory_takes_as_few_files_as_is_said(require_bubblewrap: None) -> None:
-    backend, spec = BubblewrapBackend(), SandboxSpec(image="swe-aem/micro:1", workdir="/tmp", ttl_s=60)
+    backend, spec = BubblewrapBackend(), SandboxSpec(image="swe-aem/micro:1", workdir="/tmp", ttl_s=900)
     before = len(os.listdir("/proc/self/fd"))
     async with backend.open(spec), backend.open(spec), backend.open(spec), backend.open(spec):
         assert len(os.listdir("/proc/self/fd")) - before < open_files.FILES_PER_TRAJECTORY
