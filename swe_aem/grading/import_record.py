@@ -24,6 +24,7 @@ from swe_aem.grading.shell import put_file, script_text
 
 _TRIAL_TIMEOUT_S = 60.0
 _PYTHONPATH = re.compile(r"(?<![\w$])PYTHONPATH=")
+_HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 
 
 class ImportRecord(Frozen):
@@ -63,8 +64,7 @@ class ImportRecorder:
         done = await sandbox.run(f"{trial} && [ -L {record}/nsys ]", timeout_s=_TRIAL_TIMEOUT_S, cwd="/")
         if found.exit_code != 0 or done.exit_code != 0:
             raise GraderError(f"imports cannot be recorded: {(found.output + done.output).strip()[-500:]}")
-        switched = _PYTHONPATH.sub(f"PYTHONPATH={self._home}:", script)
-        return f'export PYTHONPATH={self._home}"${{PYTHONPATH:+:$PYTHONPATH}}"\n{switched}'
+        return f'export PYTHONPATH={self._home}"${{PYTHONPATH:+:$PYTHONPATH}}"\n{in_front_of_paths(script, self._home)}'
 
     async def read(self, sandbox: Sandbox) -> ImportRecord:
         """What was recorded; raises `GraderError` if it is not whole, and `SandboxDead`."""
@@ -76,6 +76,24 @@ class ImportRecorder:
             names=frozenset(entry[1:] for entry in entries if entry[0] == "n"),
             directories=frozenset(entry[1:] for entry in entries if entry[0] == "p"),
         )
+
+
+def in_front_of_paths(script: str, directory: str) -> str:
+    """The script with `directory` at the front of each PYTHONPATH that its commands set.
+
+    What it hands to a command as a here-document, such as the test patch, stays as it is.
+    """
+    lines: list[str] = []
+    end = None
+    for line in script.split("\n"):
+        if end is None:
+            opened = _HERE_DOCUMENT.search(line)
+            end = opened[2] if opened else None
+            line = _PYTHONPATH.sub(lambda _: f"PYTHONPATH={directory}:", line)
+        elif line.strip("\t") == end:
+            end = None
+        lines.append(line)
+    return "\n".join(lines)
 
 
 class ImportRecords:

@@ -168,6 +168,8 @@ def _delegated_parent() -> Path:
 
 def shared_parent() -> str | None:
     """Path of the parent group of all sandboxes, for an engine on this host; None where this process may not set it."""
+    if os.geteuid() != 0:
+        return None
     try:
         if (ROOT / "cgroup.controllers").exists():
             _delegated_parent()
@@ -175,7 +177,7 @@ def shared_parent() -> str | None:
             _raise_weight(ROOT / "cpu" / PARENT, "cpu.shares", 1024, 262144)
     except OSError:
         return None
-    return f"/{PARENT}" if os.geteuid() == 0 else None
+    return f"/{PARENT}"
 
 
 def _raise_weight(parent: Path, name: str, of_a_process: int, most: int) -> None:

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from swe_aem.grading.import_names import NewName, is_in_front, names_outside, new_names
+from swe_aem.grading.import_record import in_front_of_paths
 
 GIVEN = [
     "README.md", "docs", "docs/conf.py", "setup.py", "src", "src/pkg", "src/pkg/__init__.py", "src/pkg/data",
@@ -96,3 +97,13 @@ async def test_a_virtual_environment_in_the_work_tree_is_no_part_of_it(at, tmp_p
     (work / "only_here.py").touch()
     seen = await names_outside(at(work), str(work), ["only_there", "only_here"])
     assert seen.found == {"only_there": {"module"}}
+
+
+def test_paths_in_a_test_patch_are_not_those_of_commands():
+    patch = "EOF_1 not yet\n PYTHONPATH=. pytest\n+PYTHONPATH=lib\n"
+    script = (
+        f"cd /testbed\ngit apply -v - <<'EOF_1'\n{patch}EOF_1\nPYTHONPATH=. pytest && env PYTHONPATH=src python x.py"
+    )
+    found = in_front_of_paths(script, "/ours")
+    assert f"<<'EOF_1'\n{patch}EOF_1\n" in found
+    assert found.endswith("PYTHONPATH=/ours:. pytest && env PYTHONPATH=/ours:src python x.py")
