@@ -35,6 +35,8 @@ delta."""
 
 _INDEX = ".git/index"
 _MAX_IGNORE_FILE_BYTES = 1 << 20
+_MOST_LISTED = 1000
+"""Paths that are listed as no part of a patch; the others are counted."""
 _BATCH_BYTES, _BATCH_PATHS = 16 << 20, 2000
 
 logger = logging.getLogger(__name__)
@@ -104,7 +106,7 @@ async def _record(sandbox: Sandbox, workdir: str) -> GivenTree:
     (index,) = await sandbox.read_tree(workdir, [_INDEX], max_bytes=MAX_INDEX_BYTES)
     return GivenTree(
         Tree(tree.raw),  # what was decoded takes ten times the memory, and agents take long
-        tracked=index_names(index or b""),
+        tracked=await asyncio.to_thread(index_names, index or b""),
         ignore_rules={name: content for name, content in zip(names, contents, strict=True) if content},
     )
 
@@ -132,7 +134,8 @@ async def capture_work(
         if len(tree.entries) >= MAX_ENTRIES:
             raise _TooMuch(f"the work tree has {MAX_ENTRIES} names or more")
         (index,) = await sandbox.read_tree(workdir, [_INDEX], max_bytes=MAX_INDEX_BYTES)
-        comparison = _Comparison(given, tree, index_names(index or b""), max_new_file_bytes)
+        indexed = await asyncio.to_thread(index_names, index or b"")
+        comparison = _Comparison(given, tree, indexed, max_new_file_bytes)
         rules = given.ignore_rules if heed_ignore_rules else {}
         ignored = await asyncio.to_thread(ignored_names, rules, comparison.unlisted())
         hidden = await _directories_that_ignore_themselves(sandbox, workdir, comparison)
@@ -178,6 +181,7 @@ class _Comparison:
     def __init__(self, given: GivenTree, after: Tree, indexed: frozenset[str], max_new_file_bytes: int) -> None:
         self.before, self.after = given.tree.entries, after.entries
         self.unseen = after.left_out - given.tree.left_out
+        self.tracked = given.tracked
         self.listed = given.tracked | indexed
         self.max_new_file_bytes = max_new_file_bytes
         self.present = [path for path, entry in self.after.items() if not _is_out(path, entry, self.before.get(path))]
@@ -201,10 +205,17 @@ class _Comparison:
         `ignored` are names that are ignored, `hidden` are directories that ignore themselves.
         """
         apart = dict.fromkeys(hidden, "is new and ignores itself") | self._apart()
+        environments = self._virtual_environments()
         left_out: dict[str, str] = {}
         present: dict[str, TreeEntry] = {}
         removed = set[str]()
         for path in (*self.present, *self.removed):
+            if path not in self.tracked:
+                root = next((root for root in above(path) if root in environments), None)
+                if root is not None:
+                    if path not in ignored:
+                        left_out[root] = "is a virtual environment"
+                    continue
             if path not in self.listed:
                 if path in ignored:
                     continue
@@ -221,12 +232,16 @@ class _Comparison:
                     removed.add(path)
             elif why is None:
                 present[path] = entry
-        left_out |= self._take_out_crowds(present, MAX_CHANGED_PATHS - len(removed))
+        touched = sum(_is_only_touched(entry, self.before.get(path)) for path, entry in present.items())
+        left_out |= self._take_out_crowds(present, MAX_CHANGED_PATHS + touched - len(removed))
         removed |= self._in_the_way(present)
-        if len(present) + len(removed) > MAX_CHANGED_PATHS:
-            raise _TooMuch(f"{len(present) + len(removed)} paths changed; {MAX_CHANGED_PATHS} is the limit")
+        changed = len(present) - touched + len(removed)
+        if changed > MAX_CHANGED_PATHS:
+            raise _TooMuch(f"{changed} paths changed; {MAX_CHANGED_PATHS} is the limit")
         given = {path: entry for path in (*present, *removed) if _is_content(entry := self.before.get(path))}
-        lines = [f"{printable(path)} ({why})" for path, why in sorted(left_out.items())]
+        lines = [f"{_short(printable(path))} ({why})" for path, why in sorted(left_out.items())[:_MOST_LISTED]]
+        if len(left_out) > _MOST_LISTED:
+            lines.append(f"{len(left_out) - _MOST_LISTED} more paths (are no part of a patch)")
         if self.unseen > 0:
             lines.append(f"{self.unseen} more names (are too deep in the tree, or cannot be read)")
         return _Candidates(given, present, tuple(sorted(path for path in removed if path in given)), tuple(lines))
@@ -271,15 +286,19 @@ class _Comparison:
             directory, _, name = path.rpartition("/")
             if not directory:
                 continue
-            if name == "pyvenv.cfg" and path not in self.before:
-                found[directory] = "is a new virtual environment"
-            elif name == "CACHEDIR.TAG" and directory not in self.before:
+            if name == "CACHEDIR.TAG" and directory not in self.before:
                 found[directory] = "is a new cache"
         for path in (*self.before, *self.after):
             directory, _, name = path.rpartition("/")
             if name == ".git" and directory:
                 found[directory] = "is a repository of its own"
         return found
+
+    def _virtual_environments(self) -> set[str]:
+        """Directories with an interpreter of their own, which tests may run in: no name below them counts unless the
+        given index has it, whatever the agent's index says."""
+        found = (path.rpartition("/") for path in (*self.before, *self.after) if path not in self.tracked)
+        return {directory for directory, _, name in found if name == "pyvenv.cfg" and directory}
 
     def _in_the_way(self, present: Mapping[str, TreeEntry]) -> set[str]:
         """Given paths that had to go for present ones, ignored or not: a file is a directory now, or the reverse."""
@@ -311,6 +330,16 @@ def _is_missing(entry: TreeEntry | None) -> bool:
 
 def _is_content(entry: TreeEntry | None) -> TypeGuard[TreeEntry]:
     return entry is not None and (stat.S_ISREG(entry.mode) or stat.S_ISLNK(entry.mode))
+
+
+def _is_only_touched(entry: TreeEntry, before: TreeEntry | None) -> bool:
+    """Are mode and size as they were given, so that most likely only the times differ?"""
+    return before is not None and (before.mode, before.size) == (entry.mode, entry.size)
+
+
+def _short(path: str) -> str:
+    """A path of at most some hundred characters, without its middle."""
+    return path if len(path) <= 300 else f"{path[:150]}...{path[-147:]}"
 
 
 def _is_git(path: str) -> bool:
@@ -351,8 +380,7 @@ async def _read(sandbox: Sandbox, workdir: str, found: _Candidates) -> CapturedW
     for path, entry in found.present.items():
         if stat.S_ISREG(entry.mode):
             before = found.given.get(path)
-            same = before is not None and (before.mode, before.size) == (entry.mode, entry.size)
-            (touched if same else changed)[path] = entry.size
+            (touched if _is_only_touched(entry, before) else changed)[path] = entry.size
     left_out = list(found.left_out)
     total = sum(changed.values())
     for path in sorted(changed.keys() - found.given.keys(), key=lambda path: (-changed[path], path)):

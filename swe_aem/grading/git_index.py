@@ -44,6 +44,7 @@ def _names(data: bytes, hash_bytes: int) -> list[bytes]:
         raise _Broken
     end = len(data) - hash_bytes
     names: list[bytes] = []
+    total_bytes = 0  # in version 4 a name may repeat the one before it at the cost of two bytes
     at = _HEADER.size
     previous, previous_stage = b"", -1
     for _ in range(count):
@@ -70,6 +71,9 @@ def _names(data: bytes, hash_bytes: int) -> list[bytes]:
         at = stop + 1 if version == 4 else start + (stop - start + 8) // 8 * 8
         stage = flags & _STAGE
         if not _is_sound(name, mode) or len(name) > _MAX_NAME_BYTES or (name, stage) <= (previous, previous_stage):
+            raise _Broken
+        total_bytes += len(name)
+        if total_bytes > MAX_INDEX_BYTES:
             raise _Broken
         previous, previous_stage = name, stage
         if stage == 0 and mode in _FILE_MODES:

@@ -200,6 +200,15 @@ async def test_what_is_no_part_of_a_patch_is_left_out_and_listed(repo, give, kin
     assert delta.left_out[0].startswith(f"{name} (")
 
 
+async def test_a_virtual_environment_of_the_image_is_no_part_of_a_patch_whatever_the_index_says(repo, give):
+    repo.commit("base", {"a.py": "1\n", "env/tracked.py": "1\n"})
+    repo.write({".git/info/exclude": "/env/\n", "env/pyvenv.cfg": "", "env/bin/python": "the interpreter\n"})
+    given = await give(repo)
+    repo.write({"a.py": "2\n", "env/bin/python": "#!/bin/bash\n", "env/bin/pytest": "x\n", "env/tracked.py": "2\n"})
+    repo.git("add", "-f", "env/bin/python", "env/bin/pytest")
+    assert paths(await given.delta()) == ["a.py", "env/tracked.py"]
+
+
 async def test_tracked_names_count_even_below_a_new_repository(repo, give):
     repo.commit("base", {"pkg/a.py": "1\n"})
     given = await give(repo)
@@ -288,6 +297,29 @@ async def test_too_much_is_an_empty_delta_and_the_log_says_why(repo, give, monke
     assert (delta.changes, delta.patch) == ((), "")
     assert "limit" in delta.why_empty
     assert "no patch" in caplog.text
+
+
+async def test_files_that_were_only_touched_are_not_too_many(repo, give, monkeypatch):
+    repo.commit("base", {f"{n}.py": "1\n" for n in range(20)})
+    given = await give(repo)
+    monkeypatch.setattr(capture, "MAX_CHANGED_PATHS", 6)
+    for path in repo.path.glob("*.py"):
+        os.utime(path)
+    repo.write({"0.py": "22\n", "new.py": "3\n"})
+    assert paths(await given.delta()) == ["0.py", "new.py"]
+
+
+async def test_what_is_left_out_is_listed_within_bounds(repo, give, monkeypatch):
+    repo.commit("base", {"a.py": "1\n"})
+    given = await give(repo)
+    monkeypatch.setattr(capture, "_MOST_LISTED", 5)
+    for number in range(8):
+        os.mkfifo(repo.path / f"pipe{number}")
+    repo.write({"a.py": "2\n"})
+    delta = await given.delta()
+    assert paths(delta) == ["a.py"]
+    assert len(delta.left_out) == 6
+    assert delta.left_out[-1] == "3 more paths (are no part of a patch)"
 
 
 async def test_the_most_numerous_new_files_are_left_out_where_too_many_changed(repo, give, monkeypatch):

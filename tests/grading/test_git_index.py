@@ -105,3 +105,18 @@ def test_any_damage_is_no_exception_and_gives_no_name_that_leads_out(repo):
 def test_any_bytes_behind_a_header(body, version, count):
     names = index_names(b"DIRC" + struct.pack(">II", version, count) + body + hashlib.sha1(body).digest())
     assert len(names) <= count
+
+
+def test_names_that_repeat_the_one_before_them_cannot_fill_the_memory(monkeypatch):
+    prefix = b"a/" * 2000
+
+    def entry(name, dropped):
+        stat = struct.pack(">10I", 0, 0, 0, 0, 0, 0, 0o100644, 0, 0, 0)
+        return stat + bytes(20) + struct.pack(">H", 0) + bytes([dropped]) + name + b"\0"
+
+    count = 3000
+    entries = [entry(prefix + b"000000", 0), *(entry(b"%06d" % number, 6) for number in range(1, count))]
+    data = b"DIRC" + struct.pack(">II", 4, count) + b"".join(entries) + bytes(20)
+    assert len(index_names(data)) == count
+    monkeypatch.setattr("swe_aem.grading.git_index.MAX_INDEX_BYTES", 1 << 20)
+    assert index_names(data) == frozenset()
