@@ -4,6 +4,9 @@ from enum import StrEnum
 
 from swe_aem.core.base import Frozen
 
+_STARVED_SHARE = 0.2
+"""An evaluation that was starved for more of its time says nothing against what it evaluated."""
+
 
 class TestStatus(StrEnum):
     """Status of one test, in swebench's words plus `MISSING` for a test that the log does not mention."""
@@ -58,3 +61,8 @@ class Verdict(Frozen):
         """Does any listed test have a status other than `MISSING`?"""
         statuses = (*self.fail_to_pass.values(), *self.pass_to_pass.values())
         return any(status is not TestStatus.MISSING for status in statuses)
+
+    @property
+    def starved(self) -> bool:
+        """Was the evaluation starved for more than a fifth of its time, so that another may end differently?"""
+        return self.starved_s > _STARVED_SHARE * self.eval_s

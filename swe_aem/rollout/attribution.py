@@ -10,7 +10,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from swe_aem.core import LimitHits, Sandbox, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
+from swe_aem.core import LimitHits, Sandbox, SandboxBackend, Stop, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, SandboxDead, Starved
 from swe_aem.rollout.breaker import describe
@@ -92,8 +92,10 @@ class Attribution:
         control = await self.trials.sandbox_control(record)
         if not control.sound:
             return self._unsound(control)
+        complete = attempt.draft.stop is not Stop.SANDBOX_DEAD
         for _ in range(1 if own_limits else _REPLAYS):
-            if not await self.trials.dies_again(record, key.sample, attempt.sandbox.recording):
+            recording = attempt.sandbox.recording
+            if not await self.trials.dies_again(record, key.sample, recording, complete=complete):
                 break
         else:
             convicted = f"the same calls kill a fresh sandbox too: {why}"

@@ -1,8 +1,9 @@
-"""`BrokenTasks`: tasks whose tests cannot be run, shown by a control with the gold patch, once per task, and kept.
+"""`BrokenTasks`: tasks whose tests cannot be run, shown by controls with the gold patch, once per task, and kept.
 
 An evaluation in which no listed test has a status says that the patch breaks the tests, or that the task is broken: a
-test command that does not exist, an image without its runner. A control tells them apart. Its result lies in the
-store's directory, so that a resumed run does not measure again, and holds for one content of the task in one image.
+test command that does not exist, an image without its runner. A control tells them apart, and two that agree show a
+broken task: one evaluation may have gone wrong. The result lies in the store's directory, so that a resumed run does
+not measure again, and holds for one content of the task in one image.
 """
 
 import hashlib
@@ -13,10 +14,10 @@ from pathlib import Path
 
 from pydantic import RootModel, ValidationError
 
-from swe_aem.core import SandboxBackend, TaskRecord, Verdict
+from swe_aem.core import LimitHits, SandboxBackend, TaskRecord, Verdict
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
-from swe_aem.errors import InfrastructureError, UserError, why_unreadable
+from swe_aem.errors import InfrastructureError, Starved, UserError, why_unreadable
 from swe_aem.rollout.trials import Trials, has_gold
 from swe_aem.store import broken_task_lines, replace
 from swe_aem.tasks import record_digest
@@ -24,11 +25,13 @@ from swe_aem.tasks import record_digest
 FILE = "broken_tasks.json"
 _CANNOT_START = (126, 127)
 """Exit codes with which a shell says that a command cannot be run."""
+_CONTROLS = 2
+"""So many controls in a row show a broken task."""
 _MARKER = re.compile(r"swe-aem-[0-9a-f]{32}")
 
 
 class Measured(Frozen):
-    """The result of a task's control."""
+    """The result of a task's controls."""
 
     task_id: str
     broken: bool
@@ -56,16 +59,20 @@ class BrokenTasks:
         self._tasks = {one.task_id for one in self._measured.values()}
 
     async def why(self, record: TaskRecord) -> str | None:
-        """Why a task is known to be broken; None if it is not known to be."""
+        """Why a task is known to be broken; None if it is not known to be, or if the engine does not say now which
+        image it has."""
         if record.task.id not in self._tasks:
             return None
-        known = self._measured.get(await self._digest(record))
+        try:
+            known = self._measured.get(await self._digest(record))
+        except InfrastructureError:
+            return None
         return known.why if known is not None and known.broken else None
 
     async def explains(self, record: TaskRecord, verdict: Verdict) -> str | None:
         """Why the task is broken, if that is what a verdict shows; measured unless it is known.
 
-        Raises `InfrastructureError` if the control came to no verdict.
+        Raises `InfrastructureError` if a control came to no verdict, or to one that says nothing.
         """
         if not _suspicious(record, verdict):
             return None
@@ -78,13 +85,31 @@ class BrokenTasks:
         return known.why if known.broken else None
 
     async def _measure(self, record: TaskRecord, digest: str) -> None:
-        why = _problem(record, await self._trials.control_verdict(record))
-        self._measured[digest] = Measured(task_id=record.task.id, broken=why is not None, why=why or "")
+        try:
+            why = await self._problem(record)
+            found = Measured(task_id=record.task.id, broken=why is not None, why=why or "")
+            rows = {key: one.model_dump() for key, one in sorted((self._measured | {digest: found}).items())}
+            replace(self._path, json.dumps(rows, indent=2) + "\n")
+        except OSError as error:
+            raise InfrastructureError(f"the host failed: {error}") from error
+        self._measured[digest] = found
         self._tasks.add(record.task.id)
-        rows = {key: one.model_dump() for key, one in sorted(self._measured.items())}
-        replace(self._path, json.dumps(rows, indent=2) + "\n")
         if why is not None:
             self._tell(next(broken_task_lines({record.task.id: why})))
+
+    async def _problem(self, record: TaskRecord) -> str | None:
+        """What all controls say against a task; one that finds nothing wrong is enough to clear it."""
+        why = None
+        for _ in range(_CONTROLS):
+            control, hits = await self._trials.control_verdict(record)
+            why = _problem(record, control)
+            if why is None:
+                return None
+            if control.starved:
+                raise Starved("a control was starved of processors, so that it says nothing")
+            if hits != LimitHits():
+                raise InfrastructureError(f"the sandbox of a control hit its limits, so that it says nothing: {hits}")
+        return why
 
     async def _digest(self, record: TaskRecord) -> str:
         """Digest of the task with its script and tests, and of the image."""

@@ -164,6 +164,7 @@ class RecordingSandbox:
     async def _kept(self, make: Callable[[Sandbox], Awaitable[object]], timeout_s: float) -> AsyncIterator[None]:
         """A block that makes the call; it is kept before it begins, for it may be the last one."""
         recording = self.recording
+        recording.lost, recording.unanswered = None, False
         recording.calls.append(Call(make, timeout_s, time.monotonic() - recording.ended_s))
         try:
             yield

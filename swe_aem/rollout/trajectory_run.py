@@ -39,9 +39,6 @@ from swe_aem.rollout.gate import PhaseTimer, StartGate
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.recording import RecordingSandbox
 
-_STARVED_SHARE = 0.2
-"""An evaluation that was starved for more of its time is repeated before the patch is said not to resolve the task."""
-
 
 @dataclass(frozen=True)
 class RunContext:
@@ -208,14 +205,19 @@ class TrajectoryRun:
         return draft.model_copy(update={"patch": self.patch})
 
     async def _why_broken(self, verdict: Verdict) -> str | None:
-        """Why the task is broken, if that is what the verdict shows; raises `InfrastructureError` if that could not be
-        found out."""
-        try:
-            with self._timer.phase("grade"):
-                return await self.context.broken.explains(self.record, verdict)
-        except InfrastructureError as error:
-            self._note("grading", error)
-            raise
+        """Why the task is broken, if that is what the verdict shows; raises the last `InfrastructureError` if no
+        attempt found that out."""
+        limits, attempt = self.context.config.scheduling, 0
+        while True:
+            attempt += 1
+            try:
+                with self._timer.phase("grade"):
+                    return await self.context.broken.explains(self.record, verdict)
+            except InfrastructureError as error:
+                self._note("grading", error)
+                if attempt >= limits.max_attempts:
+                    raise
+            await asyncio.sleep(backoff_s(limits, attempt))
 
     async def _verdict(self, draft: Trajectory, work: CapturedWork, slot: GradeSlot) -> Verdict | None:
         """The verdict of the waiting slot or, if that fails, of fresh ones; None if none is needed. Raises the last
@@ -339,7 +341,7 @@ class TrajectoryRun:
 def _starved(verdict: Verdict) -> bool:
     """May a patch that was found not to resolve the task have been kept from it by a lack of processor?"""
     unresolved = not (verdict.resolved or verdict.timed_out or verdict.integrity)
-    return unresolved and verdict.starved_s > _STARVED_SHARE * verdict.eval_s
+    return unresolved and verdict.starved
 
 
 def _convicted(record: TaskRecord, why: str) -> Verdict:

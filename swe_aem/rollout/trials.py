@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict, bounded
+from swe_aem.core import Deadline, LimitHits, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict, bounded
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import GivenTree, Grader, StartLayers
 from swe_aem.rollout.budget import agent_attempt_s, grade_attempt_s, replay_s, sandbox_spec, start_s
@@ -48,9 +48,9 @@ class Trials:
 
         return await self.controls.ask(("grading", record.task.id), measure, kept_s=kept_s)
 
-    async def control_verdict(self, record: TaskRecord) -> Verdict:
-        """The verdict on the gold patch, or on the untouched repository if there is none; raises
-        `InfrastructureError`."""
+    async def control_verdict(self, record: TaskRecord) -> tuple[Verdict, LimitHits]:
+        """The verdict on the gold patch, or on the untouched repository if there is none, and what its sandbox's limits
+        did; raises `InfrastructureError`."""
         spec = await self._spec(record)
         limit_s = start_s(self.config) + grade_attempt_s(self.config, record)
         async with AsyncExitStack() as stack:
@@ -62,11 +62,16 @@ class Trials:
             limit = Deadline.after(limit_s)
             async with bounded("the control", limit):
                 slot = await stack.enter_async_context(self.grader.slot(record, spec))
-                return await (slot.grade(gold, limit) if gold else slot.grade_untouched(limit))
+                verdict = await (slot.grade(gold, limit) if gold else slot.grade_untouched(limit))
+                return verdict, await (await slot.sandbox()).limit_hits()
 
-    async def dies_again(self, record: TaskRecord, sample: int, recording: Recording) -> bool | None:
+    async def dies_again(self, record: TaskRecord, sample: int, recording: Recording, *, complete: bool) -> bool | None:
         """Is a fresh sandbox lost at the same call if all are made again, or is its patch not to be had if that was
-        what failed? None if it is lost at another one, or if that could not be found out."""
+        what failed? None if it is lost at another one, or if that could not be found out.
+
+        `complete`: the agent had finished, so that what failed came after all of its calls, though the last of them may
+        have gone unanswered.
+        """
         try:
             async with (
                 bounded("replaying the agent's calls", Deadline.after(replay_s(self.config))),
@@ -75,8 +80,9 @@ class Trials:
                 given = await self.components.prepare(sandbox, record)
                 lost_at = await recording.replay(sandbox)
                 if lost_at is not None:
-                    return True if lost_at == recording.lost_at else None
-                if recording.lost_at < len(recording.calls):
+                    late = complete and lost_at == len(recording.calls)
+                    return True if late or lost_at == recording.lost_at else None
+                if not complete and recording.lost_at < len(recording.calls):
                     return False
                 return not await self._yields_patch(sandbox, record, given)
         except InfrastructureError:

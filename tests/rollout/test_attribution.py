@@ -238,6 +238,48 @@ async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(bench: MakeB
     assert "captur" in one.error
 
 
+async def test_a_call_that_the_time_limit_cut_off_hides_no_spoiled_capture(bench: MakeBench) -> None:
+    hanging = asyncio.Event()
+
+    async def spoiled(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
+        if "/testbed/trap" in sandbox.files:
+            raise InfrastructureError("the capture failed")
+        return await capture(sandbox, workdir, given)
+
+    class Hangs(FakeSandbox):
+        async def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
+            if self.spec.labels["role"] == "agent":
+                hanging.set()
+                await asyncio.Event().wait()
+            return b""
+
+    async def trap(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        await sandbox.write_file("trap", b"")
+        sandbox.sandbox.__class__ = Hangs
+        call = asyncio.create_task(sandbox.read_file("x"))
+        await hanging.wait()
+        call.cancel()
+        await asyncio.wait({call})
+        return Stop.TIME_LIMIT
+
+    made = bench(1, agent=FakeAgent(behaviour=trap), capture=spoiled)
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward, one.stop, one.attempt) == (Outcome.SANDBOX_KILLED, 0.0, Stop.TIME_LIMIT, 0)
+
+
+async def test_a_call_that_was_cut_off_says_nothing_of_those_after_it() -> None:
+    class Hangs(FakeSandbox):
+        async def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
+            raise asyncio.CancelledError
+
+    recorded = RecordingSandbox(Hangs("one", SandboxSpec(image="fake")))
+    with pytest.raises(asyncio.CancelledError):
+        await recorded.read_file("x")
+    assert (recorded.recording.unanswered, recorded.recording.lost_at) == (True, 0)
+    await recorded.run("work", timeout_s=1)
+    assert (recorded.recording.unanswered, recorded.recording.lost_at) == (False, 2)
+
+
 async def test_a_capture_that_fails_once_is_retried(bench: MakeBench) -> None:
     async def once(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
         if len(made.agent.runs) == 1 and sandbox.spec.labels["role"] == "agent":

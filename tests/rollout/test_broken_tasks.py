@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from swe_aem.core import Outcome, TaskRecord, TestStatus, Verdict
-from swe_aem.errors import GraderError, UserError
+from swe_aem.core import LimitHits, Outcome, TaskRecord, TestStatus, Verdict
+from swe_aem.errors import GraderError, StartError, UserError
 from swe_aem.rollout import RunAborted
 from swe_aem.testing.builders import make_record
 from swe_aem.testing.sandbox import FakeBackend
@@ -50,7 +50,7 @@ async def test_a_task_whose_gold_patch_collects_nothing_either_is_broken(bench: 
     assert {one.reward for one in stored.values()} == {None}
     for one in stored.values():
         assert one.error.endswith("(exit code 1); its log ends with: /usr/bin/python: No module named pytset")
-    assert controls(made) == 1, "measured once"
+    assert controls(made) == 2, "measured once, with two controls that agree"
     assert len(made.agent.runs) <= 2, "what starts later gets no sandbox"
     summary = made.progress.summary()
     assert list(summary.broken_tasks) == ["task-0"]
@@ -102,8 +102,8 @@ async def test_a_gold_patch_that_does_not_apply_shows_a_broken_task(bench: MakeB
 @pytest.mark.parametrize(
     ("code", "control", "outcome", "measured"),
     [
-        (127, 127, Outcome.BROKEN_TASK, 1),
-        (126, 126, Outcome.BROKEN_TASK, 1),
+        (127, 127, Outcome.BROKEN_TASK, 2),
+        (126, 126, Outcome.BROKEN_TASK, 2),
         (127, 1, Outcome.UNRESOLVED, 1),
         (1, 1, Outcome.UNRESOLVED, 0),
     ],
@@ -143,6 +143,87 @@ async def test_a_control_that_fails_says_nothing_and_is_not_kept(bench: MakeBenc
         await made.run()
     made.grader = verdicts(NOTHING, NOTHING)
     assert (await made.run())["task-0", 0].outcome is Outcome.BROKEN_TASK
+
+
+def gold_in_turn(*turns: Verdict | Exception | LimitHits) -> FakeGrader:
+    """Every patch breaks all tests; the controls end in these ways one after the other, then with results."""
+    rest = list(turns)
+
+    async def grading(grader: Any, record: TaskRecord, given: Any, sandbox: Any) -> Verdict:
+        if given != record.key.gold_patch:
+            return NOTHING
+        turn = rest.pop(0) if rest else GRADED
+        if isinstance(turn, Exception):
+            raise turn
+        if isinstance(turn, LimitHits):
+            sandbox.hits = turn
+            return NOTHING
+        return turn
+
+    return FakeGrader(grading=grading)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        GraderError("no processor for the control"),
+        OSError(28, "No space left on device"),
+        NOTHING,
+        NOTHING.model_copy(update={"eval_s": 10.0, "starved_s": 3.0}),
+        LimitHits(oom_kills=1),
+        LimitHits(pids_refused=1),
+    ],
+    ids=["fails", "the host's disk", "nothing found", "starved", "memory", "processes"],
+)
+async def test_one_odd_control_decides_nothing(bench: MakeBench, odd: Any) -> None:
+    made = bench(1, grader=gold_in_turn(odd))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward) == (Outcome.UNRESOLVED, 0.0)
+    assert len(made.agent.runs) == 1
+    assert controls(made) == 2
+    (row,) = json.loads((made.directory / "broken_tasks.json").read_text()).values()
+    assert row["broken"] is False
+
+
+async def test_two_controls_after_an_odd_one_show_a_broken_task(bench: MakeBench) -> None:
+    made = bench(1, grader=gold_in_turn(LimitHits(oom_kills=1), NOTHING, NOTHING))
+    assert (await made.run())["task-0", 0].outcome is Outcome.BROKEN_TASK
+
+
+async def test_a_result_that_cannot_be_written_is_measured_again(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [OSError(28, "No space left on device")]
+
+    def full_once(path: Any, text: str) -> None:
+        if failures:
+            raise failures.pop()
+        path.write_text(text)
+
+    monkeypatch.setattr("swe_aem.rollout.broken_tasks.replace", full_once)
+    made = bench(1, grader=verdicts(NOTHING, NOTHING))
+    assert (await made.run())["task-0", 0].outcome is Outcome.BROKEN_TASK
+    assert (made.directory / "broken_tasks.json").exists()
+
+
+async def test_an_engine_that_does_not_name_an_image_once_ends_no_run(bench: MakeBench) -> None:
+    class Hiccup(FakeBackend):
+        asked, fails_at = 0, 0
+
+        async def image_digest(self, image: str) -> str:
+            self.asked += 1
+            if self.asked == self.fails_at:
+                raise StartError("the engine did not answer")
+            return await super().image_digest(image)
+
+    made = bench(1, grader=verdicts(NOTHING, NOTHING), backend=Hiccup())
+    await made.run()
+    samples = 1
+    for fails_at in range(1, 8):
+        samples += 1
+        made.settings, made.backend = {"group_size": samples}, Hiccup()
+        made.backend.fails_at = fails_at
+        assert {one.outcome for one in (await made.run()).values()} == {Outcome.BROKEN_TASK}
 
 
 async def test_a_file_that_cannot_be_read_says_what_to_do(bench: MakeBench) -> None:
