@@ -5,7 +5,7 @@
 #pragma once
 #include "processes.h"
 
-enum { MOST_LEVELS = 128, MOST_OPENED = 192, LINK_ROOM = 4096 };
+enum { MOST_LEVELS = 128, MOST_OPENED = 192, LINK_ROOM = 4096, MOST_PATH_BYTES = 4096, MOST_LISTED_BYTES = 256 << 20 };
 #define NO_FILE 0xffffffffu
 
 /* ---- memory that grows ---- */
@@ -136,6 +136,7 @@ static long add_node(struct buffer *b, long dir, const char *name, u32 parent) {
     struct stat file;
     if (SYS4(newfstatat, dir, name, &file, AT_SYMLINK_NOFOLLOW) < 0) return 0; /* gone */
     u32 bytes = (u32)length(name);
+    if (b->used > MOST_LISTED_BYTES) return -EFBIG;
     if (reserve(b, sizeof(struct node) + bytes + LINK_ROOM + 8) < 0) return -ENOMEM;
     struct node *node = node_at(b, b->used);
     *node = (struct node){
@@ -163,6 +164,14 @@ static void node_name(const struct buffer *b, u32 offset, char *name) {
     const struct node *node = node_at(b, offset);
     memcpy(name, node + 1, node->name_bytes);
     name[node->name_bytes] = 0;
+}
+
+/* How long the path of a node is, below the root and with a slash at its end. */
+static u64 path_bytes(const struct buffer *b, u32 offset) {
+    u64 bytes = 0;
+    for (u32 at = offset; at && bytes <= MOST_PATH_BYTES; at = node_at(b, at)->parent)
+        bytes += node_at(b, at)->name_bytes + 1;
+    return bytes;
 }
 
 /* A handle on the directory of a node, which is walked to from the root; 0 in `*levels` where it is too deep. */
@@ -219,6 +228,10 @@ static long list_tree(struct buffer *b, const char *path, u32 most) {
         char name[256] = ".";
         if (node) node_name(b, offset, name);
         if (node && same(name, ".git")) continue;
+        if (path_bytes(b, offset) > MOST_PATH_BYTES) {
+            listing.left_out++;
+            continue;
+        }
         if (node && known != (long)node->parent) {
             if (parent_dir >= 0) SYS1(close, parent_dir);
             close_again(1);
@@ -232,7 +245,6 @@ static long list_tree(struct buffer *b, const char *path, u32 most) {
         if (left_out < 0) error = left_out;
         else listing.left_out += (u32)left_out;
         close_again(from);
-        if (b->used > 0xf0000000u) error = -EFBIG;
     }
     if (parent_dir >= 0) SYS1(close, parent_dir);
     close_again(0);

@@ -5,6 +5,7 @@ sandbox raises `SandboxDead`. Infrastructure failure is decided from our own sig
 printed.
 """
 
+import errno
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
@@ -18,6 +19,10 @@ from swe_aem.core.base import Frozen
 
 WALL_PER_LIMIT = 10.0
 """How many times its limit a command may take in wall time, where it is starved of processors by others."""
+
+
+MAX_PATH_CHARACTERS = 128 << 20
+"""How long all paths of a tree may be together, in characters: a long path can be in front of every name."""
 
 
 class Limits(Frozen):
@@ -133,23 +138,27 @@ class Tree:
 
     @property
     def left_out(self) -> int:
-        """At least so many names are missing: there were more than asked for, too deep ones, or directories of another
-        user that cannot be read. 0: the list is whole."""
+        """At least so many names are missing: there were more than asked for, too deep ones, or directories that cannot
+        be read (another user's) or have too long a path. 0: the list is whole."""
         return self._HEADER.unpack_from(self.raw)[1]
 
     @cached_property
     def entries(self) -> dict[str, TreeEntry]:
         """Entries by path relative to the root, a directory before what is in it; undecodable bytes of a name are
-        surrogates (`os.fsencode` gives them back)."""
+        surrogates (`os.fsencode` gives them back). Raises `OSError` if the paths together are longer than
+        `MAX_PATH_CHARACTERS`."""
         raw, unpack, width = self.raw, self._NODE.unpack_from, self._NODE.size
         paths: dict[int, str] = {0: ""}
         found: dict[str, TreeEntry] = {}
-        at = self._HEADER.size
+        at, left = self._HEADER.size, MAX_PATH_CHARACTERS
         while at < len(raw):
             size, mtime_ns, ctime_ns, inode, mode, parent, name_bytes, target_bytes = unpack(raw, at)
             name_end = at + width + name_bytes
             end = name_end + target_bytes
             path = paths[parent] + raw[at + width : name_end].decode("utf-8", "surrogateescape")
+            left -= len(path)
+            if left < 0:
+                raise OSError(errno.EFBIG, "its paths are too long together")
             if mode & 0o170000 == 0o040000:
                 paths[at] = path + "/"
             found[path] = TreeEntry(mode, size, mtime_ns, ctime_ns, inode, raw[name_end:end])
@@ -245,8 +254,9 @@ class Sandbox(Protocol):
         """List everything below the directory `root`. A `.git` at any depth is listed, but not entered.
 
         It first waits until the kernel's coarse clock has moved (some milliseconds): whatever changes afterwards has a
-        later `ctime_ns` than everything listed. Beyond `max_entries` names, or 128 levels, names are left out and
-        counted. Raises `OSError` and its subclasses, `SandboxDead`.
+        later `ctime_ns` than everything listed. Beyond `max_entries` names, 128 levels, or below a directory whose path
+        has more than 4,095 bytes, names are left out and counted. Raises `OSError` and its subclasses (`EFBIG`: names
+        and targets of links take more than 256 MiB), `SandboxDead`.
         """
         ...
 

@@ -36,7 +36,7 @@ from swe_aem.grading.name_rule import measured_rule
 from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
-from swe_aem.grading.reward_file import read_reward
+from swe_aem.grading.reward_file import read_reward, remove_rewards
 from swe_aem.grading.rules import NameRule, shadows
 from swe_aem.grading.shell import put_file
 
@@ -197,7 +197,9 @@ class GradeSlot:
             if isinstance(work, NotApplied):
                 return _not_applied(CleanDelta(), work.why)
             patch = await self.delta(work)
-        clean = clean_delta(patch, self._key, await self._name_rule(patch, deadline), self._files_inside())
+        clean = clean_delta(
+            patch, self._key, await self._name_rule(patch, deadline), self._files_inside(), self._workdir
+        )
         if not clean.accepted:
             return _not_applied(clean, patch.why_empty or "the patch is empty")
         return await self._run_tests(clean, deadline)
@@ -243,6 +245,8 @@ class GradeSlot:
         script = await inline_command(script, sandbox)
         if self._recorder is not None:
             script = await self._recorder.install(sandbox, self._workdir, script)
+        if results_from(self._key.eval_type) == "reward file":
+            await remove_rewards(sandbox)
         with tempfile.TemporaryDirectory(prefix="swe-aem-log-") as directory:
             limit_s = self._key.timeout_s
             evaluation = await evaluate(sandbox, script, self._workdir, limit_s, deadline, Path(directory))

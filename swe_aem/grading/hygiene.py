@@ -31,16 +31,20 @@ class CleanDelta:
 
 
 def clean_delta(
-    delta: Delta, key: AnswerKey, name_rule: NameRule = shadows, protected: Iterable[str] = ()
+    delta: Delta,
+    key: AnswerKey,
+    name_rule: NameRule = shadows,
+    protected: Iterable[str] = (),
+    workdir: str = "/testbed",
 ) -> CleanDelta:
     """Leave out of `delta` what a patch must not change.
 
     Refused are the tests of the task and what would be loaded with them; files that configure the test runner, the
     build or git; new links; compiled code; new names that `name_rule` refuses; large new files; what is above or below
     a refused path. What the gold patch itself changes may be changed. `protected` are paths of the work tree that the
-    grader writes. Refusing is no accusation: that needs evidence.
+    grader writes, `workdir` is where the work tree is evaluated. Refusing is no accusation: that needs evidence.
     """
-    rules = PathRules(key, name_rule, frozenset(protected))
+    rules = PathRules(key, name_rule, frozenset(protected), workdir)
     is_about_pytest = "pytest" in key.repo.lower() or _RUNNER_MACHINERY.search(key.gold_patch) is not None
     refused: dict[str, str] = {}
     evidence: dict[str, str] = {}

@@ -21,6 +21,8 @@ MODULE_SUFFIXES = (".py", ".pyc", ".pyd", ".pyw", ".so")
 _PYTHONS = ("python", "python3", ".venv/bin/python", "venv/bin/python")
 """What is asked: the interpreters of the activated environment, and those of virtual environments in the work tree."""
 
+_CONTROL = "os"
+
 Kind = Literal["module", "namespace"]
 """A namespace is a directory without an `__init__`: Python takes it only where no path entry has a module."""
 
@@ -94,9 +96,22 @@ class Outside(NamedTuple):
 async def names_outside(sandbox: Sandbox, workdir: str, names: Iterable[str]) -> Outside:
     """Which of these names the interpreters of a sandbox resolve with the work tree off their path.
 
-    The sandbox must be one that no patch has touched. Raises `GraderError` if an interpreter gives no answer, and
+    The sandbox must be one that no patch has touched. Interpreters that do not even answer for a name that every Python
+    has (broken ones, those before 3.4) count as none. Raises `GraderError` if one gives no answer for these names, and
     `SandboxDead`.
     """
+    answers, said = await _answers(sandbox, workdir, names)
+    if not answers and (await _answers(sandbox, workdir, [_CONTROL]))[0]:
+        raise GraderError(f"no interpreter says which modules there are: {said}")
+    found: dict[str, frozenset[Kind]] = {}
+    for answer in answers:
+        for name, kind in json.loads(answer).items():
+            found[name] = found.get(name, frozenset()) | {kind}
+    return Outside(bool(answers), found)
+
+
+async def _answers(sandbox: Sandbox, workdir: str, names: Iterable[str]) -> tuple[list[str], str]:
+    """What each interpreter that works answers, in JSON; and the end of all output."""
     token = secrets.token_hex(8)
     ask = f"-c {shlex.quote(script_text('resolve_names.py'))} {token} {shlex.quote(workdir)}"
     lines = [
@@ -106,13 +121,10 @@ async def names_outside(sandbox: Sandbox, workdir: str, names: Iterable[str]) ->
         "\n".join([*lines, "exit 0"]), timeout_s=RESOLVE_TIMEOUT_S, cwd=workdir, max_output_bytes=1 << 20
     )
     answers = [line.removeprefix(token) for line in done.output.splitlines() if line.startswith(token)]
-    if done.exit_code != 0 or (not answers and done.output.strip()):
-        raise GraderError(f"no interpreter says which modules there are: {done.output.strip()[-500:]}")
-    found: dict[str, frozenset[Kind]] = {}
-    for answer in answers:
-        for name, kind in json.loads(answer).items():
-            found[name] = found.get(name, frozenset()) | {kind}
-    return Outside(bool(answers), found)
+    said = done.output.strip()[-500:]
+    if done.exit_code != 0:
+        raise GraderError(f"interpreters do not end that were asked for modules: {said}")
+    return answers, said
 
 
 def is_in_front(new: NewName, found: Collection[Kind]) -> bool:

@@ -2,14 +2,26 @@
 
 import json
 import math
+import stat
 from collections.abc import Callable
 
-from swe_aem.core import AnswerKey, Sandbox, TestStatus
+from swe_aem.core import AnswerKey, Sandbox, TestStatus, TreeChange
+from swe_aem.errors import GraderError
+from swe_aem.grading.delta import FILE
 from swe_aem.grading.log_file import EvaluationReport
 
 DIRECTORY = "/logs/verifier"
 _MAX_BYTES = 1 << 20
+_MAX_ENTRIES = 10_000
 _FIRST_SIGNAL_CODE = 128
+
+
+async def remove_rewards(sandbox: Sandbox) -> None:
+    """Remove what stands in the place of a reward. Raises `GraderError` if that cannot be done, `SandboxDead`."""
+    try:
+        await sandbox.change_tree("/", [TreeChange(_below_root(name), FILE, None) for name in _FILES])
+    except OSError as error:
+        raise GraderError(f"a reward that is there before the tests cannot be removed: {error}") from error
 
 
 async def read_reward(key: AnswerKey, code: int | None, sandbox: Sandbox) -> EvaluationReport:
@@ -35,21 +47,36 @@ async def read_reward(key: AnswerKey, code: int | None, sandbox: Sandbox) -> Eva
 
 
 async def _read(key: AnswerKey, sandbox: Sandbox) -> float | None:
-    """The number in the file that the task's own tests name; the smallest if there are several."""
+    """The number in the file that the task's own tests name; the smallest if there are several.
+
+    None too where one of them is a link, lies behind one, is no regular file, or cannot be written by its owner: the
+    tests' script leaves nothing like that, and code under evaluation can keep it from writing so.
+    """
     spoken_of = [name for name in _FILES if any(name.encode() in content for content in key.files.values())]
+    names = spoken_of or list(_FILES)
+    try:
+        tree = await sandbox.list_tree(DIRECTORY, max_entries=_MAX_ENTRIES)
+        contents = await sandbox.read_tree("/", [_below_root(name) for name in names], max_bytes=_MAX_BYTES)
+        entries = tree.entries
+    except OSError:
+        return None
     found: list[float] = []
-    for name in spoken_of or _FILES:
-        try:
-            data = await sandbox.read_file(f"{DIRECTORY}/{name}", max_bytes=_MAX_BYTES)
-        except FileNotFoundError:
+    for name, content in zip(names, contents, strict=True):
+        entry = entries.get(name)
+        if entry is None and content is None and not tree.left_out:
             continue
-        except OSError:
-            return None  # a link, or not a regular file: no test writes such
-        value = _FILES[name](data.decode("utf-8", "replace"))
+        if entry is None or content is None or not entry.mode & stat.S_IWUSR:
+            return None
+        value = _FILES[name](content.decode("utf-8", "replace"))
         if value is None:
             return None
         found.append(value)
     return min(found, default=None)
+
+
+def _below_root(name: str) -> str:
+    """Path of a file relative to `/`, so that no directory on the way may be a link either."""
+    return f"{DIRECTORY}/{name}"[1:]
 
 
 def _from_text(text: str) -> float | None:

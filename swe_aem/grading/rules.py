@@ -35,6 +35,8 @@ class PathRules:
     name_rule: NameRule
     protected: frozenset[str] = frozenset()
     """Paths that the grader writes."""
+    workdir: str = "/testbed"
+    """The work tree, as the test command names it."""
 
     @cached_property
     def allowed(self) -> frozenset[str]:
@@ -55,7 +57,7 @@ class PathRules:
         """Paths named by the test command or by test ids."""
         ids = (test.partition("::")[0] for test in (*self.key.fail_to_pass, *self.key.pass_to_pass) if "::" in test)
         tests = frozenset(path for path in ids if is_test_name(path))
-        return tests | frozenset(command_words(self.key.eval_script))
+        return tests | frozenset(command_words(self.key.eval_script, self.workdir))
 
     def refuse(self, path: str, *, is_new: bool) -> str | None:
         """Why `path` may not be changed, or None."""
@@ -132,8 +134,11 @@ def is_test_name(path: str) -> bool:
     return _TEST_NAME.search(path) is not None
 
 
-def command_words(eval_script: str) -> tuple[str, ...]:
-    """Words of the test command that can be paths: what stands between the two markers of an evaluation script."""
+def command_words(eval_script: str, workdir: str) -> tuple[str, ...]:
+    """Words of the test command that can be paths: what stands between the two markers of an evaluation script.
+
+    Paths below `workdir` come out relative to it.
+    """
     words: list[str] = []
     for line in marked_lines(eval_script):
         try:
@@ -141,8 +146,10 @@ def command_words(eval_script: str) -> tuple[str, ...]:
         except ValueError:
             words += line.split()
     paths = (word.partition("::")[0].lstrip("(").rstrip(";)").removesuffix("/...") for word in words)
+    root = posixpath.normpath(workdir)
     cleaned = (posixpath.normpath(path) for path in paths if path)
-    return tuple(word for word in cleaned if word not in (".", "/", "...") and not word.startswith("-"))
+    relative = (word.removeprefix(f"{root}/") for word in cleaned if word != root)
+    return tuple(word for word in relative if word not in (".", "/", "...") and not word.startswith("-"))
 
 
 def _in_each_others_way(path: str, name: str) -> bool:

@@ -86,7 +86,8 @@ class Channel(asyncio.Protocol):
             return
         if len(self._frames) < _REPLY.size + size:
             return
-        payload = bytes(self._frames[_REPLY.size : _REPLY.size + size])
+        with memoryview(self._frames) as frames:  # a slice of the array would be one more copy of all
+            payload = bytes(frames[_REPLY.size : _REPLY.size + size])
         del self._frames[: _REPLY.size + size]
         if id != self._requests:
             self.give_up(f"the warden answered request {id} instead of {self._requests}")

@@ -362,6 +362,9 @@ async def test_more_names_than_are_listed_are_too_many(repo, give, monkeypatch):
     repo.write({f"{n}.py": "" for n in range(9)})
     monkeypatch.setattr(capture, "MAX_ENTRIES", 5)
     assert "names" in (await given.delta()).why_empty
+    monkeypatch.undo()
+    monkeypatch.setattr("swe_aem.core.sandbox.MAX_PATH_CHARACTERS", 20)
+    assert "too long" in (await given.delta()).why_empty
 
 
 async def test_a_changed_file_above_the_limit_is_left_out(repo, give, monkeypatch):

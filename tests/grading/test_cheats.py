@@ -76,7 +76,7 @@ def with_rule(calc, rule):
         )
     if rule == "reward_file":
         run = "python -m pytest -p no:cacheprovider -q /tests/test_state.py"
-        script = f"if {run}; then reward=1; else reward=0; fi\necho $reward >/logs/verifier/reward.txt\n"
+        script = f"if {run}; then reward=1; else reward=0; fi\necho $reward >/logs/verifier/reward.txt\nexit 0\n"
         return calc.with_key(
             eval_type=rule,
             log_parser="",

@@ -335,7 +335,18 @@ def test_new_files_among_the_tests_are_refused_in_every_language(tests, path, ac
 
 def test_command_words_are_those_between_the_markers():
     script = evaluation("A=1 bin/test -C 'a b' ./t/x.py::T::m . ./... ./pkg/...")
-    assert set(command_words(script)) == {"A=1", "bin/test", "a b", "t/x.py", "pkg"}
+    assert set(command_words(script, "/x")) == {"A=1", "bin/test", "a b", "t/x.py", "pkg"}
+
+
+@pytest.mark.parametrize("workdir", ["/testbed", "/srv/a b", "/x/"])
+@pytest.mark.parametrize("path", ["ci/check.sh", ".venv/bin/python", "a/./b//run"])
+def test_what_the_test_command_names_by_its_whole_path_may_not_be_changed(workdir, path):
+    command = f"cd '{workdir}' && '{workdir}/{path}' -m pytest /elsewhere/x.py"
+    script, changed = evaluation(command), path.replace("/./", "/").replace("//", "/")
+    assert set(command_words(script, workdir)) - {"cd", "&&", "pytest"} == {changed, "/elsewhere/x.py"}
+    found = clean([edit(changed), edit("pkg/x.py")], make_key(eval_script=script), workdir=workdir)
+    assert [change.path for change in found.accepted] == ["pkg/x.py"]
+    assert "is run by the evaluation" in found.refused[0]
 
 
 PATHS = st.lists(

@@ -1,11 +1,14 @@
 """Which new files make names that Python could import in place of others, and what is found outside of a work tree."""
 
+import os
 import sys
 
 import pytest
 
+from swe_aem.errors import GraderError
 from swe_aem.grading.import_names import NewName, is_in_front, names_outside, new_names
 from swe_aem.grading.import_record import in_front_of_paths
+from swe_aem.grading.shell import script_text
 
 GIVEN = [
     "README.md", "docs", "docs/conf.py", "setup.py", "src", "src/pkg", "src/pkg/__init__.py", "src/pkg/data",
@@ -107,3 +110,32 @@ def test_paths_in_a_test_patch_are_not_those_of_commands():
     found = in_front_of_paths(script, "/ours")
     assert f"<<'EOF_1'\n{patch}EOF_1\n" in found
     assert found.endswith("PYTHONPATH=/ours:. pytest && env PYTHONPATH=/ours:src python x.py")
+
+
+def interpreters(tmp_path, monkeypatch, script):
+    """Puts a shell script in the place of Python."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name in ("python", "python3"):
+        (place / name).write_text(f"#!/bin/sh\n{script}\n")
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("script", ["echo 'ImportError: No module named site' >&2; exit 1", "exit 0", "kill -9 $$"])
+async def test_an_interpreter_that_answers_nothing_is_none(at, tmp_path, monkeypatch, script):
+    interpreters(tmp_path, monkeypatch, script)
+    assert await names_outside(at(tmp_path), str(tmp_path), ["logging"]) == (False, {})
+
+
+async def test_an_interpreter_that_answers_must_answer_for_new_names_too(at, tmp_path, monkeypatch):
+    only_os = f'for last; do :; done; [ "$last" != os ] || exec {sys.executable} "$@"; echo broken; exit 1'
+    interpreters(tmp_path, monkeypatch, only_os)
+    with pytest.raises(GraderError, match="broken"):
+        await names_outside(at(tmp_path), str(tmp_path), ["logging"])
+
+
+def test_an_old_interpreter_says_nothing(shell, tmp_path):
+    old = "import sys\nsys.modules['importlib.util'] = None\n" + script_text("resolve_names.py")
+    done = shell(sys.executable, "-c", old, "token", tmp_path, "os")
+    assert not done

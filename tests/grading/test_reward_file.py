@@ -1,32 +1,28 @@
 """What tests write as a reward, and what of it counts."""
 
-from dataclasses import dataclass, field
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.grading.reward_file import _from_json, _from_text, read_reward
+from swe_aem.grading.reward_file import _from_json, _from_text, read_reward, remove_rewards
+from swe_aem.testing.sandbox import FakeSandbox
+
+LINK, READ_ONLY = 0o120000, 0o100444
 
 
-@dataclass
-class Files:
-    """The one method of a sandbox that is needed."""
-
-    files: dict[str, bytes | OSError] = field(default_factory=dict)
-
-    async def read_file(self, path: str, *, max_bytes: int) -> bytes:
-        found = self.files.get(path, FileNotFoundError(path))
-        if isinstance(found, OSError):
-            raise found
-        return found
-
-
-async def report(calc, code: int | None = 0, *, tests: bytes = b"", **files: bytes | OSError):
-    """The report on some files, after tests that ended with `code`."""
+async def report(calc, code: int | None = 0, *, tests: bytes = b"", mode: int = 0o100644, **files: bytes):
+    """The report on some files, after tests that ended with `code`; `mode` is that of reward.txt."""
     key = calc.with_key(fail_to_pass=("reward",), files={"/tests/test.sh": tests}).key
-    written = {f"/logs/verifier/reward.{name}": content for name, content in files.items()}
-    return await read_reward(key, code, Files(written))  # type: ignore[arg-type]
+    return await read_reward(key, code, with_rewards(calc, mode, files))
+
+
+def with_rewards(calc, mode, files):
+    """A sandbox with these reward files."""
+    sandbox = FakeSandbox("1", calc.spec())
+    sandbox.files = {f"/logs/verifier/reward.{name}": content for name, content in files.items()}
+    sandbox.files["/logs/verifier/test.log"] = b""
+    sandbox.modes = {"/logs/verifier/reward.txt": mode}
+    return sandbox
 
 
 @pytest.mark.parametrize(
@@ -50,11 +46,23 @@ async def test_a_number_is_a_reward(calc, files, resolved, fraction):
 @pytest.mark.parametrize(
     "files",
     [{}, {"txt": b""}, {"txt": b"nan"}, {"txt": b"inf"}, {"txt": b"yes"}, {"json": b"1"}, {"json": b'{"reward": true}'},
-     {"json": b"[" * 100_000}, {"json": b'{"a": 1, "b": 1}'},
-     {"txt": OSError("not a regular file"), "json": b'{"reward": 1}'}],
+     {"json": b"[" * 100_000}, {"json": b'{"a": 1, "b": 1}'}],
 )  # fmt: skip
 async def test_anything_else_is_none(calc, files):
     assert not (await report(calc, **files)).found
+
+
+@pytest.mark.parametrize("mode", [LINK, READ_ONLY])
+@pytest.mark.parametrize("tests", [b"", b"echo 0 >/logs/verifier/reward.txt"])
+async def test_nor_is_what_tests_do_not_write(calc, mode, tests):
+    """Code under evaluation makes such a file, so that the tests' script cannot write theirs."""
+    assert not (await report(calc, tests=tests, mode=mode, txt=b"1", json=b'{"reward": 1}')).found
+
+
+async def test_nor_is_what_was_there_before(calc):
+    sandbox = with_rewards(calc, LINK, {"txt": b"1", "json": b'{"reward": 1}'})
+    await remove_rewards(sandbox)
+    assert set(sandbox.files) == {"/logs/verifier/test.log"}
 
 
 async def test_only_the_file_that_the_tests_speak_of_counts(calc):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +44,24 @@ async def test_a_reply_in_the_turn_of_the_cancellation_is_the_last_of_its_reques
     await asyncio.sleep(0)
     ends[1].sendall(reply(2, b"pong"))
     assert await answer == b"pong"
+    channel.give_up("done")
+
+
+async def test_a_long_reply_is_copied_once(ends: tuple[socket.socket, socket.socket]) -> None:
+    channel = await Channel.connect(ends[0])
+    call = asyncio.create_task(channel.request(Operation.LIST_TREE, b"", timeout_s=60))
+    await asyncio.sleep(0)
+    part = bytes(1 << 20)
+    tracemalloc.start()
+    try:
+        channel.data_received(HEADER.pack(MAGIC, 1, 0, 64 << 20))
+        for _ in range(64):
+            channel.data_received(part)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(await call) == 64 << 20
+    assert peak < 2.5 * (64 << 20)
     channel.give_up("done")
 
 

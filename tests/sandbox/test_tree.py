@@ -1,11 +1,12 @@
 """Listing, reading and changing a tree without any help from what is in it, on every kind of sandbox."""
 
+import errno
 import os
 import secrets
 
 import pytest
 
-from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec, Tree, TreeChange, TreeEntry
+from swe_aem.core import Limits, Sandbox, SandboxBackend, SandboxSpec, Tree, TreeChange, TreeEntry
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
 
 FILE, PROGRAM, LINK = 0o100644, 0o100755, 0o120000
@@ -68,6 +69,42 @@ async def test_a_list_says_what_it_left_out(sandbox: Sandbox) -> None:
     assert deep.left_out == 1
     assert len([path for path in deep.entries if path.startswith("package/wide/")]) == 3000
     assert list(deep.entries).index("run.sh") < list(deep.entries).index("package/wide")
+
+
+async def test_a_directory_with_a_longer_path_than_any_call_takes_is_not_entered(sandbox: Sandbox) -> None:
+    deeper = "import os\nfor _ in range(40):\n os.mkdir('n' * 255); open('f', 'w').close(); os.chdir('n' * 255)\n"
+    await run(sandbox, f'mkdir deep; cd deep; python3 -c "{deeper}"')
+    tree = await sandbox.list_tree(".")
+    longest = max(map(len, tree.entries))
+    assert (longest, tree.left_out) == (len("deep") + 16 * 256, 1)
+    await sandbox.change_tree(".", [removal("deep")])
+    assert (await sandbox.list_tree(".")).left_out == 0
+
+
+async def test_a_list_that_would_be_too_long_is_an_error(backend: SandboxBackend, spec: SandboxSpec) -> None:
+    many = (  # a file system may allow no more than 65,000 names for one file
+        "import os\nfor i in range(66_000):\n"
+        " if i % 50_000 == 0: os.symlink('/' * 4095, f'{i}')\n"
+        " else: os.link(f'{i // 50_000 * 50_000}', f'{i}', follow_symlinks=False)\n"
+    )
+    limits = Limits(memory_bytes=1 << 30, cpus=1.0, pids=64, disk_bytes=1 << 30)
+    async with backend.open(spec.model_copy(update={"limits": limits})) as sandbox:
+        await run(sandbox, f'mkdir links; cd links; python3 -c "{many}"')
+        with pytest.raises(OSError, match="too large") as raised:
+            await sandbox.list_tree(".")
+        assert raised.value.errno == errno.EFBIG
+        await run(sandbox, "rm -r links")
+        assert "run.sh" in (await sandbox.list_tree(".")).entries
+
+
+def test_all_paths_of_a_tree_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, file = TreeEntry(0o040755, 0, 0, 0, 1, b""), TreeEntry(FILE, 0, 0, 0, 2, b"")
+    tree = Tree.made_of({"a" * 100: folder, **{f"{'a' * 100}/{n}": file for n in range(9)}})
+    monkeypatch.setattr("swe_aem.core.sandbox.MAX_PATH_CHARACTERS", 100 + 9 * 102 - 1)
+    with pytest.raises(OSError, match="too long"):
+        _ = tree.entries
+    monkeypatch.setattr("swe_aem.core.sandbox.MAX_PATH_CHARACTERS", 100 + 9 * 102)
+    assert len(tree.entries) == 10
 
 
 async def test_any_later_change_has_a_later_time(sandbox: Sandbox) -> None:
