@@ -56,11 +56,17 @@ def prune(
         bool, typer.Option("--all", help="Also those of runs that are still alive. They lose their sandboxes.")
     ] = False,
 ) -> None:
-    """Remove sandboxes whose owner has died or whose time is over. Only what swe-aem made is touched.
+    """Remove what dead runs left.
+
+    These are sandboxes whose owner has died or whose time is over, and scratch directories of dead runs on this host.
+    Only what swe-aem made is touched.
 
     Example: swe-aem sandbox prune
     """
-    gone = [id for ids in _on_each(sandbox, lambda backend: backend.prune(everything=everything)) for id in ids]
+    from swe_aem.sandbox.scratch import sweep_scratch
+
+    gone = [*map(str, sweep_scratch())]
+    gone += [id for ids in _on_each(sandbox, lambda backend: backend.prune(everything=everything)) for id in ids]
     for id in gone:
         typer.echo(id)
     tell(f"{len(gone)} removed")

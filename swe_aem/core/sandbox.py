@@ -87,6 +87,8 @@ class ExecResult(Frozen):
     """Processes that had to be killed then, `setsid` children included."""
     oom: bool = False
     """The memory limit ended at least one process while the command ran."""
+    started: bool = True
+    """False where the sandbox could not run a shell for the command, or not keep its output: `head` says why."""
 
     @property
     def timed_out(self) -> bool:

@@ -8,7 +8,8 @@ import asyncio
 import hashlib
 import logging
 import stat
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -130,24 +131,35 @@ async def capture_work(
     """
     await sandbox.settle()
     try:
-        tree = await sandbox.list_tree(workdir, max_entries=MAX_ENTRIES)
-        if len(tree.entries) >= MAX_ENTRIES:
-            raise _TooMuch(f"the work tree has {MAX_ENTRIES} names or more")
-        (index,) = await sandbox.read_tree(workdir, [_INDEX], max_bytes=MAX_INDEX_BYTES)
+        with _reading(workdir):
+            tree = await sandbox.list_tree(workdir, max_entries=MAX_ENTRIES)
+            if len(tree.entries) >= MAX_ENTRIES:
+                raise _NoPatch(f"the work tree has {MAX_ENTRIES} names or more")
+            (index,) = await sandbox.read_tree(workdir, [_INDEX], max_bytes=MAX_INDEX_BYTES)
         indexed = await asyncio.to_thread(index_names, index or b"")
         comparison = _Comparison(given, tree, indexed, max_new_file_bytes)
+        with _reading(workdir):
+            hidden = await _directories_that_ignore_themselves(sandbox, workdir, comparison)
         rules = given.ignore_rules if heed_ignore_rules else {}
         ignored = await asyncio.to_thread(ignored_names, rules, comparison.unlisted())
-        hidden = await _directories_that_ignore_themselves(sandbox, workdir, comparison)
-        return await _read(sandbox, workdir, comparison.sorted_out(ignored, hidden))
-    except OSError as error:
-        return _nothing(sandbox, f"the work tree in {workdir} cannot be read: {error.strerror or error}")
-    except _TooMuch as error:
+        candidates = comparison.sorted_out(ignored, hidden)
+        with _reading(workdir):
+            return await _read(sandbox, workdir, candidates)
+    except _NoPatch as error:
         return _nothing(sandbox, str(error))
 
 
-class _TooMuch(Exception):
-    """The work tree has more changes than a patch may have."""
+class _NoPatch(Exception):
+    """The work tree cannot be read, or has more changes than a patch may have."""
+
+
+@contextmanager
+def _reading(workdir: str) -> Iterator[None]:
+    """Calls of the agent's sandbox, and nothing of the host: what they cannot read was made unreadable in it."""
+    try:
+        yield
+    except OSError as error:
+        raise _NoPatch(f"the work tree in {workdir} cannot be read: {error.strerror or error}") from error
 
 
 def _nothing(sandbox: Sandbox, why: str) -> CapturedWork:
@@ -200,7 +212,7 @@ class _Comparison:
         return [path for path in self.present if path.endswith("/.gitignore") and path[:-11] not in self.before]
 
     def sorted_out(self, ignored: frozenset[str], hidden: Iterable[str]) -> _Candidates:
-        """The changed paths without what does not count, and why not; raises `_TooMuch`.
+        """The changed paths without what does not count, and why not; raises `_NoPatch`.
 
         `ignored` are names that are ignored, `hidden` are directories that ignore themselves.
         """
@@ -237,7 +249,7 @@ class _Comparison:
         removed |= self._in_the_way(present)
         changed = len(present) - touched + len(removed)
         if changed > MAX_CHANGED_PATHS:
-            raise _TooMuch(f"{changed} paths changed; {MAX_CHANGED_PATHS} is the limit")
+            raise _NoPatch(f"{changed} paths changed; {MAX_CHANGED_PATHS} is the limit")
         given = {path: entry for path in (*present, *removed) if _is_content(entry := self.before.get(path))}
         lines = [f"{_short(printable(path))} ({why})" for path, why in sorted(left_out.items())[:_MOST_LISTED]]
         if len(left_out) > _MOST_LISTED:
@@ -389,7 +401,7 @@ async def _read(sandbox: Sandbox, workdir: str, found: _Candidates) -> CapturedW
         total -= changed.pop(path)
         left_out.append(f"{printable(path)} (is new and large, and all changes together have too many bytes)")
     if total > MAX_CHANGED_BYTES:
-        raise _TooMuch(f"the changed files have {total} bytes; {MAX_CHANGED_BYTES} is the limit")
+        raise _NoPatch(f"the changed files have {total} bytes; {MAX_CHANGED_BYTES} is the limit")
     # Of the files that may only have been touched source comes before data: not all of the contents may be kept.
     ordered = changed | dict(sorted(touched.items(), key=lambda item: item[1]))
     space = MAX_TOUCHED_BYTES

@@ -139,6 +139,8 @@ async def evaluate(
         env=GRADING_ENV,
         max_output_bytes=2 * LOG_TAIL_CHARS,
     )
+    if not result.started:
+        raise GraderError(f"the sandbox cannot run the evaluation: {result.output.strip()}")
     if result.killed_for == "starved":
         raise Starved(
             f"the evaluation was starved of processors: {result.wall_s - result.starved_s:.0f} s of its limit of "

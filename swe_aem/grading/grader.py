@@ -10,12 +10,10 @@ timers and exit codes: no text that a program prints can turn an attempt into an
 """
 
 import asyncio
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, assert_never
 
 from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
@@ -39,6 +37,7 @@ from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_reward, remove_rewards
 from swe_aem.grading.rules import NameRule, shadows
 from swe_aem.grading.shell import put_file
+from swe_aem.sandbox.scratch import scratch_directory
 
 _HANDSHAKE_S = 30.0
 CONTROL_EXTRA_S = 600.0
@@ -154,7 +153,8 @@ class GradeSlot:
 
         Text is a foreign patch: it is applied in scratch sandboxes first, and what it changes there is graded. A patch
         that is empty after cleaning, one that does not apply, and tests that hang are verdicts. Infrastructure failures
-        raise `GraderError` (also when `deadline` passes first), `SandboxDead` or `StartError`.
+        raise `GraderError` (also when `deadline` passes first), `SandboxDead`, `StartError`, or, where this host has no
+        space or no processes left, `InfrastructureError`.
         """
         return await self._bounded(self._verdict_on(patch, deadline), deadline)
 
@@ -247,9 +247,9 @@ class GradeSlot:
             script = await self._recorder.install(sandbox, self._workdir, script)
         if results_from(self._key.eval_type) == "reward file":
             await remove_rewards(sandbox)
-        with tempfile.TemporaryDirectory(prefix="swe-aem-log-") as directory:
+        with scratch_directory("log") as directory:
             limit_s = self._key.timeout_s
-            evaluation = await evaluate(sandbox, script, self._workdir, limit_s, deadline, Path(directory))
+            evaluation = await evaluate(sandbox, script, self._workdir, limit_s, deadline, directory)
             if self._recorder is not None:
                 self._recorded = await self._recorder.read(sandbox)
             return await self._conclude(clean, evaluation, sandbox)

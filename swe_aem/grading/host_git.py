@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.sandbox.scratch import scratch_directory
 
 _TIMEOUT_S = 120.0
 _CONFIG = """[core]
@@ -33,8 +33,8 @@ class HostGit:
         self.work_tree = work_tree
 
     def __call__(self, *arguments: str, data: bytes = b"", accept: tuple[int, ...] = (0,)) -> bytes:
-        """What git prints; raises `InfrastructureError` for an exit code that is not in `accept`, `HostGitTimeout`, and
-        `UserError` where there is no git."""
+        """What git prints; raises `InfrastructureError` for an exit code that is not in `accept` and where the host
+        cannot run it, `HostGitTimeout`, and `UserError` where there is no git."""
         place = [f"--git-dir={self.git_dir}"]
         if self.work_tree is not None:
             place.append(f"--work-tree={self.work_tree}")
@@ -56,10 +56,12 @@ class HostGit:
                 timeout=_TIMEOUT_S,
                 check=False,
             )
-        except FileNotFoundError:
-            raise UserError("git is not installed on this host; install it (apt-get install git)") from None
         except subprocess.TimeoutExpired:
             raise HostGitTimeout(f"git {arguments[0]} took longer than {_TIMEOUT_S:.0f} s on the host") from None
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and error.filename == "git":  # else it is the directory
+                raise UserError("git is not installed on this host; install it (apt-get install git)") from None
+            raise InfrastructureError(f"git {arguments[0]} cannot run on the host: {error}") from error
         if done.returncode not in accept:
             said = done.stderr.decode("utf-8", "replace").strip()[-1000:]
             raise InfrastructureError(f"git {arguments[0]} failed on the host (exit code {done.returncode}): {said}")
@@ -68,14 +70,24 @@ class HostGit:
 
 @contextmanager
 def host_git(*, work_tree: bool = False) -> Iterator[HostGit]:
-    """An empty repository for the length of a `with`: no hooks, no attributes, no configuration but ours."""
-    with tempfile.TemporaryDirectory(prefix="swe-aem-git-") as root:
-        git_dir = Path(root, "git")
-        for name in ("objects", "refs", "info"):
-            (git_dir / name).mkdir(parents=True)
-        (git_dir / "HEAD").write_text("ref: refs/heads/none\n")
-        (git_dir / "config").write_text(_CONFIG.format(bare="false" if work_tree else "true"))
-        tree = Path(root, "tree") if work_tree else None
-        if tree is not None:
-            tree.mkdir()
-        yield HostGit(git_dir, tree)
+    """An empty repository for the length of a `with`: no hooks, no attributes, no configuration but ours.
+
+    An `OSError` in that `with` is the host's: it becomes `InfrastructureError`.
+    """
+    try:
+        with scratch_directory("git") as root:
+            yield _empty_repository(root, work_tree=work_tree)
+    except OSError as error:
+        raise InfrastructureError(f"the host cannot keep files for git: {error}") from error
+
+
+def _empty_repository(root: Path, *, work_tree: bool) -> HostGit:
+    git_dir = root / "git"
+    for name in ("objects", "refs", "info"):
+        (git_dir / name).mkdir(parents=True)
+    (git_dir / "HEAD").write_text("ref: refs/heads/none\n")
+    (git_dir / "config").write_text(_CONFIG.format(bare="false" if work_tree else "true"))
+    tree = root / "tree" if work_tree else None
+    if tree is not None:
+        tree.mkdir()
+    return HostGit(git_dir, tree)

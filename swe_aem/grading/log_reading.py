@@ -40,7 +40,7 @@ def read_log(key: AnswerKey, log: LogFile, parse: Parse, *, with_results: bool) 
         return reading.model_copy(update={"evidence": evidence})
     if not log_parser(key.log_parser).whole_lines:
         body = cut_lines(body, longest_line_chars(key))
-    report = _report(body, reading.test_exit_code, parse)
+    report = _report(body, reading.test_exit_code, parse, log.path.parent)
     results = {**report.fail_to_pass, **report.pass_to_pass}
     evidence += contradictions(key, body, results, _record(log), resolved=report.resolved)
     return reading.model_copy(update={"report": report, "evidence": evidence})
@@ -82,10 +82,13 @@ def cut_lines(text: str, longest: int) -> str:
     )
 
 
-def _report(body: str, test_exit_code: int | None, parse: Parse) -> EvaluationReport:
-    """Results of the tests, by a parser that wants a file with swebench's own markers."""
+def _report(body: str, test_exit_code: int | None, parse: Parse, directory: Path) -> EvaluationReport:
+    """Results of the tests, by a parser that wants a file with swebench's own markers.
+
+    The file lies in `directory`, which the grader removes: the limit of a parser ends this process, and no `finally`.
+    """
     code = f"{CODE_MARKER}: {test_exit_code}\n" if test_exit_code is not None else ""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", suffix=".log") as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="replace", dir=directory, suffix=".log") as file:
         file.write(f"{START_MARKER}\n")
         file.write(body)
         file.write(f"\n{END_MARKER}\n{code}")

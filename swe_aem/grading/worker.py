@@ -75,6 +75,8 @@ def read(key: AnswerKey, log: dict[str, Any], with_results: bool) -> Answer:
     file = LogFile.model_validate(log)
     try:
         return read_log(key, file, partial(report, row_of(key)), with_results=with_results).model_dump(mode="json")
+    except OSError:  # this host's disk or memory, and nothing that stands in a log
+        raise
     except Exception as error:  # the parsers fail on lines that no runner prints; the patch's code can print any
         return {"failed": f"{key.log_parser} failed on the log of {key.task_id}: {error!r:.500}"}
 

@@ -64,6 +64,9 @@ class Worker:
         except TimeoutError:
             await self.stop()
             raise GraderError(f"swebench did not load within {WALL_PER_LIMIT * REQUEST_CPU_S:.0f} s") from None
+        except OSError as error:
+            await self.stop()
+            raise GraderError(f"the process that parses logs does not start: {error}") from error
         except BaseException:
             await self.stop()
             raise

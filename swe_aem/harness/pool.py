@@ -3,11 +3,8 @@
 import asyncio
 import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from swe_aem.core import Deadline, Sandbox
@@ -16,8 +13,7 @@ from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.environment import interpreter
 from swe_aem.harness.spec import HarnessSpec
 from swe_aem.harness.worker_process import HostConversation, WorkerProcess
-
-_SCRATCH = "swe-aem-harness-"
+from swe_aem.sandbox.scratch import scratch_directory
 
 
 class WorkerPool:
@@ -34,9 +30,7 @@ class WorkerPool:
         self._lifetimes = AsyncExitStack()
 
     async def __aenter__(self) -> "WorkerPool":
-        _sweep()
-        scratch = tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True)
-        self.scratch = Path(self._lifetimes.enter_context(scratch))
+        self.scratch = self._lifetimes.enter_context(scratch_directory("harness"))
         try:
             await self._worker()
         except BaseException as error:
@@ -75,10 +69,3 @@ class WorkerPool:
             worker = await WorkerProcess.start(self._spec, self._python, self.scratch, next(self._numbers))
             self.workers.append(worker)
             return worker
-
-
-def _sweep() -> None:
-    """Remove the directories of rollouts that were killed; each directory's name holds its process id."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
-        if not Path(f"/proc/{left.name.removeprefix(_SCRATCH).partition('-')[0]}").exists():
-            shutil.rmtree(left, ignore_errors=True)

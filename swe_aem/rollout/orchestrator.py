@@ -29,6 +29,7 @@ from swe_aem.rollout.group import RolloutGroup
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
 from swe_aem.rollout.trials import Trials
+from swe_aem.sandbox.scratch import sweep_scratch
 from swe_aem.store import StoreWriter
 
 _PRUNE_LIMIT_S = 60.0
@@ -197,6 +198,7 @@ class Orchestrator:
         """Remove what dead runs left. A failure is only reported: no trajectory depends on it."""
         try:
             async with bounded("pruning sandboxes", Deadline.after(_PRUNE_LIMIT_S)):
+                await asyncio.to_thread(sweep_scratch)
                 await self._backend.prune()
         except InfrastructureError as error:
             self._progress.news.append(f"pruning sandboxes failed: {describe(error)}; run `swe-aem sandbox prune`")

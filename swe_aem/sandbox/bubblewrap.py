@@ -184,7 +184,16 @@ class BubblewrapBackend:
             await sandbox.close()
 
     async def _start(self, spec: SandboxSpec, *, keep: Path | None = None) -> WardenSandbox:
-        """Start a sandbox; what it writes lies below `keep` on a disk, instead of in memory, where that is given."""
+        """Start a sandbox; what it writes lies below `keep` on a disk, instead of in memory, where that is given.
+
+        Any `OSError` is the host's: it becomes `StartError`.
+        """
+        try:
+            return await self._launch(spec, keep)
+        except OSError as error:
+            raise StartError(f"{self.launcher} did not start: {error}") from error
+
+    async def _launch(self, spec: SandboxSpec, keep: Path | None) -> WardenSandbox:
         check_workdir(spec.workdir)
         if spec.user not in (None, "root", "0"):
             raise UserError(
@@ -212,10 +221,8 @@ class BubblewrapBackend:
                 entry.model_copy(update={"pid": pid, "start_ticks": start_ticks(pid)}).save()
                 channel = await Channel.connect(connection)
                 sandbox = _sandbox(id, spec, root, channel, running)
-            except BaseException as error:
+            except BaseException:
                 await asyncio.shield(running.end())
-                if isinstance(error, OSError):
-                    raise StartError(f"{self.launcher} did not start: {error}") from None
                 raise
             try:
                 await sandbox.handshake(START_TIMEOUT_S)

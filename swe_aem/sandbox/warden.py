@@ -197,7 +197,10 @@ class WardenSandbox:
         wall_s = max(timeout_s, wall_s or 0.0)
         timeout_ms, wall_ms = (max(1, min(int(limit_s * 1000), 2**31)) for limit_s in (timeout_s, wall_s))
         payload = _RUN.pack(timeout_ms, head, max_output_bytes // 2, wall_ms) + b"".join(s + b"\0" for s in strings)
-        answer = await self._ask(Operation.RUN, payload, wall_s + GUARD_S)
+        try:
+            answer = await self._ask(Operation.RUN, payload, wall_s + GUARD_S)
+        except OSError as error:
+            return _not_started(f"swe-aem: the command could not be run: {error.strerror}\n")
         return await self._result(answer)
 
     async def _result(self, answer: bytes) -> ExecResult:
@@ -390,4 +393,6 @@ def _batches(parts: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
 def _not_started(why: str) -> ExecResult:
     """The result of a command that could not be handed to the shell."""
     said = why.encode()
-    return ExecResult(exit_code=126, head=said, tail=b"", output_bytes=len(said), output_path="(none)", wall_s=0.0)
+    return ExecResult(
+        exit_code=126, head=said, tail=b"", output_bytes=len(said), output_path="(none)", wall_s=0.0, started=False
+    )

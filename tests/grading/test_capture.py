@@ -3,13 +3,14 @@
 import os
 import shutil
 import stat
+import tempfile
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swe_aem.errors import GraderError, SandboxDead
+from swe_aem.errors import GraderError, InfrastructureError, SandboxDead
 from swe_aem.grading import capture, capture_work, comparing, prepare_for_agent, record_given
 from swe_aem.grading.comparing import delta_of
 from swe_aem.grading.delta import EXECUTABLE, FILE, LINK, Blob
@@ -420,6 +421,25 @@ async def test_a_work_tree_that_is_gone_is_an_empty_delta(repo, give, caplog):
     delta = await given.delta()
     assert delta.changes == ()
     assert "cannot be read" in caplog.text
+
+
+async def test_a_host_without_room_is_no_empty_work(repo, give, tmp_path, monkeypatch):
+    repo.commit("base", {"a.py": "1\n", ".gitignore": "*.log\n"})
+    given = await give(repo)
+    repo.write({"a.py": "2\n", "new.py": "n\n"})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(InfrastructureError, match="scratch directory"):
+        await capture_work(given.sandbox, str(repo.path), given.tree)
+
+
+async def test_a_host_without_room_makes_no_delta(repo, give, tmp_path, monkeypatch):
+    repo.commit("base", {"a.py": "1\n"})
+    given = await give(repo)
+    repo.write({"a.py": "2\n"})
+    work = await capture_work(given.sandbox, str(repo.path), given.tree)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(InfrastructureError, match="scratch directory"):
+        await delta_of(work, given.untouched, given.untouched.spec.workdir)
 
 
 async def test_a_sandbox_that_died_is_an_infrastructure_failure(repo, give):

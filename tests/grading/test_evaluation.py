@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from swe_aem.core import Deadline, TestStatus
+from swe_aem.core import Deadline, ExecResult, TestStatus
 from swe_aem.errors import GraderError
 from swe_aem.grading import evaluation
 from swe_aem.grading.evaluation import Evaluation, evaluate, instrument
@@ -365,3 +365,18 @@ def test_swebenchs_markers_are_taken_out_and_told(calc):
     assert len(evidence) == 2
     about_markers = calc.key.model_copy(update={"test_patch": f"+x = '{END_MARKER}'"})
     assert neutralise(END_MARKER, about_markers)[1] == ()
+
+
+async def test_a_sandbox_that_cannot_start_a_shell_is_an_infrastructure_failure(at, tmp_path):
+    sandbox = at(tmp_path)
+
+    async def refuse(command, **options):
+        said = b"swe-aem: the command could not be run: Too many open files\n"
+        return ExecResult(
+            exit_code=126, head=said, tail=b"", output_bytes=len(said), output_path="", wall_s=0, started=False
+        )
+
+    sandbox.run = refuse
+    script = SCRIPT.replace("COMMAND", "true")
+    with pytest.raises(GraderError, match="Too many open files"):
+        await evaluate(sandbox, script, str(tmp_path), 30.0, Deadline.after(60), tmp_path)

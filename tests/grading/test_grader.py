@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import tempfile
 from dataclasses import replace
 
 import pytest
 
 from swe_aem.core import Deadline, TestStatus
-from swe_aem.errors import GraderError, SandboxDead, StartError
+from swe_aem.errors import GraderError, InfrastructureError, SandboxDead, StartError
 from swe_aem.grading import Delta, Grader, capture_work, foreign, prepare_for_agent, record_given
 from swe_aem.grading.delta import FILE, Blob, Change
 from swe_aem.sandbox import open_backend
@@ -426,3 +427,17 @@ async def test_deep_directories_are_written_in_time(backend, calc, parser):
     delta, verdict = await did(backend, calc, f"{FIX}; {deep}", parser)
     assert len(delta.changes) == 41
     assert verdict.resolved, verdict
+
+
+async def test_a_host_without_room_for_the_log_is_an_infrastructure_failure(
+    require_bubblewrap, parser, calc, tmp_path, monkeypatch
+):
+    async with (
+        Grader(open_backend("bubblewrap"), parser) as grader,
+        grader.slot(calc.record, calc.spec()) as slot,
+    ):
+        await slot.sandbox()
+        await parser.script(calc.key)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        with pytest.raises(InfrastructureError, match="scratch directory"):
+            await slot.grade_untouched(Deadline.after(100))

@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -157,3 +158,16 @@ def test_a_log_without_an_end_has_no_results(calc, tmp_path):
     reading = read_log(calc.key, log, lambda path: pytest.fail("parsed"), with_results=True)
     assert (reading.begun, reading.complete, reading.report, reading.test_exit_code) == (True, False, None, None)
     assert reading.tail.endswith("PASSED x\n")
+
+
+def test_the_parsers_file_lies_beside_the_log(calc, log):
+    """Where a parser's limit ends the process, the grader removes it with the log."""
+    seen = []
+
+    def parse(path):
+        seen.append(Path(path).parent)
+        return {"found": False}
+
+    read = log("x")
+    read_log(calc.key, read, parse, with_results=True)
+    assert seen == [read.path.parent]

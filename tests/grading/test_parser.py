@@ -5,7 +5,9 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -273,3 +275,17 @@ async def test_the_worker_speaks_json_only_on_its_standard_output():
     assert ready == {"ready": True}
     assert "ValidationError" in answer["error"]
     assert process.returncode == 0
+
+
+async def test_a_host_that_cannot_start_the_worker_is_an_infrastructure_failure(calc, tmp_path, monkeypatch):
+    async with SwebenchParser() as parser:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        with pytest.raises(GraderError, match="does not start"):
+            await parser.script(calc.key)
+
+
+async def test_a_log_that_this_host_cannot_copy_is_no_failure_of_the_log(calc, log, parser):
+    gone = log("x").model_copy(update={"path": Path("/nonexistent/output.log")})
+    with pytest.raises(GraderError, match="No such file") as caught:
+        await parser.read(calc.key, gone)
+    assert not isinstance(caught.value, ParseFailure)

@@ -1,10 +1,14 @@
 """The orchestrator over fakes: flow, limits, retries, interruption, exactly once."""
 
 import asyncio
+import os
 import random
+import socket
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -638,6 +642,16 @@ async def test_orphans_are_pruned_at_start_and_exit(bench: MakeBench, broken: in
     assert len(await made.run()) == 1, "a failure to prune does not spoil the run"
     assert pruned == [False, False]
     assert any("sandbox prune" in line for line in made.progress.news)
+
+
+async def test_scratch_directories_of_dead_runs_go_at_start(
+    bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"swe-aem-log-{os.getpid()}-1-{socket.gethostname()}-abcdefgh"
+    left.mkdir()
+    assert len(await bench(1).run()) == 1
+    assert not left.exists()
 
 
 async def test_pruning_is_bounded(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """The small parts below a backend: leases, control groups, capabilities, isolation plans."""
 
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import get_args
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.core import ExecResult, Limits, SandboxSpec
-from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.errors import InfrastructureError, StartError, UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.sandbox import (
     BACKENDS,
@@ -244,3 +246,30 @@ async def test_a_trajectory_takes_as_few_files_as_is_said(require_bubblewrap: No
     before = len(os.listdir("/proc/self/fd"))
     async with backend.open(spec), backend.open(spec), backend.open(spec), backend.open(spec):
         assert len(os.listdir("/proc/self/fd")) - before < open_files.FILES_PER_TRAJECTORY
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.usefixtures("require_bubblewrap")
+async def test_a_host_without_room_to_start_a_sandbox_is_a_start_error(
+    spec: SandboxSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StartError, match="No such file"):
+        async with open_backend("bubblewrap").open(spec):
+            pass
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.usefixtures("require_bubblewrap")
+async def test_a_command_that_the_warden_cannot_run_is_a_result(spec: SandboxSpec) -> None:
+    async with open_backend("bubblewrap").open(spec) as sandbox:
+        (entry,) = [entry for entry in roots.live_sandboxes() if entry.id == sandbox.id]
+        warden = bubblewrap._warden_pid(entry)
+        before = resource.prlimit(warden, resource.RLIMIT_NOFILE)
+        resource.prlimit(warden, resource.RLIMIT_NOFILE, (0, before[1]))
+        refused = await sandbox.run("true", timeout_s=10)
+        assert (refused.exit_code, refused.started) == (126, False)
+        assert refused.output == "swe-aem: the command could not be run: Too many open files\n"
+        resource.prlimit(warden, resource.RLIMIT_NOFILE, before)
+        result = await sandbox.run("echo again", timeout_s=10)
+        assert (result.output, result.started) == ("again\n", True)

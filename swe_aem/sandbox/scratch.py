@@ -1,0 +1,58 @@
+"""Scratch directories of the host, named after the process that made them, so that a killed one's are found."""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from swe_aem.errors import InfrastructureError
+from swe_aem.sandbox.owner import Owner, boot_id
+
+_NAME = re.compile(r"swe-aem-[a-z]+-(?P<pid>\d+)-(?P<start_ticks>\d+)-(?P<host>.+)-[a-z0-9_]+")
+
+
+@contextmanager
+def scratch_directory(purpose: str) -> Iterator[Path]:
+    """A new directory for the length of a `with`; `purpose`, in lower-case letters, is part of its name.
+
+    Raises `InfrastructureError` where the host cannot make one. What cannot be removed at the end is left to
+    `sweep_scratch`.
+    """
+    owner = Owner.this_process()
+    prefix = f"swe-aem-{purpose}-{owner.pid}-{owner.start_ticks}-{owner.host}-"
+    try:
+        directory = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise InfrastructureError(f"this host cannot make a scratch directory: {error}; free some space") from error
+    with directory as path:
+        yield Path(path)
+
+
+def sweep_scratch() -> list[Path]:
+    """Remove this user's scratch directories whose process has ended; returns their paths.
+
+    Raises `InfrastructureError` where no directory for temporary files can be used.
+    """
+    try:
+        found = sorted(Path(tempfile.gettempdir()).glob("swe-aem-*"))
+    except OSError as error:
+        raise InfrastructureError(f"this host's scratch directories cannot be listed: {error}") from error
+    gone = [path for path in found if _is_left_over(path)]
+    for path in gone:
+        shutil.rmtree(path, ignore_errors=True)
+    return gone
+
+
+def _is_left_over(path: Path) -> bool:
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        return False
+    try:
+        is_ours = path.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:  # its owner removed it meanwhile
+        return False
+    pid, ticks = int(match["pid"]), int(match["start_ticks"])
+    return is_ours and not Owner(host=match["host"], pid=pid, start_ticks=ticks, boot=boot_id()).alive()
