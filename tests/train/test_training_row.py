@@ -39,14 +39,15 @@ def test_ids_and_logprobs_are_the_stored_ones() -> None:
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_outcomes(outcome: Outcome) -> None:
-    ours = outcome in (Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE)
+    unrewarded = outcome in (Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE, Outcome.BROKEN_TASK)
     limit = outcome in (Outcome.TURN_LIMIT, Outcome.CONTEXT_LIMIT, Outcome.TIME_LIMIT)
-    row = training_row(trajectory(outcome, None if ours else 0.0))
-    assert row["counts"] is not ours
-    assert row["reward"] == (None if ours else 0.0)
-    assert any(row["env_mask"]) is not (ours or limit)
+    row = training_row(trajectory(outcome, None if unrewarded else 0.0))
+    assert row["counts"] is not unrewarded
+    assert row["reward"] == (None if unrewarded else 0.0)
+    assert any(row["env_mask"]) is not (unrewarded or limit)
     assert (
-        any(training_row(trajectory(outcome, None if ours else 0.0), compact_filtering=False)["env_mask"]) is not ours
+        any(training_row(trajectory(outcome, None if unrewarded else 0.0), compact_filtering=False)["env_mask"])
+        is not unrewarded
     )
 
 

@@ -280,7 +280,7 @@ async def test_an_images_environment_means_the_same_on_both_backends(
     client = docker.from_env()
     dockerfile = io.BytesIO(DOCKERFILE % str(outside).encode())
     await asyncio.to_thread(client.images.build, fileobj=dockerfile, tag=name, rm=True, network_mode="none")
-    spec = SandboxSpec(image=name, workdir="/", limits=NO_LIMITS, ttl_s=900, env={"OWN": "spec"})
+    spec = SandboxSpec(image=name, workdir="/root", limits=NO_LIMITS, ttl_s=900, env={"OWN": "spec"})
     seen = []
     try:
         unpacked = await unpack(engine, Ledger.of_roots(), name)
