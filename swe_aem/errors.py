@@ -36,7 +36,11 @@ class HarnessError(InfrastructureError):
 
 
 class GraderError(InfrastructureError):
-    """Grading did not reach a verdict for a reason that is not the patch's."""
+    """Grading did not reach a verdict. Whether the patch is the cause, a control shows."""
+
+
+class ControlFailed(InfrastructureError):
+    """What has to be known before a patch is graded could not be found out; no line of the patch has run."""
 
 
 class Starved(GraderError):

@@ -64,6 +64,17 @@ class SandboxSpec(Frozen):
     """Key of a layer on top of the image, which `SandboxBackend.make_layer` has kept; the sandbox starts on it."""
 
 
+class LimitHits(Frozen):
+    """What a sandbox's own limits did to it so far."""
+
+    oom_kills: int = 0
+    """Processes that the memory limit ended."""
+    pids_refused: int = 0
+    """Times that a process or thread could not be started because of the process limit."""
+    disk_kills: int = 0
+    """Times that everything running was ended because of the disk limit."""
+
+
 class ExecResult(Frozen):
     """What one command did. Output is stdout and stderr merged, in order."""
 
@@ -89,6 +100,8 @@ class ExecResult(Frozen):
     """The memory limit ended at least one process while the command ran."""
     started: bool = True
     """False where the sandbox could not run a shell for the command, or not keep its output: `head` says why."""
+    limit_hits: LimitHits = LimitHits()
+    """What the sandbox's limits had done to it by then, as far as that is known without asking the sandbox again."""
 
     @property
     def timed_out(self) -> bool:
@@ -191,17 +204,6 @@ class TreeChange(NamedTuple):
     """0o100644, 0o100755, or 0o120000 for a symbolic link."""
     content: bytes | None
     """Content of the file, or the link's target; None removes the path, be it a file, a link or a directory."""
-
-
-class LimitHits(Frozen):
-    """What a sandbox's own limits did to it so far."""
-
-    oom_kills: int = 0
-    """Processes that the memory limit ended."""
-    pids_refused: int = 0
-    """Times that a process or thread could not be started because of the process limit."""
-    disk_kills: int = 0
-    """Times that everything running was ended because of the disk limit."""
 
 
 class Sandbox(Protocol):

@@ -14,10 +14,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
-from swe_aem.errors import GraderError
+from swe_aem.errors import ControlFailed, GraderError, InfrastructureError
 from swe_aem.grading.apply import wanted_state, write_state
 from swe_aem.grading.capture import CapturedWork
 from swe_aem.grading.comparing import delta_of
@@ -39,6 +39,8 @@ from swe_aem.grading.rules import NameRule, shadows
 from swe_aem.grading.shell import put_file
 from swe_aem.sandbox.scratch import scratch_directory
 
+T = TypeVar("T")
+
 _HANDSHAKE_S = 30.0
 CONTROL_EXTRA_S = 600.0
 """Seconds that a control gets beyond the limit of the evaluation script."""
@@ -54,7 +56,8 @@ class Grader:
         self._backend = backend
         self._parser = parser or SwebenchParser()
         self._owns_parser = parser is None
-        self._layers = StartLayers(backend)
+        self.layers = StartLayers(backend)
+        """The layers that sandboxes of the backend start on; whoever else starts some shares them."""
         self._imports = ImportRecords()
 
     async def __aenter__(self) -> "Grader":
@@ -75,11 +78,11 @@ class Grader:
         """
 
         def choose(spec: SandboxSpec) -> Awaitable[SandboxSpec]:
-            return self._layers.choose(spec, record, "grader")
+            return self.layers.choose(spec, record, "grader")
 
         async with PrestartedSandbox(self._backend, spec, choose) as sandbox:
             imports = partial(self._imports_of, record, spec)
-            yield GradeSlot(self._backend, self._layers, record, spec, sandbox, self._parser, imports)
+            yield GradeSlot(self._backend, self.layers, record, spec, sandbox, self._parser, imports)
 
     async def _imports_of(self, record: TaskRecord, spec: SandboxSpec) -> ImportRecord:
         """What sessions of the task import: with the gold patch, and without a patch, for a runner imports more when
@@ -99,7 +102,7 @@ class Grader:
     async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> Delta | str:
         """The gold patch of a task; where it has a gold command instead, what that changes in a sandbox of `spec`."""
         if record.key.gold_command:
-            spec = await self._layers.choose(spec, record, "agent", deadline.remaining_s())
+            spec = await self.layers.choose(spec, record, "agent", deadline.remaining_s())
         return await gold_patch(self._backend, record, spec, deadline)
 
     async def check(self, record: TaskRecord) -> tuple[str, ...]:
@@ -132,6 +135,7 @@ class GradeSlot:
         self._sandbox = sandbox
         self._parser = parser
         self._is_prepared = False
+        self._name_rule: NameRule | None = None
         self._used = False
 
     async def sandbox(self) -> Sandbox:
@@ -153,14 +157,42 @@ class GradeSlot:
 
         Text is a foreign patch: it is applied in scratch sandboxes first, and what it changes there is graded. A patch
         that is empty after cleaning, one that does not apply, and tests that hang are verdicts. Infrastructure failures
-        raise `GraderError` (also when `deadline` passes first), `SandboxDead`, `StartError`, or, where this host has no
-        space or no processes left, `InfrastructureError`.
+        raise `GraderError` (also when `deadline` passes first), `SandboxDead`, `StartError`, what `judge_names` raises,
+        or, where this host has no space or no processes left, `InfrastructureError`. The deadline does not count while
+        `judge_names` runs.
         """
-        return await self._bounded(self._verdict_on(patch, deadline), deadline)
+        self._use()
+        started_s = deadline.clock()
+        if isinstance(patch, str):
+            delta = await _bounded(self._delta_of_foreign(patch, deadline), deadline)
+        else:
+            delta = patch
+        if isinstance(delta, NotApplied):
+            return _not_applied(CleanDelta(), delta.why).model_copy(update={"wall_s": deadline.clock() - started_s})
+        began_s = deadline.clock()
+        await self.judge_names(delta)
+        spent_s = deadline.clock() - began_s
+        verdict = await _bounded(self._verdict_on(delta, deadline.postponed(spent_s)), deadline.postponed(spent_s))
+        return verdict.model_copy(update={"wall_s": deadline.clock() - started_s - spent_s})
+
+    async def judge_names(self, delta: Delta) -> None:
+        """Find out which new names of a delta are refused; `grade` does it if nobody has. Nothing of the delta is in
+        the sandbox yet.
+
+        The first time for a task it may run a control, whose limits are its own. Raises `ControlFailed`.
+        """
+        if self._name_rule is None:
+            try:
+                self._name_rule = await self._measured_rule(delta)
+            except InfrastructureError as error:
+                raise ControlFailed(f"the rule for new names is not known: {type(error).__name__}: {error}") from error
 
     async def grade_untouched(self, deadline: Deadline) -> Verdict:
         """Evaluate the repository as it is: what a task's tests say when nothing was done. Raises as `grade` does."""
-        return await self._bounded(self._run_tests(CleanDelta(), deadline), deadline)
+        self._use()
+        started_s = time.monotonic()
+        verdict = await _bounded(self._run_tests(CleanDelta(), deadline), deadline)
+        return verdict.model_copy(update={"wall_s": time.monotonic() - started_s})
 
     async def imports_with(self, patch: Delta | str, deadline: Deadline) -> ImportRecord:
         """What the session imports in an evaluation of the gold patch, or of the untouched tree if that is empty.
@@ -173,43 +205,31 @@ class GradeSlot:
             raise GraderError("the gold patch does not apply, so what its session imports is not known")
         return self._recorded
 
-    async def _bounded(self, grading: Coroutine[Any, Any, Verdict], deadline: Deadline) -> Verdict:
+    def _use(self) -> None:
         if self._used:
-            grading.close()
             raise GraderError("a slot grades one patch, and its sandbox has been used: open another slot")
         self._used = True
-        started_s = time.monotonic()
-        try:
-            async with asyncio.timeout(deadline.remaining_s()):
-                verdict = await grading
-        except TimeoutError:
-            raise GraderError(
-                f"no verdict after {time.monotonic() - started_s:.0f} s, when the deadline passed"
-            ) from None
-        return verdict.model_copy(update={"wall_s": time.monotonic() - started_s})
 
-    async def _verdict_on(self, patch: Delta | str, deadline: Deadline) -> Verdict:
-        if isinstance(patch, str):
-            if not patch.strip():
-                return _not_applied(CleanDelta(), "the patch is empty")
-            spec = await self._layers.choose(self._spec, self._record, "grader", deadline.remaining_s())
-            work = await apply_foreign(self._backend, self._record, spec, patch, deadline)
-            if isinstance(work, NotApplied):
-                return _not_applied(CleanDelta(), work.why)
-            patch = await self.delta(work)
-        clean = clean_delta(
-            patch, self._key, await self._name_rule(patch, deadline), self._files_inside(), self._workdir
-        )
+    async def _delta_of_foreign(self, patch: str, deadline: Deadline) -> Delta | NotApplied:
+        if not patch.strip():
+            return NotApplied("the patch is empty")
+        spec = await self._layers.choose(self._spec, self._record, "grader", deadline.remaining_s())
+        work = await apply_foreign(self._backend, self._record, spec, patch, deadline)
+        return work if isinstance(work, NotApplied) else await self.delta(work)
+
+    async def _verdict_on(self, delta: Delta, deadline: Deadline) -> Verdict:
+        assert self._name_rule is not None
+        clean = clean_delta(delta, self._key, self._name_rule, self._files_inside(), self._workdir)
         if not clean.accepted:
-            return _not_applied(clean, patch.why_empty or "the patch is empty")
+            return _not_applied(clean, delta.why_empty or "the patch is empty")
         return await self._run_tests(clean, deadline)
 
-    async def _name_rule(self, delta: Delta, deadline: Deadline) -> NameRule:
+    async def _measured_rule(self, delta: Delta) -> NameRule:
         if self._recorder is not None:
             return lambda path: None
         if all(change.old is not None for change in delta.changes):
             return shadows
-        sandbox = await self._prepared(deadline.within(PREPARE_TIMEOUT_S).remaining_s())
+        sandbox = await self._prepared(PREPARE_TIMEOUT_S)
         return await measured_rule(delta, self._key, sandbox, self._workdir, self._imports)
 
     def _files_inside(self) -> dict[str, bytes]:
@@ -293,6 +313,16 @@ class GradeSlot:
             case unknown:
                 assert_never(unknown)
         return report if report is not None and report.found else _nothing_found(self._key)
+
+
+async def _bounded(grading: Coroutine[Any, Any, T], deadline: Deadline) -> T:
+    """What `grading` returns; raises `GraderError` when the deadline passes first."""
+    started_s = time.monotonic()
+    try:
+        async with asyncio.timeout(deadline.remaining_s()):
+            return await grading
+    except TimeoutError:
+        raise GraderError(f"no verdict after {time.monotonic() - started_s:.0f} s, when the deadline passed") from None
 
 
 def _not_applied(clean: CleanDelta, why: str) -> Verdict:

@@ -17,6 +17,8 @@ from swe_aem.errors import GraderError
 from swe_aem.grading.shell import script_text
 
 RESOLVE_TIMEOUT_S = 60.0
+_NAMES_AT_ONCE = 1000
+"""Names in one command: more would pass the kernel's limit of a command's arguments."""
 MODULE_SUFFIXES = (".py", ".pyc", ".pyd", ".pyw", ".so")
 _PYTHONS = ("python", "python3", ".venv/bin/python", "venv/bin/python")
 """What is asked: the interpreters of the activated environment, and those of virtual environments in the work tree."""
@@ -96,27 +98,29 @@ class Outside(NamedTuple):
 async def names_outside(sandbox: Sandbox, workdir: str, names: Iterable[str]) -> Outside:
     """Which of these names the interpreters of a sandbox resolve with the work tree off their path.
 
-    The sandbox must be one that no patch has touched. Interpreters that do not even answer for a name that every Python
-    has (broken ones, those before 3.4) count as none. Raises `GraderError` if one gives no answer for these names, and
-    `SandboxDead`.
+    The sandbox must be one that no patch has touched; any number of names may be asked for. Interpreters that do not
+    even answer for a name that every Python has (broken ones, those before 3.4) count as none. Raises `GraderError` if
+    one gives no answer for these names, and `SandboxDead`.
     """
-    answers, said = await _answers(sandbox, workdir, names)
-    if not answers and (await _answers(sandbox, workdir, [_CONTROL]))[0]:
-        raise GraderError(f"no interpreter says which modules there are: {said}")
     found: dict[str, frozenset[Kind]] = {}
-    for answer in answers:
-        for name, kind in json.loads(answer).items():
-            found[name] = found.get(name, frozenset()) | {kind}
-    return Outside(bool(answers), found)
+    has_python = False
+    asked = sorted(set(names))
+    for start in range(0, len(asked), _NAMES_AT_ONCE):
+        answers, said = await _answers(sandbox, workdir, asked[start : start + _NAMES_AT_ONCE])
+        if not answers and (await _answers(sandbox, workdir, [_CONTROL]))[0]:
+            raise GraderError(f"no interpreter says which modules there are: {said}")
+        has_python |= bool(answers)
+        for answer in answers:
+            for name, kind in json.loads(answer).items():
+                found[name] = found.get(name, frozenset()) | {kind}
+    return Outside(has_python, found)
 
 
 async def _answers(sandbox: Sandbox, workdir: str, names: Iterable[str]) -> tuple[list[str], str]:
     """What each interpreter that works answers, in JSON; and the end of all output."""
     token = secrets.token_hex(8)
     ask = f"-c {shlex.quote(script_text('resolve_names.py'))} {token} {shlex.quote(workdir)}"
-    lines = [
-        f'if p=$(command -v {python}); then "$p" {ask} {shlex.join(sorted(set(names)))}; fi' for python in _PYTHONS
-    ]
+    lines = [f'if p=$(command -v {python}); then "$p" {ask} {shlex.join(names)}; fi' for python in _PYTHONS]
     done = await sandbox.run(
         "\n".join([*lines, "exit 0"]), timeout_s=RESOLVE_TIMEOUT_S, cwd=workdir, max_output_bytes=1 << 20
     )

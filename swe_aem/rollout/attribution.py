@@ -1,7 +1,7 @@
 """`Attribution`: whose failure a lost sandbox or a grade without a verdict was.
 
 1. Direct evidence: the sandbox's own counters, then engine, host and neighbours. Where the sandbox's own limits were
-   hit, nothing else excuses it, and dying once more is enough.
+   hit meanwhile, the others do not excuse it.
 2. Otherwise it is measured: the same calls, or the same patch, again beside a control. What dies again beside a sound
    control is the policy's doing; what survives is an infrastructure failure, and is retried.
 3. A third loss of fresh samples beside sound controls is the policy's doing, whatever the replays said.
@@ -12,7 +12,7 @@ from typing import Literal
 
 from swe_aem.core import LimitHits, Sandbox, SandboxBackend, Stop, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.core.base import Frozen
-from swe_aem.errors import InfrastructureError, SandboxDead, Starved
+from swe_aem.errors import ControlFailed, InfrastructureError, SandboxDead, Starved
 from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.controls import Control
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses, MemoryMark
@@ -45,6 +45,16 @@ class Attempt:
     """The agent's sandbox, once it is prepared."""
     draft: Trajectory | None = None
     """What the agent handed over."""
+
+
+@dataclass(frozen=True)
+class GradeStart:
+    """A grading sandbox before anything of a patch was in it."""
+
+    sandbox: Sandbox
+    memory: MemoryMark
+    hits: LimitHits
+    """What its limits had done by then."""
 
 
 @dataclass
@@ -84,7 +94,7 @@ class Attribution:
         why = describe(error)
         if attempt.draft is None or attempt.sandbox is None:  # nothing of the policy can have caused it
             if isinstance(error, SandboxDead) and (attempt.sandbox is None or not attempt.sandbox.recording.calls):
-                self.innocent.note()
+                await self.lost_without_policy(record)
             return Finding(blame="infrastructure", why=why)
         own_limits = await attempt.sandbox.hit_its_limits()
         if not own_limits and (excuse := await self._excuse(attempt.memory)):
@@ -92,9 +102,8 @@ class Attribution:
         control = await self.trials.sandbox_control(record)
         if not control.sound:
             return self._unsound(control)
-        complete = attempt.draft.stop is not Stop.SANDBOX_DEAD
-        for _ in range(1 if own_limits else _REPLAYS):
-            recording = attempt.sandbox.recording
+        complete, recording = attempt.draft.stop is not Stop.SANDBOX_DEAD, attempt.sandbox.recording
+        for _ in range(_REPLAYS):
             if not await self.trials.dies_again(record, key.sample, recording, complete=complete):
                 break
         else:
@@ -109,22 +118,21 @@ class Attribution:
     async def of_grading(
         self,
         record: TaskRecord,
-        sandbox: Sandbox,
-        since: MemoryMark,
+        start: GradeStart,
         suspicion: Suspicion,
         error: InfrastructureError,
     ) -> Finding:
-        """Whose failure it was that a grade in `sandbox` broke off with `error` once the patch was in it.
+        """Whose failure it was that a grade which began as `start` says broke off with `error`.
 
         A grade whose sandbox died must do so three times: it may have been killed from outside.
         """
         why = describe(error)
-        own_limits = await sandbox.limit_hits() != LimitHits()
-        if isinstance(error, Starved) and not own_limits:
+        if isinstance(error, (Starved, ControlFailed)):
             return Finding(blame="infrastructure", why=why)
-        if not own_limits and (excuse := await self._excuse(since)):
+        own_limits = await start.sandbox.limit_hits() != start.hits
+        if not own_limits and (excuse := await self._excuse(start.memory)):
             return Finding(blame="infrastructure", why=excuse)
-        dead = isinstance(error, SandboxDead) and not own_limits
+        dead = isinstance(error, SandboxDead)
         suspicion.dead_graders += dead
         suspicion.failed_grades += not dead
         enough = suspicion.dead_graders >= LOSSES_THAT_DECIDE or suspicion.failed_grades >= GRADES_THAT_DECIDE
@@ -135,7 +143,14 @@ class Attribution:
             return self._unsound(control)
         failed = suspicion.dead_graders + suspicion.failed_grades
         convicted = f"grading failed {failed} times beside a sound control: {why}"
-        return await self._confirmed(since, convicted, own_limits=own_limits)
+        return await self._confirmed(start.memory, convicted, own_limits=own_limits)
+
+    async def lost_without_policy(self, record: TaskRecord) -> None:
+        """A sandbox of the task was lost just now in which no policy had run anything. Beside a sound control of its
+        image that is evidence for others; an image whose sandboxes always die is none."""
+        when_s = self.innocent.clock()
+        if (await self.trials.sandbox_control(record)).sound:
+            self.innocent.note(when_s)
 
     async def works(self, record: TaskRecord, *, grading: bool) -> bool:
         """Does the infrastructure work now, so that a failure that no retry cured may be stored? An earlier control
@@ -155,6 +170,4 @@ class Attribution:
         return Finding(blame="infrastructure", why=excuse) if excuse else Finding(blame="policy", why=why)
 
     def _unsound(self, control: Control) -> Finding:
-        if control.lost:
-            self.innocent.note()
         return Finding(blame="infrastructure", why=f"a control failed too: {control.why}")

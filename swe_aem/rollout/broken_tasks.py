@@ -18,7 +18,7 @@ from swe_aem.core import LimitHits, SandboxBackend, TaskRecord, Verdict
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.errors import InfrastructureError, Starved, UserError, why_unreadable
-from swe_aem.rollout.trials import Trials, has_gold
+from swe_aem.rollout.trials import Trials
 from swe_aem.store import broken_task_lines, replace
 from swe_aem.tasks import record_digest
 
@@ -121,7 +121,7 @@ def _suspicious(record: TaskRecord, verdict: Verdict) -> bool:
     """May a broken task be what a verdict shows? Without a gold patch only a command that cannot be run is a sign."""
     if verdict.collected or not verdict.patch_applied or verdict.timed_out or verdict.integrity or verdict.cause:
         return False
-    return has_gold(record) or _exit_code(verdict) in _CANNOT_START
+    return record.key.has_gold or _exit_code(verdict) in _CANNOT_START
 
 
 def _problem(record: TaskRecord, control: Verdict) -> str | None:
@@ -130,7 +130,7 @@ def _problem(record: TaskRecord, control: Verdict) -> str | None:
         return None
     if not control.patch_applied:
         return f"the gold patch does not apply: {_last_line(control.log_tail)}"
-    if has_gold(record):
+    if record.key.has_gold:
         how = "with the gold patch none of its tests is found"
     elif _exit_code(control) in _CANNOT_START:
         how = "the test command cannot be run"

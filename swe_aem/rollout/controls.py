@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
 
 from swe_aem.core.base import Frozen
-from swe_aem.errors import InfrastructureError, SandboxDead
+from swe_aem.errors import InfrastructureError
 from swe_aem.rollout.breaker import describe
 
 KEPT_S = 60.0
@@ -24,8 +24,6 @@ class Control(Frozen):
     """Did it work?"""
     why: str = ""
     """What failed, if it did not."""
-    lost: bool = False
-    """Was its sandbox lost?"""
 
 
 class Controls:
@@ -63,7 +61,7 @@ class Controls:
         try:
             await measure()
         except InfrastructureError as error:
-            return Control(sound=False, why=describe(error), lost=isinstance(error, SandboxDead))
+            return Control(sound=False, why=describe(error))
         finally:
             del self._running[key]
         self._sound[key] = self._clock()

@@ -110,14 +110,14 @@ class GlobalKills:
 
 @dataclass
 class InnocentLosses:
-    """Sandboxes that were lost although nothing of a policy had run in them."""
+    """Sandboxes that were lost although nothing of a policy had run in them, and although their image is sound."""
 
     clock: Callable[[], float] = time.monotonic
     _lost_s: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
 
-    def note(self) -> None:
-        """Such a sandbox was lost just now."""
-        self._lost_s.append(self.clock())
+    def note(self, when_s: float) -> None:
+        """Such a sandbox was lost then, by `clock`."""
+        self._lost_s.append(when_s)
 
     def near(self) -> str | None:
         """What was lost within the last `NEIGHBOUR_S` seconds, in words; None if nothing."""

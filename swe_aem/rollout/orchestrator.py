@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import in_baseline
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading import Grader, StartLayers
+from swe_aem.grading import Grader
 from swe_aem.rollout.attribution import Attribution
 from swe_aem.rollout.breaker import Breaker, RunAborted, describe
 from swe_aem.rollout.broken_tasks import BrokenTasks
@@ -119,14 +119,12 @@ class Orchestrator:
 
     def _context(self, grader: Grader, controls: Controls) -> RunContext:
         limit = self._config.scheduling.consecutive_failures
-        layers = StartLayers(self._gate)
-        trials = Trials(self._config, self._run_id, self._components, self._gate, layers, grader, controls)
+        trials = Trials(self._config, self._run_id, self._components, self._gate, grader, controls)
         return RunContext(
             config=self._config,
             run=self._run_id,
             components=self._components,
             gate=self._gate,
-            layers=layers,
             grader=grader,
             grading_slots=self._grading_slots,
             agent_breaker=Breaker("run the agent", limit),

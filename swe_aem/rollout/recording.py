@@ -86,8 +86,7 @@ class RecordingSandbox:
 
         async with self._kept(make, wall_s or timeout_s):
             result = await make(self.sandbox)
-        if result.exit_code != 0:
-            self._known = await self.sandbox.limit_hits()
+        self._known = result.limit_hits
         return result
 
     async def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:
@@ -145,7 +144,7 @@ class RecordingSandbox:
         return await self.sandbox.limit_hits()
 
     async def hit_its_limits(self) -> bool:
-        """Did its own limits do something to it since the last command that failed?"""
+        """Did its own limits do something to it since the last command that ended?"""
         return await self.limit_hits() != self._known
 
     async def peak_memory_bytes(self) -> int | None:

@@ -28,8 +28,8 @@ from swe_aem.core import (
 )
 from swe_aem.core.outcomes import graded, needs_grading, reward_of
 from swe_aem.errors import HarnessError, InfrastructureError, PolicyError, SandboxDead
-from swe_aem.grading import CapturedWork, Delta, Grader, GradeSlot, StartLayers
-from swe_aem.rollout.attribution import LOSSES_THAT_DECIDE, Attempt, Attribution, Finding, Suspicion
+from swe_aem.grading import CapturedWork, Delta, Grader, GradeSlot
+from swe_aem.rollout.attribution import LOSSES_THAT_DECIDE, Attempt, Attribution, Finding, GradeStart, Suspicion
 from swe_aem.rollout.breaker import Breaker, describe
 from swe_aem.rollout.broken_tasks import BrokenTasks
 from swe_aem.rollout.budget import backoff_s, grade_attempt_s, sandbox_spec, start_s, trajectory_s
@@ -49,7 +49,6 @@ class RunContext:
     """Id of the run, for labels."""
     components: RolloutComponents
     gate: StartGate
-    layers: StartLayers
     grader: Grader
     grading_slots: asyncio.Semaphore
     """Bounds the evaluation scripts that run at once."""
@@ -127,7 +126,7 @@ class TrajectoryRun:
         )
         with self._timer.phase("prepare"):
             async with bounded("preparing the repository", budget.within(limits.setup_limit_s)):
-                spec = await self.context.layers.choose(spec, self.record, "agent", limits.setup_limit_s)
+                spec = await self.context.grader.layers.choose(spec, self.record, "agent", limits.setup_limit_s)
         async with self.context.gate.open(spec, self._timer) as sandbox:
             with self._timer.phase("prepare"):
                 async with bounded("preparing the repository", budget.within(limits.setup_limit_s)):
@@ -245,19 +244,22 @@ class TrajectoryRun:
     async def _attributed(self, draft: Trajectory, work: CapturedWork, slot: GradeSlot) -> Verdict | None:
         """One attempt to grade. A failure that is the policy's doing is a verdict; any other is raised."""
         attribution, since = self.context.attribution, self.context.attribution.memory.mark()
-        sandbox, finding, entered = None, None, False
+        start, finding, entered = None, None, False
         try:
             sandbox = await self._ready(slot)
+            start = GradeStart(sandbox, since, await sandbox.limit_hits())
             delta = await self._delta(work, slot)
             if not needs_grading(self._with_patch(draft)):
                 return None
+            with self._timer.phase("grade"):
+                await slot.judge_names(delta)  # a control uses nothing of the grade's budget
             entered = True
             return await self._grade(delta, slot)
         except InfrastructureError as error:
             if isinstance(error, SandboxDead) and not entered:
-                attribution.innocent.note()  # nothing of the patch is in it yet
-            elif sandbox is not None:
-                finding = await attribution.of_grading(self.record, sandbox, since, self._suspicion, error)
+                await attribution.lost_without_policy(self.record)
+            elif start is not None:
+                finding = await attribution.of_grading(self.record, start, self._suspicion, error)
                 if finding.blame == "policy":
                     return _convicted(self.record, finding.why)
             self._note("grading", error, finding)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from swe_aem.core import Deadline, LimitHits, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict, bounded
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading import GivenTree, Grader, StartLayers
+from swe_aem.grading import GivenTree, Grader
 from swe_aem.rollout.budget import agent_attempt_s, grade_attempt_s, replay_s, sandbox_spec, start_s
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
@@ -31,7 +31,6 @@ class Trials:
     """Id of the run, for labels."""
     components: RolloutComponents
     gate: SandboxBackend
-    layers: StartLayers
     grader: Grader
     controls: Controls
 
@@ -55,7 +54,7 @@ class Trials:
         limit_s = start_s(self.config) + grade_attempt_s(self.config, record)
         async with AsyncExitStack() as stack:
             gold = ""
-            if has_gold(record):
+            if record.key.has_gold:
                 limit = Deadline.after(start_s(self.config) + agent_attempt_s(self.config))
                 async with bounded("making the gold patch", limit):
                     gold = await self.grader.gold_patch(record, spec, limit)
@@ -109,15 +108,10 @@ class Trials:
     async def _as_agents(self, record: TaskRecord, sample: int) -> AsyncIterator[Sandbox]:
         """A sandbox that starts as an agent's does."""
         limit_s = self.config.scheduling.setup_limit_s
-        spec = await self.layers.choose(await self._spec(record, sample), record, "agent", limit_s)
+        spec = await self.grader.layers.choose(await self._spec(record, sample), record, "agent", limit_s)
         async with self.gate.open(spec) as sandbox:
             yield sandbox
 
     async def _spec(self, record: TaskRecord, sample: int = 0) -> SandboxSpec:
         workspace = await asyncio.to_thread(self.components.workspace, record.task.id)
         return sandbox_spec(self.config, record, sample, run=self.run, role="control", workspace=workspace)
-
-
-def has_gold(record: TaskRecord) -> bool:
-    """Is it known what solves the task?"""
-    return bool(record.key.gold_patch or record.key.gold_command)

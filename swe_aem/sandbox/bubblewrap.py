@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, assert_never
+from typing import IO, ClassVar, Literal, assert_never
 
 from swe_aem.core import LimitHits, Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import SandboxDead, StartError, UserError
@@ -356,6 +356,7 @@ class _Outside:
     """The counters of the control group on the host."""
 
     running: _Running
+    is_outside: ClassVar[bool] = True
 
     async def limit_hits(self, sandbox: WardenSandbox) -> LimitHits:
         """What the limits of memory and processes did so far; the group is there until the sandbox is closed."""

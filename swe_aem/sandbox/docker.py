@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import docker
 import requests
@@ -442,6 +442,7 @@ class _Inside:
     backend: DockerBackend
     name: str
     since_s: float
+    is_outside: ClassVar[bool] = False
 
     async def limit_hits(self, sandbox: WardenSandbox) -> LimitHits:
         """What the limits of memory and processes did so far. Of a container that is gone, with its control group, the

@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, assert_never
+from typing import Any, ClassVar, Literal, Protocol, assert_never
 
 from swe_aem.core import ExecResult, LimitHits, Limits, SandboxSpec, Tree, TreeChange
 from swe_aem.errors import InfrastructureError, SandboxDead, UserError
@@ -95,6 +95,9 @@ def check_workdir(workdir: str) -> None:
 
 class Meter(Protocol):
     """Counters of a sandbox, from its control group."""
+
+    is_outside: ClassVar[bool]
+    """Are they read on the host, without a request to the sandbox?"""
 
     async def limit_hits(self, sandbox: "WardenSandbox") -> LimitHits:
         """What the limits of memory and processes did so far; raises where nothing can be read any more."""
@@ -213,7 +216,7 @@ class WardenSandbox:
         if _KILLED_FOR[why] == "disk":
             self._hits = self._hits.model_copy(update={"disk_kills": self._hits.disk_kills + 1})
         before = self._hits
-        after = await self._measured() if code else before
+        after = await self._measured() if code or self._meter.is_outside else before
         return ExecResult(
             exit_code=code,
             head=text[:head],
@@ -226,6 +229,7 @@ class WardenSandbox:
             killed_for=_KILLED_FOR[why],  # type: ignore[arg-type]
             killed=killed,
             oom=after.oom_kills > before.oom_kills,
+            limit_hits=after,
         )
 
     @property

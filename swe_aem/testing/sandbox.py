@@ -85,6 +85,7 @@ class FakeSandbox:
             output_bytes=len(output),
             output_path=f"/tmp/out/{len(self.commands)}",
             wall_s=time.monotonic() - started,
+            limit_hits=self.hits,
         )
 
     async def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:

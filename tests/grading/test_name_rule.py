@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from swe_aem.core import Deadline
-from swe_aem.errors import GraderError
-from swe_aem.grading import Delta, Grader, import_record
+from swe_aem.errors import ControlFailed, GraderError, SandboxDead
+from swe_aem.grading import Delta, Grader, import_record, name_rule
 from swe_aem.grading.delta import FILE, Blob, Change
+from swe_aem.grading.import_names import Outside
 from swe_aem.grading.import_record import ImportRecord, ImportRecorder
 from swe_aem.sandbox import open_backend
 from tests.grading.conftest import BUGGY, FIXED, NEW_TESTS
@@ -142,16 +143,51 @@ async def test_names_of_the_gold_patch_are_allowed_in_every_form(judge, task):
     assert judge.controls == []
 
 
-async def test_a_recorder_that_fails_is_an_infrastructure_failure_and_tried_again(judge, monkeypatch):
+@pytest.mark.parametrize("error", [GraderError("imports cannot be recorded"), SandboxDead("connection lost")])
+async def test_a_recorder_that_fails_is_a_failed_control_and_tried_again(judge, monkeypatch, error):
     async def broken(*_):
-        raise GraderError("imports cannot be recorded")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(ImportRecorder, "install", broken)
-        with pytest.raises(GraderError, match="imports cannot be recorded"):
+        with pytest.raises(ControlFailed, match=str(error)):
             await judge(delta("repro.py"))
     assert (await judge(delta("repro.py"))).resolved
     assert len(judge.controls) == 2
+
+
+@pytest.mark.bubblewrap
+async def test_a_name_query_that_fails_is_a_failed_control(parser, task, monkeypatch, require_bubblewrap):
+    async def fails(*_):
+        raise GraderError("no interpreter says which modules there are")
+
+    monkeypatch.setattr(name_rule, "names_outside", fails)
+    async with Grader(open_backend("bubblewrap"), parser) as grades, grades.slot(task.record, task.spec()) as slot:
+        with pytest.raises(ControlFailed, match="no interpreter says"):
+            await slot.grade(delta("repro.py"), Deadline.after(200))
+
+
+@pytest.mark.bubblewrap
+async def test_more_names_than_one_command_takes_are_asked_for(task, require_bubblewrap):
+    many = [f"{'long' * 50}_{n}" for n in range(12_000)]
+    async with open_backend("bubblewrap").open(task.spec()) as sandbox:
+        seen = await name_rule.names_outside(sandbox, task.spec().workdir, ["logging", *many])
+    assert seen == Outside(has_python=True, found={"logging": {"module"}})
+
+
+@pytest.mark.bubblewrap
+async def test_the_deadline_of_a_grade_does_not_run_while_a_control_does(parser, task, monkeypatch, require_bubblewrap):
+    now = 0.0
+
+    async def slow(*_):
+        nonlocal now
+        now += 1000
+        return ImportRecord(names=frozenset(), directories=frozenset())
+
+    monkeypatch.setattr(Grader, "_imports_of", slow)
+    async with Grader(open_backend("bubblewrap"), parser) as grades, grades.slot(task.record, task.spec()) as slot:
+        verdict = await slot.grade(delta("repro.py"), Deadline.after(200, lambda: now))
+    assert (verdict.resolved, verdict.wall_s) == (True, 0.0)
 
 
 async def test_a_control_that_has_begun_is_kept_though_nobody_waits(tmp_path):

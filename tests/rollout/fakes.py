@@ -23,7 +23,7 @@ from swe_aem.core import (
     Tree,
     Verdict,
 )
-from swe_aem.grading import CapturedWork, Delta, GivenTree
+from swe_aem.grading import CapturedWork, Delta, GivenTree, StartLayers
 from swe_aem.grading.capture import WorkFile
 from swe_aem.grading.delta import FILE
 from swe_aem.rollout import RolloutComponents, RolloutConfig, SchedulingConfig
@@ -91,6 +91,10 @@ async def resolve(grader: "FakeGrader", record: TaskRecord, patch: Delta | str, 
     return GRADED
 
 
+async def all_names_are_fine(grader: "FakeGrader") -> None:
+    """No new name is refused."""
+
+
 @dataclass
 class FakeGrader:
     """Opens a sandbox per slot in the background, as the real one does; counts how many grade at once."""
@@ -99,6 +103,7 @@ class FakeGrader:
     work_s: float = 0.0
     comparing: Callable[[int], None] = lambda times: None
     """Called with how often some work has been compared by now."""
+    judging: Callable[["FakeGrader"], Awaitable[None]] = all_names_are_fine
     compared: int = 0
     graded: list[str] = field(default_factory=list)
     running: int = 0
@@ -107,6 +112,7 @@ class FakeGrader:
     @asynccontextmanager
     async def __call__(self, backend: SandboxBackend) -> AsyncIterator["FakeGrader"]:
         self.backend = backend
+        self.layers = StartLayers(backend)
         yield self
 
     async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> str:
@@ -156,6 +162,9 @@ class FakeSlot:
         self.grader.compared += 1
         self.grader.comparing(self.grader.compared)
         return Delta(patch="diff --git a/x b/x\n") if work.files else Delta()
+
+    async def judge_names(self, delta: Delta) -> None:
+        await self.grader.judging(self.grader)
 
     async def grade(self, patch: Delta | str, deadline: Deadline) -> Verdict:
         sandbox = await self.ready

@@ -12,14 +12,15 @@ import pytest
 from swe_aem.core import (
     LimitHits,
     Outcome,
+    SandboxBackend,
     SandboxSpec,
     Stop,
     TaskRecord,
     TestStatus,
     Verdict,
 )
-from swe_aem.errors import GraderError, InfrastructureError, SandboxDead
-from swe_aem.grading import CapturedWork, GivenTree
+from swe_aem.errors import ControlFailed, GraderError, InfrastructureError, SandboxDead, Starved
+from swe_aem.grading import CapturedWork, GivenTree, StartLayers
 from swe_aem.grading.parser import ParseTimeout
 from swe_aem.rollout import RunAborted
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses
@@ -134,14 +135,15 @@ async def test_the_sandboxs_own_counters_come_first(bench: MakeBench, every: boo
     made = bench(1, agent=FakeAgent(behaviour=kill), backend=FakeBackend(bomb))
     made.backend.down = True  # nothing else excuses it
     assert (await made.run())["task-0", 0].outcome is outcome
-    assert roles(made)["control"] == 2, "the control, and one replay"
+    assert roles(made)["control"] == (3 if every else 2), "the control, and replays until one survives"
 
 
-async def test_a_limit_that_an_earlier_command_hit_is_no_evidence(bench: MakeBench) -> None:
+@pytest.mark.parametrize("exit_code", [137, 0])
+async def test_a_limit_that_an_earlier_command_hit_is_no_evidence(bench: MakeBench, exit_code: int) -> None:
     def survives(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
         if command == "fill":
             sandbox.hits = LimitHits(oom_kills=1)
-            return 137, b""
+            return exit_code, b""
         return kills(sandbox, command)
 
     async def fill_then_kill(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
@@ -195,6 +197,22 @@ async def test_neighbours_that_were_lost_without_a_policy_in_them_say_infrastruc
     assert {one.outcome for one in stored.values()} == {Outcome.RESOLVED}
     assert stored["task-1", 0].attempt == 1
     assert any("sandboxes beside it were lost within 30 s: 1" in line for line in made.progress.news)
+
+
+async def test_an_image_whose_sandboxes_always_die_excuses_nobody_else(bench: MakeBench) -> None:
+    async def dead_image(sandbox: FakeSandbox, record: TaskRecord) -> GivenTree:
+        if record.task.id == "task-0":
+            await sandbox.close()
+        return await prepare(sandbox, record)
+
+    made = bench(2, agent=FakeAgent(behaviour=kill), backend=FakeBackend(kills), prepare=dead_image)
+    made.records = [
+        one.model_copy(update={"task": one.task.model_copy(update={"image": one.task.id})}) for one in made.records
+    ]
+    made.scheduling["concurrency"] = 1
+    outcomes = {task: one.outcome for (task, _), one in (await made.run()).items()}
+    assert outcomes == {"task-0": Outcome.INFRASTRUCTURE, "task-1": Outcome.SANDBOX_KILLED}
+    assert not any("sandboxes beside it" in line for line in made.progress.news)
 
 
 async def test_a_control_that_fails_too_says_infrastructure_and_nothing_is_stored(bench: MakeBench) -> None:
@@ -348,6 +366,20 @@ async def test_controls_use_nothing_of_the_trajectorys_budget(
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
 
 
+async def test_the_layers_that_sandboxes_start_on_are_chosen_in_one_place(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, begin = [], StartLayers.__init__
+
+    def counted(layers: StartLayers, backend: SandboxBackend) -> None:
+        made.append(layers)
+        begin(layers, backend)
+
+    monkeypatch.setattr(StartLayers, "__init__", counted)
+    await bench(1).run()
+    assert len(made) == 1
+
+
 # Grading
 
 
@@ -391,14 +423,57 @@ async def test_a_patch_that_fails_again_beside_a_sound_control_is_unresolved(
     assert len(made.agent.runs) == 1
 
 
-async def test_a_grading_sandbox_whose_own_limits_were_hit_needs_to_die_once_more_only(bench: MakeBench) -> None:
+@pytest.mark.parametrize("when", ["with the patch in it", "before"])
+async def test_nothing_else_excuses_a_grading_sandbox_whose_own_limits_its_patch_hit(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    class Backend(FakeBackend):
+        @asynccontextmanager
+        async def open(self, spec: SandboxSpec) -> AsyncIterator[FakeSandbox]:
+            async with super().open(spec) as sandbox:
+                sandbox.hits = LimitHits(pids_refused=int(when == "before"))
+                yield sandbox
+
     def bomb(sandbox: FakeSandbox) -> None:
-        sandbox.hits = LimitHits(oom_kills=3)
+        sandbox.hits = LimitHits(pids_refused=1)
         raise SandboxDead("connection lost")
 
-    made = bench(1, grader=FakeGrader(grading=unless_gold(bomb)))
-    assert (await made.run())["task-0", 0].outcome is Outcome.UNRESOLVED
-    assert roles(made)["grader"] == 2
+    monkeypatch.setattr(HostMemory, "trouble", lambda self, since: "the host ran out of memory")
+    made = bench(1, grader=FakeGrader(grading=unless_gold(bomb)), backend=Backend())
+    wanted = Outcome.UNRESOLVED if when == "with the patch in it" else Outcome.GRADER_FAILURE
+    assert (await made.run())["task-0", 0].outcome is wanted
+    assert roles(made)["grader"] == 3, "one that was killed may have been killed from outside, whatever its limits did"
+
+
+async def test_starved_grades_convict_nobody_whatever_the_limits_did(bench: MakeBench) -> None:
+    def starved(sandbox: FakeSandbox) -> None:
+        sandbox.hits = LimitHits(pids_refused=sandbox.hits.pids_refused + 1)
+        raise Starved("the evaluation got no processor")
+
+    made = bench(1, grader=FakeGrader(grading=unless_gold(starved)))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward) == (Outcome.GRADER_FAILURE, None)
+    assert roles(made)["grader"] == 3
+
+
+async def test_a_control_that_fails_before_the_patch_is_graded_convicts_nobody(bench: MakeBench) -> None:
+    async def fail(grader: FakeGrader) -> None:
+        raise ControlFailed("the rule for new names is not known: SandboxDead: connection lost")
+
+    made = bench(1, grader=FakeGrader(judging=fail), scheduling={"max_attempts": 4})
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward, one.error.count("ControlFailed")) == (Outcome.GRADER_FAILURE, None, 4)
+
+
+async def test_the_budget_of_a_grade_does_not_run_while_a_control_does(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(grader: FakeGrader) -> None:
+        await asyncio.sleep(1.2)
+
+    monkeypatch.setattr("swe_aem.rollout.trajectory_run.grade_attempt_s", lambda config, record: 1.0)
+    one = (await bench(1, grader=FakeGrader(judging=slow)).run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 0)
 
 
 async def test_a_grading_sandbox_that_was_lost_while_it_waited_is_no_loss_of_the_patch(bench: MakeBench) -> None:
@@ -541,7 +616,7 @@ def test_neighbours_count_for_half_a_minute() -> None:
     now = 100.0
     losses = InnocentLosses(clock=lambda: now)
     assert losses.near() is None
-    losses.note()
+    losses.note(now)
     assert losses.near() == "sandboxes beside it were lost within 30 s: 1"
     now = 131.0
     assert losses.near() is None

@@ -141,9 +141,22 @@ async def test_what_the_limits_did_is_counted_and_known_after_the_end(sandbox: S
     await sandbox.run(FILLERS["memory of processes"], timeout_s=20)
     hits = await sandbox.limit_hits()
     assert hits.oom_kills > 0
+    assert (await sandbox.run("true", timeout_s=20)).limit_hits == hits
     await sandbox.close()
     after = await sandbox.limit_hits()
     assert (after.oom_kills, after.pids_refused >= refused) == (hits.oom_kills, True)
+
+
+async def test_a_result_says_what_the_limits_did_though_the_command_succeeds(
+    backend: SandboxBackend, sandbox: Sandbox
+) -> None:
+    done = await sandbox.run("tail /dev/zero || true", timeout_s=60)
+    assert done.exit_code == 0
+    known = backend.name != "docker"  # there it takes requests of its own, and only a command that fails is asked about
+    assert (done.limit_hits.oom_kills > 0) == known
+    assert (await sandbox.limit_hits()).oom_kills > 0
+    failed = await sandbox.run("false", timeout_s=60)
+    assert failed.limit_hits == await sandbox.limit_hits()
 
 
 async def test_what_the_limits_did_is_known_of_a_sandbox_that_died(backend: SandboxBackend, sandbox: Sandbox) -> None:
