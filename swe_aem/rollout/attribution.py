@@ -56,6 +56,10 @@ class GradeStart:
     hits: LimitHits
     """What its limits had done by then."""
 
+    async def hit_its_limits(self) -> bool:
+        """Did its own limits do something to it since?"""
+        return await self.sandbox.limit_hits() != self.hits
+
 
 @dataclass
 class Suspicion:
@@ -129,7 +133,7 @@ class Attribution:
         why = describe(error)
         if isinstance(error, (Starved, ControlFailed)):
             return Finding(blame="infrastructure", why=why)
-        own_limits = await start.sandbox.limit_hits() != start.hits
+        own_limits = await start.hit_its_limits()
         if not own_limits and (excuse := await self._excuse(start.memory)):
             return Finding(blame="infrastructure", why=excuse)
         dead = isinstance(error, SandboxDead)

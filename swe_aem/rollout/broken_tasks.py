@@ -1,9 +1,10 @@
 """`BrokenTasks`: tasks whose tests cannot be run, shown by controls with the gold patch, once per task, and kept.
 
 An evaluation in which no listed test has a status says that the patch breaks the tests, or that the task is broken: a
-test command that does not exist, an image without its runner. A control tells them apart, and two that agree show a
-broken task: one evaluation may have gone wrong. The result lies in the store's directory, so that a resumed run does
-not measure again, and holds for one content of the task in one image.
+test command that does not exist, an image without its runner. An evaluation that hits the limits of its sandbox says
+that the patch wants too much, or that the tests do. A control tells them apart, and two that agree show a broken task:
+one evaluation may have gone wrong. The result lies in the store's directory, so that a resumed run does not measure
+again, and holds for one content of the task in one image under the same limits.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from pydantic import RootModel, ValidationError
 
@@ -25,9 +27,17 @@ from swe_aem.tasks import record_digest
 FILE = "broken_tasks.json"
 _CANNOT_START = (126, 127)
 """Exit codes with which a shell says that a command cannot be run."""
-_CONTROLS = 2
-"""So many controls in a row show a broken task."""
+_CONTROLS = 3
+"""So many controls are made at most until two show the same."""
 _MARKER = re.compile(r"swe-aem-[0-9a-f]{32}")
+
+
+class _Problem(NamedTuple):
+    """What one control shows against a task."""
+
+    kind: Literal["gold", "results", "limits"]
+    """The gold patch does not apply, no results, or the limits of the sandbox."""
+    why: str
 
 
 class Measured(Frozen):
@@ -69,12 +79,14 @@ class BrokenTasks:
             return None
         return known.why if known is not None and known.broken else None
 
-    async def explains(self, record: TaskRecord, verdict: Verdict) -> str | None:
+    async def explains(self, record: TaskRecord, verdict: Verdict, *, own_limits: bool) -> str | None:
         """Why the task is broken, if that is what a verdict shows; measured unless it is known.
 
-        Raises `InfrastructureError` if a control came to no verdict, or to one that says nothing.
+        `own_limits`: did the sandbox in which the patch was graded hit its limits meanwhile? Raises
+        `InfrastructureError` if a control came to no verdict, or to one that says nothing.
         """
-        if not _suspicious(record, verdict):
+        limits = own_limits and record.key.has_gold and not verdict.resolved
+        if not (limits or _suspicious(record, verdict)):
             return None
         digest = await self._digest(record)
         if digest not in self._measured:
@@ -86,34 +98,37 @@ class BrokenTasks:
 
     async def _measure(self, record: TaskRecord, digest: str) -> None:
         try:
-            why = await self._problem(record)
-            found = Measured(task_id=record.task.id, broken=why is not None, why=why or "")
+            problem = await self._problem(record)
+            why = problem.why if problem is not None else ""
+            found = Measured(task_id=record.task.id, broken=problem is not None, why=why)
             rows = {key: one.model_dump() for key, one in sorted((self._measured | {digest: found}).items())}
             replace(self._path, json.dumps(rows, indent=2) + "\n")
         except OSError as error:
             raise InfrastructureError(f"the host failed: {error}") from error
         self._measured[digest] = found
         self._tasks.add(record.task.id)
-        if why is not None:
+        if found.broken:
             self._tell(next(broken_task_lines({record.task.id: why})))
 
-    async def _problem(self, record: TaskRecord) -> str | None:
-        """What all controls say against a task; one that finds nothing wrong is enough to clear it."""
-        why = None
-        for _ in range(_CONTROLS):
+    async def _problem(self, record: TaskRecord) -> _Problem | None:
+        """What two controls show against a task; one that finds nothing wrong is enough to clear it."""
+        said: list[_Problem] = []
+        while len(said) < _CONTROLS:
             control, hits = await self._trials.control_verdict(record)
-            why = _problem(record, control)
-            if why is None:
+            problem = _problem(record, control, hits)
+            if problem is None:
                 return None
             if control.starved:
                 raise Starved("a control was starved of processors, so that it says nothing")
-            if hits != LimitHits():
-                raise InfrastructureError(f"the sandbox of a control hit its limits, so that it says nothing: {hits}")
-        return why
+            if problem.kind in {one.kind for one in said}:
+                return problem
+            said.append(problem)
+        raise InfrastructureError(f"controls of {record.task.id} differ: {'; '.join(one.why for one in said)}")
 
     async def _digest(self, record: TaskRecord) -> str:
-        """Digest of the task with its script and tests, and of the image."""
-        parts = (record.task.id, record_digest(record), await self._backend.image_digest(record.task.image))
+        """Digest of the task with its script and tests, of the image, and of the limits of a sandbox."""
+        image, limits = await self._backend.image_digest(record.task.image), self._trials.config.limits
+        parts = (record.task.id, record_digest(record), image, limits.model_dump_json())
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -124,19 +139,34 @@ def _suspicious(record: TaskRecord, verdict: Verdict) -> bool:
     return record.key.has_gold or _exit_code(verdict) in _CANNOT_START
 
 
-def _problem(record: TaskRecord, control: Verdict) -> str | None:
-    """What the verdict of a control says against its task."""
+def _problem(record: TaskRecord, control: Verdict, hits: LimitHits) -> _Problem | None:
+    """What a control shows against its task: its verdict, and what the limits of its sandbox did."""
+    if control.resolved:
+        return None
+    if record.key.has_gold and (limits := _raised(hits)):
+        return _Problem("limits", f"the gold patch is not resolved either, and its sandbox hits its limits: {limits}")
     if control.collected or control.timed_out:
         return None
     if not control.patch_applied:
-        return f"the gold patch does not apply: {_last_line(control.log_tail)}"
+        return _Problem("gold", f"the gold patch does not apply: {_last_line(control.log_tail)}")
     if record.key.has_gold:
         how = "with the gold patch none of its tests is found"
     elif _exit_code(control) in _CANNOT_START:
         how = "the test command cannot be run"
     else:
         return None
-    return f"{how} (exit code {_exit_code(control)}); its log ends with: {_last_line(control.log_tail)}"
+    why = f"{how} (exit code {_exit_code(control)}); its log ends with: {_last_line(control.log_tail)}"
+    return _Problem("results", why)
+
+
+def _raised(hits: LimitHits) -> str:
+    """Which limits were hit, and the settings that raise them; empty if none was."""
+    said = (
+        (hits.oom_kills, "processes ended for want of memory, raise limits.memory_bytes (--memory)"),
+        (hits.pids_refused, "processes or threads not started, raise limits.pids (--pids)"),
+        (hits.disk_kills, "commands ended for what they wrote, raise limits.disk_bytes (--disk)"),
+    )
+    return "; ".join(f"{count} {what}" for count, what in said if count)
 
 
 def _exit_code(verdict: Verdict) -> int | None:

@@ -81,6 +81,7 @@ class TrajectoryRun:
     def __post_init__(self) -> None:
         self._timer = PhaseTimer(lambda name: self.context.progress.phase(str(self.key), name))
         self._suspicion = Suspicion()
+        self._own_limits = False  # did the sandbox of the last grade hit its limits?
         self._failing_since_s = math.inf
 
     async def run(self) -> Trajectory:
@@ -211,7 +212,7 @@ class TrajectoryRun:
             attempt += 1
             try:
                 with self._timer.phase("grade"):
-                    return await self.context.broken.explains(self.record, verdict)
+                    return await self.context.broken.explains(self.record, verdict, own_limits=self._own_limits)
             except InfrastructureError as error:
                 self._note("grading", error)
                 if attempt >= limits.max_attempts:
@@ -254,13 +255,16 @@ class TrajectoryRun:
             with self._timer.phase("grade"):
                 await slot.judge_names(delta)  # a control uses nothing of the grade's budget
             entered = True
-            return await self._grade(delta, slot)
+            verdict = await self._grade(delta, slot)
+            self._own_limits = await start.hit_its_limits()
+            return verdict
         except InfrastructureError as error:
             if isinstance(error, SandboxDead) and not entered:
                 await attribution.lost_without_policy(self.record)
             elif start is not None:
                 finding = await attribution.of_grading(self.record, start, self._suspicion, error)
                 if finding.blame == "policy":
+                    self._own_limits = await start.hit_its_limits()
                     return _convicted(self.record, finding.why)
             self._note("grading", error, finding)
             self.context.grading_breaker.failed(error)

@@ -185,6 +185,77 @@ async def test_one_odd_control_decides_nothing(bench: MakeBench, odd: Any) -> No
     assert row["broken"] is False
 
 
+def limited(patch: Verdict, gold: Verdict, *, patch_hits: LimitHits, gold_hits: LimitHits) -> FakeGrader:
+    """Grading in sandboxes whose limits are hit."""
+
+    async def grading(grader: Any, record: TaskRecord, given: Any, sandbox: Any) -> Verdict:
+        is_gold = given == record.key.gold_patch
+        sandbox.hits = gold_hits if is_gold else patch_hits
+        return gold if is_gold else patch
+
+    return FakeGrader(grading=grading)
+
+
+CUT_SHORT = Verdict(
+    resolved=False,
+    patch_applied=True,
+    fail_to_pass={"t::a": TestStatus.PASSED},
+    pass_to_pass={"t::b": TestStatus.MISSING},
+    exit_code=137,
+)
+HITS = [
+    (LimitHits(oom_kills=1), "1 processes ended for want of memory, raise limits.memory_bytes (--memory)"),
+    (LimitHits(pids_refused=9), "9 processes or threads not started, raise limits.pids (--pids)"),
+    (LimitHits(disk_kills=2), "2 commands ended for what they wrote, raise limits.disk_bytes (--disk)"),
+]
+
+
+@pytest.mark.parametrize("verdict", [CUT_SHORT, NOTHING], ids=["some results", "none"])
+@pytest.mark.parametrize(("hits", "why"), HITS, ids=["memory", "processes", "disk"])
+async def test_a_task_whose_gold_patch_hits_the_limits_too_is_broken_under_them(
+    bench: MakeBench, verdict: Verdict, hits: LimitHits, why: str
+) -> None:
+    grader = limited(verdict, verdict, patch_hits=hits, gold_hits=hits)
+    made = bench(1, grader=grader, settings={"group_size": 3}, scheduling=ONE_AT_A_TIME)
+    stored = await made.run()
+    assert Counter((one.outcome, one.reward) for one in stored.values()) == {(Outcome.BROKEN_TASK, None): 3}
+    assert stored["task-0", 0].error.endswith(f"its sandbox hits its limits: {why}")
+    assert controls(made) == 2, "measured once, with two controls that agree"
+    made.grader, made.settings = FakeGrader(), {"group_size": 4, "limits": {"memory_bytes": 8 << 30}}
+    assert (await made.run())["task-0", 3].outcome is Outcome.RESOLVED, "other limits, another answer"
+
+
+@pytest.mark.parametrize(
+    ("gold", "gold_hits"),
+    [(GRADED, LimitHits()), (GRADED, LimitHits(oom_kills=1)), (CUT_SHORT, LimitHits())],
+    ids=["resolved", "resolved although it hits them", "not resolved for another reason"],
+)
+async def test_a_patch_that_hits_limits_which_the_gold_patch_keeps_is_unresolved(
+    bench: MakeBench, gold: Verdict, gold_hits: LimitHits
+) -> None:
+    made = bench(1, grader=limited(CUT_SHORT, gold, patch_hits=LimitHits(oom_kills=1), gold_hits=gold_hits))
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward) == (Outcome.UNRESOLVED, 0.0)
+    assert controls(made) == 1
+
+
+async def test_a_patch_whose_grades_fail_at_limits_is_measured_too(bench: MakeBench) -> None:
+    async def grading(grader: Any, record: TaskRecord, given: Any, sandbox: Any) -> Verdict:
+        sandbox.hits = LimitHits(oom_kills=1)
+        if given != record.key.gold_patch:
+            raise GraderError("the log cannot be read")
+        return CUT_SHORT
+
+    assert (await bench(1, grader=FakeGrader(grading=grading)).run())["task-0", 0].outcome is Outcome.BROKEN_TASK
+
+
+async def test_limits_that_were_hit_are_not_measured_where_the_patch_is_resolved(bench: MakeBench) -> None:
+    hits = LimitHits(oom_kills=1)
+    made = bench(1, grader=limited(GRADED, CUT_SHORT, patch_hits=hits, gold_hits=hits))
+    assert (await made.run())["task-0", 0].outcome is Outcome.RESOLVED
+    assert controls(made) == 0
+
+
 async def test_two_controls_after_an_odd_one_show_a_broken_task(bench: MakeBench) -> None:
     made = bench(1, grader=gold_in_turn(LimitHits(oom_kills=1), NOTHING, NOTHING))
     assert (await made.run())["task-0", 0].outcome is Outcome.BROKEN_TASK
