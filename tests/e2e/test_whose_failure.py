@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from swe_aem.agent import TurnRenderer
-from swe_aem.core import ExecResult, Outcome, Policy, SandboxBackend, SandboxSpec, TaskRecord, Trajectory
+from swe_aem.core import ExecResult, Limits, Outcome, Policy, SandboxBackend, SandboxSpec, TaskRecord, Trajectory
 from swe_aem.core.settings import check
 from swe_aem.policy.scripted import call, gold, scripted
 from swe_aem.policy.tokenizer import load_tokenizer
@@ -151,6 +151,24 @@ def test_a_task_whose_test_command_does_not_exist_is_broken_and_a_syntax_error_i
     }
     assert list(summary.broken_tasks) == [mistyped.task.id]
     assert "No module named pytset" in summary.broken_tasks[mistyped.task.id]
+
+
+def test_a_task_whose_tests_want_more_memory_than_a_sandbox_has_is_broken_under_this_limit(
+    kind: str, tmp_path: Path
+) -> None:
+    config = config_of(kind, 1).model_copy(update={"limits": Limits(memory_bytes=512 << 20, disk_bytes=256 << 20)})
+    whole = chosen_tasks(config)
+    (record,) = whole.records
+    script = record.key.eval_script.replace("python -m pytest", "python -c 'bytes(range(256)) * (8 << 20)'; false")
+    assert script != record.key.eval_script
+    hungry = record.model_copy(update={"key": record.key.model_copy(update={"eval_script": script})})
+    renderer = TurnRenderer(load_tokenizer(None), config.renderer)
+    tasks = replace(whole, records=(hungry,))
+    ((one,), summary) = roll_out(
+        config, tasks, tmp_path / "out", open_backend(kind), lambda record, sample: gold(record, renderer)
+    )
+    assert (one.outcome, one.reward) == (Outcome.BROKEN_TASK, None)
+    assert "raise limits.memory_bytes (--memory)" in summary.broken_tasks[record.task.id]
 
 
 class Killer:
