@@ -12,7 +12,7 @@ timers and exit codes: no text that a program prints can turn an attempt into an
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
@@ -59,16 +59,17 @@ class Grader:
         self.layers = StartLayers(backend)
         """The layers that sandboxes of the backend start on; whoever else starts some shares them."""
         self._imports = ImportRecords()
+        self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> "Grader":
         if self._owns_parser:
-            await self._parser.__aenter__()
+            await self._owned.enter_async_context(self._parser)
+        await self._owned.enter_async_context(self.layers)
+        await self._owned.enter_async_context(self._imports)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._imports.close()
-        if self._owns_parser:
-            await self._parser.__aexit__(*exc)
+        await self._owned.aclose()
 
     @asynccontextmanager
     async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator["GradeSlot"]:
@@ -102,7 +103,7 @@ class Grader:
     async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> Delta | str:
         """The gold patch of a task; where it has a gold command instead, what that changes in a sandbox of `spec`."""
         if record.key.gold_command:
-            spec = await self.layers.choose(spec, record, "agent", deadline.remaining_s())
+            spec = await self.layers.choose(spec, record, "agent")
         return await gold_patch(self._backend, record, spec, deadline)
 
     async def check(self, record: TaskRecord) -> tuple[str, ...]:
@@ -213,7 +214,7 @@ class GradeSlot:
     async def _delta_of_foreign(self, patch: str, deadline: Deadline) -> Delta | NotApplied:
         if not patch.strip():
             return NotApplied("the patch is empty")
-        spec = await self._layers.choose(self._spec, self._record, "grader", deadline.remaining_s())
+        spec = await self._layers.choose(self._spec, self._record, "grader")
         work = await apply_foreign(self._backend, self._record, spec, patch, deadline)
         return work if isinstance(work, NotApplied) else await self.delta(work)
 

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from swe_aem.cache import cache_dir
 from swe_aem.core import AnswerKey, Sandbox
 from swe_aem.core.base import Frozen
+from swe_aem.core.shared_work import SharedWork
 from swe_aem.errors import GraderError
 from swe_aem.grading.shell import put_file, script_text
 
@@ -99,17 +100,19 @@ def in_front_of_paths(script: str, directory: str) -> str:
 class ImportRecords:
     """The record of each task, made by one control and kept in the cache.
 
-    A control that has begun is finished and kept even if nobody waits for it any more.
+    A control that has begun is finished and kept even if nobody waits for it any more. An async context manager, which
+    ends the controls that still run.
     """
 
     def __init__(self) -> None:
-        self._controls: dict[str, asyncio.Task[ImportRecord]] = {}
+        self._known: dict[str, ImportRecord] = {}
+        self._controls: SharedWork[ImportRecord] = SharedWork()
 
-    async def close(self) -> None:
-        """End the controls that still run."""
-        for control in self._controls.values():
-            control.cancel()
-        await asyncio.gather(*self._controls.values(), return_exceptions=True)
+    async def __aenter__(self) -> "ImportRecords":
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._controls.__aexit__(*exc)
 
     async def of(
         self, image: str, key: AnswerKey, script: str, control: Callable[[], Awaitable[ImportRecord]]
@@ -119,11 +122,10 @@ class ImportRecords:
         Raises what `control` raises; the next caller tries again.
         """
         name = _record_name(image, key, script)
-        task = self._controls.get(name)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        if name not in self._known:
             path = cache_dir() / "imports" / f"{name}.json"
-            task = self._controls[name] = asyncio.create_task(_kept(path, control))
-        return await asyncio.shield(task)
+            self._known[name] = await self._controls.of(name, lambda: _kept(path, control))
+        return self._known[name]
 
 
 def _record_name(image: str, key: AnswerKey, script: str) -> str:

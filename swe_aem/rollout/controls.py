@@ -4,12 +4,11 @@ A control that worked is kept for a minute, and whoever asks while one is being 
 trajectories that fail at once cost one control.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from types import TracebackType
 
 from swe_aem.core.base import Frozen
+from swe_aem.core.shared_work import SharedWork
 from swe_aem.errors import InfrastructureError
 from swe_aem.rollout.breaker import describe
 
@@ -33,19 +32,13 @@ class Controls:
         self._clock = clock
         self._sound: dict[Hashable, float] = {}
         """When each was last found to be sound."""
-        self._running: dict[Hashable, asyncio.Task[Control]] = {}
+        self._running: SharedWork[Control] = SharedWork()
 
     async def __aenter__(self) -> "Controls":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
+    async def __aexit__(self, *exc: object) -> None:
+        await self._running.__aexit__(*exc)
 
     async def ask(self, key: Hashable, measure: Callable[[], Awaitable[None]], *, kept_s: float = KEPT_S) -> Control:
         """The control of a key: one that is at most `kept_s` seconds old, the one that is being measured, or a new one.
@@ -53,16 +46,12 @@ class Controls:
         when = self._sound.get(key)
         if when is not None and self._clock() - when < kept_s:
             return Control(sound=True)
-        if key not in self._running:
-            self._running[key] = asyncio.create_task(self._measure(key, measure))
-        return await asyncio.shield(self._running[key])  # whoever asks may be cancelled; others wait too
+        return await self._running.of(key, lambda: self._measure(key, measure))
 
     async def _measure(self, key: Hashable, measure: Callable[[], Awaitable[None]]) -> Control:
         try:
             await measure()
         except InfrastructureError as error:
             return Control(sound=False, why=describe(error))
-        finally:
-            del self._running[key]
         self._sound[key] = self._clock()
         return Control(sound=True)

@@ -54,10 +54,10 @@ class StartGate:
 
         Raises `StartError` if the start takes longer than the limit. `timer` gets the phases `queue` and `start`.
         """
-        return self._in_turn(self._backend.open(spec), timer)
+        return self._in_turn(_ended_late(self._backend.open(spec)), timer)
 
     def make_layer(self, spec: SandboxSpec) -> AbstractAsyncContextManager[Sandbox]:
-        """The backend's `make_layer`, whose sandbox starts as others do."""
+        """The backend's `make_layer`, whose sandbox starts as others do; its end, which keeps the layer, may fail."""
         return self._in_turn(self._backend.make_layer(spec), None)
 
     @asynccontextmanager
@@ -70,7 +70,7 @@ class StartGate:
             try:
                 with timer.phase("start") if timer else nullcontext():
                     async with bounded("starting a sandbox", Deadline.after(self._start_limit_s), StartError):
-                        sandbox = await stack.enter_async_context(_ended_late(opening))
+                        sandbox = await stack.enter_async_context(opening)
             finally:
                 self._slots.release()
             yield sandbox

@@ -40,7 +40,8 @@ async def human_session(
     record = tasks.get(task_id)
     workspace = await asyncio.to_thread(tasks.workspace, task_id)
     spec = sandbox_spec(config, record, 0, run=RUN, role="agent", workspace=workspace)
-    spec = await StartLayers(backend).choose(spec, record, "agent")
+    async with StartLayers(backend) as layers:
+        spec = await layers.choose(spec, record, "agent")
     async with backend.open(spec) as sandbox:
         given = await prepare_for_agent(sandbox, record)
         yield HumanSession(sandbox, record, given)

@@ -127,7 +127,7 @@ class TrajectoryRun:
         )
         with self._timer.phase("prepare"):
             async with bounded("preparing the repository", budget.within(limits.setup_limit_s)):
-                spec = await self.context.grader.layers.choose(spec, self.record, "agent", limits.setup_limit_s)
+                spec = await self.context.grader.layers.choose(spec, self.record, "agent")
         async with self.context.gate.open(spec, self._timer) as sandbox:
             with self._timer.phase("prepare"):
                 async with bounded("preparing the repository", budget.within(limits.setup_limit_s)):

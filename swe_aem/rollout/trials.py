@@ -107,8 +107,7 @@ class Trials:
     @asynccontextmanager
     async def _as_agents(self, record: TaskRecord, sample: int) -> AsyncIterator[Sandbox]:
         """A sandbox that starts as an agent's does."""
-        limit_s = self.config.scheduling.setup_limit_s
-        spec = await self.grader.layers.choose(await self._spec(record, sample), record, "agent", limit_s)
+        spec = await self.grader.layers.choose(await self._spec(record, sample), record, "agent")
         async with self.gate.open(spec) as sandbox:
             yield sandbox
 

@@ -7,14 +7,16 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
 
 from swe_aem.core import AnswerKey, SandboxSpec, Task, TaskRecord
-from swe_aem.errors import InfrastructureError
+from swe_aem.errors import InfrastructureError, StartError
 from swe_aem.grading import StartLayers, capture_work, layers, prepare_for_agent, prepare_for_grading
 from swe_aem.grading.comparing import delta_of
+from swe_aem.rollout.gate import StartGate
 from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.images.collect import Collector, Disk, Watermark
@@ -212,6 +214,126 @@ async def test_what_a_start_depends_on_is_in_its_key(built, slow, tmp_path):
     assert len(keys) == 2 * 3 * 4 * 2
     workspace = spec_of(workspace=tmp_path)
     assert await StartLayers(backend).choose(workspace, record_of(base), "agent") == workspace
+
+
+class SlowBackend(FakeBackend):
+    """Keeps layers; a preparation waits until it may go on, the end of one raises what `failures` holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers, self.begun, self.go, self.failures, self.made = set(), asyncio.Event(), asyncio.Event(), [], 0
+        self.go.set()
+
+    @asynccontextmanager
+    async def make_layer(self, spec):
+        self.made += 1
+        async with self.open(spec.model_copy(update={"layer": None})) as sandbox:
+            yield sandbox
+            self.begun.set()
+            await self.go.wait()
+        if self.failures:
+            raise self.failures.pop()
+        self.layers.add((spec.image, spec.layer))
+
+
+@pytest.fixture
+def slow_backend(slow, monkeypatch, tmp_path):
+    """A `SlowBackend`, in whose sandboxes nothing is prepared."""
+
+    async def prepare(sandbox, record):
+        pass
+
+    monkeypatch.setenv("SWE_AEM_CACHE", str(tmp_path))
+    monkeypatch.setattr(layers, "prepare_for_agent", prepare)
+    return SlowBackend()
+
+
+@pytest.mark.parametrize("error", [StartError("no answer"), OSError(errno.ENOSPC, "No space left on device")])
+async def test_a_layer_that_could_not_be_made_is_tried_again_after_growing_pauses(slow_backend, caplog, error):
+    now, record = [1000.0], record_of("0" * 40)
+    slow_backend.failures = [error, error]
+    chooser = StartLayers(slow_backend, clock=lambda: now[0])
+    made = []
+    for later_s in (0, 29, 2, 58, 3, 0):
+        now[0] += later_s
+        made.append(((await chooser.choose(spec_of(), record, "agent")).layer is not None, slow_backend.made))
+    assert made == [(False, 1), (False, 1), (False, 2), (False, 2), (True, 3), (True, 3)]
+    assert [line.args[1] for line in caplog.records] == [30.0, 60.0]
+    assert not slow_backend.live
+
+
+async def test_a_backend_without_layers_is_asked_once(slow_backend):
+    slow_backend.layers, asked = None, slow_backend.has_layer
+    count = Counter()
+
+    async def has_layer(spec):
+        count["asked"] += 1
+        return await asked(spec)
+
+    slow_backend.has_layer = has_layer
+    async with StartLayers(slow_backend) as chooser:
+        for _ in range(3):
+            assert (await chooser.choose(spec_of(), record_of("0" * 40), "agent")).layer is None
+    assert count["asked"] == 1
+
+
+async def test_a_layer_is_made_although_its_first_caller_gave_up(slow_backend):
+    record = record_of("0" * 40)
+    slow_backend.go.clear()
+    async with StartLayers(slow_backend) as chooser:
+        first = asyncio.create_task(chooser.choose(spec_of(), record, "agent"))
+        await slow_backend.begun.wait()
+        second = asyncio.create_task(chooser.choose(spec_of(), record, "agent"))
+        first.cancel()
+        await asyncio.wait([first])
+        slow_backend.go.set()
+        assert (await second).layer is not None
+    assert (first.cancelled(), slow_backend.made, slow_backend.live) == (True, 1, [])
+
+
+async def test_what_is_being_made_ends_with_its_owner(slow_backend):
+    slow_backend.go.clear()
+    async with StartLayers(slow_backend) as chooser:
+        waiting = asyncio.create_task(chooser.choose(spec_of(), record_of("0" * 40), "agent"))
+        await slow_backend.begun.wait()
+        assert len(slow_backend.live) == 1
+    await asyncio.wait([waiting])
+    assert (slow_backend.live, slow_backend.layers, waiting.cancelled()) == ([], set(), True)
+
+
+async def test_a_layer_that_the_gate_could_not_keep_is_none(slow_backend):
+    slow_backend.failures = [StartError("no space left on device")]
+    gate = StartGate(slow_backend, starting=1, start_limit_s=10.0)
+    async with StartLayers(gate) as chooser:
+        assert (await chooser.choose(spec_of(), record_of("0" * 40), "agent")).layer is None
+
+
+async def test_a_real_layer_is_made_without_its_first_caller_and_its_making_ends_with_its_owner(backend, built, slow):
+    makers = set()
+    for hidden, leave in (("given up",), False), (("ended",), True):
+        begun, record = asyncio.Event(), record_of(built[0], hidden=hidden)
+
+        @asynccontextmanager
+        async def make(spec, begun=begun, make=backend.make_layer):
+            async with make(spec) as sandbox:
+                makers.add(sandbox.id)
+                begun.set()
+                yield sandbox
+
+        backend.make_layer = make
+        async with StartLayers(backend) as chooser:
+            first = asyncio.create_task(chooser.choose(spec_of(), record, "agent"))
+            await begun.wait()
+            if not leave:
+                first.cancel()
+                await asyncio.wait([first])
+                assert (await chooser.choose(spec_of(), record, "agent")).layer is not None
+        await asyncio.wait([first])
+        assert first.cancelled()
+    assert set(backend.made.values()) == {1}
+    assert len(makers) == 2
+    assert not makers & {one.id for one in await backend.ls()}
+    assert not list(layers_dir().glob("*/.*.draft"))
 
 
 async def test_a_quick_start_is_noted_and_not_kept(backend, built, monkeypatch):

@@ -204,13 +204,12 @@ async def test_a_control_that_has_begun_is_kept_though_nobody_waits(tmp_path):
         gold_files: dict[str, bytes] = {}
         files: dict[str, bytes] = {}
 
-    records = import_record.ImportRecords()
-    waiting = asyncio.create_task(records.of("image", Key, "script", control))
-    await begun.wait()
-    waiting.cancel()
-    go.set()
-    assert await records.of("image", Key, "script", None) == record
-    await records.close()
+    async with import_record.ImportRecords() as records:
+        waiting = asyncio.create_task(records.of("image", Key, "script", control))
+        await begun.wait()
+        waiting.cancel()
+        go.set()
+        assert await records.of("image", Key, "script", None) == record
     (kept,) = (tmp_path / "cache" / "imports").iterdir()
     assert await import_record.ImportRecords().of("image", Key, "script", None) == record  # from the cache
     kept.write_text('{"written by": "another version"}')

@@ -112,8 +112,8 @@ class FakeGrader:
     @asynccontextmanager
     async def __call__(self, backend: SandboxBackend) -> AsyncIterator["FakeGrader"]:
         self.backend = backend
-        self.layers = StartLayers(backend)
-        yield self
+        async with StartLayers(backend) as self.layers:
+            yield self
 
     async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> str:
         return record.key.gold_patch
