@@ -80,14 +80,18 @@ def instrument(script: str, private_dir: str) -> InstrumentedScript:
     begin, start, end, code = (f"swe-aem-{secrets.token_hex(16)}" for _ in range(4))
     test_command = "\n".join(marked_lines(script)[:-1])  # the last line is swebench's, to keep the exit code
     signed_report = SignedPytestReport.for_command(test_command, private_dir)
-    lines = []
+    lines: list[str] = []
+    started = False
     for line in script.split("\n"):
         if is_marker(line, START_MARKER):
             lines += signed_report.setup() if signed_report else []
             line = line.replace(START_MARKER, start)
+            started = True
         elif is_marker(line, END_MARKER):
             lines += [_SETTLE, line.replace(END_MARKER, end)]
             break
+        elif started and signed_report and line.strip() == signed_report.test_command:
+            line = signed_report.command()
         lines.append(line)
     lines += [
         line.replace(CODE_MARKER, code) for line in _after_end(script) if line.startswith(f'echo "{CODE_MARKER}: ')

@@ -18,7 +18,7 @@ PASSING = frozenset({TestStatus.PASSED, TestStatus.XFAIL})
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PYTEST_SUMMARY = re.compile(r"^=* ?([0-9a-z, ]+) in \d+(?:\.\d+)? ?s(?:econds)?\b.*$", re.MULTILINE)
-_PYTEST_COUNT = re.compile(r"\d{1,9} [a-z]+")
+_PYTEST_COUNT = re.compile(r"\d{1,9} (?:subtests )?[a-z]+")
 _PYTEST_CALL = re.compile(r"(?<![\w.-])(?:pytest|py\.test)(?=\s|$)")
 _DJANGO_SUMMARY = re.compile(r"^Ran [1-9]\d* tests? in ", re.MULTILINE)
 _SYMPY_SUMMARY = re.compile(r"^=+ tests finished: ", re.MULTILINE)

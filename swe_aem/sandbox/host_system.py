@@ -48,6 +48,8 @@ _ASK_TIMEOUT_S = 60.0
 _COVERED = "covered"
 """File of the toolchain: the directories of the host's installed packages, one a line."""
 _TEST_RUNNER = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
+_SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+"""Where a virtual environment has its packages: the interpreter finds them whatever a command sets in PYTHONPATH."""
 
 
 def _interpreter() -> tuple[Path, Path]:
@@ -76,7 +78,7 @@ def digest() -> str:
     distributions = [importlib.metadata.distribution(name) for name in _TEST_RUNNER]
     versions = [f"{distribution.name}={distribution.version}" for distribution in distributions]
     interpreters = [f"{path}:{(found := path.stat()).st_size}:{found.st_mtime_ns}" for path in _interpreters()]
-    key = "|".join([sys.version, str(_interpreter()[1]), *_OWN_ETC.values(), *versions, *interpreters])
+    key = "|".join([_SITE, sys.version, str(_interpreter()[1]), *_OWN_ETC.values(), *versions, *interpreters])
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
@@ -95,7 +97,7 @@ def _package_directories() -> list[str]:
 
 @cache
 def toolchain() -> Path:
-    """A directory with `bin/` (python, python3, pytest), `site/` (pytest and what it needs) and `etc/`; made once.
+    """A virtual environment (python, python3, pytest and what it needs) with an `etc/` besides; made once.
 
     Mounted read-only at `TOOLCHAIN`. Its name is `digest`, so an upgrade makes a new one.
     """
@@ -108,6 +110,8 @@ def toolchain() -> Path:
     (draft / "bin").mkdir(parents=True)
     for name in ("python", "python3"):
         (draft / "bin" / name).symlink_to(executable)
+    settings = f"home = {executable.parent}\ninclude-system-site-packages = false\n"
+    (draft / "pyvenv.cfg").write_text(settings)
     runner = draft / "bin" / "pytest"
     runner.write_text('#!/bin/sh\nexec python -m pytest "$@"\n')
     runner.chmod(0o755)
@@ -116,9 +120,9 @@ def toolchain() -> Path:
             source = Path(str(distribution.locate_file(file)))
             if ".." in file.parts or not source.is_file():
                 continue  # console scripts lie outside the package directory
-            (draft / "site" / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, draft / "site" / file)
-    compileall.compile_dir(draft / "site", quiet=2)
+            (draft / _SITE / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, draft / _SITE / file)
+    compileall.compile_dir(draft / _SITE, quiet=2)
     (draft / "etc").mkdir()
     for name, text in _OWN_ETC.items():
         (draft / "etc" / name).write_text(text)
@@ -181,10 +185,9 @@ def _outermost(paths: Iterable[Path]) -> list[Path]:
 
 
 def environment() -> dict[str, str]:
-    """PATH, HOME and PYTHONPATH for commands in such a root."""
+    """PATH, HOME and USER for commands in such a root."""
     return {
         "PATH": f"{TOOLCHAIN}/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": HOME,
         "USER": "root",
-        "PYTHONPATH": f"{TOOLCHAIN}/site",
     }

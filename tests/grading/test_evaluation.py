@@ -184,6 +184,9 @@ def test_markers_of_two_scripts_differ_and_so_do_those_of_one():
         ("PYTHONWARNINGS='ignore::UserWarning' pytest --no-header -rA x", True),
         ("PYTHONWARNINGS='ignore::A,ignore::B' .venv/bin/python -W ignore -m pytest -rA r2e_tests", True),
         ("pytest", True),
+        ("A='x y' PYTEST_ADDOPTS=\"--tb=short -q\" PYTHONPATH=.:$PYTHONPATH pytest x", True),
+        ("A=1;B=2 pytest x", False),
+        ("A=$(pwd) pytest x", False),
         ("pytest -n 4 x", False),
         ("pytest x; pytest y", False),
         ("pytest x && pytest y", False),
@@ -229,6 +232,35 @@ async def test_the_witness_leaves_no_trace_and_testifies(at, tmp_path, monkeypat
         },
     )
     assert "1 failed, 2 passed, 1 skipped, 1 xfailed, 1 error" in done.body
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "options"),
+    [
+        ("PYTHONPATH=.", ".", None),
+        ("PYTHONPATH='a b':lib", "a b:lib", None),
+        ("PYTHONPATH=src:$PYTHONPATH", "src:/kept", None),
+        ("PYTEST_ADDOPTS=--tb=short", "/kept", "--tb=short"),
+        ("A='x PYTHONPATH=no' PYTEST_ADDOPTS=\"--tb=short -q\" PYTHONPATH=x", "x", "--tb=short -q"),
+    ],
+)
+async def test_the_witness_testifies_where_the_command_sets_its_variables(
+    at, tmp_path, monkeypatch, settings, path, options
+):
+    monkeypatch.setenv("PYTHONPATH", "/kept")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    (tmp_path / "test_x.py").write_text(
+        "import os\n"
+        "def test_environment():\n"
+        f"    assert (os.environ['PYTHONPATH'], os.environ.get('PYTEST_ADDOPTS')) == {(path, options)}\n"
+    )
+    script = SCRIPT.replace("COMMAND", f"\n  {settings} python -m pytest -p no:cacheprovider -rA test_x.py")
+    done = Looked(await evaluate(at(tmp_path), script, str(tmp_path), 60.0, Deadline.after(60), tmp_path))
+    assert done.file is not None
+    assert done.file.record is not None
+    assert done.file.record_key is not None
+    record = read_record(done.file.record.read_bytes(), done.file.record_key)
+    assert record == PytestReport(finished=True, results={"test_x.py::test_environment": "passed"}), done.body
 
 
 @pytest.mark.parametrize(
@@ -278,6 +310,8 @@ def test_an_honest_log_has_no_contradictions(calc):
         "2 passed in 1.20s",
         "\x1b[32m== \x1b[32m\x1b[1m2 passed\x1b[0m, \x1b[33m1 warning\x1b[0m\x1b[32m in 0.01s\x1b[0m ==\x1b[0m",
         "====== 1 passed, 1 xfailed, 3 warnings in 0.01s ======",
+        "2 passed, 7 subtests passed in 0.10s",
+        "===== 2 failed, 2 passed, 1 skipped, 5 subtests passed, 1 subtests failed in 1.87s =====",
     ],
 )
 def test_summary_lines_of_all_ages_are_read(calc, summary):

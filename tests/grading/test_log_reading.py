@@ -105,6 +105,8 @@ def test_our_own_patterns_are_linear(calc, line):
     [
         ("== 1 failed, 2 passed in 0.1s ==", True),
         ("== no tests ran in 0.1s ==", True),
+        ("1 failed, 2 passed, 1 subtests failed in 0.1s", True),
+        ("3 files passed in 0.1s", False),
         ("3 passed, 1 warning in 1.20s", True),
         ("=== 1 failed, 2 passed, 1 error in 65.32s (0:01:05) ===", True),
         ("== passed in 0.1s ==", False),

@@ -83,7 +83,6 @@ AARCH64 = {
 }  # fmt: skip
 
 
-PACKAGES = 'import sysconfig; print(sysconfig.get_path("purelib"))'
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -451,10 +450,11 @@ async def test_packages_of_the_hosts_interpreters_are_not_seen(
     assert "a plugin of the host was loaded" in done.stderr  # the copy does load it where it is not covered
     spec = spec.model_copy(update={"env": {"LD_LIBRARY_PATH": str(other_interpreter / "lib")}})
     async with BubblewrapBackend(launcher=launcher).open(spec) as sandbox:  # type: ignore[arg-type]
-        look = f"python -c 'import sys; print(sys.prefix)'; ls $(python -c '{PACKAGES}')"
+        look = "prefix=$(python -c 'import sys; print(sys.base_prefix)'); echo $prefix; ls $prefix/lib/*/site-packages"
         listed = await sandbox.run(look, timeout_s=60)
         assert listed.output == f"{other_interpreter}\n"
-        assert (await sandbox.run("python -m pytest --version", timeout_s=60)).output.startswith("pytest ")
+        for runner in ("python -m pytest", "PYTHONPATH=. pytest", "python3 -I -m pytest"):
+            assert (await sandbox.run(f"{runner} --version", timeout_s=60)).output.startswith("pytest "), runner
         seen = await sandbox.run(
             "find / -xdev -path /proc -prune -o -name '*.dist-info' -print; ls -d /usr/lib/python3/dist-packages/*; "
             "for python in /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9]; do $python -c 'import yaml, pip'; done",

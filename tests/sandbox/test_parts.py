@@ -153,7 +153,7 @@ def test_the_host_system_shows_no_home_and_no_checkout() -> None:
     for source in sources:
         assert not checkout.is_relative_to(source), source
         assert not Path.home().is_relative_to(source), source
-    names = {path.name for path in (host_system.toolchain() / "site").iterdir()}
+    names = {path.name for path in (host_system.toolchain() / host_system._SITE).iterdir()}
     assert {"pytest", "_pytest", "pluggy"} <= names
     assert "swe_aem" not in names
 
