@@ -4,7 +4,7 @@ import posixpath
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +25,10 @@ _TEST_NAME = re.compile(
 )
 _PYTHON_TEST_ROOT = re.compile(r"(?:.*?/)??tests?(?=/)")
 _TEST_ROOT = re.compile(r"(?:.*?/)??(?:tests?|__tests__|spec(?=.*\.(?:rb|coffee|[cm]?[jt]sx?)$))(?=/)")
+_BETWEEN_PARTS = re.compile(r"[\s=:,;|&()<>@`$'\"]+")
+_NUMBER = re.compile(r"[\d.]*")
+_QUOTED_DEPTH = 4
+"""A command is quoted in another at most so often."""
 
 
 @dataclass(frozen=True)
@@ -137,19 +141,29 @@ def is_test_name(path: str) -> bool:
 def command_words(eval_script: str, workdir: str) -> tuple[str, ...]:
     """Words of the test command that can be paths: what stands between the two markers of an evaluation script.
 
-    Paths below `workdir` come out relative to it.
+    Paths below `workdir` come out relative to it. Commands that are quoted in another (`bash -c "..."`) count too, and
+    so do the parts of a word, as in `--config=x.ini`.
     """
-    words: list[str] = []
-    for line in marked_lines(eval_script):
-        try:
-            words += shlex.split(line, comments=True)
-        except ValueError:
-            words += line.split()
+    lines = marked_lines(eval_script)
+    words = {word for text in ("\n".join(lines), *lines) for word in _words(text, _QUOTED_DEPTH)}
     paths = (word.partition("::")[0].lstrip("(").rstrip(";)").removesuffix("/...") for word in words)
     root = posixpath.normpath(workdir)
     cleaned = (posixpath.normpath(path) for path in paths if path)
     relative = (word.removeprefix(f"{root}/") for word in cleaned if word != root)
-    return tuple(word for word in relative if word not in (".", "/", "...") and not word.startswith("-"))
+    return tuple(sorted(word for word in relative if word not in (".", "/", "...") and not word.startswith("-")))
+
+
+def _words(text: str, depth: int) -> Iterator[str]:
+    """Words as a shell reads them, their parts, and both of commands that are quoted in them, `depth` deep."""
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError:
+        words = text.split()
+    for word in words:
+        yield word
+        yield from (part for part in _BETWEEN_PARTS.split(word) if not _NUMBER.fullmatch(part))
+        if depth and any(sign.isspace() for sign in word):
+            yield from _words(word, depth - 1)
 
 
 def _in_each_others_way(path: str, name: str) -> bool:

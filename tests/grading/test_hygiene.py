@@ -1,6 +1,7 @@
 """Hygiene leaves out what a patch has no business with, names it, and keeps the rest."""
 
 import re
+import shlex
 
 import pytest
 from hypothesis import given
@@ -9,10 +10,8 @@ from hypothesis import strategies as st
 from swe_aem.core import AnswerKey
 from swe_aem.grading.configuration_files import CONFIGURATION_FILES, matches
 from swe_aem.grading.delta import EXECUTABLE, FILE, LINK, Blob, Change, Delta
-from swe_aem.grading.diff import parse_diff
 from swe_aem.grading.hygiene import MAX_NEW_FILE_BYTES, clean_delta
 from swe_aem.grading.rules import command_words
-from swe_aem.tasks import load_tasks
 
 
 def blob(text="x", mode=FILE):
@@ -335,7 +334,46 @@ def test_new_files_among_the_tests_are_refused_in_every_language(tests, path, ac
 
 def test_command_words_are_those_between_the_markers():
     script = evaluation("A=1 bin/test -C 'a b' ./t/x.py::T::m . ./... ./pkg/...")
-    assert set(command_words(script, "/x")) == {"A=1", "bin/test", "a b", "t/x.py", "pkg"}
+    named = set(command_words(script, "/x"))
+    assert {"A=1", "bin/test", "a b", "t/x.py", "pkg"} <= named
+    assert not named & {"y", "/x", ".", "-C", "rm"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pytest --rootdir=sub -c=ci/x.cfg",
+        "pytest --config-file=/testbed/ci/x.cfg tests",
+        "CONFIG=ci/x.cfg make test",
+        "bash -c 'run ci/x.cfg'",
+        'bash -lc "cd /testbed && pytest -c ci/x.cfg tests/test_a.py"',
+        """bash -c "env A=1 sh -c 'run --config=./ci/x.cfg'" """,
+        "bash -c 'set -e\nrun ci/x.cfg\n'",
+        """eval "su me -c \\"bash -c 'run ci/x.cfg'\\"" """,
+        "run $(cat ci/x.cfg) <ci/x.cfg",
+        "cd /testbed;ci/x.cfg&&pytest",
+        "run @ci/x.cfg",
+        "run -C a,b:ci/x.cfg",
+        "run `cat ci/x.cfg`",
+        "cat <<END | sh\nit's ci/x.cfg\nEND",
+    ],
+)
+def test_what_the_test_command_names_inside_a_word_may_not_be_changed(command):
+    found = clean([edit("ci/x.cfg"), edit("pkg/x.py")], make_key(eval_script=evaluation(command)), workdir="/testbed")
+    assert [change.path for change in found.accepted] == ["pkg/x.py"]
+    assert found.refused == ("ci/x.cfg (is run by the evaluation)",)
+
+
+def test_a_path_with_a_blank_in_a_quoted_command_may_not_be_changed():
+    key = make_key(eval_script=evaluation("""bash -c 'run "my ci/x.cfg"'"""))
+    assert not clean(edit("my ci/x.cfg"), key).accepted
+
+
+def test_a_command_that_is_quoted_without_end_costs_no_time():
+    deep = "x"
+    for _ in range(12):
+        deep = shlex.quote(f"sh -c {deep} a=b")
+    assert "a" in command_words(evaluation(f"sh -c {deep}"), "/x")
 
 
 @pytest.mark.parametrize("workdir", ["/testbed", "/srv/a b", "/x/"])
@@ -343,7 +381,7 @@ def test_command_words_are_those_between_the_markers():
 def test_what_the_test_command_names_by_its_whole_path_may_not_be_changed(workdir, path):
     command = f"cd '{workdir}' && '{workdir}/{path}' -m pytest /elsewhere/x.py"
     script, changed = evaluation(command), path.replace("/./", "/").replace("//", "/")
-    assert set(command_words(script, workdir)) - {"cd", "&&", "pytest"} == {changed, "/elsewhere/x.py"}
+    assert {changed, "/elsewhere/x.py"} <= set(command_words(script, workdir))
     found = clean([edit(changed), edit("pkg/x.py")], make_key(eval_script=script), workdir=workdir)
     assert [change.path for change in found.accepted] == ["pkg/x.py"]
     assert "is run by the evaluation" in found.refused[0]
@@ -365,43 +403,3 @@ def test_every_change_is_either_accepted_or_listed(kinds):
     assert set(result.accepted) <= set(changes)
     assert clean(list(result.accepted), KEY).accepted == result.accepted
     assert not any(change.path.split("/")[-1] == "conftest.py" for change in result.accepted)
-
-
-SETS = {"verified": (500, 1), "lite": (300, 0), "multilingual": (299, 4), "multimodal_dev": (102, 4)}
-"""Rows of each real data set, and how many of their solutions would lose a file if the gold patch were another."""
-
-
-def delta_of(patch):
-    """The delta of a patch, with what the patch shows of each file as its content."""
-    texts = [text for text in re.split(r"^(?=diff --git )", patch, flags=re.MULTILINE) if text.startswith("diff ")]
-    changes = []
-    for section, text in zip(parse_diff(patch), texts, strict=True):
-        old, new = (Blob(FILE, "".join(side(text, sign)).encode("utf-8", "surrogateescape")) for sign in "-+")
-        for path in section.paths:
-            before = old if path == section.old_path and not section.is_copy else None
-            changes.append(Change(path, before, new if path == section.new_path else None))
-    return Delta(tuple(changes))
-
-
-def side(text, sign):
-    """The lines of one side of a file's hunks."""
-    _, *hunks = re.split(r"^@@ .*\n", text, flags=re.MULTILINE)
-    return [f"{line[1:]}\n" for line in "".join(hunks).split("\n") if line[:1] in (" ", sign)]
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_gold_patches_of_real_rows_pass_whole_and_their_test_patches_are_refused_whole(dataset_rows, name):
-    records = load_tasks(str(dataset_rows / f"{name}.parquet")).records
-    count, loses = SETS[name]
-    assert len(records) == count
-    lost = []
-    for record in records:
-        key, gold = record.key, delta_of(record.key.gold_patch)
-        result = clean_delta(gold, key)
-        assert (result.refused, result.integrity) == ((), ()), record.task.id
-        result = clean_delta(delta_of(key.test_patch), key)
-        assert (result.accepted, result.integrity) == ((), ()), record.task.id
-        # A policy may find the same solution where the gold patch is another.
-        if clean_delta(gold, key.model_copy(update={"gold_patch": diff_of("another")})).refused:
-            lost.append(record.task.id)
-    assert len(lost) == loses, lost
