@@ -57,7 +57,7 @@ def new_names(new_files: Collection[str], given: Collection[str]) -> dict[str, l
                 name in (None, "__init__")
                 or not name.isidentifier()
                 or (directory, name) in stems
-                or (below, "__init__") in stems
+                or (posixpath.join(directory, name), "__init__") in stems
             ):
                 continue
             if depth == len(parts) - 1 or below in packages:

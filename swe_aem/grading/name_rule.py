@@ -12,6 +12,7 @@ from swe_aem.grading.delta import Delta
 from swe_aem.grading.import_names import NewName, Outside, is_in_front, names_outside, new_names
 from swe_aem.grading.import_record import ImportRecord
 from swe_aem.grading.rules import NameRule, paths_of, shadows
+from swe_aem.grading.tree_links import paths_through_links
 
 _IN_FRONT = "would be imported in place of another module"
 _TRIED = "would be imported by the evaluation"
@@ -39,8 +40,12 @@ async def measured_rule(
 
 
 async def _made(files: set[str], key: AnswerKey, untouched: Sandbox, workdir: str) -> dict[str, list[NewName]]:
-    """Each new file with the names that it makes, without those that the gold patch makes."""
-    given = set((await untouched.list_tree(workdir)).entries)
+    """Each new file with the names that it makes, without those that the gold patch makes.
+
+    A name that a link of the given tree has is not new where a directory takes the place of the link.
+    """
+    entries = (await untouched.list_tree(workdir)).entries
+    given = entries.keys() | paths_through_links(entries, workdir, files)
     gold = new_names(paths_of(key.gold_patch) - given, given).values()
     allowed = {(new.directory, new.name) for names in gold for new in names}
     made = {

@@ -57,6 +57,7 @@ def test_names_that_can_be_imported_from_a_path(files, expected):
         ["NOTES.md"],
         ["repro-1.py"],
         ["docs/conf/__init__.py"],  # the repository has a module of that name there already
+        ["top.py"],  # and a package
         ["top/__main__.py"],
     ],
 )

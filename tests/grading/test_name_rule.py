@@ -120,6 +120,17 @@ async def test_honest_new_names_are_graded_after_one_control(judge):
     assert len(judge.controls) == 1
 
 
+async def test_a_name_that_a_link_of_the_image_has_is_not_new(judge, task):
+    (task.repo.path / "optional_plugin").symlink_to("optional/v1")
+    (task.repo.path / "optional_by_importlib").symlink_to("/nowhere")
+    (task.repo.path / "tests_helpers_x").symlink_to("nothing/here")
+    task.repo.write({"optional/v1/__init__.py": "x = 1\n"})
+    files = ("optional_plugin/__init__.py", "optional_plugin/more.py", "tests_helpers_x/__init__.py")
+    verdict = await judge(delta(*files, "optional_by_importlib/__init__.py"))
+    assert "optional_plugin/more.py" not in refused(verdict)
+    assert {"tests_helpers_x/__init__.py", "optional_by_importlib/__init__.py"} <= set(refused(verdict))
+
+
 async def test_names_that_the_evaluation_would_import_are_refused_and_the_rest_is_graded(judge):
     verdict = await judge(delta(*ATTACKS, "repro.py", content=b"raise SystemExit('imported')\n"))
     assert set(refused(verdict)) == set(ATTACKS)

@@ -90,6 +90,18 @@ async def test_scrub_removes_what_is_later(repo, at, plant):
     assert repo.git("status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("left_bytes", [0, 20])
+async def test_an_index_that_cannot_be_read_is_made_anew_from_head(repo, at, left_bytes):
+    """Images have such, and a rollout in one could not begin."""
+    base, later = later_commit(repo)
+    index = repo.path / ".git/index"
+    index.write_bytes(index.read_bytes()[:left_bytes])
+    repo.write({"a.py": "an image may have changed files\n"})
+    assert await scrub_history(at(repo.path), str(repo.path), base) == base
+    assert later not in visible(repo)
+    assert repo.git("status", "--porcelain").strip() == "M a.py"
+
+
 async def test_objects_borrowed_from_another_repository_are_taken_in_and_the_loan_ends(make_repo, at, shell, tmp_path):
     source = make_repo("source")
     base, later = later_commit(source)

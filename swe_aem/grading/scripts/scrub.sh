@@ -25,6 +25,11 @@ remove_leftovers() {
   done
 }
 
+# Makes an index that git cannot read anew from HEAD, as `git reset` does: no work tree is touched.
+mend_index() {
+  [ ! -e "$1/index" ] || repo "$1" ls-files >"$private/names" 2>&1 || { rm -rf "$1/index"; repo "$1" read-tree HEAD; }
+}
+
 # Sections of the configuration that lead to other repositories, or to objects that are not there.
 foreign_settings() {
   repo "$1" config --file "$1/config" --name-only --get-regexp \
@@ -91,6 +96,7 @@ drop_extra_objects() {
 scrub() {
   local dir=$1
   repo "$dir" rev-parse -q --verify 'HEAD^{commit}' >/dev/null || { echo "$dir: HEAD is no commit"; return; }
+  mend_index "$dir"
   remove_leftovers "$dir"
   [ -n "$(findings "$dir")" ] || return 0
   remove_foreign_settings "$dir"
