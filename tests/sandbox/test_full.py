@@ -168,7 +168,8 @@ async def test_what_the_limits_did_is_known_of_a_sandbox_that_died(backend: Sand
         await asyncio.to_thread(container.kill)
     else:
         (entry,) = [entry for entry in live_sandboxes() if entry.id == sandbox.id]
-        os.killpg(entry.pid or 0, signal.SIGKILL)
+        assert entry.pid is not None
+        os.killpg(entry.pid, signal.SIGKILL)
     with pytest.raises(SandboxDead):
         await sandbox.run("sleep 60", timeout_s=60)
     assert (await sandbox.limit_hits()).oom_kills >= 1
