@@ -3,7 +3,8 @@
     dispatch ──agent slot──> `TrajectoryRun` (start, prepare, agent, patch) ──grading slot──> verdict ──> store
 
 Three limits: agents that live, sandboxes that start, evaluation scripts that run. A trajectory frees its agent slot
-only once it holds a grading slot, so at most 2 x concurrency + grading sandboxes exist.
+only once it holds a grading slot, so at most 2 x concurrency + grading sandboxes exist, those of controls and replays
+not counted. A control's evaluation runs while whoever asked for it holds a grading slot and waits.
 
 An unexpected exception in one trajectory is a bug: it cancels the others and leaves `run`. Nothing that ends this
 process loses or doubles a record, because a record is durable before it counts and a rerun starts from what is in the

@@ -51,7 +51,9 @@ class RunContext:
     gate: StartGate
     grader: Grader
     grading_slots: asyncio.Semaphore
-    """Bounds the evaluation scripts that run at once."""
+    """Bounds the evaluation scripts that run at once. A control takes no slot of its own, which could wait for ever:
+    whoever asks for it in grading holds one, and waits. Only after `grade_queue_limit_s` without a slot is one asked
+    for beside them."""
     agent_breaker: Breaker
     grading_breaker: Breaker
     attribution: Attribution

@@ -1,5 +1,6 @@
 """A task whose tests cannot be run is told from patches that break the tests, once, and its samples count nowhere."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -56,6 +57,19 @@ async def test_a_task_whose_gold_patch_collects_nothing_either_is_broken(bench: 
     assert list(summary.broken_tasks) == ["task-0"]
     assert (summary.infrastructure_failures, summary.retries) == (0, 0)
     assert any("task-0" in line and "pytset" in line for line in made.progress.news)
+
+
+async def test_controls_run_in_the_slots_of_those_who_wait_for_them(bench: MakeBench) -> None:
+    async def grading(grader: Any, record: TaskRecord, given: Any, sandbox: Any) -> Verdict:
+        for _ in range(20):  # others get their turn
+            await asyncio.sleep(0)
+        return NOTHING
+
+    grader = FakeGrader(grading=grading)
+    made = bench(6, grader=grader, settings={"group_size": 2}, scheduling={"concurrency": 12, "grading": 2})
+    assert Counter(one.outcome for one in (await made.run()).values()) == {Outcome.BROKEN_TASK: 12}
+    assert controls(made) == 12
+    assert grader.most == 2
 
 
 async def test_what_was_measured_is_kept_for_the_next_run(bench: MakeBench) -> None:
