@@ -101,8 +101,6 @@ class DockerBackend:
                     f"no docker engine answers at {host}: {_cause(error)}. "
                     "Start it (`systemctl start docker`), set DOCKER_HOST, or use the sandbox bubblewrap"
                 ) from None
-            if client.base_url.startswith("http+docker://") and client.info().get("CgroupDriver") == "cgroupfs":
-                self._parent_group = shared_parent()
             self._connected = client
         return self._connected
 
@@ -324,8 +322,9 @@ class DockerBackend:
         name = f"swe-aem-fill-{uuid.uuid4().hex[:12]}"
         binds = self._api.create_host_config(binds=[f"{volume}:{WARDEN_DIR}:nocopy"])
         lease = {LEASE_LABEL: Lease.start(ENGINE_TIMEOUT_S).model_dump_json()}
-        self._api.create_container(image_id, ["true"], name=name, host_config=binds, labels=lease)
+        made = self._api.create_container(image_id, ["true"], name=name, host_config=binds, labels=lease)
         try:
+            self._parent_group = self._group_above(made["Id"])
             with contextlib.suppress(NotFound):
                 stream, _ = self._api.get_archive(name, f"{WARDEN_DIR}/warden")
                 stream.close()
@@ -339,6 +338,13 @@ class DockerBackend:
             return volume
         finally:
             self._remove(name)
+
+    def _group_above(self, container_id: str) -> str | None:
+        """The control group for all sandboxes, if the engine is on this host: then the files of its container are here.
+        Its address does not say that, for a local socket may be forwarded from another host."""
+        info = self._api.info()
+        is_here = os.path.isdir(os.path.join(info["DockerRootDir"], "containers", container_id))
+        return shared_parent() if is_here and info.get("CgroupDriver") == "cgroupfs" else None
 
     # -- what is on the engine ----------------------------------------------------------------------------------------
 

@@ -273,3 +273,20 @@ async def test_a_command_that_the_warden_cannot_run_is_a_result(spec: SandboxSpe
         resource.prlimit(warden, resource.RLIMIT_NOFILE, before)
         result = await sandbox.run("echo again", timeout_s=10)
         assert (result.output, result.started) == ("again\n", True)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.parametrize("is_here", [True, False])
+async def test_containers_of_an_engine_elsewhere_get_no_parent_group_of_this_host(
+    require_docker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_here: bool
+) -> None:
+    info = docker.from_env().info()
+    if os.geteuid() != 0 or info["CgroupDriver"] != "cgroupfs":
+        pytest.skip("needs root and an engine with the driver cgroupfs on this host")
+    if not is_here:  # behind a socket that is forwarded: its containers' files are not here, whatever lies at its root
+        (tmp_path / "containers").mkdir()
+        monkeypatch.setattr(docker.APIClient, "info", lambda self: {**info, "DockerRootDir": str(tmp_path)})
+    async with DockerBackend().open(SandboxSpec(image="swe-aem/micro:1", workdir="/tmp/w", ttl_s=300)) as sandbox:
+        container = docker.from_env().containers.get(sandbox.id)
+        assert container.attrs["HostConfig"]["CgroupParent"] == (f"/{cgroup.PARENT}" if is_here else "")
