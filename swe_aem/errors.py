@@ -43,6 +43,11 @@ class ControlFailed(InfrastructureError):
     """What has to be known before a patch is graded could not be found out; no line of the patch has run."""
 
 
+class HostFailed(InfrastructureError):
+    """A call of this host's own failed outside of every sandbox, as on a full disk, for no reason that a policy can
+    have caused: direct evidence of an infrastructure failure, whatever a control shows a moment later."""
+
+
 class Starved(GraderError):
     """Others had the processors of the host for so long that an evaluation, or reading its log, came to no end."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swe_aem.core import WALL_PER_LIMIT, Deadline, ExecResult, Sandbox
-from swe_aem.errors import GraderError, Starved
+from swe_aem.errors import GraderError, HostFailed, Starved
 from swe_aem.grading.log_file import LOG_TAIL_CHARS, LogFile
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marked_lines, marker_problem
 from swe_aem.grading.pytest_report import MAX_RECORD_BYTES, SignedPytestReport
@@ -126,8 +126,8 @@ async def evaluate(
     copy its log into `directory`.
 
     The sandbox has run a command before: a shell that does not begin now is the doing of the code under evaluation.
-    Raises `GraderError` if `deadline` cut it short before the limit or the log cannot be copied, `Starved` if it did
-    not reach the limit in ten times its wall time, `SandboxDead`.
+    Raises `GraderError` if `deadline` cut it short before the limit, `Starved` if it did not reach the limit in ten
+    times its wall time, `HostFailed` if this host has no space for the log, `SandboxDead`.
     """
     prepared = instrument(script, sandbox.private_dir)
     path = private_path(sandbox)
@@ -167,7 +167,7 @@ async def _copy_log(sandbox: Sandbox, script: InstrumentedScript, output_bytes: 
         if script.signed_report is not None:
             record.write_bytes(await _record(sandbox, script.signed_report))
     except OSError as error:
-        raise GraderError(f"the log of an evaluation cannot be kept in {directory}: {error.strerror}") from None
+        raise HostFailed(f"the log of an evaluation cannot be kept in {directory}: {error.strerror}") from error
     key = script.signed_report.key if script.signed_report else None
     return LogFile(
         path=log, begin=script.begin, start=script.start, end=script.end, code=script.code,

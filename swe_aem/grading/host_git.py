@@ -1,15 +1,21 @@
 """The host's own git in an empty repository, cut off from every configuration."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.errors import HostFailed, InfrastructureError, UserError
 from swe_aem.sandbox.scratch import scratch_directory
 
 _TIMEOUT_S = 120.0
+_LITTLE_SPACE_BYTES = 16 << 20
+_EXHAUSTED = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN,
+}  # fmt: skip
+"""What a host lacks, whatever names and contents an agent chose for the files that git is given."""
 _CONFIG = """[core]
 \trepositoryformatversion = 0
 \tbare = {bare}
@@ -61,11 +67,17 @@ class HostGit:
         except OSError as error:
             if isinstance(error, FileNotFoundError) and error.filename == "git":  # else it is the directory
                 raise UserError("git is not installed on this host; install it (apt-get install git)") from None
-            raise InfrastructureError(f"git {arguments[0]} cannot run on the host: {error}") from error
+            raise _failure(f"git {arguments[0]} cannot run on the host", error) from error
         if done.returncode not in accept:
             said = done.stderr.decode("utf-8", "replace").strip()[-1000:]
-            raise InfrastructureError(f"git {arguments[0]} failed on the host (exit code {done.returncode}): {said}")
+            why = f"git {arguments[0]} failed on the host (exit code {done.returncode}): {said}"
+            raise HostFailed(why) if self._lacks_space() else InfrastructureError(why)
         return done.stdout
+
+    def _lacks_space(self) -> bool:
+        """Has the disk so little space that git can have failed for it? Its words do not say: they quote names."""
+        disk = os.statvfs(self.git_dir)
+        return disk.f_bavail * disk.f_frsize < _LITTLE_SPACE_BYTES or 0 < disk.f_files > disk.f_favail == 0
 
 
 @contextmanager
@@ -78,7 +90,7 @@ def host_git(*, work_tree: bool = False) -> Iterator[HostGit]:
         with scratch_directory("git") as root:
             yield _empty_repository(root, work_tree=work_tree)
     except OSError as error:
-        raise InfrastructureError(f"the host cannot keep files for git: {error}") from error
+        raise _failure("the host cannot keep files for git", error) from error
 
 
 def _empty_repository(root: Path, *, work_tree: bool) -> HostGit:
@@ -91,3 +103,8 @@ def _empty_repository(root: Path, *, work_tree: bool) -> HostGit:
     if tree is not None:
         tree.mkdir()
     return HostGit(git_dir, tree)
+
+
+def _failure(what: str, error: OSError) -> InfrastructureError:
+    kind = HostFailed if error.errno in _EXHAUSTED else InfrastructureError
+    return kind(f"{what}: {error}")

@@ -167,6 +167,8 @@ def main() -> None:
         try:
             key = AnswerKey.model_validate(request.pop("key"))
             answer = OPERATIONS[request.pop("op")](key, **request)
+        except OSError as error:
+            answer = {"host": str(error)}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         signal.setitimer(signal.ITIMER_PROF, 0)

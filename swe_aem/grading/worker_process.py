@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from swe_aem.core import WALL_PER_LIMIT
-from swe_aem.errors import GraderError, Starved
+from swe_aem.errors import GraderError, HostFailed, Starved
 
 COMMAND = (sys.executable, "-m", "swe_aem.grading.worker")
 REQUEST_CPU_S = 60.0
@@ -66,7 +66,7 @@ class Worker:
             raise GraderError(f"swebench did not load within {WALL_PER_LIMIT * REQUEST_CPU_S:.0f} s") from None
         except OSError as error:
             await self.stop()
-            raise GraderError(f"the process that parses logs does not start: {error}") from error
+            raise HostFailed(f"the process that parses logs does not start: {error}") from error
         except BaseException:
             await self.stop()
             raise
@@ -74,7 +74,7 @@ class Worker:
             self.is_starting = False
 
     async def ask(self, request: Mapping[str, Any], cpu_s: float = REQUEST_CPU_S) -> dict[str, Any]:
-        """The process's answer; raises `ParseFailure`, `Starved`, `GraderError`.
+        """The process's answer; raises `ParseFailure`, `Starved`, `HostFailed`, `GraderError`.
 
         `cpu_s` limits the processor seconds of the process. Wall time is limited to ten times as much: a process that
         got less processor than that was starved, which is an infrastructure failure.
@@ -104,6 +104,8 @@ class Worker:
             raise
         if "failed" in answer:
             raise ParseFailure(answer["failed"])
+        if "host" in answer:
+            raise HostFailed(f"{request['op']} failed on this host: {answer['host']}")
         if "error" in answer:
             raise GraderError(f"swebench failed on {request['op']}: {answer['error']}")
         return answer

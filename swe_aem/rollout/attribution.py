@@ -12,7 +12,7 @@ from typing import Literal
 
 from swe_aem.core import LimitHits, Sandbox, SandboxBackend, Stop, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.core.base import Frozen
-from swe_aem.errors import ControlFailed, InfrastructureError, SandboxDead, Starved
+from swe_aem.errors import ControlFailed, HostFailed, InfrastructureError, SandboxDead, Starved
 from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.controls import Control
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses, MemoryMark
@@ -100,6 +100,8 @@ class Attribution:
             if isinstance(error, SandboxDead) and (attempt.sandbox is None or not attempt.sandbox.recording.calls):
                 await self.lost_without_policy(record)
             return Finding(blame="infrastructure", why=why)
+        if isinstance(error, HostFailed):
+            return Finding(blame="infrastructure", why=why)
         own_limits = await attempt.sandbox.hit_its_limits()
         if not own_limits and (excuse := await self._excuse(attempt.memory)):
             return Finding(blame="infrastructure", why=excuse)
@@ -131,7 +133,7 @@ class Attribution:
         A grade whose sandbox died must do so three times: it may have been killed from outside.
         """
         why = describe(error)
-        if isinstance(error, (Starved, ControlFailed)):
+        if isinstance(error, (Starved, ControlFailed, HostFailed)):
             return Finding(blame="infrastructure", why=why)
         own_limits = await start.hit_its_limits()
         if not own_limits and (excuse := await self._excuse(start.memory)):

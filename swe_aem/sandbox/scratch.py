@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from swe_aem.errors import InfrastructureError
+from swe_aem.errors import HostFailed
 from swe_aem.sandbox.owner import Owner, boot_id
 
 _NAME = re.compile(r"swe-aem-[a-z]+-(?P<pid>\d+)-(?P<start_ticks>\d+)-(?P<host>.+)-[a-z0-9_]+")
@@ -18,7 +18,7 @@ _NAME = re.compile(r"swe-aem-[a-z]+-(?P<pid>\d+)-(?P<start_ticks>\d+)-(?P<host>.
 def scratch_directory(purpose: str) -> Iterator[Path]:
     """A new directory for the length of a `with`; `purpose`, in lower-case letters, is part of its name.
 
-    Raises `InfrastructureError` where the host cannot make one. What cannot be removed at the end is left to
+    Raises `HostFailed` where the host cannot make one. What cannot be removed at the end is left to
     `sweep_scratch`.
     """
     owner = Owner.this_process()
@@ -26,7 +26,7 @@ def scratch_directory(purpose: str) -> Iterator[Path]:
     try:
         directory = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
     except OSError as error:
-        raise InfrastructureError(f"this host cannot make a scratch directory: {error}; free some space") from error
+        raise HostFailed(f"this host cannot make a scratch directory: {error}; free some space") from error
     with directory as path:
         yield Path(path)
 
@@ -34,12 +34,12 @@ def scratch_directory(purpose: str) -> Iterator[Path]:
 def sweep_scratch() -> list[Path]:
     """Remove this user's scratch directories whose process has ended; returns their paths.
 
-    Raises `InfrastructureError` where no directory for temporary files can be used.
+    Raises `HostFailed` where no directory for temporary files can be used.
     """
     try:
         found = sorted(Path(tempfile.gettempdir()).glob("swe-aem-*"))
     except OSError as error:
-        raise InfrastructureError(f"this host's scratch directories cannot be listed: {error}") from error
+        raise HostFailed(f"this host's scratch directories cannot be listed: {error}") from error
     gone = [path for path in found if _is_left_over(path)]
     for path in gone:
         shutil.rmtree(path, ignore_errors=True)

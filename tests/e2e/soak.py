@@ -1,4 +1,4 @@
-"""One rollout of a soak, a process to stop and kill: `python -m tests.e2e.soak BACKEND OUT GROUP_SIZE`.
+"""One rollout of a soak, a process to stop and kill: `python -m tests.e2e.soak BACKEND DISK/OUT GROUP_SIZE`.
 
 Each deed is a task of its own, so that a trajectory's id says what it did. Exit code 0: everything is in the store.
 """
@@ -63,11 +63,11 @@ async def main(kind: str, out: Path, group_size: int) -> int:
             "group_size": group_size,
             "limits": SMALL,
             "native": {"command_timeout_s": 30},
-            "scheduling": {"concurrency": 4, "grading": 2, "max_attempts": 4, "backoff_s": 0.1},
+            "scheduling": {"concurrency": 4, "grading": 2, "max_attempts": 30, "max_consecutive_failures": 1000},
         },
     )
     renderer = TurnRenderer(load_tokenizer(None), config.renderer)
-    with tempfile.TemporaryDirectory(dir=out.parent) as trees:
+    with tempfile.TemporaryDirectory(dir=out.parent.parent) as trees:
         made = [make(deed, OwnTask(timeout_s=TESTS_LIMIT_S), Path(trees)) for deed in DEEDS]
         workspaces = {one.record.task.id: one.workspace for one in made}
 

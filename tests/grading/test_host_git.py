@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.errors import HostFailed, InfrastructureError, UserError
 from swe_aem.grading.delta import FILE, Blob, Change
 from swe_aem.grading.diff_text import render_delta
 from swe_aem.grading.host_git import host_git
@@ -54,3 +54,21 @@ def test_only_a_git_that_is_not_there_is_not_installed(use, tmp_path, monkeypatc
 def test_files_that_cannot_be_written_are_an_infrastructure_failure():
     with pytest.raises(InfrastructureError, match="No space left"), host_git():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(("room_bytes", "kind"), [(1 << 20, HostFailed), (1 << 30, InfrastructureError)])
+def test_git_that_fails_on_a_full_disk_failed_for_it(room_bytes, kind, monkeypatch):
+    disk = os.statvfs("/")
+    changed = [*disk]
+    changed[0], changed[1], changed[4] = 4096, 4096, room_bytes // 4096
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(changed))
+    with pytest.raises(InfrastructureError, match="exit code") as failed, host_git() as git:
+        git("rev-parse", "--verify", "nothing")
+    assert type(failed.value) is kind
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EMFILE, HostFailed), (errno.ENAMETOOLONG, InfrastructureError)])
+def test_what_a_host_lacks_is_told_from_what_an_agent_chose(number, kind):
+    with pytest.raises(InfrastructureError) as failed, host_git():
+        raise OSError(number, os.strerror(number))
+    assert type(failed.value) is kind

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from swe_aem.core import TestStatus
-from swe_aem.errors import GraderError, Starved
+from swe_aem.errors import GraderError, HostFailed, Starved
 from swe_aem.grading import parser as parser_module
 from swe_aem.grading.log_file import LogFile
 from swe_aem.grading.parser import ParseFailure, ParseTimeout, SwebenchParser
@@ -280,12 +280,11 @@ async def test_the_worker_speaks_json_only_on_its_standard_output():
 async def test_a_host_that_cannot_start_the_worker_is_an_infrastructure_failure(calc, tmp_path, monkeypatch):
     async with SwebenchParser() as parser:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-        with pytest.raises(GraderError, match="does not start"):
+        with pytest.raises(HostFailed, match="does not start"):
             await parser.script(calc.key)
 
 
 async def test_a_log_that_this_host_cannot_copy_is_no_failure_of_the_log(calc, log, parser):
     gone = log("x").model_copy(update={"path": Path("/nonexistent/output.log")})
-    with pytest.raises(GraderError, match="No such file") as caught:
+    with pytest.raises(HostFailed, match="No such file"):
         await parser.read(calc.key, gone)
-    assert not isinstance(caught.value, ParseFailure)

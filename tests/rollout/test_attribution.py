@@ -19,7 +19,7 @@ from swe_aem.core import (
     TestStatus,
     Verdict,
 )
-from swe_aem.errors import ControlFailed, GraderError, InfrastructureError, SandboxDead, Starved
+from swe_aem.errors import ControlFailed, GraderError, HostFailed, InfrastructureError, SandboxDead, Starved
 from swe_aem.grading import CapturedWork, GivenTree, StartLayers
 from swe_aem.grading.parser import ParseTimeout
 from swe_aem.rollout import RunAborted
@@ -256,6 +256,21 @@ async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(bench: MakeB
     assert "captur" in one.error
 
 
+async def test_a_host_without_room_for_a_capture_convicts_nobody(bench: MakeBench) -> None:
+    async def no_room(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
+        if "/testbed/notes" in sandbox.files:
+            raise HostFailed("the host cannot keep files for git: No space left on device")
+        return await capture(sandbox, workdir, given)
+
+    async def work(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        await sandbox.write_file("notes", b"")
+        return Stop.SUBMITTED
+
+    made = bench(1, agent=FakeAgent(behaviour=work), capture=no_room, scheduling={"max_attempts": 4})
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward, one.error.count("HostFailed")) == (Outcome.INFRASTRUCTURE, None, 4)
+
+
 async def test_a_call_that_the_time_limit_cut_off_hides_no_spoiled_capture(bench: MakeBench) -> None:
     hanging = asyncio.Event()
 
@@ -445,12 +460,17 @@ async def test_nothing_else_excuses_a_grading_sandbox_whose_own_limits_its_patch
     assert roles(made)["grader"] == 3, "one that was killed may have been killed from outside, whatever its limits did"
 
 
-async def test_starved_grades_convict_nobody_whatever_the_limits_did(bench: MakeBench) -> None:
-    def starved(sandbox: FakeSandbox) -> None:
+@pytest.mark.parametrize(
+    "error", [Starved("the evaluation got no processor"), HostFailed("the log cannot be kept: No space left")]
+)
+async def test_what_the_host_lacked_convicts_nobody_whatever_the_limits_did(
+    bench: MakeBench, error: InfrastructureError
+) -> None:
+    def fail(sandbox: FakeSandbox) -> None:
         sandbox.hits = LimitHits(pids_refused=sandbox.hits.pids_refused + 1)
-        raise Starved("the evaluation got no processor")
+        raise error
 
-    made = bench(1, grader=FakeGrader(grading=unless_gold(starved)))
+    made = bench(1, grader=FakeGrader(grading=unless_gold(fail)))
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward) == (Outcome.GRADER_FAILURE, None)
     assert roles(made)["grader"] == 3
