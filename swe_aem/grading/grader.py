@@ -13,7 +13,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any, TypeVar, assert_never
 
 from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
@@ -89,13 +90,14 @@ class Grader:
         """What sessions of the task import: with the gold patch, and without a patch, for a runner imports more when
         tests fail. Controls of their own budget find it out, once."""
 
-        async def session(patch: Delta | str) -> ImportRecord:
+        async def session(patch: Delta | str) -> ImportRecord | None:
             async with self.slot(record, spec) as slot:
                 return await slot.imports_with(patch, Deadline.after(record.key.timeout_s + CONTROL_EXTRA_S))
 
         async def control() -> ImportRecord:
             gold = await self.gold_patch(record, spec, Deadline.after(CONTROL_EXTRA_S))
-            return (await session(gold)) | (await session("")) if gold else await session("")
+            found = [await session(patch) for patch in ((gold, "") if gold else ("",))]
+            return reduce(or_, (record for record in found if record is not None))
 
         image = f"{self._backend.name} {await self._backend.image_digest(spec.image)}"
         return await self._imports.of(image, record.key, await self._parser.script(record.key), control)
@@ -195,15 +197,13 @@ class GradeSlot:
         verdict = await _bounded(self._run_tests(CleanDelta(), deadline), deadline)
         return verdict.model_copy(update={"wall_s": time.monotonic() - started_s})
 
-    async def imports_with(self, patch: Delta | str, deadline: Deadline) -> ImportRecord:
+    async def imports_with(self, patch: Delta | str, deadline: Deadline) -> ImportRecord | None:
         """What the session imports in an evaluation of the gold patch, or of the untouched tree if that is empty.
 
-        Raises as `grade` does, and `GraderError` where nothing was evaluated.
+        None if the patch does not apply. Raises as `grade` does.
         """
         self._recorder = ImportRecorder()
         await (self.grade(patch, deadline) if patch else self.grade_untouched(deadline))
-        if self._recorded is None:
-            raise GraderError("the gold patch does not apply, so what its session imports is not known")
         return self._recorded
 
     def _use(self) -> None:

@@ -154,6 +154,14 @@ async def test_names_of_the_gold_patch_are_allowed_in_every_form(judge, task):
     assert judge.controls == []
 
 
+async def test_where_the_gold_patch_does_not_apply_the_session_without_a_patch_decides(judge, task):
+    """A new name was a way to have no verdict there."""
+    odd = task.with_key(gold_patch=task.key.gold_patch.replace("-    return", "-    give"))
+    verdict = await judge(delta("repro.py", "optional_by_importlib.py"), odd)
+    assert set(refused(verdict)) == {"optional_by_importlib.py"}
+    assert verdict.resolved, verdict.log_tail
+
+
 @pytest.mark.parametrize("error", [GraderError("imports cannot be recorded"), SandboxDead("connection lost")])
 async def test_a_recorder_that_fails_is_a_failed_control_and_tried_again(judge, monkeypatch, error):
     async def broken(*_):
