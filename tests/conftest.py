@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("swe-aem", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("swe-aem")  # how long an example takes says how busy the machine is
 
 REQUIRED = os.environ.get("SWE_AEM_REQUIRE_SERVICES") == "1"
 """Set by CI: an absent service fails its tests instead of skipping them."""

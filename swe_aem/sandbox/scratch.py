@@ -15,29 +15,33 @@ _NAME = re.compile(r"swe-aem-[a-z]+-(?P<pid>\d+)-(?P<start_ticks>\d+)-(?P<host>.
 
 
 @contextmanager
-def scratch_directory(purpose: str) -> Iterator[Path]:
+def scratch_directory(purpose: str, parent: Path | None = None) -> Iterator[Path]:
     """A new directory for the length of a `with`; `purpose`, in lower-case letters, is part of its name.
 
-    Raises `HostFailed` where the host cannot make one. What cannot be removed at the end is left to
+    It lies where temporary files do, or in `parent`, from which what dead processes left is removed first, and may be
+    renamed. Raises `HostFailed` where the host cannot make one. What cannot be removed at the end is left to
     `sweep_scratch`.
     """
+    if parent is not None:
+        sweep_scratch(parent)
     owner = Owner.this_process()
     prefix = f"swe-aem-{purpose}-{owner.pid}-{owner.start_ticks}-{owner.host}-"
     try:
-        directory = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+        directory = tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True)
     except OSError as error:
         raise HostFailed(f"this host cannot make a scratch directory: {error}; free some space") from error
     with directory as path:
         yield Path(path)
 
 
-def sweep_scratch() -> list[Path]:
-    """Remove this user's scratch directories whose process has ended; returns their paths.
+def sweep_scratch(parent: Path | None = None) -> list[Path]:
+    """Remove this user's scratch directories whose process has ended from `parent`, or from where temporary files lie;
+    returns their paths.
 
     Raises `HostFailed` where no directory for temporary files can be used.
     """
     try:
-        found = sorted(Path(tempfile.gettempdir()).glob("swe-aem-*"))
+        found = sorted((parent or Path(tempfile.gettempdir())).glob("swe-aem-*"))
     except OSError as error:
         raise HostFailed(f"this host's scratch directories cannot be listed: {error}") from error
     gone = [path for path in found if _is_left_over(path)]

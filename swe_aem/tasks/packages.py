@@ -1,10 +1,9 @@
 """Working trees of tasks, made from clean packages and cached; `PackageStore` reads the packages of a directory."""
 
 import hashlib
-import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from swe_aem.cache import cache_dir
 from swe_aem.core import TaskRecord
 from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.tree import build_tree
 
 _FORMAT = b"1"
@@ -62,17 +62,15 @@ class TreeStore(ABC):
         target = parent / hashlib.sha256(name.encode()).hexdigest()[:16]
         if target.is_dir():
             return target
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
-        except OSError as error:
-            raise UserError(
-                f"{parent}: cannot be written ({error}); set SWE_AEM_CACHE to a directory that can be written"
-            ) from error
-        try:
+        with ExitStack() as stack:
+            try:
+                parent.mkdir(parents=True, exist_ok=True)
+                scratch = stack.enter_context(scratch_directory("tree", parent))
+            except (OSError, InfrastructureError) as error:
+                raise UserError(
+                    f"{parent}: cannot be written ({error}); set SWE_AEM_CACHE to a directory that can be written"
+                ) from error
             self._make(record, scratch / "tree", target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
         return target
 
     def _make(self, record: TaskRecord, scratch: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """Scratch directories on the host: those of a process that was killed go with the next sweep, others stay."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,29 @@ def test_only_what_a_dead_process_left_is_swept(temporary: Path) -> None:
     assert (temporary / "elsewhere").exists()
     assert (temporary / f"swe-aem-git-{owner.pid}-{owner.start_ticks}-another-host-abcdefgh").exists()
     assert (temporary / "swe-aem-notes").exists()
+
+
+def test_what_was_left_beside_a_target_goes_when_the_next_is_made(temporary: Path) -> None:
+    place = temporary / "cache"
+    place.mkdir()
+    left = leave(place)
+    with scratch_directory("tree", place) as directory:
+        assert set(place.iterdir()) == {directory}
+        directory.rename(place / "target")
+    assert set(place.iterdir()) == {place / "target"}
+    assert len(left) == 2
+
+
+PLACES = ("swe_aem/sandbox/scratch.py", "swe_aem/harness/inside/", "swe_aem/serve/guard.py")
+"""What makes directories itself: the owner of all others, what a harness does in one of those, and the guard of vLLM,
+whose sockets need a short path."""
+
+
+def test_nothing_else_makes_temporary_directories() -> None:
+    root = Path(__file__).parents[2]
+    made = re.compile(r"mkdtemp|mkstemp|TemporaryDirectory\(|NamedTemporaryFile\((?!.*dir=directory)")
+    found = {str(path.relative_to(root)) for path in (root / "swe_aem").rglob("*.py") if made.search(path.read_text())}
+    assert {path for path in found if not path.startswith(PLACES)} == set()
 
 
 def test_a_later_process_with_the_same_id_keeps_nothing_alive(temporary: Path) -> None:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from swe_aem.core import SandboxBackend
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.sandbox.images.engine import connect
+from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.built import RECIPES, place_of, set_name
 from swe_aem.tasks.lock import LOCK_FILE
 from swe_aem.tasks.packages import read_package
@@ -125,14 +125,11 @@ async def _part(recipe: PackageRecipe, config: BuildConfig, backend: SandboxBack
         return target
     codebase = read_codebase(config.name, recipe, await download(recipe.sdist, config.index), config.image)
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
-    try:
+    with scratch_directory("part", target.parent) as scratch:
         package = scratch / "package"
         write_files(package, codebase.files)
         write_rows(scratch / "rows.jsonl", await _rows(codebase, package, recipe, config, backend, progress))
         scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
@@ -164,9 +161,7 @@ def _refuse_foreign(place: Path) -> None:
 def _assemble(place: Path, parts: dict[str, Path], splits: dict[str, list[Any]]) -> None:
     """Write the set to a temporary directory and move it into place in one step."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    scratch.chmod(0o755)
-    try:
+    with scratch_directory("set", place.parent) as scratch:
         for name, part in parts.items():
             write_files(scratch / "new" / "packages" / name, read_package(part / "package"))
         for split, rows in splits.items():
@@ -177,5 +172,3 @@ def _assemble(place: Path, parts: dict[str, Path], splits: dict[str, list[Any]])
                 shutil.copy2(lock, scratch / "new")  # its entries name the rows that they are for
             place.rename(scratch / "old")
         (scratch / "new").rename(place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -11,7 +10,8 @@ from urllib.parse import urljoin
 import httpx
 
 from swe_aem.cache import cache_dir
-from swe_aem.errors import UserError
+from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.pypi.recipe import Pin
 
 PYPI = "https://pypi.org/simple"
@@ -77,10 +77,11 @@ def _write(target: Path, data: bytes) -> None:
     """Write the file in one step."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False) as draft:
-            draft.write(data)
-        Path(draft.name).rename(target)
-    except OSError as error:
+        with scratch_directory("download", target.parent) as scratch:
+            draft = scratch / target.name
+            draft.write_bytes(data)
+            draft.rename(target)
+    except (InfrastructureError, OSError) as error:
         raise UserError(
             f"{target.parent}: cannot be written ({error}); free some space, or set SWE_AEM_CACHE"
         ) from error

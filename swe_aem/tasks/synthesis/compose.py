@@ -13,7 +13,6 @@ learning to find.
 import hashlib
 import os
 import random
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
+from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.library import Function, FunctionLibrary, Layout
 from swe_aem.tasks.synthesis.codebase import MICRO_IMAGE
 from swe_aem.tasks.synthesis.instance import CREATED_AT, git_diff
@@ -216,8 +216,8 @@ def _row(library: FunctionLibrary, plan: Plan, seed: int) -> dict[str, Any]:
     broken = library.compose(layout, changed={bug.function: bug.text})
     gold_patch = git_diff(layout.source, broken[layout.source], clean[layout.source])
     test_patch = _new_file(layout.tests, clean[layout.tests])
-    with tempfile.TemporaryDirectory(prefix="swe-aem-tree-") as directory:
-        base_commit = build_tree(Path(directory), clean, gold_patch, test_patch)
+    with scratch_directory("tree") as directory:
+        base_commit = build_tree(directory, clean, gold_patch, test_patch)
     tests = {
         (name, number): f"test_{number} (tests.test_{layout.module}.{library.functions[name].test_class}.test_{number})"
         for name in layout.functions

@@ -3,11 +3,10 @@
 import difflib
 import hashlib
 import shlex
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.synthesis.codebase import Codebase
 from swe_aem.tasks.synthesis.issue import write_issue
 from swe_aem.tasks.synthesis.mutate import Mutation
@@ -33,8 +32,8 @@ def make_row(codebase: Codebase, mutation: Mutation, result: ProbeResult) -> dic
         return None
     gold_patch = git_diff(mutation.path, mutation.text, clean[mutation.path])
     test_patch = "".join(git_diff(path, hidden[path], clean[path]) for path in sorted(hidden))
-    with tempfile.TemporaryDirectory(prefix="swe-aem-tree-") as directory:
-        base_commit = build_tree(Path(directory), clean, gold_patch, test_patch)
+    with scratch_directory("tree") as directory:
+        base_commit = build_tree(directory, clean, gold_patch, test_patch)
     return {
         "instance_id": f"{codebase.family}__{codebase.name}-{mutation.kind}-{_hash8(mutation)}",
         "repo": f"{codebase.family}/{codebase.name}",

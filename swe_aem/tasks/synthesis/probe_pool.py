@@ -5,13 +5,12 @@ import os
 import queue
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from swe_aem.errors import InfrastructureError
+from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.synthesis import probe
 from swe_aem.tasks.synthesis.codebase import Codebase
 from swe_aem.tasks.synthesis.mutate import Mutation
@@ -51,8 +50,8 @@ class _Server:
 
 @contextmanager
 def _server(codebase: Codebase) -> Iterator[_Server]:
-    with tempfile.TemporaryDirectory(prefix="swe-aem-probe-") as directory:
-        write_files(Path(directory), codebase.files)
+    with scratch_directory("probe") as directory:
+        write_files(directory, codebase.files)
         process = subprocess.Popen(
             [sys.executable, "-P", probe.__file__, *codebase.tests],
             cwd=directory,
