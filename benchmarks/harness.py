@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from swe_aem.core import AnswerKey
 
-EVALUATION_LIMIT_S = 600
+EVALUATION_LIMIT_S = 1800
 
 
 def row_of(key: "AnswerKey") -> dict[str, Any]:

@@ -102,6 +102,21 @@ def shared_image(
         yield image, without_swerex
 
 
+def copy_out(client: Any, image: str, path: str, target: Path, run: str) -> None:
+    """Copy a directory of an image to the host."""
+    container = client.containers.create(image, ["true"], labels={RUN_LABEL: run})
+    archive = target.with_suffix(".tar")
+    try:
+        with archive.open("wb") as file:
+            for chunk in container.get_archive(path)[0]:
+                file.write(chunk)
+    finally:
+        container.remove(force=True)
+    target.mkdir()
+    subprocess.run(["tar", "-C", target, "--strip-components=1", "-xpf", archive], check=True)
+    archive.unlink()
+
+
 def unpack(client: Any, image: str, root: Path, run: str) -> Path:
     """Unpack the image's file system into a directory, for bubblewrap."""
     root.mkdir()

@@ -1,10 +1,12 @@
 """Verdicts side by side with SWE-bench's official harness: the same patches, test by test.
 
     uv run python benchmarks/parity.py --tasks pypi --rows 12 --json parity.json
+    uv run python benchmarks/parity.py --tasks verified.parquet --id pallets__flask-5014
 
 Four patches per row: the gold patch, none at all, a wrong one (a second bug instead of the fix) and a partial one (the
 fix, and a bug beside it). swe-aem grades them in the chosen backend, the harness in containers of an image that holds
-the row's repository; the image is made before and removed afterwards. Exit code 1 if any verdict or any test differs.
+the row's repository; the image is made before and removed afterwards. A row whose repository is in its own image needs
+that image on the engine. Exit code 1 if any verdict or any test differs.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from contenders.base import RUN_LABEL
 from docker.errors import DockerException
 from engine import remove_containers
 from harness import row_of
-from image import image_with
+from image import copy_out, image_with
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -37,15 +39,15 @@ from swe_aem.errors import SweAemError
 from swe_aem.grading import Grader
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import TaskSet, load_tasks
-from swe_aem.tasks.synthesis.mutate import find_mutations
+from swe_aem.tasks.synthesis.mutate import RULES, find_mutations
 
 KINDS = ("gold", "empty", "wrong", "partial")
-GRADE_TIMEOUT_S = 900.0
-HARNESS_TIMEOUT_S = 900.0
+GRADE_TIMEOUT_S = 2400.0
+HARNESS_TIMEOUT_S = 2400.0
 HARNESS_JOBS = 4
 """Harness processes at once: each spends most of its time waiting for `docker stop`."""
 _SPARE_CANDIDATES = 5
-"""Wrong and partial patches to try until one does not hang: the harness has no verdict on those."""
+"""Wrong and partial patches of one rule to try until one does not hang: the harness has no verdict on those."""
 
 
 class Comparison(Frozen):
@@ -95,9 +97,18 @@ class Bench:
             self._git("apply", "-", stdin=self._gold)
         base = path.read_text()
         self._git("checkout", "-q", "--", ".")
-        found = [mutation.text for mutation in find_mutations(self._path, base) if mutation.text != bug]
-        found.sort(key=lambda text: hashlib.sha256((self._order + text).encode()).hexdigest())
-        for text in found[:_SPARE_CANDIDATES]:
+        # A rule at a time: all of them take minutes on a long file.
+        for rule in sorted(RULES, key=lambda rule: self._rank(rule[0])):
+            texts = [mutation.text for mutation in find_mutations(self._path, base, [rule]) if mutation.text != bug]
+            yield from self._patches(sorted(texts, key=self._rank)[:_SPARE_CANDIDATES], fixed=fixed)
+
+    def _rank(self, text: str) -> str:
+        """Where something stands in the row's own order."""
+        return hashlib.sha256((self._order + text).encode()).hexdigest()
+
+    def _patches(self, texts: Sequence[str], *, fixed: bool) -> Iterator[str]:
+        path = self._tree / self._path
+        for text in texts:
             if fixed:
                 self._git("apply", "-", stdin=self._gold)
             path.write_text(text)
@@ -120,7 +131,9 @@ async def _ours(grader: Grader, record: TaskRecord, workspace: Path | None, patc
         labels={RUN_LABEL.removeprefix("swe-aem."): run},
     )
     async with grader.slot(record, spec) as slot:
-        return await slot.grade(patch, Deadline.after(GRADE_TIMEOUT_S))
+        deadline = Deadline.after(GRADE_TIMEOUT_S)
+        # An empty patch is a verdict without an evaluation; here its tests are compared too.
+        return await slot.grade(patch, deadline) if patch else await slot.grade_untouched(deadline)
 
 
 def _harness(row: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -136,19 +149,17 @@ def _harness(row: dict[str, Any], work: Path) -> dict[str, Any]:
     return json.loads(result.read_text())
 
 
-def _compare(record: TaskRecord, kind: str, patch: str, ours: Verdict, theirs: dict[str, Any]) -> Comparison:
+def _compare(record: TaskRecord, kind: str, ours: Verdict, theirs: dict[str, Any]) -> Comparison:
     statuses = {**ours.fail_to_pass, **ours.pass_to_pass}
     passed = {test for test, status in statuses.items() if status in (TestStatus.PASSED, TestStatus.XFAIL)}
     skipped = {test for test, status in ours.pass_to_pass.items() if status is TestStatus.SKIPPED}
-    # The grader does not evaluate an empty patch, so there are no tests to compare.
-    differing = (passed | skipped) ^ set(theirs["passed"]) if patch else set()
     return Comparison(
         task_id=record.task.id,
         kind=kind,
         ours=ours.resolved,
         harness=theirs["resolved"],
         tests=len(statuses),
-        differing=tuple(sorted(differing)),
+        differing=tuple(sorted((passed | skipped) ^ set(theirs["passed"]))),
     )
 
 
@@ -156,11 +167,12 @@ async def compare_row(
     grader: Grader, client: docker.DockerClient, record: TaskRecord, tasks: TaskSet, work: Path, run: str
 ) -> list[Comparison]:
     """Compare all kinds of patches for one row. A kind of which every candidate hangs is skipped."""
-    key, workspace = record.key, tasks.workspace(record.task.id)
-    if workspace is None:
-        raise SystemExit(f"{record.task.id}: its repository is in its image; name a task set that ships working trees")
+    workspace = tasks.workspace(record.task.id)
     id = uuid.uuid4().hex[:8]
-    bench = Bench(record, workspace, work / f"{id}-bench")
+    in_image = work / f"{id}-in-image"
+    if workspace is None:
+        copy_out(client, record.task.image, record.task.workdir, in_image, run)
+    bench = Bench(record, workspace or in_image, work / f"{id}-bench")
     chosen: dict[str, tuple[str, Verdict]] = {}
     for kind in KINDS:
         for patch in bench.candidates(kind):
@@ -168,9 +180,11 @@ async def compare_row(
             if not verdict.timed_out:
                 chosen[kind] = (patch, verdict)
                 break
-    row = row_of(key)
+    row = row_of(record.key)
     tree = work / f"{id}-tree"
-    shutil.copytree(workspace, tree / record.task.workdir.lstrip("/"), symlinks=True)
+    tree.mkdir()
+    if workspace is not None:
+        shutil.copytree(workspace, tree / record.task.workdir.lstrip("/"), symlinks=True)
     places = asyncio.Semaphore(HARNESS_JOBS)
 
     async def judged(patch: str) -> dict[str, Any]:
@@ -180,8 +194,7 @@ async def compare_row(
     with image_with(client, record.task.image, tree, run, tag=id) as image:
         theirs = await asyncio.gather(*(judged(patch) for patch, _ in chosen.values()))
     return [
-        _compare(record, kind, patch, ours, report)
-        for (kind, (patch, ours)), report in zip(chosen.items(), theirs, strict=True)
+        _compare(record, kind, ours, report) for (kind, (_, ours)), report in zip(chosen.items(), theirs, strict=True)
     ]
 
 
@@ -201,11 +214,12 @@ async def compare_all(
 
 def show(found: Sequence[Comparison]) -> None:
     """Print one line per kind of patch, and every difference."""
-    table = Table("patch", "compared", "resolved by ours", "by the harness", "differ", box=box.MARKDOWN)
+    table = Table("patch", "compared", "tests", "resolved by ours", "by the harness", "differ", box=box.MARKDOWN)
     for kind in (*KINDS, "all"):
         rows = [one for one in found if kind in (one.kind, "all")]
+        tests, differ = sum(one.tests for one in rows), sum(not one.agrees for one in rows)
         ours, harness = sum(one.ours for one in rows), sum(one.harness for one in rows)
-        table.add_row(kind, *map(str, (len(rows), ours, harness, sum(not one.agrees for one in rows))))
+        table.add_row(kind, *map(str, (len(rows), tests, ours, harness, differ)))
     console = Console(width=120)
     console.print(table)
     for one in found:
@@ -222,8 +236,9 @@ def spread(tasks: TaskSet, rows: int) -> list[str]:
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Compare verdicts with SWE-bench's official harness.")
-    parser.add_argument("--tasks", default="pypi", help="a task set that ships working trees (default pypi)")
+    parser.add_argument("--tasks", default="pypi", help="task set; the rows' images are on the engine (default pypi)")
     parser.add_argument("--rows", type=int, default=12, help="how many of its tasks; four patches each (default 12)")
+    parser.add_argument("--id", action="append", help="this task instead; may be given several times")
     parser.add_argument("--sandbox", default="docker", choices=["docker", "bubblewrap"], help="backend of the grader")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every comparison")
     parser.add_argument("--quick", action="store_true", help="one row")
@@ -238,8 +253,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that what was started is removed
     try:
         client = docker.from_env(timeout=300)
-        every = load_tasks(chosen.tasks)
-        tasks = load_tasks(chosen.tasks, ids=spread(every, chosen.rows))
+        tasks = load_tasks(chosen.tasks, ids=chosen.id or spread(load_tasks(chosen.tasks), chosen.rows))
     except (DockerException, SweAemError) as error:
         print(f"cannot start: {error}")
         return 2

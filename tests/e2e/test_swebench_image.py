@@ -4,9 +4,13 @@ The image follows SWE-bench's conventions: /testbed, `source /opt/miniconda3/bin
 "SWE-bench" commit on top of the base commit, and an evaluation script that installs the package again, here offline.
 """
 
+import asyncio
 import json
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -131,11 +135,17 @@ def row(require_docker):
 
 
 @pytest.fixture(scope="module")
-def record(row, tmp_path_factory):
-    """The task, as the reader of SWE-bench rows makes it."""
+def rows_file(row, tmp_path_factory):
+    """A data set with that row."""
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     path.write_text(json.dumps({name: value for name, value in row.items() if name != "_fix"}) + "\n")
-    return load_tasks(str(path)).records[0]
+    return path
+
+
+@pytest.fixture(scope="module")
+def record(rows_file):
+    """The task, as the reader of SWE-bench rows makes it."""
+    return load_tasks(str(rows_file)).records[0]
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +203,23 @@ async def test_patches_are_graded_right(grader, record, spec, kind):
     if applied:
         assert "Successfully installed shapes" in verdict.log_tail
         assert verdict.pass_to_pass == {"tests/test_rect.py::test_perimeter": TestStatus.PASSED}
+
+
+async def test_the_official_harness_says_the_same(rows_file, tmp_path):
+    script, found = Path(__file__).parents[2] / "benchmarks" / "parity.py", tmp_path / "parity.json"
+    command = [sys.executable, str(script), "--tasks", str(rows_file), "--json", str(found)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [
+        (one["kind"], one["ours"], one["harness"], one["tests"], one["differing"])
+        for one in json.loads(found.read_text())
+    ]
+    assert said == [
+        ("gold", True, True, 2, []),
+        ("empty", False, False, 2, []),
+        ("wrong", False, False, 2, []),
+        ("partial", False, False, 2, []),
+    ]
 
 
 async def test_a_verdict_comes_within_a_second_of_the_end_of_the_script(grader, record, spec):
