@@ -77,7 +77,8 @@ class HostGit:
     def _lacks_space(self) -> bool:
         """Has the disk so little space that git can have failed for it? Its words do not say: they quote names."""
         disk = os.statvfs(self.git_dir)
-        return disk.f_bavail * disk.f_frsize < _LITTLE_SPACE_BYTES or 0 < disk.f_files > disk.f_favail == 0
+        no_inodes = disk.f_files > 0 and disk.f_favail == 0
+        return no_inodes or disk.f_bavail * disk.f_frsize < _LITTLE_SPACE_BYTES
 
 
 @contextmanager

@@ -149,9 +149,10 @@ def filled(disk: Path) -> Iterator[None]:
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Processes that never sleep, each in a session of its own: the kernel may share out one part to one session."""
-    command = ["sh", "-c", "while :; do :; done"]
-    running = [subprocess.Popen(command, start_new_session=True) for _ in range(processes)]
+    """Processes that never sleep while this one lives, each in a session of its own: the kernel may share out one part
+    to one session."""
+    command = ["sh", "-c", f"while kill -0 {os.getpid()}; do :; done"]
+    running = [subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) for _ in range(processes)]
     try:
         yield
     finally:
