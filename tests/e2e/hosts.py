@@ -19,7 +19,8 @@ _ANSWER_S = 120.0
 class OwnEngine:
     """A docker engine beside the host's own, with images, containers and a socket of its own below a directory.
 
-    Its sandboxes have no network, as the bundled tasks' have none, so it needs no bridge and no rule of the firewall.
+    It has a network of its own too: an engine without a bridge takes away the one that is there. Its sandboxes have no
+    network, as the bundled tasks' have none, so it needs neither a bridge nor rules of the firewall.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -36,10 +37,11 @@ class OwnEngine:
         roots = [f"--{name}={self._directory / name}" for name in ("data-root", "exec-root")]
         network = ["--bridge=none", "--iptables=false", "--ip-forward=false"]
         namespaces = ["--containerd-namespace=swe-aem-test", "--containerd-plugins-namespace=swe-aem-test-plugins"]
-        command = ["dockerd", f"--host={self.host}", f"--pidfile={self._pid_files[0]}", *roots, *network]
+        place = [f"--host={self.host}", f"--pidfile={self._pid_files[0]}", *roots]
+        command = ["unshare", "--net", "dockerd", *place, *network, *namespaces]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *namespaces], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         end_s = time.monotonic() + _ANSWER_S
         while self.docker("info", check=False).returncode != 0:
