@@ -30,8 +30,9 @@ WORKERS = 2
 TOGETHER = {
     "one vLLM server for all": ("tests/serve/test_real.py", "tests/serve/test_faults.py", "tests/e2e/test_served.py"),
     "what is left on the host is counted": (
-        "tests/cli/test_sandbox.py", "tests/e2e/test_compose.py", "tests/e2e/test_harness_faults.py",
-        "tests/e2e/test_hostile_trajectories.py", "tests/e2e/test_killed.py", "tests/sandbox/test_hostile.py",
+        "tests/cli/test_sandbox.py", "tests/e2e/test_compose.py", "tests/e2e/test_failing_hosts.py",
+        "tests/e2e/test_harness_faults.py", "tests/e2e/test_hostile_trajectories.py", "tests/e2e/test_killed.py",
+        "tests/e2e/test_soak.py", "tests/e2e/test_whose_failure.py", "tests/sandbox/test_hostile.py",
     ),
 }  # fmt: skip
 """Files that run on one worker, one after the other: they share what is costly, or count what the others leave."""
