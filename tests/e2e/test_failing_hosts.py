@@ -63,7 +63,8 @@ async def grade(kind: str, tasks: TaskSet, patches: Mapping[str, tuple[str, floa
     return dict(zip(patches, verdicts, strict=True))
 
 
-def test_starved_tests_keep_their_verdicts_and_hanging_ones_stay_hanging(kind: str) -> None:
+@pytest.mark.parametrize("processes", [6, pytest.param(BUSY, marks=pytest.mark.nightly)])
+def test_starved_tests_keep_their_verdicts_and_hanging_ones_stay_hanging(kind: str, processes: int) -> None:
     tasks = load_tasks("tasks/nano", limit=1)
     (record,) = tasks
     workspace = tasks.workspace(record.task.id)
@@ -75,7 +76,7 @@ def test_starved_tests_keep_their_verdicts_and_hanging_ones_stay_hanging(kind: s
         "64 spinning processes": (prepended(record, workspace, SPIN), HANG_LIMIT_S),
         "an endless sleep": (prepended(record, workspace, SLEEP), HANG_LIMIT_S),
     }
-    with busy(BUSY):
+    with busy(processes):
         verdicts = asyncio.run(grade(kind, tasks, patches))
     seen = {name: (verdict.resolved, verdict.timed_out) for name, verdict in verdicts.items()}
     assert seen == {
@@ -131,13 +132,16 @@ def roll_out(out: Path, log: Path, kind: str, tasks: int, environment: Mapping[s
         runs += 1
         with log.open("ab") as file:
             run = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file)
+        try:
             met = 0
             while run.poll() is None:
                 if harms and stored(out) > met:
                     harms.pop()()
                     met = stored(out)
                 time.sleep(0.05)
-        code = run.returncode
+        finally:
+            run.kill()
+        code = run.wait()
     assert harms == [], "the run was done too early to prove anything"
     trajectories = list(Store(out).trajectories())
     assert Counter(one.outcome for one in trajectories) == {Outcome.RESOLVED: tasks}
