@@ -58,6 +58,12 @@ async def last_call(sandbox: Any, command: str) -> Stop:
     return Stop.SUBMITTED
 
 
+async def trap(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+    """Leaves a file that captures stumble over."""
+    await sandbox.write_file("trap", b"")
+    return Stop.SUBMITTED
+
+
 def roles(made: Any) -> Counter[str]:
     return Counter(sandbox.spec.labels["role"] for sandbox in made.backend.opened)
 
@@ -246,27 +252,19 @@ async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(bench: MakeB
             raise InfrastructureError("the capture failed")
         return await capture(sandbox, workdir, given)
 
-    async def trap(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
-        await sandbox.write_file("trap", b"")
-        return Stop.SUBMITTED
-
     made = bench(1, agent=FakeAgent(behaviour=trap), capture=spoiled, scheduling={"setup_limit_s": 0.8})
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward, one.stop) == (Outcome.SANDBOX_KILLED, 0.0, Stop.SUBMITTED)
     assert "captur" in one.error
 
 
-async def test_a_host_without_room_for_a_capture_convicts_nobody(bench: MakeBench) -> None:
-    async def no_room(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
-        if "/testbed/notes" in sandbox.files:
+async def test_a_host_without_space_for_a_capture_convicts_nobody(bench: MakeBench) -> None:
+    async def without_space(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
+        if "/testbed/trap" in sandbox.files:
             raise HostFailed("the host cannot keep files for git: No space left on device")
         return await capture(sandbox, workdir, given)
 
-    async def work(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
-        await sandbox.write_file("notes", b"")
-        return Stop.SUBMITTED
-
-    made = bench(1, agent=FakeAgent(behaviour=work), capture=no_room, scheduling={"max_attempts": 4})
+    made = bench(1, agent=FakeAgent(behaviour=trap), capture=without_space, scheduling={"max_attempts": 4})
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward, one.error.count("HostFailed")) == (Outcome.INFRASTRUCTURE, None, 4)
 

@@ -25,8 +25,8 @@ remove_leftovers() {
   done
 }
 
-# Makes an index that git cannot read anew from HEAD, as `git reset` does: no work tree is touched.
-mend_index() {
+# Replaces an index that git cannot read by that of HEAD, as `git reset` does: no work tree is touched.
+replace_broken_index() {
   [ ! -e "$1/index" ] || repo "$1" ls-files >"$private/names" 2>&1 || { rm -rf "$1/index"; repo "$1" read-tree HEAD; }
 }
 
@@ -96,7 +96,7 @@ drop_extra_objects() {
 scrub() {
   local dir=$1
   repo "$dir" rev-parse -q --verify 'HEAD^{commit}' >/dev/null || { echo "$dir: HEAD is no commit"; return; }
-  mend_index "$dir"
+  replace_broken_index "$dir"
   remove_leftovers "$dir"
   [ -n "$(findings "$dir")" ] || return 0
   remove_foreign_settings "$dir"
