@@ -94,7 +94,7 @@ def test_starved_tests_keep_their_verdicts_and_hanging_ones_stay_hanging(kind: s
 def test_gold_resolves_and_noop_does_not_on_an_idle_host_and_on_a_busy_one(
     rollout: Callable[..., dict[str, Any]], kind: str, name: str, processes: int
 ) -> None:
-    tasks = 32 if processes else len(load_tasks(f"tasks/{name}"))
+    tasks = 8 if processes else len(load_tasks(f"tasks/{name}"))
     scope = ["--tasks", f"tasks/{name}", "--limit", str(tasks), "--sandbox", kind]
     options = [*scope, "--concurrency", "16", "--grading", "8"]
     with busy(processes):
