@@ -86,15 +86,6 @@ static void name_host(const char *name, const char *host) {
     SYS1(close, fd);
 }
 
-/* As many open files as an engine gives a container: some programs visit every descriptor that the limit permits. */
-static void limit_open_files(void) {
-    u64 most = 1 << 20, limit[2];
-    if (SYS4(prlimit64, 0, RLIMIT_NOFILE, 0, limit) < 0) return;
-    for (int i = 0; i < 2; i++)
-        if (limit[i] > most) limit[i] = most;
-    SYS4(prlimit64, 0, RLIMIT_NOFILE, limit, 0);
-}
-
 __attribute__((noreturn)) static void launch(char **argv, char **env) {
     int user_namespace = 0;
     const char *layer = 0, *keep = 0;
@@ -106,7 +97,6 @@ __attribute__((noreturn)) static void launch(char **argv, char **env) {
         if (counter != CPU_COUNTER) must(SYS3(dup3, counter, CPU_COUNTER, 0), argv[1]), SYS1(close, counter);
         argv += 2;
     }
-    limit_open_files();
     spit("/proc/self/oom_score_adj", NEVER_KILLED); /* refused without CAP_SYS_RESOURCE */
     if (user_namespace) become_root_of_user_namespace();
     must(SYS1(unshare, CLONE_NEWNS | CLONE_NEWIPC), "new mount and IPC namespaces");

@@ -148,6 +148,22 @@ static long open_output(u32 *kept) {
 
 /* ---- running a command ---- */
 
+/* What a command does must not depend on how the orchestrator was started: a signal that `nohup` or a shell's `&` ignores
+ * stays ignored over execve, and a shell's `ulimit` reaches every process below it. Soft limits are what engines give a
+ * container: as many open files as programs that visit every descriptor can bear, 8 MiB of stack, and of the rest all. */
+static void forget_the_caller(void) {
+    u64 default_action[4] = {0}; /* at least as large as the kernel's struct sigaction */
+    for (int signal = 1; signal <= 64; signal++) SYS4(rt_sigaction, signal, default_action, 0, KERNEL_SIGSET_BYTES);
+    for (int kind = 0; kind < RLIM_NLIMITS; kind++) {
+        u64 limit[2]; /* soft, hard */
+        if (SYS4(prlimit64, 0, kind, 0, limit) < 0) continue;
+        limit[0] = limit[1];
+        if (kind == RLIMIT_NOFILE && limit[0] > 1 << 20) limit[0] = limit[1] = 1 << 20;
+        if (kind == RLIMIT_STACK && limit[0] > 8 << 20) limit[0] = 8 << 20;
+        SYS4(prlimit64, 0, kind, limit, 0);
+    }
+}
+
 __attribute__((noreturn)) static void become(const char *cwd, const char *command, char **env, long output) {
     u64 none = 0;
     SYS4(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, KERNEL_SIGSET_BYTES);
@@ -498,6 +514,7 @@ __attribute__((noreturn)) static void serve(char **argv) {
     expires_us = now_us() + number(argv[0]) * 1000000u;
     long detached = SYS2(umount2, "/.old-root", MNT_DETACH); /* left by the util-linux launcher's pivot_root */
     if (detached < 0 && detached != -ENOENT && detached != -EINVAL && detached != -EPERM) fail("old root", detached);
+    forget_the_caller();
     no_input = SYS4(openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC, 0); /* later it may be gone or a trap */
     must(no_input, "/dev/null");
     separate(argv[-2], number(argv[2]), (int)number(argv[3]));
@@ -547,6 +564,7 @@ __attribute__((noreturn)) static void try_clock(char **argv) {
 
 /* For a person's shell, which enters from outside with more than a command has: the limits of every command. */
 __attribute__((noreturn)) static void confine(char **argv, char **env) {
+    forget_the_caller();
     must(SYS3(close_range, 3, ~0u, 0), "close_range"); /* the launcher's way to this binary, for one */
     must(SYS5(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     must(drop_capabilities(number(argv[0])), "capabilities cannot be dropped");

@@ -8,7 +8,9 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -316,6 +318,38 @@ async def test_a_neighbour_and_the_host_keep_their_limits(backend: SandboxBacken
         assert json.loads(on_host.stdout)[1] == 20
         if os.geteuid() == 0:
             assert json.loads(on_host.stdout)[0] > 0
+
+
+IGNORED_BY_NOHUP = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+LOWERED_BY_ULIMIT = {resource.RLIMIT_STACK: 1 << 20, resource.RLIMIT_DATA: 4 << 30, resource.RLIMIT_CPU: 3000}
+
+
+@pytest.fixture
+def started_by_a_strict_shell() -> Iterator[None]:
+    """This process ignores signals and has low soft limits, as below `nohup`, a shell's `&` and `ulimit`."""
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in IGNORED_BY_NOHUP}
+    limits = {kind: resource.getrlimit(kind) for kind in LOWERED_BY_ULIMIT}
+    for kind, soft in LOWERED_BY_ULIMIT.items():
+        resource.setrlimit(kind, (soft, limits[kind][1]))
+    yield
+    for kind, before in limits.items():
+        resource.setrlimit(kind, before)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+async def test_how_the_orchestrator_was_started_does_not_reach_a_command(
+    started_by_a_strict_shell: None, backend: SandboxBackend, spec: SandboxSpec
+) -> None:
+    async with backend.open(spec) as sandbox:
+        ignored = await sandbox.run("grep SigIgn /proc/self/status", timeout_s=10)
+        assert ignored.output.split() == ["SigIgn:", "0" * 16]
+        assert (await sandbox.run("kill -INT $$; echo lives", timeout_s=10)).exit_code == 128 + signal.SIGINT
+        assert (await sandbox.run("ulimit -s; ulimit -d; ulimit -t", timeout_s=10)).output.split() == [
+            "8192",
+            "unlimited",
+            "unlimited",
+        ]
 
 
 async def test_files_belong_to_whom_they_belonged(backend: SandboxBackend, spec: SandboxSpec) -> None:
