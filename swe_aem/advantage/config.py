@@ -1,8 +1,9 @@
-"""`AdvantageConfig`: how rewards become advantages. Importable without torch."""
+"""`AdvantageConfig`: how rewards become advantages; `ImportanceSamplingConfig`: how samples of another policy weigh.
+Importable without torch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from swe_aem.core.base import Frozen
 
@@ -10,6 +11,14 @@ Baseline = Literal["leave_one_out", "group_mean", "group_normalised"]
 """Keys of `swe_aem.advantage.estimators.BASELINES`."""
 Direction = Literal["paper", "reversed"]
 Scope = Literal["trajectory", "group", "batch"]
+ImportanceMode = Literal["none", "truncate", "mask", "sequence_geometric_mask"]
+
+_EXAMPLES: dict[ImportanceMode, str] = {
+    "truncate": "high: 2",
+    "mask": "low: 0.5, high: 5",
+    "sequence_geometric_mask": "low: 0.999, high: 1.001",
+}
+"""Bounds that each mode is used with."""
 
 
 class AdvantageConfig(Frozen):
@@ -35,3 +44,31 @@ class AdvantageConfig(Frozen):
     """Over which responses entropies are normalised: those of one trajectory, of a group, or of the whole batch."""
     seed: int = 0
     """Seed of shuffle."""
+
+
+class ImportanceSamplingConfig(Frozen):
+    """Correction for samples of older weights, and for the differences between server and trainer
+    (`swe_aem.advantage.importance`)."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    mode: ImportanceMode = "none"
+    """What becomes of a token by its ratio of old probability to probability when sampled. truncate: its advantage is
+    multiplied by the ratio, bounded by low and high (TIS); mask: by the ratio, and by 0 outside of the bounds (IcePop,
+    MIS); sequence_geometric_mask: a trajectory is dropped whose geometric mean of ratios is outside."""
+    low: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Lower bound of a ratio; none if not given."""
+    high: Annotated[float, Field(ge=1)] | None = None
+    """Upper bound of a ratio; none if not given."""
+
+    @model_validator(mode="after")
+    def _bounds_belong_to_a_mode(self) -> "ImportanceSamplingConfig":
+        bounded = self.low is not None or self.high is not None
+        if self.mode == "none" and bounded:
+            raise ValueError("low and high bound nothing in mode none: set mode too, e.g. truncate")
+        if self.mode != "none" and not bounded:
+            raise ValueError(f"mode {self.mode} needs bounds: set low, high or both, e.g. {_EXAMPLES[self.mode]}")
+        return self
+
+
+NO_IMPORTANCE_SAMPLING = ImportanceSamplingConfig()

@@ -27,6 +27,8 @@ class Renamed(NamedTuple):
     name: str
     inverted: bool = False
     """The setting is a switch, and true now means what false meant."""
+    example: str = ""
+    """A value of the new setting, where those of the old one do not fit it."""
 
 
 class _Place(NamedTuple):
@@ -96,7 +98,8 @@ def _unknown(place: _Place, given: Any, model: type[BaseModel]) -> str:
     renamed = getattr(place.owner, "RENAMED", {}).get(last)
     if renamed is not None:
         if not renamed.inverted:
-            return f"{place.name} is now called {prefix}{renamed.name}"
+            example = f": set it, e.g. to {renamed.example}" if renamed.example else ""
+            return f"{place.name} is now called {prefix}{renamed.name}{example}"
         value = shown(not given) if isinstance(given, bool) else "true or false"
         new = prefix + renamed.name
         return f"{place.name} is now called {new} and means the opposite: set {new} to {value}"

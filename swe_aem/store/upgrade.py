@@ -24,7 +24,11 @@ OLDEST = 3
 Record = Mapping[str, Any]
 
 _ROW_NAMES = {"side_chains": "branches"}
-_STEP_NAMES = {"wait_s": "rollout_wait_s", "aem/gated_share": "aem/unmodulated_share"}
+_STEP_NAMES = {
+    "wait_s": "rollout_wait_s",
+    "aem/gated_share": "aem/unmodulated_share",
+    "importance/capped_share": "importance/high_share",
+}
 _NEW_IN_VERDICTS = {"cause": "", "test_exit_code": None, "starved_s": 0.0, "cpu_s": None}
 _SCRIPTS = ("gold", "noop", "replay", "demo", "hasty")
 

@@ -20,8 +20,9 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.advantage.aem import Responses, responses, token_advantages
-from swe_aem.advantage.config import AdvantageConfig
+from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, ImportanceSamplingConfig
 from swe_aem.advantage.estimators import base_advantages, factors
+from swe_aem.advantage.importance import importance_weights, log_ratios, mismatch, mismatch_figures
 from swe_aem.train.refusals import refuse_silent_changes
 from swe_aem.train.training_row import RowFields
 
@@ -35,13 +36,18 @@ class AEMGRPOTrainer(GRPOTrainer):
     """TRL's `GRPOTrainer` with the rewards of rollouts, and AEM. It takes the same arguments, but no `reward_funcs`."""
 
     def __init__(
-        self, *, args: GRPOConfig, advantage: AdvantageConfig, importance_cap: float | None = None, **kwargs: Any
+        self,
+        *,
+        args: GRPOConfig,
+        advantage: AdvantageConfig,
+        importance_sampling: ImportanceSamplingConfig = NO_IMPORTANCE_SAMPLING,
+        **kwargs: Any,
     ) -> None:
-        """`importance_cap` bounds the ratio of old policy to sampler that multiplies a token's advantage (truncated
-        importance sampling); there is no such factor if it is None."""
-        refuse_silent_changes(args, advantage, importance_cap)
+        """`importance_sampling` weighs each token's advantage by the ratio of old policy to sampler; mode none does
+        not."""
+        refuse_silent_changes(args, advantage, importance_sampling)
         self.advantage = advantage
-        self.importance_cap = importance_cap
+        self.importance_sampling = importance_sampling
         self._scoring = False
         self._old: tuple[Tensor, Tensor] | None = None
         self._rewards: Tensor | None = None
@@ -107,7 +113,7 @@ class AEMGRPOTrainer(GRPOTrainer):
             logps, entropy = self._old if self._old is not None else self._score_once_more(output)
             if self._modulated:
                 advantages = self._modulate(advantages, entropy, inputs, output)
-            if self.importance_cap is not None:
+            if self._training:
                 advantages = self._corrected(advantages, logps, output)
         output["advantages"] = advantages
         self._old = None
@@ -116,7 +122,7 @@ class AEMGRPOTrainer(GRPOTrainer):
     @property
     def _scored(self) -> bool:
         """Is the old policy's pass over a generation batch needed?"""
-        return self._modulated or (self.importance_cap is not None and self._training)
+        return self._modulated or (self.importance_sampling.mode != "none" and self._training)
 
     @property
     def _modulated(self) -> bool:
@@ -157,21 +163,28 @@ class AEMGRPOTrainer(GRPOTrainer):
         return token_advantages(base, alpha.to(base.device), own.of_token)
 
     def _corrected(self, advantages: Tensor, logps: Tensor, output: dict[str, Any]) -> Tensor:
-        """(B, T): advantages times min(old policy / sampler, cap) at each token. A positive factor commutes with the
-        clipped objective, so this is what TRL does for vLLM."""
-        assert self.importance_cap is not None
-        if advantages.dim() == 1:
-            advantages = advantages.unsqueeze(1)
-        sampled = output["completion_mask"].bool() & output["tool_mask"].bool()
-        ratio = torch.exp(logps - output["sampling_per_token_logps"]).masked_fill(~sampled, 1.0)
-        everyone: Any = gather(ratio[sampled].new_tensor([ratio[sampled].sum(), ratio[sampled].numel()]).unsqueeze(0))
-        capped: Any = gather((ratio > self.importance_cap).sum().unsqueeze(0))
-        highest: Any = gather(ratio.max().unsqueeze(0))
-        total = max(float(everyone[:, 1].sum()), 1.0)
-        self._metrics["train"]["importance/mean"].append(float(everyone[:, 0].sum()) / total)
-        self._metrics["train"]["importance/max"].append(float(highest.max()))
-        self._metrics["train"]["importance/capped_share"].append(float(capped.sum()) / total)
-        return advantages * ratio.clamp(max=self.importance_cap)
+        """The advantages, times the importance weights of tokens if there is a mode: (B, T). A factor that is not
+        negative commutes with the clipped objective, so this is what TRL does for vLLM. Notes the mismatch anyway."""
+        config = self.importance_sampling
+        sampler = output.get("sampling_per_token_logps")
+        if sampler is None:
+            if config.mode != "none":
+                raise ValueError(f"importance_sampling.mode={config.mode} needs the logprobs of rollout_func")
+            return advantages
+        sampled = output["completion_mask"].bool()
+        if output.get("tool_mask") is not None:
+            sampled = sampled & output["tool_mask"].bool()
+        ratios = log_ratios(logps, sampler, sampled)
+        everyone: Any = gather(torch.stack(mismatch(ratios, sampled, config)).unsqueeze(0))
+        for name, value in mismatch_figures(everyone, config).items():
+            self._metrics["train"][name].append(value)
+        if config.mode == "none":
+            return advantages
+        weights = importance_weights(ratios, sampled, config)
+        if self.loss_type == "vespo" and config.mode == "truncate":
+            output["importance_sampling_ratio"] = weights  # TRL multiplies it into the row's ratio, inside of its gamma
+            return advantages
+        return (advantages.unsqueeze(1) if advantages.dim() == 1 else advantages) * weights
 
     def _response_numbers(self, inputs: Any, completion_ids: Tensor) -> Tensor:
         """(B, T) long: the response of each token, -1 beyond the rows' ends."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from swe_aem.advantage.config import AdvantageConfig
+from swe_aem.advantage.config import AdvantageConfig, ImportanceSamplingConfig
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import Renamed
 from swe_aem.core.settings import changed, load, read_mapping
@@ -22,6 +22,7 @@ from swe_aem.rollout import RolloutConfig
 from swe_aem.serve import ServersConfig
 
 _Count = Annotated[int, Field(ge=1)]
+LimitsReward = Literal["graded", "zero"]
 
 OWNED = {
     "output_dir": "--out",
@@ -128,6 +129,7 @@ class TrainConfig(Frozen):
 
     RENAMED: ClassVar[Mapping[str, Renamed]] = {
         "candidates_per_step": Renamed("oversampled_groups"),
+        "importance_cap": Renamed("importance_sampling", example="{mode: truncate, high: 2}"),
         "updates_per_step": Renamed("num_minibatches"),
         "train_limits": Renamed("compact_filtering", inverted=True),
     }
@@ -147,13 +149,15 @@ class TrainConfig(Frozen):
     micro_batch_size: _Count = 1
     """Rows (trajectories) in one forward pass of one process."""
     ahead: Annotated[int, Field(ge=0)] = 0
-    """Steps that generation may run ahead of training. 0 is on-policy; above, set importance_cap."""
-    importance_cap: Annotated[float, Field(gt=0)] | None = None
-    """Truncated importance sampling: each token's advantage is multiplied by the ratio of its probability under the old
-    policy to the probability at which it was sampled, capped at this value. No correction if not given."""
+    """Steps that generation may run ahead of training. 0 is on-policy; above, set importance_sampling."""
+    importance_sampling: ImportanceSamplingConfig = ImportanceSamplingConfig()
+    """Correction for samples of older or differing weights, token by token unless the mode says sequence."""
     compact_filtering: bool = True
     """Trajectories that ended at a limit of turns, context or time count in the baseline, and their tokens are not
     trained (DeepSWE); false trains them too."""
+    limits_reward: LimitsReward = "graded"
+    """Reward of those trajectories in the baseline: graded, what the tests say of their patch; zero, 0 whatever they
+    say (DeepSWE, which does not grade them)."""
     rollout: RolloutConfig
     """Settings of the rollouts, the same ones that `swe-aem rollout` takes: tasks, group size, limits, sandboxes,
     scheduling."""
@@ -226,8 +230,11 @@ class TrainConfig(Frozen):
             raise ValueError(
                 f"servers.sync {self.servers.sync} sends all weights, and lora trains an adapter: set servers.sync lora"
             )
-        if self.ahead and self.importance_cap is None:
-            raise ValueError("ahead makes rollouts stale: set importance_cap too, e.g. 2")
+        if self.ahead and self.importance_sampling.mode == "none":
+            raise ValueError(
+                "ahead makes rollouts stale: set importance_sampling too, e.g. {mode: truncate, high: 2}, on the "
+                "command line --set importance_sampling.mode=truncate --set importance_sampling.high=2"
+            )
         rows = self.groups_per_step * self.rollout.group_size
         if rows % (self.num_minibatches * self.micro_batch_size):
             raise ValueError(

@@ -49,10 +49,12 @@ class Feed:
     def _rows(self, number: int, trainer: GRPOTrainer, weights: Mapping[str, Any]) -> list[TrainingRow]:
         assert self._source is not None
         started_s = time.monotonic()
-        self.last = self._source.step(number, weights)
+        step = self.last = self._source.step(number, weights)
         self.rollout_wait_s = time.monotonic() - started_s
         rows = [
-            training_row(one, compact_filtering=self._compact_filtering) for group in self.last.groups for one in group
+            training_row(one, compact_filtering=self._compact_filtering, limits_reward=step.limits_reward)
+            for group in step.groups
+            for one in group
         ]
         return [row if row["completion_ids"] else _padded(row, trainer) for row in rows]
 

@@ -118,7 +118,7 @@ class _Run:
     def _arguments(self) -> GRPOConfig:
         """The configuration of TRL's trainer. Raises `UserError` for wrong settings before anything is rolled out."""
         arguments = GRPOConfig(**grpo_arguments(self.config, self.checkpoints, self.processes))
-        refuse_silent_changes(arguments, self.config.advantage, self.config.importance_cap)
+        refuse_silent_changes(arguments, self.config.advantage, self.config.importance_sampling)
         return arguments
 
     def _source(self, model: Any) -> AbstractContextManager[Any]:
@@ -158,7 +158,7 @@ class _Run:
             rollout_func=feed,
             callbacks=callbacks,
             advantage=config.advantage,
-            importance_cap=config.importance_cap,
+            importance_sampling=config.importance_sampling,
         )
         refuse_sharding(config, sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
         trainer.remove_callback(PrinterCallback)

@@ -97,8 +97,17 @@ class StepMetrics(RolloutMetrics):
     clip_low: float | None = Field(default=None, alias="clip_ratio/low_mean")
     clip_high: float | None = Field(default=None, alias="clip_ratio/high_mean")
     importance_mean: float | None = Field(default=None, alias="importance/mean")
+    """Ratio of the old policy's probability of a token to that at which it was sampled, mean over trained tokens."""
+    importance_min: float | None = Field(default=None, alias="importance/min")
     importance_max: float | None = Field(default=None, alias="importance/max")
-    importance_capped_share: float | None = Field(default=None, alias="importance/capped_share")
+    importance_k3_kl: float | None = Field(default=None, alias="importance/k3_kl")
+    """Mean of r - 1 - log r: estimates the divergence of the old policy from the sampler, nats per token."""
+    importance_abs_log_ratio: float | None = Field(default=None, alias="importance/abs_log_ratio")
+    """Mean |log r|, nats per token."""
+    importance_low_share: float | None = Field(default=None, alias="importance/low_share")
+    """Share of trained tokens whose ratio, or whose trajectory's mean ratio, is below importance_sampling.low."""
+    importance_high_share: float | None = Field(default=None, alias="importance/high_share")
+    """The same above importance_sampling.high."""
 
     @staticmethod
     def joined(

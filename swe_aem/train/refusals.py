@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from swe_aem.advantage.config import AdvantageConfig
+from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, ImportanceSamplingConfig
 from swe_aem.errors import UserError
 from swe_aem.train.config import TrainConfig
 
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
+_CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 
 
-def refuse_silent_changes(grpo: Any, advantage: AdvantageConfig, importance_cap: float | None = None) -> None:
+def refuse_silent_changes(
+    grpo: Any, advantage: AdvantageConfig, importance: ImportanceSamplingConfig = NO_IMPORTANCE_SAMPLING
+) -> None:
     """Raise `UserError` for fields of a `GRPOConfig` that would not do what they say with these advantages."""
     modulated = advantage.aem and advantage.lam > 0
     if modulated and grpo.importance_sampling_level == "sequence" and grpo.loss_type not in _PER_TOKEN_LOSSES:
@@ -38,12 +41,36 @@ def refuse_silent_changes(grpo: Any, advantage: AdvantageConfig, importance_cap:
             f"vllm_importance_sampling_mode={mode} sums over thousands of tokens and drops or keeps whole trajectories "
             "at random: use token_truncate or token_mask"
         )
-    if importance_cap is not None and grpo.use_vllm and grpo.vllm_importance_sampling_correction:
+    if importance.mode != "none" and grpo.use_vllm and grpo.vllm_importance_sampling_correction:
         raise UserError(
-            "importance_cap and vllm_importance_sampling_correction would correct the same thing twice: leave one out"
+            "importance_sampling and vllm_importance_sampling_correction would correct the same thing twice: leave one "
+            "out"
         )
+    if importance.mode == "mask" and grpo.loss_type == "vespo":
+        raise UserError(
+            "importance_sampling.mode=mask gives tokens the weight 0, and loss_type=vespo multiplies the weights of a "
+            "row: one masked token would silence its trajectory. Use truncate or sequence_geometric_mask"
+        )
+    _refuse_dual_clip(grpo)
     if grpo.multi_objective_aggregation != "sum_then_normalize":
         raise UserError("multi_objective_aggregation has no meaning here: there is one reward; leave it out")
+
+
+def _refuse_dual_clip(grpo: Any) -> None:
+    """Raise `UserError` where `delta` would clip nothing, or more than it should."""
+    if grpo.delta is None:
+        return
+    if grpo.loss_type not in _CLIPPED_LOSSES:
+        raise UserError(
+            f"delta={grpo.delta} bounds the ratio of a clipped loss, and loss_type={grpo.loss_type} has none: leave "
+            f"delta out, or use one of {', '.join(_CLIPPED_LOSSES)}"
+        )
+    end = 1 + (grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high)
+    if grpo.delta <= end:
+        raise UserError(
+            f"delta={grpo.delta} lies inside of the clip range, which ends at 1 + epsilon_high = {end:g}, and would "
+            "bound positive advantages too: set it above, e.g. 3 (dual clip)"
+        )
 
 
 def refuse_sharding(config: TrainConfig, *, sharded: bool) -> None:

@@ -184,8 +184,10 @@ class RolloutWorker:
             await self._roll_out(self._rollout, groups, f"step {number}")
         rollout_s = time.monotonic() - started_s if missing else 0.0
         stored = await asyncio.to_thread(lambda: [self._rollout.load(group) for group in groups])
-        kept, rejected = choose(stored, config.groups_per_step, size)
-        return Step(number=number, groups=kept, rejected=rejected, rollout_s=rollout_s)
+        kept, rejected = choose(stored, config.groups_per_step, size, config.limits_reward)
+        return Step(
+            number=number, groups=kept, rejected=rejected, rollout_s=rollout_s, limits_reward=config.limits_reward
+        )
 
     async def _evaluate(self, config: RolloutConfig, tasks: TaskSet, directory: Path) -> None:
         with self._run_of(config, tasks, directory) as rollout:

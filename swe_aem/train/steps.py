@@ -7,7 +7,9 @@ from typing import Any, Protocol
 from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcomes import is_infrastructure_failure
+from swe_aem.train.config import LimitsReward
 from swe_aem.train.records import RolloutMetrics
+from swe_aem.train.training_row import baseline_reward
 
 TrajectoryGroup = tuple[Trajectory, ...]
 """Trajectories of one task that share a baseline."""
@@ -24,9 +26,11 @@ class Step(Frozen):
     """Groups that were rolled out and are not trained on: their rewards are all the same."""
     rollout_s: float = 0.0
     """Seconds from the first sandbox to the last verdict; 0 if all of it was in the store."""
+    limits_reward: LimitsReward = "graded"
+    """Reward in the baseline of what ended at a limit, as in `baseline_reward`."""
 
     def metrics(self) -> RolloutMetrics:
-        """The step's rollouts in numbers: all trajectories, rejected groups included."""
+        """The step's rollouts in numbers: all trajectories, rejected groups included, with the rewards as graded."""
         trajectories = [one for group in (*self.groups, *self.rejected) for one in group]
         judged = [one for one in trajectories if _counts(one)]
         responses = [response for one in judged for response in one.responses]
@@ -41,7 +45,9 @@ class Step(Frozen):
             retries=sum(one.attempt for one in trajectories),
             groups=len(self.groups),
             rejected_groups=len(self.rejected),
-            zero_variance_groups=sum(not varied(group) and not is_broken(group) for group in self.groups),
+            zero_variance_groups=sum(
+                not varied(group, self.limits_reward) and not is_broken(group) for group in self.groups
+            ),
             turns=_share(len(responses), len(judged)),
             sampled_tokens=sampled,
             tokens_per_s=_share(sampled, self.rollout_s),
@@ -64,7 +70,7 @@ class StepSource(Protocol):
 
 
 def choose(
-    groups: Sequence[TrajectoryGroup], wanted: int, size: int
+    groups: Sequence[TrajectoryGroup], wanted: int, size: int, limits_reward: LimitsReward = "graded"
 ) -> tuple[tuple[TrajectoryGroup, ...], tuple[TrajectoryGroup, ...]]:
     """(groups to train on, groups rejected), both in the order given: those whose rewards differ first, then others,
     and groups of broken tasks last: where they have to fill a step, nothing of them counts.
@@ -72,14 +78,14 @@ def choose(
     Each is `cut` to `size` trajectories.
     """
     sized = [_dropped(cut(group, size)) if is_broken(group) else cut(group, size) for group in groups]
-    preferred = sorted(range(len(sized)), key=lambda n: (is_broken(sized[n]), not varied(sized[n]), n))
+    preferred = sorted(range(len(sized)), key=lambda n: (is_broken(sized[n]), not varied(sized[n], limits_reward), n))
     kept = set(preferred[:wanted])
     return tuple(sized[n] for n in sorted(kept)), tuple(sized[n] for n in range(len(sized)) if n not in kept)
 
 
-def varied(group: TrajectoryGroup) -> bool:
+def varied(group: TrajectoryGroup, limits_reward: LimitsReward = "graded") -> bool:
     """Do the rewards of the trajectories that count differ? Otherwise no advantage of the group is other than 0."""
-    return len({one.reward for one in group if _counts(one)}) > 1
+    return len({baseline_reward(one, limits_reward) for one in group if _counts(one)}) > 1
 
 
 def is_broken(group: TrajectoryGroup) -> bool:

@@ -1,9 +1,10 @@
 """`training_row`: one trajectory as a row of a `rollout_func`, with the ids and log-probabilities as stored."""
 
-from typing import TypedDict
+from typing import TypedDict, assert_never
 
 from swe_aem.core import Trajectory
 from swe_aem.core.outcome import OUTCOME_TABLE
+from swe_aem.train.config import LimitsReward
 
 
 class RowFields(TypedDict):
@@ -32,13 +33,30 @@ class TrainingRow(RowFields):
     """1 for completion tokens that are trained, else 0."""
 
 
-def training_row(trajectory: Trajectory, *, compact_filtering: bool = True) -> TrainingRow:
+def baseline_reward(trajectory: Trajectory, limits_reward: LimitsReward = "graded") -> float | None:
+    """Reward of a trajectory in its group's baseline, None if it does not count. `limits_reward` decides what a
+    trajectory gets that ended at a limit: what was graded, or 0."""
+    rule = OUTCOME_TABLE[trajectory.outcome] if trajectory.outcome is not None else None
+    if rule is None or not rule.in_baseline:
+        return None
+    match limits_reward:
+        case "graded":
+            return trajectory.reward
+        case "zero":
+            return trajectory.reward if rule.trained else 0.0
+        case _:
+            assert_never(limits_reward)
+
+
+def training_row(
+    trajectory: Trajectory, *, compact_filtering: bool = True, limits_reward: LimitsReward = "graded"
+) -> TrainingRow:
     """The row of a trajectory, by the outcome table.
 
     The completion begins with the first sampled token, and is empty if there is none. Tokens that the policy did not
     sample have log-probability 0 and mask 0. Trajectories that ended at a limit are trained only without
-    `compact_filtering`. Raises `ValueError` for a trajectory that was not graded, that counts and has no reward, or
-    that the policy ended without a response.
+    `compact_filtering`, and their reward is that of `baseline_reward`. Raises `ValueError` for a trajectory that was
+    not graded, that counts and has no reward, or that the policy ended without a response.
     """
     if trajectory.outcome is None:
         raise ValueError(f"{trajectory.id} was not graded")
@@ -61,7 +79,7 @@ def training_row(trajectory: Trajectory, *, compact_filtering: bool = True) -> T
         "logprobs": logprobs,
         "env_mask": [int(number >= 0) for number in numbers],
         "response_of_token": numbers,
-        "reward": trajectory.reward if counts else None,
+        "reward": baseline_reward(trajectory, limits_reward),
         "counts": counts,
         "weight": trajectory.weight,
     }

@@ -190,18 +190,30 @@ def seconds(run: TrainingRun) -> "Figure | None":
 
 
 def clipping(run: TrainingRun) -> "Figure | None":
-    """Shares of tokens whose ratio is clipped or whose importance weight is capped."""
+    """Shares of tokens whose ratio is clipped, or whose importance ratio is out of bounds."""
     lines = (
         ("clip_low", "ratio clipped below", BLUE),
         ("clip_high", "ratio clipped above", ORANGE),
-        ("importance_capped_share", "importance weight capped", RED),
+        ("importance_low_share", "importance ratio too low", PURPLE),
+        ("importance_high_share", "importance ratio too high", RED),
     )
     return _line_plot(run, lines, "%", scale=100)
 
 
 def importance(run: TrainingRun) -> "Figure | None":
-    """Importance weights between the policy that sampled and the one that learns."""
-    return _line_plot(run, (("importance_mean", "mean", BLUE), ("importance_max", "largest", PURPLE)), "weight")
+    """Importance ratios between the policy that sampled and the one that learns."""
+    lines = (
+        ("importance_mean", "mean", BLUE),
+        ("importance_min", "smallest", GREEN),
+        ("importance_max", "largest", PURPLE),
+    )
+    return _line_plot(run, lines, "ratio")
+
+
+def divergence(run: TrainingRun) -> "Figure | None":
+    """How far the old policy's probabilities are from those of the sampler."""
+    lines = (("importance_k3_kl", "KL (k3)", RED), ("importance_abs_log_ratio", "mean |Δ log p|", BLUE))
+    return _line_plot(run, lines, "nats per token")
 
 
 def staleness(run: TrainingRun) -> "Figure | None":
@@ -269,9 +281,15 @@ PLOTS: tuple[tuple[str, str, str, Callable[[TrainingRun], "Figure | None"]], ...
     ),
     (
         "importance",
-        "Importance weights",
+        "Importance ratios",
         "1 everywhere: the sampler and the trainer agree about the probability of each token.",
         importance,
+    ),
+    (
+        "divergence",
+        "Sampler and trainer",
+        "Rises with staleness; where it rises without, server and trainer compute the same weights differently.",
+        divergence,
     ),
     ("staleness", "Staleness", "Versions of the weights between sampling and training.", staleness),
     (

@@ -123,6 +123,7 @@ def test_metrics_of_an_old_run_are_drawn() -> None:
     assert run.series("rollout_wait_s")[1] == [6.582899247999876, 15.719432804000007]
     assert run.series("resolved_rate")[1] == [0.3333333333333333, 0.08333333333333333]
     assert run.series("zero_variance_groups")[1] == [0, 1]
+    assert run.series("importance_high_share")[1] == [0.0, 0.0]
     assert run.series("importance_max")[1] == [1.0000019073486328, 1.0000029802322388]
     assert [one.step for one in run.heldout] == [0, 1, 2]
     assert run.wall_s == 153.06994211000006

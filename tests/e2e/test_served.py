@@ -21,7 +21,8 @@ pytestmark = [
 POLICY = "configs/quickstart/policy"
 SMALL = [
     "steps=5", "oversampled_groups=3", "groups_per_step=2", "num_minibatches=1", "micro_batch_size=4",
-    "rollout.group_size=4", "heldout=null", "ahead=1", "importance_cap=2", "grpo.learning_rate=0.001",
+    "rollout.group_size=4", "heldout=null", "ahead=1",
+    "importance_sampling.mode=truncate", "importance_sampling.high=2", "grpo.learning_rate=0.001",
 ]  # fmt: skip
 
 

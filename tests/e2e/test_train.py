@@ -61,7 +61,8 @@ def test_a_run_leaves_what_it_promises(finished: Path, require_bubblewrap: None)
     assert [line["groups"] + line["rejected_groups"] for line in lines] == [3, 3]
     assert all(line["infrastructure_failures"] == 0 for line in lines)
     missing = {name for one in read_metrics(finished) for name, value in one if value is None}
-    assert missing == {"importance_mean", "importance_max", "importance_capped_share"}, "no importance_cap was given"
+    assert missing == {"importance_low_share", "importance_high_share"}, "no importance_sampling was set"
+    assert all(line["importance/k3_kl"] < 1e-6 for line in lines), "the sampler is a copy of the old policy"
     assert [one.step for one in read_heldout(finished)] == [0, 2]
     assert (finished / "policy" / "model.safetensors").exists()
     assert (finished / "report.html").stat().st_size > 10_000
@@ -125,7 +126,8 @@ def test_two_processes_train_on_one_rollout(tmp_path: Path, require_bubblewrap: 
     ids=["adapter, entropy bonus", "adaptive entropy", "tokens of high entropy"],
 )
 def test_one_step_ahead_with_what_aem_is_compared_with(tmp_path: Path, require_bubblewrap: None, extra: Any) -> None:
-    settings = ("steps=2", "heldout=null", "ahead=1", "importance_cap=2", "grpo.learning_rate=0.001", *extra)
+    correction = ("importance_sampling.mode=truncate", "importance_sampling.high=2")
+    settings = ("steps=2", "heldout=null", "ahead=1", *correction, "grpo.learning_rate=0.001", *extra)
     done = train(tmp_path, *settings)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
-from swe_aem.advantage.config import AdvantageConfig
+from swe_aem.advantage.config import AdvantageConfig, ImportanceSamplingConfig
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
 
@@ -43,9 +43,18 @@ trainer = AEMGRPOTrainer(
     processing_class=tiny_tokenizer(),
     rollout_func=ScriptedFeed(4, lost=[1]),
     advantage=AdvantageConfig(),
+    importance_sampling=ImportanceSamplingConfig(mode="mask", low=0.002),
 )
 trainer.train()
 if trainer.accelerator.is_main_process:
-    figures = [entry["aem/alpha_std"] for entry in trainer.state.log_history if "aem/alpha_std" in entry]
+    names = {
+        "alpha_std": "aem/alpha_std",
+        "k3_kl": "importance/k3_kl",
+        "lowest": "importance/min",
+        "highest": "importance/max",
+        "low_share": "importance/low_share",
+    }
+    logged = trainer.state.log_history
+    figures = {key: [entry[name] for entry in logged if name in entry] for key, name in names.items()}
     model = trainer.accelerator.unwrap_model(trainer.model)
-    torch.save({"parameters": [p.detach() for p in model.parameters()], "alpha_std": figures}, out)
+    torch.save({"parameters": [p.detach() for p in model.parameters()], **figures}, out)

@@ -18,7 +18,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
 from swe_aem.advantage.aem import coefficients, responses  # noqa: E402
 from swe_aem.advantage.baselines import group_relative, leave_one_out  # noqa: E402
-from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
+from swe_aem.advantage.config import AdvantageConfig, ImportanceSamplingConfig  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
@@ -27,7 +27,7 @@ from swe_aem.train.records import StepMetrics  # noqa: E402
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 LIKE_TRL = AdvantageConfig(baseline="group_mean", lam=0.0)
-CAP = 0.002
+LOW, GEOMETRIC_LOW = 0.002, 0.00005
 """Small: the scripted tokens are unlikely under the tiny policy."""
 EVEN: Any = {"responses": (2, 2), "tokens": (6, 6)}
 """Completions of one length; with `even_prompts` there is nothing to trim."""
@@ -270,24 +270,28 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=240, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (torch.load(tmp_path / str(count)) for count in (1, 2))
-    assert one["alpha_std"] == pytest.approx(two["alpha_std"], rel=1e-4)
+    for name in ("alpha_std", "k3_kl", "lowest", "highest", "low_share"):
+        assert one[name] == pytest.approx(two[name], rel=1e-4)
+    assert 0 < one["low_share"][0] < 1
     assert one["alpha_std"][0] > 0.05
     fresh = [parameter.detach() for parameter in tiny_model().parameters()]
     assert _apart(one["parameters"], two["parameters"]) < 1e-5
-    assert _apart(one["parameters"], fresh) > 1e-3
+    assert _apart(one["parameters"], fresh) > 1e-4
 
 
-def test_importance_weights_are_ratios_to_the_sampler_up_to_the_cap(make_config: Any, dataset: Any) -> None:
+@pytest.mark.parametrize("mode", ["truncate", "mask", "sequence_geometric_mask"])
+def test_importance_weights_are_of_the_old_policy_over_the_sampler(make_config: Any, dataset: Any, mode: str) -> None:
     """The scripted feed says that every token was sampled with log-probability -1."""
-    seen: dict[float | None, dict[str, Any]] = {}
+    seen: dict[str, dict[str, Any]] = {}
+    bounds = {"low": GEOMETRIC_LOW if mode == "sequence_geometric_mask" else LOW, "high": 1.0}
 
     class Watched(AEMGRPOTrainer):
         def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
             output = super()._generate_and_score_completions(inputs)
-            seen.setdefault(self.importance_cap, output)
+            seen.setdefault(self.importance_sampling.mode, output)
             return output
 
-    for cap in (None, CAP):
+    for config in (ImportanceSamplingConfig(), ImportanceSamplingConfig.model_validate({"mode": mode, **bounds})):
         trainer = Watched(
             model=tiny_model(),
             args=make_config(max_steps=1),
@@ -295,16 +299,24 @@ def test_importance_weights_are_ratios_to_the_sampler_up_to_the_cap(make_config:
             processing_class=tiny_tokenizer(),
             rollout_func=ScriptedFeed(4),
             advantage=AdvantageConfig(),
-            importance_cap=cap,
+            importance_sampling=config,
         )
         trainer.train()
-    free, capped = seen[None], seen[CAP]
+    free, weighted = seen["none"], seen[mode]
     sampled = free["completion_mask"].bool() & free["tool_mask"].bool()
-    ratio = torch.exp(free["old_per_token_logps"] + 1.0)
-    assert bool((ratio[sampled] > CAP).any())
-    assert bool((ratio[sampled] < CAP).any())
-    expected = (free["advantages"] * ratio.clamp(max=CAP))[sampled]
-    assert torch.allclose(capped["advantages"][sampled], expected, atol=1e-7)
+    log_ratio = (free["old_per_token_logps"] + 1.0) * sampled
+    ratio = log_ratio.exp()
+    mean = torch.exp(log_ratio.sum(1, keepdim=True) / sampled.sum(1, keepdim=True))
+    inside = (mean if mode == "sequence_geometric_mask" else ratio).expand_as(ratio)
+    inside = (inside >= bounds["low"]) & (inside <= bounds["high"])
+    assert bool(inside[sampled].any())
+    assert not bool(inside[sampled].all())
+    weight = {
+        "truncate": ratio.clamp(bounds["low"], bounds["high"]),
+        "mask": ratio * inside,
+        "sequence_geometric_mask": inside.float(),
+    }[mode]
+    assert torch.allclose(weighted["advantages"][sampled], (free["advantages"] * weight)[sampled], atol=1e-7)
     logged = trainer.state.log_history[0].keys()
     by_trainer = {field.alias for field in StepMetrics.model_fields.values() if field.alias}
     by_trainer |= {"loss", "grad_norm", "learning_rate", "reward", "positive_share"}

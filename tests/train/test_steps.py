@@ -61,6 +61,18 @@ def test_a_fault_is_no_difference() -> None:
     assert not varied((trajectory(0, FAULT), trajectory(1, RESOLVED)))
 
 
+def test_a_limit_that_pays_nothing_makes_no_difference_where_the_others_failed() -> None:
+    """With limits_reward zero a solved task that hit a limit has the reward of those that failed."""
+    late = trajectory(0, Outcome.TURN_LIMIT).model_copy(update={"reward": 1.0})
+    failed, solved = (late, trajectory(1, UNRESOLVED)), (late, trajectory(1, RESOLVED))
+    assert (varied(failed), varied(failed, "zero")) == (True, False)
+    assert (varied(solved), varied(solved, "zero")) == (False, True)
+    assert choose([failed, solved], 1, 2)[0] == (failed,)
+    assert choose([failed, solved], 1, 2, "zero")[0] == (solved,)
+    metrics = Step(number=1, groups=(failed, solved), limits_reward="zero").metrics()
+    assert (metrics.zero_variance_groups, metrics.resolved_rate) == (1, 0.75), "the rate is that of the tests"
+
+
 def test_of_an_oversampled_group_those_that_count_are_kept() -> None:
     group = (trajectory(0, FAULT), trajectory(1, RESOLVED), trajectory(2, UNRESOLVED), trajectory(3, RESOLVED))
     ((kept,), _) = choose([group], 1, 2)

@@ -51,6 +51,17 @@ def test_outcomes(outcome: Outcome) -> None:
     )
 
 
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_limits_reward_is_that_of_limits_alone(outcome: Outcome) -> None:
+    """A task that was solved at a limit pays 1 or 0 in the baseline; its mask and every other outcome stay."""
+    counted = outcome not in (Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE, Outcome.BROKEN_TASK)
+    limit = outcome in (Outcome.TURN_LIMIT, Outcome.CONTEXT_LIMIT, Outcome.TIME_LIMIT)
+    graded, zero = (training_row(trajectory(outcome, 1.0), limits_reward=one) for one in ("graded", "zero"))
+    assert graded["reward"] == (1.0 if counted else None)
+    assert zero["reward"] == ((0.0 if limit else 1.0) if counted else None)
+    assert {**zero, "reward": None} == {**graded, "reward": None}
+
+
 def test_a_failure_before_the_first_response() -> None:
     row = training_row(trajectory(Outcome.INFRASTRUCTURE, None, token_ids=(), responses=()))
     assert (row["prompt_ids"], row["completion_ids"], row["counts"]) == ([], [], False)
