@@ -28,7 +28,7 @@ SMALL = {"memory_bytes": 1 << 30, "cpus": 1.0, "pids": 128, "disk_bytes": 512 <<
 BACKENDS = ("bubblewrap", "docker")
 PROVED = "the fix is right"
 PROOF = f"cd {WORKDIR} && python -B -c 'from calc.core import add; assert add(1, 2) == 3' && echo {PROVED}"
-"""The last call of an oddity: honest is what works in the agent's own sandbox."""
+"""A call of an oddity, its last or the one before: honest is what works in the agent's own sandbox."""
 
 
 class Repeated(Frozen):
@@ -48,6 +48,7 @@ class Case(Frozen):
     backends: tuple[str, ...] = BACKENDS
     slow: bool = False
     known: str = ""
+    proof_before_last: bool = False
     calls: tuple[str | dict[str, Any], ...] = Field(default=())
 
     @property
@@ -77,8 +78,10 @@ def oddities() -> Mapping[str, Case]:
     found = {}
     for name, fields in _read("oddities.yaml").items():
         case = Case(**{"task": OwnTask(), **fields})
-        proof = (PROOF,) if case.expect == "resolved" else ()
-        found[name] = case.model_copy(update={"calls": (*case.calls, *proof)})
+        calls = list(case.calls)
+        if case.expect == "resolved":
+            calls.insert(len(calls) - case.proof_before_last, PROOF)
+        found[name] = case.model_copy(update={"calls": tuple(calls)})
     return found
 
 
@@ -145,7 +148,12 @@ def complaints(chosen: Sequence[str], played: Mapping[str, Played], wanted: Mapp
 def unproved(chosen: Sequence[str], played: Mapping[str, Played]) -> list[str]:
     """Those of the chosen oddities that claim a fix and whose proof failed: faults of the case itself."""
     claimed = ((name, played[name].trajectory) for name in chosen if oddities()[name].expect == "resolved")
-    return [name for name, trajectory in claimed if trajectory and PROVED not in str(trajectory.messages[-3:])]
+    return [name for name, trajectory in claimed if trajectory and not _proved(trajectory)]
+
+
+def _proved(trajectory: Trajectory) -> bool:
+    results = (message["content"] for message in trajectory.messages if message["role"] == "tool")
+    return any(line == PROVED for result in results for line in str(result).splitlines())
 
 
 def _read(file: str) -> dict[str, dict[str, Any]]:
