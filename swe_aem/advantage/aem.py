@@ -31,6 +31,8 @@ class Responses(NamedTuple):
     """(N,) long: the row of the batch that holds a response."""
     of_token: Tensor
     """(B, T) long: the response that a token belongs to, -1 where it belongs to none."""
+    tokens: Tensor
+    """(N,) float64: how many tokens a response has."""
 
 
 def responses(entropy: Tensor, span: Tensor) -> Responses:
@@ -52,7 +54,7 @@ def responses(entropy: Tensor, span: Tensor) -> Responses:
     count = values.new_zeros(keys.numel()).index_add_(0, member, torch.ones_like(values))
     of_token = torch.full_like(span, -1)
     of_token[inside] = member
-    return Responses(mean_entropy=total / count, row=keys // max(width, 1), of_token=of_token)
+    return Responses(mean_entropy=total / count, row=keys // max(width, 1), of_token=of_token, tokens=count)
 
 
 def coefficients(mean_entropy: Tensor, group: Tensor, *, lam: float = 1.0, min_range: float = 0.1) -> Tensor:
@@ -74,7 +76,7 @@ def coefficients(mean_entropy: Tensor, group: Tensor, *, lam: float = 1.0, min_r
     values = mean_entropy.detach().double()
     _require_finite(values, "mean_entropy")
     numbers, member = torch.unique(group, return_inverse=True)
-    lowest, highest = _extreme(values, member, numbers, "amin"), _extreme(values, member, numbers, "amax")
+    lowest, highest = _extremes(values, member, numbers.numel())
     spread = (highest - lowest)[member]
     normalised = (values - lowest[member]) / torch.where(spread > 0, spread, torch.ones_like(spread))
     weight = torch.exp(-lam * normalised)
@@ -82,6 +84,31 @@ def coefficients(mean_entropy: Tensor, group: Tensor, *, lam: float = 1.0, min_r
     count = weight.new_zeros(numbers.numel()).index_add_(0, member, torch.ones_like(weight))
     alpha = weight / (total / count)[member]
     return torch.where(spread < min_range, torch.ones_like(alpha), alpha).to(mean_entropy.dtype)
+
+
+def metrics(alpha: Tensor, mean_entropy: Tensor, tokens: Tensor, group: Tensor) -> dict[str, float]:
+    """What AEM made of a batch, in numbers: its metrics by name, none without responses.
+
+    All are (N,), one value per response: factors, mean entropies, numbers of tokens, and the rollout groups whatever
+    the scope of the normalisation. The entropies' minimum, maximum and range are of a group, as means over groups.
+    """
+    if not alpha.numel():
+        return {}
+    values, length = mean_entropy.double(), tokens.double()
+    numbers, member = torch.unique(group, return_inverse=True)
+    lowest, highest = _extremes(values, member, numbers.numel())
+    found = {
+        "alpha_min": alpha.min(),
+        "alpha_max": alpha.max(),
+        "alpha_std": alpha.std(correction=0),
+        "alpha_token_mean": (alpha.double() * length).sum() / length.sum(),
+        "unmodulated_share": (alpha == 1).double().mean(),
+        "response_entropy": mean_entropy.mean(),
+        "entropy_min": lowest.mean(),
+        "entropy_max": highest.mean(),
+        "entropy_range": (highest - lowest).mean(),
+    }
+    return {name: float(value) for name, value in found.items()} | {"responses": float(alpha.numel())}
 
 
 def shuffled(alpha: Tensor, group: Tensor, generator: torch.Generator) -> Tensor:
@@ -105,8 +132,11 @@ def token_advantages(advantage: Tensor, alpha: Tensor, of_token: Tensor) -> Tens
     return advantage.unsqueeze(1) * factor.to(advantage.dtype)
 
 
-def _extreme(values: Tensor, member: Tensor, numbers: Tensor, which: str) -> Tensor:
-    return values.new_zeros(numbers.numel()).scatter_reduce_(0, member, values, which, include_self=False)
+def _extremes(values: Tensor, member: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """(G,) lowest and (G,) highest of the values, (N,), of each group, by its number below `groups` in `member`."""
+    empty = values.new_zeros(groups)
+    lowest = empty.scatter_reduce(0, member, values, "amin", include_self=False)
+    return lowest, empty.scatter_reduce(0, member, values, "amax", include_self=False)
 
 
 def _require_finite(values: Tensor, name: str) -> None:

@@ -50,12 +50,12 @@ def diagnose(
         Path | None, typer.Option("--out", help="Directory for diagnose.json, responses.jsonl, states.jsonl and plots.")
     ] = None,
 ) -> None:
-    """Check what AEM's paper predicts: positive samples, the direction of entropy, and α-1 against surprisal.
+    """Check what AEM's paper predicts: positive samples, the direction of entropy, and α-1 against H-S.
 
-    Shows the share of samples with positive advantage, the sign of A(α-1) against the change of entropy, and α-1
-    against relative surprisal. Entropies are exact, from one forward pass of --model over the stored tokens; the
-    response entropy of a state is the mean surprisal of --samples fresh responses to it. Takes minutes for a small
-    model, most of them for sampling.
+    Shows the share of samples with positive advantage, the sign of A(α-1) (above 0 foretells falling entropy) against
+    the change of entropy, and α-1 against H-S: response entropy minus surprisal. Entropies are exact, from one forward
+    pass of --model over the stored tokens; the response entropy of a state is the mean surprisal of --samples fresh
+    responses to it. Takes minutes for a small model, most of them for sampling.
     """
     with needs("transformers"):
         from swe_aem.advantage.config import AdvantageConfig

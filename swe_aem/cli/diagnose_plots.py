@@ -15,21 +15,21 @@ def plot(directory: Path, report: "DiagnosisResult") -> list[str]:
     from matplotlib.figure import Figure
 
     names = []
-    modulated = [row for row in report.responses if row.pressure]
+    modulated = [row for row in report.responses if row.foretold]
     if report.diagnosis.after is not None and modulated:
         figure = Figure(figsize=(5.5, 4.5), layout="constrained")
-        _scatter(figure.subplots(), [row.pressure for row in modulated], [row.change or 0.0 for row in modulated])
-        figure.axes[0].set(xlabel="A(α-1)", ylabel="change of mean token entropy, nats", title="responses")
+        _scatter(figure.subplots(), [row.foretold for row in modulated], [row.change or 0.0 for row in modulated])
+        figure.axes[0].set(xlabel="A(1-α)", ylabel="change of mean token entropy, nats", title="responses")
         figure.savefig(directory / "change.png", dpi=120)
         names.append("change.png")
     if report.states:
         figure = Figure(figsize=(11, 4.5), layout="constrained")
         alpha = [row.alpha - 1 for row in report.states]
         whole, each = figure.subplots(1, 2)
-        _scatter(whole, alpha, [row.relative for row in report.states])
-        whole.set(xlabel="α-1", ylabel="S-H of the response, nats", title="stored responses against their states")
-        _scatter(each, alpha, [row.relative_per_token for row in report.states])
-        each.set(xlabel="α-1", ylabel="S-H per token, nats")
+        _scatter(whole, alpha, [-row.relative for row in report.states])
+        whole.set(xlabel="α-1", ylabel="H-S of the response, nats", title="stored responses against their states")
+        _scatter(each, alpha, [-row.relative_per_token for row in report.states])
+        each.set(xlabel="α-1", ylabel="H-S per token, nats")
         figure.savefig(directory / "surprisal.png", dpi=120)
         names.append("surprisal.png")
     return names

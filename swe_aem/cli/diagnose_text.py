@@ -19,7 +19,7 @@ def lines(diagnosis: "Diagnosis") -> Iterator[str]:
     yield from _positive(diagnosis)
     yield from ("", "2  A(α-1), and the change of entropy")
     yield from _change(diagnosis)
-    yield from ("", "3  α-1 against Monte Carlo relative surprisal")
+    yield from ("", "3  α-1 against Monte Carlo H-S")
     yield from _surprisal(diagnosis)
 
 
@@ -31,7 +31,7 @@ def as_json(diagnosis: "Diagnosis") -> dict[str, Any]:
     for field in ("change_relations", "state_relations"):
         for row, one in zip(result[field], getattr(diagnosis, field), strict=True):
             row["agree_interval"] = _interval(one)
-    return result | {"paper": {"r": PAPER_R, "agree": PAPER_SIGNS[0], "signs": PAPER_SIGNS[1]}}
+    return result | {"paper": {"of": "α-1 and H-S", "r": PAPER_R, "agree": PAPER_SIGNS[0], "signs": PAPER_SIGNS[1]}}
 
 
 def _summary(d: "Diagnosis") -> Iterator[str]:
@@ -55,8 +55,11 @@ def _positive(d: "Diagnosis") -> Iterator[str]:
 
 
 def _change(d: "Diagnosis") -> Iterator[str]:
-    none = d.responses - d.pressure_up - d.pressure_down
-    yield f"A(α-1) is above 0 in {d.pressure_up} responses, below 0 in {d.pressure_down}, 0 in {none}"
+    none = d.responses - d.foretold_up - d.foretold_down
+    yield (
+        f"A(α-1) is above 0 in {d.foretold_down} responses, which foretells falling entropy, below 0 in "
+        f"{d.foretold_up}, rising, and 0 in {none}"
+    )
     if d.change is None:
         yield "name the policy after training, --after, to see whether entropy moved that way"
         return
@@ -72,6 +75,7 @@ def _surprisal(d: "Diagnosis") -> Iterator[str]:
     cut = "" if not d.cut_share else f", {d.cut_share:.0%} of them cut off there"
     yield f"{d.states} states, {d.settings.samples} fresh responses each, of at most {d.max_tokens} tokens{cut}"
     yield from _relations(d.state_relations, paper=True)
+    yield "the paper's figures are read as those of α-1 and H-S: its definition of relative surprisal could not be read"
 
 
 def _relations(relations: Sequence["Relation"], *, paper: bool = False) -> Iterator[str]:

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from swe_aem.advantage.aem import Responses, responses, token_advantages
+from swe_aem.advantage.aem import Responses, metrics, responses, token_advantages
 from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, ImportanceSamplingConfig
 from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.advantage.importance import importance_weights, log_ratios, mismatch, mismatch_figures
@@ -158,8 +158,7 @@ class AEMGRPOTrainer(GRPOTrainer):
     def _modulate(self, base: Tensor, entropy: Tensor, inputs: Any, output: dict[str, Any]) -> Tensor:
         """(B, T): base advantages times AEM's factors, normalised over all processes."""
         own = responses(entropy, self._response_numbers(inputs, output["completion_ids"]))
-        alpha, everyone, entropies = self._factors(own, len(inputs))
-        self._note(everyone, entropies)
+        alpha = self._factors(own, len(inputs))
         return token_advantages(base, alpha.to(base.device), own.of_token)
 
     def _corrected(self, advantages: Tensor, logps: Tensor, output: dict[str, Any]) -> Tensor:
@@ -194,15 +193,19 @@ class AEMGRPOTrainer(GRPOTrainer):
             numbers[row, : len(mine)] = torch.tensor(mine, dtype=torch.long)
         return numbers
 
-    def _factors(self, own: Responses, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Factors of this process's responses; factors and mean entropies of all."""
+    def _factors(self, own: Responses, rows: int) -> Tensor:
+        """Factors of this process's responses; the metrics of the step are recorded, over all processes."""
         first = self.accelerator.process_index * rows
         sizes = gather_object([own.row.numel()])
         entropies = torch.tensor(gather_object(own.mean_entropy.tolist()), dtype=torch.float64)
+        tokens = torch.tensor(gather_object(own.tokens.tolist()), dtype=torch.float64)
         row = torch.tensor(gather_object((own.row + first).tolist()), dtype=torch.long)
-        everyone = factors(entropies, row, row // self._group_size, self.advantage, step=self.state.global_step)
+        group = row // self._group_size
+        everyone = factors(entropies, row, group, self.advantage, step=self.state.global_step)
+        for name, value in metrics(everyone, entropies, tokens, group).items():
+            self._metrics["train"][f"aem/{name}"].append(value)
         before = sum(sizes[: self.accelerator.process_index])
-        return everyone[before : before + own.row.numel()], everyone, entropies
+        return everyone[before : before + own.row.numel()]
 
     def _score_once_more(self, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of the old policy by an extra forward pass, where TRL made none."""
@@ -211,21 +214,6 @@ class AEMGRPOTrainer(GRPOTrainer):
         with torch.no_grad():
             size = self.args.per_device_train_batch_size
             return self._score(self.model, ids, mask, output["completion_ids"].size(1), size)
-
-    def _note(self, alpha: Tensor, entropies: Tensor) -> None:
-        """Record the metrics of the step, over all processes."""
-        if not alpha.numel():
-            return
-        figures = {
-            "aem/alpha_min": alpha.min(),
-            "aem/alpha_max": alpha.max(),
-            "aem/alpha_std": alpha.std(correction=0),
-            "aem/unmodulated_share": (alpha == 1).double().mean(),
-            "aem/response_entropy": entropies.mean(),
-            "aem/responses": torch.tensor(float(alpha.numel())),
-        }
-        for name, value in figures.items():
-            self._metrics["train"][name].append(float(value))
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         return super()._compute_loss(model, trimmed(inputs))

@@ -47,6 +47,9 @@ class RolloutMetrics(Frozen):
     turns: float | None = None
     """Responses per trajectory."""
     sampled_tokens: int | None = None
+    """Tokens that the policy sampled in the trajectories' own streams, branches left out."""
+    branch_share: float | None = None
+    """Share of the sampled tokens, those of branches included, that are in branches and so not trained on, 0..1."""
     tokens_per_s: float | None = None
     """Sampled tokens per second of rollout."""
     tool_failure_rate: float | None = None
@@ -89,9 +92,17 @@ class StepMetrics(RolloutMetrics):
     """Share of positive advantages among the base advantages that are not 0, 0..1."""
     response_entropy: float | None = Field(default=None, alias="aem/response_entropy")
     """Mean entropy of the old policy over responses, nats per token."""
+    entropy_min: float | None = Field(default=None, alias="aem/entropy_min")
+    """Lowest entropy of a group's responses, mean over groups, nats per token."""
+    entropy_max: float | None = Field(default=None, alias="aem/entropy_max")
+    """Highest entropy of a group's responses, mean over groups."""
+    entropy_range: float | None = Field(default=None, alias="aem/entropy_range")
+    """`entropy_max` minus `entropy_min`: AEM leaves a group below `advantage.min_range` unchanged."""
     alpha_min: float | None = Field(default=None, alias="aem/alpha_min")
     alpha_max: float | None = Field(default=None, alias="aem/alpha_max")
     alpha_std: float | None = Field(default=None, alias="aem/alpha_std")
+    alpha_token_mean: float | None = Field(default=None, alias="aem/alpha_token_mean")
+    """Mean factor over trained tokens: how AEM changes the size of a step, since only the mean over responses is 1."""
     unmodulated_share: float | None = Field(default=None, alias="aem/unmodulated_share")
     """Share of responses that AEM leaves unchanged: their factor is exactly 1."""
     clip_low: float | None = Field(default=None, alias="clip_ratio/low_mean")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcomes import is_infrastructure_failure
 from swe_aem.train.config import LimitsReward
@@ -35,7 +35,8 @@ class Step(Frozen):
         judged = [one for one in trajectories if _counts(one)]
         responses = [response for one in judged for response in one.responses]
         calls = [call for response in responses for call in response.tool_calls]
-        sampled = sum(response.end - response.start for response in responses)
+        sampled = _tokens(responses)
+        in_branches = sum(_tokens(branch.responses) for one in judged for branch in one.branches)
         behind = [self.number - 1 - response.version for response in responses]
         return RolloutMetrics(
             resolved_rate=_share(sum(one.reward == 1.0 for one in judged), len(judged)),
@@ -50,6 +51,7 @@ class Step(Frozen):
             ),
             turns=_share(len(responses), len(judged)),
             sampled_tokens=sampled,
+            branch_share=_share(in_branches, sampled + in_branches),
             tokens_per_s=_share(sampled, self.rollout_s),
             tool_failure_rate=_share(sum(bool(call.exit_code) for call in calls), len(calls)),
             malformed_rate=_share(sum(call.status == "malformed" for call in calls), len(calls)),
@@ -108,6 +110,10 @@ def cut(group: TrajectoryGroup, size: int) -> TrajectoryGroup:
 
 def _counts(trajectory: Trajectory) -> bool:
     return trajectory.outcome is not None and OUTCOME_TABLE[trajectory.outcome].in_baseline
+
+
+def _tokens(responses: Sequence[Response]) -> int:
+    return sum(response.end - response.start for response in responses)
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -122,25 +122,33 @@ def heldout(run: TrainingRun) -> "Figure | None":
 
 
 def entropy(run: TrainingRun) -> "Figure | None":
-    """Mean entropy of the old policy's responses."""
-    return _line_plot(run, (("response_entropy", "", BLUE),), "entropy, nats per token")
+    """Mean entropy of the old policy's responses, and how far it ranges in a group."""
+    lines = (
+        ("response_entropy", "mean of the responses", BLUE),
+        ("entropy_range", "range within a group", ORANGE),
+    )
+    band = _both(run, "entropy_min", "entropy_max")
+    if not (band or _any(run, lines)):
+        return None
+    figure, axes = _canvas()
+    _band(axes, band, "lowest to highest of a group")
+    _lines(axes, run, lines)
+    axes.set(ylabel="entropy, nats per token")
+    axes.set_ylim(bottom=0)
+    _by_step(axes)
+    return figure
 
 
 def alpha(run: TrainingRun) -> "Figure | None":
-    """Range and deviation of AEM's factors, and the share of responses that it leaves unchanged."""
-    lows, highs = dict(zip(*run.series("alpha_min"), strict=True)), dict(zip(*run.series("alpha_max"), strict=True))
-    both = sorted(lows.keys() & highs.keys())
-    spread = (("alpha_std", "α, standard deviation", PURPLE),)
+    """Range, deviation and mean over tokens of AEM's factors, and the share of responses that it leaves unchanged."""
+    spread = (("alpha_std", "standard deviation", PURPLE), ("alpha_token_mean", "mean over tokens", GREEN))
     unmodulated = (("unmodulated_share", "unmodulated responses (right)", ORANGE),)
-    if not (both or _any(run, (*spread, *unmodulated))):
+    band = _both(run, "alpha_min", "alpha_max")
+    if not (band or _any(run, (*spread, *unmodulated))):
         return None
     figure, axes = _canvas()
-    if both:
-        low, high = [lows[step] for step in both], [highs[step] for step in both]
-        axes.fill_between(both, low, high, color=BLUE, alpha=0.2, linewidth=0, label="α, min to max")
-        edge: dict[str, Any] = {"color": BLUE, "linewidth": 0.8, "marker": "." if len(both) <= MANY_STEPS else ""}
-        axes.plot(both, low, markersize=3, **edge)
-        axes.plot(both, high, markersize=3, **edge)
+    if band:
+        _band(axes, band, "α, min to max")
         axes.axhline(1.0, color="#555555", linewidth=0.8, linestyle=":")
     _lines(axes, run, spread)
     axes.set(ylabel="α")
@@ -227,6 +235,13 @@ def failures(run: TrainingRun) -> "Figure | None":
     return _line_plot(run, lines, "%", scale=100)
 
 
+def branches(run: TrainingRun) -> "Figure | None":
+    """Share of the sampled tokens that no step trains on; nothing for agents that make no branches."""
+    if not any(run.series("branch_share")[1]):
+        return None
+    return _line_plot(run, (("branch_share", "", PURPLE),), "sampled tokens in branches, %", scale=100)
+
+
 def groups(run: TrainingRun) -> "Figure | None":
     """Groups that are trained on, zero-variance groups among them, and rejected groups."""
     named = (
@@ -298,6 +313,12 @@ PLOTS: tuple[tuple[str, str, str, Callable[[TrainingRun], "Figure | None"]], ...
         "Both fall as the policy learns to use its tools.",
         failures,
     ),
+    (
+        "branches",
+        "Branches",
+        "What was sampled after a harness rewrote its history: stored, neither trained on nor in AEM's factors.",
+        branches,
+    ),
     ("groups", "Zero-variance groups", "Where all rewards of a group are equal, every advantage is 0.", groups),
     (
         "positive_share",
@@ -358,6 +379,23 @@ def _legend(axes: "Axes", right: "Axes | None" = None, *, beside: bool = False) 
             "columnspacing": 1.4,
         }
         axes.legend(handles, labels, ncols=len(handles), frameon=False, fontsize=8, **place)
+
+
+def _both(run: TrainingRun, low: str, high: str) -> list[tuple[int, float, float]]:
+    """(step, low, high) of the steps that have both fields."""
+    lows, highs = dict(zip(*run.series(low), strict=True)), dict(zip(*run.series(high), strict=True))
+    return [(step, lows[step], highs[step]) for step in sorted(lows.keys() & highs.keys())]
+
+
+def _band(axes: "Axes", band: Sequence[tuple[int, float, float]], label: str) -> None:
+    """The area between two lines."""
+    if not band:
+        return
+    steps, low, high = zip(*band, strict=True)
+    axes.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0, label=label)
+    edge: dict[str, Any] = {"color": BLUE, "linewidth": 0.8, "marker": "." if len(band) <= MANY_STEPS else ""}
+    axes.plot(steps, low, markersize=3, **edge)
+    axes.plot(steps, high, markersize=3, **edge)
 
 
 def _any(run: TrainingRun, lines: Sequence[Line]) -> bool:

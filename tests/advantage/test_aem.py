@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the transformers extra")
 
-from swe_aem.advantage.aem import coefficients, responses, shuffled, token_advantages  # noqa: E402
+from swe_aem.advantage.aem import coefficients, metrics, responses, shuffled, token_advantages  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -114,6 +114,29 @@ def test_known_values() -> None:
 def test_one_response_and_none() -> None:
     assert alpha_of([3.0], [0]).tolist() == [1.0]
     assert alpha_of([], []).tolist() == []
+
+
+def test_metrics_by_hand() -> None:
+    """Two groups, of entropies 0.2 to 0.8 and 0.5 to 0.9; short responses have the large factors."""
+    alpha, entropy, tokens = [1.2, 1.0, 0.8, 1.5, 0.5], [0.2, 0.5, 0.8, 0.5, 0.9], [1.0, 2.0, 5.0, 3.0, 9.0]
+    columns = [torch.tensor(one, dtype=torch.float64) for one in (alpha, entropy, tokens)]
+    found = metrics(*columns, torch.tensor([4, 4, 4, 0, 0]))
+    assert found == pytest.approx(
+        {
+            "alpha_min": 0.5,
+            "alpha_max": 1.5,
+            "alpha_std": math.sqrt((0.04 + 0 + 0.04 + 0.25 + 0.25) / 5),
+            "alpha_token_mean": (1.2 + 2.0 + 4.0 + 4.5 + 4.5) / 20,
+            "unmodulated_share": 0.2,
+            "response_entropy": 2.9 / 5,
+            "entropy_min": 0.35,
+            "entropy_max": 0.85,
+            "entropy_range": 0.5,
+            "responses": 5.0,
+        }
+    )
+    nothing = torch.zeros(0, dtype=torch.float64)
+    assert metrics(nothing, nothing, nothing, nothing.long()) == {}
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,12 @@ def test_text_and_files(store: Path, model: Path, tmp_path: Path) -> None:
     assert paper[2:7] == ["64", "+0.63", "-", "55", "of"]
     written = json.loads((out / "diagnose.json").read_text())
     assert written["positive"] == [{"version": 3, "trajectories": 3, "positive": 1}]
-    assert written["paper"] == {"r": 0.63, "agree": 55, "signs": 64}
+    assert written["paper"] == {"of": "α-1 and H-S", "r": 0.63, "agree": 55, "signs": 64}
+    assert [one["name"] for one in written["state_relations"]] == ["H-S of the response", "H-S per token"]
+    assert "its definition of relative surprisal could not be read" in done.output
+    rows = [json.loads(line) for line in (out / "responses.jsonl").read_text().splitlines()]
+    falling = sum(row["base"] * (row["alpha"] - 1) > 0 for row in rows)
+    assert f"A(α-1) is above 0 in {falling} responses, which foretells falling entropy" in done.output
     low, high = written["change_relations"][0]["agree_interval"]
     assert 0 <= low < high <= 1
     assert len((out / "responses.jsonl").read_text().splitlines()) == 3

@@ -18,7 +18,10 @@ from swe_aem.view.training_run import read_training_run
 
 SAMPLE = Path(__file__).parents[1] / "data" / "format-3"
 RUN, GOLD = SAMPLE / "run", SAMPLE / "gold"
-NEW_NAMES = {"gated": "unmodulated", "gated_share": "unmodulated_share", "silent_groups": "zero_variance_groups"}
+NEW_NAMES = {
+    "gated": "unmodulated", "gated_share": "unmodulated_share", "silent_groups": "zero_variance_groups",
+    "pressure_up": "foretold_down", "pressure_down": "foretold_up",
+}  # fmt: skip
 """What the commands now call what they said in `expected`."""
 
 
@@ -79,7 +82,22 @@ def test_diagnose(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs the train extra")
     options = ["--states", "4", "--samples", "4", "--version", "0", "--out", tmp_path]
     invoke("diagnose", RUN / "rollouts", "--model", "configs/quickstart/policy", *options)
-    assert_says(json.loads((tmp_path / "diagnose.json").read_text()), expected("diagnose"))
+    wanted = expected("diagnose")
+    wanted["state_relations"] = [turned(one) for one in wanted["state_relations"]]
+    assert_says(json.loads((tmp_path / "diagnose.json").read_text()), wanted)
+
+
+def turned(relation: dict[str, Any]) -> dict[str, Any]:
+    """A relation to S-H as one to H-S, which α-1 stands for."""
+    low, high = relation["agree_interval"]
+    return relation | {
+        "name": relation["name"].replace("S-H", "H-S"),
+        "r": -relation["r"],
+        "r_low": -relation["r_high"],
+        "r_high": -relation["r_low"],
+        "agree": relation["signs"] - relation["agree"],
+        "agree_interval": [1 - high, 1 - low],
+    }
 
 
 @pytest.mark.torch

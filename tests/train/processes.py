@@ -47,14 +47,8 @@ trainer = AEMGRPOTrainer(
 )
 trainer.train()
 if trainer.accelerator.is_main_process:
-    names = {
-        "alpha_std": "aem/alpha_std",
-        "k3_kl": "importance/k3_kl",
-        "lowest": "importance/min",
-        "highest": "importance/max",
-        "low_share": "importance/low_share",
-    }
-    logged = trainer.state.log_history
-    figures = {key: [entry[name] for entry in logged if name in entry] for key, name in names.items()}
+    logged = [entry for entry in trainer.state.log_history if "aem/alpha_std" in entry]
+    ours = [name for name in logged[0] if name.startswith(("aem/", "importance/"))]
+    figures = {name: [entry[name] for entry in logged] for name in ours}
     model = trainer.accelerator.unwrap_model(trainer.model)
-    torch.save({"parameters": [p.detach() for p in model.parameters()], **figures}, out)
+    torch.save({"parameters": [p.detach() for p in model.parameters()], "figures": figures}, out)

@@ -270,10 +270,15 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=240, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (torch.load(tmp_path / str(count)) for count in (1, 2))
-    for name in ("alpha_std", "k3_kl", "lowest", "highest", "low_share"):
-        assert one[name] == pytest.approx(two[name], rel=1e-4)
-    assert 0 < one["low_share"][0] < 1
-    assert one["alpha_std"][0] > 0.05
+    figures = one["figures"]
+    aliases = {field.alias for field in StepMetrics.model_fields.values() if field.alias}
+    assert {alias for alias in aliases if alias.startswith(("aem/", "importance/"))} <= figures.keys()
+    assert figures.keys() == two["figures"].keys()
+    for name, values in figures.items():
+        assert values == pytest.approx(two["figures"][name], rel=1e-4), name
+    assert 0 < figures["importance/low_share"][0] < 1
+    assert figures["aem/alpha_std"][0] > 0.05
+    assert figures["aem/entropy_range"][0] > 0.1
     fresh = [parameter.detach() for parameter in tiny_model().parameters()]
     assert _apart(one["parameters"], two["parameters"]) < 1e-5
     assert _apart(one["parameters"], fresh) > 1e-4

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.core import OUTCOME_TABLE, Outcome, Response, ToolCall, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Branch, Outcome, Response, ToolCall, Trajectory
 from swe_aem.testing.builders import make_record
 from swe_aem.train.schedule import epoch_tasks
 from swe_aem.train.steps import Step, choose, varied
@@ -107,6 +107,29 @@ def test_nothing_is_lost_or_doubled(outcomes: list[list[Outcome]]) -> None:
     assert len(kept) == 4
     assert len(kept) + len(rejected) == len(groups)
     assert all(len(group) == 3 for group in (*kept, *rejected))
+
+
+def test_the_share_of_tokens_in_branches_is_of_all_that_was_sampled() -> None:
+    """Two trajectories of two tokens; one has two branches of five and one token, a fault's branch is in no figure."""
+
+    def branch(*lengths: int) -> Branch:
+        ends = [sum(lengths[: n + 1]) + n + 1 for n in range(len(lengths))]
+        responses = tuple(
+            Response(start=end - n, end=end, logprobs=(-1.0,) * n, version=0, finish_reason="stop", sample_s=0.0)
+            for n, end in zip(lengths, ends, strict=True)
+        )
+        return Branch(token_ids=(1,) * (ends[-1] + 1), responses=responses)
+
+    plain = (trajectory(0, RESOLVED), trajectory(1, UNRESOLVED))
+    assert Step(number=1, groups=(plain,)).metrics().branch_share == 0.0
+    branched = (
+        plain[0],
+        plain[1].model_copy(update={"branches": (branch(2, 3), branch(1))}),
+        trajectory(2, FAULT).model_copy(update={"branches": (branch(7),)}),
+    )
+    metrics = Step(number=1, groups=(branched,)).metrics()
+    assert (metrics.sampled_tokens, metrics.branch_share) == (4, 0.6)
+    assert Step(number=1, groups=((trajectory(0, FAULT),),)).metrics().branch_share is None
 
 
 def test_figures_leave_faults_out_of_rates_and_show_them() -> None:

@@ -13,7 +13,9 @@ pytest.importorskip("matplotlib", reason="needs the train extra")
 PLOT_OF_KEY = {
     "resolved_rate": "resolved_rate",
     "aem/response_entropy": "entropy",
+    "aem/entropy_range": "entropy",
     "aem/alpha_std": "alpha",
+    "aem/alpha_token_mean": "alpha",
     "aem/unmodulated_share": "alpha",
     "outcomes": "outcomes",
     "rollout_s": "seconds",
@@ -31,6 +33,7 @@ PLOT_OF_KEY = {
     "staleness": "staleness",
     "tool_failure_rate": "failures",
     "malformed_rate": "failures",
+    "branch_share": "branches",
     "zero_variance_groups": "groups",
     "rejected_groups": "groups",
     "positive_share": "positive_share",
@@ -39,7 +42,10 @@ PLOT_OF_KEY = {
     "turns": "effort",
     "tokens_per_s": "effort",
 }
-NO_PLOT = ("wall_s", "version", "groups", "reward", "aem/alpha_min", "aem/alpha_max", "learning_rate", "sampled_tokens")
+NO_PLOT = (
+    "wall_s", "version", "groups", "reward", "aem/alpha_min", "aem/alpha_max", "aem/entropy_min", "aem/entropy_max",
+    "learning_rate", "sampled_tokens",
+)  # fmt: skip
 
 
 def drawn(directory: Path, text: str, **files: str) -> dict[str, Any]:
@@ -67,6 +73,20 @@ def test_held_out_rates_alone(tmp_path: Path, kit: Any) -> None:
     assert list(figures) == ["resolved_rate", "heldout"]
     heights = [bar.get_height() for bar in figures["heldout"].axes[0].patches]
     assert heights == [25, 50]
+
+
+def test_a_band_needs_both_of_its_edges(tmp_path: Path, kit: Any) -> None:
+    (line,) = kit.metrics(1)
+    for plot, low, high in (("alpha", "alpha_min", "alpha_max"), ("entropy", "entropy_min", "entropy_max")):
+        both = {name: line[name] for name in (f"aem/{low}", f"aem/{high}")}
+        figures = drawn(tmp_path, kit.jsonl([{"step": 1}, {"step": 2, **both}]))
+        assert list(figures) == [plot]
+        lines = [list(one.get_ydata()) for one in figures[plot].axes[0].lines[:2]]
+        assert lines == [[value] for value in both.values()]
+
+
+def test_no_branches_no_plot_of_them(tmp_path: Path, kit: Any) -> None:
+    assert drawn(tmp_path, kit.jsonl([{"step": n, "branch_share": 0.0} for n in (1, 2)])) == {}
 
 
 def test_stacks_end_at_the_number_of_trajectories(tmp_path: Path, kit: Any) -> None:

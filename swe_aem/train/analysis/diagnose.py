@@ -4,15 +4,15 @@ A natural-gradient step on a sampled response a moves log pi(b|s) by eta A (1[b=
 dH = -sum pi log pi dlog pi that is dH_resp(s) = eta A (S - H_resp(s)), with S = -log pi(a|s): of the same sign as A for
 a surprising response, of the other sign for one that the policy was sure of.
 
-H_resp cannot be computed, and alpha - 1 stands in for S - H_resp. Signs: as far as they go together (r > 0, as the
-paper reports), A (alpha - 1) > 0 foretells that entropy rises; where r < 0 comes out, that it falls. Agreement here
-counts the first reading throughout, and nothing is turned around to fit. What AEM itself adds to a step is
-eta A (alpha - 1) (S - H_resp), which has the sign of A under the first reading and the other under the second: only
-the second is "confident mistakes are pushed down, and entropy stays up".
+H_resp cannot be computed. Along a response the expected surprisal of a token is its entropy, so responses of low
+entropy have S below H_resp, and alpha - 1, large for them, stands for H_resp - S. What AEM adds to a step is
+eta A (alpha - 1) (S - H_resp): A (alpha - 1) > 0 foretells that entropy falls, < 0 that it rises. Confident failures
+are pushed down harder and entropy rises, confident successes are sharpened and it falls. Agreement here counts that
+way throughout, as the paper's r and signs are read (`diagnosis.PAPER_R`), and nothing is turned around to fit.
 
 Three questions, in this order: how many trajectories have a positive advantage; which sign A (alpha - 1) has, and, with
-the policy after training, whether entropy moved that way; whether alpha - 1 goes with Monte Carlo relative surprisal,
-S of a stored response minus the mean S of fresh ones from the same state. Entropies are exact, from one forward pass.
+the policy after training, whether entropy moved as foretold; whether alpha - 1 goes with Monte Carlo H_resp - S, the
+mean S of fresh responses from a state minus S of the stored one. Entropies are exact, from one forward pass.
 """
 
 import math
@@ -113,7 +113,7 @@ def diagnose(
     if after_directory is not None:
         change = _entropies_after(after_directory, fitting, run.temperature, progress) - measured.entropy
         states = [row.model_copy(update={"change": float(change[n])}) for row, n in zip(states, drawn, strict=True)]
-    pressure = measured.base * (measured.alpha - 1)
+    foretold = measured.base * (1 - measured.alpha)
     trained = [(one, value) for one, value in zip(trajectories, base.tolist(), strict=True) if one.spans]
     diagnosis = Diagnosis(
         store=str(directory),
@@ -129,16 +129,16 @@ def diagnose(
         groups=_by_group(trajectories, trained),
         responses=len(measured.turn),
         unmodulated=int((measured.alpha == 1).sum()),
-        pressure_up=int((pressure > 0).sum()),
-        pressure_down=int((pressure < 0).sum()),
+        foretold_up=int((foretold > 0).sum()),
+        foretold_down=int((foretold < 0).sum()),
         logprob_gap=_logprob_gap(measured),
         change=None if change is None else float(change.mean()),
-        change_relations=() if change is None else _change_relations(measured, pressure, change, drawn, states, config),
+        change_relations=() if change is None else _change_relations(measured, foretold, change, drawn, states, config),
         states=len(states),
         cut_share=sum(row.cut for row in states) / sum(row.samples for row in states) if states else None,
         state_relations=_state_relations(measured, drawn, states, config),
     )
-    return DiagnosisResult(diagnosis, _response_rows(measured, pressure, change), states)
+    return DiagnosisResult(diagnosis, _response_rows(measured, foretold, change), states)
 
 
 def relation(name: str, x: Tensor, y: Tensor, cluster: Tensor, *, seed: int = 0) -> Relation:
@@ -348,7 +348,7 @@ def _logprob_gap(measured: _Measured) -> float:
     return float((stored - torch.cat([one.logprob for one in measured.scored])).abs().double().mean())
 
 
-def _response_rows(measured: _Measured, pressure: Tensor, change: Tensor | None) -> list[ResponseRow]:
+def _response_rows(measured: _Measured, foretold: Tensor, change: Tensor | None) -> list[ResponseRow]:
     return [
         ResponseRow(
             task_id=trajectory.task_id,
@@ -360,7 +360,7 @@ def _response_rows(measured: _Measured, pressure: Tensor, change: Tensor | None)
             surprisal=-float(scored.logprob.double().mean()),
             base=float(measured.base[n]),
             alpha=float(measured.alpha[n]),
-            pressure=float(pressure[n]),
+            foretold=float(foretold[n]),
             change=None if change is None else float(change[n]),
         )
         for n, (trajectory, turn, scored) in enumerate(
@@ -371,7 +371,7 @@ def _response_rows(measured: _Measured, pressure: Tensor, change: Tensor | None)
 
 def _change_relations(
     measured: _Measured,
-    pressure: Tensor,
+    foretold: Tensor,
     change: Tensor,
     drawn: list[int],
     states: list[StateRow],
@@ -379,13 +379,13 @@ def _change_relations(
 ) -> tuple[Relation, ...]:
     numbers, member = torch.unique(measured.group, return_inverse=True)
     zeros = torch.zeros(numbers.numel(), dtype=torch.float64)
-    of_group = zeros.index_add(0, member, pressure)
+    of_group = zeros.index_add(0, member, foretold)
     mean_change = zeros.index_add(0, member, change) / zeros.index_add(0, member, torch.ones_like(change))
     relative = torch.tensor([row.base * row.relative for row in states], dtype=torch.float64)
     seed = config.seed
     return (
-        relation("A(α-1), responses", pressure, change, measured.group, seed=seed),
-        relation("sum of A(α-1), groups", of_group, mean_change, numbers, seed=seed),
+        relation("A(1-α), responses", foretold, change, measured.group, seed=seed),
+        relation("sum of A(1-α), groups", of_group, mean_change, numbers, seed=seed),
         relation("A(S-H), sampled states", relative, change[drawn], measured.group[drawn], seed=seed),
     )
 
@@ -395,8 +395,8 @@ def _state_relations(
 ) -> tuple[Relation, ...]:
     alpha = measured.alpha[drawn] - 1
     columns = {
-        "S-H of the response": [row.relative for row in states],
-        "S-H per token": [row.relative_per_token for row in states],
+        "H-S of the response": [-row.relative for row in states],
+        "H-S per token": [-row.relative_per_token for row in states],
     }
     return tuple(
         relation(name, alpha, torch.tensor(values, dtype=torch.float64), measured.group[drawn], seed=config.seed)

@@ -8,9 +8,10 @@ from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.core.base import Frozen
 
 PAPER_R = 0.63
-"""The paper's r of alpha - 1 and relative surprisal, for Qwen3-32B."""
+"""The paper's r of alpha - 1 and relative surprisal, for Qwen3-32B, read as that of alpha - 1 and H - S: the paper's
+own definition could not be read, and only this sign fits its theory and its results."""
 PAPER_SIGNS = (55, 64)
-"""The paper's number of states in which their signs agree, and of all states."""
+"""The paper's number of states in which their signs agree, read the same way, and of all states."""
 
 
 class DiagnoseConfig(Frozen):
@@ -79,8 +80,8 @@ class ResponseRow(Frozen):
     base: float
     """A: base advantage times the task's weight."""
     alpha: float
-    pressure: float
-    """A (alpha - 1)."""
+    foretold: float
+    """A (1 - alpha): above 0 where AEM's theory foretells rising entropy, below 0 where falling."""
     change: float | None = None
     """Mean token entropy under the policy after training minus `entropy`, on the same tokens."""
 
@@ -106,7 +107,7 @@ class StateRow(Frozen):
     response_entropy_se: float
     """Standard error of `response_entropy`."""
     relative: float
-    """S - H_resp."""
+    """S - H_resp; alpha - 1 stands for its negative."""
     relative_per_token: float
     """S - H_resp with each S, the stored one and the samples', divided by its own number of tokens."""
     change: float | None = None
@@ -132,10 +133,10 @@ class Diagnosis(Frozen):
     responses: int
     unmodulated: int
     """Responses whose factor is exactly 1."""
-    pressure_up: int
-    """Responses with A (alpha - 1) above 0."""
-    pressure_down: int
-    """Responses with A (alpha - 1) below 0."""
+    foretold_up: int
+    """Responses whose entropy is foretold to rise: A (alpha - 1) is below 0."""
+    foretold_down: int
+    """Responses whose entropy is foretold to fall: A (alpha - 1) is above 0."""
     logprob_gap: float
     """Mean over tokens of |stored log-probability - the model's|, nats: near 0 if the model sampled the store."""
     change: float | None

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="needs the transformers extra")
 pytest.importorskip("transformers", reason="needs the transformers extra")
 
 from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
+from swe_aem.advantage.diagnostics import pearson, sign_agreement  # noqa: E402
 from swe_aem.core import Outcome, Response, SamplingParams, Trajectory  # noqa: E402
 from swe_aem.core.outcomes import reward_of  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
@@ -172,7 +173,7 @@ def test_shares(fill: Callable[..., Path], models: dict[str, Path]) -> None:
     assert shares == [(0, 4, 1), (1, 3, 2)]
     groups = [(one.task_id, one.trajectories, one.positive, one.zero_variance) for one in found.groups]
     assert groups == [("a", 2, 1, False), ("b", 2, 0, True), ("c", 3, 2, False)]
-    assert found.pressure_up + found.pressure_down == 10  # the group without advantage has none
+    assert found.foretold_up + found.foretold_down == 10  # the group without advantage has none
 
 
 def test_one_version(fill: Callable[..., Path], models: dict[str, Path]) -> None:
@@ -183,29 +184,44 @@ def test_one_version(fill: Callable[..., Path], models: dict[str, Path]) -> None
         diagnose(store, models["sharp"], FEW.model_copy(update={"version": 9}))
 
 
-def test_pressure_by_hand(fill: Callable[..., Path], models: dict[str, Path]) -> None:
+def test_what_is_foretold_by_hand(fill: Callable[..., Path], models: dict[str, Path]) -> None:
     rows = [row for row in diagnose(fill(), models["sharp"], FEW).responses if row.task_id == "c"]
     assert [row.base for row in rows] == pytest.approx([0.5, 0.5, 0.5, 0.5, -1.0, -1.0])
     low, high = min(row.entropy for row in rows), max(row.entropy for row in rows)
     weights = [math.exp(-(row.entropy - low) / (high - low)) for row in rows]
     mean = sum(weights) / len(weights)
     assert [row.alpha for row in rows] == pytest.approx([weight / mean for weight in weights])
-    assert [row.pressure for row in rows] == pytest.approx([row.base * (row.alpha - 1) for row in rows])
+    assert [row.foretold for row in rows] == pytest.approx([row.base * (1 - row.alpha) for row in rows])
 
 
 def test_change_is_known_where_the_policy_went_flat(fill: Callable[..., Path], models: dict[str, Path]) -> None:
-    """Every entropy rises to ln V, so signs agree exactly where the pressure is up."""
+    """Every entropy rises to ln V, so signs agree exactly where that is foretold: where A(α-1) is below 0."""
     report = diagnose(fill(), models["sharp"], FEW, after_directory=models["flat"])
     for row in report.responses:
         assert row.change == pytest.approx(math.log(VOCABULARY) - row.entropy, abs=1e-5)
     responses, groups, states = report.diagnosis.change_relations
-    assert (responses.agree, responses.signs) == (report.diagnosis.pressure_up, 10)
-    sums = [sum(row.pressure for row in report.responses if row.task_id == task) for task in "ac"]
+    assert (responses.agree, responses.signs) == (report.diagnosis.foretold_up, 10)
+    assert responses.agree == sum(row.base * (row.alpha - 1) < 0 for row in report.responses)
+    sums = [sum(row.foretold for row in report.responses if row.task_id == task) for task in "ac"]
     assert (groups.points, groups.agree, groups.r) == (2, sum(one > 0 for one in sums), None)
     assert states.agree == sum(row.base * row.relative > 0 for row in report.states)
     back = diagnose(report_store(report), models["sharp"], FEW, after_directory=models["sharp"])
     assert back.diagnosis.change == 0.0
     assert [one.signs for one in back.diagnosis.change_relations] == [0, 0, 0]
+
+
+def test_the_factor_is_held_against_entropy_minus_surprisal(fill: Callable[..., Path], models: dict[str, Path]) -> None:
+    """α-1 stands for H-S; the rows keep S-H."""
+    report = diagnose(fill(), models["sharp"], FEW.model_copy(update={"states": 6}))
+    alpha = torch.tensor([row.alpha - 1 for row in report.states])
+    whole, each = report.diagnosis.state_relations
+    assert (whole.name, each.name) == ("H-S of the response", "H-S per token")
+    for found, column in ((whole, "relative"), (each, "relative_per_token")):
+        relative = torch.tensor([getattr(row, column) for row in report.states])
+        assert found.r == pytest.approx(pearson(alpha, -relative), abs=1e-6)
+        assert (found.agree, found.signs) == sign_agreement(alpha, -relative)
+    for row in report.states:
+        assert row.relative == pytest.approx(row.surprisal - row.response_entropy)
 
 
 def test_a_flat_policy_is_unmodulated(fill: Callable[..., Path], models: dict[str, Path]) -> None:
