@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
+from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING
 from swe_aem.core import OUTCOME_TABLE, Outcome, TestStatus
 from swe_aem.errors import GraderError
 from swe_aem.grading.eval_types import EVAL_TYPES, results_from
@@ -16,7 +17,8 @@ from swe_aem.tasks.families import swebench
 from swe_aem.tasks.families.script import evaluation_script
 from swe_aem.tasks.families.specs_file import RepoSpec
 from swe_aem.tasks.lock import LOCK_RULES, LockPolicy
-from swe_aem.testing.builders import make_record
+from swe_aem.testing.builders import make_record, make_trajectory
+from swe_aem.train.training_row import baseline_reward
 from swe_aem.view.plots import OUTCOME_COLOURS
 
 UNKNOWN: Any = "something new"
@@ -51,11 +53,21 @@ def test_every_outcome_has_a_rule_and_a_colour() -> None:
             lambda: str(Contamination(task_id="t", kind="same text", other="o").model_copy(update={"kind": UNKNOWN})),
             id="contamination",
         ),
+        pytest.param(lambda: baseline_reward(make_trajectory("t", 0), UNKNOWN), id="reward of a limit"),
     ],
 )
 def test_a_value_without_an_implementation_falls_into_no_branch(use: Any) -> None:
     with pytest.raises(AssertionError, match="something new"):
         use()
+
+
+def test_an_unknown_mode_of_importance_sampling_weighs_nothing() -> None:
+    torch = pytest.importorskip("torch", reason="needs the transformers extra")
+    from swe_aem.advantage.importance import importance_weights
+
+    config = NO_IMPORTANCE_SAMPLING.model_copy(update={"mode": UNKNOWN})
+    with pytest.raises(AssertionError, match="something new"):
+        importance_weights(torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), config)
 
 
 def test_every_eval_type_is_stated() -> None:

@@ -8,6 +8,7 @@ import typer
 from swe_aem.advantage.config import AdvantageConfig, Baseline, Scope
 from swe_aem.cli.extras import needs
 from swe_aem.cli.options import Store
+from swe_aem.core.outcome import LimitsReward
 from swe_aem.table import table as text_table
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def replay(
     limits: Annotated[
         bool, typer.Option("--limits", help="Also responses of trajectories that ended at a limit.")
     ] = False,
+    limits_reward: Annotated[
+        LimitsReward, typer.Option("--limits-reward", help="Reward of trajectories that ended at a limit.")
+    ] = "graded",
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory for responses.jsonl, summary.json and alpha.png.")
     ] = None,
@@ -52,7 +56,7 @@ def replay(
     with needs("transformers"):
         from swe_aem.train.analysis.replay import comparison, read_responses, table
     chosen = AdvantageConfig(lam=lam, min_range=min_range, scope=scope, baseline=baseline)
-    stored = read_responses(directory, compact_filtering=not limits)
+    stored = read_responses(directory, compact_filtering=not limits, limits_reward=limits_reward)
     replays = comparison(stored, chosen)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

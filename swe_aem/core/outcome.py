@@ -24,6 +24,10 @@ class Outcome(StrEnum):
     GRADER_FAILURE = "grader_failure"
 
 
+LimitsReward = Literal["graded", "zero"]
+"""Reward in a group's baseline of what ended at a limit: what the tests say of its patch, or 0."""
+
+
 class OutcomeRule(Frozen):
     """What an outcome means for training."""
 
@@ -56,4 +60,5 @@ OUTCOME_TABLE: dict[Outcome, OutcomeRule] = {
     Outcome.INFRASTRUCTURE: _INFRASTRUCTURE_FAILURE,
     Outcome.GRADER_FAILURE: _INFRASTRUCTURE_FAILURE,
 }
-"""Compact filtering (`trained=False` for limits) can be switched off in the trainer; nothing else may be overridden."""
+"""For limits, the trainer may switch compact filtering (`trained=False`) off, and may put 0 in the place of `graded`
+(`LimitsReward`); nothing else may be overridden."""

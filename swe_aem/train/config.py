@@ -16,13 +16,13 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from swe_aem.advantage.config import AdvantageConfig, ImportanceSamplingConfig
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import Renamed
+from swe_aem.core.outcome import LimitsReward
 from swe_aem.core.settings import changed, load, read_mapping
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.serve import ServersConfig
 
 _Count = Annotated[int, Field(ge=1)]
-LimitsReward = Literal["graded", "zero"]
 
 OWNED = {
     "output_dir": "--out",

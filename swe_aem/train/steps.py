@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
 from swe_aem.core.base import Frozen
+from swe_aem.core.outcome import LimitsReward
 from swe_aem.core.outcomes import is_infrastructure_failure
-from swe_aem.train.config import LimitsReward
 from swe_aem.train.records import RolloutMetrics
 from swe_aem.train.training_row import baseline_reward
 

@@ -3,8 +3,7 @@
 from typing import TypedDict, assert_never
 
 from swe_aem.core import Trajectory
-from swe_aem.core.outcome import OUTCOME_TABLE
-from swe_aem.train.config import LimitsReward
+from swe_aem.core.outcome import OUTCOME_TABLE, LimitsReward
 
 
 class RowFields(TypedDict):

@@ -16,11 +16,12 @@ from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
+from swe_aem.core.outcome import LimitsReward
 from swe_aem.errors import UserError
 from swe_aem.rollout import block_size, read_manifest
 from swe_aem.store import existing_store
 from swe_aem.train.steps import cut
-from swe_aem.train.training_row import training_row
+from swe_aem.train.training_row import TrainingRow, training_row
 
 
 class StoredResponses(NamedTuple):
@@ -66,12 +67,16 @@ class Replay(Frozen):
     """Mean factor of responses with positive advantage."""
 
 
-def read_responses(directory: Path, *, compact_filtering: bool = True) -> StoredResponses:
-    """Read a store; raises `UserError` if it has nothing that could be trained on."""
+def read_responses(
+    directory: Path, *, compact_filtering: bool = True, limits_reward: LimitsReward = "graded"
+) -> StoredResponses:
+    """Read a store as training does under these settings; raises `UserError` if it has nothing that could be trained
+    on."""
     found = _Columns()
     for number, (task_id, members) in enumerate(stored_groups(directory)):
         for trajectory in members:
-            found.add(number, task_id, trajectory, compact_filtering=compact_filtering)
+            row = training_row(trajectory, compact_filtering=compact_filtering, limits_reward=limits_reward)
+            found.add(number, task_id, trajectory, row)
     if not found.surprisal:
         raise UserError(
             f"{directory}: has no trajectory with sampled tokens that count (gold and noop agents sample none)"
@@ -100,8 +105,7 @@ class _Columns:
         self.reward: list[float] = []
         self.group_of_row: list[int] = []
 
-    def add(self, group: int, task_id: str, trajectory: Trajectory, *, compact_filtering: bool) -> None:
-        row = training_row(trajectory, compact_filtering=compact_filtering)
+    def add(self, group: int, task_id: str, trajectory: Trajectory, row: TrainingRow) -> None:
         number = len(self.reward)
         self.reward.append(float("nan") if row["reward"] is None else row["reward"])
         self.group_of_row.append(group)

@@ -72,6 +72,16 @@ def test_limits_can_be_trained(store: Path) -> None:
     assert read_responses(store, compact_filtering=False).surprisal.numel() == 6
 
 
+def test_a_limit_pays_what_training_lets_it_pay(tmp_path: Path) -> None:
+    """A solved task that hit the turn limit beside a failure: a difference, or none."""
+    with Store(tmp_path).writer() as writer:
+        writer.append(trajectory("a", 0, Outcome.TURN_LIMIT, 1.0).model_copy(update={"reward": 1.0}))
+        writer.append(trajectory("a", 1, Outcome.UNRESOLVED, 1.0))
+    for limits_reward, zero_variance in (("graded", 0), ("zero", 1)):
+        stored = read_responses(tmp_path, limits_reward=limits_reward)
+        assert comparison(stored, AdvantageConfig())[0].zero_variance_groups == zero_variance
+
+
 def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Path) -> None:
     config = RolloutConfig(agent="native", policy="m", group_size=2, oversample=2)
     with Store(tmp_path).writer() as writer:
