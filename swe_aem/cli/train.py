@@ -88,8 +88,10 @@ def _run(settings: Any, directory: Path) -> int:
     """Train, say how it went, and return the exit code."""
     from swe_aem.errors import SweAemError, UserError
     from swe_aem.train.directory import existing_run
+    from swe_aem.train.refusals import refuse_at_start
 
     existing_run(settings, directory)  # a wrong --out is refused before the libraries load
+    refuse_at_start(settings)
     _interrupt_once()
     try:
         if os.environ.get("RANK", "0") == "0":

@@ -22,7 +22,8 @@ _NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 class Renamed(NamedTuple):
-    """The new name of a setting, relative to its section. `RENAMED` of a model maps old names to these."""
+    """The new name of a setting, relative to its section. `RENAMED` of a model maps old names to these; `REFUSED` maps
+    names that cannot be set to what is said of them."""
 
     name: str
     inverted: bool = False
@@ -95,6 +96,9 @@ def _unknown(place: _Place, given: Any, model: type[BaseModel]) -> str:
     """What is said of a name that the model does not have."""
     section, _, last = place.name.rpartition(".")
     prefix = f"{section}." if section else ""
+    refused = getattr(place.owner, "REFUSED", {}).get(last)
+    if refused is not None:
+        return f"{place.name} {refused}"
     renamed = getattr(place.owner, "RENAMED", {}).get(last)
     if renamed is not None:
         if not renamed.inverted:

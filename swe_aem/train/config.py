@@ -6,7 +6,6 @@ Paths in a file that begin with `./` or `../` are relative to that file; all oth
 line of `swe-aem rollout`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,47 +20,9 @@ from swe_aem.core.settings import changed, load, read_mapping
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.serve import ServersConfig
+from swe_aem.train.trl_config import TrlConfig
 
 _Count = Annotated[int, Field(ge=1)]
-
-OWNED = {
-    "output_dir": "--out",
-    "max_steps": "steps",
-    "num_train_epochs": "steps",
-    "num_generations": "rollout.group_size",
-    "generation_batch_size": "groups_per_step",
-    "steps_per_generation": "num_minibatches and micro_batch_size",
-    "gradient_accumulation_steps": "num_minibatches and micro_batch_size",
-    "per_device_train_batch_size": "micro_batch_size",
-    "num_iterations": "num_minibatches",
-    "temperature": "rollout.native.temperature",
-    "top_p": "rollout.native.top_p",
-    "save_steps": "save_every",
-    "save_strategy": "save_every",
-    "seed": "seed",
-    "report_to": "report_to",
-    "max_completion_length": "rollout.native.max_context_tokens",
-    "use_cpu": "device",
-}
-"""Fields of TRL's `GRPOConfig` that follow from other settings, and from which."""
-
-_OTHER_SAMPLER = "the policy samples from its whole distribution, at rollout.native.temperature"
-FIXED = {
-    "logging_steps": "every step is logged",
-    "top_k": _OTHER_SAMPLER,
-    "min_p": _OTHER_SAMPLER,
-    "repetition_penalty": _OTHER_SAMPLER,
-    "generation_kwargs": _OTHER_SAMPLER,
-    "shuffle_dataset": "seed decides the order of tasks",
-    "ignore_data_skip": "a resumed run finds the rows of a step by the step's number",
-    "save_total_limit": "the last two checkpoints are kept",
-    "ddp_timeout": "processes wait up to a day for the rollouts of the first process",
-    "disable_tqdm": "every step prints a line",
-}
-"""Fields of TRL's `GRPOConfig` that no setting changes, and why."""
-
-_YAML_MISSES = re.compile(r"[+-]?\d+[eE][+-]?\d+")
-"""Numbers that YAML 1.1 reads as text because they have no decimal point, such as 1e-6."""
 
 
 class HeldoutConfig(Frozen):
@@ -94,10 +55,21 @@ class LoraConfig(Frozen):
     """Rank of the adapter."""
     alpha: _Count = 32
     """Scale of the adapter: its output is multiplied by alpha / r."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the adapter's input."""
+    dropout: float = 0.0
+    """Always 0: with dropout on its input, an adapter would make the old policy's log-probabilities and entropies
+    random, and the ratio of an unchanged policy other than 1."""
     target_modules: str | tuple[str, ...] = "all-linear"
-    """Modules with an adapter, by peft's rules; all-linear: every linear layer but the head."""
+    """Modules with an adapter, by peft's rules; all-linear: every linear layer but the head. It does not reach the
+    experts of a mixture, so name modules there."""
+
+    @field_validator("dropout")
+    @classmethod
+    def _one_policy(cls, value: float) -> float:
+        if value:
+            raise ValueError(
+                f"{value:g} would make the old policy's log-probabilities and entropies random: leave it out"
+            )
+        return value
 
 
 class HardwareConfig(Frozen):
@@ -163,8 +135,8 @@ class TrainConfig(Frozen):
     scheduling."""
     advantage: AdvantageConfig = AdvantageConfig()
     """Baseline and AEM: how rewards become advantages."""
-    grpo: dict[str, Any] = {}
-    """Fields of TRL's GRPOConfig that replace those of the preset (GRPO++ of DeepSWE, swe_aem/train/preset.py)."""
+    grpo: TrlConfig = TrlConfig()
+    """Fields of TRL's GRPOConfig that replace those of the preset (GRPO++ of DeepSWE, swe_aem/train/trl_config.py)."""
     servers: ServersConfig | None = None
     """vLLM servers that sample the rollouts; if not given, a copy of the policy in this process does."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -184,14 +156,6 @@ class TrainConfig(Frozen):
     seed: int = 0
     """Seed of the order of tasks, of sampling and of training."""
 
-    @field_validator("grpo")
-    @classmethod
-    def _numbers_are_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: float(value) if isinstance(value, str) and _YAML_MISSES.fullmatch(value) else value
-            for name, value in values.items()
-        }
-
     @model_validator(mode="before")
     @classmethod
     def _policy_and_seed_of_rollouts(cls, values: Any) -> Any:
@@ -206,11 +170,6 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="after")
     def _settings_are_honoured(self) -> "TrainConfig":
-        for name in self.grpo:
-            if name in OWNED:
-                raise ValueError(f"grpo.{name} follows from other settings: set {OWNED[name]}")
-            if name in FIXED:
-                raise ValueError(f"grpo.{name} cannot be set: {FIXED[name]}")
         if self.rollout.scripted:
             raise ValueError(f"rollout.policy is {self.rollout.policy}: only what a model samples can be trained on")
         if self.rollout.policy != self.model:

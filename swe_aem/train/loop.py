@@ -15,8 +15,8 @@ The same code runs in one process and under `accelerate launch`: the first proce
 import copy
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from swe_aem.train.directory import POLICY, claim_run_directory
 from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.heldout import heldout_rollout, judge
 from swe_aem.train.journal import Journal
-from swe_aem.train.models import load_model, load_processing, on_cpu
+from swe_aem.train.models import load_model, load_processing, model_values, on_cpu
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
 from swe_aem.train.records import (
@@ -45,7 +45,7 @@ from swe_aem.train.records import (
     write_heldout,
     write_run_summary,
 )
-from swe_aem.train.refusals import refuse_sharding, refuse_silent_changes
+from swe_aem.train.refusals import refuse_at_start, refuse_model, refuse_silent_changes, untrained
 from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.steps import StepSource
 
@@ -60,6 +60,7 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Rollou
     `RunAborted` where every attempt fails, `KeyboardInterrupt` once running trajectories have ended."""
     from accelerate import PartialState
 
+    refuse_at_start(config)
     state = PartialState(cpu=on_cpu(config.device))
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -94,13 +95,18 @@ class _Run:
         arguments = self._arguments()
         last = checkpoints.latest(self.checkpoints)
         done = _done(config, last)
+        values = model_values(config.model)
+        refuse_model(config, values)
+        if self.main and (note := untrained(config, values)) is not None:
+            print(note, file=sys.stderr)
         model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)
         processing = load_processing(config.model)
         with self._source(model) as worker:
             evaluations = _Evaluations(config, self.directory, worker) if worker else None
+            # The trainer comes first: what it refuses is refused before anything is rolled out.
+            trainer = self._trainer(arguments, model, processing, worker, evaluations, done)
             if evaluations is not None and config.heldout is not None and config.heldout.before:
                 evaluations.run(model.state_dict(), 0, greedy=config.heldout.greedy)
-            trainer = self._trainer(arguments, model, processing, worker, evaluations, done)
             if last is not None:
                 trainer.add_callback(checkpoints.RestoreRngState(lambda: trainer._load_rng_state(str(last))))
                 if self.main:
@@ -117,7 +123,8 @@ class _Run:
 
     def _arguments(self) -> GRPOConfig:
         """The configuration of TRL's trainer. Raises `UserError` for wrong settings before anything is rolled out."""
-        arguments = GRPOConfig(**grpo_arguments(self.config, self.checkpoints, self.processes))
+        with _refused_by_trl():
+            arguments = GRPOConfig(**grpo_arguments(self.config, self.checkpoints, self.processes))
         refuse_silent_changes(arguments, self.config.advantage, self.config.importance_sampling)
         return arguments
 
@@ -150,17 +157,17 @@ class _Run:
                 self.directory, feed, num_minibatches=config.num_minibatches, steps=config.steps, done=done
             )
             callbacks += [journal, evaluations]
-        trainer = AEMGRPOTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=Dataset.from_dict({"prompt": [SLOT] * (config.groups_per_step * config.steps)}),
-            processing_class=processing,
-            rollout_func=feed,
-            callbacks=callbacks,
-            advantage=config.advantage,
-            importance_sampling=config.importance_sampling,
-        )
-        refuse_sharding(config, sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+        with _refused_by_trl():
+            trainer = AEMGRPOTrainer(
+                model=model,
+                args=arguments,
+                train_dataset=Dataset.from_dict({"prompt": [SLOT] * (config.groups_per_step * config.steps)}),
+                processing_class=processing,
+                rollout_func=feed,
+                callbacks=callbacks,
+                advantage=config.advantage,
+                importance_sampling=config.importance_sampling,
+            )
         trainer.remove_callback(PrinterCallback)
         return trainer
 
@@ -217,6 +224,15 @@ class _Evaluations(TrainerCallback):
 def _done(config: TrainConfig, checkpoint: Path | None) -> int:
     """Steps behind a checkpoint; 0 without one."""
     return checkpoints.update_of(checkpoint) // config.num_minibatches if checkpoint else 0
+
+
+@contextmanager
+def _refused_by_trl() -> Iterator[None]:
+    """Raise `UserError` for what TRL and transformers refuse, or lack a package for."""
+    try:
+        yield
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(f"TRL refuses these settings: {error}") from error
 
 
 def _adapted(model: Any, config: LoraConfig | None) -> Any:

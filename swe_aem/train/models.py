@@ -1,5 +1,7 @@
 """Loads the model that is trained and its tokenizer from a directory or the Hugging Face hub."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,26 @@ def load_model(name: Path | str, *, dtype: str = "float32") -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    with _loading(name):
+        return AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+
+
+def model_values(name: Path | str) -> dict[str, Any]:
+    """The values of a model's configuration, defaults included, without its weights. Raises `UserError` if there is
+    none that transformers knows."""
+    from transformers import AutoConfig
+
+    with _loading(name):
+        return AutoConfig.from_pretrained(name).to_dict()
+
+
+@contextmanager
+def _loading(name: Path | str) -> Iterator[None]:
+    """Raise `UserError` if there is no such directory, or transformers cannot load what is there."""
     if str(name).startswith(("/", ".")) and not Path(name).is_dir():
         raise UserError(f"{name}: no such directory, and no model that transformers can load")
     try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+        yield
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: no model that transformers can load: {error}") from error
 

@@ -1,32 +1,13 @@
-"""From a `TrainConfig` to TRL's `GRPOConfig`: GRPO++ (DeepSWE) as the preset, and the batch sizes of a step.
+"""From a `TrainConfig` to TRL's `GRPOConfig`: the recipe, and the batch sizes of a step."""
 
-GRPO++: clip 0.2 / 0.28 (DAPO's clip-higher), no KL and so no reference model, no division by the standard deviation and
-a constant length normalisation (Dr. GRPO), leave-one-out baseline and compact filtering (not settings
-of TRL), no entropy bonus.
-"""
-
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from swe_aem.errors import UserError
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.models import on_cpu
-
-GRPO_PLUS_PLUS: dict[str, Any] = {
-    "loss_type": "dr_grpo",
-    "scale_rewards": "none",
-    "epsilon": 0.2,
-    "epsilon_high": 0.28,
-    "beta": 0.0,
-    "mask_truncated_completions": False,
-    "learning_rate": 1e-6,
-    "lr_scheduler_type": "constant",
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "log_completions": False,
-}
-"""Defaults that `grpo:` in a configuration replaces."""
+from swe_aem.train.refusals import reporters
+from swe_aem.train.trl_config import recipe
 
 DDP_TIMEOUT_S = 24 * 3600
 """Other processes wait in a collective while the first one rolls out. Hangs are caught by the trajectories' own
@@ -53,18 +34,10 @@ def deal(config: TrainConfig, processes: int) -> dict[str, int]:
 
 
 def grpo_arguments(config: TrainConfig, directory: Path, processes: int) -> dict[str, Any]:
-    """Arguments of `GRPOConfig`; raises `UserError` for a field that it does not have."""
-    from dataclasses import fields
-
-    from trl.trainer.grpo_config import GRPOConfig
-
-    known = {field.name for field in fields(GRPOConfig) if field.init}
-    if unknown := sorted(config.grpo.keys() - known):
-        raise UserError(f"grpo.{unknown[0]}: TRL's GRPOConfig has no such field")
+    """Arguments of `GRPOConfig`."""
     updates = config.num_minibatches
     return {
-        **GRPO_PLUS_PLUS,
-        **config.grpo,
+        **recipe(config.grpo),
         **deal(config, processes),
         "output_dir": str(directory),
         "max_steps": config.steps * updates,
@@ -82,10 +55,3 @@ def grpo_arguments(config: TrainConfig, directory: Path, processes: int) -> dict
         "seed": config.seed,
         "use_cpu": on_cpu(config.device),
     }
-
-
-def reporters(config: TrainConfig) -> list[str]:
-    """Trackers that get the metrics in addition to metrics.jsonl."""
-    if config.report_to is not None:
-        return list(config.report_to)
-    return ["trackio"] if find_spec("trackio") else []

@@ -1,88 +1,172 @@
-"""Refuses settings that TRL would accept and silently not honour, when the trainer is made, with the reason."""
+"""Refuses settings that would be accepted and not honoured, with the reason: before a run loads anything, once the
+model's configuration is known, and when the trainer is made. Importable without torch and TRL."""
 
+import os
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, ImportanceSamplingConfig
 from swe_aem.errors import UserError
+from swe_aem.train.architecture import config_of, experts, noise
 from swe_aem.train.config import TrainConfig
+from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
 
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
-_CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
+_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
+"""Packages of which a tracker needs one, by the tracker."""
+
+
+def refuse_at_start(config: TrainConfig) -> None:
+    """Raise `UserError` for settings that cannot be honoured on this host, by this launch, or with this model as far as
+    its directory tells."""
+    for reason in reasons_at_start(config, sharded=launched_sharded()):
+        raise UserError(reason)
+
+
+def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
+    """What `refuse_at_start` refuses, where the model is or is not `sharded`."""
+    yield from _losses(recipe(config.grpo), config.advantage, config.importance_sampling)
+    yield from _trackers(config)
+    yield from _sharding(config, sharded=sharded)
+    if (values := config_of(config.model)) is not None:
+        yield from _model(config, values)
+
+
+def refuse_model(config: TrainConfig, values: Mapping[str, Any]) -> None:
+    """Raise `UserError` for settings that cannot be honoured with a model whose config.json has these values."""
+    for reason in _model(config, values):
+        raise UserError(reason)
+
+
+def untrained(config: TrainConfig, values: Mapping[str, Any]) -> str | None:
+    """What an adapter leaves alone in a model whose config.json has these values; None if nothing is to be said."""
+    if config.lora is None or not experts(values):
+        return None
+    return (
+        f"{config.model} is a mixture of experts: the adapter is on {_listed(config.lora.target_modules)}, and no "
+        "weight of a routed expert is trained"
+    )
+
+
+def reporters(config: TrainConfig) -> list[str]:
+    """Trackers that get the metrics in addition to metrics.jsonl."""
+    if config.report_to is not None:
+        return list(config.report_to)
+    return ["trackio"] if find_spec("trackio") else []
+
+
+def launched_sharded() -> bool:
+    """Did `accelerate launch` ask for FSDP or DeepSpeed? These are the variables that accelerate reads."""
+    names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    return any(os.environ.get(name, "").lower() == "true" for name in names)
 
 
 def refuse_silent_changes(
     grpo: Any, advantage: AdvantageConfig, importance: ImportanceSamplingConfig = NO_IMPORTANCE_SAMPLING
 ) -> None:
     """Raise `UserError` for fields of a `GRPOConfig` that would not do what they say with these advantages."""
-    modulated = advantage.aem and advantage.lam > 0
-    if modulated and grpo.importance_sampling_level == "sequence" and grpo.loss_type not in _PER_TOKEN_LOSSES:
-        raise UserError(
-            f"importance_sampling_level=sequence with loss_type={grpo.loss_type} has one ratio per sequence, so the "
-            "factors of AEM average out within a row: use importance_sampling_level=token, or loss_type=cispo or vespo"
-        )
-    if grpo.beta:
-        raise UserError(
-            f"beta={grpo.beta} is not supported: the reference model's pass over a batch would be taken for the old "
-            "policy's, whose entropies AEM needs. Leave beta at 0 (GRPO++ has no KL term)"
-        )
+    for reason in _silent_changes(grpo, advantage, importance):
+        raise UserError(reason)
+
+
+def _silent_changes(grpo: Any, advantage: AdvantageConfig, importance: ImportanceSamplingConfig) -> Iterator[str]:
+    yield from _losses(vars(grpo), advantage, importance)
+    for name in ("beta", "reward_weights", "neftune_noise_alpha"):
+        if getattr(grpo, name):
+            yield f"{name}={getattr(grpo, name)} cannot be set: {UNUSED[name]}"
     if grpo.scale_rewards != "none":
-        raise UserError(
-            f"scale_rewards={grpo.scale_rewards} would not be honoured: advantages come from advantage.baseline. Set "
-            "scale_rewards=none, and advantage.baseline=group_normalised for a division by the deviation"
-        )
+        yield f"scale_rewards={grpo.scale_rewards} would not be honoured: set it to none; {UNUSED['scale_rewards']}"
     if grpo.mask_truncated_completions:
-        raise UserError(
-            "mask_truncated_completions looks at the last token only, so it masks rows that end with a tool's answer: "
-            "set it to false; outcomes decide which rows are trained"
-        )
+        yield f"mask_truncated_completions would not be honoured: {UNUSED['mask_truncated_completions']}"
+    if grpo.multi_objective_aggregation != "sum_then_normalize":
+        yield f"multi_objective_aggregation cannot be set: {UNUSED['multi_objective_aggregation']}"
     mode = grpo.vllm_importance_sampling_mode
     if grpo.use_vllm and grpo.vllm_importance_sampling_correction and mode.startswith("sequence"):
-        raise UserError(
+        yield (
             f"vllm_importance_sampling_mode={mode} sums over thousands of tokens and drops or keeps whole trajectories "
             "at random: use token_truncate or token_mask"
         )
     if importance.mode != "none" and grpo.use_vllm and grpo.vllm_importance_sampling_correction:
-        raise UserError(
+        yield (
             "importance_sampling and vllm_importance_sampling_correction would correct the same thing twice: leave one "
             "out"
         )
-    if importance.mode == "mask" and grpo.loss_type == "vespo":
-        raise UserError(
-            "importance_sampling.mode=mask gives tokens the weight 0, and loss_type=vespo multiplies the weights of a "
+
+
+def _losses(
+    fields: Mapping[str, Any], advantage: AdvantageConfig, importance: ImportanceSamplingConfig
+) -> Iterator[str]:
+    """Why the loss of a `GRPOConfig` with these fields does not go with the advantages and their correction."""
+    if importance.mode == "mask" and fields["loss_type"] == "vespo":
+        yield (
+            "importance_sampling.mode mask gives tokens the weight 0, and loss_type vespo multiplies the weights of a "
             "row: one masked token would silence its trajectory. Use truncate or sequence_geometric_mask"
         )
-    _refuse_dual_clip(grpo)
-    if grpo.multi_objective_aggregation != "sum_then_normalize":
-        raise UserError("multi_objective_aggregation has no meaning here: there is one reward; leave it out")
+    if (changed := changed_meaning(fields)) is not None:
+        yield changed
+    yield from _one_ratio_per_row(fields, advantage)
 
 
-def _refuse_dual_clip(grpo: Any) -> None:
-    """Raise `UserError` where `delta` would clip nothing, or more than it should."""
-    if grpo.delta is None:
-        return
-    if grpo.loss_type not in _CLIPPED_LOSSES:
-        raise UserError(
-            f"delta={grpo.delta} bounds the ratio of a clipped loss, and loss_type={grpo.loss_type} has none: leave "
-            f"delta out, or use one of {', '.join(_CLIPPED_LOSSES)}"
-        )
-    end = 1 + (grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high)
-    if grpo.delta <= end:
-        raise UserError(
-            f"delta={grpo.delta} lies inside of the clip range, which ends at 1 + epsilon_high = {end:g}, and would "
-            "bound positive advantages too: set it above, e.g. 3 (dual clip)"
+def _one_ratio_per_row(fields: Mapping[str, Any], advantage: AdvantageConfig) -> Iterator[str]:
+    loss, modulated = fields["loss_type"], advantage.aem and advantage.lam > 0
+    sequence = fields.get("importance_sampling_level") == "sequence"
+    if modulated and sequence and loss not in _PER_TOKEN_LOSSES:
+        yield (
+            f"importance_sampling_level sequence with loss_type {loss} has one ratio per sequence, so the factors of "
+            "AEM average out within a row: use importance_sampling_level token, or loss_type cispo, which weights the "
+            "log-probability of each token"
         )
 
 
-def refuse_sharding(config: TrainConfig, *, sharded: bool) -> None:
-    """Raise `UserError` for settings that FSDP or DeepSpeed cannot honour."""
+def _trackers(config: TrainConfig) -> Iterator[str]:
+    chosen, given = reporters(config), config.grpo.given()
+    for tracker in chosen:
+        packages = _PACKAGES[tracker]
+        if not any(find_spec(package) for package in packages):
+            yield (
+                f"report_to has {tracker}, and {packages[0]} is not installed: uv pip install {packages[0]}, or "
+                "leave it out; metrics.jsonl has every metric"
+            )
+    for name, readers in TRACKERS.items():
+        if name in given and not set(readers) & set(chosen):
+            yield f"grpo.{name} is read by {' and '.join(readers)} only: add one to report_to, or leave {name} out"
+
+
+def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     if sharded and config.servers is None:
-        raise UserError(
+        yield (
             "the policy samples in this process with whole weights, and FSDP or DeepSpeed would shard them: name "
-            "servers, launch with plain data parallelism, or train an adapter with lora"
+            "servers, or launch with plain data parallelism"
         )
     if sharded and config.heldout is not None and config.heldout.every is not None:
-        raise UserError(
-            "heldout.every needs whole weights in the middle of training, and they are sharded: leave it out"
-        )
+        yield "heldout.every needs whole weights in the middle of training, and they are sharded: leave it out"
     if sharded and config.lora is not None:
-        raise UserError("lora with FSDP or DeepSpeed is not supported: launch with plain data parallelism")
+        yield "lora with FSDP or DeepSpeed is not supported: launch with plain data parallelism"
+
+
+def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
+    count = experts(values)
+    if count and config.servers is not None and config.lora is None:
+        yield (
+            f"{config.model} is a mixture of {count} experts, and servers take whole weights of dense models only: the "
+            "trainer holds the experts of a layer as one tensor, a server's checkpoint each for itself. Train an "
+            "adapter with lora on the layers outside of the experts, or leave servers out"
+        )
+    if count and config.lora is not None and config.lora.target_modules == "all-linear":
+        yield (
+            f"{config.model} is a mixture of {count} experts, and lora.target_modules=all-linear does not reach them: "
+            "they are no linear layers. Name the modules that are to be trained, e.g. "
+            "lora.target_modules=[q_proj,k_proj,v_proj,o_proj]"
+        )
+    if not count and config.grpo.router_aux_loss_coef:
+        yield f"grpo.router_aux_loss_coef has no effect: {config.model} has no experts. Leave it out"
+    for name, value in noise(values).items():
+        yield (
+            f"{config.model} has {name}={value:g} in its config.json: training would compare log-probabilities of two "
+            f"passes that differ at random. Set {name} to 0 there"
+        )
+
+
+def _listed(modules: str | tuple[str, ...]) -> str:
+    return modules if isinstance(modules, str) else ", ".join(modules)

@@ -23,6 +23,7 @@ from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
 from swe_aem.train.records import StepMetrics  # noqa: E402
+from swe_aem.train.trl_config import CISPO_CAP, TrlConfig, recipe  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -189,11 +190,13 @@ def test_a_feed_that_lacks_a_field_is_named(train: Any) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"importance_sampling_level": "sequence"}, "importance_sampling_level=token"),
-        ({"scale_rewards": "group"}, "scale_rewards=none"),
-        ({"beta": 0.04}, "Leave beta at 0"),
-        ({"mask_truncated_completions": True}, "outcomes decide"),
+        ({"importance_sampling_level": "sequence"}, "importance_sampling_level token"),
+        ({"scale_rewards": "group"}, "set it to none"),
+        ({"beta": 0.04}, "no KL term"),
+        ({"mask_truncated_completions": True}, "last token only"),
         ({"multi_objective_aggregation": "normalize_then_sum"}, "one reward"),
+        ({"reward_weights": [0.5]}, "one reward"),
+        ({"loss_type": "cispo"}, "caps the ratio itself"),
     ],
 )
 def test_refused(train: Any, config: dict[str, Any], message: str) -> None:
@@ -203,7 +206,15 @@ def test_refused(train: Any, config: dict[str, Any], message: str) -> None:
 
 def test_sequence_ratios_without_modulation_are_allowed(train: Any) -> None:
     train(LIKE_TRL, max_steps=1, importance_sampling_level="sequence")
-    train(AdvantageConfig(), max_steps=1, importance_sampling_level="sequence", loss_type="cispo")
+    cispo = {"loss_type": "cispo", "epsilon_high": CISPO_CAP}
+    train(AdvantageConfig(), max_steps=1, importance_sampling_level="sequence", **cispo)
+
+
+def test_the_presets_cap_of_cispo_caps_no_ratio_of_an_unchanged_policy(train: Any) -> None:
+    """Where the cap of the clipped losses, 0.28, would cap all of them."""
+    preset = recipe(TrlConfig(loss_type="cispo"))
+    trainer = train(AdvantageConfig(), max_steps=1, loss_type="cispo", epsilon_high=preset["epsilon_high"])
+    assert trainer.state.log_history[0]["cispo_clip_ratio"] == 0
 
 
 def test_trimmed() -> None:

@@ -21,6 +21,7 @@ from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.aem_grpo import AEMGRPOTrainer  # noqa: E402
 from swe_aem.train.refusals import refuse_silent_changes  # noqa: E402
+from swe_aem.train.trl_config import TrlConfig, recipe  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -69,9 +70,10 @@ def make_trainer(make_config: Any, dataset: Any) -> Callable[..., Any]:
     def make(config: ImportanceSamplingConfig, **grpo: Any) -> Any:
         key = tuple(sorted(grpo.items()))
         if key not in TRAINERS:
+            high = recipe(TrlConfig(loss_type=grpo.get("loss_type")))["epsilon_high"]
             TRAINERS[key] = AEMGRPOTrainer(
                 model=tiny_model(),
-                args=make_config(steps_per_generation=1, **{"epsilon_high": 5.0} | grpo),
+                args=make_config(steps_per_generation=1, **{"epsilon_high": high} | grpo),
                 train_dataset=dataset,
                 processing_class=tiny_tokenizer(),
                 rollout_func=ScriptedFeed(4),
@@ -196,7 +198,7 @@ def test_vespo_takes_truncated_ratios_into_its_gamma(gradient: Gradient) -> None
     [
         (MASK, {"loss_type": "vespo"}, "one masked token would silence its trajectory"),
         (TRUNCATE, {"delta": 1.2, "epsilon_high": 0.28}, r"ends at 1 \+ epsilon_high = 1\.28"),
-        (TRUNCATE, {"delta": 3.0, "loss_type": "sapo"}, "loss_type=sapo has none: leave delta out"),
+        (TRUNCATE, {"delta": 3.0, "loss_type": "sapo"}, "loss_type sapo is none: leave delta out"),
     ],
 )
 def test_what_would_be_ignored_is_refused(make_config: Any, config: Any, grpo: dict[str, Any], said: str) -> None:

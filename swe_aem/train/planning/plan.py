@@ -10,6 +10,7 @@ from swe_aem.errors import SweAemError, UserError
 from swe_aem.rollout import chosen_tasks
 from swe_aem.sandbox import open_backend
 from swe_aem.serve import healthy
+from swe_aem.train.architecture import config_of
 from swe_aem.train.config import HardwareConfig, TrainConfig
 from swe_aem.train.planning.memory import (
     ADAPTER_DTYPE,
@@ -20,6 +21,7 @@ from swe_aem.train.planning.memory import (
     trainer_memory,
 )
 from swe_aem.train.planning.shapes import ModelShape, shape_of
+from swe_aem.train.refusals import reasons_at_start, untrained
 
 _CHECKPOINTS = 2
 """Kept, and each has weights and two moments."""
@@ -36,6 +38,7 @@ def plan(config: TrainConfig, directory: Path) -> Iterator[str]:
     except UserError as error:
         yield f"tasks of {config.rollout.tasks} (MISSING: {error}), {work}"
     yield from _sandboxes(config.rollout.sandbox, sorted(set(images)))
+    yield from _refusals(config)
     try:
         shape = shape_of(config.model)
     except UserError as error:
@@ -48,6 +51,16 @@ def plan(config: TrainConfig, directory: Path) -> Iterator[str]:
         yield from _trainer(config, hardware, shape)
         yield from _server(config, hardware, shape)
     yield from _missing(config, directory, shape)
+
+
+def _refusals(config: TrainConfig) -> Iterator[str]:
+    """Why the run would not start, and what it would leave alone."""
+    sharded = config.hardware is not None and config.hardware.sharding != "none"
+    for reason in reasons_at_start(config, sharded=sharded):
+        yield f"REFUSED: {reason}"
+    values = config_of(config.model)
+    if values is not None and (note := untrained(config, values)) is not None:
+        yield note
 
 
 def _sandboxes(kind: str, images: Sequence[str]) -> Iterator[str]:
@@ -121,14 +134,14 @@ def _verdict(needed: float, available_gb: float) -> str:
 
 def trainer_estimate(config: TrainConfig, shape: ModelShape, shards: int = 1) -> TrainerMemory:
     """What one of `shards` training processes holds at the longest row."""
-    compute = "bfloat16" if config.grpo.get("bf16") else config.dtype
+    compute = "bfloat16" if config.grpo.bf16 else "float16" if config.grpo.fp16 else config.dtype
     return trainer_memory(
         shape,
         tokens=config.micro_batch_size * config.rollout.native.max_context_tokens,
         dtype=config.dtype,
         compute=compute,
         shards=shards,
-        checkpointing=bool(config.grpo.get("gradient_checkpointing")),
+        checkpointing=bool(config.grpo.gradient_checkpointing),
         lora_rank=config.lora.r if config.lora else None,
     )
 

@@ -1,10 +1,10 @@
 """`ModelShape`: what a model's size follows from, out of its config.json or, before it was fetched, from a table."""
 
-import json
 from pathlib import Path
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
+from swe_aem.train.architecture import config_of, experts
 
 
 class ModelShape(Frozen):
@@ -52,6 +52,9 @@ def _qwen3(hidden: int, layers: int, heads: int, intermediate: int, tied: bool =
     )
 
 
+_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Kinds of layers that a dense decoder has, as config.json calls them."""
+
 KNOWN = {
     "Qwen3-0.6B": _qwen3(1024, 28, 16, 3072, tied=True),
     "Qwen3-1.7B": _qwen3(2048, 28, 16, 6144, tied=True),
@@ -64,17 +67,22 @@ KNOWN = {
 
 
 def shape_of(model: str) -> ModelShape:
-    """The shape of a model directory, or of a known name; raises `UserError` if neither tells."""
-    path = Path(model) / "config.json"
-    if not path.is_file():
+    """The shape of a model directory, or of a known name; raises `UserError` if neither tells, or if it is of another
+    kind."""
+    found = config_of(model)
+    if found is None:
         if Path(model).name in KNOWN:
             return KNOWN[Path(model).name]
         raise UserError(f"{model}: no config.json there, and its name is none of {', '.join(KNOWN)}")
-    values = json.loads(path.read_text(encoding="utf-8"))
+    if count := experts(found):
+        raise UserError(f"{model} is a mixture of {count} experts, whose memory is not known: docs/memory.md")
+    if other := sorted(set(found.get("layer_types") or ()) - _ATTENTION):
+        raise UserError(f"{model} has layers of the kind {other[0]}, whose memory is not known: docs/memory.md")
+    values = dict(found)
     try:
         heads = int(values["num_attention_heads"])
         values.setdefault("num_key_value_heads", heads)
         values.setdefault("head_dim", values["hidden_size"] // heads)
         return ModelShape(**{name: values[name] for name in ModelShape.model_fields if name in values})
     except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a dense decoder whose memory can be estimated: {error}") from error
+        raise UserError(f"{model}: not a dense decoder whose memory can be estimated: {error}") from error

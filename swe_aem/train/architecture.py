@@ -1,0 +1,60 @@
+"""What a model's own config.json tells of its architecture before any weights are loaded. Importable without torch."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from swe_aem.errors import UserError
+
+_NOISE = re.compile("drop|jitter")
+_OF_CLASSIFIERS = ("classifier", "summary")
+"""What names of dropout that only classification heads have begin with."""
+
+
+def config_of(model: str) -> Mapping[str, Any] | None:
+    """The values of a model directory's config.json, None if there is none. Raises `UserError` if it cannot be read."""
+    path = Path(model) / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a model's configuration: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not a model's configuration: a mapping is expected")
+    return values
+
+
+def experts(values: Mapping[str, Any]) -> int:
+    """Experts of a layer; 0 for a dense model. Configurations count them under names that end with "experts", such as
+    num_experts, num_local_experts or n_routed_experts, at the top or in a section."""
+    found = [0]
+    for name, value in _leaves(values):
+        counts = value if isinstance(value, list) else [value]
+        if name.endswith("experts"):
+            found += [one for one in counts if isinstance(one, int) and not isinstance(one, bool)]
+    return most if (most := max(found)) > 1 else 0
+
+
+def noise(values: Mapping[str, Any]) -> dict[str, float]:
+    """What makes two passes of the model differ while it trains: dropout and jitter above 0, by their names."""
+    return {
+        name: value
+        for name, value in _leaves(values)
+        if _NOISE.search(name)
+        and not name.startswith(_OF_CLASSIFIERS)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value > 0
+    }
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values, those of sections included."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        else:
+            yield str(name), value
