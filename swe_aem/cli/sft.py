@@ -62,7 +62,7 @@ def sft(
         "seed": seed,
     }
     config = check(SFTConfig, values)
-    found = collect(stores, config)
+    found = collect(stores, model, config)
     typer.echo(
         f"{len(found.rows)} of {found.resolved} resolved trajectories ({found.repeated} repeated, {found.surplus} "
         f"beyond --per-task, {found.too_long} too long)"

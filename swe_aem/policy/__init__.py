@@ -5,6 +5,7 @@ Importing this package does not import torch; `swe_aem.policy.sampling`, which s
 """
 
 from swe_aem.policy.errors import ContextOverflow
+from swe_aem.policy.fingerprint import tokenizer_fingerprint
 from swe_aem.policy.registry import SCRIPTS, PolicyFactory, check_policy, listed_scripts, open_policy_factory
 from swe_aem.policy.requests import RequestConfig
 from swe_aem.policy.scripted import ScriptTools
@@ -32,4 +33,5 @@ __all__ = [
     "listed_scripts",
     "load_tokenizer",
     "open_policy_factory",
+    "tokenizer_fingerprint",
 ]

@@ -98,20 +98,37 @@ def load_tokenizer(path: str | None) -> Tokenizer:
     policies and tests need no model. Raises `UserError` if there is no readable tokenizer at `path`.
     """
     if path is None:
-        return Tokenizer(_byte_level(), BYTE_TOKENIZER_NAME, eos_token="<|im_end|>")
+        return Tokenizer(byte_level(), BYTE_TOKENIZER_NAME, eos_token="<|im_end|>")
+    file = tokenizer_file(path)
+    return Tokenizer(read_backend(file), str(path), eos_token=_eos_token(file.with_name("tokenizer_config.json")))
+
+
+def tokenizer_file(path: str) -> Path:
+    """The `tokenizer.json` of a model directory, or the file itself; raises `UserError` if there is none."""
     file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise UserError(f"{path}: no tokenizer.json there; name a model directory that has one, or the file itself")
+    return file
+
+
+def read_backend(file: Path) -> "tokenizers.Tokenizer":
+    """The library's tokenizer of a file, without what would cut, fill up or vary the ids of a text: truncation, padding
+    and BPE dropout are for other uses. Raises `UserError` for a file that the library cannot read."""
     import tokenizers
 
     try:
         backend = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises plain Exception for any defect of the file
         raise UserError(f"{file}: not a tokenizer that the tokenizers library can read: {error}") from error
-    return Tokenizer(backend, str(path), eos_token=_eos_token(file.with_name("tokenizer_config.json")))
+    backend.no_truncation()
+    backend.no_padding()
+    if getattr(backend.model, "dropout", None):
+        backend.model.dropout = None
+    return backend
 
 
-def _byte_level() -> "tokenizers.Tokenizer":
+def byte_level() -> "tokenizers.Tokenizer":
+    """The library's tokenizer that has one token per byte and Qwen3's control tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     vocabulary = {_byte_character(byte): byte for byte in range(256)}

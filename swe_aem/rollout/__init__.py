@@ -18,6 +18,7 @@ from swe_aem.rollout.group import RolloutGroup, block_size
 from swe_aem.rollout.human import HumanSession, human_session, judge_human
 from swe_aem.rollout.manifest import Manifest, claim, read_manifest
 from swe_aem.rollout.run import RolloutResult, RolloutRun, wanted_trajectories
+from swe_aem.rollout.store_tokenizer import name_tokenizer, require_tokenizer
 from swe_aem.rollout.task_choice import chosen_tasks
 
 __all__ = [
@@ -38,9 +39,11 @@ __all__ = [
     "grade_attempt_s",
     "human_session",
     "judge_human",
+    "name_tokenizer",
     "open_agents",
     "open_components",
     "read_manifest",
+    "require_tokenizer",
     "sandbox_spec",
     "script_tools",
     "turn_renderer",

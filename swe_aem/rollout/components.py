@@ -12,16 +12,9 @@ from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
 from swe_aem.core import Agent, Sandbox, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.grading import CapturedWork, GivenTree, Grader, capture_work, prepare_for_agent
 from swe_aem.harness import is_harness, open_harness, read_harness_spec
-from swe_aem.policy import (
-    BYTE_TOKENIZER_NAME,
-    PolicyFactory,
-    ScriptTools,
-    Tokenizer,
-    check_policy,
-    load_tokenizer,
-    open_policy_factory,
-)
+from swe_aem.policy import PolicyFactory, ScriptTools, check_policy, load_tokenizer, open_policy_factory
 from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout.store_tokenizer import require_tokenizer
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 
@@ -53,7 +46,10 @@ async def open_components(config: RolloutConfig, tasks: TaskSet) -> AsyncIterato
     """
     check_policy(config.policy)  # before the tokenizer that would be looked for beside it
     renderer = turn_renderer(config)
-    stored = StoredTrajectories(Store(config.replay_from)) if config.replay_from else None
+    stored = None
+    if config.replay_from is not None:
+        require_tokenizer(config.replay_from, config.tokenizer_path)
+        stored = StoredTrajectories(Store(config.replay_from))
     async with (
         open_policy_factory(config.policy, renderer, tools=script_tools(config), replay_from=stored) as policies,
         open_agents(config, renderer) as agents,
@@ -87,7 +83,7 @@ def components_of(
 
 def turn_renderer(config: RolloutConfig) -> TurnRenderer:
     """The renderer of a configuration, over its tokenizer."""
-    return TurnRenderer(_tokenizer(config), config.renderer)
+    return TurnRenderer(load_tokenizer(config.tokenizer_path), config.renderer)
 
 
 class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):
@@ -105,11 +101,6 @@ class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):
 
     def __len__(self) -> int:
         return len(self._rows)
-
-
-def _tokenizer(config: RolloutConfig) -> Tokenizer:
-    name = config.tokenizer or (None if config.scripted else config.policy) or BYTE_TOKENIZER_NAME
-    return load_tokenizer(None if name == BYTE_TOKENIZER_NAME else name)
 
 
 def _limits(config: RolloutConfig) -> NativeConfig:

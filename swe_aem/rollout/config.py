@@ -14,7 +14,7 @@ from swe_aem.core import Limits
 from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
-from swe_aem.policy import SCRIPTS, listed_scripts
+from swe_aem.policy import BYTE_TOKENIZER_NAME, SCRIPTS, listed_scripts
 from swe_aem.sandbox import BackendName
 from swe_aem.suggest import did_you_mean
 from swe_aem.tasks import LockPolicy
@@ -128,6 +128,12 @@ class RolloutConfig(Frozen):
     def scripted(self) -> bool:
         """Are the responses a script's?"""
         return self.policy in SCRIPTS
+
+    @property
+    def tokenizer_path(self) -> str | None:
+        """Where the tokenizer is; None for the built-in byte tokenizer."""
+        path = self.tokenizer or (None if self.scripted else self.policy)
+        return None if path == BYTE_TOKENIZER_NAME else path
 
     @model_validator(mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from swe_aem.core import TaskRecord
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
+from swe_aem.policy import BYTE_TOKENIZER_NAME
 from swe_aem.rollout.config import RolloutConfig, differences
 from swe_aem.sandbox import host_system
 from swe_aem.store import replace
@@ -35,15 +36,28 @@ class Manifest(Frozen):
     config: RolloutConfig
     tasks: dict[str, str]
     """Digest of each task's content by task id, because the content behind a name may change."""
+    tokenizer: str | None = None
+    """Fingerprint of the tokenizer that all token ids of the store are of; None in stores of older versions."""
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Where the run's tokenizer was, for messages."""
+        return self.config.tokenizer_path or BYTE_TOKENIZER_NAME
 
 
 def claim(
-    directory: Path, config: RolloutConfig, records: Iterable[TaskRecord], *, stored_tasks: Collection[str]
+    directory: Path,
+    config: RolloutConfig,
+    records: Iterable[TaskRecord],
+    *,
+    stored_tasks: Collection[str],
+    tokenizer: str,
 ) -> Manifest:
     """Write `config.json` for a run into `directory`, which its caller has locked.
 
     `stored_tasks` are the ids of the tasks that have a trajectory there. If there are any, settings and tasks that
-    decide what these trajectories mean must not change: raises `UserError` that names what would.
+    decide what these trajectories mean must not change, nor may the tokenizer, whose fingerprint is given: raises
+    `UserError` that names what would.
     """
     stored = read_manifest(directory)
     tasks = {record.task.id: digest(record) for record in records}
@@ -53,6 +67,13 @@ def claim(
         if found := differences(stored.config, config):
             raise UserError(
                 f"{directory} holds another run: {'; '.join(found)}. Choose another --out, or the same settings"
+            )
+        if stored.tokenizer is None:
+            raise UserError(unnamed_tokenizer(directory))
+        if stored.tokenizer != tokenizer:
+            raise UserError(
+                f"{directory} holds token ids of the tokenizer {stored.tokenizer}, and {stored.tokenizer_name} is now "
+                f"{tokenizer}: choose another --out, or restore the tokenizer"
             )
         changed = [id for id in sorted(stored_tasks) if id in tasks and stored.tasks.get(id) != tasks[id]]
         if changed:
@@ -67,9 +88,18 @@ def claim(
         versions=_versions(config),
         config=config,
         tasks=tasks,
+        tokenizer=tokenizer,
     )
     replace(directory / FILE, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def unnamed_tokenizer(directory: Path) -> str:
+    """What to say of a store that names no tokenizer."""
+    return (
+        f"{directory} does not name the tokenizer of its token ids, for an older swe-aem wrote it: name the one that "
+        f"it was rolled out with by `swe-aem name-tokenizer {directory} --tokenizer DIR`"
+    )
 
 
 def digest(record: TaskRecord) -> str:

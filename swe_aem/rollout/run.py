@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from swe_aem.core import SandboxBackend, TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
+from swe_aem.policy import check_policy, tokenizer_fingerprint
 from swe_aem.rollout.components import RolloutComponents, open_components
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.display import show
@@ -98,14 +99,21 @@ class RolloutRun:
     def __enter__(self) -> "RolloutRun":
         """Lock and recover the store, and claim it for the configuration.
 
-        Raises `UserError` if the sandboxes' backend cannot be used, before anything is written; and if another process
-        writes the store, it belongs to another run, or it cannot be read.
+        Raises `UserError` if the sandboxes' backend or the tokenizer cannot be used, before anything is written; and if
+        another process writes the store, it belongs to another run, or it cannot be read.
         """
         backend = self._backend or open_backend(self._config.sandbox)
+        tokenizer = _fingerprint(self._config)
         with ExitStack() as lifetime:
             writer = lifetime.enter_context(self._store.writer())
             stored_tasks = {task_id for task_id, _ in writer.rows}
-            manifest = claim(self._store.directory, self._config, self._tasks.records, stored_tasks=stored_tasks)
+            manifest = claim(
+                self._store.directory,
+                self._config,
+                self._tasks.records,
+                stored_tasks=stored_tasks,
+                tokenizer=tokenizer,
+            )
             totals = Totals()
             for trajectory in self._store.trajectories():
                 totals.add(trajectory)
@@ -215,6 +223,13 @@ class RolloutRun:
         while True:
             await asyncio.sleep(_SUMMARY_EVERY_S)
             write_summary(self._store.directory, progress.summary())
+
+
+def _fingerprint(config: RolloutConfig) -> str:
+    """The fingerprint of the run's tokenizer. Raises `UserError` if there is none."""
+    if config.tokenizer is None:
+        check_policy(config.policy)  # before the tokenizer that is looked for beside it
+    return tokenizer_fingerprint(config.tokenizer_path)
 
 
 def wanted_trajectories(config: RolloutConfig, tasks: TaskSet) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy import ServedModel, VllmPolicy, VllmServer
-from swe_aem.serve.transport import Parcel, Transport, Weights
+from swe_aem.serve.transport import Parcel, Transport, Weights, in_daemon_thread
 
 
 class WeightSync:
@@ -33,6 +33,11 @@ class WeightSync:
         self._limit_s = limit_s
         self._tag = uuid.uuid4().hex[:8]
         self._latest: Parcel | None = None
+
+    @property
+    def version(self) -> int | None:
+        """Version of the weights that this sync has brought to the servers; None before the first."""
+        return None if self._latest is None else self._latest.version
 
     async def open(self) -> None:
         """Connect trainer and servers. Raises `UserError` if a server was not started for this sync."""
@@ -57,7 +62,8 @@ class WeightSync:
     async def update(self, weights: Weights, version: int) -> None:
         """Send the weights of a state dict, under Hugging Face's names, to every server in rotation; they are read
         before this returns. Raises `PolicyError` if no server has loaded them."""
-        parcel = await self._transport.prepare(weights, version, f"{self._tag}.{version}")
+        label = f"{self._tag}.{version}"
+        parcel = await in_daemon_thread(lambda: self._transport.prepare(weights, version, label))
         delivered = False
         try:
             if not self._transport.again:
@@ -72,7 +78,7 @@ class WeightSync:
                 else:
                     self._refuse(failed)
         finally:
-            self._transport.settled(parcel, delivered=delivered)
+            await in_daemon_thread(lambda: self._transport.settled(parcel, delivered=delivered))
 
     def _require_all(self, servers: Sequence[VllmServer]) -> None:
         """Raise `PolicyError` if a server is missing from a broadcast, which waits for every rank of its group."""
@@ -108,7 +114,7 @@ class WeightSync:
     async def _transmit(self, parcel: Parcel) -> None:
         try:
             async with asyncio.timeout(self._limit_s):
-                await self._transport.transmit(parcel)
+                await in_daemon_thread(lambda: self._transport.transmit(parcel))
         except TimeoutError as error:
             raise PolicyError(f"sending the weights took more than {self._limit_s:g} s") from error
         except RuntimeError as error:
@@ -166,6 +172,8 @@ class AdapterSync:
         self._tag = uuid.uuid4().hex[:8]
         self._base: dict[VllmServer, ServedModel] = {}
         self._loaded: list[str] = []
+        self.version: int | None = None
+        """Version of the adapter that this sync has brought to the servers; None before the first."""
 
     async def open(self) -> None:
         """Make the directory, and note what the servers serve without adapters."""
@@ -183,7 +191,7 @@ class AdapterSync:
         `PolicyError` if a server fails to load it; requests then continue with the previous adapter."""
         name = f"{self._policy.name}-{self._tag}-v{version}"
         path = self._directory / name
-        await asyncio.to_thread(self._save, weights, path)
+        await in_daemon_thread(lambda: self._save(weights, path))
         await self._unload(keep=1)
         async with self._policy.between_checks():
             servers = [server for server in self._policy.servers if server.out_reason is None]
@@ -194,6 +202,7 @@ class AdapterSync:
                 base = self._base[server]
                 expected = base.model_copy(update={"names": (*base.names, name)})
                 server.expect(expected, version=version, name=name)
+        self.version = version
 
     async def _load(self, server: VllmServer, name: str) -> None:
         body = {"lora_name": name, "lora_path": str(self._directory / name), "load_inplace": True}
@@ -207,7 +216,7 @@ class AdapterSync:
                 await server.wait_unused(name)
                 if server.out_reason is None:
                     await server.control.unload_adapter(name, limit_s=self._limit_s)
-            shutil.rmtree(self._directory / name, ignore_errors=True)
+            await in_daemon_thread(lambda name=name: shutil.rmtree(self._directory / name, ignore_errors=True))
 
     async def _repair(self, server: VllmServer) -> bool:
         try:

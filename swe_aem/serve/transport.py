@@ -4,7 +4,9 @@
     GlooTransport   a broadcast over TCP between host memories
     NcclTransport   a broadcast between GPUs, by vLLM's own sender
 
-Needs torch.
+Casting, writing and sending take a minute for a large model, in which agents, clocks and health checks must run on. So
+all methods of a transport but `open` are plain functions that block, and `serve.sync` calls them in a thread. Needs
+torch.
 """
 
 import asyncio
@@ -40,7 +42,7 @@ class Parcel:
 
 
 class Transport(Protocol):
-    """A way to send weights to servers."""
+    """A way to send weights to servers. Whatever is no coroutine is called in a thread, one call at a time."""
 
     atomic: bool
     """True if a failed update leaves a server's old weights unchanged."""
@@ -51,11 +53,11 @@ class Transport(Protocol):
         """Connect trainer and servers; raises `PolicyError` if that fails."""
         ...
 
-    async def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
-        """Do everything that can be done before servers stop generating."""
+    def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
+        """Do everything that can be done before servers stop generating; `weights` are not read later."""
         ...
 
-    async def transmit(self, parcel: Parcel) -> None:
+    def transmit(self, parcel: Parcel) -> None:
         """Send the tensors, while the servers receive them."""
         ...
 
@@ -108,10 +110,10 @@ class FileTransport:
         self._own: OwnDirectory | None = None
 
     async def open(self, controls: Sequence[ServerControl], limit_s: float) -> None:
-        """Make a subdirectory for this process."""
-        self._own = self._own or OwnDirectory(self._directory)
+        """Make a subdirectory for this process, and remove those that killed processes left."""
+        self._own = self._own or await in_daemon_thread(lambda: OwnDirectory(self._directory))
 
-    async def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
+    def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
         """Write the file; it gets its final name once it is complete."""
         from safetensors.torch import save_file
 
@@ -125,16 +127,12 @@ class FileTransport:
                 f"{self._directory} has {free / 1e9:.1f} GB free and these weights, stored beside the old ones, "
                 f"take {needed / 1e9:.1f} GB: set servers.directory to a larger one"
             )
-
-        def write() -> None:
-            unfinished = path.with_suffix(".part")
-            save_file(tensors, unfinished)
-            unfinished.rename(path)
-
-        await asyncio.to_thread(write)
+        unfinished = path.with_suffix(".part")
+        save_file(tensors, unfinished)
+        unfinished.rename(path)
         return Parcel(label, version, {"path": str(path)})
 
-    async def transmit(self, parcel: Parcel) -> None:
+    def transmit(self, parcel: Parcel) -> None:
         """Nothing to send: the servers read the file."""
 
     def settled(self, parcel: Parcel, *, delivered: bool) -> None:
@@ -162,8 +160,8 @@ class _Broadcast:
         self._host = host
         self._dtype = dtype
 
-    async def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
-        """Describe the tensors; nothing is sent before `transmit`."""
+    def prepare(self, weights: Weights, version: int, label: str) -> Parcel:
+        """Cast and describe the tensors; nothing is sent before `transmit`."""
         tensors = sent(weights, self._dtype)
         info = {
             "names": list(tensors),
@@ -212,17 +210,14 @@ class GlooTransport(_Broadcast):
             controls, limit_s, lambda world: ProcessGroupGloo(store, 0, world, limit), info
         )
 
-    async def transmit(self, parcel: Parcel) -> None:
+    def transmit(self, parcel: Parcel) -> None:
         """Broadcast the tensors, each in one piece."""
         from torch.distributed import BroadcastOptions  # pyright: ignore[reportPrivateImportUsage]
 
-        def send() -> None:
-            options = BroadcastOptions()
-            options.rootRank = 0
-            for tensor in parcel.tensors:
-                self._group.broadcast([tensor.cpu()], options).wait()
-
-        await in_daemon_thread(send)
+        options = BroadcastOptions()
+        options.rootRank = 0
+        for tensor in parcel.tensors:
+            self._group.broadcast([tensor.cpu()], options).wait()
 
 
 class NcclTransport(_Broadcast):
@@ -252,18 +247,15 @@ class NcclTransport(_Broadcast):
             info,
         )
 
-    async def transmit(self, parcel: Parcel) -> None:
+    def transmit(self, parcel: Parcel) -> None:
         """Broadcast the tensors, packed."""
         from vllm.distributed.weight_transfer.packed_tensor import (  # pyright: ignore[reportMissingImports]
             packed_nccl_broadcast_producer,
         )
 
-        def send() -> None:
-            packed_nccl_broadcast_producer(
-                iterator=iter(zip(parcel.update_info["names"], parcel.tensors, strict=True)),
-                group=self._group,
-                src=0,
-                post_iter_func=lambda item: item[1].cuda(),
-            )
-
-        await in_daemon_thread(send)
+        packed_nccl_broadcast_producer(
+            iterator=iter(zip(parcel.update_info["names"], parcel.tensors, strict=True)),
+            group=self._group,
+            src=0,
+            post_iter_func=lambda item: item[1].cuda(),
+        )

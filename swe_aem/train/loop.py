@@ -34,7 +34,7 @@ from swe_aem.train.directory import POLICY, claim_run_directory
 from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.heldout import heldout_rollout, judge
 from swe_aem.train.journal import Journal
-from swe_aem.train.models import load_model, load_processing, model_values, on_cpu
+from swe_aem.train.models import load_model, load_processing, model_values, on_cpu, tokenizer_of
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
 from swe_aem.train.records import (
@@ -45,7 +45,13 @@ from swe_aem.train.records import (
     write_heldout,
     write_run_summary,
 )
-from swe_aem.train.refusals import refuse_at_start, refuse_model, refuse_silent_changes, untrained
+from swe_aem.train.refusals import (
+    refuse_at_start,
+    refuse_model,
+    refuse_other_tokenizer,
+    refuse_silent_changes,
+    untrained,
+)
 from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.steps import StepSource
 
@@ -97,6 +103,7 @@ class _Run:
         done = _done(config, last)
         values = model_values(config.model)
         refuse_model(config, values)
+        refuse_other_tokenizer(config, tokenizer_of(config.model))
         if self.main and (note := untrained(config, values)) is not None:
             print(note, file=sys.stderr)
         model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)

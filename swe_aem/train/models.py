@@ -45,6 +45,15 @@ def on_cpu(device: str) -> bool:
     return device == "cpu" or (device == "auto" and not torch.accelerator.is_available())
 
 
+def tokenizer_of(name: Path | str) -> str:
+    """Where the `tokenizer.json` of a model is on this host, that of a hub's model once it is loaded. Raises
+    `UserError` if there is none."""
+    from transformers.utils.hub import cached_file
+
+    with _loading(name):
+        return str(cached_file(str(name), "tokenizer.json"))
+
+
 def load_processing(name: Path | str) -> Any:
     """The tokenizer of transformers, which trainers pad with and save beside the weights. Raises `UserError` if it
     cannot be loaded or has no pad token."""

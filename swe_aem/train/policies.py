@@ -16,6 +16,12 @@ _GATHER_S = 0.03
 class Updates(Protocol):
     """Something that samples and can be given new weights."""
 
+    @property
+    def version(self) -> int | None:
+        """Version of the trained weights that it samples with; 0 are those that training starts from. None where that
+        is not known, as of servers before their first update: a model's path does not tell what a server has read."""
+        ...
+
     async def update(self, weights: Mapping[str, Any], version: int) -> None:
         """Sample with the weights of a state dict, which is read until this returns."""
         ...

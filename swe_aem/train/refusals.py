@@ -3,11 +3,13 @@ model's configuration is known, and when the trainer is made. Importable without
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
 from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, ImportanceSamplingConfig
 from swe_aem.errors import UserError
+from swe_aem.policy import tokenizer_fingerprint
 from swe_aem.train.architecture import config_of, experts, noise
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
@@ -31,11 +33,19 @@ def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     yield from _sharding(config, sharded=sharded)
     if (values := config_of(config.model)) is not None:
         yield from _model(config, values)
+    with suppress(UserError):  # a tokenizer that is not on this host
+        yield from _tokenizer(config, config.model)
 
 
 def refuse_model(config: TrainConfig, values: Mapping[str, Any]) -> None:
     """Raise `UserError` for settings that cannot be honoured with a model whose config.json has these values."""
     for reason in _model(config, values):
+        raise UserError(reason)
+
+
+def refuse_other_tokenizer(config: TrainConfig, path: str) -> None:
+    """Raise `UserError` where prompts would be encoded by another tokenizer than the model's, which is at `path`."""
+    for reason in _tokenizer(config, path):
         raise UserError(reason)
 
 
@@ -116,6 +126,18 @@ def _one_ratio_per_row(fields: Mapping[str, Any], advantage: AdvantageConfig) ->
             f"importance_sampling_level sequence with loss_type {loss} has one ratio per sequence, so the factors of "
             "AEM average out within a row: use importance_sampling_level token, or loss_type cispo, which weights the "
             "log-probability of each token"
+        )
+
+
+def _tokenizer(config: TrainConfig, path: str) -> Iterator[str]:
+    given = config.rollout.tokenizer_path
+    if given == config.model:
+        return
+    theirs, ours = tokenizer_fingerprint(given), tokenizer_fingerprint(path)
+    if theirs != ours:
+        yield (
+            f"rollout.tokenizer {config.rollout.tokenizer} is the tokenizer {theirs}, and that of the model "
+            f"{config.model} is {ours}: leave rollout.tokenizer out"
         )
 
 

@@ -104,9 +104,10 @@ class RolloutWorker:
 
     def step(self, number: int, weights: Mapping[str, Any]) -> Step:
         """The step, as `StepSource.step` says. Up to `ahead` further steps are begun, each with the weights that are
-        there then."""
-        self._wait(self._submit(self._opened.updates.update(weights, number - 1)))
-        for wanted in range(number, min(number + self._config.ahead, self._config.steps) + 1):
+        there then. The policy gets the weights only if one of these steps is not all in the store."""
+        steps = range(number, min(number + self._config.ahead, self._config.steps) + 1)
+        self._wait(self._submit(self._prepare(steps, weights, number - 1)))
+        for wanted in steps:
             if wanted not in self._scheduled:
                 self._scheduled[wanted] = self._submit(self._in_turn(wanted))
         return self._wait(self._scheduled.pop(number))
@@ -116,8 +117,7 @@ class RolloutWorker:
         where it was, and does nothing where all is there."""
         directory = self._directory / "heldout" / name
         tasks = chosen_tasks(config)
-        self._wait(self._submit(self._opened.updates.update(weights, version)))
-        self._wait(self._submit(self._evaluate(config, tasks, directory)))
+        self._wait(self._submit(self._evaluate(config, tasks, directory, weights, version)))
         return directory
 
     @property
@@ -174,11 +174,32 @@ class RolloutWorker:
                 raise Interrupted(f"step {number} was not begun")
             return await self._step(number)
 
+    async def _prepare(self, steps: Sequence[int], weights: Mapping[str, Any], version: int) -> None:
+        """Update the policy if something of these steps is still to be rolled out."""
+        if any(self._lacks(self._groups(number)) for number in steps):
+            await self._update(weights, version)
+
+    async def _update(self, weights: Mapping[str, Any], version: int) -> None:
+        """Give the policy these weights, unless it has them."""
+        updates = self._opened.updates
+        if updates.version != version:
+            await updates.update(weights, version)
+
+    def _groups(self, number: int) -> list[RolloutGroup]:
+        """The groups of a step, and what the store lacks of them."""
+        config = self._config
+        chosen = epoch_tasks(self._tasks.records, step=number, per_step=config.rolled_out_groups, seed=config.seed)
+        return [self._rollout.group(one.record, one.epoch) for one in chosen]
+
+    def _lacks(self, groups: Sequence[RolloutGroup]) -> bool:
+        """Is something of these groups still to be rolled out?"""
+        early = self._config.rollout.early_completion
+        return any(group.missing and not (early and group.complete) for group in groups)
+
     async def _step(self, number: int) -> Step:
         config, size = self._config, self._config.rollout.group_size
-        chosen = epoch_tasks(self._tasks.records, step=number, per_step=config.rolled_out_groups, seed=config.seed)
-        groups = [self._rollout.group(one.record, one.epoch) for one in chosen]
-        missing = any(group.missing for group in groups)
+        groups = self._groups(number)
+        missing = self._lacks(groups)
         started_s = time.monotonic()
         if missing:
             await self._roll_out(self._rollout, groups, f"step {number}")
@@ -189,9 +210,12 @@ class RolloutWorker:
             number=number, groups=kept, rejected=rejected, rollout_s=rollout_s, limits_reward=config.limits_reward
         )
 
-    async def _evaluate(self, config: RolloutConfig, tasks: TaskSet, directory: Path) -> None:
+    async def _evaluate(
+        self, config: RolloutConfig, tasks: TaskSet, directory: Path, weights: Mapping[str, Any], version: int
+    ) -> None:
         with self._run_of(config, tasks, directory) as rollout:
             if any(rollout.group(record).missing for record in tasks):
+                await self._update(weights, version)
                 await self._roll_out(rollout, None, directory.name)
 
     async def _roll_out(self, rollout: RolloutRun, groups: Sequence[RolloutGroup] | None, what: str) -> None:

@@ -18,6 +18,7 @@ from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.errors import UserError
+from swe_aem.rollout import require_tokenizer
 from swe_aem.store import existing_store, locked, replace
 
 _IGNORED = -100
@@ -72,8 +73,11 @@ class Collected(Frozen):
     """Trajectories left out because they have too many tokens."""
 
 
-def collect(stores: Iterable[Path], config: SFTConfig) -> Collected:
-    """Rows of every resolved trajectory of the stores; raises `UserError` if there is none."""
+def collect(stores: Sequence[Path], model: Path, config: SFTConfig) -> Collected:
+    """Rows of every resolved trajectory of the stores; raises `UserError` if there is none, or where a store has token
+    ids of another tokenizer than the model's."""
+    for directory in stores:
+        require_tokenizer(directory, str(model))
     seen: set[tuple[int, ...]] = set()
     per_task: dict[str, int] = {}
     rows: list[dict[str, list[int]]] = []

@@ -16,6 +16,7 @@ from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.policy import QWEN3_CONTROL_TOKENS, load_tokenizer
+from swe_aem.rollout import require_tokenizer
 from swe_aem.store import Store, replace
 
 if TYPE_CHECKING:
@@ -65,17 +66,16 @@ def init_tiny_model(store: Path, out: Path, config: TinyModelConfig) -> dict[str
 
 
 def _texts(directory: Path) -> list[str]:
+    require_tokenizer(directory, None)
     stored = list(Store(directory).trajectories())
     if not stored:
         raise UserError(f"{directory}: no trajectories; roll some out with --agent demo and without --tokenizer")
-    return [text for trajectory in stored for text in _said(directory, trajectory)]
+    return [text for trajectory in stored for text in _said(trajectory)]
 
 
-def _said(directory: Path, trajectory: Trajectory) -> Iterator[str]:
+def _said(trajectory: Trajectory) -> Iterator[str]:
     """The trajectory's text between control tokens, which are never merged with anything."""
     tokenizer = load_tokenizer(None)
-    if trajectory.token_ids and max(trajectory.token_ids) >= len(tokenizer):
-        raise UserError(f"{directory}: was made with another tokenizer; leave --tokenizer out when you roll it out")
     piece: list[int] = []
     for token in trajectory.token_ids:
         if token in tokenizer.control_token_ids:

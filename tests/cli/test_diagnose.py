@@ -12,8 +12,10 @@ pytest.importorskip("matplotlib", reason="needs the train extra")
 from swe_aem.cli.diagnose import app
 from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
+from swe_aem.policy import tokenizer_fingerprint
+from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
-from swe_aem.testing.steps import tiny_model
+from swe_aem.testing.steps import save_tiny, tiny_tokenizer
 
 pytestmark = pytest.mark.torch
 
@@ -38,18 +40,22 @@ def store(tmp_path: Path) -> Path:
                     reward=0.0 if sample else 1.0,
                 )
             )
+    config = RolloutConfig(agent="demo", group_size=3)
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    fingerprint = tokenizer_fingerprint(str(tmp_path / "tokenizer"))
+    claim(tmp_path / "store", config, [], stored_tasks=[], tokenizer=fingerprint)
     return tmp_path / "store"
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A tiny policy."""
-    tiny_model(sharpness=6.0).save_pretrained(tmp_path / "model")
+    save_tiny(tmp_path / "model", sharpness=6.0)
     return tmp_path / "model"
 
 
 def test_text_and_files(store: Path, model: Path, tmp_path: Path) -> None:
-    tiny_model(sharpness=3.0).save_pretrained(tmp_path / "after")
+    save_tiny(tmp_path / "after", sharpness=3.0)
     arguments = [str(store), "--model", str(model), "--after", str(tmp_path / "after"), "--samples", "4"]
     out = tmp_path / "out"
     done = CliRunner().invoke(app, [*arguments, "--min-range", "0", "--out", str(out)])

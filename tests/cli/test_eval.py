@@ -36,7 +36,7 @@ def store(directory: Path, outcomes: list[list[Outcome]], policy: str = "gold") 
     """A store with one list of outcomes per task."""
     config = RolloutConfig(tasks="micro", split="heldout", limit=4, group_size=2, policy=policy)
     with Store(directory).writer() as writer:
-        claim(directory, config, TASKS.records, stored_tasks=())
+        claim(directory, config, TASKS.records, stored_tasks=(), tokenizer="t")
         for record, samples in zip(TASKS, outcomes, strict=True):
             for sample, outcome in enumerate(samples):
                 writer.append(trajectory(record.task.id, sample, outcome))

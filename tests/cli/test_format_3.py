@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from swe_aem.cli import app
 from swe_aem.errors import UserError
+from swe_aem.policy import tokenizer_fingerprint
+from swe_aem.rollout import name_tokenizer, require_tokenizer
 from swe_aem.rollout.manifest import read_manifest
 from swe_aem.store import Store
 from swe_aem.train.config import read_config
@@ -18,6 +20,7 @@ from swe_aem.view.training_run import read_training_run
 
 SAMPLE = Path(__file__).parents[1] / "data" / "format-3"
 RUN, GOLD = SAMPLE / "run", SAMPLE / "gold"
+POLICY = "configs/quickstart/policy"
 NEW_NAMES = {
     "gated": "unmodulated", "gated_share": "unmodulated_share", "silent_groups": "zero_variance_groups",
     "pressure_up": "foretold_down", "pressure_down": "foretold_up",
@@ -58,6 +61,28 @@ def invoke(*words: object) -> str:
     return done.stdout
 
 
+def named(directory: Path) -> Path:
+    """A copy of the run's store that names its tokenizer."""
+    store = shutil.copytree(RUN / "rollouts", directory / "named")
+    assert invoke("name-tokenizer", store, "--tokenizer", POLICY).startswith(f"{store}: tokenizer ")
+    return store
+
+
+def test_whose_the_token_ids_are_has_to_be_said_once(tmp_path: Path) -> None:
+    store = shutil.copytree(RUN / "rollouts", tmp_path / "store")
+    with pytest.raises(UserError, match=rf"by `swe-aem name-tokenizer {store} --tokenizer DIR`"):
+        require_tokenizer(store, POLICY)
+    with pytest.raises(UserError, match=r"has the token id \d+, and bytes has 265 ids: name the tokenizer that the st"):
+        name_tokenizer(store, None)
+    before = json.loads((store / "config.json").read_text())
+    name_tokenizer(store, POLICY)
+    name_tokenizer(store, POLICY)
+    require_tokenizer(store, POLICY)
+    assert json.loads((store / "config.json").read_text()) == {**before, "tokenizer": tokenizer_fingerprint(POLICY)}
+    with pytest.raises(UserError, match="and that of bytes is"):
+        name_tokenizer(store, None)
+
+
 @pytest.mark.parametrize(
     ("name", "stores"),
     [
@@ -81,7 +106,7 @@ def test_diagnose(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the transformers extra")
     pytest.importorskip("matplotlib", reason="needs the train extra")
     options = ["--states", "4", "--samples", "4", "--version", "0", "--out", tmp_path]
-    invoke("diagnose", RUN / "rollouts", "--model", "configs/quickstart/policy", *options)
+    invoke("diagnose", named(tmp_path), "--model", POLICY, *options)
     wanted = expected("diagnose")
     wanted["state_relations"] = [turned(one) for one in wanted["state_relations"]]
     assert_says(json.loads((tmp_path / "diagnose.json").read_text()), wanted)
@@ -108,7 +133,7 @@ def test_sft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "swe_aem.train.sft.fine_tune",
         lambda model, rows, out, settings: given.extend(rows) or {"train_loss": 0.0, "train_runtime": 0.0},
     )
-    said = invoke("sft", "--from", RUN / "rollouts", "--model", "configs/quickstart/policy", "--out", tmp_path)
+    said = invoke("sft", "--from", named(tmp_path), "--model", POLICY, "--out", tmp_path)
     assert "3 of 5 resolved trajectories (2 repeated, 0 beyond --per-task, 0 too long)" in said
     assert sum(len(row["input_ids"]) for row in given) == 689
     assert sum(label >= 0 for row in given for label in row["labels"]) == 161

@@ -8,7 +8,8 @@ import pytest
 
 from swe_aem.core import Deadline, SandboxSpec, Stop, TrajectoryKey
 from swe_aem.errors import UserError
-from swe_aem.rollout import RolloutConfig, chosen_tasks, open_components
+from swe_aem.policy import tokenizer_fingerprint
+from swe_aem.rollout import RolloutConfig, chosen_tasks, claim, open_components
 from swe_aem.rollout.components import StoredTrajectories
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
@@ -40,10 +41,14 @@ async def test_replay_repeats_the_stored_actions(tmp_path: Path) -> None:
     gold, first = await play(RolloutConfig(agent="gold"), make_record())
     with Store(tmp_path).writer() as writer:
         writer.append(gold.model_copy(update={"outcome": "resolved", "reward": 1.0}))
+    claim(tmp_path, RolloutConfig(agent="gold"), [], stored_tasks=[], tokenizer=tokenizer_fingerprint(None))
     again, second = await play(RolloutConfig(agent="replay", replay_from=tmp_path), make_record())
     assert second.commands == first.commands
     assert again.token_ids == gold.token_ids
     assert again.stop is Stop.SUBMITTED
+    other = RolloutConfig(agent="replay", replay_from=tmp_path, tokenizer="configs/quickstart/policy")
+    with pytest.raises(UserError, match=r"\(bytes\), and that of configs/quickstart/policy is .* with --tokenizer"):
+        await play(other, make_record())
 
 
 async def test_a_long_gold_patch_is_not_stopped_by_the_models_limits() -> None:

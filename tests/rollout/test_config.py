@@ -1,5 +1,6 @@
 """Settings: where they come from, what is refused, what a directory holds fast."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -106,24 +107,24 @@ BASE = RolloutConfig(group_size=4, limit=10)
 )
 def test_what_a_rerun_may_change(tmp_path: Path, changes: dict[str, Any], refused: str | None) -> None:
     wanted = RolloutConfig(**{"group_size": 4, "limit": 10, **changes})
-    first = claim(tmp_path, BASE, (), stored_tasks=())
+    first = claim(tmp_path, BASE, (), stored_tasks=(), tokenizer="t")
     if refused is None:
         assert differences(BASE, wanted) == []
-        assert claim(tmp_path, wanted, (), stored_tasks=["task-0"]).run == first.run
+        assert claim(tmp_path, wanted, (), stored_tasks=["task-0"], tokenizer="t").run == first.run
         stored = read_manifest(tmp_path)
         assert stored is not None
         assert stored.config == wanted
     else:
         with pytest.raises(UserError, match=refused):
-            claim(tmp_path, wanted, (), stored_tasks=["task-0"])
+            claim(tmp_path, wanted, (), stored_tasks=["task-0"], tokenizer="t")
         stored = read_manifest(tmp_path)
         assert stored is not None
         assert stored.config == BASE, "a refused rerun changes nothing"
 
 
 def test_a_directory_without_trajectories_takes_any_settings(tmp_path: Path) -> None:
-    claim(tmp_path, BASE, (), stored_tasks=())
-    claim(tmp_path, RolloutConfig(agent="noop"), (), stored_tasks=())
+    claim(tmp_path, BASE, (), stored_tasks=(), tokenizer="t")
+    claim(tmp_path, RolloutConfig(agent="noop"), (), stored_tasks=(), tokenizer="t")
     stored = read_manifest(tmp_path)
     assert stored is not None
     assert (stored.config.agent, stored.config.policy) == ("native", "noop")
@@ -136,17 +137,28 @@ def test_a_stored_task_whose_content_changes_under_its_name_is_refused(tmp_path:
         return record.model_copy(update={part: getattr(record, part).model_copy(update={change: "other"})})
 
     old = [make_record("task-0"), make_record("task-1")]
-    claim(tmp_path, BASE, old, stored_tasks=())
+    claim(tmp_path, BASE, old, stored_tasks=(), tokenizer="t")
     grown = [old[0], changed(old[1]), make_record("task-2")]
-    claim(tmp_path, BASE, grown, stored_tasks=["task-0"])  # nothing was made from task-1 yet
-    claim(tmp_path, BASE, grown, stored_tasks=["task-0", "task-1", "task-2"])
+    claim(tmp_path, BASE, grown, stored_tasks=["task-0"], tokenizer="t")  # nothing was made from task-1 yet
+    claim(tmp_path, BASE, grown, stored_tasks=["task-0", "task-1", "task-2"], tokenizer="t")
     with pytest.raises(UserError, match="task-0, 1 in all"):
-        claim(tmp_path, BASE, [changed(old[0]), *grown[1:]], stored_tasks=["task-0", "task-1"])
+        claim(tmp_path, BASE, [changed(old[0]), *grown[1:]], stored_tasks=["task-0", "task-1"], tokenizer="t")
+
+
+def test_nothing_is_added_to_a_store_of_another_tokenizer_or_of_none_that_it_names(tmp_path: Path) -> None:
+    claim(tmp_path, BASE, (), stored_tasks=(), tokenizer="old")
+    claim(tmp_path, BASE, (), stored_tasks=(), tokenizer="first")  # nothing is there yet
+    with pytest.raises(UserError, match=r"ids of the tokenizer first, and bytes is now other: choose another --out"):
+        claim(tmp_path, BASE, (), stored_tasks=["task-0"], tokenizer="other")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "tokenizer": None}))
+    with pytest.raises(UserError, match=r"does not name the tokenizer .* `swe-aem name-tokenizer .* --tokenizer DIR`"):
+        claim(tmp_path, BASE, (), stored_tasks=["task-0"], tokenizer="first")
 
 
 def test_a_store_without_its_config_is_not_claimed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
-        claim(tmp_path, BASE, (), stored_tasks=["task-0"])
+        claim(tmp_path, BASE, (), stored_tasks=["task-0"], tokenizer="t")
 
 
 @pytest.mark.parametrize(
@@ -162,11 +174,11 @@ def test_a_store_without_its_config_is_not_claimed(tmp_path: Path) -> None:
 def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=said):
-        claim(tmp_path, BASE, (), stored_tasks=())
+        claim(tmp_path, BASE, (), stored_tasks=(), tokenizer="t")
 
 
 def test_the_manifest_names_versions(tmp_path: Path) -> None:
-    claim(tmp_path, BASE, (), stored_tasks=())
+    claim(tmp_path, BASE, (), stored_tasks=(), tokenizer="t")
     manifest = read_manifest(tmp_path)
     assert manifest is not None
     assert {"swe-aem", "python", "swebench", "toolchain"} <= set(manifest.versions)

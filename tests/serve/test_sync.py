@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,7 +18,13 @@ from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.config import ServersConfig  # noqa: E402
 from swe_aem.serve.connect import connect  # noqa: E402
 from swe_aem.serve.sync import WeightSync  # noqa: E402
-from swe_aem.serve.transport import FileTransport, Parcel, in_daemon_thread  # noqa: E402
+from swe_aem.serve.transport import (  # noqa: E402
+    FileTransport,
+    GlooTransport,
+    NcclTransport,
+    Parcel,
+    in_daemon_thread,
+)
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
@@ -37,11 +45,11 @@ class Broadcast:
     async def open(self, controls, limit_s):
         pass
 
-    async def prepare(self, weights, version, label):
+    def prepare(self, weights, version, label):
         return Parcel(label, version, {})
 
-    async def transmit(self, parcel):
-        await asyncio.sleep(self._send_s)
+    def transmit(self, parcel):
+        time.sleep(self._send_s)
 
     def settled(self, parcel, *, delivered):
         pass
@@ -103,16 +111,104 @@ async def test_what_is_beside_hands_over_its_result_and_its_error():
         await in_daemon_thread(lambda: 1 / 0)
 
 
+class Waiting(dict):
+    """Weights that cannot be read before they are released."""
+
+    def __init__(self, released):
+        super().__init__(WEIGHTS)
+        self._released = released
+
+    def items(self):
+        assert self._released.wait(20), "the event loop stood still"
+        return super().items()
+
+
+class Held:
+    """Every step of a transport waits until it is released."""
+
+    atomic = True
+    again = False
+
+    def __init__(self, released, step):
+        self._released = released
+        self._step = step
+        self.done = []
+
+    def _do(self, step):
+        if step == self._step:
+            assert self._released.wait(20), "the event loop stood still"
+        self.done.append(step)
+
+    async def open(self, controls, limit_s):
+        pass
+
+    def prepare(self, weights, version, label):
+        self._do("prepare")
+        return Parcel(label, version, {})
+
+    def transmit(self, parcel):
+        self._do("transmit")
+
+    def settled(self, parcel, *, delivered):
+        self._do("settled")
+
+    def close(self):
+        pass
+
+
+async def update_beside(sync, weights, released):
+    """Update, and release what the update waits for only after the event loop has run a hundred rounds meanwhile."""
+    updating = asyncio.create_task(sync.update(weights, 1))
+    for _ in range(100):
+        await asyncio.sleep(0)
+        assert not updating.done()
+    released.set()
+    await updating
+
+
+@pytest.mark.parametrize("transport", ["file", "gloo", "nccl"])
+async def test_no_transport_casts_or_writes_in_the_event_loop(transport, tmp_path, monkeypatch):
+    released = threading.Event()
+    made = {"file": FileTransport(tmp_path), "gloo": GlooTransport("here"), "nccl": NcclTransport("here")}[transport]
+    if transport == "file":
+        await made.open((), 1.0)
+    else:
+        monkeypatch.setattr(type(made), "transmit", lambda self, parcel: None)
+    async with SimulatedVllm() as server, VllmPolicy(VllmClientConfig(urls=(server.url,))) as policy:
+        await update_beside(WeightSync(policy, made, limit_s=60.0), Waiting(released), released)
+        assert server.weights.endswith(".1")
+
+
+@pytest.mark.parametrize("step", ["prepare", "transmit", "settled"])
+async def test_nothing_that_a_transport_does_blocks_the_event_loop(step):
+    released = threading.Event()
+    held = Held(released, step)
+    async with SimulatedVllm() as server, opened(held, server, limit_s=60.0) as (_, sync):
+        await update_beside(sync, WEIGHTS, released)
+    assert held.done == ["prepare", "transmit", "settled"]
+
+
+async def test_a_sync_knows_the_version_that_it_has_delivered(tmp_path):
+    async with SimulatedVllm() as server, connect(ServersConfig(urls=(server.url,)), tmp_path) as (_, sync):
+        assert sync.version is None
+        await sync.update(WEIGHTS, 3)
+        assert sync.version == 3
+        server.instead["/update_weights"] = (500, b"{}")
+        with pytest.raises(PolicyError, match="no server loaded"):
+            await sync.update(WEIGHTS, 4)
+        assert sync.version == 3
+
+
 async def test_two_runs_in_one_directory_leave_each_others_weights_alone(tmp_path):
     (tmp_path / "somebody's.safetensors").touch()
     one, two = FileTransport(tmp_path), FileTransport(tmp_path)
     parcels = []
     for version, transport in enumerate((one, two, one)):
         await transport.open((), 1.0)
-        parcels.append(await transport.prepare(WEIGHTS, version, f"v{version}"))
+        parcels.append(transport.prepare(WEIGHTS, version, f"v{version}"))
         transport.settled(parcels[-1], delivered=True)
     assert names(tmp_path, "**/*.safetensors") == ["somebody's.safetensors", "v1.safetensors", "v2.safetensors"]
-    refused = await two.prepare(WEIGHTS, 4, "v4")
+    refused = two.prepare(WEIGHTS, 4, "v4")
     two.settled(refused, delivered=False)
     assert names(tmp_path, "**/*.safetensors") == ["somebody's.safetensors", "v1.safetensors", "v2.safetensors"]
     one.close()

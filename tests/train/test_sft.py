@@ -10,9 +10,11 @@ pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.core import Outcome, Response, Trajectory  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.policy import tokenizer_fingerprint  # noqa: E402
+from swe_aem.rollout import RolloutConfig, claim  # noqa: E402
 from swe_aem.store import Store  # noqa: E402
 from swe_aem.store.files import locked  # noqa: E402
-from swe_aem.testing.steps import save_tiny  # noqa: E402
+from swe_aem.testing.steps import save_tiny, tiny_tokenizer  # noqa: E402
 from swe_aem.train.sft import SFTConfig, collect, fine_tune, row  # noqa: E402
 
 pytestmark = [pytest.mark.torch]
@@ -37,11 +39,22 @@ def trajectory(task: int, sample: int = 0, *, outcome: Outcome = Outcome.RESOLVE
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Callable[..., Path]:
+def model(tmp_path: Path) -> Path:
+    """A directory with the tokenizer of the tiny model."""
+    tiny_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+@pytest.fixture
+def store(tmp_path: Path, model: Path) -> Callable[..., Path]:
+    """Makes a store of ids of the tiny model's tokenizer."""
+
     def make(*trajectories: Trajectory) -> Path:
         with Store(tmp_path / "store").writer() as writer:
             for one in trajectories:
                 writer.append(one)
+        config = RolloutConfig(agent="demo", tokenizer=str(model))
+        claim(tmp_path / "store", config, [], stored_tasks=[], tokenizer=tokenizer_fingerprint(str(model)))
         return tmp_path / "store"
 
     return make
@@ -54,7 +67,7 @@ def test_the_loss_is_on_responses_and_the_tokens_are_the_stored_ones() -> None:
     assert row(trajectory(0), everything=True)["labels"] == one["input_ids"]
 
 
-def test_only_resolved_trajectories_are_learned_from_each_once(store: Callable[..., Path]) -> None:
+def test_only_resolved_trajectories_are_learned_from_each_once(store: Callable[..., Path], model: Path) -> None:
     directory = store(
         trajectory(0),
         trajectory(1),  # the same tokens
@@ -63,14 +76,29 @@ def test_only_resolved_trajectories_are_learned_from_each_once(store: Callable[.
         trajectory(4, 0, tail=12),
         trajectory(4, 1, tail=13),
     )
-    found = collect([directory], SFTConfig(per_task=1))
+    found = collect([directory], model, SFTConfig(per_task=1))
     assert [one["input_ids"][-1] for one in found.rows] == [9, 12]
     assert (found.resolved, found.repeated, found.surplus, found.too_long) == (4, 1, 1, 0)
-    assert collect([directory], SFTConfig(max_tokens=8)).too_long == 0
+    assert collect([directory], model, SFTConfig(max_tokens=8)).too_long == 0
     with pytest.raises(UserError, match="no resolved trajectory"):
-        collect([directory], SFTConfig(max_tokens=7))
+        collect([directory], model, SFTConfig(max_tokens=7))
     with pytest.raises(UserError, match="no such directory"):
-        collect([directory / "nothing"], SFTConfig())
+        collect([directory / "nothing"], model, SFTConfig())
+
+
+def test_a_store_of_another_tokenizer_is_refused_although_the_model_has_all_its_ids(
+    store: Callable[..., Path], model: Path
+) -> None:
+    directory, other = store(trajectory(0)), "configs/quickstart/policy"
+    wanted = (
+        rf"{directory} holds token ids of the tokenizer [0-9a-f]{{16}} \({model}\), and that of {other} is "
+        rf"[0-9a-f]{{16}}: .*roll out again with --tokenizer {other}"
+    )
+    with pytest.raises(UserError, match=wanted):
+        collect([directory], Path(other), SFTConfig())
+    (directory / "config.json").unlink()
+    with pytest.raises(UserError, match=r"has no config\.json, which names the tokenizer of its token ids"):
+        collect([directory], model, SFTConfig())
 
 
 @pytest.mark.slow

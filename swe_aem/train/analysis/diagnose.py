@@ -31,7 +31,7 @@ from swe_aem.core import SamplingParams
 from swe_aem.errors import UserError
 from swe_aem.policy import load_tokenizer
 from swe_aem.policy.sampling import BatchRow, sample_batch
-from swe_aem.rollout import read_manifest
+from swe_aem.rollout import read_manifest, require_tokenizer
 from swe_aem.train.analysis.diagnosis import (
     DiagnoseConfig,
     Diagnosis,
@@ -88,6 +88,7 @@ def diagnose(
     for path in filter(None, (model_directory, after_directory)):
         if not (path / "config.json").is_file():
             raise UserError(f"{path}: no model there; name a directory with config.json and safetensors")
+        require_tokenizer(directory, str(path))
     trajectories = read_trajectories(directory, version=config.version, compact_filtering=config.compact_filtering)
     run = _sampling_of(directory, trajectories, config)
     base = _base(trajectories, config)
@@ -245,7 +246,7 @@ def _stop_tokens(model: Any, directory: Path, trajectories: Sequence[TrajectoryT
     """What ends a sampled response: what the model and its tokenizer say, and what ended the stored ones."""
     declared = getattr(model.generation_config, "eos_token_id", None)
     stops = set(declared if isinstance(declared, list) else [] if declared is None else [declared])
-    with suppress(UserError):  # no tokenizer beside the model, or one that an agent could not use
+    with suppress(UserError):  # a tokenizer that an agent could not use
         eos = load_tokenizer(str(directory)).eos_token_id
         stops |= set() if eos is None else {eos}
     return tuple(sorted(stops.union(*(one.stops for one in trajectories))))

@@ -1,6 +1,7 @@
 """The diagnostics of AEM: entropies in closed form, Monte Carlo against enumeration, signs known by construction."""
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from swe_aem.advantage.diagnostics import pearson, sign_agreement  # noqa: E402
 from swe_aem.core import Outcome, Response, SamplingParams, Trajectory  # noqa: E402
 from swe_aem.core.outcomes import reward_of  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.policy import tokenizer_fingerprint  # noqa: E402
 from swe_aem.policy.sampling import BatchRow, sample_batch  # noqa: E402
 from swe_aem.rollout.config import RolloutConfig  # noqa: E402
 from swe_aem.rollout.manifest import claim  # noqa: E402
 from swe_aem.store import Store  # noqa: E402
 from swe_aem.testing.builders import make_trajectory  # noqa: E402
-from swe_aem.testing.steps import EOS, VOCABULARY, tiny_model  # noqa: E402
+from swe_aem.testing.steps import EOS, VOCABULARY, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.analysis.diagnose import diagnose, relation  # noqa: E402
 from swe_aem.train.analysis.diagnosis import DiagnoseConfig, DiagnosisResult  # noqa: E402
 from swe_aem.train.analysis.scoring import TrajectoryTensors, context_tokens, read_trajectories, score  # noqa: E402
@@ -51,6 +53,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     for name, model in made.items():
         model.save_pretrained(folder / name)
+        tiny_tokenizer().save_pretrained(folder / name)
     return {name: folder / name for name in made}
 
 
@@ -86,6 +89,12 @@ def rolled_out(
     )
 
 
+def name_it(directory: Path, model: Path, config: RolloutConfig | None = None) -> None:
+    """Make the ids of the store those of the model's tokenizer; without a configuration a script made them."""
+    config = config or RolloutConfig(agent="demo", group_size=8)
+    claim(directory, config, [], stored_tasks=[], tokenizer=tokenizer_fingerprint(str(model)))
+
+
 @pytest.fixture
 def fill(tmp_path: Path, models: dict[str, Path]) -> Callable[..., Path]:
     """Makes a store of three groups: one with both rewards and a fault of ours, one of failures, one sampled by the
@@ -106,10 +115,9 @@ def fill(tmp_path: Path, models: dict[str, Path]) -> Callable[..., Path]:
             ("c", 2, Outcome.UNRESOLVED, 1),
         ]
         with Store(directory).writer() as writer:
-            if temperature != 1:
-                native: Any = {"temperature": temperature, "max_response_tokens": 6}
-                config = RolloutConfig(agent="native", policy=str(models["sharp"]), group_size=4, native=native)
-                claim(directory, config, [], stored_tasks=[])
+            native: Any = {"temperature": temperature, "max_response_tokens": 6}
+            config = RolloutConfig(agent="native", policy=str(models["sharp"]), group_size=4, native=native)
+            name_it(directory, models["sharp"], config)
             for task, sample, outcome, version in plan:
                 writer.append(rolled_out(model, task, sample, outcome, version=version, temperature=temperature))
         return directory
@@ -236,9 +244,11 @@ def test_monte_carlo_finds_the_response_entropy(tmp_path: Path) -> None:
     """Responses of at most two tokens of eight: H_resp = H(first) + sum over first tokens that go on of p H(second)."""
     model = tiny_model(vocab_size=8, sharpness=6.0).eval()
     model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
     with Store(tmp_path / "store").writer() as writer:
         for sample in range(3):
             writer.append(small(sample))
+    name_it(tmp_path / "store", tmp_path / "model")
     settings = DiagnoseConfig(states=6, samples=1500, max_tokens=2, advantage=AdvantageConfig(min_range=0.0))
     report = diagnose(tmp_path / "store", tmp_path / "model", settings)
     stops = report.diagnosis.stop_token_ids
@@ -332,6 +342,20 @@ def test_long_trajectories_are_counted_and_left_out(fill: Callable[..., Path], m
         diagnose(store, models["sharp"], FEW, after_directory=models["short"])
 
 
+def test_a_model_of_another_tokenizer_is_refused_before_and_after(
+    fill: Callable[..., Path], models: dict[str, Path], tmp_path: Path
+) -> None:
+    store = fill()
+    other = shutil.copytree(models["sharp"], tmp_path / "other")
+    shutil.copy("configs/quickstart/policy/tokenizer.json", other / "tokenizer.json")
+    for model, after in ((other, None), (models["sharp"], other)):
+        with pytest.raises(UserError, match=rf"ids of the tokenizer .*/sharp\), and that of {other} is"):
+            diagnose(store, model, FEW, after_directory=after)
+    (other / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"no tokenizer\.json there"):
+        diagnose(store, other, FEW)
+
+
 def test_what_cannot_serve(fill: Callable[..., Path], models: dict[str, Path], tmp_path: Path) -> None:
     store = fill()
     with pytest.raises(UserError, match="no model there"):
@@ -344,5 +368,6 @@ def test_what_cannot_serve(fill: Callable[..., Path], models: dict[str, Path], t
         diagnose(tmp_path / "empty", models["sharp"], FEW)
     with Store(tmp_path / "faults").writer() as writer:
         writer.append(rolled_out(None, "a", 0, Outcome.INFRASTRUCTURE, turns=0))
+    name_it(tmp_path / "faults", models["sharp"])
     with pytest.raises(UserError, match="no trained response"):
         diagnose(tmp_path / "faults", models["sharp"], FEW)

@@ -85,7 +85,7 @@ def test_a_limit_pays_what_training_lets_it_pay(tmp_path: Path) -> None:
 def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Path) -> None:
     config = RolloutConfig(agent="native", policy="m", group_size=2, oversample=2)
     with Store(tmp_path).writer() as writer:
-        claim(tmp_path, config, [], stored_tasks=[])
+        claim(tmp_path, config, [], stored_tasks=[], tokenizer="t")
         writer.append(trajectory("a", 0, Outcome.INFRASTRUCTURE))
         for sample, outcome in enumerate([Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.RESOLVED], start=1):
             writer.append(trajectory("a", sample, outcome, float(sample)))

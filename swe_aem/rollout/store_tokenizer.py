@@ -1,0 +1,55 @@
+"""Which tokenizer the token ids of a store are of: read with another one they are other text, often without error."""
+
+import json
+from pathlib import Path
+
+from swe_aem.errors import UserError
+from swe_aem.policy import BYTE_TOKENIZER_NAME, load_tokenizer, tokenizer_fingerprint
+from swe_aem.rollout.manifest import FILE, read_manifest, unnamed_tokenizer
+from swe_aem.store import existing_store, locked, replace
+
+
+def require_tokenizer(directory: Path, path: str | None) -> None:
+    """Raise `UserError` unless the store in `directory` has token ids of the tokenizer at `path` (None: the byte
+    tokenizer): it has another's, or does not say whose."""
+    existing_store(directory)
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise UserError(
+            f"{directory} has no {FILE}, which names the tokenizer of its token ids: copy it from the --out of the "
+            "rollout"
+        )
+    if manifest.tokenizer is None:
+        raise UserError(unnamed_tokenizer(directory))
+    wanted = tokenizer_fingerprint(path)
+    if manifest.tokenizer != wanted:
+        raise UserError(
+            f"{directory} holds token ids of the tokenizer {manifest.tokenizer} ({manifest.tokenizer_name}), and that "
+            f"of {path or BYTE_TOKENIZER_NAME} is {wanted}: give the one that the store was rolled out with, or roll "
+            f"out again with --tokenizer {path or BYTE_TOKENIZER_NAME}"
+        )
+
+
+def name_tokenizer(directory: Path, path: str | None) -> str:
+    """Write the fingerprint of the tokenizer at `path` (None: the byte tokenizer) into the `config.json` of a store
+    that names none; returns it. Raises `UserError` if the store names another, or has ids that this one lacks."""
+    store = existing_store(directory)
+    with locked(directory):
+        manifest = read_manifest(directory)
+        if manifest is None:
+            raise UserError(f"{directory} has no {FILE}: copy it from the --out of the rollout")
+        if manifest.tokenizer is not None:
+            require_tokenizer(directory, path)
+            return manifest.tokenizer
+        size = len(load_tokenizer(path))
+        for trajectory in store.trajectories():
+            if max(trajectory.token_ids, default=0) >= size:
+                raise UserError(
+                    f"{trajectory.id} has the token id {max(trajectory.token_ids)}, and {path or BYTE_TOKENIZER_NAME} "
+                    f"has {size} ids: name the tokenizer that the store was rolled out with"
+                )
+        file = directory / FILE
+        content = json.loads(file.read_text(encoding="utf-8"))
+        content["tokenizer"] = tokenizer_fingerprint(path)
+        replace(file, json.dumps(content, indent=2) + "\n")
+        return content["tokenizer"]

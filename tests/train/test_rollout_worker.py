@@ -1,0 +1,158 @@
+"""Which weights a `RolloutWorker` gives to its policy, and when: only for what is still to be rolled out."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("trl", reason="needs the train extra")
+
+from swe_aem.core.settings import check
+from swe_aem.errors import UserError
+from swe_aem.rollout import RolloutConfig
+from swe_aem.tasks import TaskSet
+from swe_aem.testing.builders import make_record
+from swe_aem.train import rollout_worker
+from swe_aem.train.config import TrainConfig
+from swe_aem.train.loop import train
+from swe_aem.train.models import tokenizer_of
+from swe_aem.train.refusals import reasons_at_start, refuse_other_tokenizer
+from swe_aem.train.rollout_worker import RolloutWorker
+from tests.rollout.fakes import Bench, FakePolicy
+
+pytestmark = pytest.mark.torch
+
+MODEL = "configs/quickstart/policy"
+
+
+class Given:
+    """A policy that notes which versions it is given; it has version `begun` before."""
+
+    def __init__(self, begun: int | None) -> None:
+        self.version = begun
+        self.versions: list[int] = []
+
+    async def update(self, weights: Mapping[str, Any], version: int) -> None:
+        assert weights == {"of": version}
+        self.version = version
+        self.versions.append(version)
+
+
+def configuration(steps: int, **changes: Any) -> TrainConfig:
+    """Steps of one group of two."""
+    rollout = {"group_size": 2, "time_limit_s": 5.0, "scheduling": {"backoff_s": 0.0}}
+    values = {
+        "model": MODEL,
+        "steps": steps,
+        "groups_per_step": 1,
+        "heldout": None,
+        "rollout": rollout,
+        "device": "cpu",
+    }
+    return check(TrainConfig, {**values, **changes})
+
+
+Work = Callable[..., list[int]]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    """Opens a worker on fakes in one and the same directory, calls `use` with it, and returns the versions that its
+    policy was given."""
+    records = [make_record(f"task-{n}") for n in range(3)]
+    bench = Bench(tmp_path / "unused", records)
+
+    @asynccontextmanager
+    async def nothing(*_: Any) -> AsyncIterator[Any]:
+        yield lambda config: None
+
+    monkeypatch.setattr(rollout_worker, "open_backend", lambda name: bench.backend)
+    monkeypatch.setattr(rollout_worker, "chosen_tasks", lambda config: TaskSet("fakes", tuple(records)))
+    monkeypatch.setattr(rollout_worker, "SwebenchParser", nothing)
+    monkeypatch.setattr(rollout_worker, "open_agents", nothing)
+    monkeypatch.setattr(rollout_worker, "components_of", lambda *_: bench.components())
+
+    def work(config: TrainConfig, use: Callable[[RolloutWorker], None], begun: int | None = None) -> list[int]:
+        given = Given(begun)
+
+        @asynccontextmanager
+        async def opened(*_: Any) -> AsyncIterator[Any]:
+            yield FakePolicy(), given
+
+        monkeypatch.setattr(rollout_worker, "open_policy", opened)
+        with RolloutWorker(config, tmp_path / "run", None, "policy") as worker:
+            use(worker)
+        return given.versions
+
+    return work
+
+
+def evaluate(worker: RolloutWorker, version: int, *names: str) -> None:
+    """Evaluate the policy of that version under each name."""
+    settings = RolloutConfig.model_validate({"agent": "native", "policy": MODEL, "scheduling": {"backoff_s": 0.0}})
+    for name in names:
+        worker.evaluate(settings, {"of": version}, version, name)
+
+
+def whole_run(steps: int) -> Callable[[RolloutWorker], None]:
+    """What a training run asks of its worker."""
+
+    def use(worker: RolloutWorker) -> None:
+        evaluate(worker, 0, "step-0-sampled", "step-0-greedy")
+        for number in range(1, steps + 1):
+            step = worker.step(number, {"of": number - 1})
+            assert (step.number, len(step.groups), len(step.groups[0])) == (number, 1, 2)
+        evaluate(worker, steps, f"step-{steps}-sampled", f"step-{steps}-greedy")
+
+    return use
+
+
+def test_a_run_is_not_resumed_with_another_tokenizer_under_the_same_name(work: Work, tmp_path: Path) -> None:
+    model = shutil.copytree(MODEL, tmp_path / "model")
+    work(configuration(1, model=str(model)), lambda worker: worker.step(1, {"of": 0}))
+    tokenizer = model / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace('"<think>"', '"<thought>"'))
+    with pytest.raises(UserError, match=rf"holds token ids of the tokenizer .*, and {model} is now"):
+        work(configuration(2, model=str(model)), lambda worker: None)
+
+
+def test_prompts_are_not_encoded_by_another_tokenizer_than_the_models(tmp_path: Path) -> None:
+    def given(tokenizer: str) -> TrainConfig:
+        rollout = {"group_size": 2, "tokenizer": tokenizer}
+        return configuration(1, rollout=rollout)
+
+    same = str(shutil.copytree(MODEL, tmp_path / "same"))
+    assert list(reasons_at_start(configuration(1), sharded=False)) == []
+    assert list(reasons_at_start(given(same), sharded=False)) == []
+    refuse_other_tokenizer(given(same), tokenizer_of(MODEL))
+    with pytest.raises(UserError, match=r"rollout.tokenizer bytes is the tokenizer .*: leave rollout.tokenizer out"):
+        train(given("bytes"), tmp_path / "run")
+
+
+def test_each_version_is_sent_once_whatever_is_rolled_out_with_it(work: Work) -> None:
+    assert work(configuration(2), whole_run(2)) == [0, 1, 2]
+
+
+def test_a_policy_that_has_the_first_weights_is_not_given_them_again(work: Work) -> None:
+    assert work(configuration(2), whole_run(2), begun=0) == [1, 2]
+
+
+def test_nothing_is_sent_for_what_the_store_has(work: Work) -> None:
+    work(configuration(2), whole_run(2))
+    assert work(configuration(2), whole_run(2)) == []
+    assert work(configuration(3), whole_run(3)) == [2, 3]
+
+
+def test_a_stored_step_is_sent_nothing_and_the_one_begun_ahead_of_it_is(work: Work) -> None:
+    ahead = {"ahead": 1, "importance_sampling": {"mode": "truncate", "high": 2.0}}
+    work(configuration(2, **ahead), whole_run(2))
+
+    def use(worker: RolloutWorker) -> None:
+        for number in (1, 2, 3):
+            worker.step(number, {"of": number - 1})
+
+    sent = work(configuration(3, **ahead), use)
+    assert sent in ([1], [1, 2]), "step 3 is begun when step 2 is asked for, and may have ended when its turn comes"
