@@ -69,7 +69,7 @@ def train(
         _print_plan(settings, directory)
         return
     code = _run(settings, directory)
-    if code == 0 and report and (directory / "summary.json").exists():
+    if code == 0 and report and _first() and (directory / "summary.json").exists():
         _report(directory)
     raise typer.Exit(code)
 
@@ -94,7 +94,7 @@ def _run(settings: Any, directory: Path) -> int:
     refuse_at_start(settings)
     _interrupt_once()
     try:
-        if os.environ.get("RANK", "0") == "0":
+        if _first():
             tell("loading torch, transformers and trl")
         quiet()
         from swe_aem.train.loop import train as run
@@ -113,6 +113,11 @@ def _run(settings: Any, directory: Path) -> int:
         _show(summary)
         _complain_of_broken_tasks(directory)
     return 0
+
+
+def _first() -> bool:
+    """Is this the first process that a launcher started, or the only one?"""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _complain_of_broken_tasks(directory: Path) -> None:

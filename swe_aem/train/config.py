@@ -153,6 +153,9 @@ class TrainConfig(Frozen):
     """Trackers that get the metrics in addition to metrics.jsonl; if not given, trackio where it is installed."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that trains the policy and, without servers, samples from it; auto: an accelerator if there is one."""
+    collective_timeout_s: _Count = 600
+    """Limit of one collective between processes, in seconds, after which a hang ends the run. No process waits in a
+    collective for rollouts or evaluations, however long they take."""
     seed: int = 0
     """Seed of the order of tasks, of sampling and of training."""
 
@@ -209,7 +212,17 @@ class TrainConfig(Frozen):
         return self.oversampled_groups or self.groups_per_step
 
 
-_FREE = ("steps", "save_every", "report_to", "heldout", "device", "servers", "hardware", "rollout.scheduling")
+_FREE = (
+    "steps",
+    "save_every",
+    "report_to",
+    "heldout",
+    "device",
+    "collective_timeout_s",
+    "servers",
+    "hardware",
+    "rollout.scheduling",
+)
 
 
 _PACKAGE = Path(__file__).resolve().parents[1]

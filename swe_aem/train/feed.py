@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from accelerate.utils import broadcast_object_list
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.train.policies import whole_weights
+from swe_aem.train.processes import Processes
 from swe_aem.train.steps import Step, StepSource
 from swe_aem.train.training_row import TrainingRow, training_row
 
@@ -22,9 +22,17 @@ SLOT = "slot"
 class Feed:
     """Serves the whole groups of a `StepSource` as training rows."""
 
-    def __init__(self, source: StepSource | None, *, num_minibatches: int, compact_filtering: bool = True) -> None:
+    def __init__(
+        self,
+        source: StepSource | None,
+        processes: Processes,
+        *,
+        num_minibatches: int,
+        compact_filtering: bool = True,
+    ) -> None:
         """`source` is None on all processes but the first."""
         self._source = source
+        self._processes = processes
         self._num_minibatches = num_minibatches
         self._compact_filtering = compact_filtering
         self.last: Step | None = None
@@ -34,16 +42,14 @@ class Feed:
 
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         """This process's rows of the next step, as many as there are prompts."""
-        accelerator = trainer.accelerator
+        index, count = self._processes.index, self._processes.count
         number = trainer.state.global_step // self._num_minibatches + 1
         weights = whole_weights(trainer)
-        box: list[Any] = [self._rows(number, trainer, weights) if self._source is not None else None]
-        if accelerator.num_processes > 1:
-            broadcast_object_list(box)
-        first = accelerator.process_index * len(prompts)
-        mine = box[0][first : first + len(prompts)]
-        if len(mine) != len(prompts) or len(box[0]) != len(prompts) * accelerator.num_processes:
-            raise ValueError(f"step {number} has {len(box[0])} rows for {len(prompts)} slots of each process")
+        rolled_out = self._processes.first_does(f"step {number}", lambda: self._rows(number, trainer, weights))
+        rows = self._processes.share(rolled_out)
+        mine = rows[index * len(prompts) : (index + 1) * len(prompts)]
+        if len(mine) != len(prompts) or len(rows) != len(prompts) * count:
+            raise ValueError(f"step {number} has {len(rows)} rows for {len(prompts)} slots of each process")
         return {name: [row[name] for row in mine] for name in mine[0]}
 
     def _rows(self, number: int, trainer: GRPOTrainer, weights: Mapping[str, Any]) -> list[TrainingRow]:

@@ -9,14 +9,15 @@
     DIR/heldout/          stores of the evaluations
     DIR/checkpoints/      what a rerun resumes from
 
-The same code runs in one process and under `accelerate launch`: the first process rolls out, evaluates and writes.
+The same code runs in one process and under `accelerate launch`: the first process rolls out, evaluates and writes, and
+the others wait for it as `Processes` says.
 """
 
 import copy
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from swe_aem.train.journal import Journal
 from swe_aem.train.models import load_model, load_processing, model_values, on_cpu, tokenizer_of
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
+from swe_aem.train.processes import Processes
 from swe_aem.train.records import (
     HeldoutResult,
     HeldoutScore,
@@ -63,40 +65,44 @@ manager that also evaluates if the configuration asks for it. `RolloutWorker` is
 
 def train(config: TrainConfig, directory: Path, open_source: OpenSource = RolloutWorker) -> RunSummary | None:
     """Train to the end; returns the summary on the first process. Raises `UserError` for wrong input,
-    `RunAborted` where every attempt fails, `KeyboardInterrupt` once running trajectories have ended."""
-    from accelerate import PartialState
-
+    `RunAborted` where every attempt fails, `ProcessFailed` where another process does, `KeyboardInterrupt` once running
+    trajectories have ended."""
     refuse_at_start(config)
-    state = PartialState(cpu=on_cpu(config.device))
     directory.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        if state.is_main_process:
-            stack.enter_context(locked(directory))
-            if (done := _done(config, checkpoints.latest(directory / _CHECKPOINTS))) > config.steps:
-                raise UserError(
-                    f"{directory} has trained {done} steps: set steps to {done} or more, or choose another --out"
-                )
-            if (finished := claim_run_directory(config, directory)) is not None and state.num_processes == 1:
-                print(f"{directory} is finished; nothing to do", file=sys.stderr)
-                return finished
-        return _Run(config, directory, state, open_source).run()
+    joined = Processes(cpu=on_cpu(config.device), collective_timeout_s=config.collective_timeout_s)
+    with joined as processes, ExitStack() as stack:
+        claimed = processes.first_does("claiming the directory", lambda: _claim(stack, config, directory))
+        finished = processes.share(claimed)
+        if finished is None:
+            return _Run(config, directory, processes, open_source).run(stack)
+        if not processes.first:
+            return None
+        print(f"{directory} is finished; nothing to do", file=sys.stderr)
+        return finished
+
+
+def _claim(stack: ExitStack, config: TrainConfig, directory: Path) -> RunSummary | None:
+    """Lock the directory while `stack` is open, and write the configuration; the summary of a run that has ended."""
+    stack.enter_context(locked(directory))
+    if (done := _done(config, checkpoints.latest(directory / _CHECKPOINTS))) > config.steps:
+        raise UserError(f"{directory} has trained {done} steps: set steps to {done} or more, or choose another --out")
+    return claim_run_directory(config, directory)
 
 
 class _Run:
     """The part of a run that one process does."""
 
-    def __init__(self, config: TrainConfig, directory: Path, state: Any, open_source: OpenSource) -> None:
+    def __init__(self, config: TrainConfig, directory: Path, processes: Processes, open_source: OpenSource) -> None:
         self.config = config
         self.open_source = open_source
         self.directory = directory
         self.checkpoints = directory / _CHECKPOINTS
-        self.main = bool(state.is_main_process)
-        self.processes = int(state.num_processes)
+        self.processes = processes
         self.began = time.monotonic()
         self.earlier_s = _earlier_s(directory)
 
-    def run(self) -> RunSummary | None:
-        """Load the model, train and evaluate it, and write the results."""
+    def run(self, stack: ExitStack) -> RunSummary | None:
+        """Load the model, train and evaluate it, and write the results; what is opened closes with `stack`."""
         config = self.config
         arguments = self._arguments()
         last = checkpoints.latest(self.checkpoints)
@@ -104,41 +110,40 @@ class _Run:
         values = model_values(config.model)
         refuse_model(config, values)
         refuse_other_tokenizer(config, tokenizer_of(config.model))
-        if self.main and (note := untrained(config, values)) is not None:
+        if self.processes.first and (note := untrained(config, values)) is not None:
             print(note, file=sys.stderr)
         model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)
         processing = load_processing(config.model)
-        with self._source(model) as worker:
-            evaluations = _Evaluations(config, self.directory, worker) if worker else None
-            # The trainer comes first: what it refuses is refused before anything is rolled out.
-            trainer = self._trainer(arguments, model, processing, worker, evaluations, done)
-            if evaluations is not None and config.heldout is not None and config.heldout.before:
-                evaluations.run(model.state_dict(), 0, greedy=config.heldout.greedy)
-            if last is not None:
-                trainer.add_callback(checkpoints.RestoreRngState(lambda: trainer._load_rng_state(str(last))))
-                if self.main:
-                    print(f"resuming from the checkpoint of step {done}", file=sys.stderr, flush=True)
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
-            weights = whole_weights(trainer)
-            if evaluations is None:
-                return None
-            # `save_model` writes nothing where checkpoints are of shards; `_save` takes out of its dict what is tied.
-            trainer._save(str(self.directory / POLICY), state_dict=dict(weights))
-            if config.heldout is not None:
-                evaluations.run(weights, config.steps, greedy=config.heldout.greedy)
-            return self._summary(evaluations)
+        first_does = self.processes.first_does
+        worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
+        evaluations = _Evaluations(config, self.directory, worker, self.processes)
+        first_does("removing what a killed process left", self._remove_torn)
+        # The trainer comes first: what it refuses is refused before anything is rolled out.
+        trainer = self._trainer(arguments, model, processing, worker, evaluations, done)
+        if config.heldout is not None and config.heldout.before:
+            evaluations.run(model.state_dict(), 0, greedy=config.heldout.greedy)
+        if last is not None:
+            trainer.add_callback(checkpoints.RestoreRngState(lambda: trainer._load_rng_state(str(last))))
+            if self.processes.first:
+                print(f"resuming from the checkpoint of step {done}", file=sys.stderr, flush=True)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        weights = whole_weights(trainer)
+        # `save_model` writes nothing where checkpoints are of shards; `_save` takes out of its dict what is tied.
+        policy = str(self.directory / POLICY)
+        first_does("writing the policy", lambda: trainer._save(policy, state_dict=dict(weights)))
+        if config.heldout is not None:
+            evaluations.run(weights, config.steps, greedy=config.heldout.greedy)
+        return first_does("the summary", lambda: self._summary(evaluations))
 
     def _arguments(self) -> GRPOConfig:
         """The configuration of TRL's trainer. Raises `UserError` for wrong settings before anything is rolled out."""
         with _refused_by_trl():
-            arguments = GRPOConfig(**grpo_arguments(self.config, self.checkpoints, self.processes))
+            arguments = GRPOConfig(**grpo_arguments(self.config, self.checkpoints, self.processes.count))
         refuse_silent_changes(arguments, self.config.advantage, self.config.importance_sampling)
         return arguments
 
     def _source(self, model: Any) -> AbstractContextManager[Any]:
-        """The source of steps, on the first process; None on the others."""
-        if not self.main:
-            return nullcontext()
+        """The source of steps."""
         sampled = copy.deepcopy(model) if self.config.servers is None else model
         return self.open_source(self.config, self.directory, sampled, Path(self.config.model).name)
 
@@ -148,22 +153,25 @@ class _Run:
         model: Any,
         processing: Any,
         worker: StepSource | None,
-        evaluations: "_Evaluations | None",
+        evaluations: "_Evaluations",
         done: int,
     ) -> AEMGRPOTrainer:
         """The trainer of a run that has `done` steps behind it."""
         from datasets import Dataset
 
         config = self.config
-        if self.main and (torn := checkpoints.remove_torn(self.checkpoints)):
-            print(f"removed {torn[0]}, which a killed process did not finish", file=sys.stderr)
-        feed = Feed(worker, num_minibatches=config.num_minibatches, compact_filtering=config.compact_filtering)
+        feed = Feed(
+            worker,
+            self.processes,
+            num_minibatches=config.num_minibatches,
+            compact_filtering=config.compact_filtering,
+        )
         callbacks: list[TrainerCallback] = [checkpoints.Marker()]
-        if evaluations is not None:
-            journal = Journal(
-                self.directory, feed, num_minibatches=config.num_minibatches, steps=config.steps, done=done
+        if self.processes.first:
+            callbacks.append(
+                Journal(self.directory, feed, num_minibatches=config.num_minibatches, steps=config.steps, done=done)
             )
-            callbacks += [journal, evaluations]
+        callbacks.append(evaluations)
         with _refused_by_trl():
             trainer = AEMGRPOTrainer(
                 model=model,
@@ -177,6 +185,10 @@ class _Run:
             )
         trainer.remove_callback(PrinterCallback)
         return trainer
+
+    def _remove_torn(self) -> None:
+        if torn := checkpoints.remove_torn(self.checkpoints):
+            print(f"removed {torn[0]}, which a killed process did not finish", file=sys.stderr)
 
     def _summary(self, evaluations: "_Evaluations") -> RunSummary:
         summary = RunSummary(
@@ -192,16 +204,28 @@ class _Run:
 
 
 class _Evaluations(TrainerCallback):
-    """Evaluates the policy, writes each result to heldout.jsonl, and keeps it for the summary by the step before it."""
+    """Evaluates the policy on the first process, writes each result to heldout.jsonl, and keeps it for the summary by
+    the step before it."""
 
-    def __init__(self, config: TrainConfig, directory: Path, worker: RolloutWorker) -> None:
+    def __init__(
+        self, config: TrainConfig, directory: Path, worker: RolloutWorker | None, processes: Processes
+    ) -> None:
+        """`worker` is None on all processes but the first."""
         self._config = config
         self._directory = directory
         self._worker = worker
+        self._processes = processes
         self.found: dict[int, HeldoutScore] = {}
 
     def run(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
-        """Evaluate the policy after `step` steps: sampled, and with `greedy` also at temperature 0."""
+        """Evaluate the policy after `step` steps: sampled, and with `greedy` also at temperature 0. All processes call
+        this."""
+        self._processes.first_does(
+            f"the evaluation after {step} steps", lambda: self._evaluate(weights, step, greedy=greedy)
+        )
+
+    def _evaluate(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
+        assert self._worker is not None
         config = self._config
         rollout = heldout_rollout(config, greedy=False)
         tasks = chosen_tasks(rollout)

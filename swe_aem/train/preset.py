@@ -9,10 +9,6 @@ from swe_aem.train.models import on_cpu
 from swe_aem.train.refusals import reporters
 from swe_aem.train.trl_config import recipe
 
-DDP_TIMEOUT_S = 24 * 3600
-"""Other processes wait in a collective while the first one rolls out. Hangs are caught by the trajectories' own
-deadlines."""
-
 
 def deal(config: TrainConfig, processes: int) -> dict[str, int]:
     """Batch sizes as `GRPOConfig` names them. Raises `UserError` if a step's rows cannot be split evenly."""
@@ -49,7 +45,7 @@ def grpo_arguments(config: TrainConfig, directory: Path, processes: int) -> dict
         "max_completion_length": config.rollout.native.max_context_tokens,
         "shuffle_dataset": False,
         "ignore_data_skip": True,
-        "ddp_timeout": DDP_TIMEOUT_S,
+        "ddp_timeout": config.collective_timeout_s,
         "disable_tqdm": True,
         "report_to": reporters(config),
         "seed": config.seed,

@@ -31,6 +31,7 @@ OWNED = {
     "max_completion_length": "rollout.native.max_context_tokens",
     "max_tool_calling_iterations": "rollout.native.max_turns",
     "use_cpu": "device",
+    "ddp_timeout": "collective_timeout_s",
     "activation_checkpointing": "grpo.gradient_checkpointing",
     "activation_checkpointing_kwargs": "grpo.gradient_checkpointing_kwargs",
     "use_vllm": "servers",
@@ -48,7 +49,6 @@ FIXED = {
     "shuffle_dataset": "seed decides the order of tasks",
     "ignore_data_skip": "a resumed run finds the rows of a step by the step's number",
     "save_total_limit": "the last two checkpoints are kept",
-    "ddp_timeout": "how long processes wait for each other is decided before TRL starts",
     "disable_tqdm": "every step prints a line",
     "accelerator_config": "batch sizes and how processes share them follow from the settings of a step",
 }

@@ -1,0 +1,112 @@
+"""Two gloo processes: however long the first one works alone, the other waits; a failure or a hang reaches both."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.train.outcome import metrics
+
+dist = pytest.importorskip("torch.distributed", reason="needs the train extra")
+pytest.importorskip("accelerate", reason="needs the train extra")
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(600)]
+LIMIT_S = 5.0
+TRAIN_LIMIT_S = 8
+Played = list[dict[str, tuple[Any, float]]]
+"""For each process: what a scene gave, and how long it took."""
+
+
+def run_both(script: str, limit_s: float, *arguments: str) -> list[tuple[int, str]]:
+    """Status and output of the script as each of two processes. Here is the store, as in an agent of torchrun."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    root = Path(__file__).parents[2]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"tests.train.{script}", str(rank), str(store.port), str(limit_s), *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=root,
+        )
+        for rank in range(2)
+    ]
+    try:
+        return [(one.wait(), told) for one, (told, _) in [(one, one.communicate(timeout=540)) for one in both]]
+    finally:
+        for one in both:
+            one.kill()
+
+
+def play(*scenes: str) -> Played:
+    outputs = [output for _, output in run_both("pair", LIMIT_S, *scenes)]
+    lines = [[json.loads(line) for line in output.splitlines() if line.startswith("[")] for output in outputs]
+    return [{scene: (result, took_s) for scene, result, took_s in mine} for mine in lines]
+
+
+@pytest.fixture(scope="module")
+def played() -> Played:
+    return play("long work", "failing", "failing between", "failing other", "interrupted", "missing in a collective")
+
+
+def test_work_longer_than_the_limit_of_collectives_is_waited_for(played: Played) -> None:
+    for mine in played:
+        result, took_s = mine["long work"]
+        assert result == "rows"
+        assert took_s > LIMIT_S
+
+
+@pytest.mark.parametrize("scene", ["failing", "failing between"])
+def test_a_failure_of_the_first_process_ends_the_other_with_its_reason(played: Played, scene: str) -> None:
+    first, other = (mine[scene][0] for mine in played)
+    assert first == "UserError: the servers are gone"
+    assert other == f"ProcessFailed: {scene}: the first process failed: the servers are gone"
+
+
+def test_a_failure_of_the_other_ends_the_first_process_with_its_reason(played: Played) -> None:
+    first, other = (mine["failing other"][0] for mine in played)
+    assert first == "ProcessFailed: process 1 of 2: failed: the servers are gone"
+    assert other == "UserError: the servers are gone"
+
+
+def test_an_interrupted_first_process_interrupts_the_other(played: Played) -> None:
+    assert [mine["interrupted"][0] for mine in played] == ["KeyboardInterrupt: "] * 2
+
+
+def test_a_process_that_is_missing_in_a_collective_is_found_within_the_limit(played: Played) -> None:
+    first, other = (mine["missing in a collective"] for mine in played)
+    assert "Timed out waiting" in first[0]
+    assert LIMIT_S < first[1] < 60
+    assert other[0].startswith("ProcessFailed: missing in a collective: the first process failed: ")
+    assert "Timed out waiting" in other[0]
+
+
+def test_a_first_process_that_is_gone_is_missed() -> None:
+    first, other = play("killed")
+    assert not first
+    assert other["killed"][0].startswith("ProcessFailed: killed: the first process gave no sign of life for ")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("trl", reason="needs the train extra")
+    from swe_aem.testing.steps import save_tiny
+
+    directory = tmp_path_factory.mktemp("model")
+    save_tiny(directory)
+    return directory
+
+
+def test_training_waits_for_evaluations_and_rollouts_longer_than_the_limit(model: Path, tmp_path: Path) -> None:
+    done = run_both("slow_first", TRAIN_LIMIT_S, str(model), str(tmp_path))
+    assert [status for status, _ in done] == [0, 0], done
+    assert [line["step"] for line in metrics(tmp_path)] == [1, 2]
+    assert (tmp_path / "policy" / "model.safetensors").exists()
+
+
+def test_a_step_that_fails_ends_both_processes(model: Path, tmp_path: Path) -> None:
+    first, other = run_both("slow_first", 60, str(model), str(tmp_path), "fail")
+    assert first == (1, "UserError: the servers are gone\n")
+    assert other == (1, "ProcessFailed: step 2: the first process failed: the servers are gone\n")
