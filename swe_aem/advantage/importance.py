@@ -19,7 +19,8 @@ from torch import Tensor
 from swe_aem.advantage.config import ImportanceSamplingConfig
 
 _LARGEST_LOG_RATIO = 20.0
-"""Ratios beyond exp(20) say no more than that the sampler never draws the token, and would overflow."""
+"""Ratios beyond exp(20) say no more than that the sampler never draws the token, and would overflow. Below exp(-20) a
+single token would decide a mean of logarithms."""
 
 
 class Mismatch(NamedTuple):
@@ -43,12 +44,11 @@ class Mismatch(NamedTuple):
 
 
 def log_ratios(old: Tensor, sampler: Tensor, sampled: Tensor) -> Tensor:
-    """(B, T) log of old probability / probability when sampled, at most 20 in size; 0 where nothing was sampled.
+    """(B, T) log of old probability / probability when sampled, at most 20; 0 where nothing was sampled.
 
     `old` and `sampler` are (B, T) log-probabilities, `sampled` is (B, T) bool.
     """
-    difference = (old - sampler).clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
-    return difference.masked_fill(~sampled, 0.0)
+    return (old - sampler).clamp(max=_LARGEST_LOG_RATIO).masked_fill(~sampled, 0.0)
 
 
 def importance_weights(log_ratio: Tensor, sampled: Tensor, config: ImportanceSamplingConfig) -> Tensor:
@@ -73,8 +73,8 @@ def importance_weights(log_ratio: Tensor, sampled: Tensor, config: ImportanceSam
 def mismatch(log_ratio: Tensor, sampled: Tensor, config: ImportanceSamplingConfig) -> Mismatch:
     """The sums of one process. Shapes are those of `log_ratios`."""
     low, high = _bounds(config)
-    logs = log_ratio[sampled].double()
-    ratio = logs.exp()
+    ratio = log_ratio[sampled].double().exp()
+    logs = _bounded(log_ratio)[sampled]
     judged = ratio
     if config.mode == "sequence_geometric_mask":
         judged = _row_means(log_ratio, sampled).expand_as(log_ratio)[sampled]
@@ -117,5 +117,10 @@ def _bounds(config: ImportanceSamplingConfig) -> tuple[float, float]:
 
 def _row_means(log_ratio: Tensor, sampled: Tensor) -> Tensor:
     """(B, 1) float64: the geometric mean of a row's ratios; 1 in a row without sampled tokens."""
-    total = (log_ratio.double() * sampled).sum(1, keepdim=True)
+    total = (_bounded(log_ratio) * sampled).sum(1, keepdim=True)
     return (total / sampled.sum(1, keepdim=True).clamp(min=1)).exp()
+
+
+def _bounded(log_ratio: Tensor) -> Tensor:
+    """(B, T) float64, for means of logarithms."""
+    return log_ratio.double().clamp(min=-_LARGEST_LOG_RATIO)

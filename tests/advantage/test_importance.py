@@ -48,9 +48,10 @@ def test_weights(settings: tuple[str, dict[str, float]], expected: list[list[flo
     assert torch.allclose(weights, torch.tensor(expected, dtype=torch.float32), rtol=1e-6)
 
 
-def test_a_cap_is_what_it_was_bit_for_bit() -> None:
-    """Truncation at 2 is exp(old - sampler) clamped at 2."""
-    old, sampler = torch.randn(7, 33), torch.randn(7, 33)
+@pytest.mark.parametrize("spread", [1, 30])
+def test_truncation_from_above_alone_is_a_cap_bit_for_bit(spread: float) -> None:
+    """Truncation at 2 is exp(old - sampler) clamped at 2, also where a ratio is next to nothing."""
+    old, sampler = spread * torch.randn(7, 33), torch.randn(7, 33)
     sampled = torch.rand(7, 33) < 0.7
     expected = torch.exp(old - sampler).masked_fill(~sampled, 1.0).clamp(max=2)
     weights = importance_weights(log_ratios(old, sampler, sampled), sampled, config("truncate", high=2))
@@ -108,6 +109,20 @@ def test_a_token_that_the_sampler_never_draws_spoils_nothing() -> None:
     assert importance_weights(log_ratio, sampled, config("truncate", high=2)).tolist() == [[2.0, 1.0]]
     figures = mismatch_figures(torch.stack(mismatch(log_ratio, sampled, config("none"))).unsqueeze(0), config("none"))
     assert all(math.isfinite(value) for value in figures.values())
+
+
+def test_a_token_that_the_trainer_never_draws_has_no_weight_and_does_not_decide_its_row() -> None:
+    """-50 counts as -20 in the mean of a row's four logarithms: exp(-5)."""
+    sampled = torch.ones(1, 4, dtype=torch.bool)
+    log_ratio = log_ratios(torch.tensor([[-50.0, 0, 0, 0]]), torch.zeros(1, 4), sampled)
+    assert float(importance_weights(log_ratio, sampled, config("truncate", high=2))[0, 0]) < 1e-20
+    for low, kept in ((math.exp(-5.1), 1), (math.exp(-4.9), 0)):
+        settings = config("sequence_geometric_mask", low=low)
+        assert importance_weights(log_ratio, sampled, settings).tolist() == [[kept] * 4]
+    figures = mismatch_figures(torch.stack(mismatch(log_ratio, sampled, config("none"))).unsqueeze(0), config("none"))
+    assert figures["importance/min"] == pytest.approx(math.exp(-50))
+    assert figures["importance/k3_kl"] == pytest.approx(19 / 4, rel=1e-6)
+    assert figures["importance/abs_log_ratio"] == 5
 
 
 @pytest.mark.parametrize(
