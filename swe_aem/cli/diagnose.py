@@ -11,6 +11,7 @@ import typer
 
 from swe_aem.cli.extras import needs
 from swe_aem.cli.options import Store
+from swe_aem.core.outcome import LimitsReward
 
 if TYPE_CHECKING:
     from swe_aem.train.analysis.diagnose import Progress
@@ -46,6 +47,9 @@ def diagnose(
     limits: Annotated[
         bool, typer.Option("--limits", help="Also responses of trajectories that ended at a limit.")
     ] = False,
+    limits_reward: Annotated[
+        LimitsReward, typer.Option("--limits-reward", help="Reward of trajectories that ended at a limit.")
+    ] = "graded",
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory for diagnose.json, responses.jsonl, states.jsonl and plots.")
     ] = None,
@@ -70,6 +74,7 @@ def diagnose(
         max_tokens=max_tokens,
         version=version,
         compact_filtering=not limits,
+        limits_reward=limits_reward,
         advantage=AdvantageConfig(lam=lam, min_range=min_range),
     )
     if out is not None:

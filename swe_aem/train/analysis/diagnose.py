@@ -89,7 +89,12 @@ def diagnose(
         if not (path / "config.json").is_file():
             raise UserError(f"{path}: no model there; name a directory with config.json and safetensors")
         require_tokenizer(directory, str(path))
-    trajectories = read_trajectories(directory, version=config.version, compact_filtering=config.compact_filtering)
+    trajectories = read_trajectories(
+        directory,
+        version=config.version,
+        compact_filtering=config.compact_filtering,
+        limits_reward=config.limits_reward,
+    )
     run = _sampling_of(directory, trajectories, config)
     base = _base(trajectories, config)
     model = _open(model_directory, trajectories)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.core.base import Frozen
+from swe_aem.core.outcome import LimitsReward
 
 PAPER_R = 0.63
 """The paper's r of alpha - 1 and relative surprisal, for Qwen3-32B, read as that of alpha - 1 and H - S: the paper's
@@ -28,6 +29,8 @@ class DiagnoseConfig(Frozen):
     """Only groups whose trained responses are all of this version of the weights."""
     compact_filtering: bool = True
     """Leave out the responses of trajectories that ended at a limit."""
+    limits_reward: LimitsReward = "graded"
+    """Reward of those trajectories in the baseline."""
     advantage: AdvantageConfig = AdvantageConfig()
 
 

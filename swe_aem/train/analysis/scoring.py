@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from swe_aem.core import Trajectory
+from swe_aem.core.outcome import LimitsReward
 from swe_aem.errors import UserError
 from swe_aem.train.analysis.replay import stored_groups
-from swe_aem.train.training_row import training_row
+from swe_aem.train.training_row import TrainingRow, training_row
 
 _BATCH_TOKENS = 16_384
 """Padded tokens of a batch, which a KV cache is kept for."""
@@ -57,16 +58,22 @@ class ScoredResponse(NamedTuple):
 
 
 def read_trajectories(
-    directory: Path, *, version: int | None = None, compact_filtering: bool = True
+    directory: Path,
+    *,
+    version: int | None = None,
+    compact_filtering: bool = True,
+    limits_reward: LimitsReward = "graded",
 ) -> list[TrajectoryTensors]:
     """The trajectories of `stored_groups`; with `version`, of groups whose trained responses are all of that version.
 
-    `compact_filtering` leaves out what ended at a limit. Raises `UserError` if nothing among them is trained.
+    `compact_filtering` leaves out what ended at a limit, and `limits_reward` is its reward in the baseline. Raises
+    `UserError` if nothing among them is trained.
     """
     trajectories: list[TrajectoryTensors] = []
     seen: set[int] = set()
     for group, (_, members) in enumerate(stored_groups(directory)):
-        found = [_tensors(group, one, compact_filtering=compact_filtering) for one in members]
+        rows = [training_row(one, compact_filtering=compact_filtering, limits_reward=limits_reward) for one in members]
+        found = [_tensors(group, one, row) for one, row in zip(members, rows, strict=True)]
         versions = {number for one in found for number in one.versions}
         seen |= versions
         if version is None or versions == {version}:
@@ -84,8 +91,7 @@ def read_trajectories(
     return trajectories
 
 
-def _tensors(group: int, trajectory: Trajectory, *, compact_filtering: bool) -> TrajectoryTensors:
-    row = training_row(trajectory, compact_filtering=compact_filtering)
+def _tensors(group: int, trajectory: Trajectory, row: TrainingRow) -> TrajectoryTensors:
     responses = trajectory.responses if any(row["env_mask"]) else ()
     if responses and responses[0].start == 0:
         raise UserError(

@@ -19,6 +19,7 @@ from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
 from swe_aem.testing.builders import make_trajectory
 from swe_aem.train.analysis.replay import comparison, read_responses, stored_groups
+from swe_aem.train.analysis.scoring import read_trajectories
 
 pytestmark = pytest.mark.torch
 
@@ -80,6 +81,8 @@ def test_a_limit_pays_what_training_lets_it_pay(tmp_path: Path) -> None:
     for limits_reward, zero_variance in (("graded", 0), ("zero", 1)):
         stored = read_responses(tmp_path, limits_reward=limits_reward)
         assert comparison(stored, AdvantageConfig())[0].zero_variance_groups == zero_variance
+        scored = read_trajectories(tmp_path, limits_reward=limits_reward)
+        assert len({one.reward for one in scored}) == 2 - zero_variance
 
 
 def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Path) -> None:
