@@ -111,32 +111,55 @@ async def test_what_is_beside_hands_over_its_result_and_its_error():
         await in_daemon_thread(lambda: 1 / 0)
 
 
-class Waiting(dict):
-    """Weights that cannot be read before they are released."""
+class Gate:
+    """A place in blocking code that nobody passes before the event loop has run a hundred rounds beside it."""
 
-    def __init__(self, released):
+    def __init__(self):
+        self._reached = threading.Event()
+        self._open = threading.Event()
+
+    def passed(self):
+        self._reached.set()
+        assert self._open.wait(20), "the event loop stood still"
+
+    async def beside(self, work):
+        """Await the work, and open the gate meanwhile."""
+        working = asyncio.create_task(work)
+        while not self._reached.is_set() and not working.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not working.done()
+        self._open.set()
+        await working
+
+
+class Gated(dict):
+    """Weights that are read through a gate."""
+
+    def __init__(self, gate):
         super().__init__(WEIGHTS)
-        self._released = released
+        self._gate = gate
 
     def items(self):
-        assert self._released.wait(20), "the event loop stood still"
+        self._gate.passed()
         return super().items()
 
 
 class Held:
-    """Every step of a transport waits until it is released."""
+    """A transport with a gate before one of its steps."""
 
     atomic = True
     again = False
 
-    def __init__(self, released, step):
-        self._released = released
+    def __init__(self, gate, step):
+        self._gate = gate
         self._step = step
         self.done = []
 
     def _do(self, step):
         if step == self._step:
-            assert self._released.wait(20), "the event loop stood still"
+            self._gate.passed()
         self.done.append(step)
 
     async def open(self, controls, limit_s):
@@ -156,35 +179,25 @@ class Held:
         pass
 
 
-async def update_beside(sync, weights, released):
-    """Update, and release what the update waits for only after the event loop has run a hundred rounds meanwhile."""
-    updating = asyncio.create_task(sync.update(weights, 1))
-    for _ in range(100):
-        await asyncio.sleep(0)
-        assert not updating.done()
-    released.set()
-    await updating
-
-
 @pytest.mark.parametrize("transport", ["file", "gloo", "nccl"])
 async def test_no_transport_casts_or_writes_in_the_event_loop(transport, tmp_path, monkeypatch):
-    released = threading.Event()
+    gate = Gate()
     made = {"file": FileTransport(tmp_path), "gloo": GlooTransport("here"), "nccl": NcclTransport("here")}[transport]
     if transport == "file":
         await made.open((), 1.0)
     else:
         monkeypatch.setattr(type(made), "transmit", lambda self, parcel: None)
     async with SimulatedVllm() as server, VllmPolicy(VllmClientConfig(urls=(server.url,))) as policy:
-        await update_beside(WeightSync(policy, made, limit_s=60.0), Waiting(released), released)
+        await gate.beside(WeightSync(policy, made, limit_s=60.0).update(Gated(gate), 1))
         assert server.weights.endswith(".1")
 
 
 @pytest.mark.parametrize("step", ["prepare", "transmit", "settled"])
 async def test_nothing_that_a_transport_does_blocks_the_event_loop(step):
-    released = threading.Event()
-    held = Held(released, step)
+    gate = Gate()
+    held = Held(gate, step)
     async with SimulatedVllm() as server, opened(held, server, limit_s=60.0) as (_, sync):
-        await update_beside(sync, WEIGHTS, released)
+        await gate.beside(sync.update(WEIGHTS, 1))
     assert held.done == ["prepare", "transmit", "settled"]
 
 
