@@ -92,8 +92,8 @@ def test_fewer_steps_than_were_trained_are_refused(model: Path, undisturbed: Pat
 
 
 def test_wrong_trainer_settings_are_said_before_anything_begins(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="scale_rewards=none"):
-        train(configuration(model, 5, "grpo={scale_rewards: group}"), tmp_path, NoSteps)
+    with pytest.raises(UserError, match="TRL refuses these settings: cosin is not a valid SchedulerType"):
+        train(configuration(model, 5, "grpo={lr_scheduler_type: cosin}"), tmp_path, NoSteps)
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["config.yaml"]
 
 

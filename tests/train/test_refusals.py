@@ -62,6 +62,7 @@ def made(directory: Path, **values: Any) -> Path:
     return directory
 
 
+@pytest.mark.torch
 def test_every_field_of_trl_is_classified_once() -> None:
     """A release of TRL with other fields fails here; until it is read, what is new is refused."""
     config = pytest.importorskip("trl.trainer.grpo_config", reason="needs the train extra")
@@ -257,6 +258,7 @@ def test_dropout_is_refused_in_adapters_and_models(tmp_path: Path, quiet_host: N
     ]
 
 
+@pytest.mark.torch
 def test_defaults_of_a_models_class_count_once_transformers_knows_them(tmp_path: Path) -> None:
     """Its config.json may leave out what its class has by default."""
     transformers = pytest.importorskip("transformers", reason="needs the train extra")
@@ -272,6 +274,7 @@ def test_defaults_of_a_models_class_count_once_transformers_knows_them(tmp_path:
         model_values(tmp_path / "none")
 
 
+@pytest.mark.torch
 def test_what_only_the_trainer_refuses_is_refused_before_anything_is_rolled_out(tmp_path: Path) -> None:
     """TRL refuses an adapter on the head when it is made."""
     pytest.importorskip("trl", reason="needs the train extra")
