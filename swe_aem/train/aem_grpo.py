@@ -24,6 +24,7 @@ from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, Im
 from swe_aem.advantage.estimators import base_advantages, factors
 from swe_aem.advantage.importance import importance_weights, log_ratios, mismatch, mismatch_figures
 from swe_aem.train.refusals import refuse_silent_changes
+from swe_aem.train.sharding import shard_gradients
 from swe_aem.train.training_row import RowFields
 
 
@@ -52,6 +53,11 @@ class AEMGRPOTrainer(GRPOTrainer):
         self._old: tuple[Tensor, Tensor] | None = None
         self._rewards: Tensor | None = None
         super().__init__(args=args, reward_funcs=resolved, **kwargs)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Override of transformers' method: FSDP2 keeps gradients in shards."""
+        super().create_accelerator_and_postprocess()
+        shard_gradients(self.accelerator)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """Rewards of all processes, (N, 1); NaN for rows that do not count, which TRL's own metrics then leave out."""

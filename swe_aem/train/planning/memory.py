@@ -26,7 +26,8 @@ class TrainerMemory(Frozen):
     gradients: float
     optimiser: float
     computing: float
-    """Weights as layers compute with them: the whole layers of shards, the 16-bit copies of autocast."""
+    """Weights as layers compute with them: the whole layers of shards with their gradients on the way to their shards,
+    the 16-bit copies of autocast."""
     activations: float
     head: float
     runtime: float = _RUNTIME_BYTES
@@ -95,6 +96,17 @@ def activation_bytes(
     return float(tokens * (last + (inputs + layer if checkpointing else shape.num_hidden_layers * layer)))
 
 
+def whole_layer_bytes(shape: ModelShape, compute: str) -> float:
+    """Most that a process that holds shards has of whole layers, whose gradients FSDP2 reduces in float32 after every
+    micro-batch. In a layer's backward pass: that layer, the next one, the gradient of one, and what is being reduced,
+    of the layer before or of the head. In the head's: it, and its gradient in float32 and as layers compute. A head
+    that is the embedding stays whole, and its gradient, until the pass ends."""
+    size, layer, head = BYTES[compute], shape.layer_parameters, shape.embedding_parameters
+    tied = shape.tie_word_embeddings
+    layers = 3 * size * layer + 4 * (layer if tied else max(layer, head)) + (2 * size * head if tied else 0)
+    return float(max(layers, (2 * size + 4) * head))
+
+
 def trainer_memory(
     shape: ModelShape,
     *,
@@ -122,7 +134,7 @@ def trainer_memory(
     one = shape.layer_parameters * BYTES[compute]
     computing = 0.0
     if shards > 1:
-        computing = 2 * one + shape.embedding_parameters * BYTES[compute]
+        computing = whole_layer_bytes(shape, compute)
     elif autocast and checkpointing:
         # Copies of all trained layers live as long as a forward pass, which has no layer of the backward pass yet.
         later = tokens * layer_bytes(shape, compute, lora_rank, autocast=True) + head

@@ -133,12 +133,16 @@ def _verdict(needed: float, available_gb: float) -> str:
 
 
 def trainer_estimate(config: TrainConfig, shape: ModelShape, shards: int = 1) -> TrainerMemory:
-    """What one of `shards` training processes holds at the longest row."""
+    """What one of `shards` training processes holds at the longest row. Shards are float32 and compute in bfloat16, as
+    the launch files say, whatever `dtype` is: accelerate holds the weights that mixed precision trains in float32."""
     compute = "bfloat16" if config.grpo.bf16 else "float16" if config.grpo.fp16 else config.dtype
+    dtype = config.dtype
+    if shards > 1:
+        dtype, compute = "float32", "bfloat16"
     return trainer_memory(
         shape,
         tokens=config.micro_batch_size * config.rollout.native.max_context_tokens,
-        dtype=config.dtype,
+        dtype=dtype,
         compute=compute,
         shards=shards,
         checkpointing=bool(config.grpo.gradient_checkpointing),

@@ -164,14 +164,14 @@ def alone():
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_shards_compute_in_the_dtype_that_layers_are_gathered_in(made, alone, checkpointing):
-    """FSDP2's policy, as accelerate sets it, casts what goes into a layer: autocast around it changes nothing."""
+    """FSDP2's policy as the trainer sets it casts what goes into a layer: autocast around it changes nothing."""
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     shape, model = made
     model = copy.deepcopy(model).model
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.bfloat16, output_dtype=torch.bfloat16)
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.bfloat16)
     for part in (*model.layers, model):
         fully_shard(part, mesh=alone, mp_policy=policy)
 

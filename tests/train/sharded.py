@@ -1,0 +1,130 @@
+"""Train the tiny policy under FSDP2 in one of two gloo processes: `sharded.py RANK PORT LIMIT OUT`, or unsharded with
+UNSHARDED behind. Prints a line of what was held after each micro-batch.
+
+accelerate leaves FSDP out on CPUs: `sharded_by_accelerate` makes its state what it is on a GPU.
+"""
+
+import json
+import sys
+from typing import Any
+
+from tests.train import pair
+
+rank, port, _, out, *unsharded = sys.argv[1:]
+pair.join(rank, port)
+
+import torch  # noqa: E402
+from accelerate import PartialState  # noqa: E402
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin  # noqa: E402
+from datasets import Dataset  # noqa: E402
+from torch.distributed.fsdp import FSDPModule  # noqa: E402
+from torch.distributed.tensor import DTensor  # noqa: E402
+from transformers import Trainer  # noqa: E402
+from trl import GRPOConfig  # noqa: E402
+
+from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
+from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer  # noqa: E402
+from swe_aem.train.aem_grpo import AEMGRPOTrainer  # noqa: E402
+from swe_aem.train.policies import whole_weights  # noqa: E402
+from swe_aem.train.processes import Processes  # noqa: E402
+
+whole = Trainer.create_accelerator_and_postprocess
+
+
+def sharded_by_accelerate(self: Any) -> None:
+    """As `AcceleratorState` on a GPU with the settings of configs/cluster/fsdp2.yaml."""
+    whole(self)
+    state = self.accelerator.state
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        reshard_after_forward=True,
+        cpu_ram_efficient_loading=False,
+        state_dict_type="SHARDED_STATE_DICT",
+    )
+    plugin.set_mixed_precision("bf16")
+    state.distributed_type, state.fsdp_plugin, state._mixed_precision = DistributedType.FSDP, plugin, "bf16"
+    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    self.is_fsdp_enabled = True
+
+
+def managed(model: Any) -> list[Any]:
+    """What FSDP2 knows of each parameter."""
+    states = {module._get_fsdp_state() for module in model.modules() if isinstance(module, FSDPModule)}
+    return [one for state in states for group in state._fsdp_param_groups for one in group.fsdp_params]
+
+
+def held(model: Any) -> dict[str, Any]:
+    """What this process holds of the gradients: elements of whole ones and of shards, and their formats."""
+    whole, shards, formats = 0, 0, set()
+    for one in managed(model):
+        if (kept := one.unsharded_accumulated_grad) is not None:
+            whole += kept.numel()
+            formats.add(str(kept.dtype))
+        if one.sharded_param.grad is not None:
+            shards += one.sharded_param.grad.to_local().numel()
+            formats.add(str(one.sharded_param.grad.dtype))
+    return {"whole": whole, "shards": shards, "formats": sorted(formats)}
+
+
+class Watched(AEMGRPOTrainer):
+    """Tells what is held after each micro-batch."""
+
+    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = super().training_step(model, *args, **kwargs)
+        if not unsharded:
+            print(json.dumps(held(model)), flush=True)
+        return loss
+
+
+def main() -> None:
+    """Train an update of four micro-batches; the first process writes the weights."""
+    if not unsharded:
+        Trainer.create_accelerator_and_postprocess = sharded_by_accelerate  # type: ignore[method-assign]
+    config = GRPOConfig(
+        output_dir=f"{out}.runs",
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=4,
+        steps_per_generation=4,
+        num_generations=4,
+        max_completion_length=64,
+        max_steps=1,
+        learning_rate=1e-2,
+        optim="sgd",
+        lr_scheduler_type="constant",
+        loss_type="dr_grpo",
+        scale_rewards="none",
+        bf16=True,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        shuffle_dataset=False,
+    )
+    trainer = Watched(
+        model=tiny_model(),
+        args=config,
+        train_dataset=Dataset.from_list(tiny_prompts(8)),
+        processing_class=tiny_tokenizer(),
+        rollout_func=ScriptedFeed(4),
+        advantage=AdvantageConfig(),
+    )
+    trainer.train()
+    model: Any = trainer.model_wrapped
+    if not unsharded:
+        parameters = list(model.parameters())
+        reduced_in = {str(one.reduce_dtype) for one in managed(model)}
+        print(json.dumps({
+            "all sharded": all(isinstance(one, DTensor) for one in parameters),
+            "mine": sum(one.to_local().numel() for one in parameters),
+            "all": sum(one.numel() for one in parameters),
+            "reduced in": sorted(reduced_in),
+        }), flush=True)  # fmt: skip
+    weights = whole_weights(trainer)
+    if rank == "0":
+        torch.save(dict(weights), out)
+
+
+with Processes(cpu=True, collective_timeout_s=200):
+    main()

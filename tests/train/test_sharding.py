@@ -1,0 +1,38 @@
+"""FSDP2 on two gloo processes: accelerate's and transformers' own code, and the trainer's gradients in shards."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+pytest.importorskip("trl", reason="needs the train extra")
+
+from swe_aem.testing.steps import tiny_model  # noqa: E402
+from tests.train.test_processes import run_both  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def moved(weights: dict[str, Any]) -> dict[str, Any]:
+    """What training changed, by parameter."""
+    return {name: (weights[name].float() - one.detach()).flatten() for name, one in tiny_model().named_parameters()}
+
+
+def test_gradients_are_shards_in_float32_between_micro_batches(tmp_path: Path) -> None:
+    """And make the update that a model which is not sharded gets, but for the noise of 16 bits."""
+    for status, output in run_both("sharded", 0, str(tmp_path / "sharded")):
+        assert status == 0, output
+        *after, end = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
+        assert end["all sharded"]
+        assert 2 * end["mine"] == pytest.approx(end["all"], rel=0.02), "accelerate left FSDP out"
+        assert after == [{"whole": 0, "shards": end["mine"], "formats": ["torch.float32"]}] * 4
+        assert end["reduced in"] == ["torch.float32"]
+    for status, output in run_both("sharded", 0, str(tmp_path / "whole"), "unsharded"):
+        assert status == 0, output
+    sharded, whole = (moved(torch.load(tmp_path / name)) for name in ("sharded", "whole"))
+    for name, expected in whole.items():
+        assert float(expected.norm()) > 0, name
+        assert float(torch.cosine_similarity(sharded[name], expected, dim=0)) > 0.98, name
+        assert float(sharded[name].norm()) == pytest.approx(float(expected.norm()), rel=0.05), name
