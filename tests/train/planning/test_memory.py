@@ -18,6 +18,7 @@ from swe_aem.train.planning.memory import (  # noqa: E402
     lora_parameters,
     server_memory,
     trainer_memory,
+    whole_layer_bytes,
 )
 from swe_aem.train.planning.shapes import KNOWN, ModelShape, shape_of  # noqa: E402
 
@@ -185,6 +186,48 @@ def test_shards_compute_in_the_dtype_that_layers_are_gathered_in(made, alone, ch
     if checkpointing:
         estimate -= layer_bytes(shape, "bfloat16")
     assert per_token == pytest.approx(estimate, rel=0.05)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_is_whole_beside_shards_is_the_head_and_its_gradients(alone, tied):
+    """To a thousandth, where the head is larger than layers; grouped as accelerate groups a model."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    utils = pytest.importorskip("trl.trainer.utils", reason="needs the train extra")
+    fields = {**SHAPES[0], "num_hidden_layers": 3, "head_dim": 32, "vocab_size": 16384, "tie_word_embeddings": tied}
+    shape, model = ModelShape(**fields), Qwen3ForCausalLM(Qwen3Config(**fields)).train()
+    utils.add_fused_lm_head(model)
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.bfloat16)
+    ends = [model.model.norm, *([model.model.embed_tokens] if tied else []), model.lm_head]
+    for part in (*model.model.layers, *([] if tied else [model.model.embed_tokens])):
+        fully_shard(part, mesh=alone, mp_policy=policy, reshard_after_forward=True)
+    fully_shard(ends, mesh=alone, mp_policy=policy, reshard_after_forward=False)
+    fully_shard(model, mesh=alone, mp_policy=policy)
+
+    def micro_batch():
+        ids = torch.randint(0, 512, (1, 4))
+        with torch.autocast("cpu", torch.bfloat16):
+            model(input_ids=ids, labels=ids, fused_lm_head=True).loss.backward()
+
+    seen, peaks = {}, [0]
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            result = op(*args, **(kwargs or {}))
+            for one in torch.utils._pytree.tree_leaves((result, args, kwargs)):
+                if type(one) is torch.Tensor:
+                    seen[one.untyped_storage()._cdata] = weakref.ref(one.untyped_storage())
+            alive = [storage for one in seen.values() if (storage := one()) is not None]
+            peaks[0] = max(peaks[0], sum(storage.nbytes() for storage in alive))
+            return result
+
+    micro_batch()
+    with Watch():
+        micro_batch()
+    weights_and_gradients = 2 * 4 * shape.parameters
+    assert peaks[0] - weights_and_gradients == pytest.approx(whole_layer_bytes(shape, "bfloat16"), rel=1e-3)
 
 
 @HELD
