@@ -69,7 +69,7 @@ def claim(
                 f"{directory} holds another run: {'; '.join(found)}. Choose another --out, or the same settings"
             )
         if stored.tokenizer is None:
-            raise UserError(unnamed_tokenizer(directory))
+            raise UserError(unnamed_tokenizer(directory, stored))
         if stored.tokenizer != tokenizer:
             raise UserError(
                 f"{directory} holds token ids of the tokenizer {stored.tokenizer}, and {stored.tokenizer_name} is now "
@@ -94,11 +94,11 @@ def claim(
     return manifest
 
 
-def unnamed_tokenizer(directory: Path) -> str:
+def unnamed_tokenizer(directory: Path, manifest: Manifest) -> str:
     """What to say of a store that names no tokenizer."""
     return (
         f"{directory} does not name the tokenizer of its token ids, for an older swe-aem wrote it: name the one that "
-        f"it was rolled out with by `swe-aem name-tokenizer {directory} --tokenizer DIR`"
+        f"it was rolled out with by `swe-aem name-tokenizer {directory} --tokenizer {manifest.tokenizer_name}`"
     )
 
 

@@ -15,18 +15,15 @@ def require_tokenizer(directory: Path, path: str | None) -> None:
     existing_store(directory)
     manifest = read_manifest(directory)
     if manifest is None:
-        raise UserError(
-            f"{directory} has no {FILE}, which names the tokenizer of its token ids: copy it from the --out of the "
-            "rollout"
-        )
+        raise UserError(_no_manifest(directory))
     if manifest.tokenizer is None:
-        raise UserError(unnamed_tokenizer(directory))
+        raise UserError(unnamed_tokenizer(directory, manifest))
     wanted = tokenizer_fingerprint(path)
     if manifest.tokenizer != wanted:
         raise UserError(
             f"{directory} holds token ids of the tokenizer {manifest.tokenizer} ({manifest.tokenizer_name}), and that "
-            f"of {path or BYTE_TOKENIZER_NAME} is {wanted}: give the one that the store was rolled out with, or roll "
-            f"out again with --tokenizer {path or BYTE_TOKENIZER_NAME}"
+            f"of {path or BYTE_TOKENIZER_NAME} is {wanted}: give the one that the store was rolled out with, or a "
+            f"store that was rolled out with --tokenizer {path or BYTE_TOKENIZER_NAME}"
         )
 
 
@@ -37,7 +34,7 @@ def name_tokenizer(directory: Path, path: str | None) -> str:
     with locked(directory):
         manifest = read_manifest(directory)
         if manifest is None:
-            raise UserError(f"{directory} has no {FILE}: copy it from the --out of the rollout")
+            raise UserError(_no_manifest(directory))
         if manifest.tokenizer is not None:
             require_tokenizer(directory, path)
             return manifest.tokenizer
@@ -53,3 +50,9 @@ def name_tokenizer(directory: Path, path: str | None) -> str:
         content["tokenizer"] = tokenizer_fingerprint(path)
         replace(file, json.dumps(content, indent=2) + "\n")
         return content["tokenizer"]
+
+
+def _no_manifest(directory: Path) -> str:
+    store = directory / "rollouts"
+    fix = f"name the store {store}" if store.is_dir() else "copy it from the --out of the rollout"
+    return f"{directory} has no {FILE}, which names the tokenizer of its token ids: {fix}"

@@ -8,6 +8,8 @@ is refused. A store of an older format is read and never appended to, so no stor
     4  `side_chains` became `branches`; agent and policy are recorded apart; metrics and settings by the field's words;
        `rewards/resolved/*` are no longer written, for they repeat `reward` and `reward_std`; verdicts have `cause`,
        `test_exit_code`, `starved_s` and `cpu_s`, tool calls have `converted`
+    5  `config.json` has the fingerprint of the tokenizer; `importance/capped_share` became `importance/high_share`, and
+       a training run's settings have `importance_sampling`
 """
 
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ from typing import Any
 
 from swe_aem.errors import UserError
 
-FORMAT = 4
+FORMAT = 5
 """What is written."""
 OLDEST = 3
 """The oldest that is read."""

@@ -28,6 +28,10 @@ class Journal(TrainerCallback):
         self._earlier_s = (kept[-1].wall_s or 0.0) if kept else 0.0
         self._began = self._mark = self._step_end = time.monotonic()
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start the clock: an evaluation before training is no part of the first step."""
+        self._began = self._mark = self._step_end = time.monotonic()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Note the time: the line is written after all callbacks have seen the end of the step."""
         self._step_end = time.monotonic()

@@ -109,7 +109,8 @@ class _Run:
         done = _done(config, last)
         values = model_values(config.model)
         refuse_model(config, values)
-        refuse_other_tokenizer(config, tokenizer_of(config.model))
+        if config.rollout.tokenizer_path != config.model:
+            refuse_other_tokenizer(config, tokenizer_of(config.model))
         if self.processes.first and (note := untrained(config, values)) is not None:
             print(note, file=sys.stderr)
         model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)
@@ -183,6 +184,7 @@ class _Run:
                 advantage=config.advantage,
                 importance_sampling=config.importance_sampling,
             )
+            _try_optimiser(trainer, model)
         trainer.remove_callback(PrinterCallback)
         return trainer
 
@@ -262,8 +264,25 @@ def _refused_by_trl() -> Iterator[None]:
     """Raise `UserError` for what TRL and transformers refuse, or lack a package for."""
     try:
         yield
-    except (TypeError, ValueError, ImportError) as error:
+    except (ValueError, ImportError) as error:
         raise UserError(f"TRL refuses these settings: {error}") from error
+
+
+def _try_optimiser(trainer: AEMGRPOTrainer, model: Any) -> None:
+    """Make the optimiser's class and a schedule as the trainer will when it begins, after the first evaluation. Raises
+    what transformers does."""
+    import torch
+    from transformers import get_scheduler
+
+    arguments = trainer.args
+    trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    get_scheduler(
+        arguments.lr_scheduler_type,
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate),
+        num_warmup_steps=arguments.get_warmup_steps(arguments.max_steps),
+        num_training_steps=arguments.max_steps,
+        scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+    )
 
 
 def _adapted(model: Any, config: LoraConfig | None) -> Any:

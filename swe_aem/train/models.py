@@ -50,8 +50,12 @@ def tokenizer_of(name: Path | str) -> str:
     `UserError` if there is none."""
     from transformers.utils.hub import cached_file
 
-    with _loading(name):
+    try:
         return str(cached_file(str(name), "tokenizer.json"))
+    except OSError as error:
+        raise UserError(
+            f"{name}: no tokenizer.json there, which agents read: save the tokenizer beside the model"
+        ) from error
 
 
 def load_processing(name: Path | str) -> Any:

@@ -68,8 +68,11 @@ def reporters(config: TrainConfig) -> list[str]:
 
 def launched_sharded() -> bool:
     """Did `accelerate launch` ask for FSDP or DeepSpeed? These are the variables that accelerate reads."""
-    names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-    return any(os.environ.get(name, "").lower() == "true" for name in names)
+    return _asked("ACCELERATE_USE_FSDP") or _asked("ACCELERATE_USE_DEEPSPEED")
+
+
+def _asked(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() == "true"
 
 
 def refuse_silent_changes(
@@ -156,6 +159,11 @@ def _trackers(config: TrainConfig) -> Iterator[str]:
 
 
 def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
+    if _asked("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+        yield (
+            "version 1 of FSDP would keep the gradient of the whole model on every GPU: launch with --fsdp_version 2, "
+            "or --config_file configs/cluster/fsdp2.yaml"
+        )
     if sharded and config.servers is None:
         yield (
             "the policy samples in this process with whole weights, and FSDP or DeepSpeed would shard them: name "

@@ -5,9 +5,10 @@ Every field that is not in the model is refused, whatever a release of TRL adds;
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, model_serializer, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from swe_aem.core.base import Frozen
 
@@ -158,6 +159,16 @@ _Positive = Annotated[float, Field(gt=0)]
 _AtLeast0 = Annotated[float, Field(ge=0)]
 
 
+def _number(value: Any) -> Any:
+    """The number that a text is, for YAML reads 1e-7 as text; anything else as it is."""
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
+
+
+_Number = Annotated[Any, BeforeValidator(_number)]
+
+
 class TrlConfig(Frozen):
     """Fields of TRL's `GRPOConfig` on top of GRPO++; what is not given is the preset's, or else TRL's."""
 
@@ -171,7 +182,7 @@ class TrlConfig(Frozen):
     """Peak learning rate."""
     lr_scheduler_type: str | None = None
     """Schedule of the learning rate over the updates of the run."""
-    lr_scheduler_kwargs: dict[str, Any] | None = None
+    lr_scheduler_kwargs: dict[str, _Number] | None = None
     """More arguments of the schedule."""
     warmup_steps: _AtLeast0 | None = None
     """Updates in which the learning rate rises; below 1, a share of all."""

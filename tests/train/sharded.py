@@ -126,5 +126,6 @@ def main() -> None:
         torch.save(dict(weights), out)
 
 
+pair.meet(port)
 with Processes(cpu=True, collective_timeout_s=200):
     main()

@@ -36,6 +36,7 @@ def evaluate(self: Any, *args: Any, **kwargs: Any) -> None:
         time.sleep(1.1 * float(limit))
 
 
+pair.meet(port)
 loop._Evaluations._evaluate = evaluate  # type: ignore[method-assign]
 settings = ["micro_batch_size=2", f"collective_timeout_s={limit}", "heldout={}"]
 try:

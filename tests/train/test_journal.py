@@ -63,6 +63,21 @@ def test_an_evaluation_between_a_step_and_its_line_is_in_no_steps_seconds(
     assert [(line["train_s"], line["wall_s"]) for line in lines(tmp_path)] == [(2.5, 103.0), (2.5, 206.0)]
 
 
+def test_an_evaluation_before_training_is_no_part_of_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: Any = None
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    one = journal(tmp_path, step=1, done=0)
+    clock.now += 100.0
+    one.on_train_begin(nothing, nothing, nothing)
+    clock.now += 3.0
+    one.on_step_end(nothing, nothing, nothing)
+    log(one, loss=0.5)
+    assert [(line["train_s"], line["wall_s"]) for line in lines(tmp_path)] == [(2.5, 3.0)]
+
+
 def test_lines_after_the_checkpoint_and_a_torn_one_are_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "wall_s": 7.0}\n{"step": 2, "wall_s": 9.0}\n{"step": 3, "wa')

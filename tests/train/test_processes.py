@@ -14,8 +14,8 @@ dist = pytest.importorskip("torch.distributed", reason="needs the train extra")
 pytest.importorskip("accelerate", reason="needs the train extra")
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(600)]
-LIMIT_S = 5.0
-TRAIN_LIMIT_S = 8
+LIMIT_S = 10.0
+TRAIN_LIMIT_S = 15
 Played = list[dict[str, tuple[Any, float]]]
 """For each process: what a scene gave, and how long it took."""
 

@@ -172,10 +172,24 @@ def test_shards_without_servers_are_refused_before_trl_is_imported(
     variable: str, tmp_path: Path, quiet_host: None, without_libraries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
     assert "name servers, or launch with plain data parallelism" in refused(tmp_path / "o")
     with pytest.raises(UserError, match="lora with FSDP"):
         refuse_at_start(configured(servers=SERVERS | {"sync": "lora"}, lora={}))
     refuse_at_start(configured(servers=SERVERS, heldout=None))
+
+
+@pytest.mark.parametrize("version", ["1", None])
+def test_the_first_version_of_fsdp_is_refused(
+    version: str | None, quiet_host: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps whole gradients. accelerate takes it where no version is given."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.delenv("FSDP_VERSION", raising=False)
+    if version is not None:
+        monkeypatch.setenv("FSDP_VERSION", version)
+    with pytest.raises(UserError, match="launch with --fsdp_version 2"):
+        refuse_at_start(configured(servers=SERVERS, heldout=None))
 
 
 MIXTURES = [
@@ -275,8 +289,18 @@ def test_defaults_of_a_models_class_count_once_transformers_knows_them(tmp_path:
 
 
 @pytest.mark.torch
-def test_what_only_the_trainer_refuses_is_refused_before_anything_is_rolled_out(tmp_path: Path) -> None:
-    """TRL refuses an adapter on the head when it is made."""
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"lora": {"target_modules": ["lm_head"]}}, "lm_head"),
+        ({"grpo": {"optim": "galore_adamw"}}, "galore_torch"),
+        ({"grpo": {"lr_scheduler_type": "cosine_with_min_lr"}}, "min_lr"),
+    ],
+)
+def test_what_only_the_trainer_refuses_is_refused_before_anything_is_rolled_out(
+    changed: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """TRL refuses an adapter on the head when it is made, transformers an optimiser or a schedule when it begins."""
     pytest.importorskip("trl", reason="needs the train extra")
     from swe_aem.testing.steps import ScriptedSteps, tiny_model, tiny_tokenizer
     from swe_aem.train.loop import train
@@ -290,10 +314,16 @@ def test_what_only_the_trainer_refuses_is_refused_before_anything_is_rolled_out(
 
     config = configured(
         tmp_path / "model",
-        lora={"target_modules": ["lm_head"]},
         rollout={"group_size": 4, "native": {"max_context_tokens": 64}},
         heldout={"tasks": "tasks/nano", "split": "heldout", "limit": 2},
         report_to=[],
+        **changed,
     )
-    with pytest.raises(UserError, match="lm_head"):
+    with pytest.raises(UserError, match=said):
         train(config, tmp_path / "run", Watched)
+
+
+def test_a_number_that_yaml_takes_for_text_is_one() -> None:
+    kwargs = {"min_lr": "1e-7", "decay_type": "linear"}
+    config = configured(grpo={"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": kwargs})
+    assert config.grpo.given()["lr_scheduler_kwargs"] == {"min_lr": 1e-7, "decay_type": "linear"}
