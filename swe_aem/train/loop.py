@@ -274,7 +274,7 @@ def _try_optimiser(trainer: AEMGRPOTrainer, model: Any) -> None:
     import torch
     from transformers import get_scheduler
 
-    arguments = trainer.args
+    arguments: Any = trainer.args
     trainer.get_optimizer_cls_and_kwargs(arguments, model)
     get_scheduler(
         arguments.lr_scheduler_type,
