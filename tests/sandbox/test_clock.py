@@ -72,29 +72,53 @@ def test_who_is_starved(used: int, idle: int, wanted: int, moved: int) -> None:
 
 
 @contextlib.contextmanager
-def hogs(weight: int) -> Iterator[None]:
-    """One busy process per processor, in a group with `weight` times the processor weight of all sandboxes together."""
+def group_of_weight(name: str, weight: int) -> Iterator[Path]:
+    """A control group with `weight` times the processor weight of all sandboxes together."""
     unified = (cgroup.ROOT / "cgroup.controllers").exists()
     base = cgroup.ROOT if unified else cgroup.ROOT / "cpu"
-    name = "cpu.weight" if unified else "cpu.shares"
-    group = base / f"swe-aem-test-{os.getpid()}"
-    processes: list[subprocess.Popen[bytes]] = []
+    weigh = "cpu.weight" if unified else "cpu.shares"
+    group = base / f"swe-aem-test-{name}-{os.getpid()}"
     try:
         group.mkdir()
-        (group / name).write_text(str(weight * int((base / cgroup.PARENT / name).read_text())))
-        for _ in range(os.cpu_count() or 1):
-            processes.append(subprocess.Popen(["sh", "-c", "while :; do :; done"]))
-            (group / "cgroup.procs").write_text(str(processes[-1].pid))
-        yield
+        (group / weigh).write_text(str(weight * int((base / cgroup.PARENT / weigh).read_text())))
+        yield group
     except PermissionError as error:
         pytest.skip(f"this process may not make control groups: {error}")
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
         while group.exists():
             with contextlib.suppress(OSError):
                 group.rmdir()
+
+
+@contextlib.contextmanager
+def joined(group: Path) -> Iterator[None]:
+    """This process is in the group meanwhile: it must go on, whatever it starves."""
+    mine = "" if (cgroup.ROOT / "cgroup.controllers").exists() else "cpu"
+    lines = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
+    before = next(path for _, controllers, path in lines if mine in controllers.split(","))
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        (group.parent / before.strip("/") / "cgroup.procs").write_text(str(os.getpid()))
+
+
+@contextlib.contextmanager
+def hogs(weight: int) -> Iterator[None]:
+    """One busy process per processor, together with `weight` times the processor weight of all sandboxes. This process
+    has as much."""
+    processes: list[subprocess.Popen[bytes]] = []
+    with group_of_weight("hogs", weight) as group, group_of_weight("own", weight) as own:
+        try:
+            with joined(own):
+                for _ in range(os.cpu_count() or 1):
+                    processes.append(subprocess.Popen(["sh", "-c", "while :; do :; done"]))
+                    (group / "cgroup.procs").write_text(str(processes[-1].pid))
+                yield
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture
