@@ -152,7 +152,9 @@ def test_nothing_is_added_to_a_store_of_another_tokenizer_or_of_none_that_it_nam
         claim(tmp_path, BASE, (), stored_tasks=["task-0"], tokenizer="other")
     config = tmp_path / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "tokenizer": None}))
-    with pytest.raises(UserError, match=r"does not name the tokenizer .* `swe-aem name-tokenizer .* --tokenizer DIR`"):
+    with pytest.raises(
+        UserError, match=r"does not name the tokenizer .* `swe-aem name-tokenizer .* --tokenizer bytes`"
+    ):
         claim(tmp_path, BASE, (), stored_tasks=["task-0"], tokenizer="first")
 
 

@@ -92,7 +92,7 @@ def test_a_store_of_another_tokenizer_is_refused_although_the_model_has_all_its_
     directory, other = store(trajectory(0)), "configs/quickstart/policy"
     wanted = (
         rf"{directory} holds token ids of the tokenizer [0-9a-f]{{16}} \({model}\), and that of {other} is "
-        rf"[0-9a-f]{{16}}: .*roll out again with --tokenizer {other}"
+        rf"[0-9a-f]{{16}}: .*a store that was rolled out with --tokenizer {other}"
     )
     with pytest.raises(UserError, match=wanted):
         collect([directory], Path(other), SFTConfig())

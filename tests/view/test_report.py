@@ -51,7 +51,7 @@ def test_a_whole_run_on_one_page(whole_run: Path, tmp_path: Path) -> None:
     made = write_report(read_training_run(whole_run), tmp_path / "out" / "here")
     html = made.page.read_text()
     assert made.page == tmp_path / "out" / "here" / "report.html"
-    assert len(made.plots) == html.count('src="data:image/png;base64,') == 15
+    assert len(made.plots) == html.count('src="data:image/png;base64,') == 16
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made.plots)
     # Alone: whatever could be fetched is in the page.
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', html))
