@@ -1,39 +1,25 @@
 """Train the tiny policy for some steps, in one process or under torchrun; the first process writes its parameters.
 
-torchrun --nproc-per-node 2 processes.py OUT ROWS_PER_PROCESS
+torchrun --nproc-per-node 2 -m tests.train.processes OUT ROWS_PER_PROCESS
 """
 
 import sys
 
 import torch
 from datasets import Dataset
-from trl import GRPOConfig
 
 from swe_aem.advantage.config import AdvantageConfig, ImportanceSamplingConfig
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer
 from swe_aem.train.aem_grpo import AEMGRPOTrainer
+from tests.train.tiny_config import tiny_config
 
 out, rows = sys.argv[1], int(sys.argv[2])
-config = GRPOConfig(
-    output_dir=f"{out}.runs",
+config = tiny_config(
+    f"{out}.runs",
     per_device_train_batch_size=rows,
     gradient_accumulation_steps=2,
-    steps_per_generation=2,
     num_iterations=2,
-    num_generations=4,
-    max_completion_length=64,
-    max_steps=4,
-    learning_rate=1e-2,
     optim="sgd",
-    lr_scheduler_type="constant",
-    loss_type="dr_grpo",
-    scale_rewards="none",
-    bf16=False,
-    gradient_checkpointing=False,
-    use_cpu=True,
-    report_to="none",
-    save_strategy="no",
-    disable_tqdm=True,
     shuffle_dataset=False,
 )
 trainer = AEMGRPOTrainer(

@@ -20,13 +20,13 @@ from datasets import Dataset  # noqa: E402
 from torch.distributed.fsdp import FSDPModule  # noqa: E402
 from torch.distributed.tensor import DTensor  # noqa: E402
 from transformers import Trainer  # noqa: E402
-from trl import GRPOConfig  # noqa: E402
 
 from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer  # noqa: E402
 from swe_aem.train.aem_grpo import AEMGRPOTrainer  # noqa: E402
 from swe_aem.train.policies import whole_weights  # noqa: E402
 from swe_aem.train.processes import Processes  # noqa: E402
+from tests.train.tiny_config import tiny_config  # noqa: E402
 
 whole = Trainer.create_accelerator_and_postprocess
 
@@ -81,25 +81,14 @@ def main() -> None:
     """Train an update of four micro-batches; the first process writes the weights."""
     if not unsharded:
         Trainer.create_accelerator_and_postprocess = sharded_by_accelerate  # type: ignore[method-assign]
-    config = GRPOConfig(
-        output_dir=f"{out}.runs",
+    config = tiny_config(
+        f"{out}.runs",
         per_device_train_batch_size=1,
         gradient_accumulation_steps=4,
         steps_per_generation=4,
-        num_generations=4,
-        max_completion_length=64,
         max_steps=1,
-        learning_rate=1e-2,
         optim="sgd",
-        lr_scheduler_type="constant",
-        loss_type="dr_grpo",
-        scale_rewards="none",
         bf16=True,
-        gradient_checkpointing=False,
-        use_cpu=True,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
         shuffle_dataset=False,
     )
     trainer = Watched(

@@ -273,12 +273,11 @@ def test_group_relative_is_what_trl_logs(recorded: Any) -> None:
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("processes.py")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env, root = {**os.environ, "OMP_NUM_THREADS": "1"}, Path(__file__).parents[2]
     for count, rows in ((1, 4), (2, 2)):
-        command = [*torchrun, str(count), str(script), str(tmp_path / str(count)), str(rows)]
-        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=240, check=False)
+        command = [*torchrun, str(count), "-m", "tests.train.processes", str(tmp_path / str(count)), str(rows)]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=root, timeout=240, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (torch.load(tmp_path / str(count)) for count in (1, 2))
     figures = one["figures"]

@@ -48,12 +48,16 @@ def test_what_trl_says_at_the_end_is_no_step(tmp_path: Path) -> None:
     assert lines(tmp_path) == []
 
 
-def test_an_evaluation_between_a_step_and_its_line_is_in_no_steps_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nothing: Any = None
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The journal's clock, whose `now` a test moves, seconds."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_an_evaluation_between_a_step_and_its_line_is_in_no_steps_seconds(tmp_path: Path, clock: Any) -> None:
+    nothing: Any = None
     one = journal(tmp_path, step=1, done=0)
     for _ in range(2):
         clock.now += 3.0  # a step, of which 0.5 s are waiting
@@ -63,12 +67,8 @@ def test_an_evaluation_between_a_step_and_its_line_is_in_no_steps_seconds(
     assert [(line["train_s"], line["wall_s"]) for line in lines(tmp_path)] == [(2.5, 103.0), (2.5, 206.0)]
 
 
-def test_an_evaluation_before_training_is_no_part_of_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_before_training_is_no_part_of_the_first_step(tmp_path: Path, clock: Any) -> None:
     nothing: Any = None
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     one = journal(tmp_path, step=1, done=0)
     clock.now += 100.0
     one.on_train_begin(nothing, nothing, nothing)
