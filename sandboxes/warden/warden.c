@@ -260,7 +260,9 @@ static void run(u32 id, char *payload, u32 size) {
     }
     if (pid < 0) return answer(id, pid, 0);
     result.killed_for = supervise((i32)pid, &status, &clock, &before, &result);
-    result.wall_us = now_us() - from;
+    u64 until = now_us();
+    if (clock.measured) close_window(&clock, until);
+    result.wall_us = until - from;
     result.starved_us = clock.starved_us;
     result.used_us = used_now_us() - used_us;
     i32 signal = status & 0x7f;
