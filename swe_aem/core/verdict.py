@@ -25,6 +25,8 @@ class Verdict(Frozen):
     """Result of grading one patch. A grader that reached no verdict raises `GraderError` instead of returning one."""
 
     resolved: bool
+    official_resolved: bool | None = None
+    """What swebench's parser and rule alone say of the log; None where there was no log, or they cannot say."""
     patch_applied: bool
     timed_out: bool = False
     """The evaluation script ran into its limit: the tests hang on this patch."""

@@ -2,8 +2,10 @@
 
 from swe_aem.grading.capture import CapturedWork, GivenTree, capture_work, record_given
 from swe_aem.grading.delta import Delta
+from swe_aem.grading.foreign import NotApplied
 from swe_aem.grading.grader import Grader, GradeSlot
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
+from swe_aem.grading.kept_log import NotReadable, read_kept_log
 from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.prepare import prepare_for_agent, prepare_for_grading
@@ -16,12 +18,15 @@ __all__ = [
     "GivenTree",
     "GradeSlot",
     "Grader",
+    "NotApplied",
+    "NotReadable",
     "StartLayers",
     "SwebenchParser",
     "capture_work",
     "clean_delta",
     "prepare_for_agent",
     "prepare_for_grading",
+    "read_kept_log",
     "record_given",
     "scrub_history",
 ]

@@ -15,13 +15,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial, reduce
 from operator import or_
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeVar
 
-from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, TestStatus, Verdict
-from swe_aem.errors import ControlFailed, GraderError, InfrastructureError
+from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict
+from swe_aem.errors import ControlFailed, GraderError, HostFailed, InfrastructureError
 from swe_aem.grading.apply import wanted_state, write_state
 from swe_aem.grading.capture import CapturedWork
 from swe_aem.grading.comparing import delta_of
+from swe_aem.grading.conclusion import EvaluationEnd, conclude, wants_rewards
 from swe_aem.grading.delta import Delta
 from swe_aem.grading.eval_types import results_from
 from swe_aem.grading.evaluation import Evaluation, evaluate, inline_command
@@ -29,13 +30,14 @@ from swe_aem.grading.foreign import NotApplied, apply_foreign
 from swe_aem.grading.gold import gold_patch
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
 from swe_aem.grading.import_record import ImportRecord, ImportRecorder, ImportRecords
+from swe_aem.grading.kept_log import pack_log
 from swe_aem.grading.layers import StartLayers
-from swe_aem.grading.log_file import LOG_TAIL_CHARS, EvaluationReport, LogReading
+from swe_aem.grading.log_file import LOG_TAIL_CHARS, LogFile
 from swe_aem.grading.name_rule import measured_rule
 from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
-from swe_aem.grading.reward_file import read_reward, remove_rewards
+from swe_aem.grading.reward_file import read_rewards, remove_rewards
 from swe_aem.grading.rules import NameRule, shadows
 from swe_aem.grading.shell import put_file
 from swe_aem.sandbox.scratch import scratch_directory
@@ -73,10 +75,13 @@ class Grader:
         await self._owned.aclose()
 
     @asynccontextmanager
-    async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator["GradeSlot"]:
+    async def slot(
+        self, record: TaskRecord, spec: SandboxSpec, *, max_log_bytes: int = 0
+    ) -> AsyncIterator["GradeSlot"]:
         """Start a sandbox of `spec` in the background and hand out a slot that grades one patch for `record` in it.
 
-        Returns at once; `grade` raises if the start failed. The sandbox is closed with the context.
+        Returns at once; `grade` raises if the start failed. The sandbox is closed with the context. `max_log_bytes`
+        bounds the slot's `kept_log`; with 0 it keeps none.
         """
 
         def choose(spec: SandboxSpec) -> Awaitable[SandboxSpec]:
@@ -84,7 +89,7 @@ class Grader:
 
         async with PrestartedSandbox(self._backend, spec, choose) as sandbox:
             imports = partial(self._imports_of, record, spec)
-            yield GradeSlot(self._backend, self.layers, record, spec, sandbox, self._parser, imports)
+            yield GradeSlot(self._backend, self.layers, record, spec, sandbox, self._parser, imports, max_log_bytes)
 
     async def _imports_of(self, record: TaskRecord, spec: SandboxSpec) -> ImportRecord:
         """What sessions of the task import: with the gold patch, and without a patch, for a runner imports more when
@@ -125,7 +130,11 @@ class GradeSlot:
         sandbox: PrestartedSandbox,
         parser: SwebenchParser,
         imports: Callable[[], Awaitable[ImportRecord]],
+        max_log_bytes: int,
     ) -> None:
+        self.kept_log = b""
+        """The log of the evaluation as `kept_log.pack_log` packs it; empty if there was none, or none is kept."""
+        self._max_log_bytes = max_log_bytes
         self._backend = backend
         self._imports = imports
         self._recorder: ImportRecorder | None = None
@@ -155,10 +164,15 @@ class GradeSlot:
             return Delta(left_out=work.left_out, why_empty=work.why_empty)
         return await delta_of(work, await self._prepared(PREPARE_TIMEOUT_S), self._workdir)
 
-    async def grade(self, patch: Delta | str, deadline: Deadline) -> Verdict:
+    async def apply(self, patch: str, deadline: Deadline) -> Delta | NotApplied:
+        """What a foreign patch changes, or why it does not apply, found out in scratch sandboxes. Raises as `grade`
+        does."""
+        return await _bounded(self._delta_of_foreign(patch, deadline), deadline)
+
+    async def grade(self, patch: Delta | NotApplied | str, deadline: Deadline) -> Verdict:
         """Clean, apply and evaluate a patch.
 
-        Text is a foreign patch: it is applied in scratch sandboxes first, and what it changes there is graded. A patch
+        Text is a foreign patch: `apply` comes first, and what it changes is graded. A patch
         that is empty after cleaning, one that does not apply, and tests that hang are verdicts. Infrastructure failures
         raise `GraderError` (also when `deadline` passes first), `SandboxDead`, `StartError`, what `judge_names` raises,
         or, where this host has no space or no processes left, `InfrastructureError`. The deadline does not count while
@@ -166,10 +180,7 @@ class GradeSlot:
         """
         self._use()
         started_s = deadline.clock()
-        if isinstance(patch, str):
-            delta = await _bounded(self._delta_of_foreign(patch, deadline), deadline)
-        else:
-            delta = patch
+        delta = await self.apply(patch, deadline) if isinstance(patch, str) else patch
         if isinstance(delta, NotApplied):
             return _not_applied(CleanDelta(), delta.why).model_copy(update={"wall_s": deadline.clock() - started_s})
         began_s = deadline.clock()
@@ -251,7 +262,7 @@ class GradeSlot:
         return sandbox
 
     async def _run_tests(self, clean: CleanDelta, deadline: Deadline) -> Verdict:
-        script = await self._parser.script(self._key)
+        plain = await self._parser.script(self._key)
         sandbox = await self._prepared(deadline.within(PREPARE_TIMEOUT_S).remaining_s())
         inside = self._files_inside()
         # Before the patch: nothing of it can stand in their way.
@@ -263,7 +274,7 @@ class GradeSlot:
             test_patch = self._key.test_patch if clean.accepted else ""
             wanted = wanted_state(clean.accepted, before, test_patch, inside)
             await write_state(sandbox, self._workdir, before, wanted)
-        script = await inline_command(script, sandbox)
+        script = await inline_command(plain, sandbox)
         if self._recorder is not None:
             script = await self._recorder.install(sandbox, self._workdir, script)
         if results_from(self._key.eval_type) == "reward file":
@@ -273,47 +284,41 @@ class GradeSlot:
             evaluation = await evaluate(sandbox, script, self._workdir, limit_s, deadline, directory)
             if self._recorder is not None:
                 self._recorded = await self._recorder.read(sandbox)
-            return await self._conclude(clean, evaluation, sandbox)
+            return await self._concluded(clean, evaluation, plain, sandbox)
 
-    async def _conclude(self, clean: CleanDelta, evaluation: Evaluation, sandbox: Sandbox) -> Verdict:
+    async def _concluded(self, clean: CleanDelta, evaluation: Evaluation, script: str, sandbox: Sandbox) -> Verdict:
+        """The verdict on an evaluation, whose log is kept even where its reading fails."""
         result, reading = evaluation.result, None
-        integrity = list(clean.integrity)
-        if evaluation.log is not None:
-            reading = await self._parser.read(self._key, evaluation.log, with_results=not result.timed_out)
-            if not reading.begun and result.killed_for is None:
-                integrity.append("the output of the evaluation was emptied while it ran")
-            integrity += reading.evidence
-        report = _nothing_found(self._key) if result.timed_out else await self._results(reading, sandbox)
-        return Verdict(
-            resolved=report.resolved and not integrity,
-            patch_applied=True,
-            timed_out=result.timed_out,
-            fail_to_pass=report.fail_to_pass,
-            pass_to_pass=report.pass_to_pass,
-            fail_to_pass_fraction=report.fail_to_pass_fraction,
-            pass_to_pass_fraction=report.pass_to_pass_fraction,
-            stripped_files=clean.refused,
-            integrity=tuple(integrity),
+        end = EvaluationEnd(
             exit_code=result.exit_code,
-            test_exit_code=reading.test_exit_code if reading else None,
-            eval_s=result.wall_s,
+            timed_out=result.timed_out,
+            killed_for=result.killed_for,
+            wall_s=result.wall_s,
             starved_s=result.starved_s,
             cpu_s=result.cpu_s,
-            log_tail=reading.tail if reading else result.output[-LOG_TAIL_CHARS:],
+            tail=result.output[-LOG_TAIL_CHARS:],
+            refused=clean.refused,
+            hygiene=clean.integrity,
         )
+        try:
+            if evaluation.log is not None:
+                reading = await self._parser.read(self._key, evaluation.log, with_results=not result.timed_out)
+            if wants_rewards(self._key, reading):
+                end = end.model_copy(update={"rewards": await read_rewards(sandbox)})
+            return conclude(self._key, end, reading)
+        finally:
+            if self._max_log_bytes:
+                await self._keep(script, evaluation.log, end, reading.evidence if reading else None)
 
-    async def _results(self, reading: LogReading | None, sandbox: Sandbox) -> EvaluationReport:
-        """The results that the tests left, in their log or in a file of their own."""
-        report = reading.report if reading else None
-        match results_from(self._key.eval_type):
-            case "log":
-                pass
-            case "reward file":
-                if reading is not None and reading.complete:
-                    report = await read_reward(self._key, reading.test_exit_code, sandbox)
-            case unknown:
-                assert_never(unknown)
-        return report if report is not None and report.found else _nothing_found(self._key)
+    async def _keep(
+        self, script: str, log: LogFile | None, end: EvaluationEnd, evidence: tuple[str, ...] | None
+    ) -> None:
+        try:
+            self.kept_log = await asyncio.to_thread(
+                pack_log, self._record, script, log, end, evidence, self._max_log_bytes
+            )
+        except OSError as error:
+            raise HostFailed(f"the log of an evaluation cannot be kept: {error.strerror}") from error
 
 
 async def _bounded(grading: Coroutine[Any, Any, T], deadline: Deadline) -> T:
@@ -334,13 +339,4 @@ def _not_applied(clean: CleanDelta, why: str) -> Verdict:
         stripped_files=clean.refused,
         integrity=clean.integrity,
         log_tail=why[-LOG_TAIL_CHARS:],
-    )
-
-
-def _nothing_found(key: AnswerKey) -> EvaluationReport:
-    """The report on a log without results."""
-    return EvaluationReport(
-        found=False,
-        fail_to_pass=dict.fromkeys(key.fail_to_pass, TestStatus.MISSING),
-        pass_to_pass=dict.fromkeys(key.pass_to_pass, TestStatus.MISSING),
     )

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable
 
 from swe_aem.core import AnswerKey, Sandbox, TestStatus, TreeChange
+from swe_aem.core.base import Frozen
 from swe_aem.errors import GraderError
 from swe_aem.grading.delta import FILE
 from swe_aem.grading.log_file import EvaluationReport
@@ -24,16 +25,52 @@ async def remove_rewards(sandbox: Sandbox) -> None:
         raise GraderError(f"a reward that is there before the tests cannot be removed: {error}") from error
 
 
-async def read_reward(key: AnswerKey, code: int | None, sandbox: Sandbox) -> EvaluationReport:
-    """Read the number that the tests wrote: 1 resolves, less is a fraction, which the verdict keeps. `code` is the exit
-    code of their script.
+class RewardFile(Frozen):
+    """What stands in the place of one of the files after the tests."""
+
+    writable: bool | None
+    """May its owner write it? None where there is nothing of that name."""
+    content: str | None
+    """None where it is no regular file, or lies behind a link."""
+
+
+class Rewards(Frozen):
+    """What stands in the place of all of them."""
+
+    files: dict[str, RewardFile]
+    """By name; empty where the directory cannot be read."""
+    listed: bool
+    """Was the directory listed whole?"""
+
+
+async def read_rewards(sandbox: Sandbox) -> Rewards:
+    """Read the files that tests write a number into. Raises `SandboxDead`."""
+    try:
+        tree = await sandbox.list_tree(DIRECTORY, max_entries=_MAX_ENTRIES)
+        contents = await sandbox.read_tree("/", [_below_root(name) for name in _FILES], max_bytes=_MAX_BYTES)
+        entries = tree.entries
+    except OSError:
+        return Rewards(files={}, listed=False)
+    files = {
+        name: RewardFile(
+            writable=None if (entry := entries.get(name)) is None else bool(entry.mode & stat.S_IWUSR),
+            content=None if content is None else content.decode("utf-8", "replace"),
+        )
+        for name, content in zip(_FILES, contents, strict=True)
+    }
+    return Rewards(files=files, listed=not tree.left_out)
+
+
+def reward_report(key: AnswerKey, code: int | None, rewards: Rewards) -> EvaluationReport:
+    """The result by the number that the tests wrote: 1 resolves, less is a fraction, which the verdict keeps. `code` is
+    the exit code of their script.
 
     Code under evaluation can write there too, so a number counts only if the tests' script came to its own end, and
     resolves only if that was a good end (exit code 0): a script that was killed, or could not write, has another one.
     """
     if code is None or code >= _FIRST_SIGNAL_CODE:
         return EvaluationReport(found=False)
-    reward = await _read(key, sandbox)
+    reward = _number(key, rewards)
     if reward is None:
         return EvaluationReport(found=False)
     solved = reward >= 1.0 and code == 0
@@ -46,28 +83,23 @@ async def read_reward(key: AnswerKey, code: int | None, sandbox: Sandbox) -> Eva
     )
 
 
-async def _read(key: AnswerKey, sandbox: Sandbox) -> float | None:
+def _number(key: AnswerKey, rewards: Rewards) -> float | None:
     """The number in the file that the task's own tests name; the smallest if there are several.
 
     None too where one of them is a link, lies behind one, is no regular file, or cannot be written by its owner: the
     tests' script leaves nothing like that, and code under evaluation can keep it from writing so.
     """
     spoken_of = [name for name in _FILES if any(name.encode() in content for content in key.files.values())]
-    names = spoken_of or list(_FILES)
-    try:
-        tree = await sandbox.list_tree(DIRECTORY, max_entries=_MAX_ENTRIES)
-        contents = await sandbox.read_tree("/", [_below_root(name) for name in names], max_bytes=_MAX_BYTES)
-        entries = tree.entries
-    except OSError:
-        return None
     found: list[float] = []
-    for name, content in zip(names, contents, strict=True):
-        entry = entries.get(name)
-        if entry is None and content is None and not tree.left_out:
-            continue
-        if entry is None or content is None or not entry.mode & stat.S_IWUSR:
+    for name in spoken_of or _FILES:
+        file = rewards.files.get(name)
+        if file is None:
             return None
-        value = _FILES[name](content.decode("utf-8", "replace"))
+        if file.writable is None and file.content is None and rewards.listed:
+            continue
+        if not file.writable or file.content is None:
+            return None
+        value = _FILES[name](file.content)
         if value is None:
             return None
         found.append(value)

@@ -21,13 +21,10 @@ from swe_aem.tasks import TaskSet
 _UNLIMITED = 1 << 40
 
 
-@dataclass(frozen=True)
-class RolloutComponents:
-    """Everything that does the work of a rollout."""
+@dataclass(frozen=True, kw_only=True)
+class GradingComponents:
+    """Everything that does the work of grading, and of finding out whose failure something was."""
 
-    agent: Agent
-    policies: PolicyFactory
-    """The policy for one sample of a task; may be the same object for all."""
     grader: Callable[[SandboxBackend], AbstractAsyncContextManager[Grader]]
     """Makes the grader, whose sandboxes come from the given backend."""
     prepare: Callable[[Sandbox, TaskRecord], Awaitable[GivenTree]]
@@ -36,6 +33,15 @@ class RolloutComponents:
     """(sandbox, workdir, given tree) -> what the agent did; comparing it with what was given is a part of grading."""
     workspace: Callable[[str], Path | None]
     """Task id -> host directory with its working tree, None if the image holds it. Called in a thread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutComponents(GradingComponents):
+    """Everything that does the work of a rollout."""
+
+    agent: Agent
+    policies: PolicyFactory
+    """The policy for one sample of a task; may be the same object for all."""
 
 
 @asynccontextmanager
@@ -79,6 +85,11 @@ def components_of(
         capture=capture_work,
         workspace=tasks.workspace,
     )
+
+
+def grading_components(tasks: TaskSet, grader: Callable[[SandboxBackend], Grader]) -> GradingComponents:
+    """What grades patches over the repositories of a task set."""
+    return GradingComponents(grader=grader, prepare=prepare_for_agent, capture=capture_work, workspace=tasks.workspace)
 
 
 def turn_renderer(config: RolloutConfig) -> TurnRenderer:

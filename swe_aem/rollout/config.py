@@ -113,6 +113,8 @@ class RolloutConfig(Frozen):
     """User inside the sandbox; the image's own if not given."""
     capabilities: tuple[str, ...] = ()
     """Linux capabilities that sandboxes keep."""
+    max_log_bytes: Annotated[int, Field(ge=0)] = 1 << 20
+    """Compressed size up to which the log behind a verdict is kept; a longer one is cut. 0 keeps none."""
     time_limit_s: _Seconds = 1800.0
     """Seconds that the agent has for one trajectory. Starting the sandbox and grading do not count."""
     native: NativeConfig = NativeConfig()
@@ -192,7 +194,7 @@ def _check_agent(agent: str) -> None:
     )
 
 
-_FREE = ("scheduling", "oversample", "early_completion", "harness.workers", "harness.conversations")
+_FREE = ("scheduling", "oversample", "early_completion", "max_log_bytes", "harness.workers", "harness.conversations")
 _MAY_GROW = ("group_size", "limit")
 
 

@@ -12,24 +12,22 @@ store.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import in_baseline
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import Grader
-from swe_aem.rollout.attribution import Attribution
 from swe_aem.rollout.breaker import Breaker, RunAborted, describe
-from swe_aem.rollout.broken_tasks import BrokenTasks
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.gate import StartGate
 from swe_aem.rollout.group import RolloutGroup
+from swe_aem.rollout.patch_grading import grading_context
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
-from swe_aem.rollout.trials import Trials
 from swe_aem.sandbox.scratch import sweep_scratch
 from swe_aem.store import StoreWriter
 
@@ -62,7 +60,7 @@ class Orchestrator:
         self._grading_slots = asyncio.Semaphore(limits.grading)
         self._groups = tuple(groups)
         self._group_of = {key: group for group in groups for key in group.keys}
-        self._unsettled: list[Trajectory] = []
+        self._unsettled: list[tuple[Trajectory, bytes]] = []
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._main: asyncio.Task[None] | None = None
         self._drain: asyncio.TimerHandle | None = None
@@ -104,7 +102,7 @@ class Orchestrator:
             self._main.cancel()
 
     async def _run_all(self) -> None:
-        await self._prune()
+        await prune_left_over(self._backend, self._progress.news.append)
         try:
             async with self._components.grader(self._gate) as grader, Controls() as controls:
                 context = self._context(grader, controls)
@@ -112,26 +110,32 @@ class Orchestrator:
                     async with asyncio.TaskGroup() as tasks:
                         await self._dispatch(tasks, context)
                 except BaseExceptionGroup as group:
-                    raise _first(group) from group
+                    raise first_cause(group) from group
             self._give_up_unsettled()
         finally:
             self._disk.shutdown()  # a record that is being written gets written
-            await self._prune()
+            await prune_left_over(self._backend, self._progress.news.append)
 
     def _context(self, grader: Grader, controls: Controls) -> RunContext:
-        limit = self._config.scheduling.consecutive_failures
-        trials = Trials(self._config, self._run_id, self._components, self._gate, grader, controls)
+        grading = grading_context(
+            self._config,
+            self._run_id,
+            self._components,
+            self._backend,
+            self._gate,
+            grader,
+            controls,
+            self._writer.store.directory,
+            self._progress.news.append,
+        )
         return RunContext(
             config=self._config,
             run=self._run_id,
             components=self._components,
             gate=self._gate,
-            grader=grader,
+            grading=grading,
             grading_slots=self._grading_slots,
-            agent_breaker=Breaker("run the agent", limit),
-            grading_breaker=Breaker("grade a patch", limit),
-            attribution=Attribution(self._backend, trials),
-            broken=BrokenTasks(self._writer.store.directory, self._backend, trials, self._progress.news.append),
+            agent_breaker=Breaker("run the agent", self._config.scheduling.consecutive_failures),
             progress=self._progress,
         )
 
@@ -158,15 +162,15 @@ class Orchestrator:
         # A failure is recorded for good only if the infrastructure works: a control of its own says so, or a trajectory
         # that worked after it. If the engine is broken, the rerun finds no holes in its groups.
         if running.settled:
-            await self._store(trajectory)
+            await self._store(trajectory, running.log)
         else:
-            self._unsettled.append(trajectory)
+            self._unsettled.append((trajectory, running.log))
         if in_baseline(trajectory):
             while self._unsettled:
-                await self._store(self._unsettled.pop(0))
+                await self._store(*self._unsettled.pop(0))
 
-    async def _store(self, trajectory: Trajectory) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append, trajectory)
+    async def _store(self, trajectory: Trajectory, log: bytes) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append, trajectory, log)
         self._progress.stored(trajectory)
         group = self._group_of[trajectory.key]
         group.stored(trajectory)
@@ -180,10 +184,10 @@ class Orchestrator:
         are not stored, so that a rerun tries them again."""
         if not self._unsettled:
             return
+        latest, _ = self._unsettled[-1]
         message = (
             f"the last {len(self._unsettled)} trajectories failed on infrastructure and none succeeded after them, so "
-            f"they were not stored; the latest failed with {self._unsettled[-1].error}. Fix the cause and repeat the "
-            "command"
+            f"they were not stored; the latest failed with {latest.error}. Fix the cause and repeat the command"
         )
         if not self.interrupted:
             raise RunAborted(message)
@@ -193,14 +197,15 @@ class Orchestrator:
         slot.release()
         self._progress.left(str(key))
 
-    async def _prune(self) -> None:
-        """Remove what dead runs left. A failure is only reported: no trajectory depends on it."""
-        try:
-            async with bounded("pruning sandboxes", Deadline.after(_PRUNE_LIMIT_S)):
-                await asyncio.to_thread(sweep_scratch)
-                await self._backend.prune()
-        except InfrastructureError as error:
-            self._progress.news.append(f"pruning sandboxes failed: {describe(error)}; run `swe-aem sandbox prune`")
+
+async def prune_left_over(backend: SandboxBackend, tell: Callable[[str], None]) -> None:
+    """Remove what dead runs left. A failure is only told of: nothing depends on it."""
+    try:
+        async with bounded("pruning sandboxes", Deadline.after(_PRUNE_LIMIT_S)):
+            await asyncio.to_thread(sweep_scratch)
+            await backend.prune()
+    except InfrastructureError as error:
+        tell(f"pruning sandboxes failed: {describe(error)}; run `swe-aem sandbox prune`")
 
 
 class _AgentSlot:
@@ -215,7 +220,7 @@ class _AgentSlot:
             self._semaphore = None
 
 
-def _first(error: BaseException) -> BaseException:
+def first_cause(error: BaseException) -> BaseException:
     """The first exception inside nested groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

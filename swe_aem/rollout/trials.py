@@ -14,7 +14,7 @@ from swe_aem.core import Deadline, LimitHits, Sandbox, SandboxBackend, SandboxSp
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import GivenTree, Grader
 from swe_aem.rollout.budget import agent_attempt_s, grade_attempt_s, replay_s, sandbox_spec, start_s
-from swe_aem.rollout.components import RolloutComponents
+from swe_aem.rollout.components import GradingComponents
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import KEPT_S, Control, Controls
 from swe_aem.rollout.recording import Recording
@@ -29,7 +29,7 @@ class Trials:
     config: RolloutConfig
     run: str
     """Id of the run, for labels."""
-    components: RolloutComponents
+    components: GradingComponents
     gate: SandboxBackend
     grader: Grader
     controls: Controls

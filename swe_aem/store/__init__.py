@@ -5,6 +5,7 @@
 
 from swe_aem.store.export import predictions
 from swe_aem.store.files import locked, replace
+from swe_aem.store.logs import keep_log, log_path
 from swe_aem.store.store import Store, StoredRow, StoreWriter, existing_store
 from swe_aem.store.summary import Summary, Totals, broken_task_lines, read_summary, write_summary
 from swe_aem.store.upgrade import FORMAT
@@ -18,7 +19,9 @@ __all__ = [
     "Totals",
     "broken_task_lines",
     "existing_store",
+    "keep_log",
     "locked",
+    "log_path",
     "predictions",
     "read_summary",
     "replace",

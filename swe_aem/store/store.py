@@ -2,6 +2,7 @@
 
     DIR/README.md                        dataset card: `datasets.load_dataset(DIR)` works as the store lies
     DIR/trajectories/part-00000.jsonl    one checksummed line per trajectory; a new part when one is full
+    DIR/logs/TASK.SAMPLE.zip             the log behind a verdict, `swe_aem.store.logs`
     DIR/quarantine/                      torn lines that a crash left, kept for a person
 
 `Store(DIR)` reads; `with Store(DIR).writer() as writer` holds the directory's lock, repairs and appends.
@@ -18,6 +19,7 @@ from swe_aem.core import Outcome, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
 from swe_aem.store.dataset_card import dataset_card
 from swe_aem.store.files import locked, replace
+from swe_aem.store.logs import keep_log
 from swe_aem.store.segments import Appender, Line, quarantine_torn_end, read_lines, seal
 from swe_aem.store.surrogates import unescape
 from swe_aem.store.trajectory_row import from_row, to_row
@@ -120,8 +122,8 @@ class StoreWriter:
         self._appender = appender
         self._write_card()
 
-    def append(self, trajectory: Trajectory) -> None:
-        """Store a terminal trajectory; durable on return.
+    def append(self, trajectory: Trajectory, log: bytes = b"") -> None:
+        """Store a terminal trajectory, and the log of its evaluation if there is one; durable on return.
 
         Raises `ValueError` for a trajectory without outcome, a key that is already there, or a float that is not
         finite: each is a bug of the caller.
@@ -132,6 +134,7 @@ class StoreWriter:
         if key in self.rows:
             raise ValueError(f"{trajectory.id} is already in {self.store.directory}")
         body = json.dumps(to_row(trajectory), allow_nan=False).encode("ascii")
+        keep_log(self.store.directory, key, log)
         path, offset = self._appender.append(seal(body))
         self.rows[key] = StoredRow(path, offset, trajectory.outcome, FORMAT)
         self._write_card()

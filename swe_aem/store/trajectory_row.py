@@ -51,6 +51,7 @@ class VerdictRow(TypedDict):
     """A verdict; `fail_to_pass` and `pass_to_pass` are JSON."""
 
     resolved: bool
+    official_resolved: bool | None
     patch_applied: bool
     timed_out: bool
     fail_to_pass: str
@@ -217,6 +218,7 @@ def _call_from_row(row: Mapping[str, Any]) -> ToolCall:
 def _verdict_to_row(verdict: Verdict) -> VerdictRow:
     return {
         "resolved": verdict.resolved,
+        "official_resolved": verdict.official_resolved,
         "patch_applied": verdict.patch_applied,
         "timed_out": verdict.timed_out,
         "fail_to_pass": _pack(verdict.fail_to_pass),

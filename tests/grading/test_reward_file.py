@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.grading.reward_file import _from_json, _from_text, read_reward, remove_rewards
+from swe_aem.grading.reward_file import _from_json, _from_text, read_rewards, remove_rewards, reward_report
 from swe_aem.testing.sandbox import FakeSandbox
 
 LINK, READ_ONLY = 0o120000, 0o100444
@@ -13,7 +13,7 @@ LINK, READ_ONLY = 0o120000, 0o100444
 async def report(calc, code: int | None = 0, *, tests: bytes = b"", mode: int = 0o100644, **files: bytes):
     """The report on some files, after tests that ended with `code`; `mode` is that of reward.txt."""
     key = calc.with_key(fail_to_pass=("reward",), files={"/tests/test.sh": tests}).key
-    return await read_reward(key, code, with_rewards(calc, mode, files))
+    return reward_report(key, code, await read_rewards(with_rewards(calc, mode, files)))
 
 
 def with_rewards(calc, mode, files):

@@ -119,7 +119,7 @@ class FakeGrader:
         return record.key.gold_patch
 
     @asynccontextmanager
-    async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator["FakeSlot"]:
+    async def slot(self, record: TaskRecord, spec: SandboxSpec, *, max_log_bytes: int = 0) -> AsyncIterator["FakeSlot"]:
         ready: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
         done = asyncio.Event()
 
@@ -150,6 +150,7 @@ class FakeSlot:
     grader: FakeGrader
     record: TaskRecord
     ready: asyncio.Future[Sandbox]
+    kept_log: bytes = b""
 
     async def sandbox(self) -> Sandbox:
         return await asyncio.shield(self.ready)

@@ -489,7 +489,7 @@ async def test_the_budget_of_a_grade_does_not_run_while_a_control_does(
     async def slow(grader: FakeGrader) -> None:
         await asyncio.sleep(1.2)
 
-    monkeypatch.setattr("swe_aem.rollout.trajectory_run.grade_attempt_s", lambda config, record: 1.0)
+    monkeypatch.setattr("swe_aem.rollout.patch_grading.grade_attempt_s", lambda config, record: 1.0)
     one = (await bench(1, grader=FakeGrader(judging=slow)).run())["task-0", 0]
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 0)
 
@@ -578,7 +578,7 @@ async def test_the_budget_of_a_grade_begins_when_its_sandbox_is_ready(
             async with super().open(spec) as sandbox:
                 yield sandbox
 
-    monkeypatch.setattr("swe_aem.rollout.trajectory_run.grade_attempt_s", lambda config, record: 1.0)
+    monkeypatch.setattr("swe_aem.rollout.patch_grading.grade_attempt_s", lambda config, record: 1.0)
     one = (await bench(1, backend=SlowGraders()).run())["task-0", 0]
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 0)
 
