@@ -58,7 +58,7 @@ async def main(kind: str, out: Path, group_size: int) -> int:
         RolloutConfig,
         {
             "tasks": "tasks/micro",
-            "ids": [BUNDLED],
+            "ids": [BUNDLED["almanac"]],
             "sandbox": kind,
             "group_size": group_size,
             "limits": SMALL,

@@ -11,7 +11,7 @@ from swe_aem.core.sandbox import Limits
 from swe_aem.sandbox import open_backend
 from swe_aem.testing.containment import require_containment
 from tests.e2e.attacks.own_task import IMAGE
-from tests.e2e.attacks.play import SMALL, Case, attacks, complaints, oddities, play, unproved
+from tests.e2e.attacks.play import SMALL, Case, attacks, complaints, golds, oddities, play, unproved
 
 ATTACKS, ODDITIES = attacks(), oddities()
 TELLING_ATTACKS = (
@@ -61,7 +61,7 @@ async def test_telling_cases(tmp_path: Path) -> None:
     played = await play("bubblewrap", chosen, tmp_path)
     assert unproved(TELLING_ODDITIES, played) == []
     assert complaints([*chosen], played, wanted) == []
-    assert played["gold"].reward == 1.0
+    assert set(golds(played).values()) == {1.0}
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ async def test_an_attack_gets_nothing(kind: str, tmp_path: Path, name: str) -> N
     await _contained(kind, tmp_path)
     played = await play(kind, {name: attack}, tmp_path)
     assert complaints([name], played, {name: "0"}) == []
-    assert played["gold"].reward == 1.0
+    assert set(golds(played).values()) == {1.0}
 
 
 @pytest.mark.slow

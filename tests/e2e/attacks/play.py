@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import Field
@@ -23,7 +23,13 @@ from swe_aem.tasks import TaskSet
 from tests.e2e.attacks.own_task import WORKDIR, OwnTask, expand, make
 
 HERE = Path(__file__).parent
-BUNDLED = "micro__almanac-comparison-27bbbc20"
+BUNDLED = {
+    "almanac": "micro__almanac-comparison-27bbbc20",
+    "working": "micro__almanac-constant-80112962",
+    "nano": "nano__basics-argmax-initials-comparison-ba3f33f2",
+}
+"""Bundled tasks that cases may be played on; the word before `__` is the directory of the task set."""
+GOLD = "gold"
 SMALL = {"memory_bytes": 1 << 30, "cpus": 1.0, "pids": 128, "disk_bytes": 512 << 20}
 BACKENDS = ("bubblewrap", "docker")
 PROVED = "the fix is right"
@@ -40,10 +46,11 @@ class Repeated(Frozen):
 
 
 class Case(Frozen):
-    """One entry of attacks.yaml or oddities.yaml, which explain the fields."""
+    """One entry of attacks.yaml, forgeries.yaml or oddities.yaml, which explain the fields."""
 
     before: str = ""
     expect: str = "resolved"
+    bundled: Literal["almanac", "working", "nano"] = "almanac"
     task: OwnTask | None = None
     backends: tuple[str, ...] = BACKENDS
     slow: bool = False
@@ -68,8 +75,8 @@ class Played(NamedTuple):
 
 @cache
 def attacks() -> Mapping[str, Case]:
-    """The cases of attacks.yaml by name."""
-    return {name: Case(**fields) for name, fields in _read("attacks.yaml").items()}
+    """The cases of attacks.yaml and forgeries.yaml by name."""
+    return {name: Case(**fields) for file in ("attacks.yaml", "forgeries.yaml") for name, fields in _read(file).items()}
 
 
 @cache
@@ -86,40 +93,31 @@ def oddities() -> Mapping[str, Case]:
 
 
 async def play(kind: str, chosen: Mapping[str, Case], directory: Path, *, concurrency: int = 2) -> dict[str, Played]:
-    """One rollout of all chosen cases, each a task of its own, and of the bundled task's gold patch, named `gold`."""
-    config = check(
-        RolloutConfig,
-        {
-            "tasks": "tasks/micro",
-            "ids": [BUNDLED],
-            "sandbox": kind,
-            "limits": SMALL,
-            "native": {"command_timeout_s": 60},
-            "scheduling": {
-                "concurrency": concurrency,
-                "grading": 2,
-                "max_attempts": 2,
-                "backoff_s": 0.1,
-                "max_consecutive_failures": 1000,
-            },
-        },
-    )
-    bundled = chosen_tasks(config)
-    (original,) = bundled.records
-    workspaces = {original.task.id: bundled.workspace(original.task.id)}
-    records, names = [original], {original.task.id: "gold"}
+    """One rollout of all chosen cases, each a task of its own, and of the gold patch of each bundled task that is used.
+
+    The gold patches are named `gold of almanac` and so on; see `golds`.
+    """
+    used = sorted({case.bundled for case in chosen.values() if case.task is None}) or ["almanac"]
+    configs = {on: _config(kind, on, concurrency) for on in used}
+    bundled = {on: chosen_tasks(config) for on, config in configs.items()}
+    originals = {on: tasks.records[0] for on, tasks in bundled.items()}
+    records = [*originals.values()]
+    names = {original.task.id: f"{GOLD} of {on}" for on, original in originals.items()}
+    workspaces = {record.task.id: bundled[on].workspace(record.task.id) for on, record in originals.items()}
     for name, case in chosen.items():
         if case.task is None:
+            original = originals[case.bundled]
             record, workspace = _renamed(original, name), workspaces[original.task.id]
         else:
             record, workspace = make(name, case.task, directory / "trees")
         records.append(record)
         names[record.task.id], workspaces[record.task.id] = name, workspace
+    config = configs[used[0]]
     renderer = TurnRenderer(load_tokenizer(None), config.renderer)
 
     def policy(record: TaskRecord, sample: int) -> Policy:
         name = names[record.task.id]
-        return gold(record, renderer) if name == "gold" else scripted(name, chosen[name].messages, renderer)
+        return gold(record, renderer) if name not in chosen else scripted(name, chosen[name].messages, renderer)
 
     @asynccontextmanager
     async def components(config: RolloutConfig, tasks: TaskSet) -> AsyncIterator[RolloutComponents]:
@@ -127,11 +125,16 @@ async def play(kind: str, chosen: Mapping[str, Case], directory: Path, *, concur
             yield replace(opened, policies=policy, workspace=workspaces.__getitem__)
 
     store = Store(directory / "store")
-    tasks = replace(bundled, records=tuple(records))
+    tasks = replace(bundled[used[0]], records=tuple(records))
     with RolloutRun(config, tasks, store, open_components=components) as rollout:
         await rollout.run()
     stored = {names[trajectory.task_id]: trajectory for trajectory in store.trajectories()}
     return {name: _played(stored.get(name)) for name in names.values()}
+
+
+def golds(played: Mapping[str, Played]) -> dict[str, float | None]:
+    """The rewards of the gold patches played beside the cases, by name."""
+    return {name: one.reward for name, one in played.items() if name.startswith(f"{GOLD} of ")}
 
 
 def complaints(chosen: Sequence[str], played: Mapping[str, Played], wanted: Mapping[str, str]) -> list[str]:
@@ -149,6 +152,27 @@ def unproved(chosen: Sequence[str], played: Mapping[str, Played]) -> list[str]:
     """Those of the chosen oddities that claim a fix and whose proof failed: faults of the case itself."""
     claimed = ((name, played[name].trajectory) for name in chosen if oddities()[name].expect == "resolved")
     return [name for name, trajectory in claimed if trajectory and not _proved(trajectory)]
+
+
+def _config(kind: str, on: str, concurrency: int) -> RolloutConfig:
+    task_set = BUNDLED[on].partition("__")[0]
+    return check(
+        RolloutConfig,
+        {
+            "tasks": f"tasks/{task_set}",
+            "ids": [BUNDLED[on]],
+            "sandbox": kind,
+            "limits": SMALL,
+            "native": {"command_timeout_s": 60},
+            "scheduling": {
+                "concurrency": concurrency,
+                "grading": 2,
+                "max_attempts": 2,
+                "backoff_s": 0.1,
+                "max_consecutive_failures": 1000,
+            },
+        },
+    )
 
 
 def _proved(trajectory: Trajectory) -> bool:
