@@ -12,6 +12,8 @@ from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 
 if TYPE_CHECKING:
+    from swe_aem.core import TaskRecord
+    from swe_aem.evaluate import Scores, WeakTasks
     from swe_aem.rollout import Manifest
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -29,6 +31,22 @@ def evaluate(
     k: Annotated[str, typer.Option("--k", metavar="K,K", help="The k of pass@k, separated by commas.")] = "1,2,4,8,16",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the paired bootstrap.")] = 0,
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Resamples of the paired bootstrap.")] = 10_000,
+    lock: Annotated[
+        Path | None,
+        typer.Option(
+            "--lock", help="Lock of `swe-aem tasks check --strength`: which tasks are weak. [default: the run's own]"
+        ),
+    ] = None,
+    weak: Annotated[
+        float | None,
+        typer.Option(
+            "--weak",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Tests that let a larger share of mutants pass are weak. [default: the run's bound, or 0.2]",
+        ),
+    ] = None,
     preds: Annotated[
         Path | None, typer.Option("--preds", help="Also write the first run's patches for the official harness.")
     ] = None,
@@ -37,14 +55,20 @@ def evaluate(
     """Report pass@1 with a 95 % interval, unbiased pass@k, outcomes, and what has no verdict.
 
     Tasks are the unit of every interval. Infrastructure failures are in no rate: they are shown apart, with the
-    bounds that they leave open. With two stores: the difference on the tasks that both have verdicts for, with a
+    bounds that they leave open. Where a lock says how strong the tests of the tasks are, pass@1 is also given without
+    the weak ones. With two stores: the difference on the tasks that both have verdicts for, with a
     paired bootstrap, and McNemar's exact test where each task has one sample.
     """
     from swe_aem.evaluate import FEW_TASKS, caveats, compare, comparison_lines, lines, read_run, report
 
     ks = _ks(k)
     runs = [(path, *read_run(path)) for path in (directory, other) if path is not None]
-    reports = [report(path, manifest, scores, ks=ks, repos=_repositories(manifest)) for path, manifest, scores in runs]
+    reports = []
+    for path, manifest, scores in runs:
+        records = _records(manifest)
+        repos = {record.task.id: record.task.repo for record in records}
+        found = _weak_tasks(manifest, scores, records, lock, weak)
+        reports.append(report(path, manifest, scores, ks=ks, repos=repos, weak=found))
     comparison, notes = None, []
     if len(runs) == 2:
         comparison = compare(runs[0][2], runs[1][2], resamples=resamples, seed=seed)
@@ -77,16 +101,43 @@ def _ks(text: str) -> Sequence[int]:
     return ks
 
 
-def _repositories(manifest: "Manifest | None") -> dict[str, str]:
-    """Task id to repository, as far as the run's task set can still be read."""
+def _records(manifest: "Manifest | None") -> "Sequence[TaskRecord]":
+    """The tasks of the run, as far as its task set can still be read."""
     if manifest is None:
-        return {}
+        return ()
     try:
-        records = load_and_tell(manifest.config.tasks, split=manifest.config.split)
+        return load_and_tell(manifest.config.tasks, split=manifest.config.split).records
     except UserError as error:
         tell(f"no table by repository: {error}")
-        return {}
-    return {record.task.id: record.task.repo for record in records}
+        return ()
+
+
+def _weak_tasks(
+    manifest: "Manifest | None",
+    scores: "Scores",
+    records: "Sequence[TaskRecord]",
+    lock: Path | None,
+    weak: float | None,
+) -> "WeakTasks | None":
+    """Rates by the strength of tests, where `lock` or else the run's own says what that is."""
+    from swe_aem.evaluate import weak_tasks
+    from swe_aem.tasks import WEAK_SHARE, passing_shares
+
+    if manifest is None or (path := lock or manifest.config.lock) is None:
+        return None
+    if lock is None and not path.exists():
+        tell(f"no rates without weak tasks: the run's lock {path} is not there; give --lock FILE")
+        return None
+    shares = passing_shares(path, manifest.config.sandbox, records)
+    if not shares:
+        if lock is not None or weak is not None:
+            tell(
+                f"no rates without weak tasks: {path} does not say how strong tests are; run `swe-aem tasks check "
+                f"--tasks {manifest.config.tasks} --sandbox {manifest.config.sandbox} --lock {path} --strength 10`"
+            )
+        return None
+    bound = next(one for one in (weak, manifest.config.max_passing_mutants, WEAK_SHARE) if one is not None)
+    return weak_tasks(scores, shares, lock=path, bound=bound)
 
 
 def _write_predictions(directory: Path, path: Path) -> None:

@@ -55,6 +55,7 @@ _PANELS = {
         Mirrored("limit"),
         Mirrored("lock"),
         Mirrored("lock_policy"),
+        Mirrored("max_passing_mutants", metavar="SHARE"),
     ),
     "Agent and policy": (
         Mirrored("agent", metavar="NAME|FILE", completion=complete_agent),

@@ -12,6 +12,7 @@ import typer
 
 from swe_aem.cli.load import load_and_tell
 from swe_aem.cli.options import Ids, Limit, NoLimits, Sandbox, Split, Tasks, limits
+from swe_aem.cli.strength_lines import strength_lines
 from swe_aem.cli.tell import complain, tell
 from swe_aem.table import table
 
@@ -33,6 +34,16 @@ def check(
     ] = None,
     gold: Annotated[int, typer.Option("--gold", min=1, help="Times that the gold patch is graded.")] = 3,
     noop: Annotated[int, typer.Option("--noop", min=1, help="Times that an empty patch is graded.")] = 1,
+    strength: Annotated[
+        int,
+        typer.Option(
+            "--strength",
+            metavar="N",
+            min=0,
+            help="Also grade up to N mutants of each gold patch: wrong patches, which tests should not let pass.",
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Which mutants --strength makes.")] = 0,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks checked at once.")] = 2,
     again: Annotated[bool, typer.Option("--again", help="Check again tasks that the lock holds already.")] = False,
     user: Annotated[
@@ -53,13 +64,13 @@ def check(
 
     For each task: the gold patch resolves it every time, an empty patch never does, and every test says the same each
     time. Also noted: the network policy that its tests need, image digest, seconds to start and to test, peak memory.
-    The results go to a lock, which `swe-aem rollout --lock FILE` can require. An interrupted check resumes where
-    it was; only tasks that are new or changed are checked again. Exit code 1 if a task is not fit or could not be
-    checked.
+    With --strength, how strong its tests are: the share of wrong patches near the gold patch that they let pass. The
+    results go to a lock, which `swe-aem rollout --lock FILE` can require. An interrupted check resumes where
+    it was; only what is new or changed is checked again. Exit code 1 if a task is not fit or could not be checked.
 
-    Example: swe-aem tasks check --tasks my-set --sandbox docker --jobs 8
+    Example: swe-aem tasks check --tasks my-set --sandbox docker --jobs 8 --strength 10
     """
-    from swe_aem.preflight import CheckConfig, RunCounts
+    from swe_aem.preflight import CheckConfig, RunCounts, StrengthConfig
     from swe_aem.preflight import check as run_check
     from swe_aem.rollout import RolloutConfig
     from swe_aem.sandbox import open_backend
@@ -69,7 +80,13 @@ def check(
     rollout = RolloutConfig(
         sandbox=sandbox, limits=limits(no_limits), user=user, capabilities=tuple(capabilities or ())
     )
-    config = CheckConfig(counts=RunCounts(gold=gold, noop=noop), jobs=jobs, rollout=rollout, again=again)
+    config = CheckConfig(
+        counts=RunCounts(gold=gold, noop=noop),
+        jobs=jobs,
+        rollout=rollout,
+        again=again,
+        strength=StrengthConfig(mutants=strength, seed=seed),
+    )
     checking = run_check(config, task_set, path, open_backend(sandbox), _progress(time.monotonic()))
     try:
         checked = asyncio.run(checking)
@@ -145,3 +162,5 @@ def _show(checked: "CheckResult", path: Path) -> None:
         typer.echo(line)
     for finding in [*checked.failed, *checked.not_checked][:_SHOWN]:
         typer.echo(f"  {finding.task_id}: {_why(finding)}")
+    for line in strength_lines(checked.entries):
+        typer.echo(f"  {line}")

@@ -3,7 +3,7 @@
 from swe_aem.evaluate.compare import FEW_TASKS, Comparison, compare
 from swe_aem.evaluate.rates import Estimate, clustered, wilson
 from swe_aem.evaluate.render import comparison_lines, lines
-from swe_aem.evaluate.report import RunReport, caveats, read_run, report
+from swe_aem.evaluate.report import RunReport, WeakTasks, caveats, read_run, report, weak_tasks
 from swe_aem.evaluate.score import Scores, TaskScore, score
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "RunReport",
     "Scores",
     "TaskScore",
+    "WeakTasks",
     "caveats",
     "clustered",
     "compare",
@@ -21,5 +22,6 @@ __all__ = [
     "read_run",
     "report",
     "score",
+    "weak_tasks",
     "wilson",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from swe_aem.evaluate.compare import Comparison
 from swe_aem.evaluate.rates import Estimate
-from swe_aem.evaluate.report import RunReport
+from swe_aem.evaluate.report import RunReport, WeakTasks
 from swe_aem.store import broken_task_lines
 from swe_aem.table import table
 
@@ -44,6 +44,20 @@ def lines(run: RunReport) -> Iterator[str]:
         align="<>",
         indent=2,
     )
+    if run.weak_tasks is not None:
+        yield from _weak_task_lines(run.weak_tasks)
+
+
+def _weak_task_lines(found: WeakTasks) -> Iterator[str]:
+    yield f"  tests by the mutants that they let pass, as {found.lock} says"
+    for name, tasks, estimate in (
+        (f"at most {found.bound:.0%}", found.strong, found.pass_at_1_strong),
+        (f"more than {found.bound:.0%} (weak)", len(found.weak), found.pass_at_1_weak),
+    ):
+        rate = percent(estimate) if estimate is not None else "-"
+        yield f"    {name + ':':<22} pass@1 {rate}  over {tasks} tasks"
+    if found.unmeasured:
+        yield f"    not measured: {found.unmeasured} tasks"
 
 
 def comparison_lines(found: Comparison, first: str, second: str, notes: Sequence[str]) -> Iterator[str]:

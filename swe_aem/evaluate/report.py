@@ -34,6 +34,24 @@ class RepoScore(Frozen):
     pass_at_1: float
 
 
+class WeakTasks(Frozen):
+    """Which tasks of a run have weak tests, and pass@1 with and without these."""
+
+    lock: str
+    """The lock that says how many mutants each task's tests let pass."""
+    bound: float
+    """Tests that let a larger share of mutants pass are weak, 0..1."""
+    weak: tuple[str, ...]
+    """Tasks with weak tests."""
+    strong: int
+    """Tasks with other tests."""
+    unmeasured: int
+    """Tasks of which the lock does not say it; in neither rate."""
+    pass_at_1_strong: Estimate | None
+    """None without such tasks."""
+    pass_at_1_weak: Estimate | None
+
+
 class RunReport(Frozen):
     """One run."""
 
@@ -65,6 +83,8 @@ class RunReport(Frozen):
     """Tokens sampled in all, failures included, for each resolved trajectory."""
     repos: tuple[RepoScore, ...]
     """Empty if the task set cannot be read any more."""
+    weak_tasks: WeakTasks | None = None
+    """None where no lock says how strong tests are."""
 
     @property
     def complete(self) -> bool:
@@ -89,6 +109,7 @@ def report(
     *,
     ks: Sequence[int] = DEFAULT_KS,
     repos: Mapping[str, str] | None = None,
+    weak: WeakTasks | None = None,
 ) -> RunReport:
     """Put a run's numbers together. `ks` that no task has samples for are left out; `repos` maps task ids to
     repositories."""
@@ -116,6 +137,23 @@ def report(
         mean_agent_s=scores.agent_s / samples if samples else None,
         sampled_tokens_per_resolved=scores.sampled_tokens / scores.resolved if scores.resolved else None,
         repos=tuple(_by_repo(judged, repos or {})),
+        weak_tasks=weak,
+    )
+
+
+def weak_tasks(scores: Scores, shares: Mapping[str, float], *, lock: Path, bound: float) -> WeakTasks:
+    """A run's tasks by the strength of their tests; `shares` maps task ids to the share of mutants that pass."""
+    measured = [task for task in scores.judged if task.task_id in shares]
+    weak = [task for task in measured if shares[task.task_id] > bound]
+    strong = [task for task in measured if shares[task.task_id] <= bound]
+    return WeakTasks(
+        lock=str(lock),
+        bound=bound,
+        weak=tuple(task.task_id for task in weak),
+        strong=len(strong),
+        unmeasured=len(scores.judged) - len(measured),
+        pass_at_1_strong=mean_pass_at_k(strong, 1)[0],
+        pass_at_1_weak=mean_pass_at_k(weak, 1)[0],
     )
 
 

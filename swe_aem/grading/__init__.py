@@ -1,7 +1,8 @@
 """Grading: history scrub, capture of an agent's work, hygiene, graders; see `docs/grading.md`."""
 
 from swe_aem.grading.capture import CapturedWork, GivenTree, capture_work, record_given
-from swe_aem.grading.delta import Delta
+from swe_aem.grading.delta import LINK, Blob, Change, Delta, printable
+from swe_aem.grading.diff_text import render_delta
 from swe_aem.grading.foreign import NotApplied
 from swe_aem.grading.grader import Grader, GradeSlot
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
@@ -12,7 +13,10 @@ from swe_aem.grading.prepare import prepare_for_agent, prepare_for_grading
 from swe_aem.grading.scrub import scrub_history
 
 __all__ = [
+    "LINK",
+    "Blob",
     "CapturedWork",
+    "Change",
     "CleanDelta",
     "Delta",
     "GivenTree",
@@ -26,7 +30,9 @@ __all__ = [
     "clean_delta",
     "prepare_for_agent",
     "prepare_for_grading",
+    "printable",
     "read_kept_log",
     "record_given",
+    "render_delta",
     "scrub_history",
 ]

@@ -113,6 +113,17 @@ class Grader:
             spec = await self.layers.choose(spec, record, "agent")
         return await gold_patch(self._backend, record, spec, deadline)
 
+    async def gold_delta(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> Delta:
+        """What the gold patch of a task changes; raises `GraderError` where it does not apply, and as `gold_patch`."""
+        patch = await self.gold_patch(record, spec, deadline)
+        if isinstance(patch, Delta):
+            return patch
+        async with self.slot(record, spec) as slot:
+            delta = await slot.apply(patch, deadline)
+        if isinstance(delta, NotApplied):
+            raise GraderError(f"the gold patch of {record.task.id} does not apply: {delta.why[-500:]}")
+        return delta
+
     async def check(self, record: TaskRecord) -> tuple[str, ...]:
         """What keeps a task from being graded by the installed swebench, one sentence each; empty for a sound task."""
         return await self._parser.check(record.key)

@@ -2,5 +2,6 @@
 
 from swe_aem.preflight.probe import NotChecked, RunCounts
 from swe_aem.preflight.run import CheckConfig, CheckResult, TaskCheck, check
+from swe_aem.preflight.strength import StrengthConfig
 
-__all__ = ["CheckConfig", "CheckResult", "NotChecked", "RunCounts", "TaskCheck", "check"]
+__all__ = ["CheckConfig", "CheckResult", "NotChecked", "RunCounts", "StrengthConfig", "TaskCheck", "check"]

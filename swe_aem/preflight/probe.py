@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -53,21 +54,33 @@ class Probe:
     async def golds(self, count: int, network: Network) -> list[GradedRun]:
         """Runs of the gold patch; no more after the first one if that one did not even apply."""
         runs: list[GradedRun] = []
-        spec = self.spec.model_copy(update={"network": network})
-        limit = Deadline.after(self.config.scheduling.start_limit_s + self.record.key.timeout_s)
-        patch = await self.grader.gold_patch(self.record, spec, limit)
+        patch = await self.grader.gold_patch(self.record, self._spec(network), self._gold_limit())
         for _ in range(count):
-            runs.append(await self._run(spec, patch))
+            runs.append(await self.run(patch, network))
             if not runs[0].verdict.patch_applied:
                 break
         return runs
 
     async def noops(self, count: int, network: Network) -> list[GradedRun]:
         """Runs of the tests on the untouched repository."""
-        spec = self.spec.model_copy(update={"network": network})
-        return [await self._run(spec, None) for _ in range(count)]
+        return [await self.run(None, network) for _ in range(count)]
 
-    async def _run(self, spec: SandboxSpec, patch: Delta | str | None) -> GradedRun:
+    async def gold_delta(self, network: Network) -> Delta:
+        """What the gold patch changes, with contents; tried again after an infrastructure failure."""
+        for _ in range(self.config.scheduling.max_attempts - 1):
+            with suppress(InfrastructureError):
+                return await self.grader.gold_delta(self.record, self._spec(network), self._gold_limit())
+        return await self.grader.gold_delta(self.record, self._spec(network), self._gold_limit())
+
+    def _spec(self, network: Network) -> SandboxSpec:
+        return self.spec.model_copy(update={"network": network})
+
+    def _gold_limit(self) -> Deadline:
+        return Deadline.after(self.config.scheduling.start_limit_s + self.record.key.timeout_s)
+
+    async def run(self, patch: Delta | str | None, network: Network) -> GradedRun:
+        """One evaluation of a patch, of the untouched repository if there is none."""
+        spec = self._spec(network)
         limit_s = self.config.scheduling.start_limit_s + grade_attempt_s(self.config, self.record)
         limit = Deadline.after(limit_s)
         async with bounded(f"checking {self.record.task.id}", limit):

@@ -12,6 +12,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.grading import Grader
 from swe_aem.preflight.probe import NotChecked, Probe, RunCounts, probe_task
+from swe_aem.preflight.strength import StrengthConfig, measure_strength
 from swe_aem.rollout import RolloutConfig, sandbox_spec
 from swe_aem.store import locked, replace
 from swe_aem.tasks import LockEntry, LockKey, TaskSet, lock_text, read_lock
@@ -32,6 +33,8 @@ class CheckConfig(Frozen):
     rollout: RolloutConfig = RolloutConfig()
     """A rollout for which tasks are checked: its sandboxes' user, capabilities and resource limits, limits in seconds,
     and attempts after infrastructure failures."""
+    strength: StrengthConfig = StrengthConfig()
+    """Whether to measure how strong the tests are, too."""
     again: bool = False
     """Check again tasks that have an entry."""
 
@@ -61,6 +64,8 @@ async def check(
 ) -> CheckResult:
     """Check every task that the lock at `path` does not hold yet, and keep the lock up to date meanwhile.
 
+    Of a task that it holds without what `config.strength` asks for, only that is measured.
+
     A kill at any moment loses the tasks under test and those of the last second. `tell` gets each task's check, with
     the number of tasks done and in all. Raises `UserError` if the lock cannot be read or is being written by another
     check.
@@ -69,20 +74,22 @@ async def check(
     with locked(path.parent, f".{path.name}.writer"):
         lock = _LockFile(path, read_lock(path) if path.exists() else {})
         known = {} if config.again else await _known(lock.entries, tasks.records, backend)
-        todo = [record for record in tasks if record.task.id not in known]
+        todo = [record for record in tasks if _is_unknown(known.get(record.task.id), config)]
         not_checked: list[NotChecked] = []
         queue = iter(enumerate(todo, start=1))
         done = 0
 
+        def keep(entry: LockEntry) -> None:
+            known[entry.task_id] = entry
+            lock.put(entry)
+
         async def work(grader: Grader) -> None:
             nonlocal done
             for _, record in queue:
-                task_check = await _check_task(record, tasks, grader, backend, config)
+                entry = known.get(record.task.id)
+                task_check = await _check_task(record, tasks, grader, backend, config, entry, keep)
                 done += 1
-                if isinstance(task_check, LockEntry):
-                    known[task_check.task_id] = task_check
-                    lock.put(task_check)
-                else:
+                if isinstance(task_check, NotChecked):
                     not_checked.append(task_check)
                 tell(task_check, done, len(todo))
 
@@ -96,22 +103,48 @@ async def check(
     return CheckResult(entries=entries, not_checked=tuple(not_checked), earlier=len(tasks) - len(todo))
 
 
+def _is_unknown(entry: LockEntry | None, config: CheckConfig) -> bool:
+    return entry is None or config.strength.wants(entry)
+
+
 async def _check_task(
-    record: TaskRecord, tasks: TaskSet, grader: Grader, backend: SandboxBackend, config: CheckConfig
+    record: TaskRecord,
+    tasks: TaskSet,
+    grader: Grader,
+    backend: SandboxBackend,
+    config: CheckConfig,
+    entry: LockEntry | None,
+    keep: Callable[[LockEntry], None],
 ) -> TaskCheck:
-    """One task's check. What the host lacks for it, e.g. its image, and infrastructure failures are not its fault."""
-    task = record.task
+    """One task's check, of what `entry` does not say; `keep` gets what is found as soon as it is.
+
+    What the host lacks for it, e.g. its image, and infrastructure failures are not its fault.
+    """
     try:
-        problems = await grader.check(record)
-        if problems:
-            raise UserError("; ".join(problems))
-        workspace = await asyncio.to_thread(tasks.workspace, task.id)
-        spec = sandbox_spec(config.rollout, record, 0, run=_RUN, role="grader", workspace=workspace)
-        image = await backend.image_digest(task.image)
-        probe = Probe(record, grader, spec, config.rollout)
-        return await probe_task(probe, config.counts, backend=backend.name, image=image)
+        probe = await _probe(record, tasks, grader, config)
+        if entry is None:
+            image = await backend.image_digest(record.task.image)
+            found = await probe_task(probe, config.counts, backend=backend.name, image=image)
+            if isinstance(found, NotChecked):
+                return found
+            keep(entry := found)
+        if not config.strength.wants(entry):
+            return entry
+        found = await measure_strength(probe, config.strength, entry)
+        if isinstance(found, LockEntry):
+            keep(found)
+        return found
     except (UserError, InfrastructureError) as error:
-        return NotChecked(task_id=task.id, why=str(error))
+        return NotChecked(task_id=record.task.id, why=str(error))
+
+
+async def _probe(record: TaskRecord, tasks: TaskSet, grader: Grader, config: CheckConfig) -> Probe:
+    problems = await grader.check(record)
+    if problems:
+        raise UserError("; ".join(problems))
+    workspace = await asyncio.to_thread(tasks.workspace, record.task.id)
+    spec = sandbox_spec(config.rollout, record, 0, run=_RUN, role="grader", workspace=workspace)
+    return Probe(record, grader, spec, config.rollout)
 
 
 async def _known(

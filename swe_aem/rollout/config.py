@@ -84,6 +84,9 @@ class RolloutConfig(Frozen):
     lock_policy: LockPolicy = "require"
     """What to do about tasks that the lock does not list as fit. require: refuse to start; drop: leave them out; weigh:
     also keep flaky ones, with a weight below 1."""
+    max_passing_mutants: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of mutants of the gold patch, 0 to 1, that a task's tests may let pass, as `swe-aem tasks check --strength
+    N` measured. Tasks above it or not measured are not fit: lock_policy says what to do about them."""
     agent: str = "native"
     """The loop around the policy: native, openhands, mini-swe-agent, or the .py file of a harness. The name of a script
     (gold, noop, replay) is short for the native agent with that policy."""
@@ -178,6 +181,8 @@ class RolloutConfig(Frozen):
                     raise ValueError(f"native.{name} is only for agent native: {self.agent} has tools of its own")
         elif self.harness != HarnessConfig():
             raise ValueError(f"harness is only for harnesses, but agent is {self.agent}")
+        if self.max_passing_mutants is not None and self.lock is None:
+            raise ValueError("max_passing_mutants needs lock: the file that `swe-aem tasks check --strength N` wrote")
         if self.early_completion and not self.oversample:
             raise ValueError("early_completion needs oversample: without it there is nothing to cancel")
         return self

@@ -36,7 +36,9 @@ def chosen_tasks(config: RolloutConfig) -> TaskSet:
 
 
 def _locked(tasks: TaskSet, config: RolloutConfig) -> TaskSet:
-    return tasks if config.lock is None else apply_lock(tasks, config.lock, config.sandbox, config.lock_policy)
+    if config.lock is None:
+        return tasks
+    return apply_lock(tasks, config.lock, config.sandbox, config.lock_policy, config.max_passing_mutants)
 
 
 def _with_gold(tasks: TaskSet, config: RolloutConfig) -> TaskSet:

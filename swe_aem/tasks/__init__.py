@@ -7,11 +7,13 @@
 from swe_aem.tasks.load import bundled, bundled_sets, find_source, load_tasks
 from swe_aem.tasks.lock import (
     LOCK_FILE,
+    WEAK_SHARE,
     LockEntry,
     LockKey,
     LockPolicy,
     apply_lock,
     lock_text,
+    passing_shares,
     read_lock,
     record_digest,
 )
@@ -19,6 +21,7 @@ from swe_aem.tasks.taskset import TaskSet
 
 __all__ = [
     "LOCK_FILE",
+    "WEAK_SHARE",
     "LockEntry",
     "LockKey",
     "LockPolicy",
@@ -29,6 +32,7 @@ __all__ = [
     "find_source",
     "load_tasks",
     "lock_text",
+    "passing_shares",
     "read_lock",
     "record_digest",
 ]

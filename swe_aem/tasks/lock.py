@@ -6,7 +6,7 @@ holds a digest of the whole record, and a changed task counts as not checked.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,8 @@ from swe_aem.errors import UserError, why_unreadable
 from swe_aem.tasks.taskset import TaskSet
 
 LOCK_FILE = "tasks.lock"
+WEAK_SHARE = 0.2
+"""Tests that let a larger share of mutants pass are called weak."""
 LockPolicy = Literal["require", "drop", "weigh"]
 LockKey = tuple[str, str]
 """(task id, backend)."""
@@ -54,6 +56,19 @@ class LockEntry(Frozen):
     """The most memory that a sandbox held during an evaluation."""
     checked_on: str
     """Date, YYYY-MM-DD."""
+    mutants: int | None = None
+    """Mutants of the gold patch that were graded, those that were told to be equivalent not included. None where that
+    was not asked for; 0 where the gold patch has none."""
+    mutants_passed: int = 0
+    """Mutants that the tests let pass."""
+    mutants_equivalent: int = 0
+    """Mutants that are the gold patch's own program; not graded, and in no share."""
+    mutants_wanted: int = 0
+    """Most mutants that were asked for."""
+    mutants_seed: int = 0
+    """Which ones they are."""
+    survivors: tuple[str, ...] = ()
+    """The mutants that passed, one line each."""
 
     @property
     def key(self) -> LockKey:
@@ -64,6 +79,11 @@ class LockEntry(Frozen):
     def weight(self) -> float:
         """Weight of the task in training, 0..1: the share of gold runs that resolved it; 0 if doing nothing did."""
         return 0.0 if self.noop_resolved else self.gold_resolved / self.gold_runs
+
+    @property
+    def passing_share(self) -> float | None:
+        """Share of the mutants that the tests let pass, 0..1: 0 for strong tests; None where nothing was measured."""
+        return self.mutants_passed / self.mutants if self.mutants else None
 
     def fits(self, record: TaskRecord) -> bool:
         """Was the entry written for this content of the task?"""
@@ -123,33 +143,66 @@ LOCK_RULES: dict[LockPolicy, LockRule] = {
 }
 
 
-def apply_lock(tasks: TaskSet, path: Path, backend: str, policy: LockPolicy) -> TaskSet:
+def apply_lock(
+    tasks: TaskSet, path: Path, backend: str, policy: LockPolicy, max_passing_mutants: float | None = None
+) -> TaskSet:
     """The tasks that the lock lets through, with the network policy that it found for each.
 
     `require` refuses the whole set if one task is unfit, changed or unchecked; `drop` leaves such tasks out; `weigh`
-    keeps flaky ones with a weight below 1 and leaves the others out. Raises `UserError` that names the command.
+    keeps flaky ones with a weight below 1 and leaves the others out. With `max_passing_mutants` (a share, 0..1) tasks
+    are unfit too whose tests let more mutants pass, or of which that was not measured. Raises `UserError` that names
+    the command.
     """
     rule = LOCK_RULES[policy]
     entries = read_lock(path)
     kept, refused = [], []
     for record in tasks:
         entry = entries.get((record.task.id, backend))
-        if entry is None or not entry.fits(record):
-            refused.append(f"{record.task.id} ({'not checked' if entry is None else 'changed since it was checked'})")
-        elif entry.passed or (rule.keeps_flaky and entry.weight > 0):
-            task = record.task.model_copy(update={"network": entry.network})
-            weight = 1.0 if entry.passed else min(entry.weight, 1 - 1 / (entry.gold_runs + 1))
-            kept.append(record.model_copy(update={"task": task, "weight": weight}))
-        else:
-            refused.append(f"{record.task.id} ({entry.problems[0]})")
+        why = _why_unfit(record, entry, rule, max_passing_mutants)
+        if why or entry is None:
+            refused.append(f"{record.task.id} ({why})")
+            continue
+        task = record.task.model_copy(update={"network": entry.network})
+        weight = 1.0 if entry.passed else min(entry.weight, 1 - 1 / (entry.gold_runs + 1))
+        kept.append(record.model_copy(update={"task": task, "weight": weight}))
     shown = ", ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
     if refused and (rule.needs_all or not kept):
+        strength = "" if max_passing_mutants is None else " --strength 10"
         raise UserError(
             f"{path}: {len(refused)} of {len(tasks)} tasks are not fit in {backend}: {shown}. Run `swe-aem tasks check "
-            f"--tasks {tasks.name} --sandbox {backend} --lock {path}`, or leave them out with --lock-policy drop"
+            f"--tasks {tasks.name} --sandbox {backend} --lock {path}{strength}`, or leave them out with "
+            "--lock-policy drop"
         )
     notes = [f"{path}: {len(refused)} of {len(tasks)} tasks left out: {shown}"] if refused else []
     light = sum(record.weight < 1 for record in kept)
     if light:
         notes.append(f"{path}: {light} flaky tasks count less than 1")
     return replace(tasks, records=tuple(kept), notes=(*tasks.notes, *notes))
+
+
+def passing_shares(path: Path, backend: str, records: Iterable[TaskRecord]) -> dict[str, float]:
+    """By task id, the share of mutants that a task's tests let pass, 0..1; only tasks of which the lock holds it, for
+    their content as it is now. Raises `UserError` if the lock cannot be read."""
+    entries = read_lock(path)
+    found = ((record, entries.get((record.task.id, backend))) for record in records)
+    fitting = [entry for record, entry in found if entry is not None and entry.fits(record)]
+    return {entry.task_id: entry.passing_share for entry in fitting if entry.passing_share is not None}
+
+
+def _why_unfit(record: TaskRecord, entry: LockEntry | None, rule: LockRule, max_passing_mutants: float | None) -> str:
+    """Why the lock does not let a task through; empty if it does."""
+    if entry is None:
+        return "not checked"
+    if not entry.fits(record):
+        return "changed since it was checked"
+    if not entry.passed and not (rule.keeps_flaky and entry.weight > 0):
+        return entry.problems[0]
+    if max_passing_mutants is None:
+        return ""
+    if entry.mutants is None:
+        return "its tests' strength was not measured"
+    if entry.passing_share is None:
+        return "its gold patch has no mutants that could measure its tests' strength"
+    if entry.passing_share > max_passing_mutants:
+        return f"its tests let {entry.mutants_passed} of {entry.mutants} mutants pass"
+    return ""

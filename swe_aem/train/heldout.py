@@ -23,6 +23,7 @@ def heldout_rollout(config: TrainConfig, *, greedy: bool) -> RolloutConfig:
         "limit": heldout.limit,
         "ids": None,
         "lock": None,
+        "max_passing_mutants": None,
         "group_size": 1 if greedy else heldout.samples,
         "oversample": 0,
         "early_completion": False,

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +11,7 @@ from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
-from swe_aem.tasks import load_tasks
+from swe_aem.tasks import LockEntry, load_tasks, lock_text, record_digest
 
 TASKS = load_tasks("micro", split="heldout", limit=4)
 
@@ -32,9 +33,9 @@ def trajectory(task_id: str, sample: int, outcome: Outcome) -> Trajectory:
     )
 
 
-def store(directory: Path, outcomes: list[list[Outcome]], policy: str = "gold") -> Path:
+def store(directory: Path, outcomes: list[list[Outcome]], policy: str = "gold", **settings: Any) -> Path:
     """A store with one list of outcomes per task."""
-    config = RolloutConfig(tasks="micro", split="heldout", limit=4, group_size=2, policy=policy)
+    config = RolloutConfig(tasks="micro", split="heldout", limit=4, group_size=2, policy=policy, **settings)
     with Store(directory).writer() as writer:
         claim(directory, config, TASKS.records, stored_tasks=(), tokenizer="t")
         for record, samples in zip(TASKS, outcomes, strict=True):
@@ -99,6 +100,52 @@ def test_predictions(before: Path, tmp_path: Path) -> None:
     run(before, "--preds", tmp_path / "preds.json")
     written = json.loads((tmp_path / "preds.json").read_text())
     assert list(written) == [record.task.id for record in TASKS.records[:2]]
+
+
+def strength_lock(path: Path, *shares: tuple[int, int] | None) -> Path:
+    """A lock that says how many of how many mutants each task's tests let pass."""
+    entries = [
+        LockEntry(
+            task_id=record.task.id, record=record_digest(record), passed=True, network="none", backend="bubblewrap",
+            image="i", gold_runs=1, gold_resolved=1, noop_runs=1, noop_resolved=0, boot_s=0, test_s=1, max_test_s=1,
+            peak_memory_bytes=None, checked_on="2026-01-01", mutants=of[1] if of else None,
+            mutants_passed=of[0] if of else 0,
+        )
+        for record, of in zip(TASKS, shares, strict=True)
+    ]  # fmt: skip
+    path.write_text(lock_text({entry.key: entry for entry in entries}))
+    return path
+
+
+def test_rates_are_given_without_tasks_of_weak_tests(before: Path, tmp_path: Path) -> None:
+    lock = strength_lock(tmp_path / "a.lock", (1, 10), (0, 10), (5, 10), None)
+    found = json.loads(run(before, "--lock", lock, "--json"))["runs"][0]["weak_tasks"]
+    assert (found["bound"], found["strong"], found["unmeasured"]) == (0.2, 2, 0)
+    assert found["weak"] == [TASKS.records[2].task.id]
+    assert (found["pass_at_1_strong"]["value"], found["pass_at_1_weak"]["value"]) == (0.25, 1.0)
+    text = run(before, "--lock", lock, "--weak", "0")
+    assert "    at most 0%:            pass@1   0.0%" in text
+    assert "    more than 0% (weak):   pass@1  75.0%" in text
+    assert text.count("over 1 tasks\n") == 1
+    found = json.loads(run(before, "--lock", strength_lock(lock, (1, 10), None, None, None), "--json"))["runs"][0]
+    assert (found["weak_tasks"]["unmeasured"], found["weak_tasks"]["pass_at_1_weak"]) == (2, None)
+
+
+def test_the_runs_own_lock_says_which_tests_are_weak(tmp_path: Path) -> None:
+    lock = strength_lock(tmp_path / "a.lock", (1, 10), (0, 10), (4, 10), (5, 10))
+    run_of_lock = store(tmp_path / "run", [[GOOD, BAD]] * 4, lock=lock, max_passing_mutants=0.4)
+    assert f"as {lock} says" in run(run_of_lock)
+    assert json.loads(run(run_of_lock, "--json"))["runs"][0]["weak_tasks"]["weak"] == [TASKS.records[3].task.id]
+    lock.unlink()
+    assert "mutants" not in run(run_of_lock)
+
+
+def test_a_lock_without_strength_names_the_command(before: Path, tmp_path: Path) -> None:
+    from swe_aem.cli.eval import app
+
+    lock = strength_lock(tmp_path / "a.lock", None, None, None, None)
+    result = CliRunner().invoke(app, [str(before), "--lock", str(lock)])
+    assert f"`swe-aem tasks check --tasks micro --sandbox bubblewrap --lock {lock} --strength 10`" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from swe_aem.cli.tasks import app
 from swe_aem.errors import UserError
-from swe_aem.tasks import load_tasks
+from swe_aem.tasks import LockEntry, load_tasks
 
 FUNCTION = '''"""One function."""
 
@@ -94,6 +94,33 @@ def test_a_choice_of_tasks_says_which_rows_are_left_out(odd_set: str, tmp_path: 
     chosen = _run("select", "--tasks", odd_set, "--out", str(tmp_path / "ids.txt"))
     assert "1 of 3 rows cannot be tasks" in chosen.stderr
     assert (tmp_path / "ids.txt").read_text().splitlines()[1:] == ["one", "two"]
+
+
+def test_check_says_which_tests_are_weakest() -> None:
+    from swe_aem.cli.strength_lines import strength_lines
+
+    def entry(task_id: str, mutants: int | None, passed: int) -> LockEntry:
+        return LockEntry(
+            task_id=task_id, record="r", passed=True, network="none", backend="bubblewrap", image="i", gold_runs=1,
+            gold_resolved=1, noop_runs=1, noop_resolved=0, boot_s=0, test_s=1, max_test_s=1, peak_memory_bytes=None,
+            checked_on="2026-01-01", mutants=mutants, mutants_passed=passed, mutants_equivalent=2,
+            survivors=("m.py:1:2: constant: `1` -> `2`",) * passed,
+        )  # fmt: skip
+
+    assert list(strength_lines([entry("a", None, 0)])) == []
+    lines = list(strength_lines([entry("a", 10, 1), entry("b", 4, 2), entry("c", 5, 0), entry("d", 0, 0)]))
+    assert lines == [
+        "strength: tests let 3 of 19 mutants pass (15.8%); 8 more are equivalent; 1 of 4 tasks have none",
+        "mutants that pass         tasks",
+        "none                  1 (33.3%)",
+        "up to 20%             1 (33.3%)",
+        "more than 20% (weak)  1 (33.3%)",
+        "pass  mutants  equivalent  weakest tasks",
+        " 50%   2 of 4           2  b",
+        " 10%  1 of 10           2  a",
+        *["b: m.py:1:2: constant: `1` -> `2`"] * 2,
+        "a: m.py:1:2: constant: `1` -> `2`",
+    ]
 
 
 def test_show_keeps_the_answer_back() -> None:

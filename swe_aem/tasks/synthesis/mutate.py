@@ -5,7 +5,7 @@ changed; annotations, docstrings, f-strings, decorators and the arguments of `ra
 """
 
 import ast
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from swe_aem.tasks.synthesis import mutate_branches, mutate_values
@@ -57,6 +57,18 @@ def find_mutations(path: str, text: str, rules: Sequence[tuple[str, Rule]] = RUL
     return found
 
 
+def find_edits(source: Source, rules: Sequence[tuple[str, Rule]], lines: Collection[int]) -> Iterator[tuple[str, Edit]]:
+    """Edits near `lines` with their kinds, outside of functions too: of functions and statements that have such a line.
+
+    Two of them may make the same text, or none that can be parsed.
+    """
+    nodes = list(_everywhere(source.tree, lines))
+    for kind, rule in rules:
+        for node in nodes:
+            for edit in rule(node, source):
+                yield kind, edit
+
+
 def _means_something_else(text: str, original: str) -> bool:
     try:
         return ast.dump(ast.parse(text)) != original
@@ -73,7 +85,21 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDe
             yield from _functions(child, f"{prefix}{child.name}.")
 
 
-def _mutable_nodes(function: ast.FunctionDef) -> Iterator[ast.AST]:
+def _everywhere(scope: ast.Module | ast.ClassDef, lines: Collection[int]) -> Iterator[ast.AST]:
+    """The scope itself, for its list of statements, and the nodes in those that have one of the lines."""
+    yield scope
+    for statement in scope.body:
+        if not any(statement.lineno <= line <= (statement.end_lineno or 0) for line in lines):
+            continue
+        if isinstance(statement, ast.ClassDef):
+            yield from _everywhere(statement, lines)
+        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _mutable_nodes(statement)
+        else:
+            yield from _walk(statement)
+
+
+def _mutable_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
     """The function itself, for its list of statements, and the nodes in it, in the order of the text."""
     yield function
     for default in [*function.args.defaults, *(value for value in function.args.kw_defaults if value)]:

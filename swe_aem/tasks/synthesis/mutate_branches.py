@@ -56,6 +56,26 @@ def _chained_branches(node: ast.If, source: Source) -> Iterator[Edit]:
     yield Edit(body_end, source.line_end(source.end(node.orelse[-1])), "")
 
 
+def omissions(node: ast.AST, source: Source) -> Iterator[Edit]:
+    """A missing statement: a call, a raise, a jump, a change of something that exists.
+
+    No task is made with this kind of bug, which is easily seen.
+    """
+    for field in _BODIES:
+        statements = getattr(node, field, None)
+        for statement in statements if isinstance(statements, list) else ():
+            if _can_be_missing(statement):
+                yield source.replace(statement, "pass")
+
+
+def _can_be_missing(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Assign):
+        return all(isinstance(target, ast.Attribute | ast.Subscript) for target in statement.targets)
+    if isinstance(statement, ast.Expr):
+        return not isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.AugAssign | ast.Raise | ast.Delete | ast.Break | ast.Continue)
+
+
 def _is_elif(node: ast.If, source: Source) -> bool:
     return source.slice(source.start(node), source.start(node) + 4) == "elif"
 

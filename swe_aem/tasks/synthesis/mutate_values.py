@@ -115,6 +115,14 @@ def constants(node: ast.AST, source: Source) -> Iterator[Edit]:
             yield source.replace(node, f'"{inside[:-1]}"')
 
 
+def quoted_constants(node: ast.AST, source: Source) -> Iterator[Edit]:
+    """Another string in place of one in single quotes, which `constants` leaves alone."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        written = source.text(node)
+        if written.startswith("'") and not written.startswith("'''"):
+            yield source.replace(node, "''" if node.value else "' '")
+
+
 def swaps(node: ast.AST, source: Source) -> Iterator[Edit]:
     """Two neighbouring values swapped: arguments, entries of a tuple, operands whose order matters."""
     if isinstance(node, ast.Call):

@@ -26,11 +26,24 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
 }
 
 
+_RECEIVERS = {"self", "cls"}
+
+
 def names(node: ast.AST, source: Source) -> Iterator[Edit]:
     """Another variable of the same text."""
     if isinstance(node, ast.Name) and node.id in (variables := _variables(source.tree)):
         for name in sorted(variables - {node.id}):
             yield source.replace(node, name)
+
+
+def local_names(node: ast.AST, source: Source) -> Iterator[Edit]:
+    """Another variable of the same function where one is read."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        stored = {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
+        own = (stored | {argument.arg for argument in ast.walk(node) if isinstance(argument, ast.arg)}) - _RECEIVERS
+        for name in ast.walk(node):
+            if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load) and name.id in own:
+                yield from (source.replace(name, other) for other in sorted(own - {name.id}))
 
 
 def numbers(node: ast.AST, source: Source) -> Iterator[Edit]:
