@@ -1,13 +1,19 @@
-"""Small tasks with a repository of their own: a package whose `add` subtracts, in a work tree that can be odd."""
+"""Small tasks with a repository of their own: a package whose `add` subtracts, in a work tree that can be odd, or with
+tests that run in an odd way."""
 
+import compileall
+import hashlib
 import os
+import py_compile
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import Field
 
+from swe_aem.cache import cache_dir
 from swe_aem.core import AnswerKey, Task, TaskRecord
 from swe_aem.core.base import Frozen
 
@@ -46,7 +52,18 @@ class OwnTask(Frozen):
     key_files: dict[str, str] = Field(default_factory=dict)
     """Files that the answer key puts into the grading sandbox."""
     command: str = "python -m pytest -p no:cacheprovider -rA tests"
-    """The test command."""
+    """The test command, or several lines."""
+    before_tests: str = ""
+    """Lines of the evaluation script before its start marker."""
+    packages: tuple[str, ...] = ()
+    """Requirements of a virtual environment that the image has in `.venv` and the evaluation activates."""
+    tests: dict[str, str] = Field(default_factory=lambda: {"tests/test_core.py": _TEST})
+    """Files that the test patch makes."""
+    fail_to_pass: tuple[str, ...] = ("tests/test_core.py::test_add",)
+    pass_to_pass: tuple[str, ...] = ("tests/test_old.py::test_old",)
+    expected: dict[str, str] = Field(default_factory=dict)
+    """Each test's status, for `exact_map`."""
+    log_parser: str = "parse_log_pytest"
     eval_type: str = "pass_and_fail"
     timeout_s: float = 120.0
     """Limit of the test command."""
@@ -59,8 +76,8 @@ class MadeTask(NamedTuple):
     workspace: Path
 
 
-def make(name: str, task: OwnTask, directory: Path) -> MadeTask:
-    """Make the repository of a task below `directory`."""
+def make(name: str, task: OwnTask, directory: Path, kind: str = "bubblewrap") -> MadeTask:
+    """Make the repository of a task below `directory`, for that backend."""
     tree = directory / name
     tree.mkdir(parents=True)
     base = {"calc/__init__.py": "", "calc/core.py": BROKEN, "tests/test_old.py": "def test_old():\n    assert True\n"}
@@ -71,7 +88,11 @@ def make(name: str, task: OwnTask, directory: Path) -> MadeTask:
     setup, gold = "", diff(tree, task.fix, task.fix_command)
     if task.setup:
         setup, gold = diff(tree, task.setup), diff(tree, task.setup, reverse=True)
-    test_patch = diff(tree, {"tests/test_core.py": _TEST})
+    test_patch = diff(tree, task.tests)
+    changed = [path for path in task.tests if (tree / path).exists()]
+    if task.packages:
+        write(tree / ".git", {"info/exclude": ".venv\n"})
+        _make_environment(tree / ".venv", task.packages, kind)
     if task.image:
         subprocess.run(["bash", "-c", expand(task.image)], cwd=tree, env=_ENV, check=True, capture_output=True)
     commit = git(tree, "rev-parse", "HEAD" if task.committed else "main").strip()
@@ -85,11 +106,12 @@ def make(name: str, task: OwnTask, directory: Path) -> MadeTask:
         gold_patch=gold,
         test_patch=test_patch,
         setup_patch=setup,
-        eval_script=_eval_script(test_patch, task.command),
-        log_parser="parse_log_pytest",
+        eval_script=_eval_script(task, commit, changed, test_patch),
+        log_parser=task.log_parser,
         eval_type=task.eval_type,
-        fail_to_pass=("tests/test_core.py::test_add",),
-        pass_to_pass=("tests/test_old.py::test_old",),
+        fail_to_pass=task.fail_to_pass,
+        pass_to_pass=task.pass_to_pass,
+        expected=task.expected,
         files={path: text.encode() for path, text in task.key_files.items()},
         timeout_s=task.timeout_s,
     )
@@ -139,18 +161,51 @@ def diff(tree: Path, files: dict[str, str], command: str | None = None, *, rever
     return text
 
 
-def _eval_script(test_patch: str, command: str) -> str:
+def _eval_script(task: OwnTask, commit: str, changed: list[str], test_patch: str) -> str:
     lines = [
         "#!/bin/bash",
         "set -uxo pipefail",
         f"cd {WORKDIR}",
         'git config --global --add safe.directory "$PWD"',
+        *([f"export PATH={WORKDIR}/.venv/bin:$PATH"] if task.packages else []),
+        *([f"git checkout {commit} {' '.join(changed)}"] if changed else []),
         "git apply -v - <<'EOF_114329324912'",
         test_patch.rstrip("\n"),
         "EOF_114329324912",
+        *task.before_tests.splitlines(),
         ": '>>>>> Start Test Output'",
-        command,
+        *task.command.rstrip("\n").split("\n"),
         ": '>>>>> End Test Output'",
         "",
     ]
     return "\n".join(lines)
+
+
+def _make_environment(directory: Path, packages: tuple[str, ...], kind: str) -> None:
+    """A virtual environment for the Python that sandboxes of that backend have."""
+    here = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    there = "python3.11" if kind == "docker" else here
+    base = Path("/usr/bin") if kind == "docker" else Path(sys.base_prefix).resolve() / "bin"
+    (directory / "bin").mkdir(parents=True)
+    for name in ("python", "python3"):
+        (directory / "bin" / name).symlink_to(base / there)
+    runner = directory / "bin" / "pytest"
+    runner.write_text(f"#!{WORKDIR}/.venv/bin/python\nimport pytest\n\nraise SystemExit(pytest.main())\n")
+    runner.chmod(0o755)
+    (directory / "pyvenv.cfg").write_text(f"home = {base}\ninclude-system-site-packages = false\n")
+    shutil.copytree(_installed(packages), directory / "lib" / there / "site-packages", copy_function=os.link)
+
+
+def _installed(packages: tuple[str, ...]) -> Path:
+    """Packages from PyPI, installed once on this host. Those with compiled parts have a fallback for other Pythons."""
+    target = cache_dir() / "test-packages" / hashlib.sha256(" ".join(packages).encode()).hexdigest()[:16]
+    if not target.exists():
+        draft = target.with_name(f"{target.name}.{os.getpid()}")
+        install = ["uv", "pip", "install", "-q", "--python", sys.executable, "--target", str(draft), *packages]
+        subprocess.run(install, check=True)
+        compileall.compile_dir(draft, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+        try:
+            draft.rename(target)
+        except OSError:  # another process was faster
+            shutil.rmtree(draft)
+    return target

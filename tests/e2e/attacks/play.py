@@ -36,6 +36,9 @@ PROVED = "the fix is right"
 PROOF = f"cd {WORKDIR} && python -B -c 'from calc.core import add; assert add(1, 2) == 3' && echo {PROVED}"
 """A call of an oddity, its last or the one before: honest is what works in the agent's own sandbox."""
 
+UNFIXED = "echo '# looked at' >> calc/core.py"
+"""A change that fixes nothing."""
+
 
 class Repeated(Frozen):
     """A text that is appended to an argument many times."""
@@ -92,6 +95,21 @@ def oddities() -> Mapping[str, Case]:
     return found
 
 
+@cache
+def runners() -> Mapping[str, Case]:
+    """The cases of oddities_of_runners.yaml by name, each once with its fix and once, as `NAME_unfixed`, without."""
+    found = {}
+    for name, fields in _read("oddities_of_runners.yaml").items():
+        if name.startswith("."):
+            continue
+        task = fields.get("task", {})
+        files = {"conftest.py": "", **task.get("files", {})}  # lets `pytest` find the package, as an installed one is
+        case = Case(**{"calls": ["@FIX@"], **fields, "task": {**task, "files": files}})
+        found[name] = case.model_copy(update={"calls": (*case.calls, PROOF)})
+        found[f"{name}_unfixed"] = case.model_copy(update={"calls": (UNFIXED,), "expect": "unresolved"})
+    return found
+
+
 async def play(kind: str, chosen: Mapping[str, Case], directory: Path, *, concurrency: int = 2) -> dict[str, Played]:
     """One rollout of all chosen cases, each a task of its own, and of the gold patch of each bundled task that is used.
 
@@ -109,7 +127,7 @@ async def play(kind: str, chosen: Mapping[str, Case], directory: Path, *, concur
             original = originals[case.bundled]
             record, workspace = _renamed(original, name), workspaces[original.task.id]
         else:
-            record, workspace = make(name, case.task, directory / "trees")
+            record, workspace = make(name, case.task, directory / "trees", kind)
         records.append(record)
         names[record.task.id], workspaces[record.task.id] = name, workspace
     config = configs[used[0]]
@@ -150,7 +168,8 @@ def complaints(chosen: Sequence[str], played: Mapping[str, Played], wanted: Mapp
 
 def unproved(chosen: Sequence[str], played: Mapping[str, Played]) -> list[str]:
     """Those of the chosen oddities that claim a fix and whose proof failed: faults of the case itself."""
-    claimed = ((name, played[name].trajectory) for name in chosen if oddities()[name].expect == "resolved")
+    cases = {**oddities(), **runners()}
+    claimed = ((name, played[name].trajectory) for name in chosen if cases[name].expect == "resolved")
     return [name for name, trajectory in claimed if trajectory and not _proved(trajectory)]
 
 
