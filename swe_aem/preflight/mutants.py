@@ -7,6 +7,7 @@ the task itself.
 import ast
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -72,7 +73,9 @@ class _Candidate:
     change: Change
     new: Blob | None
     """What is there in place of the gold patch's."""
-    rank: int = 0
+    place: str = ""
+    """Where it differs."""
+    rank: tuple[int, int] = (0, 0)
     """Those of a higher rank come later."""
 
 
@@ -94,8 +97,12 @@ class _Maker:
         return self._real([one for change in self._gold if change.new is not None for one in self._parts(change)])
 
     def mutated(self) -> Iterator[Mutant]:
-        """The patch with one small bug."""
-        return self._real([one for change in self._gold for one in _bugs(change)])
+        """The patch with one small bug: one bug of each place, then another of each."""
+        turns, ranked = Counter[str](), list[_Candidate]()
+        for one in sorted((one for change in self._gold for one in _bugs(change)), key=self._order):
+            ranked.append(replace(one, rank=(one.rank[0], turns[one.place])))
+            turns[one.place] += 1
+        return self._real(ranked)
 
     def _parts(self, change: Change) -> Iterator[_Candidate]:
         path = printable(change.path)
@@ -121,7 +128,7 @@ class _Maker:
                 case unknown:
                     assert_never(unknown)
 
-    def _order(self, candidate: _Candidate) -> tuple[int, str]:
+    def _order(self, candidate: _Candidate) -> tuple[tuple[int, int], str]:
         content = b"-" if candidate.new is None else candidate.new.content
         key = f"{self._seed}\0{candidate.change.path}\0".encode("utf-8", "surrogateescape")
         return candidate.rank, hashlib.sha256(key + content).hexdigest()
@@ -188,8 +195,10 @@ def _bugs(change: Change) -> Iterator[_Candidate]:
             column = edit.start - content.rfind(b"\n", 0, edit.start)
             old = content[edit.start : edit.end].decode()
             new = content[: edit.start] + edit.replacement.encode() + content[edit.end :]
-            what = f"{printable(change.path)}:{first}:{column}: {kind}: {_shown(old)} -> {_shown(edit.replacement)}"
-            yield _Candidate(what, change, change.new._replace(content=new), rank=kind in dict(_MORE_RULES))
+            place = f"{printable(change.path)}:{first}:{column}"
+            what = f"{place}: {kind}: {_shown(old)} -> {_shown(edit.replacement)}"
+            rank = (int(kind in dict(_MORE_RULES)), 0)
+            yield _Candidate(what, change, change.new._replace(content=new), place, rank)
 
 
 def _shown(text: str) -> str:

@@ -68,6 +68,13 @@ def test_the_same_seed_makes_the_same_and_another_makes_others() -> None:
     assert make_mutants(gold, 0, "a").made == ()
 
 
+def test_each_place_has_a_bug_before_one_has_a_second() -> None:
+    gold = [change("m.py", "", "def f(a, b):\n    return a[7] + b[8] - a[9]\n")]
+    places = [mutant.what.split(": ")[0] for mutant in make_mutants(gold, 1000, "s").made]
+    assert len(places) > 10
+    assert len(set(places[:6])) == 6
+
+
 def test_parts_of_the_patch_are_left_out() -> None:
     gold = [change("m.py", OLD, NEW), change("n.py", None, "x = 1\n"), change("gone.py", "y = 2\n", None)]
     whats = [mutant.what for mutant in make_mutants(gold, 1000, "s").made]
