@@ -54,6 +54,14 @@ Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many tasks.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON, one object per line, instead of text.")]
 Sandbox = Annotated[BackendName, typer.Option("--sandbox", help="Where commands run: bubblewrap needs no daemon.")]
+NoTwins = Annotated[
+    bool,
+    typer.Option(
+        "--no-twins",
+        help="Do not try patches that pass with tests that contradict theirs: cheaper, and some cheats are paid.",
+        show_default=False,
+    ),
+]
 NoLimits = Annotated[
     bool, typer.Option("--no-limits", help="No limits but time: for hosts without a writable control group.")
 ]

@@ -8,7 +8,7 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
-from swe_aem.cli.options import NoLimits, complete_agent, complete_policy, complete_tasks
+from swe_aem.cli.options import NoLimits, NoTwins, complete_agent, complete_policy, complete_tasks
 from swe_aem.cli.tell import complain, tell
 from swe_aem.core import Limits
 from swe_aem.core.settings import load
@@ -99,6 +99,7 @@ def rollout(
         typer.Option("--ids-from", help="Only the tasks of this file, as `swe-aem tasks select` writes it."),
     ] = None,
     no_limits: NoLimits = False,
+    no_twins: NoTwins = False,
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML file with settings; options override it.")
     ] = None,
@@ -128,6 +129,8 @@ def rollout(
         given["ids"] = (*given.get("ids", ()), *read_ids(ids_from))
     if no_limits:
         given = {f"limits.{name}": None for name in Limits.model_fields} | given
+    if no_twins:
+        given = given | {"twins": False}
     settings = load(RolloutConfig, config, given, assignments or ())
     check_policy(settings.policy)
     directory = out or _default_directory(settings)

@@ -40,6 +40,10 @@ class Verdict(Frozen):
     """Paths that patch hygiene removed from the patch before grading."""
     integrity: tuple[str, ...] = ()
     """Evidence of cheating, one line each; a non-empty tuple makes the outcome an integrity violation."""
+    twinned: tuple[str, ...] = ()
+    """FAIL_TO_PASS tests whose twin, a test that contradicts it, ran too."""
+    twin_s: float = 0.0
+    """Seconds of the evaluations with twins, their sandboxes included."""
     cause: str = ""
     """Why there are no results although the evaluation was tried more than once: what the patch does to the grading,
     e.g. that its sandbox dies. Empty where the tests decided."""

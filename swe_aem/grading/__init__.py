@@ -4,7 +4,7 @@ from swe_aem.grading.capture import CapturedWork, GivenTree, capture_work, recor
 from swe_aem.grading.delta import LINK, Blob, Change, Delta, printable
 from swe_aem.grading.diff_text import render_delta
 from swe_aem.grading.foreign import NotApplied
-from swe_aem.grading.grader import Grader, GradeSlot
+from swe_aem.grading.grader import CONTROL_EXTRA_S, Grader, GradeSlot
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
 from swe_aem.grading.kept_log import NotReadable, read_kept_log
 from swe_aem.grading.layers import StartLayers
@@ -13,6 +13,7 @@ from swe_aem.grading.prepare import prepare_for_agent, prepare_for_grading
 from swe_aem.grading.scrub import scrub_history
 
 __all__ = [
+    "CONTROL_EXTRA_S",
     "LINK",
     "Blob",
     "CapturedWork",

@@ -11,13 +11,14 @@ timers and exit codes: no text that a program prints can turn an attempt into an
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial, reduce
 from operator import or_
 from typing import Any, TypeVar
 
-from swe_aem.core import Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict
+from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict
 from swe_aem.errors import ControlFailed, GraderError, HostFailed, InfrastructureError
 from swe_aem.grading.apply import wanted_state, write_state
 from swe_aem.grading.capture import CapturedWork
@@ -25,12 +26,13 @@ from swe_aem.grading.comparing import delta_of
 from swe_aem.grading.conclusion import EvaluationEnd, conclude, wants_rewards
 from swe_aem.grading.delta import Delta
 from swe_aem.grading.eval_types import results_from
-from swe_aem.grading.evaluation import Evaluation, evaluate, inline_command
+from swe_aem.grading.evaluation import GRADING_ENV, Evaluation, evaluate, inline_command
 from swe_aem.grading.foreign import NotApplied, apply_foreign
 from swe_aem.grading.gold import gold_patch
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
 from swe_aem.grading.import_record import ImportRecord, ImportRecorder, ImportRecords
 from swe_aem.grading.kept_log import pack_log
+from swe_aem.grading.kept_records import KeptRecords, digest_of
 from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.log_file import LOG_TAIL_CHARS, LogFile
 from swe_aem.grading.name_rule import measured_rule
@@ -40,6 +42,15 @@ from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_rewards, remove_rewards
 from swe_aem.grading.rules import NameRule, shadows
 from swe_aem.grading.shell import put_file
+from swe_aem.grading.twins.judging import judged_by_twins, measured
+from swe_aem.grading.twins.making import (
+    Twins,
+    make_twins,
+    read_image_files,
+    read_test_files,
+    rules_digest,
+    why_no_twins,
+)
 from swe_aem.sandbox.scratch import scratch_directory
 
 T = TypeVar("T")
@@ -55,13 +66,16 @@ class Grader:
     Owns the process that parses logs, unless it is given one that its caller owns.
     """
 
-    def __init__(self, backend: SandboxBackend, parser: SwebenchParser | None = None) -> None:
+    def __init__(self, backend: SandboxBackend, parser: SwebenchParser | None = None, *, twins: bool = True) -> None:
+        """`twins`: are patches that pass the tests of their task also tried with the tests' contradictions?"""
         self._backend = backend
+        self._runs_twins = twins
         self._parser = parser or SwebenchParser()
         self._owns_parser = parser is None
         self.layers = StartLayers(backend)
         """The layers that sandboxes of the backend start on; whoever else starts some shares them."""
         self._imports = ImportRecords()
+        self._twins: KeptRecords[Twins] = KeptRecords("twins", Twins)
         self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> "Grader":
@@ -69,6 +83,7 @@ class Grader:
             await self._owned.enter_async_context(self._parser)
         await self._owned.enter_async_context(self.layers)
         await self._owned.enter_async_context(self._imports)
+        await self._owned.enter_async_context(self._twins)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -83,20 +98,62 @@ class Grader:
         Returns at once; `grade` raises if the start failed. The sandbox is closed with the context. `max_log_bytes`
         bounds the slot's `kept_log`; with 0 it keeps none.
         """
+        twins = partial(self.twins_of, record, spec) if self._runs_twins else None
+        async with self._slot(record, spec, record, twins, max_log_bytes) as slot:
+            yield slot
+
+    @asynccontextmanager
+    async def _slot(
+        self,
+        record: TaskRecord,
+        spec: SandboxSpec,
+        original: TaskRecord,
+        twins: Callable[[], Awaitable[Twins]] | None = None,
+        max_log_bytes: int = 0,
+    ) -> AsyncIterator["GradeSlot"]:
+        """A slot for `record`, which is `original` or its twin."""
 
         def choose(spec: SandboxSpec) -> Awaitable[SandboxSpec]:
-            return self.layers.choose(spec, record, "grader")
+            return self.layers.choose(spec, original, "grader")
+
+        def another(key: AnswerKey) -> AbstractAsyncContextManager[GradeSlot]:
+            return self._slot(original.model_copy(update={"key": key}), spec, original)
 
         async with PrestartedSandbox(self._backend, spec, choose) as sandbox:
-            imports = partial(self._imports_of, record, spec)
-            yield GradeSlot(self._backend, self.layers, record, spec, sandbox, self._parser, imports, max_log_bytes)
+            controls = Controls(partial(self._imports_of, original, spec), twins, another)
+            yield GradeSlot(self._backend, self.layers, record, spec, sandbox, self._parser, controls, max_log_bytes)
+
+    async def twins_of(self, record: TaskRecord, spec: SandboxSpec) -> Twins:
+        """The twins of a task's tests that fail with its gold patch. A control of its own budget finds them out, once.
+
+        Raises `InfrastructureError`.
+        """
+        why = why_no_twins(record.key)
+        if why is not None:
+            return Twins(why_not=dict.fromkeys(record.key.fail_to_pass, why))
+        image = f"{self._backend.name} {await self._backend.image_digest(spec.image)}"
+        script = await self._parser.script(record.key)
+        more = (script, record.key.fail_to_pass, record.key.eval_type, record.key.log_parser, rules_digest())
+        return await self._twins.kept(digest_of(image, record.key, *more), lambda: self._twin_control(record, spec))
+
+    async def _twin_control(self, record: TaskRecord, spec: SandboxSpec) -> Twins:
+        limit_s = record.key.timeout_s + CONTROL_EXTRA_S
+        async with self._slot(record, spec, record) as slot:
+            files = await slot.test_files(Deadline.after(limit_s))
+        twins = await asyncio.to_thread(make_twins, record.key, files)
+        if twins.key is None:
+            return twins
+        gold = await self.gold_patch(record, spec, Deadline.after(CONTROL_EXTRA_S))
+        twin = record.model_copy(update={"key": twins.key})
+        async with self._slot(twin, spec, record) as slot:
+            return measured(twins, await slot.grade(gold, Deadline.after(limit_s)))
 
     async def _imports_of(self, record: TaskRecord, spec: SandboxSpec) -> ImportRecord:
         """What sessions of the task import: with the gold patch, and without a patch, for a runner imports more when
         tests fail. Controls of their own budget find it out, once."""
 
         async def session(patch: Delta | str) -> ImportRecord | None:
-            async with self.slot(record, spec) as slot:
+            async with self._slot(record, spec, record) as slot:
                 return await slot.imports_with(patch, Deadline.after(record.key.timeout_s + CONTROL_EXTRA_S))
 
         async def control() -> ImportRecord:
@@ -129,6 +186,18 @@ class Grader:
         return await self._parser.check(record.key)
 
 
+@dataclass(frozen=True)
+class Controls:
+    """What a slot may ask for beside its own sandbox."""
+
+    imports: Callable[[], Awaitable[ImportRecord]]
+    """What sessions of the task import."""
+    twins: Callable[[], Awaitable[Twins]] | None
+    """The twins of its tests; None: they are not run."""
+    another: Callable[[AnswerKey], AbstractAsyncContextManager["GradeSlot"]]
+    """Opens another slot of the task with another key, which runs no twins."""
+
+
 class GradeSlot:
     """A fresh sandbox with the answer key of its task. It grades one patch."""
 
@@ -140,14 +209,14 @@ class GradeSlot:
         spec: SandboxSpec,
         sandbox: PrestartedSandbox,
         parser: SwebenchParser,
-        imports: Callable[[], Awaitable[ImportRecord]],
+        controls: Controls,
         max_log_bytes: int,
     ) -> None:
         self.kept_log = b""
         """The log of the evaluation as `kept_log.pack_log` packs it; empty if there was none, or none is kept."""
         self._max_log_bytes = max_log_bytes
         self._backend = backend
-        self._imports = imports
+        self._controls = controls
         self._recorder: ImportRecorder | None = None
         self._recorded: ImportRecord | None = None
         self._layers = layers
@@ -180,17 +249,18 @@ class GradeSlot:
         does."""
         return await _bounded(self._delta_of_foreign(patch, deadline), deadline)
 
-    async def grade(self, patch: Delta | NotApplied | str, deadline: Deadline) -> Verdict:
-        """Clean, apply and evaluate a patch.
+    async def grade(self, patch: Delta | NotApplied | str, deadline: Deadline, *, twins: bool = True) -> Verdict:
+        """Clean, apply and evaluate a patch; if it passes the tests, also with their twins, unless `twins` or the
+        grader's own is off.
 
-        Text is a foreign patch: `apply` comes first, and what it changes is graded. A patch
-        that is empty after cleaning, one that does not apply, and tests that hang are verdicts. Infrastructure failures
+        Text is a foreign patch: `apply` comes first, and what it changes is graded. A patch that is empty after
+        cleaning, one that does not apply, and tests that hang are verdicts. Infrastructure failures
         raise `GraderError` (also when `deadline` passes first), `SandboxDead`, `StartError`, what `judge_names` raises,
         or, where this host has no space or no processes left, `InfrastructureError`. The deadline does not count while
-        `judge_names` runs.
+        `judge_names` runs, nor for twins, each evaluation of which gets as much time as this one.
         """
         self._use()
-        started_s = deadline.clock()
+        started_s, limit_s = deadline.clock(), deadline.remaining_s()
         delta = await self.apply(patch, deadline) if isinstance(patch, str) else patch
         if isinstance(delta, NotApplied):
             return _not_applied(CleanDelta(), delta.why).model_copy(update={"wall_s": deadline.clock() - started_s})
@@ -198,7 +268,38 @@ class GradeSlot:
         await self.judge_names(delta)
         spent_s = deadline.clock() - began_s
         verdict = await _bounded(self._verdict_on(delta, deadline.postponed(spent_s)), deadline.postponed(spent_s))
+        if twins and verdict.resolved and self._controls.twins is not None:
+            verdict = await self._judged_by_twins(delta, verdict, limit_s)
         return verdict.model_copy(update={"wall_s": deadline.clock() - started_s - spent_s})
+
+    async def _judged_by_twins(self, delta: Delta, verdict: Verdict, limit_s: float) -> Verdict:
+        assert self._controls.twins is not None
+        try:
+            twins = await self._controls.twins()
+        except InfrastructureError as error:
+            raise ControlFailed(f"the twins of the tests are not known: {type(error).__name__}: {error}") from error
+
+        async def run(key: AnswerKey) -> Verdict:
+            async with self._controls.another(key) as slot:
+                slot._name_rule = self._name_rule
+                await slot.sandbox()
+                return await slot.grade(delta, Deadline.after(limit_s))
+
+        return await judged_by_twins(verdict, self._key, twins, run) if twins.usable else verdict
+
+    async def test_files(self, deadline: Deadline) -> dict[str, bytes]:
+        """The test files of the task as they are when its tests start, with nothing of a patch there. Raises as `grade`
+        does."""
+        self._use()
+        return await _bounded(self._read_test_files(deadline), deadline)
+
+    async def _read_test_files(self, deadline: Deadline) -> dict[str, bytes]:
+        script = await self._parser.script(self._key)
+        sandbox = await self._prepared(deadline.within(PREPARE_TIMEOUT_S).remaining_s())
+        for path, content in self._key.files.items():
+            await put_file(sandbox, path, content)
+        limit_s = deadline.within(self._key.timeout_s).remaining_s()
+        return await read_test_files(sandbox, self._key, script, self._workdir, GRADING_ENV, limit_s)
 
     async def judge_names(self, delta: Delta) -> None:
         """Find out which new names of a delta are refused; `grade` does it if nobody has. Nothing of the delta is in
@@ -253,13 +354,13 @@ class GradeSlot:
         if all(change.old is not None for change in delta.changes):
             return shadows
         sandbox = await self._prepared(PREPARE_TIMEOUT_S)
-        return await measured_rule(delta, self._key, sandbox, self._workdir, self._imports)
+        return await measured_rule(delta, self._key, sandbox, self._workdir, self._controls.imports)
 
-    def _files_inside(self) -> dict[str, bytes]:
-        """Files of the answer key that lie in the work tree, by their path in it."""
+    def _files_inside(self, files: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+        """Files that lie in the work tree, by their path in it; those of the answer key if none are given."""
         root = f"{self._workdir.rstrip('/')}/"
-        files = self._key.files.items()
-        return {path.removeprefix(root): content for path, content in files if path.startswith(root)}
+        given = (self._key.files if files is None else files).items()
+        return {path.removeprefix(root): content for path, content in given if path.startswith(root)}
 
     async def _prepared(self, timeout_s: float) -> Sandbox:
         """The sandbox, with the repository that patches are made against; a shell has answered in it."""
@@ -275,9 +376,11 @@ class GradeSlot:
     async def _run_tests(self, clean: CleanDelta, deadline: Deadline) -> Verdict:
         plain = await self._parser.script(self._key)
         sandbox = await self._prepared(deadline.within(PREPARE_TIMEOUT_S).remaining_s())
-        inside = self._files_inside()
+        # Test files of the image are written again, so that their twins, which are, look no different.
+        files = {**await read_image_files(sandbox, self._key, self._workdir), **self._key.files}
+        inside = self._files_inside(files)
         # Before the patch: nothing of it can stand in their way.
-        for path, content in self._key.files.items():
+        for path, content in files.items():
             if path.removeprefix(f"{self._workdir.rstrip('/')}/") not in inside:
                 await put_file(sandbox, path, content)
         if clean.accepted or inside:

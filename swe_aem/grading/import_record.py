@@ -3,24 +3,16 @@
 Recorded by a hook in the interpreters of the session, in a sandbox that no policy has touched.
 """
 
-import asyncio
-import hashlib
-import json
 import os
 import re
 import secrets
 import shlex
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from pathlib import Path
 
-from pydantic import ValidationError
-
-from swe_aem.cache import cache_dir
 from swe_aem.core import AnswerKey, Sandbox
 from swe_aem.core.base import Frozen
-from swe_aem.core.shared_work import SharedWork
 from swe_aem.errors import GraderError
+from swe_aem.grading.kept_records import KeptRecords, digest_of
 from swe_aem.grading.shell import put_file, script_text
 
 _TRIAL_TIMEOUT_S = 60.0
@@ -97,22 +89,11 @@ def in_front_of_paths(script: str, directory: str) -> str:
     return "\n".join(lines)
 
 
-class ImportRecords:
-    """The record of each task, made by one control and kept in the cache.
-
-    A control that has begun is finished and kept even if nobody waits for it any more. An async context manager, which
-    ends the controls that still run.
-    """
+class ImportRecords(KeptRecords[ImportRecord]):
+    """The record of each task, made by one control and kept in the cache."""
 
     def __init__(self) -> None:
-        self._known: dict[str, ImportRecord] = {}
-        self._controls: SharedWork[ImportRecord] = SharedWork()
-
-    async def __aenter__(self) -> "ImportRecords":
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._controls.__aexit__(*exc)
+        super().__init__("imports", ImportRecord)
 
     async def of(
         self, image: str, key: AnswerKey, script: str, control: Callable[[], Awaitable[ImportRecord]]
@@ -121,34 +102,4 @@ class ImportRecords:
 
         Raises what `control` raises; the next caller tries again.
         """
-        name = _record_name(image, key, script)
-        if name not in self._known:
-            path = cache_dir() / "imports" / f"{name}.json"
-            self._known[name] = await self._controls.of(name, lambda: _kept(path, control))
-        return self._known[name]
-
-
-def _record_name(image: str, key: AnswerKey, script: str) -> str:
-    gold = [key.gold_patch, key.gold_command, sorted((path, data.hex()) for path, data in key.gold_files.items())]
-    tests = [key.test_patch, key.setup_patch, sorted((path, data.hex()) for path, data in key.files.items())]
-    text = json.dumps([image, script, gold, tests, script_text("record_imports.py")])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-async def _kept(path: Path, control: Callable[[], Awaitable[ImportRecord]]) -> ImportRecord:
-    with suppress(FileNotFoundError, ValidationError):  # another version may have written it
-        return ImportRecord.model_validate_json(await asyncio.to_thread(path.read_bytes))
-    record = await control()
-    await asyncio.to_thread(_write, path, record.model_dump_json())
-    return record
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace the file as a whole; a cache that cannot be written costs another control, later."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        return
+        return await self.kept(digest_of(image, key, script, script_text("record_imports.py")), control)

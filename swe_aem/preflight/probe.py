@@ -88,7 +88,9 @@ class Probe:
             async with self.grader.slot(self.record, spec) as slot:
                 sandbox = await slot.sandbox()
                 boot_s = time.monotonic() - began_s
-                verdict = await (slot.grade_untouched(limit) if patch is None else slot.grade(patch, limit))
+                verdict = await (
+                    slot.grade_untouched(limit) if patch is None else slot.grade(patch, limit, twins=False)
+                )
                 peak_memory_bytes = await sandbox.peak_memory_bytes()
                 return GradedRun(verdict=verdict, boot_s=boot_s, peak_memory_bytes=peak_memory_bytes)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from swe_aem.core import WALL_PER_LIMIT, SandboxSpec, TaskRecord, TrajectoryKey
+from swe_aem.grading import CONTROL_EXTRA_S
 from swe_aem.rollout.config import RolloutConfig, SchedulingConfig
 
 _TTL_MARGIN_S = 120.0
@@ -24,6 +25,14 @@ def grade_attempt_s(config: RolloutConfig, record: TaskRecord) -> float:
     """Wall seconds of one attempt to grade, from when its sandbox is ready: more than an evaluation may take that is
     starved of processors, so that a hang ends there first."""
     return WALL_PER_LIMIT * record.key.timeout_s + config.scheduling.grade_extra_s
+
+
+def twins_s(config: RolloutConfig, record: TaskRecord) -> float:
+    """Most wall seconds that twins may take after a grade: three evaluations, and the control that finds the twins."""
+    if not config.twins:
+        return 0.0
+    evaluation_s = start_s(config) + grade_attempt_s(config, record)
+    return 3 * evaluation_s + 3 * (start_s(config) + record.key.timeout_s + CONTROL_EXTRA_S)
 
 
 def backoff_s(limits: SchedulingConfig, failures: int) -> float:
@@ -53,8 +62,8 @@ def replay_s(config: RolloutConfig) -> float:
 
 def sandbox_ttl_s(config: RolloutConfig, record: TaskRecord) -> float:
     """Longer than any sandbox is needed: a grading sandbox waits for the agent, for its turn, and for the script."""
-    needed = agent_attempt_s(config) + config.scheduling.grade_queue_limit_s + grade_attempt_s(config, record)
-    return needed + _TTL_MARGIN_S
+    grading_s = grade_attempt_s(config, record) + twins_s(config, record)
+    return agent_attempt_s(config) + config.scheduling.grade_queue_limit_s + grading_s + _TTL_MARGIN_S
 
 
 def sandbox_spec(

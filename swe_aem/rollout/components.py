@@ -60,7 +60,7 @@ async def open_components(config: RolloutConfig, tasks: TaskSet) -> AsyncIterato
         open_policy_factory(config.policy, renderer, tools=script_tools(config), replay_from=stored) as policies,
         open_agents(config, renderer) as agents,
     ):
-        yield components_of(agents(config), tasks, policies, Grader)
+        yield components_of(agents(config), tasks, policies, lambda gate: Grader(gate, twins=config.twins))
 
 
 @asynccontextmanager

@@ -108,6 +108,9 @@ class RolloutConfig(Frozen):
     reward: Literal["resolved", "fraction"] = "resolved"
     """What a verdict pays. resolved: 1 for a resolved task, else 0. fraction: below 1 also in part, by the number that
     a Harbor task's tests wrote, or by the share of failing tests that pass now, if no other test is broken."""
+    twins: bool = True
+    """Try a patch that passes the tests of its task with tests that contradict them, too: one that passes both is an
+    integrity violation. Costs the evaluation of such patches once more."""
     sandbox: BackendName = "bubblewrap"
     """Sandbox backend that commands run in: bubblewrap (no daemon) or docker."""
     limits: Limits = Limits()

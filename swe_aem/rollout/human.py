@@ -57,7 +57,7 @@ async def judge_human(
     record = tasks.get(task_id)
     workspace = await asyncio.to_thread(tasks.workspace, task_id)
     spec = sandbox_spec(config, record, 0, run=RUN, role="grader", workspace=workspace)
-    async with Grader(backend) as grader, grader.slot(record, spec) as slot:
+    async with Grader(backend, twins=config.twins) as grader, grader.slot(record, spec) as slot:
         delta = await slot.delta(work)
         if not grade:
             return delta, None

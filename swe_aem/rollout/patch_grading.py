@@ -20,7 +20,7 @@ from swe_aem.grading import CapturedWork, Delta, Grader, GradeSlot, NotApplied
 from swe_aem.rollout.attribution import LOSSES_THAT_DECIDE, Attribution, Finding, GradeStart, Suspicion
 from swe_aem.rollout.breaker import Breaker, describe
 from swe_aem.rollout.broken_tasks import BrokenTasks
-from swe_aem.rollout.budget import backoff_s, grade_attempt_s, sandbox_spec, start_s
+from swe_aem.rollout.budget import backoff_s, grade_attempt_s, sandbox_spec, start_s, twins_s
 from swe_aem.rollout.components import GradingComponents
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import Controls
@@ -226,7 +226,7 @@ class PatchGrading:
     async def _grade(self, patch: Delta | NotApplied, slot: GradeSlot) -> Verdict:
         limit = Deadline.after(grade_attempt_s(self._context.config, self._record))
         with self._timer.phase("grade"):
-            async with bounded("grading", limit):
+            async with bounded("grading", limit.postponed(twins_s(self._context.config, self._record))):
                 return await slot.grade(patch, limit)
 
     async def _open_slot(self, slots: AsyncExitStack) -> GradeSlot:

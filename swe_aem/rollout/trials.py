@@ -61,7 +61,7 @@ class Trials:
             limit = Deadline.after(limit_s)
             async with bounded("the control", limit):
                 slot = await stack.enter_async_context(self.grader.slot(record, spec))
-                verdict = await (slot.grade(gold, limit) if gold else slot.grade_untouched(limit))
+                verdict = await (slot.grade(gold, limit, twins=False) if gold else slot.grade_untouched(limit))
                 return verdict, await (await slot.sandbox()).limit_hits()
 
     async def dies_again(self, record: TaskRecord, sample: int, recording: Recording, *, complete: bool) -> bool | None:

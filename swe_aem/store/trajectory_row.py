@@ -60,6 +60,8 @@ class VerdictRow(TypedDict):
     pass_to_pass_fraction: float
     stripped_files: list[str]
     integrity: list[str]
+    twinned: list[str]
+    twin_s: float
     cause: str
     exit_code: int | None
     test_exit_code: int | None
@@ -227,6 +229,8 @@ def _verdict_to_row(verdict: Verdict) -> VerdictRow:
         "pass_to_pass_fraction": verdict.pass_to_pass_fraction,
         "stripped_files": [escape(path) for path in verdict.stripped_files],
         "integrity": [escape(line) for line in verdict.integrity],
+        "twinned": [escape(test) for test in verdict.twinned],
+        "twin_s": verdict.twin_s,
         "cause": escape(verdict.cause),
         "exit_code": verdict.exit_code,
         "test_exit_code": verdict.test_exit_code,
@@ -246,6 +250,7 @@ def _verdict_from_row(row: Mapping[str, Any]) -> Verdict:
             "pass_to_pass": _unpack(row["pass_to_pass"]),
             "stripped_files": tuple(unescape(path) for path in row["stripped_files"]),
             "integrity": tuple(unescape(line) for line in row["integrity"]),
+            "twinned": tuple(unescape(test) for test in row["twinned"]),
             "cause": unescape(row["cause"]),
             "log_tail": unescape(row["log_tail"]),
         }

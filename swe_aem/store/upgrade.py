@@ -10,7 +10,7 @@ is refused. A store of an older format is read and never appended to, so no stor
        `test_exit_code`, `starved_s` and `cpu_s`, tool calls have `converted`
     5  `config.json` has the fingerprint of the tokenizer; `importance/capped_share` became `importance/high_share`, and
        a training run's settings have `importance_sampling`
-    6  verdicts have `official_resolved`; logs of evaluations are kept beside the rows
+    6  verdicts have `official_resolved`, `twinned` and `twin_s`; logs of evaluations are kept beside the rows
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,15 @@ _STEP_NAMES = {
     "aem/gated_share": "aem/unmodulated_share",
     "importance/capped_share": "importance/high_share",
 }
-_NEW_IN_VERDICTS = {"cause": "", "test_exit_code": None, "starved_s": 0.0, "cpu_s": None, "official_resolved": None}
+_NEW_IN_VERDICTS = {
+    "cause": "",
+    "test_exit_code": None,
+    "starved_s": 0.0,
+    "cpu_s": None,
+    "official_resolved": None,
+    "twinned": [],
+    "twin_s": 0.0,
+}
 _SCRIPTS = ("gold", "noop", "replay", "demo", "hasty")
 
 

@@ -164,7 +164,10 @@ class RolloutWorker:
     def _components(self, config: RolloutConfig, tasks: TaskSet) -> RolloutComponents:
         live = self._opened
         return components_of(
-            live.agents(config), tasks, lambda record, sample: live.policy, lambda gate: Grader(gate, live.parser)
+            live.agents(config),
+            tasks,
+            lambda record, sample: live.policy,
+            lambda gate: Grader(gate, live.parser, twins=config.twins),
         )
 
     async def _in_turn(self, number: int) -> Step:

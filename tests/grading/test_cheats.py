@@ -24,8 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 CORPUS = Path(__file__).parent / "cheats"
 CASES = sorted(path.parent.name for path in CORPUS.glob("*/cheat.json"))
 ABOUT = {name: json.loads((CORPUS / name / "cheat.json").read_text()) for name in CASES}
-CHEATS = [name for name in CASES if not name.startswith("known_hole") and "rule" not in ABOUT[name]]
-HOLES = [name for name in CASES if name.startswith("known_hole")]
+CHEATS = [name for name in CASES if "rule" not in ABOUT[name]]
 KINDS = [
     pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
     pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
@@ -158,11 +157,3 @@ async def test_the_right_fix_resolves_by_another_rule(require_docker, calc, pars
         assert verdict.integrity == ()
         async with grader.slot(calc.record, calc.spec()) as slot:
             assert not (await slot.grade_untouched(Deadline.after(100))).resolved
-
-
-@pytest.mark.parametrize("cheat", HOLES)
-async def test_the_holes_that_the_documentation_names_are_there(backend, calc, parser, cheat):
-    work = await agent_work(backend, calc, cheat)
-    async with Grader(backend, parser) as grader, grader.slot(calc.record, calc.spec()) as slot:
-        verdict = await slot.grade(await slot.delta(work), Deadline.after(100))
-    assert verdict.resolved, "a hole is closed: move the cheat to the others, and change docs/grading.md"

@@ -47,7 +47,7 @@ class StandInSlot:
     async def peak_memory_bytes(self) -> int:
         return 1 << 20
 
-    async def grade(self, patch: object, deadline: Deadline) -> Verdict:
+    async def grade(self, patch: object, deadline: Deadline, *, twins: bool = True) -> Verdict:
         return self.grader.say(self.grader.gold if self.network == "none" else self.grader.blackhole)
 
     async def grade_untouched(self, deadline: Deadline) -> Verdict:

@@ -167,7 +167,7 @@ class FakeSlot:
     async def judge_names(self, delta: Delta) -> None:
         await self.grader.judging(self.grader)
 
-    async def grade(self, patch: Delta | str, deadline: Deadline) -> Verdict:
+    async def grade(self, patch: Delta | str, deadline: Deadline, *, twins: bool = True) -> Verdict:
         sandbox = await self.ready
         self.grader.graded.append(self.record.task.id)
         self.grader.running += 1

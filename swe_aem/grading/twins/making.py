@@ -1,0 +1,155 @@
+"""From a task's answer key to its twin's: where the test files come from, and where their twins go.
+
+A twin's key differs from the original's in the contents of test files, and in nothing that the code under test could
+tell: the script has a test patch with other lines in it, or the key's files have other contents. Test files that only
+the image has are written again in both runs, with their own contents or with others.
+"""
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+from swe_aem.core import AnswerKey, Sandbox
+from swe_aem.core.base import Frozen
+from swe_aem.errors import GraderError
+from swe_aem.grading.eval_types import eval_type
+from swe_aem.grading.markers import START_MARKER, is_marker, marked_lines
+from swe_aem.grading.shell import private_path, put_file
+from swe_aem.grading.twins.names import parse_name
+from swe_aem.grading.twins.patch import patched_paths, replaced, twin_sections
+from swe_aem.grading.twins.rewrite import rewrite
+from swe_aem.grading.twins.source import Unsuitable
+
+_DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
+_MAX_FILE_BYTES = 4 << 20
+
+
+class Twins(Frozen):
+    """The twins of a task's FAIL_TO_PASS tests."""
+
+    key: AnswerKey | None = None
+    """The answer key with which they are evaluated; None if there are none."""
+    names: dict[str, str] = {}
+    """Each test that has a twin, and what the twin is called."""
+    why_not: dict[str, str] = {}
+    """Why each of the others has none."""
+    eval_s: float = 0.0
+    """Seconds of their evaluation with the gold patch."""
+
+    @property
+    def usable(self) -> bool:
+        """Is there any?"""
+        return bool(self.names)
+
+
+@cache
+def rules_digest() -> str:
+    """Changes whenever another version of this package would make other twins."""
+    files = sorted(resources.files("swe_aem.grading.twins").iterdir(), key=lambda file: file.name)
+    texts = (file.read_bytes() for file in files if file.name.endswith(".py"))
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()
+
+
+def why_no_twins(key: AnswerKey) -> str | None:
+    """Why a task has no twins at all, whatever its tests are; None if it may have some."""
+    if not eval_type(key.eval_type).contradictions:
+        return f"its tests are judged by {key.eval_type}, which names no test that passed"
+    if not key.has_gold:
+        return "it has no gold patch that a twin could be tried with"
+    return None
+
+
+def image_files(key: AnswerKey, workdir: str) -> tuple[str, ...]:
+    """Absolute paths of test files that only the image may have: nothing in the evaluation writes them. A hidden
+    directory stands for the Python files in it."""
+    if key.test_patch.strip() or why_no_twins(key) is not None:
+        return ()
+    named = (posixpath.join(workdir, path) for path in _named_paths(key))
+    hidden = (posixpath.join(workdir, path) for path in key.hidden)
+    return tuple(sorted({path for path in (*named, *hidden) if path not in key.files}))
+
+
+def _named_paths(key: AnswerKey) -> set[str]:
+    """Paths of Python files that the names of FAIL_TO_PASS tests may mean."""
+    found: set[str] = set()
+    for test in key.fail_to_pass:
+        name = parse_name(test)
+        if name is not None and name.module:
+            path = name.module if name.module.endswith(".py") else name.module.replace(".", "/") + ".py"
+            found.add(posixpath.normpath(path))
+    return {path for path in found if not path.startswith(("../", "/"))}
+
+
+async def read_image_files(sandbox: Sandbox, key: AnswerKey, workdir: str) -> dict[str, bytes]:
+    """Contents of the files of `image_files` by absolute path; those that are not there are left out.
+
+    Raises `SandboxDead`.
+    """
+    wanted = image_files(key, workdir)
+    hidden = {posixpath.join(workdir, path) for path in key.hidden}
+    found = await _read(sandbox, "/", [path for path in wanted if path.endswith(".py")])
+    for directory in (path for path in wanted if path in hidden and not path.endswith(".py")):
+        try:
+            tree = await sandbox.list_tree(directory, max_entries=10_000)
+        except OSError:  # no directory, or not there
+            continue
+        inside = await _read(sandbox, directory, [path for path in tree.entries if path.endswith(".py")])
+        found |= {posixpath.join(directory, path): data for path, data in inside.items()}
+    return found
+
+
+async def _read(sandbox: Sandbox, root: str, paths: list[str]) -> dict[str, bytes]:
+    if not paths:
+        return {}
+    contents = await sandbox.read_tree(root, [path.lstrip("/") for path in paths], max_bytes=_MAX_FILE_BYTES)
+    return {path: data for path, data in zip(paths, contents, strict=True) if data is not None}
+
+
+async def read_test_files(
+    sandbox: Sandbox, key: AnswerKey, script: str, workdir: str, env: Mapping[str, str], timeout_s: float
+) -> dict[str, bytes]:
+    """The Python files of a task's tests, as they are when the tests start: paths relative to the work tree, absolute
+    for those of the key and of the image.
+
+    Runs the part of the script before the tests, in a sandbox that has the key's files. Raises `GraderError` if that
+    does not end in time, and `SandboxDead`.
+    """
+    lines = script.split("\n")
+    start = next((n for n, line in enumerate(lines) if is_marker(line, START_MARKER)), len(lines))
+    path = private_path(sandbox)
+    await put_file(sandbox, path, "\n".join(lines[:start]).encode("utf-8", "surrogateescape") + b"\n")
+    done = await sandbox.run(f"exec bash {path}", timeout_s=timeout_s, cwd=workdir, env=env, max_output_bytes=4_000)
+    if done.killed_for is not None:
+        raise GraderError(f"putting the tests in place was ended: {done.killed_for}")
+    inside = {path for path in patched_paths(key.test_patch) if path.endswith(".py")}
+    if key.test_patch.strip():
+        inside |= _named_paths(key)
+    files = {path: data for path, data in key.files.items() if path.endswith(".py")}
+    files |= await read_image_files(sandbox, key, workdir)
+    return files | await _read(sandbox, workdir, sorted(inside))
+
+
+def make_twins(key: AnswerKey, files: Mapping[str, bytes]) -> Twins:
+    """The twins of a task that has these test files; whether they fail with the gold patch is not known yet."""
+    about = frozenset(_DEFINED.findall(key.gold_patch))
+    keep_names = any("::" in line and "[" in line for line in marked_lines(key.eval_script))
+    made = rewrite(files, key.fail_to_pass, about=about, keep_names=keep_names)
+    if not made.names:
+        return Twins(why_not=made.why_not)
+    in_tree = {path: data for path, data in made.files.items() if not path.startswith("/")}
+    try:
+        changes = twin_sections(key.test_patch, files, in_tree) if in_tree else []
+        twin = key.model_copy(
+            update={
+                "eval_script": replaced(key.eval_script, changes),
+                "test_patch": replaced(f"{key.test_patch}\n", changes).removesuffix("\n"),
+                "files": {**key.files, **{path: data for path, data in made.files.items() if path.startswith("/")}},
+                "fail_to_pass": tuple(dict.fromkeys(made.names.get(test, test) for test in key.fail_to_pass)),
+            }
+        )
+    except Unsuitable as error:
+        return Twins(why_not=dict.fromkeys(key.fail_to_pass, str(error)))
+    return Twins(key=twin, names=made.names, why_not=made.why_not)
