@@ -167,10 +167,11 @@ def apply_lock(
         kept.append(record.model_copy(update={"task": task, "weight": weight}))
     shown = ", ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
     if refused and (rule.needs_all or not kept):
-        strength = "" if max_passing_mutants is None else " --strength 10"
+        bounded = max_passing_mutants is not None
+        strength, bound = (" --strength 10", ", raise --max-passing-mutants") if bounded else ("", "")
         raise UserError(
             f"{path}: {len(refused)} of {len(tasks)} tasks are not fit in {backend}: {shown}. Run `swe-aem tasks check "
-            f"--tasks {tasks.name} --sandbox {backend} --lock {path}{strength}`, or leave them out with "
+            f"--tasks {tasks.name} --sandbox {backend} --lock {path}{strength}`{bound}, or leave them out with "
             "--lock-policy drop"
         )
     notes = [f"{path}: {len(refused)} of {len(tasks)} tasks left out: {shown}"] if refused else []
