@@ -26,6 +26,7 @@ PACKAGES = (
     "rollout",
     "preflight",
     "evaluate",
+    "predictions",
     "train",
     "view",
     "doctor",

@@ -24,6 +24,7 @@ VERBS = {
     "sandbox": "List, remove and enter sandboxes.",
     "harness": "List and install agents made elsewhere, e.g. OpenHands.",
     "doctor": "Check this host, and name the command that fixes what is wrong.",
+    "grade": "Grade predictions, the patches of a store, or kept logs, as rollouts are graded.",
     "eval": "Report pass@1 with its interval and pass@k of a run, or compare two runs.",
     "replay-advantages": "Recompute advantages of stored groups under other AEM settings; needs no GPU.",
     "diagnose": "Check AEM's assumptions on a store and its policy, as in the paper.",

@@ -57,7 +57,9 @@ def with_settings(
 
         own = [one for one in inspect.signature(command).parameters.values() if one.name != "given"]
         made = [_parameter(model, one, panel) for panel, many in panels.items() for one in many]
-        called.__signature__ = inspect.Signature([*made, *own])  # type: ignore[attr-defined]
+        needed = [one for one in own if one.default is inspect.Parameter.empty]
+        others = [one for one in own if one not in needed]
+        called.__signature__ = inspect.Signature([*needed, *made, *others])  # type: ignore[attr-defined]
         called.__doc__, called.__name__ = command.__doc__, command.__name__
         return called
 

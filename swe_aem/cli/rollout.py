@@ -37,7 +37,7 @@ failures; 2: wrong input; 130: interrupted. More in docs/rollouts.md.
 """
 
 
-def _size(text: str) -> int:
+def as_bytes(text: str) -> int:
     """`512m`, `4g` or a number of bytes."""
     units = {"k": 10, "m": 20, "g": 30, "t": 40}
     digits, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in units else (text, "")
@@ -74,10 +74,10 @@ _PANELS = {
     "Groups": (Mirrored("group_size"), Mirrored("oversample"), Mirrored("early_completion"), Mirrored("reward")),
     "Sandboxes": (
         Mirrored("sandbox"),
-        Mirrored("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g", metavar="SIZE", parser=_size),
+        Mirrored("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g", metavar="SIZE", parser=as_bytes),
         Mirrored("limits.cpus", help="CPUs of a sandbox."),
         Mirrored("limits.pids", help="Processes of a sandbox."),
-        Mirrored("limits.disk_bytes", "--disk", "What a sandbox may write.", "4g", metavar="SIZE", parser=_size),
+        Mirrored("limits.disk_bytes", "--disk", "What a sandbox may write.", "4g", metavar="SIZE", parser=as_bytes),
     ),
     "Scheduling": (
         Mirrored("scheduling.concurrency"),

@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 
+from swe_aem.core import TrajectoryKey
 from swe_aem.evaluate.compare import Comparison
 from swe_aem.evaluate.rates import Estimate
 from swe_aem.evaluate.report import RunReport, WeakTasks
+from swe_aem.evaluate.score import Remark
 from swe_aem.store import broken_task_lines
 from swe_aem.table import table
 
 _SHOWN_FLIPS = 10
+_SHOWN = 20
+"""So many samples are listed of each kind; --json has all."""
+_LONGEST_CHARS = 110
 
 
 def lines(run: RunReport) -> Iterator[str]:
@@ -32,7 +37,10 @@ def lines(run: RunReport) -> Iterator[str]:
         )
     yield from (f"  {line}" for line in broken_task_lines(run.broken_tasks))
     yield "  outcomes: " + ", ".join(f"{name} {count}" for name, count in run.outcomes.items())
-    if run.mean_turns is not None:
+    yield from _official_lines(run)
+    yield from _remark_lines("evidence of cheating", run.evidence)
+    yield from _remark_lines("no verdict", run.failures)
+    if run.mean_turns:
         cost = f"{run.sampled_tokens_per_resolved:,.0f}" if run.sampled_tokens_per_resolved is not None else "-"
         yield (
             f"  per sample: {run.mean_turns:.1f} turns, {run.mean_sampled_tokens:,.0f} sampled tokens, "
@@ -58,6 +66,36 @@ def _weak_task_lines(found: WeakTasks) -> Iterator[str]:
         yield f"    {name + ':':<22} pass@1 {rate}  over {tasks} tasks"
     if found.unmeasured:
         yield f"    not measured: {found.unmeasured} tasks"
+
+
+def _official_lines(run: RunReport) -> Iterator[str]:
+    """What swebench's rule alone says, and where the verdict says something else."""
+    if not run.official_samples:
+        return
+    yield (
+        f"  swebench's rule alone: {run.official_resolved} of {run.official_samples} samples resolved; "
+        f"the verdict differs on {len(run.differences)}"
+    )
+    words = {True: "resolved", False: "unresolved"}
+    rows = [
+        (TrajectoryKey(one.task_id, one.sample), words[one.resolved], words[one.official_resolved], _short(one.why))
+        for one in run.differences[:_SHOWN]
+    ]
+    yield from table(rows, head=("sample", "verdict", "swebench", "why"), indent=4)
+    if len(run.differences) > _SHOWN:
+        yield f"    and {len(run.differences) - _SHOWN} more, see --json"
+
+
+def _remark_lines(what: str, remarks: Sequence[Remark]) -> Iterator[str]:
+    for one in remarks[:_SHOWN]:
+        yield f"  {what}: {TrajectoryKey(one.task_id, one.sample)}: {_short(one.text)}"
+    if len(remarks) > _SHOWN:
+        yield f"  {what}: {len(remarks) - _SHOWN} more, see --json"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_CHARS else line[: _LONGEST_CHARS - 3] + "..."
 
 
 def comparison_lines(found: Comparison, first: str, second: str, notes: Sequence[str]) -> Iterator[str]:

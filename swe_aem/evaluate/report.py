@@ -6,9 +6,9 @@ from pathlib import Path
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.evaluate.rates import Estimate, bounds, mean_pass_at_k
-from swe_aem.evaluate.score import Scores, TaskScore, score
+from swe_aem.evaluate.score import Difference, Remark, Scores, TaskScore, score
 from swe_aem.rollout import Manifest, RolloutConfig, read_manifest
-from swe_aem.store import Store
+from swe_aem.store import Store, is_graded_directory, read_graded
 
 DEFAULT_KS = (1, 2, 4, 8, 16)
 
@@ -83,6 +83,16 @@ class RunReport(Frozen):
     """Tokens sampled in all, failures included, for each resolved trajectory."""
     repos: tuple[RepoScore, ...]
     """Empty if the task set cannot be read any more."""
+    official_samples: int
+    """Samples of which swebench's parser and rule alone say something."""
+    official_resolved: int
+    """Those that they call resolved."""
+    differences: tuple[Difference, ...]
+    """Samples on which the verdict says something else."""
+    evidence: tuple[Remark, ...]
+    """Samples with evidence of cheating."""
+    failures: tuple[Remark, ...]
+    """Samples without a verdict, with the cause."""
     weak_tasks: WeakTasks | None = None
     """None where no lock says how strong tests are."""
 
@@ -93,7 +103,13 @@ class RunReport(Frozen):
 
 
 def read_run(directory: Path) -> tuple[Manifest | None, Scores]:
-    """Settings and sums of a store; raises `UserError` if there is none or it is empty."""
+    """Settings and sums of a store or a directory of `swe-aem grade`; raises `UserError` if there is none or it is
+    empty."""
+    if is_graded_directory(directory):
+        graded = score(row.trajectory() for row in read_graded(directory))
+        if not graded.outcomes:
+            raise UserError(f"{directory} holds no verdicts yet; repeat its `swe-aem grade`")
+        return read_manifest(directory), graded
     if not (directory / "trajectories").is_dir():
         raise UserError(f"{directory} is not a store: it has no folder `trajectories`; name the --out of a rollout")
     scores = score(Store(directory).trajectories())
@@ -120,7 +136,7 @@ def report(
     return RunReport(
         directory=str(directory),
         config=config,
-        wanted=_wanted(manifest),
+        wanted=manifest.wanted if manifest else None,
         trajectories=sum(scores.outcomes.values()),
         tasks=len(judged),
         tasks_without_verdict=len(every) - len(judged),
@@ -137,6 +153,11 @@ def report(
         mean_agent_s=scores.agent_s / samples if samples else None,
         sampled_tokens_per_resolved=scores.sampled_tokens / scores.resolved if scores.resolved else None,
         repos=tuple(_by_repo(judged, repos or {})),
+        official_samples=scores.official_samples,
+        official_resolved=scores.official_resolved,
+        differences=scores.differences,
+        evidence=scores.evidence,
+        failures=scores.failures,
         weak_tasks=weak,
     )
 
@@ -182,13 +203,6 @@ def _every_task(scores: Scores, manifest: Manifest | None) -> list[TaskScore]:
     seen = {task.task_id for task in scores.tasks} | scores.broken_tasks.keys()
     unseen = sorted(manifest.tasks.keys() - seen) if manifest else []
     return [*scores.tasks, *(TaskScore(task_id=id, samples=0, resolved=0, faults=1) for id in unseen)]
-
-
-def _wanted(manifest: Manifest | None) -> int | None:
-    if manifest is None:
-        return None
-    config = manifest.config
-    return len(manifest.tasks) * (config.group_size + (0 if config.early_completion else config.oversample))
 
 
 def _pass_at(judged: Sequence[TaskScore], ks: Iterable[int]) -> Iterable[PassAtK]:

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory, Verdict
 from swe_aem.core.base import Frozen
 
 
@@ -24,6 +24,27 @@ class TaskScore(Frozen):
         return self.resolved / self.samples
 
 
+class Difference(Frozen):
+    """A sample on which the verdict and swebench's rule alone differ."""
+
+    task_id: str
+    sample: int
+    resolved: bool
+    """What the verdict says."""
+    official_resolved: bool
+    """What swebench's parser and rule alone say of the same log."""
+    why: str
+    """Why the verdict differs, as far as it says so."""
+
+
+class Remark(Frozen):
+    """What is to be known of one sample."""
+
+    task_id: str
+    sample: int
+    text: str
+
+
 class Scores(Frozen):
     """A whole store, in sums."""
 
@@ -39,6 +60,16 @@ class Scores(Frozen):
     """Tokens that the policy sampled in them, summed."""
     agent_s: float
     """Seconds of the agent phase in them, summed."""
+    official_samples: int = 0
+    """Samples of which swebench's parser and rule alone say something."""
+    official_resolved: int = 0
+    """Those that they call resolved."""
+    differences: tuple[Difference, ...] = ()
+    """Samples on which the verdict says something else."""
+    evidence: tuple[Remark, ...] = ()
+    """Samples with evidence of cheating, each with the first line of it."""
+    failures: tuple[Remark, ...] = ()
+    """Samples without a verdict, each with the cause."""
 
     @property
     def judged(self) -> tuple[TaskScore, ...]:
@@ -78,6 +109,10 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
     turns: Counter[str] = Counter()
     sampled_tokens: Counter[str] = Counter()
     agent_s: defaultdict[str, float] = defaultdict(float)
+    official: list[bool] = []
+    differences: list[Difference] = []
+    evidence: list[Remark] = []
+    failures: list[Remark] = []
     for trajectory in trajectories:
         assert trajectory.outcome is not None  # a store takes nothing else
         outcomes[trajectory.outcome.value] += 1
@@ -86,7 +121,12 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
             continue
         if not OUTCOME_TABLE[trajectory.outcome].in_baseline:
             faults[trajectory.task_id] += 1
+            failures.append(_remark(trajectory, trajectory.error or ""))
             continue
+        if (verdict := trajectory.verdict) is not None:
+            official += [verdict.official_resolved] if verdict.official_resolved is not None else []
+            differences += _difference(trajectory, verdict)
+            evidence += [_remark(trajectory, line) for line in verdict.integrity[:1]]
         samples[trajectory.task_id] += 1
         resolved[trajectory.task_id] += trajectory.reward == 1.0
         turns[trajectory.task_id] += len(trajectory.responses)
@@ -100,4 +140,30 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
         turns=sum(turns[id] for id in ids),
         sampled_tokens=sum(sampled_tokens[id] for id in ids),
         agent_s=sum(agent_s[id] for id in ids),
+        official_samples=len(official),
+        official_resolved=sum(official),
+        differences=tuple(differences),
+        evidence=tuple(evidence),
+        failures=tuple(failures),
     )
+
+
+def _difference(trajectory: Trajectory, verdict: Verdict) -> list[Difference]:
+    """The difference between a verdict and swebench's rule alone, if there is one."""
+    if verdict.official_resolved in (None, verdict.resolved):
+        return []
+    left_out = [f"left out of the patch: {path}" for path in verdict.stripped_files]
+    why = next(iter((*verdict.integrity, verdict.cause, *left_out)), "") or "the runner's own record says otherwise"
+    return [
+        Difference(
+            task_id=trajectory.task_id,
+            sample=trajectory.sample,
+            resolved=verdict.resolved,
+            official_resolved=verdict.official_resolved,
+            why=why,
+        )
+    ]
+
+
+def _remark(trajectory: Trajectory, text: str) -> Remark:
+    return Remark(task_id=trajectory.task_id, sample=trajectory.sample, text=text)

@@ -87,7 +87,9 @@ def components_of(
     )
 
 
-def grading_components(tasks: TaskSet, grader: Callable[[SandboxBackend], Grader]) -> GradingComponents:
+def grading_components(
+    tasks: TaskSet, grader: Callable[[SandboxBackend], AbstractAsyncContextManager[Grader]]
+) -> GradingComponents:
     """What grades patches over the repositories of a task set."""
     return GradingComponents(grader=grader, prepare=prepare_for_agent, capture=capture_work, workspace=tasks.workspace)
 

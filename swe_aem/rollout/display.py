@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from swe_aem.core import OUTCOME_TABLE, Outcome
@@ -11,23 +12,32 @@ from swe_aem.rollout.progress import RunProgress
 if TYPE_CHECKING:
     from rich.table import Table
 
+Facts = Callable[[RunProgress], dict[str, str]]
+"""A run's numbers in words, in the order of display."""
+
 _TICK_S = 0.5
 _LIMITS = (Outcome.TURN_LIMIT, Outcome.CONTEXT_LIMIT, Outcome.TIME_LIMIT)
 
 
 async def show(
-    progress: RunProgress, *, every_s: float = 30.0, stream: TextIO | None = None, live: bool = True
+    progress: RunProgress,
+    *,
+    every_s: float = 30.0,
+    stream: TextIO | None = None,
+    live: bool = True,
+    title: str = "rollout",
+    facts: Facts | None = None,
 ) -> None:
     """Show a run until cancelled: a table if the stream is a terminal and `live`, else a line every `every_s`
-    seconds and whatever is news."""
+    seconds and whatever is news. What is shown are the `facts`, by default those of a rollout."""
     out = stream or sys.stderr
     if live and out.isatty():
-        await _show_table(progress, out)
+        await _show_table(progress, out, title, facts or rollout_facts)
     else:
-        await _show_lines(progress, out, every_s)
+        await _show_lines(progress, out, every_s, facts or rollout_facts)
 
 
-def facts(progress: RunProgress) -> dict[str, str]:
+def rollout_facts(progress: RunProgress) -> dict[str, str]:
     """A run's numbers in words, in the order of display."""
     totals, outcomes = progress.totals, progress.totals.outcomes
     other = sum(
@@ -35,10 +45,9 @@ def facts(progress: RunProgress) -> dict[str, str]:
         for outcome, count in outcomes.items()
         if OUTCOME_TABLE[outcome].reward == 0.0 and outcome is not Outcome.UNRESOLVED
     )
-    phases = ", ".join(f"{count} {phase}" for phase, count in sorted(progress.running.items()))
     return {
         "done": f"{totals.trajectories}/{progress.wanted}",
-        "running": f"{progress.running.total()}" + (f" ({phases})" if phases else ""),
+        "running": running_fact(progress),
         "resolved": str(totals.resolved),
         "unresolved": str(outcomes[Outcome.UNRESOLVED]),
         "other failures": str(other),
@@ -48,25 +57,31 @@ def facts(progress: RunProgress) -> dict[str, str]:
         "tokens": f"{totals.tokens:,} ({totals.sampled_tokens:,} sampled)",
         "s per turn": _seconds(totals.turn_s.mean()),
         "tool p95": _seconds(totals.tool_s.quantile(0.95)),
-        "eta": _duration(progress.eta_s),
+        "eta": duration(progress.eta_s),
     }
 
 
-def line(progress: RunProgress) -> str:
+def running_fact(progress: RunProgress) -> str:
+    """How many are under way, and in which phases."""
+    phases = ", ".join(f"{count} {phase}" for phase, count in sorted(progress.running.items()))
+    return f"{progress.running.total()}" + (f" ({phases})" if phases else "")
+
+
+def line(progress: RunProgress, facts: Facts) -> str:
     """A run in one line."""
-    return f"[{_duration(progress.elapsed_s)}] " + "  ".join(
+    return f"[{duration(progress.elapsed_s)}] " + "  ".join(
         f"{name} {value}" for name, value in facts(progress).items()
     )
 
 
-async def _show_lines(progress: RunProgress, stream: TextIO, every_s: float) -> None:
+async def _show_lines(progress: RunProgress, stream: TextIO, every_s: float, facts: Facts) -> None:
     due = time.monotonic() + every_s
     try:
         while True:
             await asyncio.sleep(_TICK_S)
             _drain(progress, stream)
             if time.monotonic() >= due:
-                print(line(progress), file=stream, flush=True)
+                print(line(progress, facts), file=stream, flush=True)
                 due += every_s
     finally:
         _drain(progress, stream)
@@ -77,17 +92,17 @@ def _drain(progress: RunProgress, stream: TextIO) -> None:
         print(progress.news.popleft(), file=stream, flush=True)
 
 
-async def _show_table(progress: RunProgress, stream: TextIO) -> None:
+async def _show_table(progress: RunProgress, stream: TextIO, title: str, facts: Facts) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(file=stream)
-    with Live(_table(progress), console=console, auto_refresh=False) as live:
+    with Live(_table(progress, title, facts), console=console, auto_refresh=False) as live:
 
         def refresh() -> None:
             while progress.news:
                 console.print(progress.news.popleft(), markup=False, highlight=False)
-            live.update(_table(progress), refresh=True)
+            live.update(_table(progress, title, facts), refresh=True)
 
         try:
             while True:
@@ -97,13 +112,13 @@ async def _show_table(progress: RunProgress, stream: TextIO) -> None:
             refresh()
 
 
-def _table(progress: RunProgress) -> "Table":
+def _table(progress: RunProgress, title: str, facts: Facts) -> "Table":
     from rich.table import Table
 
-    table = Table(title="rollout", title_justify="left", show_header=False)
+    table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(style="dim")
     table.add_column()
-    table.add_row("time", _duration(progress.elapsed_s))
+    table.add_row("time", duration(progress.elapsed_s))
     for name, value in facts(progress).items():
         table.add_row(name, value)
     return table
@@ -113,7 +128,8 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(int(seconds), 60)

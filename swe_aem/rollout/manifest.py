@@ -4,12 +4,12 @@ import hashlib
 import json
 import platform
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from swe_aem import __version__
-from swe_aem.core import TaskRecord
+from swe_aem.core import TaskRecord, TrajectoryKey
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
@@ -39,6 +39,17 @@ class Manifest(Frozen):
     tokenizer: str | None = None
     """Fingerprint of the tokenizer that all token ids of the store are of; None in stores of older versions."""
 
+    predictions: dict[str, dict[int, str]] | None = None
+    """Task id and sample to the digest of a patch, in a directory of `swe-aem grade`; None in a store."""
+
+    @property
+    def wanted(self) -> int:
+        """How many trajectories, or verdicts on predictions, the run asks for."""
+        if self.predictions is not None:
+            return sum(len(samples) for id, samples in self.predictions.items() if id in self.tasks)
+        config = self.config
+        return len(self.tasks) * (config.group_size + (0 if config.early_completion else config.oversample))
+
     @property
     def tokenizer_name(self) -> str:
         """Where the run's tokenizer was, for messages."""
@@ -52,12 +63,13 @@ def claim(
     *,
     stored_tasks: Collection[str],
     tokenizer: str,
+    predictions: dict[str, dict[int, str]] | None = None,
 ) -> Manifest:
     """Write `config.json` for a run into `directory`, which its caller has locked.
 
     `stored_tasks` are the ids of the tasks that have a trajectory there. If there are any, settings and tasks that
     decide what these trajectories mean must not change, nor may the tokenizer, whose fingerprint is given: raises
-    `UserError` that names what would.
+    `UserError` that names what would. Of `predictions`, where that is what is graded, none may have changed or be gone.
     """
     stored = read_manifest(directory)
     tasks = {record.task.id: digest(record) for record in records}
@@ -81,6 +93,11 @@ def claim(
                 f"{directory} holds trajectories of tasks whose content is now another in {config.tasks}: "
                 f"{changed[0]}, {len(changed)} in all. Choose another --out, or restore the tasks"
             )
+        if lost := _lost(stored.predictions or {}, predictions or {}):
+            raise UserError(
+                f"{directory} holds verdicts on other predictions: {lost[0]}, {len(lost)} in all. Choose another "
+                "--out, or the same --predictions"
+            )
         tasks = {id: stored.tasks[id] for id in stored_tasks if id in stored.tasks} | tasks
     manifest = Manifest(
         run=stored.run if stored else secrets.token_hex(6),
@@ -89,9 +106,20 @@ def claim(
         config=config,
         tasks=tasks,
         tokenizer=tokenizer,
+        predictions=predictions,
     )
     replace(directory / FILE, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _lost(stored: Mapping[str, Mapping[int, str]], wanted: Mapping[str, Mapping[int, str]]) -> list[str]:
+    """What became of predictions that were there before and are no longer, one clause each."""
+    return [
+        f"the patch of {TrajectoryKey(id, sample)} is {'another' if sample in wanted.get(id, {}) else 'gone'}"
+        for id, samples in stored.items()
+        for sample, digest in samples.items()
+        if wanted.get(id, {}).get(sample) != digest
+    ]
 
 
 def unnamed_tokenizer(directory: Path, manifest: Manifest) -> str:

@@ -102,8 +102,6 @@ class PatchGraded(NamedTuple):
     """None if none was needed, or the task is broken."""
     broken: str | None
     """Why the task is broken, if it is."""
-    log: bytes
-    """The kept log of the evaluation; empty if there was none."""
 
 
 class PatchGrading:
@@ -122,6 +120,8 @@ class PatchGrading:
         """`wanted` is asked whether a patch needs a verdict, once its text is known."""
         self.patch = ""
         """The patch as text, once work has been compared with what was given."""
+        self.log = b""
+        """The kept log of the last attempt; empty if it came to no evaluation."""
         self._context = context
         self._record = record
         self._sample = sample
@@ -130,7 +130,6 @@ class PatchGrading:
         self._wanted = wanted
         self._suspicion = Suspicion()
         self._own_limits = False  # did the sandbox of the last grade hit its limits?
-        self._log = b""
 
     async def run(self, work: CapturedWork | str, slot: GradeSlot | None = None) -> PatchGraded:
         """Grade what an agent did, or a foreign patch. The first attempt uses `slot` if one is given.
@@ -138,10 +137,10 @@ class PatchGrading:
         Raises the last `InfrastructureError` if every attempt failed, and `RunAborted`.
         """
         if why := await self._context.broken.why(self._record):  # found out while an agent worked, or by another run
-            return PatchGraded(None, why, b"")
+            return PatchGraded(None, why)
         verdict = await self._verdict(work, slot)
         why = await self._why_broken(verdict) if verdict is not None else None
-        return PatchGraded(None if why is not None else verdict, why, self._log)
+        return PatchGraded(None if why is not None else verdict, why)
 
     async def _verdict(self, work: CapturedWork | str, slot: GradeSlot | None) -> Verdict | None:
         """The verdict of the waiting slot or, if that fails, of fresh ones; None if none is needed. Raises the last
@@ -195,7 +194,7 @@ class PatchGrading:
             self._context.breaker.failed(error)
             raise
         finally:
-            self._log = slot.kept_log or self._log
+            self.log = slot.kept_log
 
     async def _ready(self, slot: GradeSlot) -> Sandbox:
         """The slot's sandbox, once it has started, and if it lives; nothing of the patch is in it yet."""

@@ -186,7 +186,8 @@ class TrajectoryRun:
         except InfrastructureError as error:
             with_patch = draft.model_copy(update={"patch": grading.patch})
             return await self._given_up(Outcome.GRADER_FAILURE, error, with_patch)
-        self.log = end.log
+        finally:
+            self.log = grading.log
         done = draft.model_copy(update={"patch": grading.patch})
         if end.broken is not None:
             return self._broken(end.broken, done)

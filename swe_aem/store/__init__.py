@@ -5,6 +5,16 @@
 
 from swe_aem.store.export import predictions
 from swe_aem.store.files import locked, replace
+from swe_aem.store.graded import (
+    Before,
+    GradedPrediction,
+    GradedWriter,
+    graded_prediction,
+    graded_writer,
+    is_graded_directory,
+    read_graded,
+    write_graded,
+)
 from swe_aem.store.logs import keep_log, log_path
 from swe_aem.store.store import Store, StoredRow, StoreWriter, existing_store
 from swe_aem.store.summary import Summary, Totals, broken_task_lines, read_summary, write_summary
@@ -12,6 +22,9 @@ from swe_aem.store.upgrade import FORMAT
 
 __all__ = [
     "FORMAT",
+    "Before",
+    "GradedPrediction",
+    "GradedWriter",
     "Store",
     "StoreWriter",
     "StoredRow",
@@ -19,11 +32,16 @@ __all__ = [
     "Totals",
     "broken_task_lines",
     "existing_store",
+    "graded_prediction",
+    "graded_writer",
+    "is_graded_directory",
     "keep_log",
     "locked",
     "log_path",
     "predictions",
+    "read_graded",
     "read_summary",
     "replace",
+    "write_graded",
     "write_summary",
 ]

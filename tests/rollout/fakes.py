@@ -164,6 +164,9 @@ class FakeSlot:
         self.grader.comparing(self.grader.compared)
         return Delta(patch="diff --git a/x b/x\n") if work.files else Delta()
 
+    async def apply(self, patch: str, deadline: Deadline) -> Delta:
+        return Delta(patch=patch)
+
     async def judge_names(self, delta: Delta) -> None:
         await self.grader.judging(self.grader)
 

@@ -9,7 +9,7 @@ import pytest
 
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
-from swe_aem.rollout.display import facts, line, show
+from swe_aem.rollout.display import line, rollout_facts, show
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.store import Summary, Totals, broken_task_lines, read_summary, write_summary
 from swe_aem.store.measurements import Measurements
@@ -66,7 +66,7 @@ def test_a_broken_task_is_named_and_is_no_infrastructure_failure(totals: Totals)
     assert made.broken_tasks == {"v": "no module named pytset"}
     assert made.infrastructure_failures == 1
     assert made.resolved_rate == pytest.approx(2 / 3), "broken tasks are not in the denominator"
-    assert facts(RunProgress(totals, wanted=6, group_size=2))["broken tasks"] == "1"
+    assert rollout_facts(RunProgress(totals, wanted=6, group_size=2))["broken tasks"] == "1"
     told = list(broken_task_lines(made.broken_tasks))
     assert "v: no module named pytset" in told[0]
     assert "swe-aem tasks check" in told[1]
@@ -98,14 +98,14 @@ def test_the_display_shows_what_runs_and_how_it_went(totals: Totals) -> None:
     progress.phase("t.2", "agent")
     progress.phase("t.3", "agent")
     progress.phase("u.2", "grade")
-    shown = facts(progress)
+    shown = rollout_facts(progress)
     assert shown["done"] == "4/6"
     assert shown["running"] == "3 (2 agent, 1 grade)"
     assert (shown["resolved"], shown["unresolved"], shown["limits"]) == ("2", "1", "1")
     assert shown["infrastructure"] == "1 (+3 attempts retried)"
-    assert "resolved 2" in line(progress)
+    assert "resolved 2" in line(progress, rollout_facts)
     progress.left("u.2")
-    assert facts(progress)["running"] == "2 (2 agent)"
+    assert rollout_facts(progress)["running"] == "2 (2 agent)"
 
 
 def test_the_eta_counts_this_process_only(totals: Totals) -> None:

@@ -1,0 +1,251 @@
+"""`GradeRun`: grades predictions into one directory, a fresh sandbox each, exactly one verdict each.
+
+    DIR/verdicts.jsonl     one line per prediction
+    DIR/logs/              the log behind each verdict
+    DIR/summary.json       the numbers
+    DIR/config.json        settings, digests of tasks and patches: a directory belongs to one run
+    DIR/broken_tasks.json  what controls showed of tasks whose tests were not found
+
+Infrastructure failures are retried and attributed as in a rollout. What is left of them is no verdict: a rerun tries
+those predictions again.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
+
+from swe_aem.core import Outcome, SandboxBackend, TaskRecord, Trajectory
+from swe_aem.core.base import Frozen
+from swe_aem.core.outcomes import graded, needs_grading
+from swe_aem.errors import InfrastructureError
+from swe_aem.grading import Grader
+from swe_aem.predictions.progress import GradeProgress, grade_facts
+from swe_aem.predictions.reading import Prediction, Predictions
+from swe_aem.predictions.summary import GradeSummary, earlier_wall_s, summarise, write_grade_summary
+from swe_aem.rollout import RolloutConfig, claim
+from swe_aem.rollout.breaker import describe
+from swe_aem.rollout.components import grading_components
+from swe_aem.rollout.controls import Controls
+from swe_aem.rollout.display import show
+from swe_aem.rollout.gate import PhaseTimer, StartGate
+from swe_aem.rollout.orchestrator import first_cause, prune_left_over
+from swe_aem.rollout.patch_grading import Failures, GradingContext, PatchGrading, grading_context
+from swe_aem.rollout.run import two_step_stop
+from swe_aem.sandbox import open_backend
+from swe_aem.store import GradedWriter, graded_prediction, graded_writer
+from swe_aem.tasks import TaskSet
+
+PREDICTIONS = "predictions"
+"""Stands for the policy in the settings of a run that grades predictions."""
+NO_TOKENIZER = "none"
+"""Stands for the tokenizer's fingerprint: verdicts have no token ids."""
+_SUMMARY_EVERY_S = 10.0
+
+
+class GradeResult(Frozen):
+    """How a run ended."""
+
+    summary: GradeSummary
+    interrupted: bool
+    """Ended by `stop`, `cancel` or a signal before every prediction was graded."""
+
+
+class GradeRun:
+    """Grades what the directory lacks of some predictions. Use once."""
+
+    def __init__(
+        self,
+        config: RolloutConfig,
+        tasks: TaskSet,
+        predictions: Predictions,
+        directory: Path,
+        *,
+        backend: SandboxBackend | None = None,
+        grader: Callable[[SandboxBackend], AbstractAsyncContextManager[Grader]] = Grader,
+        line_every_s: float = 30.0,
+    ) -> None:
+        """`predictions` are for tasks of the set. Of `config` the limits, the sandboxes and `scheduling.grading`, the
+        number of patches graded at once, matter. Without a terminal a line is printed every `line_every_s` seconds."""
+        workers = config.scheduling.grading
+        scheduling = config.scheduling.model_copy(update={"concurrency": workers})
+        update = {"agent": "native", "policy": PREDICTIONS, "scheduling": scheduling}
+        self._config = config.model_copy(update=update)
+        self._records = {record.task.id: record for record in tasks}
+        self._predictions = predictions.found
+        self._notes = predictions.notes
+        self._directory = directory
+        self._backend = backend
+        self._components = grading_components(tasks, grader)
+        self._line_every_s = line_every_s
+        self._running: asyncio.Task[None] | None = None
+        self._drain: asyncio.TimerHandle | None = None
+        self._interrupted = self._cancelled = False
+
+    async def run(self, *, signals: bool = False) -> GradeResult:
+        """Grade every prediction that has no verdict yet.
+
+        `signals`: the first Ctrl-C or SIGTERM calls `stop` and the second one `cancel`. Raises `UserError` for bad
+        input or a directory of other inputs, `RunAborted` if nothing works any more; `summary.json` is up to date then.
+        """
+        backend = self._backend or open_backend(self._config.sandbox)
+        with graded_writer(self._directory) as writer:
+            run = self._claim(writer)
+            progress = GradeProgress(len(self._predictions), earlier_wall_s(self._directory))
+            if again := writer.forget_failures():
+                progress.news.append(f"{len(again)} predictions without a verdict are tried again")
+            for row in writer.rows.values():
+                progress.add(row.trajectory())
+            progress.at_start = progress.totals.trajectories
+            if progress.at_start:
+                progress.news.append(f"{progress.at_start} of {len(self._predictions)} have a verdict already")
+            stopping = two_step_stop(self.stop, self.cancel, progress.news.append) if signals else nullcontext()
+            try:
+                with stopping:
+                    await self._report_while(writer, progress, backend, run)
+            finally:
+                summary = self._summary(writer, progress)
+                write_grade_summary(self._directory, summary)
+            return GradeResult(summary=summary, interrupted=self._interrupted)
+
+    def stop(self) -> None:
+        """Start nothing more and let what runs finish, but no longer than the drain limit."""
+        if not self._interrupted:
+            self._interrupted = True
+            limit_s = self._config.scheduling.drain_limit_s
+            self._drain = asyncio.get_running_loop().call_later(limit_s, self.cancel)
+
+    def cancel(self) -> None:
+        """Cancel everything that runs; sandboxes are closed before `run` returns. A second call changes nothing."""
+        self._interrupted = True
+        if self._running is not None and not self._cancelled:
+            self._cancelled = True
+            self._running.cancel()
+
+    def _claim(self, writer: GradedWriter) -> str:
+        """Claim the directory; returns the id of its run."""
+        digests: dict[str, dict[int, str]] = {}
+        for one in self._predictions:
+            digests.setdefault(one.task_id, {})[one.sample] = one.digest
+        manifest = claim(
+            self._directory,
+            self._config,
+            [self._records[id] for id in digests],
+            stored_tasks={key.task_id for key in writer.rows},
+            tokenizer=NO_TOKENIZER,
+            predictions=digests,
+        )
+        return manifest.run
+
+    async def _report_while(
+        self, writer: GradedWriter, progress: GradeProgress, backend: SandboxBackend, run: str
+    ) -> None:
+        """Grade with the display and the summary file kept up to date beside it."""
+        self._running = asyncio.create_task(self._grade_all(writer, progress, backend, run))
+        if self._cancelled:
+            self._running.cancel()
+        reporters = [
+            asyncio.create_task(show(progress, every_s=self._line_every_s, title="grade", facts=grade_facts)),
+            asyncio.create_task(self._keep_summary(writer, progress)),
+        ]
+        try:
+            await asyncio.wait({self._running})
+        except asyncio.CancelledError:
+            self.cancel()
+            await asyncio.wait({self._running})
+            raise
+        finally:
+            if self._drain is not None:
+                self._drain.cancel()
+            for reporter in reporters:
+                reporter.cancel()
+            await asyncio.wait(reporters)
+        for reporter in reporters:
+            if not reporter.cancelled():
+                reporter.result()
+        if not (self._running.cancelled() and self._interrupted):
+            self._running.result()
+
+    async def _keep_summary(self, writer: GradedWriter, progress: GradeProgress) -> None:
+        while True:
+            await asyncio.sleep(_SUMMARY_EVERY_S)
+            write_grade_summary(self._directory, self._summary(writer, progress))
+
+    def _summary(self, writer: GradedWriter, progress: GradeProgress) -> GradeSummary:
+        rows = list(writer.rows.values())
+        return summarise(rows, wanted=len(self._predictions), notes=self._notes, wall_s=progress.wall_s)
+
+    async def _grade_all(
+        self, writer: GradedWriter, progress: GradeProgress, backend: SandboxBackend, run: str
+    ) -> None:
+        limits = self._config.scheduling
+        gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
+        await prune_left_over(backend, progress.news.append)
+        disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verdicts")
+        try:
+            async with self._components.grader(gate) as grader, Controls() as controls:
+                context = grading_context(
+                    self._config, run, self._components, backend, gate, grader, controls, self._directory,
+                    progress.news.append,
+                )  # fmt: skip
+                queue = iter([one for one in self._predictions if one.key not in writer.rows])
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        for _ in range(limits.grading):
+                            tasks.create_task(self._work(queue, context, writer, progress, disk))
+                except BaseExceptionGroup as group:
+                    raise first_cause(group) from group
+        finally:
+            disk.shutdown()  # a verdict that is being written gets written
+            await prune_left_over(backend, progress.news.append)
+
+    async def _work(
+        self,
+        queue: Iterator[Prediction],
+        context: GradingContext,
+        writer: GradedWriter,
+        progress: GradeProgress,
+        disk: ThreadPoolExecutor,
+    ) -> None:
+        """Grade one prediction after the other."""
+        while not self._interrupted and (prediction := next(queue, None)) is not None:
+            try:
+                done, wall_s, log = await _graded(prediction, self._records[prediction.task_id], context, progress)
+                row = graded_prediction(done, wall_s)
+                await asyncio.get_running_loop().run_in_executor(disk, writer.append, row, log)
+                progress.add(done)
+            finally:
+                progress.left(str(prediction.key))
+
+
+async def _graded(
+    prediction: Prediction, record: TaskRecord, context: GradingContext, progress: GradeProgress
+) -> tuple[Trajectory, float, bytes]:
+    """A prediction's end, the seconds it took, and its kept log."""
+    name = str(prediction.key)
+    draft = Trajectory(
+        task_id=prediction.task_id,
+        sample=prediction.sample,
+        agent="",
+        model=prediction.model,
+        stop=prediction.stop,
+        patch=prediction.patch,
+    )
+    if not needs_grading(draft):
+        return graded(draft, None), 0.0, b""
+    timer = PhaseTimer(lambda phase: progress.phase(name, phase))
+    failures = Failures(lambda failure: progress.failed(name, failure))
+    grading = PatchGrading(context, record, prediction.sample, timer, failures)
+    try:
+        end = await grading.run(prediction.patch)
+    except InfrastructureError as error:
+        why = "; ".join(failures.said) or describe(error)
+        done = draft.model_copy(update={"outcome": Outcome.GRADER_FAILURE, "error": why})
+    else:
+        if end.broken is not None:
+            done = draft.model_copy(update={"outcome": Outcome.BROKEN_TASK, "error": end.broken})
+        else:
+            done = graded(draft, end.verdict, partial=context.config.reward == "fraction")
+    done = done.model_copy(update={"attempt": len(failures.said)})
+    return done, timer.result()["total"], grading.log
