@@ -14,6 +14,7 @@ from swe_aem.cli.load import load_and_tell
 from swe_aem.cli.options import Ids, Limit, NoLimits, Sandbox, Split, Tasks, limits
 from swe_aem.cli.strength_lines import strength_lines
 from swe_aem.cli.tell import complain, tell
+from swe_aem.cli.twin_lines import twin_lines
 from swe_aem.table import table
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def check(
     """Check whether tasks are fit for training.
 
     For each task: the gold patch resolves it every time, an empty patch never does, and every test says the same each
-    time. Also noted: the network policy that its tests need, image digest, seconds to start and to test, peak memory.
+    time. Also noted: the network policy that its tests need, image digest, seconds to start and to test, peak memory,
+    and how many tests have a twin, a contradiction that catches patches which make tests pass without solving the task.
     With --strength, how strong its tests are: the share of wrong patches near the gold patch that they let pass. The
     results go to a lock, which `swe-aem rollout --lock FILE` can require. An interrupted check resumes where
     it was; only what is new or changed is checked again. Exit code 1 if a task is not fit or could not be checked.
@@ -162,5 +164,5 @@ def _show(checked: "CheckResult", path: Path) -> None:
         typer.echo(line)
     for finding in [*checked.failed, *checked.not_checked][:_SHOWN]:
         typer.echo(f"  {finding.task_id}: {_why(finding)}")
-    for line in strength_lines(checked.entries):
+    for line in (*twin_lines(checked.entries), *strength_lines(checked.entries)):
         typer.echo(f"  {line}")

@@ -11,6 +11,7 @@ from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.prepare import prepare_for_agent, prepare_for_grading
 from swe_aem.grading.scrub import scrub_history
+from swe_aem.grading.twins.making import Twins
 
 __all__ = [
     "CONTROL_EXTRA_S",
@@ -27,6 +28,7 @@ __all__ = [
     "NotReadable",
     "StartLayers",
     "SwebenchParser",
+    "Twins",
     "capture_work",
     "clean_delta",
     "prepare_for_agent",

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal
 from swe_aem.core import Deadline, SandboxSpec, TaskRecord, TestStatus, Verdict, bounded
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError
-from swe_aem.grading import Delta, Grader
+from swe_aem.grading import Delta, Grader, Twins
 from swe_aem.rollout import RolloutConfig, grade_attempt_s
 from swe_aem.tasks import LockEntry, record_digest
 
@@ -72,6 +73,10 @@ class Probe:
                 return await self.grader.gold_delta(self.record, self._spec(network), self._gold_limit())
         return await self.grader.gold_delta(self.record, self._spec(network), self._gold_limit())
 
+    async def twins(self, network: Network) -> Twins:
+        """The twins of its tests, which rollouts will use too."""
+        return await self.grader.twins_of(self.record, self._spec(network))
+
     def _spec(self, network: Network) -> SandboxSpec:
         return self.spec.model_copy(update={"network": network})
 
@@ -108,7 +113,8 @@ async def probe_once(probe: Probe, counts: RunCounts, *, backend: str, image: st
         if _all_resolved(other):
             golds, network = other, "blackhole"
     noops = await probe.noops(counts.noop, network)
-    return _entry(probe.record, golds, noops, network=network, backend=backend, image=image)
+    entry = _entry(probe.record, golds, noops, network=network, backend=backend, image=image)
+    return entry.model_copy(update=_twin_fields(await probe.twins(network))) if _all_resolved(golds) else entry
 
 
 def _all_resolved(runs: Sequence[GradedRun]) -> bool:
@@ -150,6 +156,12 @@ def _entry(
         peak_memory_bytes=max(peaks, default=None),
         checked_on=datetime.now(UTC).date().isoformat(),
     )
+
+
+def _twin_fields(twins: Twins) -> dict[str, int | float | str]:
+    """What the lock holds on the twins of a task."""
+    why = Counter(twins.why_not.values()).most_common(1)
+    return {"twins": len(twins.names), "twin_s": round(twins.eval_s, 3), "why_no_twin": why[0][0] if why else ""}
 
 
 def _unsteady(runs: Sequence[GradedRun]) -> set[str]:

@@ -70,6 +70,14 @@ class LockEntry(Frozen):
     survivors: tuple[str, ...] = ()
     """The mutants that passed, one line each."""
 
+    twins: int | None = None
+    """FAIL_TO_PASS tests with a usable twin: a test that contradicts it, and fails with the gold patch. None where that
+    was not measured."""
+    twin_s: float = 0.0
+    """Seconds of the evaluation of the twins with the gold patch: what they cost each patch that passes."""
+    why_no_twin: str = ""
+    """Why the tests without a twin have none, the most frequent reason; empty if all have one."""
+
     @property
     def key(self) -> LockKey:
         """The key of an entry: no two entries of a lock have the same."""

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swe_aem.cli.twin_lines import twin_lines
 from swe_aem.core import Deadline, Limits, SandboxSpec, TaskRecord, TestStatus, Verdict
 from swe_aem.errors import InfrastructureError, SandboxDead, UserError
+from swe_aem.grading import Twins
 from swe_aem.preflight import CheckConfig, CheckResult, RunCounts, check
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.budget import sandbox_spec
@@ -61,6 +63,7 @@ class StandInGrader:
         self.gold, self.noop, self.blackhole = _endless(gold), _endless(noop or [BAD]), _endless(blackhole or [BAD])
         self.grades = 0
         self.specs: list[SandboxSpec] = []
+        self.twins = Twins(names={"t": "t"}, eval_s=0.5)
 
     async def __aenter__(self) -> "StandInGrader":
         return self
@@ -78,6 +81,9 @@ class StandInGrader:
     async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator[StandInSlot]:
         self.specs.append(spec)
         yield StandInSlot(self, spec.network)
+
+    async def twins_of(self, record: TaskRecord, spec: SandboxSpec) -> Twins:
+        return self.twins
 
     def say(self, verdicts: Iterator[Any]) -> Verdict:
         self.grades += 1
@@ -108,6 +114,22 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def one(tasks: TaskSet = TASKS) -> TaskSet:
     return replace(tasks, records=tasks.records[:1])
+
+
+def test_the_lock_says_how_many_tests_have_a_twin_and_why_others_have_none(run: Any) -> None:
+    grader = StandInGrader([GOOD])
+    (entry,) = run(grader, one()).entries
+    assert (entry.twins, entry.twin_s, entry.why_no_twin) == (1, 0.5, "")
+    grader.twins = Twins(why_not={"a": "one", "b": "other", "c": "other"})
+    (entry,) = run(grader, one(), again=True).entries
+    assert (entry.twins, entry.why_no_twin) == (0, "other")
+    assert list(twin_lines([entry, entry.model_copy(update={"twins": None})])) == [
+        "twins: 0 of 1 tasks (0.0%) have a usable one",
+        "twins: not measured for 1 tasks, whose gold patch fails or whose entry is older (--again)",
+        f"no twin: {entry.task_id}: other",
+    ]
+    (entry,) = run(StandInGrader([BAD]), one(), again=True).entries
+    assert entry.twins is None
 
 
 def test_sandboxes_are_those_of_the_rollout_to_come(run: Any) -> None:
