@@ -23,6 +23,7 @@ PACKAGES = (
     "harness",
     "grading",
     "store",
+    "audit",
     "rollout",
     "preflight",
     "evaluate",

@@ -1,6 +1,7 @@
 """Grading: history scrub, capture of an agent's work, hygiene, graders; see `docs/grading.md`."""
 
 from swe_aem.grading.capture import CapturedWork, GivenTree, capture_work, record_given
+from swe_aem.grading.configuration_files import CONFIGURATION_FILES, matches
 from swe_aem.grading.delta import LINK, Blob, Change, Delta, printable
 from swe_aem.grading.diff_text import render_delta
 from swe_aem.grading.foreign import NotApplied
@@ -10,12 +11,15 @@ from swe_aem.grading.kept_log import NotReadable, read_kept_log
 from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.prepare import prepare_for_agent, prepare_for_grading
+from swe_aem.grading.rules import RUNNER_MODULES, is_test_name
 from swe_aem.grading.scrub import scrub_history
 from swe_aem.grading.twins.making import Twins
 
 __all__ = [
+    "CONFIGURATION_FILES",
     "CONTROL_EXTRA_S",
     "LINK",
+    "RUNNER_MODULES",
     "Blob",
     "CapturedWork",
     "Change",
@@ -31,6 +35,8 @@ __all__ = [
     "Twins",
     "capture_work",
     "clean_delta",
+    "is_test_name",
+    "matches",
     "prepare_for_agent",
     "prepare_for_grading",
     "printable",
