@@ -83,7 +83,7 @@ def _official(end: EvaluationEnd, reading: LogReading | None) -> bool | None:
         return None
     if end.timed_out or not reading.complete:
         return False
-    return reading.report.resolved if reading.report is not None else None
+    return reading.official.resolved if reading.official is not None else None
 
 
 def _nothing_found(key: AnswerKey) -> EvaluationReport:

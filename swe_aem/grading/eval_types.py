@@ -16,7 +16,10 @@ class EvalType:
     results: Results
     """Where the results of the tests are read from."""
     contradictions: bool
-    """Are the results compared with the rest of the log? Not where the log names the failed tests alone."""
+    """Are results of a log compared with the rest of it? Not where the log names the failed tests alone."""
+    records: bool
+    """Do signed records of the runner decide, where there are any? Not where a test without a result counts as passed,
+    or where results are not those of a runner."""
     own: bool = False
     """A rule of this project; the others are swebench's."""
 
@@ -24,10 +27,10 @@ class EvalType:
 EVAL_TYPES = {
     kind.name: kind
     for kind in (
-        EvalType("pass_and_fail", results="log", contradictions=True),
-        EvalType("fail_only", results="log", contradictions=False),
-        EvalType("exact_map", results="log", contradictions=True, own=True),
-        EvalType("reward_file", results="reward file", contradictions=False, own=True),
+        EvalType("pass_and_fail", results="log", contradictions=True, records=True),
+        EvalType("fail_only", results="log", contradictions=False, records=False),
+        EvalType("exact_map", results="log", contradictions=True, records=True, own=True),
+        EvalType("reward_file", results="reward file", contradictions=False, records=False, own=True),
     )
 }
 

@@ -6,7 +6,6 @@ Before it appears everything that the tests left running is killed, and after it
 shell: nothing that the code under evaluation wrote can read a marker that counts.
 """
 
-import re
 import secrets
 import shlex
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from pathlib import Path
 from swe_aem.core import WALL_PER_LIMIT, Deadline, ExecResult, Sandbox
 from swe_aem.errors import GraderError, HostFailed, Starved
 from swe_aem.grading.log_file import LOG_TAIL_CHARS, LogFile
-from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marked_lines, marker_problem
-from swe_aem.grading.pytest_report import MAX_RECORD_BYTES, SignedPytestReport
+from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marker_problem
 from swe_aem.grading.shell import private_path, put_file
+from swe_aem.grading.witness import MAX_RECORD_BYTES, Witness, join_records
 from swe_aem.sandbox.warden import BASE_ENV
 
 GRADING_ENV = {
@@ -33,7 +32,7 @@ AGENT_ENV = (*sorted(BASE_ENV.keys() - {"LANG", "PYTHONUNBUFFERED"}), "BASH_ENV"
 MAX_LOG_BYTES = 64 << 20
 """Logs above this size are not read: the tests that a task names print kilobytes."""
 _PART_BYTES = 1 << 20
-_MAX_COMMAND_BYTES = 4_000
+_MAX_RECORDS = 10_000
 
 _RUNNER = """IFS= read -r -d '' evaluation <"$1"; rm -f -- "$1"; printf '%s\\n' "$2"; eval "$evaluation" """
 
@@ -54,7 +53,9 @@ class InstrumentedScript:
     start: str
     end: str
     code: str
-    signed_report: SignedPytestReport | None
+    idle: str
+    """Printed after the tests if no session has taken the witness's key."""
+    witness: Witness | None
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ class Evaluation:
     """The output; None if it is too long to be read."""
 
 
-def instrument(script: str, private_dir: str) -> InstrumentedScript:
+def instrument(script: str, private_dir: str, *, with_witness: bool = True) -> InstrumentedScript:
     """Replace swebench's markers in a script of `make_test_spec` by unguessable ones; raises `GraderError`.
 
-    `private_dir` is a directory of the sandbox for files that are neither the task's nor the patch's.
+    `private_dir` is a directory of the sandbox for files that are neither the task's nor the patch's. `with_witness`
+    puts the witness into the sessions of pytest and unittest that the test command starts.
 
     What the script does after the tests is left out, but for the line with their exit code: it tidies up a sandbox that
     is not used again, and programs that it runs (`git`, with the hooks of the repository) could be the patch's.
@@ -77,59 +79,46 @@ def instrument(script: str, private_dir: str) -> InstrumentedScript:
     problem = marker_problem(script)
     if problem is not None:
         raise GraderError(problem)
-    begin, start, end, code = (f"swe-aem-{secrets.token_hex(16)}" for _ in range(4))
-    test_command = "\n".join(marked_lines(script)[:-1])  # the last line is swebench's, to keep the exit code
-    signed_report = SignedPytestReport.for_command(test_command, private_dir)
+    begin, start, end, code, idle = (f"swe-aem-{secrets.token_hex(16)}" for _ in range(5))
+    witness = Witness.in_directory(private_dir) if with_witness else None
     lines: list[str] = []
     started = False
     for line in script.split("\n"):
         if is_marker(line, START_MARKER):
-            lines += signed_report.setup() if signed_report else []
+            lines += witness.setup() if witness else []
             line = line.replace(START_MARKER, start)
             started = True
         elif is_marker(line, END_MARKER):
             lines += [_SETTLE, line.replace(END_MARKER, end)]
             break
-        elif started and signed_report and line.strip() == signed_report.test_command:
-            line = signed_report.command()
+        elif started and witness:
+            line = witness.command(line)
         lines.append(line)
     lines += [
         line.replace(CODE_MARKER, code) for line in _after_end(script) if line.startswith(f'echo "{CODE_MARKER}: ')
     ]
-    return InstrumentedScript("\n".join(lines), begin, start, end, code, signed_report)
-
-
-async def inline_command(script: str, sandbox: Sandbox) -> str:
-    """The script with `bash FILE` as test command replaced by what FILE holds, if that is one plain call of pytest.
-
-    So the report plugin can be put into that session. The file comes with the image, and no patch may change it.
-    """
-    command = "\n".join(marked_lines(script)[:-1]).strip()
-    path = re.fullmatch(r"bash (/[\w./-]+)", command)
-    if path is None:
-        return script
-    try:
-        text = (await sandbox.read_file(path[1], max_bytes=_MAX_COMMAND_BYTES)).decode("utf-8", "replace")
-    except OSError:
-        return script  # running it shows what is wrong
-    lines = [line.strip() for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
-    if len(lines) != 1 or SignedPytestReport.for_command(lines[0], "") is None:
-        return script
-    before, found, after = script.partition(f"\n{command}\n")
-    return f"{before}\n{lines[0]}\n{after}" if found else script
+    lines += witness.was_idle(idle) if witness else []
+    return InstrumentedScript("\n".join(lines), begin, start, end, code, idle, witness)
 
 
 async def evaluate(
-    sandbox: Sandbox, script: str, workdir: str, limit_s: float, deadline: Deadline, directory: Path
+    sandbox: Sandbox,
+    script: str,
+    workdir: str,
+    limit_s: float,
+    deadline: Deadline,
+    directory: Path,
+    *,
+    with_witness: bool = True,
 ) -> Evaluation:
     """Run a script of `make_test_spec` for at most `limit_s` seconds, those in which it is starved not counted, and
-    copy its log into `directory`.
+    copy its log, and the records of the witness, into `directory`.
 
     The sandbox has run a command before: a shell that does not begin now is the doing of the code under evaluation.
     Raises `GraderError` if `deadline` cut it short before the limit, `Starved` if it did not reach the limit in ten
     times its wall time, `HostFailed` if this host has no space for the log, `SandboxDead`.
     """
-    prepared = instrument(script, sandbox.private_dir)
+    prepared = instrument(script, sandbox.private_dir, with_witness=with_witness)
     path = private_path(sandbox)
     await put_file(sandbox, path, prepared.text.encode("utf-8", "surrogateescape"))
     left_s = deadline.remaining_s()
@@ -156,7 +145,7 @@ async def evaluate(
 
 
 async def _copy_log(sandbox: Sandbox, script: InstrumentedScript, output_bytes: int, directory: Path) -> LogFile | None:
-    """The output of the last command and pytest's record, copied into `directory`."""
+    """The output of the last command and the records of its sessions, copied into `directory`."""
     if output_bytes > MAX_LOG_BYTES:
         return None
     log, record = directory / "output.log", directory / "record"
@@ -164,13 +153,13 @@ async def _copy_log(sandbox: Sandbox, script: InstrumentedScript, output_bytes: 
         with log.open("wb") as file:
             while part := await _output_part(sandbox, file.tell()):
                 file.write(part)
-        if script.signed_report is not None:
-            record.write_bytes(await _record(sandbox, script.signed_report))
+        if script.witness is not None:
+            record.write_bytes(await _records(sandbox, script.witness))
     except OSError as error:
         raise HostFailed(f"the log of an evaluation cannot be kept in {directory}: {error.strerror}") from error
-    key = script.signed_report.key if script.signed_report else None
+    key = script.witness.key if script.witness else None
     return LogFile(
-        path=log, begin=script.begin, start=script.start, end=script.end, code=script.code,
+        path=log, begin=script.begin, start=script.start, end=script.end, code=script.code, idle=script.idle,
         record=record if key else None, record_key=key,
     )  # fmt: skip
 
@@ -182,12 +171,16 @@ async def _output_part(sandbox: Sandbox, offset: int) -> bytes:
         return b""
 
 
-async def _record(sandbox: Sandbox, signed_report: SignedPytestReport) -> bytes:
-    """The plugin's record; empty if there is none that can be read."""
+async def _records(sandbox: Sandbox, witness: Witness) -> bytes:
+    """What the witness of each session wrote, joined; empty if there is nothing that can be read."""
     try:
-        return await sandbox.read_file(signed_report.record, max_bytes=MAX_RECORD_BYTES)
+        names = sorted((await sandbox.list_tree(witness.records, max_entries=_MAX_RECORDS)).entries)
+        files = await sandbox.read_tree(
+            witness.records, names, max_bytes=MAX_RECORD_BYTES, max_total_bytes=MAX_RECORD_BYTES
+        )
     except OSError:
         return b""
+    return join_records(files)
 
 
 def _after_end(script: str) -> list[str]:

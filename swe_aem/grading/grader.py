@@ -26,7 +26,7 @@ from swe_aem.grading.comparing import delta_of
 from swe_aem.grading.conclusion import EvaluationEnd, conclude, wants_rewards
 from swe_aem.grading.delta import Delta
 from swe_aem.grading.eval_types import results_from
-from swe_aem.grading.evaluation import GRADING_ENV, Evaluation, evaluate, inline_command
+from swe_aem.grading.evaluation import GRADING_ENV, Evaluation, evaluate
 from swe_aem.grading.foreign import NotApplied, apply_foreign
 from swe_aem.grading.gold import gold_patch
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
@@ -35,6 +35,7 @@ from swe_aem.grading.kept_log import pack_log
 from swe_aem.grading.kept_records import KeptRecords, digest_of
 from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.log_file import LOG_TAIL_CHARS, LogFile
+from swe_aem.grading.log_reading import witnessed
 from swe_aem.grading.name_rule import measured_rule
 from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
@@ -374,7 +375,7 @@ class GradeSlot:
         return sandbox
 
     async def _run_tests(self, clean: CleanDelta, deadline: Deadline) -> Verdict:
-        plain = await self._parser.script(self._key)
+        plain = script = await self._parser.script(self._key)
         sandbox = await self._prepared(deadline.within(PREPARE_TIMEOUT_S).remaining_s())
         # Test files of the image are written again, so that their twins, which are, look no different.
         files = {**await read_image_files(sandbox, self._key, self._workdir), **self._key.files}
@@ -388,14 +389,15 @@ class GradeSlot:
             test_patch = self._key.test_patch if clean.accepted else ""
             wanted = wanted_state(clean.accepted, before, test_patch, inside)
             await write_state(sandbox, self._workdir, before, wanted)
-        script = await inline_command(plain, sandbox)
         if self._recorder is not None:
             script = await self._recorder.install(sandbox, self._workdir, script)
         if results_from(self._key.eval_type) == "reward file":
             await remove_rewards(sandbox)
         with scratch_directory("log") as directory:
             limit_s = self._key.timeout_s
-            evaluation = await evaluate(sandbox, script, self._workdir, limit_s, deadline, directory)
+            evaluation = await evaluate(
+                sandbox, script, self._workdir, limit_s, deadline, directory, with_witness=witnessed(self._key)
+            )
             if self._recorder is not None:
                 self._recorded = await self._recorder.read(sandbox)
             return await self._concluded(clean, evaluation, plain, sandbox)

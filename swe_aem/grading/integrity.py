@@ -1,17 +1,16 @@
 """Evidence in the log of a test run that its results are not what the test runner found.
 
-Text can be forged. These checks find forgeries that contradict themselves; `docs/grading.md` lists what they miss.
+Text can be forged. These checks find forgeries that contradict themselves; `docs/grading.md` lists what they miss. They
+are for logs that decide: where there are signed records of the runner, nothing that a program prints is evidence.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import assert_never
 
 from swe_aem.core import AnswerKey, TestStatus
 from swe_aem.grading.eval_types import eval_type
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, marked_lines
-from swe_aem.grading.pytest_report import PytestReport
 from swe_aem.tasks.families.log_parsers import Runner, log_parser
 
 PASSING = frozenset({TestStatus.PASSED, TestStatus.XFAIL})
@@ -20,7 +19,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PYTEST_SUMMARY = re.compile(r"^=* ?([0-9a-z, ]+) in \d+(?:\.\d+)? ?s(?:econds)?\b.*$", re.MULTILINE)
 _PYTEST_COUNT = re.compile(r"\d{1,9} (?:subtests )?[a-z]+")
 _PYTEST_CALL = re.compile(r"(?<![\w.-])(?:pytest|py\.test)(?=\s|$)")
-_DJANGO_SUMMARY = re.compile(r"^Ran [1-9]\d* tests? in ", re.MULTILINE)
+_UNITTEST_SUMMARY = re.compile(r"^Ran [1-9]\d* tests? in ", re.MULTILINE)
 _SYMPY_SUMMARY = re.compile(r"^=+ tests finished: ", re.MULTILINE)
 
 
@@ -39,33 +38,29 @@ def neutralise(body: str, key: AnswerKey) -> tuple[str, tuple[str, ...]]:
     return body, tuple(evidence)
 
 
-def contradictions(
-    key: AnswerKey,
-    body: str,
-    results: Mapping[str, TestStatus],
-    pytest_report: PytestReport | None = None,
-    *,
-    resolved: bool,
-) -> tuple[str, ...]:
+def excused(key: AnswerKey, results: Mapping[str, TestStatus]) -> tuple[str, ...]:
+    """Evidence for tests that have to pass and ended as expected failures: any code can call `pytest.xfail`."""
+    found = sorted(test for test in key.fail_to_pass if results.get(test) is TestStatus.XFAIL)
+    what = "a test that has to pass ended as an expected failure, which any code can ask for"
+    return (f"{what}: {found[0]}",) if found else ()
+
+
+def contradictions(key: AnswerKey, body: str, results: Mapping[str, TestStatus], *, resolved: bool) -> tuple[str, ...]:
     """Evidence that the `results` of the tests of the task were not reported by the runner; empty if they agree.
 
     A run that broke off is evidence only if its results make the task `resolved`: otherwise the code may just have
     crashed, run out of memory or never ended.
     """
-    passed = {test for test, status in results.items() if status in PASSING and test != "[100%]"}
-    if excused := sorted(test for test in key.fail_to_pass if results.get(test) is TestStatus.XFAIL):
-        return (f"a test that has to pass ended as an expected failure, which any code can ask for: {excused[0]}",)
+    passed = {test for test, status in results.items() if status in PASSING} - log_parser(key.log_parser).no_tests
+    if found := excused(key, results):
+        return found
     if not passed or not eval_type(key.eval_type).contradictions:
         return ()
     body = _ANSI.sub("", body)
-    parser = log_parser(key.log_parser)
-    if not has_summary(parser.runner, body):
+    runner = log_parser(key.log_parser).runner
+    if not has_summary(runner, body):
         return (f"{len(passed)} tests passed but the runner's own summary is missing",) if resolved else ()
-    if parser.runner != "pytest":
-        return ()
-    if pytest_report is not None and parser.short_name is not None:
-        pytest_report = _renamed(pytest_report, parser.short_name)
-    return _pytest_contradictions(key, body, passed) + _denied(passed, pytest_report)
+    return _pytest_contradictions(key, body, passed) if runner == "pytest" else ()
 
 
 def has_summary(runner: Runner, body: str) -> bool:
@@ -74,8 +69,8 @@ def has_summary(runner: Runner, body: str) -> bool:
     match runner:
         case "pytest":
             return bool(pytest_summaries(body))
-        case "django":
-            return bool(_DJANGO_SUMMARY.search(body))
+        case "unittest":
+            return bool(_UNITTEST_SUMMARY.search(body))
         case "sympy":
             return bool(_SYMPY_SUMMARY.search(body))
         case "other":
@@ -120,28 +115,6 @@ def _counted_as_passed(summary: str) -> int:
     """How many tests passed by the counts of a summary line."""
     counts = {word: int(number) for number, word in re.findall(r"(\d{1,9}) ([a-z]+)", summary)}
     return sum(counts.get(word, 0) for word in ("passed", "xfailed", "xpassed"))
-
-
-def _renamed(pytest_report: PytestReport, short_name: Callable[[str], str]) -> PytestReport:
-    """The plugin's results under the parser's names: one name stands for every id that is shortened to it."""
-    results: dict[str, str] = {}
-    for test, result in pytest_report.results.items():
-        name = short_name(test)
-        results[name] = "passed" if "passed" in (result, results.get(name)) else result
-    return replace(pytest_report, results=results)
-
-
-def _denied(passed: set[str], pytest_report: PytestReport | None) -> tuple[str, ...]:
-    if pytest_report is None:
-        return ()
-    if not pytest_report.finished:
-        return (f"{len(passed)} tests passed in the log but the pytest session never came to its end",)
-    if denied := sorted(test for test in passed if pytest_report.results.get(test) == "failed"):
-        return (f"passed in the log but failed in the session: {denied[0]}",)
-    reported = sum(result == "passed" for result in pytest_report.results.values())
-    if len(passed) > reported:
-        return (f"{len(passed)} tests passed in the log but {reported} in the session",)
-    return ()
 
 
 def _status_lines(text: str, statuses: tuple[str, ...]) -> set[str]:

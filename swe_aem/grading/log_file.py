@@ -27,22 +27,29 @@ class LogFile(Frozen):
     """Printed after it."""
     code: str
     """Printed before the exit code of the tests."""
+    idle: str = ""
+    """Printed after them if no session has taken the witness's key."""
     record: Path | None = None
-    """The file of pytest's record; None if the command had no plugin, or the sandbox has no such file."""
+    """The records of the witness, one after the other; None if the command had no witness."""
     record_key: str | None = None
-    """The key that the record is signed with; None if the command had no plugin."""
+    """The key that records are signed with; None if the command had no witness."""
 
 
 class EvaluationReport(Frozen):
-    """Results of the tests, read from the output of a test command."""
+    """Results of the tests of a task, by the rule of its eval type."""
 
     found: bool
-    """Did the log show test results that agree with the exit code?"""
+    """Are there results of tests? Those of a log must agree with the exit code."""
     resolved: bool = False
     fail_to_pass: dict[str, TestStatus] = Field(default_factory=dict)
     pass_to_pass: dict[str, TestStatus] = Field(default_factory=dict)
     fail_to_pass_fraction: float = 0.0
     pass_to_pass_fraction: float = 0.0
+
+    @property
+    def statuses(self) -> dict[str, TestStatus]:
+        """The status of each test that decides."""
+        return {**self.fail_to_pass, **self.pass_to_pass}
 
 
 class LogReading(Frozen):
@@ -57,6 +64,11 @@ class LogReading(Frozen):
     tail: str = ""
     """The last part of the log, for a person."""
     report: EvaluationReport | None = None
-    """Results of the tests; None where the log is not complete, or results are not read from it."""
+    """Results of the tests, which decide; None where the log is not complete, or results are not read from it."""
+    signed: bool = False
+    """Is `report` made from signed records of the runner? Otherwise it is what swebench's parser reads in the log."""
+    official: EvaluationReport | None = None
+    """What swebench's parser and rule say of the log. Decides nothing where `signed`. None if the parser was not asked,
+    failed, or passed a limit."""
     evidence: tuple[str, ...] = ()
     """Evidence that the results are not those of the runner, one line each."""

@@ -62,12 +62,20 @@ class SwebenchParser:
         return (*answer["problems"], *([problem] if problem else []))
 
     async def read(self, key: AnswerKey, log: LogFile, *, with_results: bool = True) -> LogReading:
-        """What the log of an evaluation says; see `log_reading.read_log`.
+        """What an evaluation left; see `log_reading.read_log`. Where signed records decide, what swebench's parser says
+        of the log is read afterwards: its failure costs `LogReading.official` and nothing else.
 
-        Raises `ParseFailure` if the parser fails on this log or passes its limit, `GraderError`.
+        Raises `ParseFailure` if the parser fails on a log that decides, or passes its limit; `GraderError`.
         """
-        options = {"log": log.model_dump(mode="json"), "with_results": with_results}
-        return LogReading.model_validate(await self._ask("read", key, READ_CPU_S, **options))
+        file = log.model_dump(mode="json")
+        answer = await self._ask("read", key, READ_CPU_S, log=file, with_results=with_results)
+        reading = LogReading.model_validate(answer)
+        if not reading.signed:
+            return reading
+        with contextlib.suppress(GraderError):
+            found = await self._ask("official", key, READ_CPU_S, log=file)
+            return LogReading.model_validate({**answer, "official": found["report"]})
+        return reading
 
     async def _ask(self, op: str, key: AnswerKey, cpu_s: float = REQUEST_CPU_S, **options: Any) -> dict[str, Any]:
         request = {

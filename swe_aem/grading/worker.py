@@ -10,20 +10,21 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from swe_aem.core import AnswerKey
 from swe_aem.grading.eval_types import EVAL_TYPES
 from swe_aem.grading.log_file import LogFile
-from swe_aem.grading.log_reading import read_log
+from swe_aem.grading.log_reading import read_log, read_official
 
 MEMORY_BYTES = 3 << 30
 """What the process may map beyond what swebench's imports do; ordinary logs of 64 MiB need a third of it."""
 
 Answer = dict[str, Any]
+T = TypeVar("T")
 
 
 def row_of(key: AnswerKey) -> dict[str, Any]:
@@ -65,32 +66,59 @@ def check(key: AnswerKey) -> Answer:
 
 
 def read(key: AnswerKey, log: dict[str, Any], with_results: bool) -> Answer:
-    """What the log of an evaluation says. `failed` in the answer: this log is what it failed on."""
+    """What an evaluation left. `failed` in the answer: this log is what it failed on."""
+    _known(key, with_results)
+    row, file = row_of(key), LogFile.model_validate(log)
+    reading = _or_failed(
+        key, lambda: read_log(key, file, partial(parse, row), partial(judge, row), with_results=with_results)
+    )
+    return reading if isinstance(reading, dict) else reading.model_dump(mode="json")
+
+
+def official(key: AnswerKey, log: dict[str, Any]) -> Answer:
+    """What swebench's parser and rule say of a log, as `report`, None if it is not complete; `failed` as in `read`."""
+    _known(key, True)
+    row, file = row_of(key), LogFile.model_validate(log)
+    report = _or_failed(key, lambda: read_official(key, file, partial(parse, row), partial(judge, row)))
+    return report if isinstance(report, dict) else {"report": report.model_dump(mode="json") if report else None}
+
+
+def _known(key: AnswerKey, with_results: bool) -> None:
+    """Raise what is wrong with the task: that is none of the log's."""
     from swebench.harness.log_parsers import PARSER_REGISTRY
     from swebench.harness.utils import make_test_spec
 
-    make_test_spec(row_of(key))  # an error in the task is none of the log
+    make_test_spec(row_of(key))
     if with_results and key.log_parser not in PARSER_REGISTRY and key.eval_type != "reward_file":
         raise KeyError(f"no log parser {key.log_parser}")
-    file = LogFile.model_validate(log)
+
+
+def _or_failed(key: AnswerKey, work: Callable[[], T]) -> T | Answer:
+    """What `work` returns; an answer with `failed` in it where it fails for something that stands in the log."""
     try:
-        return read_log(key, file, partial(report, row_of(key)), with_results=with_results).model_dump(mode="json")
+        return work()
     except OSError:  # this host's disk or memory, and nothing that stands in a log
         raise
     except Exception as error:  # the parsers fail on lines that no runner prints; the patch's code can print any
         return {"failed": f"{key.log_parser} failed on the log of {key.task_id}: {error!r:.500}"}
 
 
-def report(row: dict[str, Any], log_path: str) -> Answer:
-    """The results that swebench's parser and rules read from a log."""
+def parse(row: dict[str, Any], log_path: str) -> dict[str, str] | None:
+    """The status of each test that swebench's parser reads from a log; None where it believes no run in it."""
+    from swebench.harness import grading
+    from swebench.harness.utils import make_test_spec
+
+    statuses, found = grading.get_logs_eval(make_test_spec(row), log_path)
+    return statuses if found else None
+
+
+def judge(row: dict[str, Any], statuses: Mapping[str, str]) -> Answer:
+    """The report on the status of each test, by swebench's rules."""
     from swebench.harness import grading
     from swebench.harness.constants import EvalType, ResolvedStatus, TestStatus
     from swebench.harness.utils import make_test_spec
 
     spec = make_test_spec(row)
-    statuses, found = grading.get_logs_eval(spec, log_path)
-    if not found:
-        return {"found": False}
     known = {status.value for status in TestStatus}
     statuses = {test: status if status in known else TestStatus.FAILED.value for test, status in statuses.items()}
     if spec.eval_type == "exact_map":
@@ -139,7 +167,7 @@ def register_own_parsers() -> None:
     PARSER_REGISTRY.update(own)
 
 
-OPERATIONS: dict[str, Callable[..., Answer]] = {"prepare": prepare, "check": check, "read": read}
+OPERATIONS: dict[str, Callable[..., Answer]] = {"prepare": prepare, "check": check, "read": read, "official": official}
 
 
 def limit_memory() -> None:

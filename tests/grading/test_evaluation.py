@@ -1,8 +1,6 @@
 """Markers of our own, the part of the log that counts, and evidence in it."""
 
 import shlex
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,7 +12,6 @@ from swe_aem.grading.evaluation import Evaluation, evaluate, instrument
 from swe_aem.grading.integrity import contradictions, neutralise
 from swe_aem.grading.log_reading import output_of_tests, read_text
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, marker_problem
-from swe_aem.grading.pytest_report import PytestReport, SignedPytestReport, read_record, sign
 
 PASSED, FAILED = TestStatus.PASSED, TestStatus.FAILED
 SCRIPT = f"""#!/bin/bash
@@ -93,11 +90,16 @@ async def test_invalid_utf8_is_replaced(run):
 
 
 def test_after_the_end_marker_no_program_is_run():
-    lines = instrument(SCRIPT, "/private").text.split("\n")
+    script = instrument(SCRIPT, "/private")
+    lines = script.text.split("\n")
     end = next(n for n, line in enumerate(lines) if line.startswith(": 'swe-aem-") and n > lines.index("COMMAND"))
     assert "kill -9 -1" in lines[end - 1]
     assert lines[end - 2] == "SWEBENCH_TEST_EXIT_CODE=$?"
-    assert [line.split(" ")[0] for line in lines[end + 1 :]] == ["echo"]
+    assert [line.split(" ")[:2] for line in lines[end + 1 :]] == [
+        ["echo", f'"{script.code}:'],
+        ["{", "IFS="],
+        ["{", "["],
+    ]
 
 
 async def test_a_log_that_was_emptied_is_told(at, tmp_path):
@@ -176,112 +178,6 @@ def test_markers_of_two_scripts_differ_and_so_do_those_of_one():
     assert len({one.begin, one.start, one.end, one.code, two.begin, two.start, two.end, two.code}) == 8
 
 
-@pytest.mark.parametrize(
-    ("command", "plain"),
-    [
-        ("pytest -rA tests/test_a.py tests/test_b.py", True),
-        ("python -m pytest -rA x", True),
-        ("PYTHONWARNINGS='ignore::UserWarning' pytest --no-header -rA x", True),
-        ("PYTHONWARNINGS='ignore::A,ignore::B' .venv/bin/python -W ignore -m pytest -rA r2e_tests", True),
-        ("pytest", True),
-        ("A='x y' PYTEST_ADDOPTS=\"--tb=short -q\" PYTHONPATH=.:$PYTHONPATH pytest x", True),
-        ("A=1;B=2 pytest x", False),
-        ("A=$(pwd) pytest x", False),
-        ("pytest -n 4 x", False),
-        ("pytest x; pytest y", False),
-        ("pytest x && pytest y", False),
-        ("pytest x\npytest y", False),
-        ("tox --current-env -epy39 -v -- tests/test_x.py", False),
-        ("(pytest x) | cat", False),
-        ("./tests/runtests.py", False),
-        ("mypytest x", False),
-        ("xvfb-run --auto-servernum .venv/bin/python -m pytest x", False),
-    ],
-)
-def test_a_witness_is_summoned_for_one_plain_call_of_pytest(command, plain):
-    assert (SignedPytestReport.for_command(command, "/private") is not None) is plain
-
-
-async def test_the_witness_leaves_no_trace_and_testifies(at, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", "/kept")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    (tmp_path / "test_x.py").write_text(
-        "import os, sys, pytest\n"
-        "def test_clean():\n"
-        "    assert 'PYTEST_ADDOPTS' not in os.environ\n"
-        "    assert os.environ['PYTHONPATH'] == '/kept'\n"
-        "    assert '/kept' in sys.path\n"
-        "def test_wrong(): assert 0\n"
-        "@pytest.mark.xfail\ndef test_x(): assert 0\n"
-        "@pytest.mark.skip\ndef test_s(): pass\n"
-        "@pytest.fixture\ndef bad():\n    yield\n    assert 0\n"
-        "def test_teardown(bad): pass\n"
-    )
-    script = SCRIPT.replace("COMMAND", "python -m pytest -p no:cacheprovider -rA test_x.py")
-    done = Looked(await evaluate(at(tmp_path), script, str(tmp_path), 60.0, Deadline.after(60), tmp_path))
-    assert done.file is not None
-    assert done.file.record is not None
-    assert done.file.record_key is not None
-    assert read_record(done.file.record.read_bytes(), done.file.record_key) == PytestReport(
-        finished=True,
-        results={
-            "test_x.py::test_clean": "passed",
-            "test_x.py::test_wrong": "failed",
-            "test_x.py::test_x": "passed",
-            "test_x.py::test_teardown": "failed",
-        },
-    )
-    assert "1 failed, 2 passed, 1 skipped, 1 xfailed, 1 error" in done.body
-
-
-@pytest.mark.parametrize(
-    ("settings", "path", "options"),
-    [
-        ("PYTHONPATH=.", ".", None),
-        ("PYTHONPATH='a b':lib", "a b:lib", None),
-        ("PYTHONPATH=src:$PYTHONPATH", "src:/kept", None),
-        ("PYTEST_ADDOPTS=--tb=short", "/kept", "--tb=short"),
-        ("A='x PYTHONPATH=no' PYTEST_ADDOPTS=\"--tb=short -q\" PYTHONPATH=x", "x", "--tb=short -q"),
-    ],
-)
-async def test_the_witness_testifies_where_the_command_sets_its_variables(
-    at, tmp_path, monkeypatch, settings, path, options
-):
-    monkeypatch.setenv("PYTHONPATH", "/kept")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    (tmp_path / "test_x.py").write_text(
-        "import os\n"
-        "def test_environment():\n"
-        f"    assert (os.environ['PYTHONPATH'], os.environ.get('PYTEST_ADDOPTS')) == {(path, options)}\n"
-    )
-    script = SCRIPT.replace("COMMAND", f"\n  {settings} python -m pytest -p no:cacheprovider -rA test_x.py")
-    done = Looked(await evaluate(at(tmp_path), script, str(tmp_path), 60.0, Deadline.after(60), tmp_path))
-    assert done.file is not None
-    assert done.file.record is not None
-    assert done.file.record_key is not None
-    record = read_record(done.file.record.read_bytes(), done.file.record_key)
-    assert record == PytestReport(finished=True, results={"test_x.py::test_environment": "passed"}), done.body
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"[" * 300_000, b"\xff\n\xff", b"x\n{}", b'{"key": "key", "state": "finished"}']
-)
-def test_a_record_that_is_not_signed_is_no_testimony(content):
-    assert read_record(content, "key") == PytestReport(finished=False)
-
-
-@pytest.mark.parametrize("content", [b"[" * 300_000, b"\xff", b'{"a": 1}', b"[]"])
-def test_a_signed_record_that_makes_no_sense_is_no_testimony(content):
-    assert read_record(sign(content, "key") + b"\n" + content, "key") == PytestReport(finished=False)
-
-
-def test_the_witness_is_valid_for_old_pythons():
-    from swe_aem.grading.shell import script_text
-
-    subprocess.run([sys.executable, "-c", "import ast, sys; ast.parse(sys.stdin.read(), feature_version=(3, 5))"],
-                   input=script_text("pytest_report.py"), text=True, check=True)  # fmt: skip
-
-
 LOG = """
 collected 3 items
 =================================== PASSES ====================================
@@ -353,23 +249,6 @@ def test_each_session_of_pytest_counts_its_own_tests(calc, command, honest):
     assert (contradictions(key, body, {"a": PASSED, "b": PASSED}, resolved=True) == ()) is honest
 
 
-@pytest.mark.parametrize(
-    ("pytest_report", "evidence"),
-    [
-        (None, None),
-        (PytestReport(True, {"a": "passed", "b": "passed"}), None),
-        (PytestReport(True, {"x/a": "passed", "x/b": "passed"}), None),
-        (PytestReport(False), "never came to its end"),
-        (PytestReport(True, {"a": "passed", "b": "failed", "c": "passed"}), "failed in the session"),
-        (PytestReport(True, {"a": "passed"}), "1 in the session"),
-    ],
-)
-def test_logs_that_the_witness_denies(calc, pytest_report, evidence):
-    body = "PASSED a\nPASSED b\n== 2 passed in 0.1s ==\n"
-    found = contradictions(calc.key, body, {"a": PASSED, "b": PASSED}, pytest_report, resolved=True)
-    assert (found == ()) if evidence is None else evidence in found[0]
-
-
 def test_other_runners_must_have_come_to_their_end(calc):
     django = calc.key.model_copy(update={"log_parser": "parse_log_django"})
     assert contradictions(django, "test_a ... ok\n", {"test_a": PASSED}, resolved=True)
@@ -381,15 +260,8 @@ def test_other_runners_must_have_come_to_their_end(calc):
 def test_a_run_that_broke_off_is_no_violation_unless_it_claims_success(calc, parser):
     """As where a test of a wrong patch never ends and the processor's limit ends it, or it crashes the interpreter."""
     key = calc.key.model_copy(update={"log_parser": parser})
-    unfinished = PytestReport(False, {"a": "passed"})
-    assert contradictions(key, "PASSED a\n", {"a": PASSED}, unfinished, resolved=False) == ()
-    assert contradictions(key, "PASSED a\n", {"a": PASSED}, unfinished, resolved=True)
-
-
-def test_a_summary_of_a_session_that_never_ended_is_a_violation_whatever_it_says(calc):
-    body = "PASSED a\nFAILED b\n== 1 failed, 1 passed in 0.1s ==\n"
-    found = contradictions(calc.key, body, {"a": PASSED, "b": FAILED}, PytestReport(False), resolved=False)
-    assert "never came to its end" in found[0]
+    assert contradictions(key, "PASSED a\n", {"a": PASSED}, resolved=False) == ()
+    assert contradictions(key, "PASSED a\n", {"a": PASSED}, resolved=True)
 
 
 def test_swebenchs_markers_are_taken_out_and_told(calc):

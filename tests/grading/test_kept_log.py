@@ -29,7 +29,8 @@ def read(log):
     names = {"OKAY": "PASSED", "NO": "FAILED"}
     return {word[1]: names[word[0]] for word in words if len(word) == 2 and word[0] in names}
 
-log_parsers.PARSERS["multi_swe_bench"] = log_parsers.LogParser(name="multi_swe_bench", runner="other", read=read)
+parser = log_parsers.LogParser(name="multi_swe_bench", runner="other", read=read, read_because="of its own words")
+log_parsers.PARSERS[parser.name] = parser
 worker.main()
 """
 """The worker with another parser in the place of the one that the tasks below name."""
@@ -108,7 +109,7 @@ async def test_a_log_that_the_parser_fails_on_is_kept_for_one_that_does_not(grad
 async def test_evidence_from_elsewhere_stays_and_that_of_the_log_is_read_again(graded, parser, calc):
     printing = calc.with_key(
         eval_script=calc.key.eval_script.replace(
-            "python -m pytest", "echo 'x >>>>> Start Test Output'\npython -m pytest"
+            "python -m pytest", "echo 'x >>>>> Start Test Output'\nenv -i PATH=$PATH python -m pytest"
         )
     )
     verdict, path = await graded(printing)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from swe_aem.core import TestStatus
 from swe_aem.errors import GraderError
 from swe_aem.grading.integrity import contradictions
-from swe_aem.tasks.families import log_parsers
+from swe_aem.tasks.families import log_parsers, parser_names
 from swe_aem.tasks.families.log_formats import (
     multi_swe_bench,
     r2egym,
@@ -67,7 +67,7 @@ def test_the_parsers_that_read_pytest_say_so() -> None:
         return "PASSED" in found.values()
 
     reading = {parser.name for parser in PARSERS.values() if reads(parser)}
-    several_runners = {"multi_swe_bench", "swesmith_mypy", "parse_log_gradle_custom"}
+    several_runners = {"multi_swe_bench", "parse_log_gradle_custom"}
     assert reading - several_runners == {parser.name for parser in PARSERS.values() if parser.runner == "pytest"}
 
 
@@ -78,12 +78,75 @@ def test_a_parser_cannot_be_declared_without_its_runner() -> None:
         LogParser(name="my_new_pytest", runner="my_runner", read=swesmith_pytest)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"runner": "pytest"},
+        {"runner": "other"},
+        {"runner": "sympy", "test_name": parser_names.first_word},
+        {"runner": "pytest", "test_name": parser_names.first_word, "read_because": "both"},
+    ],
+)
+def test_a_parser_reads_records_or_says_why_not(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="my_new"):
+        LogParser(name="my_new", **fields)
+
+
+NAMES = [
+    "tests/a.py::test",
+    "tests/a.py::T::test[x]",
+    "tests/a.py::test[x y-z]",
+    "tests/a.py::test[x - y]",
+    "tests/a.py::test[/a/b/c]",
+    "tests/a.py::test[//a/b]",
+    "tests/a.py::test[/a/*/b]",
+    "tests/a.py::test[a/b-/c]",
+    "tests/a.py::test[MouseButton.LEFT-1]",
+    "tests/a.py::test[[31mred]",
+    "tests/a.py::test[]",
+]
+
+
+@pytest.mark.parametrize("name", sorted(name for name, parser in PARSERS.items() if parser.runner == "pytest"))
+def test_names_of_a_record_are_those_that_the_parser_reads(name: str) -> None:
+    """As pytest prints them: `PASSED id` in its summary, `id PASSED` with --verbose."""
+    from swebench.harness.log_parsers import PARSER_REGISTRY
+
+    parser, spec = PARSERS[name], SimpleNamespace(repo="o/r", version="1", instance_id="o__r-1")
+    line = "{} PASSED" if parser.read in (swesmith_pytest, swesmith_xdist) else "PASSED {}"
+    for test in NAMES:
+        log = f"=== short test summary info ===\n{line.format(test)}\n"
+        read: Any = parser.read(log) if parser.read else PARSER_REGISTRY[name](log, spec)  # type: ignore[arg-type]
+        assert parser.test_name is not None
+        assert list(read) == [known for known in [parser.test_name(test)] if known is not None], test
+
+
+DESCRIPTIONS = {
+    "test_a (tests.T.test_a)": "test_a (tests.T.test_a)",
+    "test_b (tests.T)\nIt is said ... in words.": "It is said ... in words.",
+    "test_c (tests.T)\n  Indented.": "Indented.",
+}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, parser in PARSERS.items() if parser.runner == "unittest"))
+def test_names_of_unittest_are_those_that_the_parser_reads(name: str) -> None:
+    from swebench.harness.log_parsers import PARSER_REGISTRY
+
+    parser, spec = PARSERS[name], SimpleNamespace(repo="o/r", version="1", instance_id="o__r-1")
+    for description, called in DESCRIPTIONS.items():
+        log = f"{description} ... ok\n"
+        read: Any = parser.read(log) if parser.read else PARSER_REGISTRY[name](log, spec)  # type: ignore[arg-type]
+        assert parser.test_name is not None
+        assert parser.test_name(description) == called
+        assert list(read) == [called]
+
+
 def test_the_checks_of_a_new_pytest_parser_follow_from_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
     key = make_record().key.model_copy(update={"log_parser": "my_new_pytest"})
     results = {"t::a": TestStatus.PASSED, "t::b": TestStatus.PASSED}
     with pytest.raises(GraderError, match="no log parser 'my_new_pytest'"):
         contradictions(key, "PASSED t::a\n", results, resolved=True)
-    stated = LogParser(name="my_new_pytest", runner="pytest", read=swesmith_pytest)
+    stated = LogParser(name="my_new_pytest", runner="pytest", read=swesmith_pytest, read_because="a test")
     monkeypatch.setitem(log_parsers.PARSERS, stated.name, stated)
     (evidence,) = contradictions(key, "PASSED t::a\nPASSED t::b\n", results, resolved=True)
     assert "summary is missing" in evidence

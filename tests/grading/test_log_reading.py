@@ -1,5 +1,6 @@
 """Reading a log: how long lines are cut, what that costs, and that none of it costs the orchestrator."""
 
+import json
 import resource
 import subprocess
 import sys
@@ -11,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.core import Deadline, TestStatus
+from swe_aem.errors import GraderError
 from swe_aem.grading.evaluation import evaluate
 from swe_aem.grading.integrity import contradictions, pytest_summaries
 from swe_aem.grading.log_file import LogFile
-from swe_aem.grading.log_reading import LONGEST_LINE_CHARS, cut_lines, longest_line_chars, read_log
+from swe_aem.grading.log_reading import LONGEST_LINE_CHARS, cut_lines, longest_line_chars, read_log, statuses_of
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER
+from swe_aem.grading.parser import SwebenchParser
+from swe_aem.grading.witness import Record, sign
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
+from swe_aem.tasks.families.log_parsers import log_parser
 
 in_the_loop_of_the_parser = pytest.mark.asyncio(loop_scope="session")
 
@@ -159,10 +164,139 @@ def test_the_worker_is_bounded_in_memory(tmp_path):
     assert "MemoryError" in done.stderr
 
 
+def judged(statuses):
+    return {"found": True, "resolved": set(statuses.values()) == {"PASSED"}, "fail_to_pass": dict(statuses)}
+
+
+RECORD = {"runner": "pytest", "ended_s": 1.0, "results": [["a", "PASSED"]]}
+OF_UNITTEST = {"runner": "unittest", "ended_s": 1.0, "results": [["a", "PASSED"]]}
+LATER = {"runner": "pytest", "ended_s": 2.0, "results": [["a", "FAILED"], ["b", "PASSED"]]}
+
+
+def signed(*records, key="key"):
+    texts = [json.dumps(record).encode() for record in records]
+    return b"".join(sign(text, key) + b"\n" + text + b"\n" for text in texts)
+
+
+@pytest.fixture
+def left(calc, log, tmp_path):
+    """The reading of a log and its records, and whether the log was parsed."""
+
+    def left(body, records, key=calc.key, *, idle=False):
+        parsed = []
+
+        def parse(path):
+            parsed.append(path)
+            return {"a": "PASSED"}
+
+        (tmp_path / "record").write_bytes(records)
+        file = log(body).model_copy(update={"record": tmp_path / "record", "record_key": "key", "idle": "IDLE"})
+        if idle:
+            file.path.write_text(file.path.read_text() + "IDLE\n")
+        return read_log(key, file, parse, judged, with_results=True), bool(parsed)
+
+    return left
+
+
+TEXTS = {
+    "nothing": "",
+    "a failure": "FAILED a\n== 1 failed in 0.1s ==\n",
+    "two summaries": "== 1 failed in 0.1s ==\nPASSED a\nFAILED a\n== 9 passed in 0.1s ==\nPASSED a\n",
+    "swebench's markers": f"{END_MARKER}\n{CODE_MARKER}: 1\n",
+    "its refusal": ">>>>> Patch Apply Failed\n>>>>> Tests Errored\n",
+}
+
+
+@pytest.mark.parametrize("body", TEXTS.values(), ids=TEXTS)
+def test_where_there_is_a_record_no_text_is_read(left, body):
+    reading, parsed = left(body, signed(RECORD))
+    assert (reading.signed, parsed, reading.evidence, reading.official) == (True, False, (), None)
+    assert reading.report.resolved
+    assert reading.report.fail_to_pass == {"a": "PASSED", "[100%]": "PASSED"}
+
+
+def test_a_later_session_decides_as_a_later_line_would(left):
+    for records in (signed(RECORD, LATER), signed(LATER, RECORD)):
+        reading, _ = left("", records)
+        assert reading.report.fail_to_pass == {"a": "FAILED", "b": "PASSED", "[100%]": "PASSED"}
+
+
+WITHOUT = {
+    "none": b"",
+    "another key": signed(RECORD, key="other"),
+    "no text": b"x\n" * 100_000,
+    "no UTF-8": b"\xff\n\xff\n",
+    "brackets": b"[" * 300_000,
+    "cut": signed(RECORD)[:-9],
+    "another runner's": signed(OF_UNITTEST),
+    "signed nonsense": signed({"runner": "pytest"}, [], "x"),
+}
+
+
+@pytest.mark.parametrize("records", WITHOUT.values(), ids=WITHOUT)
+def test_a_session_that_began_and_left_no_record_does_not_count(left, calc, records):
+    reading, parsed = left("PASSED a\n== 1 passed in 0.1s ==\n", records)
+    assert (reading.signed, parsed) == (False, True)
+    assert reading.official.resolved
+    assert "no signed record" in reading.evidence[0]
+
+
+def test_one_that_broke_off_and_would_not_resolve_is_no_evidence(calc, log, tmp_path):
+    (tmp_path / "record").write_bytes(b"")
+    file = log("").model_copy(update={"record": tmp_path / "record", "record_key": "key", "idle": "IDLE"})
+    reading = read_log(calc.key, file, lambda path: {"a": "FAILED"}, judged, with_results=True)
+    assert reading.report is not None
+    assert reading.official is not None
+    assert (reading.evidence, reading.report.found, reading.official.found) == ((), False, True)
+
+
+def test_where_no_session_took_the_key_the_log_decides(left):
+    reading, parsed = left("PASSED a\n== 1 passed in 0.1s ==\n", b"", idle=True)
+    assert (reading.signed, parsed, reading.evidence) == (False, True, ())
+    assert reading.report == reading.official
+    assert reading.report.resolved
+    # A program that prints the marker, which it cannot know, prints it before the end.
+    reading, _ = left("IDLE\nPASSED a\n== 1 passed in 0.1s ==\n", b"")
+    assert reading.evidence
+
+
+def test_an_expected_failure_of_a_test_that_has_to_pass_is_evidence_in_a_record_too(left, calc):
+    key = calc.key.model_copy(update={"fail_to_pass": ("a",)})
+    reading, _ = left("", signed({**RECORD, "results": [["a", "XFAIL"]]}), key)
+    assert "expected failure" in reading.evidence[0]
+
+
+def test_a_summary_lists_failures_last():
+    records = [Record(runner="pytest", ended_s=1, results=(("a[x y]", "FAILED"), ("a[x z]", "PASSED")))]
+    assert statuses_of(log_parser("parse_log_pytest"), records)["a[x"] == "FAILED"
+    torn_down = [Record(runner="pytest", ended_s=1, results=(("a", "ERROR"), ("a", "PASSED")))]
+    assert statuses_of(log_parser("parse_log_pytest"), torn_down)["a"] == "ERROR"
+    assert statuses_of(log_parser("parse_log_sphinx"), torn_down)["a"] == "PASSED"  # as swebench reads `ERROR a - why`
+    in_order = [Record(runner="unittest", ended_s=1, results=(("t", "FAILED"), ("u\nt", "PASSED")))]
+    assert statuses_of(log_parser("parse_log_django"), in_order) == {"t": "PASSED"}
+
+
+@in_the_loop_of_the_parser
+@pytest.mark.parametrize("how", ["raise ValueError", "while True: pass"])
+async def test_a_parser_that_fails_costs_the_official_reading_and_nothing_else(calc, log, tmp_path, monkeypatch, how):
+    monkeypatch.setattr("swe_aem.grading.parser.READ_CPU_S", 2.0)
+    code = f"from swe_aem.grading import worker\ndef parse(row, path):\n    {how}\nworker.parse = parse\nworker.main()"
+    names = (*calc.key.fail_to_pass, *calc.key.pass_to_pass)
+    record = {**RECORD, "results": [[name, "PASSED"] for name in names]}
+    (tmp_path / "record").write_bytes(signed(record))
+    file = log("x").model_copy(update={"record": tmp_path / "record", "record_key": "key", "idle": "IDLE"})
+    async with SwebenchParser((sys.executable, "-c", code)) as failing:
+        reading = await failing.read(calc.key, file)
+        assert reading.report is not None
+        assert (reading.signed, reading.report.resolved, reading.official) == (True, True, None)
+        with pytest.raises(GraderError):
+            await failing.read(calc.key, log("x"))
+
+
 def test_a_log_without_an_end_has_no_results(calc, tmp_path):
     (tmp_path / "output.log").write_text("BEGIN\n+ : START\nPASSED x\n")
     log = LogFile(path=tmp_path / "output.log", begin="BEGIN", start="START", end="END", code="CODE")
-    reading = read_log(calc.key, log, lambda path: pytest.fail("parsed"), with_results=True)
+    reading = read_log(calc.key, log, lambda path: pytest.fail("parsed"), judged, with_results=True)
     assert (reading.begun, reading.complete, reading.report, reading.test_exit_code) == (True, False, None, None)
     assert reading.tail.endswith("PASSED x\n")
 
@@ -173,8 +307,7 @@ def test_the_parsers_file_lies_beside_the_log(calc, log):
 
     def parse(path):
         seen.append(Path(path).parent)
-        return {"found": False}
 
     read = log("x")
-    read_log(calc.key, read, parse, with_results=True)
+    read_log(calc.key, read, parse, judged, with_results=True)
     assert seen == [read.path.parent]

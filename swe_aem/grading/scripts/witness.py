@@ -1,0 +1,292 @@
+# The witness: records what pytest or unittest reports of each test, and signs it when the session ends.
+#
+# Put into a directory on PYTHONPATH as `sitecustomize.py`, so that every Python below the test command loads it before
+# anything of the work tree. Where Python does not do that (-S, -E, -I), the command runs the file itself, and the name
+# of the runner's module follows. A call with the names of this run is appended. The key comes in an environment
+# variable: the process that runs the session takes it out of there, and out of the copy that the kernel made of the
+# environment, so that no process below has it. Python 2 must be able to read this file, and Python 3.5 to run it.
+import os
+import sys
+
+
+def _witness(here, variable, token, records, module):
+    import hashlib
+    import json
+    import time
+    import types
+
+    environ, getpid, owner = os.environ, os.getpid, os.getpid()
+    digest, dumps, urandom, write, clock = hashlib.sha256, json.dumps, os.urandom, open, time.monotonic
+
+    def without_us(name):
+        """Take our directory off a path in the environment."""
+        rest = os.pathsep.join(entry for entry in environ.get(name, "").split(os.pathsep) if entry != here)
+        if rest:
+            environ[name] = rest
+        else:
+            environ.pop(name, None)
+
+    def forget(text):
+        """Overwrite the value where the kernel put the environment when this process started."""
+        try:
+            with write("/proc/self/environ", "rb") as stream:
+                at = stream.read().find((variable + "=" + text).encode())
+            with write("/proc/self/stat", "rb") as stream:
+                start = int(stream.read().rpartition(b")")[2].split()[47])
+            if at >= 0 and start:
+                with write("/proc/self/mem", "r+b", 0) as memory:
+                    memory.seek(start + at + len(variable) + 1)
+                    memory.write(b"-" * len(text))
+        except (OSError, ValueError, IndexError):  # a kernel that does not show it
+            pass
+
+    def take():
+        """The key; None in processes below the session."""
+        key = environ.pop(variable, None)
+        if key is not None:
+            without_us("PYTHONPATH")
+            forget(key)
+            if os.path.exists(token):
+                os.unlink(token)
+        return key
+
+    keys = []
+
+    def key_of_session():
+        if getpid() != owner:
+            return None
+        if not keys:
+            keys.append(take())
+        return keys[0]
+
+    def keep(key, runner, results):
+        """Write the signed record of a session that has ended."""
+        text = dumps({"runner": runner, "ended_s": clock(), "results": results})
+        inner = digest((key + text).encode("utf-8")).hexdigest()
+        name = urandom(16).hex()
+        try:
+            with write(records + "/" + name, "w") as stream:  # plain ASCII
+                stream.write(digest((key + inner).encode("utf-8")).hexdigest() + "\n" + text + "\n")
+        except OSError:  # the session keeps its own exit code
+            pass
+
+    def plugin_of_pytest(key, ended):
+        """A plugin for one session: pytest's own reports, by the names that it prints."""
+        results, seen, config = [], set(), []
+
+        def name_of(nodeid):
+            try:
+                return config[0].cwd_relative_nodeid(nodeid)
+            except Exception:  # an id that is no path
+                return nodeid
+
+        def add(nodeid, status):
+            result = (name_of(nodeid), status)
+            if result not in seen:
+                seen.add(result)
+                results.append(result)
+
+        def configure(config_):
+            config.append(config_)
+
+        def logreport(report):
+            excused = hasattr(report, "wasxfail")
+            if type(report).__name__.lower() == "subtestreport":  # its test has a report of its own
+                if report.failed:
+                    add(report.nodeid, "FAILED")
+            elif report.failed:
+                add(report.nodeid, "ERROR" if report.when in ("setup", "teardown") else "FAILED")
+            elif report.skipped:
+                add(report.nodeid, "XFAIL" if excused else "SKIPPED")
+            elif report.passed and report.when == "call":
+                add(report.nodeid, "XPASS" if excused else "PASSED")
+
+        def collectreport(report):
+            if report.failed:
+                add(report.nodeid, "ERROR")
+
+        def unconfigure():
+            if getpid() == owner and config:
+                del config[:]
+                ended()
+                keep(key, "pytest", results)
+
+        plugin = types.ModuleType("swe_aem_" + variable[-8:].lower())
+        plugin.__dict__.update(
+            pytest_configure=lambda config: configure(config),
+            pytest_runtest_logreport=lambda report: logreport(report),
+            pytest_collectreport=lambda report: collectreport(report),
+            pytest_unconfigure=lambda: unconfigure(),
+        )
+        return plugin
+
+    def watch_pytest(config):
+        prepare, open_sessions = config._prepareconfig, []
+
+        def _prepareconfig(args=None, plugins=None, *more, **options):
+            key = None if open_sessions else key_of_session()
+            if key is None:  # a session within the session
+                return prepare(args, plugins, *more, **options)
+            open_sessions.append(True)
+            given = [plugin_of_pytest(key, open_sessions.pop)]
+            given.extend(plugins or ())
+            try:
+                return prepare(args, given, *more, **options)
+            except BaseException:
+                del open_sessions[:]
+                raise
+
+        config._prepareconfig = _prepareconfig
+
+    def watch_unittest(result):
+        """Results of the first runner of this process that has begun, and after its end of the next one."""
+        session = {"result": None, "key": None, "results": []}
+
+        def begin(one):
+            if session["result"] is None:
+                session.update(result=one, key=key_of_session(), results=[])
+
+        def end(one):
+            if session["result"] is one:
+                session["result"] = None
+                if session["key"] is not None and getpid() == owner:
+                    keep(session["key"], "unittest", session["results"])
+
+        def add(one, test, status):
+            if session["result"] is one:
+                describe = getattr(one, "getDescription", str)
+                session["results"].append((str(describe(test)), status))
+
+        def subtest(one, test, _, error):
+            if error is not None:
+                add(one, test, "FAILED")
+
+        notes = {
+            "startTestRun": begin,
+            "stopTestRun": end,
+            "addSuccess": lambda one, test: add(one, test, "PASSED"),
+            "addError": lambda one, test, error: add(one, test, "ERROR"),
+            "addFailure": lambda one, test, error: add(one, test, "FAILED"),
+            "addSkip": lambda one, test, reason: add(one, test, "SKIPPED"),
+            "addExpectedFailure": lambda one, test, error: add(one, test, "XFAIL"),
+            "addUnexpectedSuccess": lambda one, test: add(one, test, "FAILED"),
+            "addSubTest": subtest,
+        }
+
+        def noted(one, name):
+            note, kind = notes[name], type(one)
+
+            def method(*arguments, **keywords):
+                note(one, *arguments, **keywords)
+                return getattr(kind, name)(one, *arguments, **keywords)
+
+            return method
+
+        init = result.TestResult.__init__
+
+        def __init__(self, *arguments, **keywords):
+            init(self, *arguments, **keywords)
+            if getpid() == owner:
+                for name in notes:
+                    self.__dict__[name] = noted(self, name)
+
+        result.TestResult.__init__ = __init__
+
+    watched = {"_pytest.config": watch_pytest, "unittest.result": watch_unittest}
+
+    class Finder:
+        """Watches a runner as soon as this process imports it."""
+
+        def find_spec(self, name, path=None, target=None):
+            watch = watched.get(name)
+            if watch is None:
+                return None
+            from importlib.machinery import PathFinder
+
+            spec = PathFinder.find_spec(name, path)
+            loader = spec.loader if spec is not None else None
+            if loader is None:
+                return None
+            execute = loader.exec_module
+
+            def exec_module(module):
+                execute(module)
+                watch(module)
+
+            loader.exec_module = exec_module
+            return spec
+
+    def main_module():
+        """What this process runs: the module behind -m, or the name of its script."""
+        words = getattr(sys, "orig_argv", None)
+        if words is None:
+            with write("/proc/self/cmdline", "rb") as stream:
+                words = [os.fsdecode(word) for word in stream.read().split(b"\0")[:-1]]
+        words = list(words[1:])
+        while words:
+            word = words.pop(0)
+            if not word.startswith("-") or word == "-":
+                return os.path.basename(word)
+            letters = "" if word.startswith("--") else word[1:]
+            if word == "--check-hash-based-pycs":
+                del words[:1]
+            while letters:
+                letter, letters = letters[0], letters[1:]
+                if letter in "WX":
+                    del words[: not letters]
+                    break
+                if letter in "mc":
+                    return (letters or words[0]) if letter == "m" and (letters or words) else ""
+        return ""
+
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
+    if variable not in environ:
+        return
+    module = module or main_module()
+    if module in ("pytest", "py.test", "unittest", "runtests.py"):
+        key_of_session()
+        if module in ("pytest", "py.test"):
+            import _pytest.config  # before the work tree is on the path
+
+            watch_pytest(_pytest.config)
+        else:
+            import unittest
+
+            watch_unittest(unittest.result)
+    else:
+        sys.meta_path.insert(0, Finder())
+        for name in watched:
+            if name in sys.modules:
+                watched.pop(name)(sys.modules[name])
+
+
+def _try(names, module):
+    """Put the witness in place. Without it there is no record, and whoever reads the log sees that."""
+    try:
+        _witness(*names, module=module)
+    except Exception:
+        return
+
+
+def _as_sitecustomize(*names):
+    """Load the witness, then the sitecustomize of the image, if it has one."""
+    if sys.version_info[0] > 2:  # noqa: UP036
+        _try(names, "")
+    empty = type(sys)("sitecustomize")
+    sys.modules.pop("sitecustomize", None)
+    try:
+        import sitecustomize  # type: ignore[import-not-found] # noqa: F401
+    except ImportError:
+        sys.modules["sitecustomize"] = empty
+
+
+def _as_program(*names):
+    """Do what `python -m MODULE` does, with the witness."""
+    import runpy
+
+    module = sys.argv.pop(1)
+    has_directory = bool(sys.path) and os.path.abspath(sys.path[0] or ".") == names[0]
+    _try(names, module)
+    if has_directory:
+        sys.path.insert(0, os.getcwd())
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
