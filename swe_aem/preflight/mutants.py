@@ -219,8 +219,9 @@ def _python_edits(text: str, lines: Collection[int]) -> Iterator[tuple[str, Edit
 def _sums(tree: ast.Module) -> Iterator[ast.BinOp]:
     """Additions without a literal of a text or list: of numbers, most likely, which may be swapped."""
     for node in ast.walk(tree):
-        is_sum = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add)
-        if is_sum and not _is_sequence(node.left) and not _is_sequence(node.right):
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add):
+            continue
+        if not _is_sequence(node.left) and not _is_sequence(node.right):
             yield node
 
 

@@ -33,9 +33,10 @@ class Slot(StandInSlot):
         super().__init__(grader, network)
         self.record = record
 
-    async def grade(self, patch: object, deadline: Deadline) -> Verdict:
+    async def grade(self, patch: object, deadline: Deadline, *, twins: bool = True) -> Verdict:
+        assert not twins
         if not isinstance(patch, Delta):
-            return await super().grade(patch, deadline)
+            return await super().grade(patch, deadline, twins=twins)
         (change,) = patch.changes
         assert change.new is not None
         self.grader.mutants.append(change.new.content)
@@ -125,6 +126,16 @@ def test_infrastructure_failures_say_nothing_and_keep_what_is_known(run: Any) ->
     again = MutantGrader(BAD)
     assert run(again, mutants=2).entries[0].mutants == 2
     assert again.grades == 0  # neither gold nor the empty patch once more
+
+
+def test_a_killed_measurement_keeps_what_came_before_it(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup):
+        run(MutantGrader(BAD, ZeroDivisionError()))
+    (entry,) = read_lock(tmp_path / "tasks.lock").values()
+    assert (entry.passed, entry.mutants) == (True, None)
+    again = MutantGrader(BAD)
+    assert run(again).entries[0].mutants == 4
+    assert again.grades == 0
 
 
 def test_only_what_an_entry_does_not_say_is_measured(run: Any) -> None:
