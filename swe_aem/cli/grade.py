@@ -9,7 +9,7 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
-from swe_aem.cli.options import NoLimits, complete_tasks
+from swe_aem.cli.options import NoLimits, NoTwins, complete_tasks
 from swe_aem.cli.rollout import as_bytes
 from swe_aem.cli.tell import complain, tell
 from swe_aem.core import Limits
@@ -91,6 +91,7 @@ def grade(
         typer.Option("--ids-from", help="Only the tasks of this file, as `swe-aem tasks select` writes it."),
     ] = None,
     no_limits: NoLimits = False,
+    no_twins: NoTwins = False,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,6 +115,8 @@ def grade(
         given["ids"] = (*given.get("ids", ()), *read_ids(ids_from))
     if no_limits:
         given = {f"limits.{name}": None for name in Limits.model_fields} | given
+    if no_twins:
+        given = given | {"twins": False}
     if from_logs:
         raise typer.Exit(_read_again(predictions, out, given, assignments or ()))
     raise typer.Exit(_grade(predictions, out, load(RolloutConfig, None, given, assignments or ())))

@@ -125,8 +125,8 @@ async def read_kept_log(path: Path, record: TaskRecord, parser: SwebenchParser, 
     )
 
 
-_MEASURED = ("wall_s",)
-"""What a verdict has beside what is concluded: it stays as it was measured."""
+_MEASURED = ("wall_s", "twinned", "twin_s")
+"""What a verdict has beside what the log of its evaluation says: it stays as it was measured."""
 
 
 def _unpack(path: Path, directory: Path) -> tuple[KeptLog, LogFile | None]:

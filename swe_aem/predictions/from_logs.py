@@ -169,7 +169,7 @@ async def _again(
     try:
         verdict = await read_kept_log(path, record, parser, end.verdict)
     except GraderError as error:  # the log does not say enough, or the parser fails on it
-        stayed[str(error)] += 1
+        stayed[" ".join(str(error).split())[:200]] += 1
         return end
     if end.verdict is None and not verdict.collected:  # still nothing that a broken task would not explain
         stayed["no test of the task is in the log"] += 1

@@ -63,7 +63,7 @@ class GradeRun:
         directory: Path,
         *,
         backend: SandboxBackend | None = None,
-        grader: Callable[[SandboxBackend], AbstractAsyncContextManager[Grader]] = Grader,
+        grader: Callable[[SandboxBackend], AbstractAsyncContextManager[Grader]] | None = None,
         line_every_s: float = 30.0,
     ) -> None:
         """`predictions` are for tasks of the set. Of `config` the limits, the sandboxes and `scheduling.grading`, the
@@ -77,7 +77,7 @@ class GradeRun:
         self._notes = predictions.notes
         self._directory = directory
         self._backend = backend
-        self._components = grading_components(tasks, grader)
+        self._components = grading_components(tasks, grader or (lambda gate: Grader(gate, twins=config.twins)))
         self._line_every_s = line_every_s
         self._running: asyncio.Task[None] | None = None
         self._drain: asyncio.TimerHandle | None = None

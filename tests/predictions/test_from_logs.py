@@ -31,7 +31,8 @@ def read(log):
     words = [line.split() for line in log.splitlines()]
     return {word[1]: {"OKAY": "PASSED", "NO": "FAILED"}[word[0]] for word in words if word[0:1] in (["OKAY"], ["NO"])}
 
-log_parsers.PARSERS["multi_swe_bench"] = log_parsers.LogParser(name="multi_swe_bench", runner="other", read=read)
+today = log_parsers.PARSERS["multi_swe_bench"]
+log_parsers.PARSERS[today.name] = today.model_copy(update={"read": read})
 worker.main()
 """
 """The worker with a parser in the place of today's that knows the words of the logs below."""

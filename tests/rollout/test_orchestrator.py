@@ -331,6 +331,7 @@ async def test_no_wait_is_endless(bench: MakeBench, where: str) -> None:
     else:
         made.grader.grading = in_task_0(hang, resolve)
         made.scheduling |= {"grading": 1}
+        made.settings |= {"twins": False}  # which have time of their own
     async with asyncio.timeout(20):
         one = (await made.run())["task-0", 0]
     assert one.outcome is (Outcome.GRADER_FAILURE if where == "grade" else Outcome.INFRASTRUCTURE)
