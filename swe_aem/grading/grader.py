@@ -134,14 +134,21 @@ class Grader:
             return Twins(why_not=dict.fromkeys(record.key.fail_to_pass, why))
         image = f"{self._backend.name} {await self._backend.image_digest(spec.image)}"
         script = await self._parser.script(record.key)
-        more = (script, record.key.fail_to_pass, record.key.eval_type, record.key.log_parser, rules_digest())
+        more = (
+            script,
+            record.key.fail_to_pass,
+            record.key.eval_type,
+            record.key.log_parser,
+            record.task.problem_statement,
+            rules_digest(),
+        )
         return await self._twins.kept(digest_of(image, record.key, *more), lambda: self._twin_control(record, spec))
 
     async def _twin_control(self, record: TaskRecord, spec: SandboxSpec) -> Twins:
         limit_s = record.key.timeout_s + CONTROL_EXTRA_S
         async with self._slot(record, spec, record) as slot:
             files = await slot.test_files(Deadline.after(limit_s))
-        twins = await asyncio.to_thread(make_twins, record.key, files)
+        twins = await asyncio.to_thread(make_twins, record.key, record.task.problem_statement, files)
         if twins.key is None:
             return twins
         gold = await self.gold_patch(record, spec, Deadline.after(CONTROL_EXTRA_S))

@@ -8,7 +8,7 @@ are left alone: another value may satisfy them too, or nobody can say which woul
 import ast
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swe_aem.grading.twins.source import Edit, Function, Source, identifiers, loads, stores
 from swe_aem.grading.twins.values import called, has_leaf, is_literal, other_value
@@ -84,6 +84,17 @@ class Claim:
     """What the assertion mentions, with what the variables in it were made of."""
     argument: str = ""
     """The argument of the test whose literal it is compared with."""
+    calls: frozenset[str] = frozenset()
+    """The calls with arguments in the assertion, as text."""
+
+    def is_public(self, statement: str) -> bool:
+        """Does a normalised problem statement show one of its calls? Then it may show what is expected of it, too."""
+        return any(call in statement for call in self.calls)
+
+
+def normalised(text: str) -> str:
+    """Text in which a call looks as `Claim.calls` writes it, wherever lines are broken and whatever the quotes are."""
+    return re.sub(r"\s+", "", text).replace('"', "'")
 
 
 def left_alone(function: Function) -> str | None:
@@ -99,10 +110,15 @@ def left_alone(function: Function) -> str | None:
 def claims_of(source: Source, function: Function) -> list[Claim]:
     """Every contradiction that can be made of one assertion of a test, in the order of the text."""
     return [
-        claim
+        replace(claim, calls=_calls(statement))
         for statement, loops in _certain(source, function)
         for claim in _Reader(source, function, loops).read(statement)
     ]
+
+
+def _calls(statement: ast.stmt) -> frozenset[str]:
+    found = (node for node in ast.walk(statement) if isinstance(node, ast.Call))
+    return frozenset(normalised(ast.unparse(call)) for call in found if call.args or call.keywords)
 
 
 def _certain(source: Source, function: Function) -> Iterator[tuple[ast.stmt, tuple[ast.For, ...]]]:

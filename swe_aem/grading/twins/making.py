@@ -132,11 +132,12 @@ async def read_test_files(
     return files | await _read(sandbox, workdir, sorted(inside))
 
 
-def make_twins(key: AnswerKey, files: Mapping[str, bytes]) -> Twins:
-    """The twins of a task that has these test files; whether they fail with the gold patch is not known yet."""
+def make_twins(key: AnswerKey, statement: str, files: Mapping[str, bytes]) -> Twins:
+    """The twins of a task with that problem statement and these tests. Whether they fail with the gold patch is not
+    known yet."""
     about = frozenset(_DEFINED.findall(key.gold_patch))
     keep_names = any("::" in line and "[" in line for line in marked_lines(key.eval_script))
-    made = rewrite(files, key.fail_to_pass, about=about, keep_names=keep_names)
+    made = rewrite(files, key.fail_to_pass, about=about, statement=statement, keep_names=keep_names)
     if not made.names:
         return Twins(why_not=made.why_not)
     in_tree = {path: data for path, data in made.files.items() if not path.startswith("/")}

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from swe_aem.grading.twins.claims import Claim, claims_of, left_alone
+from swe_aem.grading.twins.claims import Claim, claims_of, left_alone, normalised
 from swe_aem.grading.twins.names import TestName, files_of, parse_name
 from swe_aem.grading.twins.parameters import Renamed, tables, with_other_values
 from swe_aem.grading.twins.source import Edit, Function, Source, Unsuitable
@@ -27,14 +27,16 @@ def rewrite(
     tests: Sequence[str],
     *,
     about: Collection[str] = (),
+    statement: str = "",
     keep_names: bool = False,
 ) -> Rewritten:
     """Change one assertion of each test, in place, so that no code passes the test and its twin.
 
-    `files` are Python files by path. Assertions that mention a name in `about` are preferred. `keep_names`: no twin may
-    have another name than its test. A file keeps its lines.
+    `files` are Python files by path. Assertions that mention a name in `about` are preferred. Code could tell a twin
+    by an example of the problem `statement` that it changes: such tests are left as they are if others have a twin.
+    `keep_names`: no twin may have another name than its test. A file keeps its lines.
     """
-    return _Rewriter(files, frozenset(about), keep_names=keep_names).rewrite(tests)
+    return _Rewriter(files, frozenset(about), normalised(statement), keep_names=keep_names).rewrite(tests)
 
 
 @dataclass
@@ -47,10 +49,11 @@ class _Chosen:
 
 
 class _Rewriter:
-    def __init__(self, files: Mapping[str, bytes], about: frozenset[str], *, keep_names: bool) -> None:
+    def __init__(self, files: Mapping[str, bytes], about: frozenset[str], statement: str, *, keep_names: bool) -> None:
         self._sources: dict[str, Source] = {}
         self._unreadable: dict[str, str] = {}
         self._about = about
+        self._statement = statement
         self._keep_names = keep_names
         for path, data in files.items():
             try:
@@ -63,15 +66,26 @@ class _Rewriter:
         why_not: dict[str, str] = {}
         names: dict[str, str] = {}
         edits: dict[str, dict[str, tuple[Edit, ...]]] = {}
+        public: set[str] = set()
         for chosen in self._chosen(tests, why_not):
             try:
-                for test, new, wanted in self._contradict(chosen):
-                    names[test] = new
-                    edits.setdefault(chosen.path, {})[test] = wanted
+                claim, twins = self._contradict(chosen)
             except Unsuitable as error:
                 why_not |= {test: str(error) for test, _ in chosen.tests}
+                continue
+            if claim.is_public(self._statement):
+                public |= {test for test, _, _ in twins}
+            for test, new, wanted in twins:
+                names[test] = new
+                edits.setdefault(chosen.path, {})[test] = wanted
+        if public < names.keys():
+            why_not |= dict.fromkeys(public, "the problem statement shows what it calls")
+            names = {test: new for test, new in names.items() if test not in public}
+            for wanted in edits.values():
+                for test in public & wanted.keys():
+                    del wanted[test]
         files: dict[str, bytes] = {}
-        for path, wanted in edits.items():
+        for path, wanted in ((path, wanted) for path, wanted in edits.items() if wanted):
             try:
                 files[path] = self._sources[path].edited(edit for some in wanted.values() for edit in some)
             except Unsuitable as error:
@@ -110,18 +124,21 @@ class _Rewriter:
         unreadable = [self._unreadable[path] for path in paths if path in self._unreadable]
         raise Unsuitable(unreadable[0] if unreadable else "it is not defined in a test file that can be changed")
 
-    def _contradict(self, chosen: _Chosen) -> list[tuple[str, str, tuple[Edit, ...]]]:
-        """Each test of a function with the name of its twin and the edits; raises `Unsuitable`."""
+    def _contradict(self, chosen: _Chosen) -> tuple[Claim, list[tuple[str, str, tuple[Edit, ...]]]]:
+        """What is contradicted, and each test of a function with the name of its twin and the edits; raises
+        `Unsuitable`."""
         source, function = self._sources[chosen.path], chosen.function
         why = left_alone(function)
         if why is not None:
             raise Unsuitable(why)
         claims = claims_of(source, function)
-        claims.sort(key=lambda claim: (self._about.isdisjoint(claim.names), claim.kind))
+        claims.sort(
+            key=lambda claim: (claim.is_public(self._statement), self._about.isdisjoint(claim.names), claim.kind)
+        )
         for claim in claims:
             found = self._with_claim(source, chosen, claim)
             if found is not None:
-                return found
+                return claim, found
         raise Unsuitable("it has no assertion that can be contradicted for sure")
 
     def _with_claim(

@@ -142,6 +142,18 @@ def test_an_assertion_about_what_the_patch_changes_is_preferred() -> None:
     assert out.files["t.py"] == body.replace(b"x == 2", b"x == 1")
 
 
+def test_examples_of_the_problem_statement_stay_where_others_can_change() -> None:
+    """Code could tell a twin by them: it knows what they are."""
+    body = b"def test_a():\n    assert f('x y') == 3\n\n\ndef test_b():\n    assert f(2) == 2\n"
+    tests, statement = ["t.py::test_a", "t.py::test_b"], 'I expect f("x  y") == 3.'
+    out = rewrite({"t.py": body}, tests, statement=statement)
+    assert out.files["t.py"] == body.replace(b"== 2", b"== 1")
+    assert (list(out.names), list(out.why_not)) == (["t.py::test_b"], ["t.py::test_a"])
+    assert list(rewrite({"t.py": body}, tests[:1], statement=statement).names) == ["t.py::test_a"]
+    both = b"def test_a():\n    assert f('x y') == 3\n    assert f(2) == 2\n"
+    assert rewrite({"t.py": both}, tests[:1], statement=statement).files["t.py"] == both.replace(b"== 2", b"== 1")
+
+
 UNITTEST = """import unittest
 
 
