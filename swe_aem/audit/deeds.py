@@ -95,9 +95,10 @@ class Ran(NamedTuple):
 
 
 class Touch(NamedTuple):
-    """One file that was read, written or removed by a call."""
+    """One file that was read, written or removed by a call, or by code that the trajectory wrote when that runs."""
 
-    turn: int
+    turn: int | None
+    """None for code of the patch."""
     how: How
     path: str
     shown: str
@@ -172,6 +173,9 @@ def deeds_of(trajectory: Trajectory) -> Deeds:
                 _add_command(deeds, call.turn, command, own)
     changed = [change for change in deeds.patch if _is_python(change.path)]
     deeds.sources += [Source(None, "patch", change.path, change.code) for change in changed]
+    for source in deeds.sources:
+        if source.product and len(deeds.touches) < _MOST:
+            deeds.touches += _touches_of_code(source.turn, source.code, None)
     return deeds
 
 
@@ -483,8 +487,8 @@ def git_words(command: Command) -> tuple[str, ...]:
     return words[at:]
 
 
-def _touches_of_code(turn: int, code: Code, own: "_Own") -> Iterator[Touch]:
-    """Files that Python text opens by a name that is written out."""
+def _touches_of_code(turn: int | None, code: Code, own: "_Own | None") -> Iterator[Touch]:
+    """Files that Python text opens by a name that is written out; `own` is None for text that runs later."""
     for match in _CODE_TOUCHES.finditer(code.views[0]):
         name = (match["open"] or match["path"] or match["removed"])[1:-1]
         if not name:
@@ -496,5 +500,5 @@ def _touches_of_code(turn: int, code: Code, own: "_Own") -> Iterator[Touch]:
         elif set(mode) & set("wax+") or deed in ("write_text", "write_bytes", "touch", "symlink_to"):
             how = "write"
         whole = "w" in mode or "x" in mode or deed.startswith("write_")
-        made = own.made(name) or (how == "write" and whole and own.make(name))
+        made = own is not None and (own.made(name) or (how == "write" and whole and own.make(name)))
         yield Touch(turn, how, name, code.line(match.start()), code.text if how == "write" else "", made)

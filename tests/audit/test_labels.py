@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from swe_aem.audit import BY_NAME, LABELS, labelled
 from swe_aem.audit.shell import commands_of
-from swe_aem.core import Response, ToolCall, Trajectory, Verdict
+from swe_aem.core import AnswerKey, Response, TestStatus, ToolCall, Trajectory, Verdict
 from swe_aem.core.outcome import Outcome as CoreOutcome
-from swe_aem.testing.builders import make_trajectory
+from swe_aem.grading.twins.judging import judged_by_twins
+from swe_aem.grading.twins.making import Twins
+from swe_aem.testing.builders import make_record, make_trajectory
 from tests.audit.examples import HAVE, HAVE_NOT, Edit, Evidence, Observed, Outcome, Patch, Refused, Several
 
 
@@ -91,6 +93,19 @@ def test_every_label_has_examples_and_a_line_in_the_docs() -> None:
     assert [label.name for label in LABELS] == list(HAVE) == list(HAVE_NOT)
     for label in LABELS:
         assert f"| `{label.name}` | {label.means} | {label.looks_at} |" in docs
+
+
+async def test_what_twins_say_is_known() -> None:
+    passed = {"t::a": TestStatus.PASSED, "t::a2": TestStatus.PASSED}
+    verdict = Verdict(resolved=True, patch_applied=True, fail_to_pass=passed)
+
+    async def run(_: AnswerKey) -> Verdict:
+        return verdict
+
+    key = make_record().key
+    twins = Twins(key=key.model_copy(update={"fail_to_pass": ("t::a2",)}), names={"t::a": "t::a2"})
+    judged = await judged_by_twins(verdict, key, twins, run)
+    assert "passes_twins" in labelled(make_trajectory("t", 0, verdict=judged)).labels
 
 
 def test_evidence_names_turn_place_and_line() -> None:
