@@ -143,6 +143,8 @@ def _weak_tasks(
 def _write_predictions(directory: Path, path: Path) -> None:
     from swe_aem.store import Store, predictions
 
+    if not (directory / "trajectories").is_dir():
+        raise UserError(f"--preds: {directory} holds verdicts and no patches; export them from what was graded")
     found, left_out = predictions(Store(directory), sample=0)
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     tell(f"{len(found)} predictions in {path}, {left_out} tasks without one left out")

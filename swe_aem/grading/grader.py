@@ -411,7 +411,7 @@ class GradeSlot:
 
     async def _concluded(self, clean: CleanDelta, evaluation: Evaluation, script: str, sandbox: Sandbox) -> Verdict:
         """The verdict on an evaluation, whose log is kept even where its reading fails."""
-        result, reading = evaluation.result, None
+        result, reading, verdict = evaluation.result, None, None
         end = EvaluationEnd(
             exit_code=result.exit_code,
             timed_out=result.timed_out,
@@ -428,10 +428,11 @@ class GradeSlot:
                 reading = await self._parser.read(self._key, evaluation.log, with_results=not result.timed_out)
             if wants_rewards(self._key, reading):
                 end = end.model_copy(update={"rewards": await read_rewards(sandbox)})
-            return conclude(self._key, end, reading)
+            verdict = conclude(self._key, end, reading)
+            return verdict
         finally:
             if self._max_log_bytes:
-                await self._keep(script, evaluation.log, end, reading.evidence if reading else None)
+                await self._keep(script, evaluation.log, end, verdict.integrity if verdict else None)
 
     async def _keep(
         self, script: str, log: LogFile | None, end: EvaluationEnd, evidence: tuple[str, ...] | None

@@ -48,7 +48,7 @@ class KeptLog(Frozen):
     """The `LogFile`, each path as `{"file": NAME}`; None where the output was too long to be read."""
     end: EvaluationEnd
     evidence: tuple[str, ...] | None
-    """Evidence that was read from the log then; None where its reading failed."""
+    """Evidence of cheating that was concluded then; None where the reading of the log failed."""
     left_out_bytes: int = 0
     """Bytes of the log and its records that were over the bound."""
 
@@ -101,7 +101,7 @@ def pack_log(
 async def read_kept_log(path: Path, record: TaskRecord, parser: SwebenchParser, before: Verdict | None) -> Verdict:
     """The verdict that today's parser and rules reach from a kept log.
 
-    Evidence of `before`, the verdict so far, that came from neither the log nor the patch stays. Raises `NotReadable`
+    Evidence of `before`, the verdict so far, that was not concluded from what is kept here stays. Raises `NotReadable`
     if the log cannot say, and what `SwebenchParser.read` raises.
     """
     with scratch_directory("log") as directory:
@@ -116,8 +116,8 @@ async def read_kept_log(path: Path, record: TaskRecord, parser: SwebenchParser, 
         verdict = conclude(record.key, kept.end, reading)
     if before is None:
         return verdict
-    known = {*kept.end.hygiene, *(kept.evidence or ())}
-    elsewhere = tuple(line for line in before.integrity if line not in known and line not in verdict.integrity)
+    known = {*(kept.evidence or ()), *verdict.integrity}
+    elsewhere = tuple(line for line in before.integrity if line not in known)
     measured = {name: getattr(before, name) for name in _MEASURED}
     integrity = (*verdict.integrity, *elsewhere)
     return verdict.model_copy(

@@ -25,9 +25,11 @@ def log_path(directory: Path, key: TrajectoryKey) -> Path:
 
 
 def keep_log(directory: Path, key: TrajectoryKey, log: bytes) -> None:
-    """Write the log of a verdict, durable on return; nothing if it is empty."""
-    if not log:
-        return
+    """Write the log of a verdict, durable on return; an empty one leaves none, not even that of a run that was killed
+    before its record was written."""
     path = log_path(directory, key)
+    if not log:
+        path.unlink(missing_ok=True)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, log)

@@ -33,7 +33,7 @@ def predictions(path: Path, count: int, tasks: int) -> dict[str, bool]:
         kind = (number + sample) % 3
         patch = (gold, "", re.sub(r"\n\+( +)", r"\n+\1raise ValueError  # ", gold, count=1))[kind]
         rows.append({"instance_id": record.task.id, "model_patch": patch, "model_name_or_path": "variants"})
-        worth[f"{record.task.id}.{sample}"] = kind == 0
+        worth[f"{record.task.id}.{sample}"] = patch == gold
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return worth
 

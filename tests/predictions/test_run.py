@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from swe_aem.core import Outcome, TaskRecord, Verdict
+from swe_aem.core import Outcome, TaskRecord, TrajectoryKey, Verdict
 from swe_aem.errors import GraderError, SandboxDead, UserError
 from swe_aem.rollout import RunAborted
-from swe_aem.store import read_graded
+from swe_aem.store import keep_log, log_path, read_graded
 from swe_aem.testing.builders import make_record
 from tests.predictions.conftest import GradeBench, predicted
 from tests.rollout.fakes import GRADED, FakeGrader
@@ -85,6 +85,12 @@ async def test_what_no_retry_cures_is_no_verdict_and_a_rerun_tries_it_again(tmp_
     assert result.summary.failures == ()
     assert [row.resolved for row in again.rows().values()] == [True, True]
     assert len(again.grader.graded) == 2
+
+
+async def test_a_log_that_a_killed_run_left_behind_is_not_that_of_another_verdict(tmp_path):
+    keep_log(tmp_path, TrajectoryKey("a", 0), b"of a run that was killed before it wrote its verdict")
+    await GradeBench(tmp_path, predicted("a.0")).run()
+    assert not log_path(tmp_path, TrajectoryKey("a", 0)).exists()
 
 
 async def test_a_rerun_grades_only_what_is_missing(tmp_path):
