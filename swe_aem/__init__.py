@@ -1,3 +1,85 @@
-"""swe-aem: reinforcement learning of software-engineering agents."""
+"""swe-aem: reinforcement learning of software-engineering agents.
+
+    import swe_aem as sa
+
+    tasks = sa.load_tasks("tasks/micro", limit=2)
+    run = sa.rollout(tasks, agent="gold", out="runs/first")
+    for trajectory in run.trajectories():
+        print(trajectory.task_id, trajectory.outcome, trajectory.reward)
+
+What `__all__` names is public, and is imported when it is first used; everything else may move. `docs/api.md` has the
+whole story.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import swe_aem.errors as errors
+    from swe_aem.api.evaluation import evaluate
+    from swe_aem.api.grading import grade, grade_async
+    from swe_aem.api.rollouts import rollout, rollout_async
+    from swe_aem.api.sandboxes import Bubblewrap, Docker
+    from swe_aem.api.training import train
+    from swe_aem.core import Outcome, Trajectory, Verdict
+    from swe_aem.tasks import load_tasks
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Bubblewrap",
+    "Docker",
+    "Outcome",
+    "Trajectory",
+    "Verdict",
+    "errors",
+    "evaluate",
+    "grade",
+    "grade_async",
+    "load_tasks",
+    "rollout",
+    "rollout_async",
+    "train",
+]
+
+_MODULES = {
+    "Bubblewrap": "swe_aem.api.sandboxes",
+    "Docker": "swe_aem.api.sandboxes",
+    "Outcome": "swe_aem.core",
+    "Trajectory": "swe_aem.core",
+    "Verdict": "swe_aem.core",
+    "evaluate": "swe_aem.api.evaluation",
+    "grade": "swe_aem.api.grading",
+    "grade_async": "swe_aem.api.grading",
+    "load_tasks": "swe_aem.tasks",
+    "rollout": "swe_aem.api.rollouts",
+    "rollout_async": "swe_aem.api.rollouts",
+    "train": "swe_aem.api.training",
+}
+"""Where the public names are defined."""
+
+
+class _Face(ModuleType):
+    """This module, with its public names: imported when they are asked for, and never replaced by the packages
+    `rollout`, `train` and `evaluate`, which Python would put in their place as soon as something imports those."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "errors":
+            return import_module("swe_aem.errors")
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_MODULES[name]), name)
+        super().__setattr__(name, value)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Face

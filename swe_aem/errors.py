@@ -15,6 +15,10 @@ class UserError(SweAemError):
     """Bad input or a missing prerequisite; the message says what to change."""
 
 
+class RunAborted(SweAemError):
+    """A run was stopped because nothing worked any more; its store is intact, and a rerun resumes it."""
+
+
 class InfrastructureError(SweAemError):
     """An infrastructure failure (engine, sandbox, policy server, grader): it says nothing about the policy."""
 

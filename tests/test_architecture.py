@@ -30,6 +30,7 @@ PACKAGES = (
     "predictions",
     "train",
     "view",
+    "api",
     "doctor",
     "testing",
     "cli",

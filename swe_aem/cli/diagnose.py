@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swe_aem.cli.extras import needs
 from swe_aem.cli.options import Store
 from swe_aem.core.outcome import LimitsReward
+from swe_aem.extras import needs
 
 if TYPE_CHECKING:
     from swe_aem.train.analysis.diagnose import Progress

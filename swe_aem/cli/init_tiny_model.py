@@ -26,7 +26,7 @@ def init_tiny_model(
 
     Its tokenizer merges the byte pairs that are frequent in the conversations of --from.
     """
-    from swe_aem.cli.train import quiet
+    from swe_aem.train.start import quiet
 
     quiet()
     from swe_aem.core.settings import check

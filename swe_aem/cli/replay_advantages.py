@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swe_aem.advantage.config import AdvantageConfig, Baseline, Scope
-from swe_aem.cli.extras import needs
 from swe_aem.cli.options import Store
 from swe_aem.core.outcome import LimitsReward
+from swe_aem.extras import needs
 from swe_aem.table import table as text_table
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ import typer
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
 from swe_aem.cli.options import NoLimits, NoTwins, complete_agent, complete_policy, complete_tasks
-from swe_aem.cli.tell import complain, tell
+from swe_aem.cli.tell import complain
 from swe_aem.core import Limits
 from swe_aem.core.settings import load
+from swe_aem.errors import RunAborted
 from swe_aem.policy import check_policy
-from swe_aem.rollout import NATIVE, RolloutConfig
+from swe_aem.rollout import RolloutConfig, default_directory
 from swe_aem.table import table
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -133,17 +134,11 @@ def rollout(
         given = given | {"twins": False}
     settings = load(RolloutConfig, config, given, assignments or ())
     check_policy(settings.policy)
-    directory = out or _default_directory(settings)
+    directory = out or default_directory(settings)
     if dry_run:
         _print_plan(settings, directory)
     else:
         raise typer.Exit(_run(settings, directory))
-
-
-def _default_directory(settings: RolloutConfig) -> Path:
-    """Where a store goes that was given no place, e.g. runs/micro-gold-bubblewrap."""
-    who = settings.policy if settings.agent == NATIVE and settings.scripted else Path(settings.agent).stem
-    return Path("runs") / f"{Path(settings.tasks).stem}-{who}-{settings.sandbox}"
 
 
 def _print_plan(settings: RolloutConfig, directory: Path) -> None:
@@ -158,15 +153,11 @@ def _print_plan(settings: RolloutConfig, directory: Path) -> None:
 
 def _run(settings: RolloutConfig, directory: Path) -> int:
     """Roll out, say how it went, and return the exit code."""
-    from swe_aem.rollout import RolloutRun, RunAborted, chosen_tasks
-    from swe_aem.store import Store, broken_task_lines
+    from swe_aem.rollout import chosen_tasks, roll_out
+    from swe_aem.store import broken_task_lines
 
-    tasks = chosen_tasks(settings)
-    for note in tasks.notes:
-        tell(note)
     try:
-        with RolloutRun(settings, tasks, Store(directory)) as rollout:
-            finished = asyncio.run(rollout.run(signals=True))
+        finished = asyncio.run(roll_out(settings, chosen_tasks(settings), directory, signals=True))
     except RunAborted as error:
         complain(error)
         return 1

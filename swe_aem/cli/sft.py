@@ -43,7 +43,7 @@ def sft(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the trajectories' order.")] = 0,
 ) -> None:
     """Fine-tune a model on resolved trajectories: the stored tokens, loss on the policy's responses only."""
-    from swe_aem.cli.train import quiet
+    from swe_aem.train.start import quiet
 
     quiet()
     from swe_aem.core.settings import check

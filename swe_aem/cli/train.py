@@ -1,19 +1,17 @@
 """`swe-aem train`: reinforcement learning of a policy on live rollouts."""
 
 import math
-import os
 import signal
 import time
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from swe_aem.cli.extras import needs
 from swe_aem.cli.options import NoLimits
-from swe_aem.cli.tell import complain, tell
+from swe_aem.cli.tell import complain
 from swe_aem.table import table
+from swe_aem.train.start import first_process, start_training
 
 _ONE_PRESS_S = 1.0
 
@@ -69,7 +67,7 @@ def train(
         _print_plan(settings, directory)
         return
     code = _run(settings, directory)
-    if code == 0 and report and _first() and (directory / "summary.json").exists():
+    if code == 0 and report and first_process() and (directory / "summary.json").exists():
         _report(directory)
     raise typer.Exit(code)
 
@@ -87,19 +85,10 @@ def _print_plan(settings: Any, directory: Path) -> None:
 def _run(settings: Any, directory: Path) -> int:
     """Train, say how it went, and return the exit code."""
     from swe_aem.errors import SweAemError, UserError
-    from swe_aem.train.directory import existing_run
-    from swe_aem.train.refusals import refuse_at_start
 
-    existing_run(settings, directory)  # a wrong --out is refused before the libraries load
-    refuse_at_start(settings)
     _interrupt_once()
     try:
-        if _first():
-            tell("loading torch, transformers and trl")
-        quiet()
-        from swe_aem.train.loop import train as run
-
-        summary = run(settings, directory)
+        summary = start_training(settings, directory)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is closed; one that comes now would spoil the exit code
         complain("interrupted; repeat the command to resume, finished trajectories are kept")
@@ -113,11 +102,6 @@ def _run(settings: Any, directory: Path) -> int:
         _show(summary)
         _complain_of_broken_tasks(directory)
     return 0
-
-
-def _first() -> bool:
-    """Is this the first process that a launcher started, or the only one?"""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _complain_of_broken_tasks(directory: Path) -> None:
@@ -144,16 +128,6 @@ def _interrupt_once() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
-
-
-def quiet() -> None:
-    """Silence what libraries say that no user can act on: renamed arguments, progress bars of single files."""
-    with needs("train"):
-        from transformers.utils import logging
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*rollout_func.*")
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
 def _show(summary: Any) -> None:

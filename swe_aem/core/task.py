@@ -1,8 +1,8 @@
 """`Task`: what an agent may see. `AnswerKey`: what only the grader may see. Two types: no code path can mix them."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PrivateAttr
 
 from swe_aem.core.base import Frozen
 
@@ -72,3 +72,5 @@ class TaskRecord(Frozen):
     split: str | None = None
     weight: float = 1.0
     """What its trajectories count in training, 0..1; below 1 for a task whose tests preflight found flaky."""
+    _origin: Any = PrivateAttr(default=None)
+    """The set that it was loaded from, without records (`TaskSet.of` makes a set of it again). Copies keep it."""

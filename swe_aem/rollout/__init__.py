@@ -3,7 +3,7 @@
 `RolloutRun` is the way in.
 """
 
-from swe_aem.rollout.breaker import RunAborted
+from swe_aem.errors import RunAborted
 from swe_aem.rollout.budget import grade_attempt_s, sandbox_spec
 from swe_aem.rollout.components import (
     RolloutComponents,
@@ -13,11 +13,12 @@ from swe_aem.rollout.components import (
     script_tools,
     turn_renderer,
 )
-from swe_aem.rollout.config import NATIVE, RolloutConfig, SchedulingConfig
+from swe_aem.rollout.config import NATIVE, RolloutConfig, SchedulingConfig, default_directory
 from swe_aem.rollout.group import RolloutGroup, block_size
 from swe_aem.rollout.human import HumanSession, human_session, judge_human
 from swe_aem.rollout.manifest import Manifest, claim, read_manifest
-from swe_aem.rollout.run import RolloutResult, RolloutRun, wanted_trajectories
+from swe_aem.rollout.run import RolloutResult, RolloutRun, roll_out, wanted_trajectories
+from swe_aem.rollout.single_patch import grade_patch
 from swe_aem.rollout.store_tokenizer import name_tokenizer, require_tokenizer
 from swe_aem.rollout.task_choice import chosen_tasks
 
@@ -36,7 +37,9 @@ __all__ = [
     "chosen_tasks",
     "claim",
     "components_of",
+    "default_directory",
     "grade_attempt_s",
+    "grade_patch",
     "human_session",
     "judge_human",
     "name_tokenizer",
@@ -44,6 +47,7 @@ __all__ = [
     "open_components",
     "read_manifest",
     "require_tokenizer",
+    "roll_out",
     "sandbox_spec",
     "script_tools",
     "turn_renderer",

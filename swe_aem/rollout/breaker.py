@@ -1,10 +1,6 @@
 """`Breaker`, a circuit breaker: aborts a run after so many consecutive infrastructure failures."""
 
-from swe_aem.errors import InfrastructureError, SweAemError
-
-
-class RunAborted(SweAemError):
-    """The run was stopped because nothing worked any more; the store is intact, and a rerun resumes it."""
+from swe_aem.errors import InfrastructureError, RunAborted
 
 
 class Breaker:

@@ -202,6 +202,12 @@ def _check_agent(agent: str) -> None:
     )
 
 
+def default_directory(config: RolloutConfig) -> Path:
+    """Where a store goes that was given no place, e.g. runs/micro-gold-bubblewrap."""
+    who = config.policy if config.agent == NATIVE and config.scripted else Path(config.agent).stem
+    return Path("runs") / f"{Path(config.tasks).stem}-{who}-{config.sandbox}"
+
+
 _FREE = ("scheduling", "oversample", "early_completion", "max_log_bytes", "harness.workers", "harness.conversations")
 _MAY_GROW = ("group_size", "limit")
 

@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import in_baseline
-from swe_aem.errors import InfrastructureError
+from swe_aem.errors import InfrastructureError, RunAborted
 from swe_aem.grading import Grader
-from swe_aem.rollout.breaker import Breaker, RunAborted, describe
+from swe_aem.rollout.breaker import Breaker, describe
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import Controls

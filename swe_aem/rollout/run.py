@@ -3,14 +3,16 @@
     with RolloutRun(config, tasks, Store("runs/x")) as rollout:
         result = asyncio.run(rollout.run())
 
-The command line, training and the benchmarks all roll out through it.
+The command line, `swe_aem.rollout()`, training and the benchmarks all roll out through it.
 """
 
 import asyncio
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from swe_aem.core import SandboxBackend, TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
@@ -34,8 +36,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class RolloutResult(Frozen):
-    """How a rollout ended."""
+    """How a rollout ended, and the way to its trajectories."""
 
+    directory: Path
+    """The store."""
     summary: Summary
     """The numbers of the whole store."""
     interrupted: bool
@@ -45,6 +49,13 @@ class RolloutResult(Frozen):
     def failure_rate(self) -> float:
         """Share of trajectories that ended in an infrastructure failure, 0..1."""
         return self.summary.infrastructure_failures / max(1, self.summary.trajectories)
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """Every trajectory of the store, in the order of writing, each read when it is its turn.
+
+        Raises `UserError` for a damaged record.
+        """
+        return Store(self.directory).trajectories()
 
 
 @dataclass
@@ -165,7 +176,7 @@ class RolloutRun:
         finally:
             opened.earlier = progress.summary()
             write_summary(self._store.directory, opened.earlier)
-        return RolloutResult(summary=opened.earlier, interrupted=interrupted)
+        return RolloutResult(directory=self._store.directory, summary=opened.earlier, interrupted=interrupted)
 
     def stop(self) -> None:
         """Start nothing more and let what runs finish, but no longer than the drain limit."""
@@ -223,6 +234,18 @@ class RolloutRun:
         while True:
             await asyncio.sleep(_SUMMARY_EVERY_S)
             write_summary(self._store.directory, progress.summary())
+
+
+async def roll_out(config: RolloutConfig, tasks: TaskSet, directory: Path, *, signals: bool = False) -> RolloutResult:
+    """Roll out what the store in `directory` lacks of one group per task. Notes about the tasks go to stderr.
+
+    `signals` and errors are those of `RolloutRun.run`. A task that is cancelled closes its sandboxes first; what was
+    finished is kept.
+    """
+    for note in tasks.notes:
+        print(note, file=sys.stderr)
+    with RolloutRun(config, tasks, Store(directory)) as rollout:
+        return await rollout.run(signals=signals)
 
 
 def _fingerprint(config: RolloutConfig) -> str:

@@ -14,18 +14,20 @@ GOLD = "gold"
 _SHOWN = 3
 
 
-def chosen_tasks(config: RolloutConfig) -> TaskSet:
+def chosen_tasks(config: RolloutConfig, loaded: TaskSet | None = None) -> TaskSet:
     """The tasks that the configuration names; for a replay, those among them that the other store can replay whole.
+    `loaded` are the ones that it names, where they have been read already.
 
     Raises `UserError` if the policy is gold and a task has none.
     """
     if config.replay_from is None:
-        tasks = load_tasks(config.tasks, split=config.split, ids=config.ids, limit=config.limit)
-        return _with_gold(_locked(tasks, config), config)
+        if loaded is None:
+            loaded = load_tasks(config.tasks, split=config.split, ids=config.ids, limit=config.limit)
+        return _with_gold(_locked(loaded, config), config)
     keys = Store(config.replay_from).completed()
     if not keys:
         raise UserError(f"{config.replay_from} holds no trajectories to replay")
-    tasks = load_tasks(config.tasks, split=config.split, ids=config.ids)
+    tasks = loaded or load_tasks(config.tasks, split=config.split, ids=config.ids)
     kept = [record for record in tasks if _replayable(record, config, keys)]
     if not kept:
         raise UserError(

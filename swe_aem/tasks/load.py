@@ -28,9 +28,9 @@ _SHOWN = 5
 
 
 def load_tasks(
-    source: str, *, split: str | None = None, ids: Sequence[str] | None = None, limit: int | None = None
+    source: str | Path, *, split: str | None = None, ids: Sequence[str] | None = None, limit: int | None = None
 ) -> TaskSet:
-    """Read the tasks of `source`.
+    """Read the tasks of `source` into a `TaskSet`, a sequence of `TaskRecord`s.
 
     `source` is a directory with one file per split (the bundled sets are such directories, and `micro` alone finds the
     one of that name) or with Harbor task folders, a `.jsonl`, `.json` or `.parquet` file, or the id of a data set on
@@ -43,20 +43,25 @@ def load_tasks(
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; give at least 1")
+    source = str(source)
     path = find_source(source)
     content = _read_hub(source, split or DEFAULT_HUB_SPLIT) if path is None else _read_path(path, split)
     kept = _choose(source, content, ids)
     total = len(content.records) + len(content.left_out)
     left_out = [left_out_note(source, content.left_out, total)] if content.left_out else []
-    return TaskSet(
+    tasks = TaskSet(
         name=source,
-        records=tuple(kept[:limit]),
+        records=(),
         labels=content.labels,
         packages=content.packages,
         notes=(*left_out, *content.notes),
         left_out=tuple(content.left_out),
         builds=content.builds,
+        split=split,
     )
+    for record in kept:
+        record._origin = tasks
+    return replace(tasks, records=tuple(kept[:limit]), ids=None if ids is None else tuple(ids), limit=limit)
 
 
 @dataclass

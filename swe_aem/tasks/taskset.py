@@ -1,9 +1,11 @@
 """`TaskSet`: the records of one source, with their working trees where the source has them."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
@@ -14,7 +16,7 @@ from swe_aem.tasks.packages import TreeStore
 
 @dataclass(frozen=True)
 class TaskSet:
-    """Tasks of one source, in the source's order."""
+    """Tasks of one source, in the source's order: a sequence of `TaskRecord`s. A slice of it is a set too."""
 
     name: str
     """The source as the user named it."""
@@ -29,12 +31,47 @@ class TaskSet:
     """The source's rows that cannot be tasks, in its order."""
     builds: Mapping[str, Path] = field(default_factory=dict)
     """Image to the directory with the Dockerfile that it is built from, for images that come with the source."""
+    split: str | None = None
+    """The split that was asked for, None for none in particular."""
+    ids: tuple[str, ...] | None = None
+    """The ids that were asked for, None for all."""
+    limit: int | None = None
+    """How many of the first tasks were asked for, None for all."""
+
+    @staticmethod
+    def of(tasks: "TaskSet | Iterable[TaskRecord]") -> "TaskSet":
+        """The set of tasks that were picked out of a loaded one, e.g. of a list of some of them, in their order.
+
+        Raises `UserError` if there are none, one is there twice, or they are not all of one set.
+        """
+        if isinstance(tasks, TaskSet):
+            return tasks
+        records = tuple(tasks)
+        if not records:
+            raise UserError("no tasks are left to choose from")
+        if strangers := [record for record in records if not isinstance(record, TaskRecord) or record._origin is None]:
+            what = strangers[0].task.id if isinstance(strangers[0], TaskRecord) else repr(strangers[0])
+            raise UserError(f"{what} was not loaded from a task set: choose among what load_tasks returns")
+        id, count = Counter(record.task.id for record in records).most_common(1)[0]
+        if count > 1:
+            raise UserError(f"task {id} is there {count} times; give each task once")
+        origin: TaskSet = records[0]._origin
+        if others := {record._origin.name for record in records} - {origin.name}:
+            raise UserError(f"the tasks are of several sets, {origin.name} and {others.pop()}: use one set at a time")
+        return replace(origin, records=records, ids=tuple(sorted(record.task.id for record in records)))
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __iter__(self) -> Iterator[TaskRecord]:
         return iter(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> TaskRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> "TaskSet": ...
+    def __getitem__(self, index: int | slice) -> "TaskRecord | TaskSet":
+        return TaskSet.of(self.records[index]) if isinstance(index, slice) else self.records[index]
 
     @cached_property
     def _by_id(self) -> dict[str, TaskRecord]:

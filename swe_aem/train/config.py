@@ -230,14 +230,14 @@ _SHIPPED = (_PACKAGE.parent, _PACKAGE / "bundled")
 """Directories that hold `configs/`: of a checkout, and of an installed wheel."""
 
 
-def read_config(path: Path, assignments: Sequence[str] = ()) -> TrainConfig:
-    """The configuration of a YAML file and `a.b=c` assignments; `configs/NAME.yaml` is found from anywhere. Raises
-    `UserError` that names the setting."""
+def read_config(path: Path, assignments: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> TrainConfig:
+    """The configuration of a YAML file, of options by dotted name, and of `a.b=c` assignments; `configs/NAME.yaml` is
+    found from anywhere. Raises `UserError` that names the setting."""
     if not path.exists() and path.parent == Path("configs"):
         path = next((root / path for root in _SHIPPED if (root / path).is_file()), path)
     if not path.exists():
         raise UserError(f"{path}: no such file; configs/quickstart.yaml is one to begin with")
-    return load(TrainConfig, _beside(read_mapping(path), path.parent), assignments=assignments)
+    return load(TrainConfig, _beside(read_mapping(path), path.parent), options, assignments)
 
 
 def differences(stored: TrainConfig, wanted: TrainConfig) -> list[str]:

@@ -128,9 +128,12 @@ def turned(relation: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.torch
 def test_sft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trl", reason="needs the train extra")
+    from swe_aem.train import sft
+
     given: list[Any] = []
     monkeypatch.setattr(
-        "swe_aem.train.sft.fine_tune",
+        sft,
+        "fine_tune",
         lambda model, rows, out, settings: given.extend(rows) or {"train_loss": 0.0, "train_runtime": 0.0},
     )
     said = invoke("sft", "--from", named(tmp_path), "--model", POLICY, "--out", tmp_path)

@@ -1,6 +1,7 @@
 """`swe-aem rollout` and `swe-aem export preds`: settings, messages, exit codes. The work itself is replaced."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from swe_aem.cli import app
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, RolloutResult, RunAborted
+from swe_aem.rollout import run as rollout_run
 from swe_aem.store import Store, Totals
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.builders import make_record, make_trajectory
@@ -50,15 +52,15 @@ class Runs:
         for n, outcome in enumerate(self.outcomes):
             totals.add(trajectory(f"t{n}", outcome=outcome))
         summary = totals.summary(wanted=3, group_size=1, surplus_cancelled=0, wall_s=1.0)
-        return RolloutResult(summary=summary, interrupted=self.interrupted)
+        return RolloutResult(directory=Path(), summary=summary, interrupted=self.interrupted)
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     stand_in = Runs()
-    monkeypatch.setattr("swe_aem.rollout.RolloutRun", stand_in)
+    monkeypatch.setattr(rollout_run, "RolloutRun", stand_in)
     tasks = TaskSet("tasks", (make_record("t0"), make_record("t1"), make_record("t2")))
-    monkeypatch.setattr("swe_aem.rollout.chosen_tasks", lambda config: tasks)
+    monkeypatch.setattr(import_module("swe_aem.rollout"), "chosen_tasks", lambda config: tasks)
     return stand_in
 
 

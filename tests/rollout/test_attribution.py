@@ -22,7 +22,7 @@ from swe_aem.core import (
 from swe_aem.errors import ControlFailed, GraderError, HostFailed, InfrastructureError, SandboxDead, Starved
 from swe_aem.grading import CapturedWork, GivenTree, StartLayers
 from swe_aem.grading.parser import ParseTimeout
-from swe_aem.rollout import RunAborted
+from swe_aem.rollout import RunAborted, patch_grading, trajectory_run
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses
 from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.sandbox import open_backend
@@ -361,7 +361,7 @@ async def test_an_odd_image_that_comes_last_costs_its_own_trajectory_only(bench:
 async def test_controls_use_nothing_of_the_trajectorys_budget(
     bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swe_aem.rollout.trajectory_run.trajectory_s", lambda config: 1.0)
+    monkeypatch.setattr(trajectory_run, "trajectory_s", lambda config: 1.0)
 
     async def slow_controls(sandbox: FakeSandbox, record: TaskRecord) -> str:
         await asyncio.sleep(1.2 if sandbox.spec.labels["role"] == "control" else 0)
@@ -489,7 +489,7 @@ async def test_the_budget_of_a_grade_does_not_run_while_a_control_does(
     async def slow(grader: FakeGrader) -> None:
         await asyncio.sleep(1.2)
 
-    monkeypatch.setattr("swe_aem.rollout.patch_grading.grade_attempt_s", lambda config, record: 1.0)
+    monkeypatch.setattr(patch_grading, "grade_attempt_s", lambda config, record: 1.0)
     one = (await bench(1, grader=FakeGrader(judging=slow)).run())["task-0", 0]
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 0)
 
@@ -578,7 +578,7 @@ async def test_the_budget_of_a_grade_begins_when_its_sandbox_is_ready(
             async with super().open(spec) as sandbox:
                 yield sandbox
 
-    monkeypatch.setattr("swe_aem.rollout.patch_grading.grade_attempt_s", lambda config, record: 1.0)
+    monkeypatch.setattr(patch_grading, "grade_attempt_s", lambda config, record: 1.0)
     one = (await bench(1, backend=SlowGraders()).run())["task-0", 0]
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 0)
 

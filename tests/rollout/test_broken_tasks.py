@@ -10,7 +10,7 @@ import pytest
 
 from swe_aem.core import LimitHits, Outcome, TaskRecord, TestStatus, Verdict
 from swe_aem.errors import GraderError, StartError, UserError
-from swe_aem.rollout import RunAborted
+from swe_aem.rollout import RunAborted, broken_tasks
 from swe_aem.testing.builders import make_record
 from swe_aem.testing.sandbox import FakeBackend
 from tests.rollout.fakes import GRADED, FakeAgent, FakeGrader
@@ -285,7 +285,7 @@ async def test_a_result_that_cannot_be_written_is_measured_again(
             raise failures.pop()
         path.write_text(text)
 
-    monkeypatch.setattr("swe_aem.rollout.broken_tasks.replace", full_once)
+    monkeypatch.setattr(broken_tasks, "replace", full_once)
     made = bench(1, grader=verdicts(NOTHING, NOTHING))
     assert (await made.run())["task-0", 0].outcome is Outcome.BROKEN_TASK
     assert (made.directory / "broken_tasks.json").exists()

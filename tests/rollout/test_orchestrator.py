@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome, SandboxSpec, Stop, Verdict
 from swe_aem.errors import GraderError, InfrastructureError, PolicyError, SandboxDead, StartError, UserError
-from swe_aem.rollout import RunAborted
+from swe_aem.rollout import RunAborted, orchestrator
 from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.testing.builders import make_record
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
@@ -661,7 +661,7 @@ async def test_pruning_is_bounded(bench: MakeBench, monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(60)
             return []
 
-    monkeypatch.setattr("swe_aem.rollout.orchestrator._PRUNE_LIMIT_S", 0.05)
+    monkeypatch.setattr(orchestrator, "_PRUNE_LIMIT_S", 0.05)
     made = bench(1, backend=Backend())
     async with asyncio.timeout(20):
         assert len(await made.run()) == 1

@@ -12,7 +12,7 @@ import pytest
 
 from swe_aem.core import Outcome, Stop
 from swe_aem.errors import SandboxDead, UserError
-from swe_aem.rollout import RolloutResult, RolloutRun, RunAborted
+from swe_aem.rollout import RolloutResult, RolloutRun, RunAborted, trajectory_run
 from swe_aem.rollout.run import two_step_stop
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
@@ -120,7 +120,7 @@ async def test_infrastructure_failures_are_counted(bench: MakeBench) -> None:
 
 async def test_a_budget_that_is_used_up_ends_the_trajectory(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     budgets_s = [20.0, 0.05]
-    monkeypatch.setattr("swe_aem.rollout.trajectory_run.trajectory_s", lambda config: budgets_s.pop())
+    monkeypatch.setattr(trajectory_run, "trajectory_s", lambda config: budgets_s.pop())
     made = bench(2, agent=FakeAgent(work_s=0.2))
     async with asyncio.timeout(20):
         finished = await run(made)

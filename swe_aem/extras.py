@@ -1,4 +1,4 @@
-"""Libraries that only some verbs need."""
+"""Libraries that only some parts of the package need."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from swe_aem.errors import UserError
 
 @contextmanager
 def needs(extra: str, otherwise: str = "") -> Iterator[None]:
-    """Imports of a verb that need an extra of the package: a missing library is a `UserError` that names the extra.
+    """Imports that need an extra of the package: a missing library is a `UserError` that names the extra.
 
     `otherwise` says how to do without, e.g. "leave --out away".
     """

@@ -1,0 +1,84 @@
+"""`rollout` and `rollout_async`: an agent on tasks, its patches graded, its trajectories stored."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from swe_aem.api.sandboxes import Bubblewrap, Docker
+from swe_aem.api.settings import rollout_settings
+from swe_aem.api.waiting import wait_for
+from swe_aem.core import TaskRecord
+from swe_aem.rollout import RolloutConfig, RolloutResult, default_directory, roll_out
+from swe_aem.tasks import TaskSet
+
+
+def rollout(
+    tasks: TaskSet | Iterable[TaskRecord] | str | Path,
+    *,
+    agent: str | None = None,
+    policy: str | None = None,
+    sandbox: Bubblewrap | Docker | str = "bubblewrap",
+    group_size: int = 1,
+    out: Path | str | None = None,
+    **settings: Any,
+) -> RolloutResult:
+    """Run an agent on tasks, each trajectory in a sandbox of its own; grade the patches; store the trajectories.
+
+    Trajectories that the store has are not rolled out again: the same call resumes what was interrupted or killed.
+    Works in a notebook. A `KeyboardInterrupt` ends the run: sandboxes are closed before it is raised, and finished
+    trajectories are kept.
+
+    Args:
+        tasks: what `load_tasks` returns, some tasks of it, or its `source`.
+        agent: `native`, `openhands`, `mini-swe-agent`, or the .py file of a harness. `gold`, `noop` and `replay` are
+            short for the native agent with that policy.
+        policy: URL of a completions server that takes token ids, path of a model to run in this process, or `gold`
+            (the default), `noop`, `replay`.
+        sandbox: `Bubblewrap(...)`, `Docker(...)`, or the name of one with its default settings.
+        group_size: G, trajectories per task; a later call may raise it.
+        out: directory of the store, by default `runs/TASKS-AGENT-SANDBOX`.
+        settings: every other setting of a rollout, e.g. `tokenizer=DIR`, `time_limit_s=600`,
+            `scheduling={"concurrency": 16}` or `native={"max_turns": 50}`; `swe-aem rollout --help` names them.
+
+    Returns:
+        `.trajectories()`, an iterator over the store's N x G `Trajectory`s (N tasks); `.summary`, their numbers;
+        `.directory`, the store.
+
+    Raises:
+        errors.UserError: a setting, the tasks or the store does not fit; the message says what to change.
+        errors.RunAborted: too many attempts in a row failed on infrastructure; the same call resumes.
+        errors.InfrastructureError: the sandboxes' backend cannot be used.
+    """
+    config, chosen, directory = _resolved(tasks, sandbox, out, settings | _named(agent, policy, group_size))
+    work = roll_out(config, chosen, directory)
+    return wait_for(work, interrupted=f"{directory} keeps what was finished; the same call resumes")
+
+
+async def rollout_async(
+    tasks: TaskSet | Iterable[TaskRecord] | str | Path,
+    *,
+    agent: str | None = None,
+    policy: str | None = None,
+    sandbox: Bubblewrap | Docker | str = "bubblewrap",
+    group_size: int = 1,
+    out: Path | str | None = None,
+    **settings: Any,
+) -> RolloutResult:
+    """`rollout` on the running event loop. A task that is cancelled closes its sandboxes before it ends."""
+    config, chosen, directory = _resolved(tasks, sandbox, out, settings | _named(agent, policy, group_size))
+    return await roll_out(config, chosen, directory)
+
+
+def _named(agent: str | None, policy: str | None, group_size: int) -> dict[str, Any]:
+    return {"agent": agent, "policy": policy, "group_size": group_size}
+
+
+def _resolved(
+    tasks: TaskSet | Iterable[TaskRecord] | str | Path,
+    sandbox: Bubblewrap | Docker | str,
+    out: Path | str | None,
+    given: dict[str, Any],
+) -> tuple[RolloutConfig, TaskSet, Path]:
+    """Configuration, tasks and directory of a call."""
+    config, chosen = rollout_settings(tasks, sandbox, given)
+    return config, chosen, default_directory(config) if out is None else Path(out)

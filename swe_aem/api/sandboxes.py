@@ -1,0 +1,60 @@
+"""`Bubblewrap` and `Docker`: what sandboxes run in, with their settings."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import ValidationError
+
+from swe_aem.core import Limits
+from swe_aem.core.explain import explain
+from swe_aem.errors import UserError
+from swe_aem.sandbox import BackendName
+
+
+class _Sandboxes(Limits):
+    """The settings that backends share. Limits are those of one sandbox."""
+
+    backend: ClassVar[BackendName]
+    """The backend's name in `RolloutConfig.sandbox`."""
+
+    capabilities: tuple[str, ...] = ()
+    """Linux capabilities that sandboxes keep, e.g. `("CHOWN",)`; all others are dropped."""
+
+    if not TYPE_CHECKING:  # the types are those of the fields
+
+        def __init__(self, **settings: Any) -> None:
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise UserError(f"{type(self).__name__}: {explain(error, type(self))}") from None
+
+    def settings(self) -> dict[str, Any]:
+        """The same as settings of a rollout."""
+        given = self.model_dump()
+        return {"sandbox": self.backend, "limits": {name: given.pop(name) for name in Limits.model_fields}, **given}
+
+
+class Bubblewrap(_Sandboxes):
+    """Sandboxes of bubblewrap: no daemon, some 15 ms to start, commands run as the sandbox's own root.
+
+    Raises `UserError` for a setting that does not exist or a value that does not fit.
+    """
+
+    backend: ClassVar[BackendName] = "bubblewrap"
+
+
+class Docker(_Sandboxes):
+    """Containers of the docker engine that `DOCKER_HOST` names, by default this host's.
+
+    Raises `UserError` for a setting that does not exist or a value that does not fit.
+    """
+
+    backend: ClassVar[BackendName] = "docker"
+
+    user: str | None = None
+    """User name or uid that commands run as; None for the image's own."""
+
+
+def sandbox_settings(sandbox: Bubblewrap | Docker | str) -> Mapping[str, Any]:
+    """The settings of a rollout that say what its sandboxes run in. A plain name stands for the defaults."""
+    return {"sandbox": sandbox} if isinstance(sandbox, str) else sandbox.settings()

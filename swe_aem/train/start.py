@@ -1,0 +1,45 @@
+"""`start_training`: a training run with what comes before torch, transformers and TRL are loaded. Importable without
+them."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swe_aem.extras import needs
+
+if TYPE_CHECKING:
+    from swe_aem.train.config import TrainConfig
+    from swe_aem.train.records import RunSummary
+
+
+def start_training(config: "TrainConfig", directory: Path) -> "RunSummary | None":
+    """Refuse what cannot be trained or resumed before the libraries load, and train. Results and errors are those of
+    `swe_aem.train.loop.train`; raises `UserError` if they are not installed."""
+    from swe_aem.train.directory import existing_run
+    from swe_aem.train.refusals import refuse_at_start
+
+    existing_run(config, directory)
+    refuse_at_start(config)
+    if first_process():
+        print("loading torch, transformers and trl", file=sys.stderr, flush=True)
+    quiet()
+    from swe_aem.train.loop import train
+
+    return train(config, directory)
+
+
+def first_process() -> bool:
+    """Is this the first process that a launcher started, or the only one?"""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def quiet() -> None:
+    """Silence what libraries say that no user can act on: renamed arguments, progress bars of single files."""
+    with needs("train"):
+        from transformers.utils import logging
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*rollout_func.*")
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
