@@ -73,6 +73,9 @@ class _Rewriter:
             except Unsuitable as error:
                 why_not |= {test: str(error) for test, _ in chosen.tests}
                 continue
+            except (RecursionError, ValueError) as error:  # too deep an expression, too long a number
+                why_not |= {test: f"its source is too much: {error}" for test, _ in chosen.tests}
+                continue
             if claim.is_public(self._statement):
                 public |= {test for test, _, _ in twins}
             for test, new, wanted in twins:

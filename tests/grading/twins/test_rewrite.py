@@ -142,6 +142,16 @@ def test_an_assertion_about_what_the_patch_changes_is_preferred() -> None:
     assert out.files["t.py"] == body.replace(b"x == 2", b"x == 1")
 
 
+@pytest.mark.parametrize("value", ["(" * 150 + "1" + ")" * 150, "+".join(["f(1)"] * 900), "9" * 5000])
+def test_odd_sources_have_a_twin_or_none_and_no_error(value: str) -> None:
+    head = "@pytest.mark.parametrize('x', [VALUE])\ndef test_it(x):\n    assert f(VALUE) == x\n"
+    for body in (head, "def test_it():\n    assert f(1) == VALUE\n"):
+        source = body.replace("VALUE", value).encode()
+        for test in ("t.py::test_it", f"t.py::test_it[{value}]"):
+            out = rewrite({"t.py": source}, [test])
+            assert set(out.names) | set(out.why_not) == {test}
+
+
 def test_examples_of_the_problem_statement_stay_where_others_can_change() -> None:
     """Code could tell a twin by them: it knows what they are."""
     body = b"def test_a():\n    assert f('x y') == 3\n\n\ndef test_b():\n    assert f(2) == 2\n"

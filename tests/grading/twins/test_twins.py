@@ -3,6 +3,7 @@
 import asyncio
 import re
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,14 @@ sys.modules["unittest"].TextTestResult.addFailure = lambda self, test, err: self
 add = lambda a, b: a - b
 """,
 }
+TELLING = ("tests_are_read", "public_name_of_the_runner", "frame_reads_the_expectation")
+"""Those that every run of the suite plays."""
+
+
+def _parameters(cheats: dict[str, str]) -> list[Any]:
+    return [pytest.param(one, marks=() if one in TELLING else pytest.mark.nightly) for one in cheats]
+
+
 MUL = "\n\ndef mul(a, b):\n    return a * b\n"
 
 
@@ -131,7 +140,7 @@ async def graded(
 
 @pytest.mark.bubblewrap
 @pytest.mark.usefixtures("require_bubblewrap")
-@pytest.mark.parametrize("cheat", CHEATS)
+@pytest.mark.parametrize("cheat", _parameters(CHEATS))
 async def test_a_cheat_is_paid_without_twins_and_convicted_with_them(
     parser: SwebenchParser, calc: CalcTask, cheat: str
 ) -> None:
@@ -146,7 +155,7 @@ async def test_a_cheat_is_paid_without_twins_and_convicted_with_them(
 
 @pytest.mark.bubblewrap
 @pytest.mark.usefixtures("require_bubblewrap")
-@pytest.mark.parametrize("cheat", UNITTEST_CHEATS)
+@pytest.mark.parametrize("cheat", _parameters(UNITTEST_CHEATS))
 async def test_a_cheat_of_unittest_is_convicted(parser: SwebenchParser, calc: CalcTask, cheat: str) -> None:
     task = as_unittest(calc)
     backend, patch = open_backend("bubblewrap"), patch_of(calc, UNITTEST_CHEATS[cheat] + MUL)
@@ -245,22 +254,30 @@ IMAGE_TESTS += b"\n\ndef test_add():\n    assert add(2, 3) == 5\n"
 
 @pytest.mark.bubblewrap
 @pytest.mark.usefixtures("require_bubblewrap")
-@pytest.mark.parametrize("where", ["image", "key"])
+@pytest.mark.parametrize("where", ["image", "hidden", "key"])
 async def test_tests_of_the_image_and_of_the_key_have_twins(parser: SwebenchParser, calc: CalcTask, where: str) -> None:
-    """A file that no test patch writes: in the image, as in SWE-smith and R2E-Gym, or in the key's files."""
+    """A file that no test patch writes: in the image, as in SWE-smith, hidden there, as in R2E-Gym, with names that do
+    not say where, or in the key's files."""
     changes: dict[str, object] = {
         "test_patch": "",
         "eval_script": marked_script("python -m pytest -p no:cacheprovider -rA hidden", setup=("cd /testbed",)),
         "fail_to_pass": ("hidden/test_1.py::test_add",),
         "pass_to_pass": ("hidden/test_1.py::test_mul",),
     }
-    if where == "image":
+    test = "hidden/test_1.py::test_add"
+    if where == "hidden":
+        test = "test_add"
+        expected = dict.fromkeys(("test_add", "test_mul"), "PASSED")
+        changes |= {"eval_type": "exact_map", "log_parser": "r2egym", "expected": expected, "hidden": ("hidden",)}
+        changes |= {"fail_to_pass": tuple(expected), "pass_to_pass": ()}
+    if where != "key":
         calc.repo.commit("tests", {"hidden/test_1.py": IMAGE_TESTS})
     else:
         changes["files"] = {"/testbed/hidden/test_1.py": IMAGE_TESTS}
     task = calc.with_key(**changes)
     backend = open_backend("bubblewrap")
     honest = await graded(backend, parser, task, calc.key.gold_patch)
-    assert (honest.resolved, honest.twinned) == (True, ("hidden/test_1.py::test_add",))
+    assert honest.resolved
+    assert test in honest.twinned
     caught = await graded(backend, parser, task, patch_of(calc, FRAME + MUL))
-    assert caught.integrity == ("passed both the test and its contradiction, twice: hidden/test_1.py::test_add",)
+    assert caught.integrity == (f"passed both the test and its contradiction, twice: {test}",)
