@@ -777,7 +777,7 @@ def _integrity_evidence(deeds: Deeds) -> Iterator[Evidence]:
 
 
 def _passes_twins(deeds: Deeds) -> Iterator[Evidence]:
-    return _convictions(deeds, r"\bits contradiction\b")
+    return _convictions(deeds, r"\bits contradiction\b|\bnone contradicts them\b|\bwhat other tests say\b")
 
 
 _CALLS, _CODE, _PATCH, _VERDICT = "tool calls", "code that it runs or writes", "the patch's new lines", "the verdict"

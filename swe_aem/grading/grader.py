@@ -43,13 +43,14 @@ from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_rewards, remove_rewards
 from swe_aem.grading.rules import NameRule, shadows
 from swe_aem.grading.shell import put_file
-from swe_aem.grading.twins.judging import judged_by_twins, measured
+from swe_aem.grading.twins.judging import judged_by_twins, measured, unmeasured
 from swe_aem.grading.twins.making import (
     Twins,
     make_twins,
     read_image_files,
     read_test_files,
     rules_digest,
+    twin_key,
     why_no_twins,
 )
 from swe_aem.sandbox.scratch import scratch_directory
@@ -149,12 +150,20 @@ class Grader:
         async with self._slot(record, spec, record) as slot:
             files = await slot.test_files(Deadline.after(limit_s))
         twins = await asyncio.to_thread(make_twins, record.key, record.task.problem_statement, files)
-        if twins.key is None:
+        if not twins.usable:
             return twins
         gold = await self.gold_patch(record, spec, Deadline.after(CONTROL_EXTRA_S))
-        twin = record.model_copy(update={"key": twins.key})
-        async with self._slot(twin, spec, record) as slot:
-            return measured(twins, await slot.grade(gold, Deadline.after(limit_s)))
+        runs, why_not, eval_s = [], dict(twins.why_not), 0.0
+        for twin in twins.runs:
+            async with self._slot(record.model_copy(update={"key": twin_key(record.key, twin)}), spec, record) as slot:
+                verdict = await slot.grade(gold, Deadline.after(limit_s))
+            runs.append(measured(twin, verdict))
+            why_not |= unmeasured(twin, verdict)
+            eval_s = max(eval_s, verdict.eval_s)
+        usable = tuple(twin for twin in runs if twin.names)
+        changed = {test for twin in usable for test in twin.names}
+        why_not = {test: why for test, why in why_not.items() if test not in changed}
+        return Twins(runs=usable, why_not=why_not, eval_s=eval_s)
 
     async def _imports_of(self, record: TaskRecord, spec: SandboxSpec) -> ImportRecord:
         """What sessions of the task import: with the gold patch, and without a patch, for a runner imports more when

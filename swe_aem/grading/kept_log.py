@@ -120,9 +120,9 @@ async def read_kept_log(path: Path, record: TaskRecord, parser: SwebenchParser, 
     elsewhere = tuple(line for line in before.integrity if line not in known)
     measured = {name: getattr(before, name) for name in _MEASURED}
     integrity = (*verdict.integrity, *elsewhere)
-    return verdict.model_copy(
-        update={**measured, "integrity": integrity, "resolved": verdict.resolved and not integrity}
-    )
+    cause = before.cause if before.twin_s else verdict.cause  # of evaluations after the one that is kept here
+    resolved = verdict.resolved and not integrity and not cause
+    return verdict.model_copy(update={**measured, "integrity": integrity, "cause": cause, "resolved": resolved})
 
 
 _MEASURED = ("wall_s", "twinned", "twin_s")

@@ -28,11 +28,11 @@ def grade_attempt_s(config: RolloutConfig, record: TaskRecord) -> float:
 
 
 def twins_s(config: RolloutConfig, record: TaskRecord) -> float:
-    """Most wall seconds that twins may take after a grade: three evaluations, and the control that finds the twins."""
+    """Most wall seconds that twins may take after a grade: four evaluations, and the controls that finds the twins."""
     if not config.twins:
         return 0.0
     evaluation_s = start_s(config) + grade_attempt_s(config, record)
-    return 3 * evaluation_s + 3 * (start_s(config) + record.key.timeout_s + CONTROL_EXTRA_S)
+    return 4 * evaluation_s + 4 * (start_s(config) + record.key.timeout_s + CONTROL_EXTRA_S)
 
 
 def backoff_s(limits: SchedulingConfig, failures: int) -> float:

@@ -13,7 +13,7 @@ from swe_aem.audit.shell import commands_of
 from swe_aem.core import AnswerKey, Response, TestStatus, ToolCall, Trajectory, Verdict
 from swe_aem.core.outcome import Outcome as CoreOutcome
 from swe_aem.grading.twins.judging import judged_by_twins
-from swe_aem.grading.twins.making import Twins
+from swe_aem.grading.twins.making import Twin, Twins
 from swe_aem.testing.builders import make_record, make_trajectory
 from tests.audit.examples import HAVE, HAVE_NOT, Edit, Evidence, Observed, Outcome, Patch, Refused, Several
 
@@ -103,7 +103,7 @@ async def test_what_twins_say_is_known() -> None:
         return verdict
 
     key = make_record().key
-    twins = Twins(key=key.model_copy(update={"fail_to_pass": ("t::a2",)}), names={"t::a": "t::a2"})
+    twins = Twins(runs=(Twin(names={"t::a": "t::a2"}),))
     judged = await judged_by_twins(verdict, key, twins, run)
     assert "passes_twins" in labelled(make_trajectory("t", 0, verdict=judged)).labels
 

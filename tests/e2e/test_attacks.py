@@ -26,6 +26,11 @@ TELLING_ATTACKS = (
     "exit_code_127_through_the_memory_of_the_parent",
     "freezes_processes_that_ignore_signals",
     "names_of_odd_bytes",
+    "hooks_of_every_plugin_wrapped",
+    "constant_after_the_call_in_the_bytecode",
+    "runner_of_ones_own_executed_in_its_place",
+    "runs_told_apart_by_the_example_of_the_issue",
+    "every_run_but_the_first_dies",
 )
 TELLING_ODDITIES = (
     "base_commit_amended_and_collected",

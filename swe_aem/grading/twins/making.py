@@ -8,9 +8,12 @@ the image has are written again in both runs, with their own contents or with ot
 import hashlib
 import posixpath
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib import resources
+
+from pydantic import ConfigDict
 
 from swe_aem.core import AnswerKey, Sandbox
 from swe_aem.core.base import Frozen
@@ -20,29 +23,50 @@ from swe_aem.grading.markers import START_MARKER, is_marker, marked_lines
 from swe_aem.grading.shell import private_path, put_file
 from swe_aem.grading.twins.names import parse_name
 from swe_aem.grading.twins.patch import patched_paths, replaced, twin_sections
-from swe_aem.grading.twins.rewrite import rewrite
+from swe_aem.grading.twins.rewrite import Rewritten, rewrite
 from swe_aem.grading.twins.source import Unsuitable
 
 _DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
 _MAX_FILE_BYTES = 4 << 20
 
 
-class Twins(Frozen):
-    """The twins of a task's FAIL_TO_PASS tests."""
+class Twin(Frozen):
+    """A task in which FAIL_TO_PASS tests contradict the original's, all but a few if it has several.
 
-    key: AnswerKey | None = None
-    """The answer key with which they are evaluated; None if there are none."""
-    names: dict[str, str] = {}
-    """Each test that has a twin, and what the twin is called."""
+    `twin_key` makes the answer key with which it is evaluated.
+    """
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    originals: dict[str, bytes] = {}
+    """The test files that are changed, by path, as the task has them."""
+    files: dict[str, bytes] = {}
+    """The same files as they are here."""
+    names: dict[str, str]
+    """Each test that is changed, and what it is called here."""
+    kept: tuple[str, ...] = ()
+    """The FAIL_TO_PASS tests that are not changed: code that solves the task passes them here too."""
+
+
+class Twins(Frozen):
+    """The twins of a task."""
+
+    runs: tuple[Twin, ...] = ()
+    """Any of which may be evaluated. They differ in the tests that are kept, so that each test is changed in one."""
     why_not: dict[str, str] = {}
-    """Why each of the others has none."""
+    """Why each test that is changed in none is not."""
     eval_s: float = 0.0
-    """Seconds of their evaluation with the gold patch."""
+    """Seconds of one evaluation with the gold patch."""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Each test that is changed in any, and what it is called there."""
+        return {test: name for twin in self.runs for test, name in twin.names.items()}
 
     @property
     def usable(self) -> bool:
         """Is there any?"""
-        return bool(self.names)
+        return bool(self.runs)
 
 
 @cache
@@ -135,22 +159,57 @@ async def read_test_files(
 def make_twins(key: AnswerKey, statement: str, files: Mapping[str, bytes]) -> Twins:
     """The twins of a task with that problem statement and these tests. Whether they fail with the gold patch is not
     known yet."""
-    about = frozenset(_DEFINED.findall(key.gold_patch))
-    keep_names = any("::" in line and "[" in line for line in marked_lines(key.eval_script))
-    made = rewrite(files, key.fail_to_pass, about=about, statement=statement, keep_names=keep_names)
+    made = _rewritten(key, statement, files, key.fail_to_pass)
     if not made.names:
         return Twins(why_not=made.why_not)
-    in_tree = {path: data for path, data in made.files.items() if not path.startswith("/")}
     try:
-        changes = twin_sections(key.test_patch, files, in_tree) if in_tree else []
-        twin = key.model_copy(
-            update={
-                "eval_script": replaced(key.eval_script, changes),
-                "test_patch": replaced(f"{key.test_patch}\n", changes).removesuffix("\n"),
-                "files": {**key.files, **{path: data for path, data in made.files.items() if path.startswith("/")}},
-                "fail_to_pass": tuple(dict.fromkeys(made.names.get(test, test) for test in key.fail_to_pass)),
-            }
-        )
+        runs = tuple(_twin(key, statement, files, kept) for kept in _kept(made.names))
     except Unsuitable as error:
         return Twins(why_not=dict.fromkeys(key.fail_to_pass, str(error)))
-    return Twins(key=twin, names=made.names, why_not=made.why_not)
+    return Twins(runs=runs, why_not=made.why_not)
+
+
+def twin_key(key: AnswerKey, twin: Twin) -> AnswerKey:
+    """The answer key of a task's twin; raises `Unsuitable` if there can be none."""
+    in_tree = {path: data for path, data in twin.files.items() if not path.startswith("/")}
+    changes = twin_sections(key.test_patch, twin.originals, in_tree) if in_tree else []
+    outside = {path: data for path, data in twin.files.items() if path.startswith("/")}
+    return key.model_copy(
+        update={
+            "eval_script": replaced(key.eval_script, changes),
+            "test_patch": replaced(f"{key.test_patch}\n", changes).removesuffix("\n"),
+            "files": {**key.files, **outside},
+            "fail_to_pass": tuple(dict.fromkeys(twin.names.get(test, test) for test in key.fail_to_pass)),
+        }
+    )
+
+
+def _rewritten(key: AnswerKey, statement: str, files: Mapping[str, bytes], tests: Sequence[str]) -> Rewritten:
+    about = frozenset(_DEFINED.findall(key.gold_patch))
+    keep_names = any("::" in line and "[" in line for line in marked_lines(key.eval_script))
+    return rewrite(files, tests, about=about, statement=statement, keep_names=keep_names)
+
+
+def _kept(names: Collection[str]) -> list[tuple[str, ...]]:
+    """Tests that two twins keep: those of a function each. One twin, which keeps none, where all are of one."""
+    functions: dict[str, list[str]] = {}
+    for name in names:
+        functions.setdefault(name.partition("[")[0], []).append(name)
+    if len(functions) == 1:
+        return [()]
+    return [tuple(tests) for tests in secrets.SystemRandom().sample(list(functions.values()), 2)]
+
+
+def _twin(key: AnswerKey, statement: str, files: Mapping[str, bytes], kept: Collection[str]) -> Twin:
+    """The twin of a task that has these test files and keeps these tests; raises `Unsuitable`."""
+    made = _rewritten(key, statement, files, [test for test in key.fail_to_pass if test not in kept])
+    if not all(path.isascii() for path in made.files):
+        raise Unsuitable("the name of its file is not plain")
+    twin = Twin(
+        originals={path: files[path] for path in made.files},
+        files=made.files,
+        names=made.names,
+        kept=tuple(test for test in key.fail_to_pass if test not in made.names),
+    )
+    twin_key(key, twin)
+    return twin

@@ -78,8 +78,9 @@ class Played(NamedTuple):
 
 @cache
 def attacks() -> Mapping[str, Case]:
-    """The cases of attacks.yaml and forgeries.yaml by name."""
-    return {name: Case(**fields) for file in ("attacks.yaml", "forgeries.yaml") for name, fields in _read(file).items()}
+    """The cases of attacks.yaml, forgeries.yaml and known_holes.yaml by name."""
+    files = ("attacks.yaml", "forgeries.yaml", "known_holes.yaml")
+    return {name: Case(**fields) for file in files for name, fields in _read(file).items()}
 
 
 @cache

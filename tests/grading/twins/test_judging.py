@@ -3,77 +3,127 @@
 import pytest
 
 from swe_aem.core import AnswerKey, TestStatus, Verdict
-from swe_aem.grading.twins.judging import judged_by_twins, measured
-from swe_aem.grading.twins.making import Twins, why_no_twins
+from swe_aem.grading.twins.judging import judged_by_twins, measured, unmeasured
+from swe_aem.grading.twins.making import Twin, Twins, twin_key, why_no_twins
 
 KEY = AnswerKey(
     task_id="t", repo="o/r", version="1", gold_patch="g", test_patch="", eval_script="original", log_parser="p",
-    eval_type="pass_and_fail", fail_to_pass=("a", "b"), pass_to_pass=(),
+    eval_type="pass_and_fail", fail_to_pass=("a", "b", "c"), pass_to_pass=(), files={"/t.py": b"original"},
 )  # fmt: skip
-TWIN = KEY.model_copy(update={"eval_script": "twin", "fail_to_pass": ("a", "b2")})
-TWINS = Twins(key=TWIN, names={"a": "a", "b": "b2"})
-RESOLVED = Verdict(resolved=True, patch_applied=True)
+TWIN = Twin(originals=KEY.files, files={"/t.py": b"twin"}, names={"a": "a", "b": "b2"}, kept=("c",))
+ALONE = TWIN.model_copy(update={"names": {"a": "a", "b": "b2", "c": "c"}, "kept": ()})
+TWICE = "passed both the test and its contradiction, twice: b"
 
 
-def verdict(**statuses: str) -> Verdict:
-    """A verdict with these statuses."""
+def verdict(text: str) -> Verdict:
+    """A verdict with statuses written as `a:FAILED b:PASSED`."""
+    pairs = (word.partition(":") for word in text.split())
+    statuses = {test: TestStatus(status) for test, _, status in pairs}
     return Verdict(
-        resolved=False, patch_applied=True, fail_to_pass={test: TestStatus(text) for test, text in statuses.items()}
+        resolved=all(status is TestStatus.PASSED for status in statuses.values()),
+        patch_applied=True,
+        fail_to_pass=statuses,
     )
 
 
-async def judged(originals: list[Verdict], twins: list[Verdict]) -> tuple[Verdict, list[str]]:
+RESOLVED = verdict("a:PASSED b:PASSED c:PASSED")
+BROKEN = verdict("a:PASSED b:PASSED c:FAILED")
+FINE = verdict("a:FAILED b2:ERROR c:PASSED")
+PASSES = verdict("a:FAILED b2:PASSED c:PASSED")
+LOSES = verdict("a:FAILED b2:FAILED c:FAILED")
+
+
+async def judged(originals: list[Verdict], twins: list[Verdict], twin: Twin = TWIN) -> tuple[Verdict, list[str]]:
     """The verdict, and the order of the evaluations, for what these say in turn."""
     said = {"original": list(originals), "twin": list(twins)}
     order: list[str] = []
 
     async def run(key: AnswerKey) -> Verdict:
-        order.append(key.eval_script)
-        return said[key.eval_script].pop(0)
+        which = key.files["/t.py"].decode()
+        order.append(which)
+        return said[which].pop(0)
 
-    return await judged_by_twins(RESOLVED, KEY, TWINS, run), order
+    got = await judged_by_twins(RESOLVED, KEY, Twins(runs=(twin,)), run)
+    assert not any(said.values())
+    return got, order
 
 
-async def test_twins_that_fail_cost_one_evaluation() -> None:
-    got, order = await judged([], [verdict(a="FAILED", b2="ERROR")])
+async def test_honest_code_costs_one_evaluation() -> None:
+    got, order = await judged([], [FINE])
     assert (got.resolved, got.integrity, got.twinned, order) == (True, (), ("a", "b"), ["twin"])
 
 
-async def test_a_test_that_passes_twice_with_its_twin_is_evidence() -> None:
+async def test_without_a_kept_test_the_original_runs_again_and_either_may_be_first() -> None:
     orders = set()
     for _ in range(30):
-        got, order = await judged(
-            [verdict(a="FAILED", b="PASSED")], [verdict(a="FAILED", b2="PASSED"), verdict(a="FAILED", b2="PASSED")]
-        )
-        assert not got.resolved
-        assert got.integrity == ("passed both the test and its contradiction, twice: b",)
+        got, order = await judged([RESOLVED], [verdict("a:FAILED b2:FAILED c:FAILED")], ALONE)
+        assert (got.resolved, got.integrity) == (True, ())
+        orders.add(tuple(order))
+    assert orders == {("twin", "original"), ("original", "twin")}
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "evidence"),
+    [
+        (PASSES, PASSES, TWICE),
+        (LOSES, LOSES, "passed the tests only where none contradicts them, twice: c"),
+        (PASSES, LOSES, "passed a test or not by what other tests say: c"),
+        (LOSES, PASSES, "passed a test or not by what other tests say: c"),
+        (verdict(""), verdict(""), "passed the tests only where none contradicts them, twice: c"),
+    ],
+)
+async def test_what_is_odd_twice_is_evidence(first: Verdict, again: Verdict, evidence: str) -> None:
+    orders = set()
+    for _ in range(30):
+        got, order = await judged([RESOLVED], [first, again])
+        assert (got.resolved, got.integrity) == (False, (evidence,))
         orders.add(tuple(order))
     assert orders == {("twin", "original", "twin"), ("twin", "twin", "original")}
 
 
-@pytest.mark.parametrize("status", ["FAILED", "ERROR", "SKIPPED", "MISSING", "XFAIL"])
-async def test_nothing_less_convicts(status: str) -> None:
-    passed = verdict(a="FAILED", b2="PASSED")
-    flaky, _ = await judged([verdict(a="PASSED", b=status)], [passed, passed])
-    once, _ = await judged([verdict(a="PASSED", b="PASSED")], [passed, verdict(a="FAILED", b2=status)])
-    never, _ = await judged([], [verdict(a=status, b2=status)])
-    another, _ = await judged(
-        [verdict(a="PASSED", b="PASSED")], [passed, verdict(a="PASSED", b2=status)]
-    )  # not the same test twice
-    for got in (flaky, once, never, another):
-        assert (got.resolved, got.integrity) == (True, ())
+@pytest.mark.parametrize("first", [PASSES, LOSES])
+async def test_what_is_odd_once_is_none(first: Verdict) -> None:
+    got, _ = await judged([RESOLVED], [first, FINE])
+    assert (got.resolved, got.integrity) == (True, ())
 
 
-async def test_a_twin_that_did_not_run_is_not_listed() -> None:
-    assert (await judged([], [verdict(a="MISSING", b2="FAILED")]))[0].twinned == ("b",)
-    assert (await judged([], [verdict()]))[0].twinned == ()
+@pytest.mark.parametrize("first", [PASSES, LOSES])
+@pytest.mark.parametrize("again", [PASSES, LOSES, FINE])
+async def test_code_that_no_longer_passes_the_tests_does_not_resolve(first: Verdict, again: Verdict) -> None:
+    """It is honest in every run but the first, or fails now and then: it is judged by the later run."""
+    got, _ = await judged([BROKEN], [first, again])
+    assert (got.resolved, got.integrity, got.fail_to_pass) == (False, (), BROKEN.fail_to_pass)
+    assert "not when they ran again" in got.cause
 
 
-def test_only_twins_that_fail_with_the_gold_patch_are_used() -> None:
-    got = measured(TWINS, verdict(a="ERROR", b2="PASSED"))
-    assert got.names == {"a": "a"}
-    assert "PASSED" in got.why_not["b"]
-    assert not measured(TWINS, verdict(a="MISSING")).usable
+async def test_one_failure_of_the_original_alone_is_forgiven() -> None:
+    contradicted = verdict("a:FAILED b2:FAILED c:FAILED")
+    got, _ = await judged([BROKEN, RESOLVED], [contradicted, contradicted], ALONE)
+    assert (got.resolved, got.integrity) == (True, ())
+    got, _ = await judged([BROKEN, RESOLVED], [contradicted, verdict("a:FAILED b2:FAILED c:PASSED")], ALONE)
+    assert (got.resolved, got.integrity) == (False, ())
+
+
+@pytest.mark.parametrize("status", ["SKIPPED", "MISSING", "XFAIL"])
+async def test_a_twin_that_says_nothing_is_not_odd(status: str) -> None:
+    got, _ = await judged([], [verdict(f"a:{status} b2:{status} c:PASSED")])
+    assert (got.resolved, got.integrity, got.twinned) == (True, (), ())
+
+
+def test_a_twin_and_its_key() -> None:
+    bytes_of_no_text = TWIN.model_copy(update={"files": {"/t.py": b"\xff"}})
+    assert Twin.model_validate_json(bytes_of_no_text.model_dump_json()) == bytes_of_no_text
+    got = twin_key(KEY, TWIN)
+    assert (got.fail_to_pass, got.files) == (("a", "b2", "c"), TWIN.files)
+
+
+def test_only_what_is_as_it_should_be_with_the_gold_patch_is_used() -> None:
+    gold = verdict("a:ERROR b2:PASSED c:FAILED")
+    got = measured(TWIN, gold)
+    assert (got.names, got.kept) == ({"a": "a"}, ())
+    assert "PASSED" in unmeasured(TWIN, gold)["b"]
+    assert measured(TWIN, verdict("a:MISSING c:PASSED")).names == {}
+    assert measured(TWIN, FINE) == TWIN
 
 
 @pytest.mark.parametrize(
