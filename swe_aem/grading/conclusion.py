@@ -34,7 +34,7 @@ def conclude(key: AnswerKey, end: EvaluationEnd, reading: LogReading | None) -> 
     """The verdict; `reading` is None where the log was too long to be read."""
     integrity = list(end.hygiene)
     if reading is not None:
-        if not reading.begun and end.killed_for is None:
+        if not reading.begun and not reading.signed and end.killed_for is None:
             integrity.append("the output of the evaluation was emptied while it ran")
         integrity += reading.evidence
     report = _nothing_found(key) if end.timed_out else _results(key, end, reading)

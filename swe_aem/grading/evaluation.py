@@ -145,16 +145,26 @@ async def evaluate(
 
 
 async def _copy_log(sandbox: Sandbox, script: InstrumentedScript, output_bytes: int, directory: Path) -> LogFile | None:
-    """The output of the last command and the records of its sessions, copied into `directory`."""
+    """The output of the last command and the records of its sessions, copied into `directory`.
+
+    Of an output that is too long to be read only both ends are, and only where there are records, which decide.
+    """
+    records = await _records(sandbox, script.witness) if script.witness is not None else b""
+    half = MAX_LOG_BYTES // 2
+    parts = [(0, MAX_LOG_BYTES)]
     if output_bytes > MAX_LOG_BYTES:
-        return None
+        if not records:
+            return None
+        parts = [(0, half), (output_bytes - half, output_bytes)]
     log, record = directory / "output.log", directory / "record"
     try:
         with log.open("wb") as file:
-            while part := await _output_part(sandbox, file.tell()):
-                file.write(part)
+            for at, end in parts:
+                while part := await _output_part(sandbox, at, end):
+                    file.write(part)
+                    at += len(part)
         if script.witness is not None:
-            record.write_bytes(await _records(sandbox, script.witness))
+            record.write_bytes(records)
     except OSError as error:
         raise HostFailed(f"the log of an evaluation cannot be kept in {directory}: {error.strerror}") from error
     key = script.witness.key if script.witness else None
@@ -164,9 +174,9 @@ async def _copy_log(sandbox: Sandbox, script: InstrumentedScript, output_bytes: 
     )  # fmt: skip
 
 
-async def _output_part(sandbox: Sandbox, offset: int) -> bytes:
+async def _output_part(sandbox: Sandbox, offset: int, end: int) -> bytes:
     try:
-        return await sandbox.read_output(offset=offset, max_bytes=min(_PART_BYTES, MAX_LOG_BYTES - offset))
+        return await sandbox.read_output(offset=offset, max_bytes=min(_PART_BYTES, end - offset))
     except OSError:  # what is there so far is read: it has no end marker
         return b""
 

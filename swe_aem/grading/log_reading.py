@@ -48,12 +48,15 @@ def read_log(key: AnswerKey, log: LogFile, parse: Parse, judge: Judge, *, with_r
     reading = LogReading(
         begun=log.begin in text, complete=body is not None, test_exit_code=code, tail=text[-LOG_TAIL_CHARS:]
     )
-    if body is None or not with_results or eval_type(key.eval_type).results != "log":
+    if log.end not in text or not with_results or eval_type(key.eval_type).results != "log":
         return reading
     records = _records(key, log)
-    if records:
+    if records:  # also where something opened /dev/stdout again, which empties the log
         report = EvaluationReport.model_validate(judge(statuses_of(log_parser(key.log_parser), records)))
-        return reading.model_copy(update={"report": report, "signed": True, "evidence": excused(key, report.statuses)})
+        update = {"report": report, "signed": True, "complete": True, "evidence": excused(key, report.statuses)}
+        return reading.model_copy(update=update)
+    if body is None:
+        return reading
     is_idle = log.record_key is None or bool(re.search(rf"^{log.idle}$", text.rpartition(log.end)[2], re.MULTILINE))
     del text
     report, body, evidence = _parsed(key, body, code, parse, judge, log.path.parent)

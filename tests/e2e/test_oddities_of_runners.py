@@ -14,13 +14,18 @@ from tests.e2e.attacks.play import BACKENDS, Played, complaints, play, runners, 
 
 CASES = runners()
 TELLING = (
+    "quiet_twice",
     "isolated_interpreter",
+    "a_tool_as_tox_is",
     "after_cd_and_in_a_subshell",
     "subtests_on_two_workers",
+    "prints_what_looks_like_results",
     "parameters_of_every_kind_in_full",
     "unittest_with_docstrings",
+    "functions_replaced_and_left_so",
+    "ends_hard_when_it_is_done",
 )
-TELLING_UNFIXED = ("three_calls_in_one_line_unfixed", "unittest_subtests_unfixed")
+TELLING_UNFIXED = ("three_calls_in_one_line_unfixed", "prints_the_markers_of_a_harness_unfixed")
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Deadline, TestStatus
 from swe_aem.errors import GraderError
+from swe_aem.grading.conclusion import EvaluationEnd, conclude
 from swe_aem.grading.evaluation import evaluate
 from swe_aem.grading.integrity import contradictions, pytest_summaries
 from swe_aem.grading.log_file import LogFile
@@ -213,6 +214,21 @@ def test_where_there_is_a_record_no_text_is_read(left, body):
     assert (reading.signed, parsed, reading.evidence, reading.official) == (True, False, (), None)
     assert reading.report.resolved
     assert reading.report.fail_to_pass == {"a": "PASSED", "[100%]": "PASSED"}
+
+
+def test_a_record_decides_where_the_log_was_emptied(log, calc, tmp_path):
+    """Whatever opens /dev/stdout again empties a log that is a file."""
+    file = log("").model_copy(update={"record": tmp_path / "record", "record_key": "key", "idle": "IDLE"})
+    file.path.write_text("\0\0 passed\n+ : 'END'\nCODE: 0\n")
+    for records, resolved in ((signed(RECORD), True), (b"", False)):
+        (tmp_path / "record").write_bytes(records)
+        reading = read_log(calc.key, file, lambda path: {"a": "PASSED"}, judged, with_results=True)
+        assert (reading.signed, reading.complete, reading.begun) == (resolved, resolved, False)
+        end = EvaluationEnd(
+            exit_code=0, timed_out=False, killed_for=None, wall_s=1.0, starved_s=0.0, cpu_s=1.0, tail="", rewards=None
+        )
+        verdict = conclude(calc.key, end, reading)
+        assert (verdict.resolved, bool(verdict.integrity)) == (resolved, not resolved)
 
 
 def test_a_later_session_decides_as_a_later_line_would(left):

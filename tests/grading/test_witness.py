@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from swe_aem.core import Deadline
+from swe_aem.grading import evaluation
 from swe_aem.grading.evaluation import evaluate
 from swe_aem.grading.log_file import LogFile
 from swe_aem.grading.log_reading import read_text, statuses_of
@@ -117,6 +118,14 @@ FILES = {
     """,
     "run.sh": "# a script of the image\npytest -p no:cacheprovider -q test_x.py\npython -m pytest -q test_y.py\n",
     "both.mk": "all:\n\tpython -m pytest -q test_y.py\n\tpython -m pytest -q test_sub.py || true\n",
+    "runtests.py": "import subprocess, sys\nsys.exit(subprocess.call([sys.executable, '-m', 'pytest', 'test_y.py']))\n",
+    "plain.py": """
+        import sys, unittest
+        suite = unittest.defaultTestLoader.loadTestsFromNames(sys.argv[1:])
+        result = unittest.TextTestResult(sys.stdout, True, 0)
+        suite.run(result)
+        sys.exit(not result.wasSuccessful())
+    """,
     "main.py": "import sys, pytest\nsys.exit(pytest.main(['-q', 'test_x.py']) or pytest.main(['-q', 'test_y.py']))\n",
 }
 OF_X = {
@@ -191,6 +200,8 @@ COMMANDS = {
     "sh -c 'bash run.sh; exec python -m pytest test_sub.py'": OF_X | OF_Y | OF_SUB,
     "make -f both.mk": OF_Y | OF_SUB,
     "python main.py": OF_X,
+    "python runtests.py": OF_Y,
+    f"mkdir sub; cd sub; {PYTEST} --rootdir=.. ../test_y.py": {"../test_y.py::test_other": "PASSED"},
     "coverage run -m pytest test_y.py": OF_Y,
     f"{PYTEST} test_y.py; {PYTEST} test_y.py test_x.py -k 'other or clean' ": OF_Y
     | {"test_x.py::test_clean": "PASSED"},
@@ -230,6 +241,7 @@ OF_U = {
         "python -S test_u.py; python -m unittest test_u.py",
         "bash -c 'python -m unittest test_u.py; python -m unittest test_u.T.test_clean'",
         "python -X dev -m unittest -b test_u.py",
+        "python plain.py test_u",
     ],
 )
 async def test_a_record_of_each_session_of_unittest(run: Any, command: str) -> None:
@@ -248,6 +260,22 @@ async def test_unittest_from_a_script_of_its_own(run: Any) -> None:
 def _by_3_11(statuses: dict[str, str]) -> dict[str, str]:
     """The results under the names that Python 3.11 and later have: `test_a (m.T.test_a)`, not `test_a (m.T)`."""
     return {re.sub(r"^(\w+) \((\w+\.T)\)$", r"\1 (\2.\1)", name): status for name, status in statuses.items()}
+
+
+@pytest.mark.parametrize("hook", ["pytest_sessionfinish", "pytest_unconfigure"])
+async def test_a_process_that_a_plugin_ends_after_its_tests_has_its_record(run: Any, hook: str) -> None:
+    done = await run(f"{PYTEST} -q test_x.py", {"conftest.py": f"import os\ndef {hook}(): os._exit(0)\n"})
+    assert done.statuses() == OF_X
+
+
+async def test_of_an_output_that_is_too_long_to_be_read_both_ends_are(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "MAX_LOG_BYTES", 4000)
+    done = await run(f"echo {'x' * 9000}; {PYTEST} -q test_y.py")
+    assert len(done.log) <= 4000
+    assert done.log.index(done.file.begin) < done.log.index(done.file.end)
+    assert done.statuses() == OF_Y
 
 
 @pytest.mark.parametrize(

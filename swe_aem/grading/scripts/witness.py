@@ -10,6 +10,7 @@ import sys
 
 
 def _witness(here, variable, token, records, module):
+    import atexit
     import hashlib
     import json
     import time
@@ -70,18 +71,18 @@ def _witness(here, variable, token, records, module):
         except OSError:  # the session keeps its own exit code
             pass
 
-    def plugin_of_pytest(key, ended):
+    def plugin_of_pytest(key, ended, hookimpl):
         """A plugin for one session: pytest's own reports, by the names that it prints."""
-        results, seen, config = [], set(), []
+        results, seen, config, kept = [], set(), [], []
 
-        def name_of(nodeid):
-            try:
-                return config[0].cwd_relative_nodeid(nodeid)
+        def name_of(report):
+            try:  # pytest 9.2 wants its own kind of id
+                return str(config[0].cwd_relative_nodeid(getattr(report, "id", report.nodeid)))
             except Exception:  # an id that is no path
-                return nodeid
+                return report.nodeid
 
-        def add(nodeid, status):
-            result = (name_of(nodeid), status)
+        def add(report, status):
+            result = (name_of(report), status)
             if result not in seen:
                 seen.add(result)
                 results.append(result)
@@ -93,29 +94,36 @@ def _witness(here, variable, token, records, module):
             excused = hasattr(report, "wasxfail")
             if type(report).__name__.lower() == "subtestreport":  # its test has a report of its own
                 if report.failed:
-                    add(report.nodeid, "FAILED")
+                    add(report, "FAILED")
             elif report.failed:
-                add(report.nodeid, "ERROR" if report.when in ("setup", "teardown") else "FAILED")
+                add(report, "ERROR" if report.when in ("setup", "teardown") else "FAILED")
             elif report.skipped:
-                add(report.nodeid, "XFAIL" if excused else "SKIPPED")
+                add(report, "XFAIL" if excused else "SKIPPED")
             elif report.passed and report.when == "call":
-                add(report.nodeid, "XPASS" if excused else "PASSED")
+                add(report, "XPASS" if excused else "PASSED")
 
         def collectreport(report):
             if report.failed:
-                add(report.nodeid, "ERROR")
+                add(report, "ERROR")
+
+        def finish():
+            if getpid() == owner and kept != [len(results)]:
+                kept[:] = [len(results)]
+                keep(key, "pytest", results)
 
         def unconfigure():
             if getpid() == owner and config:
                 del config[:]
                 ended()
-                keep(key, "pytest", results)
+                finish()
 
         plugin = types.ModuleType("swe_aem_" + variable[-8:].lower())
         plugin.__dict__.update(
             pytest_configure=lambda config: configure(config),
             pytest_runtest_logreport=lambda report: logreport(report),
             pytest_collectreport=lambda report: collectreport(report),
+            # Before any other plugin ends the process in a hook of its own, as some do whose threads never end.
+            pytest_sessionfinish=hookimpl(tryfirst=True)(lambda: finish()),
             pytest_unconfigure=lambda: unconfigure(),
         )
         return plugin
@@ -128,7 +136,7 @@ def _witness(here, variable, token, records, module):
             if key is None:  # a session within the session
                 return prepare(args, plugins, *more, **options)
             open_sessions.append(True)
-            given = [plugin_of_pytest(key, open_sessions.pop)]
+            given = [plugin_of_pytest(key, open_sessions.pop, config.hookimpl)]
             given.extend(plugins or ())
             try:
                 return prepare(args, given, *more, **options)
@@ -140,15 +148,30 @@ def _witness(here, variable, token, records, module):
 
     def watch_unittest(result):
         """Results of the first runner of this process that has begun, and after its end of the next one."""
-        session = {"result": None, "key": None, "results": []}
+        session = {"result": None, "implied": False, "between": False, "key": None, "results": []}
 
         def begin(one):
+            if session["between"]:
+                end(session["result"])
             if session["result"] is None:
                 session.update(result=one, key=key_of_session(), results=[])
 
+        def start(one, test):
+            """A suite that is run without a runner, which would have said that it begins and ends."""
+            if session["result"] is None:
+                begin(one)
+                atexit.register(end, one)
+                session["implied"] = True
+            if session["result"] is one:
+                session["between"] = False
+
+        def stop(one, test):
+            if session["result"] is one:
+                session["between"] = session["implied"]
+
         def end(one):
             if session["result"] is one:
-                session["result"] = None
+                session.update(result=None, implied=False, between=False)
                 if session["key"] is not None and getpid() == owner:
                     keep(session["key"], "unittest", session["results"])
 
@@ -163,6 +186,8 @@ def _witness(here, variable, token, records, module):
 
         notes = {
             "startTestRun": begin,
+            "startTest": start,
+            "stopTest": stop,
             "stopTestRun": end,
             "addSuccess": lambda one, test: add(one, test, "PASSED"),
             "addError": lambda one, test, error: add(one, test, "ERROR"),
@@ -217,7 +242,7 @@ def _witness(here, variable, token, records, module):
             return spec
 
     def main_module():
-        """What this process runs: the module behind -m, or the name of its script."""
+        """What this process runs: the module behind -m, or the path of its script."""
         words = getattr(sys, "orig_argv", None)
         if words is None:
             with write("/proc/self/cmdline", "rb") as stream:
@@ -226,7 +251,7 @@ def _witness(here, variable, token, records, module):
         while words:
             word = words.pop(0)
             if not word.startswith("-") or word == "-":
-                return os.path.basename(word)
+                return word
             letters = "" if word.startswith("--") else word[1:]
             if word == "--check-hash-based-pycs":
                 del words[:1]
@@ -243,19 +268,23 @@ def _witness(here, variable, token, records, module):
     if variable not in environ:
         return
     module = module or main_module()
-    if module in ("pytest", "py.test", "unittest", "runtests.py"):
+    home, name = os.path.split(module)
+    is_pytest, is_unittest = name in ("pytest", "py.test"), module == "unittest"
+    # Other runners of that name may start one of the runners below them, where it takes the key.
+    is_django = name == "runtests.py" and os.path.exists(os.path.join(home, "test_sqlite.py"))
+    if is_pytest or is_unittest or is_django:
         key_of_session()
-        if module in ("pytest", "py.test"):
-            import _pytest.config  # before the work tree is on the path
+    if is_pytest:
+        import _pytest.config  # before the work tree is on the path
 
-            watch_pytest(_pytest.config)
-        else:
-            import unittest
+        watch_pytest(_pytest.config)
+    elif is_unittest or is_django:
+        import unittest
 
-            watch_unittest(unittest.result)
+        watch_unittest(unittest.result)
     else:
         sys.meta_path.insert(0, Finder())
-        for name in watched:
+        for name in list(watched):
             if name in sys.modules:
                 watched.pop(name)(sys.modules[name])
 
