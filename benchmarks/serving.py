@@ -141,7 +141,7 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
 
     from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
     from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Tree, Verdict
-    from swe_aem.grading import CapturedWork, Delta, GivenTree, Grader, GradeSlot
+    from swe_aem.grading import CapturedWork, Delta, GivenTree, Grader, GradeSlot, NotApplied
     from swe_aem.policy import VllmClientConfig, VllmPolicy, load_tokenizer
     from swe_aem.rollout import RolloutComponents, RolloutConfig, RolloutRun, SchedulingConfig
     from swe_aem.store import Store
@@ -150,17 +150,19 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
 
     class InstantSlot(GradeSlot):
         def __init__(self) -> None:
-            pass
+            self.kept_log = b""
 
         async def delta(self, work: CapturedWork) -> Delta:
             return Delta(patch="diff --git a/x b/x\n")
 
-        async def grade(self, patch: Delta | str, deadline: Deadline) -> Verdict:
+        async def grade(self, patch: Delta | NotApplied | str, deadline: Deadline, *, twins: bool = True) -> Verdict:
             return Verdict(resolved=True, patch_applied=True)
 
     class InstantGrader(Grader):
         @asynccontextmanager
-        async def slot(self, record: TaskRecord, spec: SandboxSpec) -> AsyncIterator[GradeSlot]:
+        async def slot(
+            self, record: TaskRecord, spec: SandboxSpec, *, max_log_bytes: int = 0
+        ) -> AsyncIterator[GradeSlot]:
             yield InstantSlot()
 
     @asynccontextmanager

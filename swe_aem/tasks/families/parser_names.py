@@ -38,7 +38,7 @@ def whole_line(test: str) -> str | None:
 
 
 def one_word(test: str) -> str | None:
-    """The id, if it has no blank: in a line of `--verbose` the status has to follow."""
+    """The id, if it has no blank: in a line of pytest's verbose output the status has to follow."""
     return test if len(test.split()) == 1 else None
 
 
