@@ -143,7 +143,8 @@ async def run_all(
     plan = [(turn, record, name) for turn in range(chosen.rounds) for record in tasks for name in chosen.only]
     async with AsyncExitStack() as stack:
         backends = {name: open_backend(kind) for name, kind in OURS.items() if name in chosen.only}
-        graders = {name: await stack.enter_async_context(Grader(backend)) for name, backend in backends.items()}
+        plain = {name: Grader(backend, twins=False) for name, backend in backends.items()}  # one evaluation each
+        graders = {name: await stack.enter_async_context(grader) for name, grader in plain.items()}
         for grader in graders.values():
             await grader.check(tasks.records[0])  # a rollout's log parser has long been loaded when it is needed
         workspaces = {record.task.id: _workspace(tasks, record, work, chosen.untracked) for record in tasks}
