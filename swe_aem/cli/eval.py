@@ -3,18 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from swe_aem.cli.load import load_and_tell
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
-
-if TYPE_CHECKING:
-    from swe_aem.core import TaskRecord
-    from swe_aem.evaluate import Scores, WeakTasks
-    from swe_aem.rollout import Manifest
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -59,19 +53,15 @@ def evaluate(
     the weak ones. With two stores: the difference on the tasks that both have verdicts for, with a
     paired bootstrap, and McNemar's exact test where each task has one sample.
     """
-    from swe_aem.evaluate import FEW_TASKS, caveats, compare, comparison_lines, lines, read_run, report
+    from swe_aem.evaluate import FEW_TASKS, caveats, compare, comparison_lines, evaluate_directory, lines
 
     ks = _ks(k)
-    runs = [(path, *read_run(path)) for path in (directory, other) if path is not None]
-    reports = []
-    for path, manifest, scores in runs:
-        records = _records(manifest)
-        repos = {record.task.id: record.task.repo for record in records}
-        found = _weak_tasks(manifest, scores, records, lock, weak)
-        reports.append(report(path, manifest, scores, ks=ks, repos=repos, weak=found))
+    directories = [path for path in (directory, other) if path is not None]
+    runs = [evaluate_directory(path, ks=ks, lock=lock, weak=weak, tell=tell) for path in directories]
+    reports = [one for one, _ in runs]
     comparison, notes = None, []
     if len(runs) == 2:
-        comparison = compare(runs[0][2], runs[1][2], resamples=resamples, seed=seed)
+        comparison = compare(runs[0][1], runs[1][1], resamples=resamples, seed=seed)
         if comparison is None:
             raise UserError(f"{directory} and {other} have no task in common that both have a verdict for")
         notes = caveats(*reports)
@@ -99,45 +89,6 @@ def _ks(text: str) -> Sequence[int]:
     if ks[0] < 1:
         raise UserError(f"--k {text}: pass@k is for k of at least 1")
     return ks
-
-
-def _records(manifest: "Manifest | None") -> "Sequence[TaskRecord]":
-    """The tasks of the run, as far as its task set can still be read."""
-    if manifest is None:
-        return ()
-    try:
-        return load_and_tell(manifest.config.tasks, split=manifest.config.split).records
-    except UserError as error:
-        tell(f"no table by repository: {error}")
-        return ()
-
-
-def _weak_tasks(
-    manifest: "Manifest | None",
-    scores: "Scores",
-    records: "Sequence[TaskRecord]",
-    lock: Path | None,
-    weak: float | None,
-) -> "WeakTasks | None":
-    """Rates by the strength of tests, where `lock` or else the run's own says what that is."""
-    from swe_aem.evaluate import weak_tasks
-    from swe_aem.tasks import WEAK_SHARE, passing_shares
-
-    if manifest is None or (path := lock or manifest.config.lock) is None:
-        return None
-    if lock is None and not path.exists():
-        tell(f"no rates without weak tasks: the run's lock {path} is not there; give --lock FILE")
-        return None
-    shares = passing_shares(path, manifest.config.sandbox, records)
-    if not shares:
-        if lock is not None or weak is not None:
-            tell(
-                f"no rates without weak tasks: {path} does not say how strong tests are; run `swe-aem tasks check "
-                f"--tasks {manifest.config.tasks} --sandbox {manifest.config.sandbox} --lock {path} --strength 10`"
-            )
-        return None
-    bound = next(one for one in (weak, manifest.config.max_passing_mutants, WEAK_SHARE) if one is not None)
-    return weak_tasks(scores, shares, lock=path, bound=bound)
 
 
 def _write_predictions(directory: Path, path: Path) -> None:

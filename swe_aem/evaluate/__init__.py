@@ -1,6 +1,7 @@
 """Evaluation: rates and comparisons of finished runs, with their uncertainty (`docs/evaluation.md`)."""
 
 from swe_aem.evaluate.compare import FEW_TASKS, Comparison, compare
+from swe_aem.evaluate.directory import evaluate_directory
 from swe_aem.evaluate.rates import Estimate, clustered, wilson
 from swe_aem.evaluate.render import comparison_lines, lines
 from swe_aem.evaluate.report import RunReport, WeakTasks, caveats, read_run, report, weak_tasks
@@ -18,6 +19,7 @@ __all__ = [
     "clustered",
     "compare",
     "comparison_lines",
+    "evaluate_directory",
     "lines",
     "read_run",
     "report",

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.bubblewrap, pytest.mark.usefixtures("require_bubblewra
 INTERRUPTED = """
 import sys, swe_aem as sa
 tasks = sa.load_tasks("tasks/micro", limit=4)
-sa.rollout(tasks, agent="gold", group_size=2, out=sys.argv[1], scheduling={"concurrency": 1})
+sa.rollout(tasks, agent="gold", group_size=2, out=sys.argv[1], twins=False, scheduling={"concurrency": 1})
 """
 
 
@@ -59,12 +59,13 @@ async def test_beside_a_running_event_loop(tmp_path: Path) -> None:
 
 async def test_a_cancelled_task_leaves_a_store_that_resumes(tmp_path: Path) -> None:
     tasks = sa.load_tasks("tasks/micro", limit=2)
-    running = asyncio.create_task(sa.rollout_async(tasks, agent="gold", out=tmp_path, scheduling={"concurrency": 1}))
+    settings: dict[str, Any] = {"agent": "gold", "out": tmp_path, "twins": False, "scheduling": {"concurrency": 1}}
+    running = asyncio.create_task(sa.rollout_async(tasks, **settings))
     await until(lambda: list(tmp_path.glob("trajectories/*")))
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert (await sa.rollout_async(tasks, agent="gold", out=tmp_path)).summary.resolved == 2
+    assert (await sa.rollout_async(tasks, **settings)).summary.resolved == 2
 
 
 def test_ctrl_c_closes_the_sandboxes_and_the_same_call_resumes(tmp_path: Path) -> None:

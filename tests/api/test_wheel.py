@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import swe_aem as sa
 assert sa.__file__.startswith({site!r}), sa.__file__
-run = sa.rollout(sa.load_tasks("tasks/micro", limit=1), agent="gold", sandbox=sa.Bubblewrap(), out="out")
+run = sa.rollout(sa.load_tasks("tasks/micro", limit=1), agent="gold", sandbox=sa.Bubblewrap(), out="out", twins=False)
 (trajectory,) = run.trajectories()
 assert trajectory.outcome is sa.Outcome.RESOLVED
 assert sa.evaluate(run).resolved == 1
