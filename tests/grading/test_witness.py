@@ -1,6 +1,7 @@
 """The witness in real sessions of pytest and unittest: what it records, and what it leaves for the code under test."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -358,3 +359,69 @@ def test_nothing_secret_is_in_the_witnesss_files() -> None:
 def test_records_are_joined_whatever_lies_among_them() -> None:
     assert join_records([b"a\nb\n", None, b"", b"c"]) == b"a\nb\n\nc"
     assert read_records(json.dumps({"runner": "pytest"}).encode(), "key") == []
+
+
+AGES = [
+    ("3.10.1", "3.7"), ("4.6.11", "3.8"), ("5.4.3", "3.8"), ("6.2.5", "3.9"), ("7.4.4", "3.10"), ("8.3.5", "3.11"),
+    ("9.0.1", "3.12"),
+]  # fmt: skip
+PLUGINS = ("pytest-subtests", "pytest-xdist", "pytest-rerunfailures", "pytest-cov", "pytest-timeout", "pytest-asyncio")
+WITH_PLUGINS = (
+    "pytest -rA --reruns 1 test_r.py",
+    "pytest -q -q -n 2 --reruns 1 test_r.py",
+    "pytest -v --cov=. --cov-fail-under=100 --timeout 60 --reruns 1 --color=yes test_r.py",
+)
+RERUN = """
+import os
+
+def test_second_time():
+    try:
+        os.mkdir("tried")
+    except FileExistsError:
+        return
+    assert 0
+
+async def test_async(): pass
+
+def test_wrong(): assert 0
+"""
+
+
+def environment(directory: Path, python: str, *packages: str) -> Path:
+    """The programs of a new environment, from the package index."""
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("needs uv")
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    here = next(iter(pyenv.glob(f"{python}.*/bin/python")), python)
+    made = subprocess.run([uv, "venv", "-q", "-p", here, directory], capture_output=True, text=True, timeout=300)
+    if made.returncode:
+        pytest.skip(f"needs Python {python}: {made.stderr.strip()}")
+    subprocess.run([uv, "pip", "install", "-q", "-p", directory / "bin" / "python", *packages], check=True, timeout=300)
+    return directory / "bin"
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("version", "python"), AGES)
+async def test_each_age_of_pytest(run: Any, tmp_path: Path, version: str, python: str) -> None:
+    programs = environment(tmp_path / "environment", python, f"pytest=={version}")
+    for command in (f"{PYTEST} -v test_x.py test_y.py", "bash run.sh"):
+        done = await run(f"PATH={programs}:$PATH; {command}")
+        assert done.statuses() == OF_X | OF_Y, done.log
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("command", WITH_PLUGINS)
+async def test_plugins_change_no_record(run: Any, tmp_path: Path, command: str) -> None:
+    programs = environment(tmp_path / "environment", "3.11", "pytest==8.3.5", *PLUGINS)
+    ready = f"unset PYTEST_DISABLE_PLUGIN_AUTOLOAD; PATH={programs}:$PATH"
+    done = await run(f"{ready}; {command} -p no:cacheprovider -o asyncio_mode=auto test_sub.py", {"test_r.py": RERUN})
+    assert done.statuses() == OF_SUB | {
+        "test_r.py::test_second_time": "PASSED",
+        "test_r.py::test_async": "PASSED",
+        "test_r.py::test_wrong": "FAILED",
+    }, done.log
