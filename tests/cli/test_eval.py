@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from swe_aem.core import Outcome, Response, Trajectory
+from swe_aem.core import Outcome, Response, Trajectory, Verdict
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
@@ -94,6 +94,21 @@ def test_scripts_are_compared_with_a_note_and_models_without(before: Path, tmp_p
 def test_a_run_that_is_not_done_says_so(tmp_path: Path) -> None:
     text = run(store(tmp_path / "half", [[GOOD], [], [], []]))
     assert "INCOMPLETE: 1 of 8 trajectories" in text
+
+
+def test_where_swebenchs_rule_alone_says_something_else_is_listed_with_the_reason(tmp_path: Path) -> None:
+    directory = store(tmp_path / "run", [[GOOD], [], [FAULT], []])
+    verdict = Verdict(resolved=False, official_resolved=True, patch_applied=True, integrity=("its twins passed",))
+    cheat = trajectory(TASKS.records[1].task.id, 0, Outcome.INTEGRITY_VIOLATION)
+    with Store(directory).writer() as writer:
+        writer.append(cheat.model_copy(update={"verdict": verdict}))
+    text = run(directory)
+    assert "swebench's rule alone: 1 of 1 samples resolved; the verdict differs on 1" in text
+    assert f"{cheat.id}  unresolved  resolved  its twins passed" in " ".join(text.split(" ")).replace("   ", "  ")
+    assert f"evidence of cheating: {cheat.id}: its twins passed" in text
+    assert f"no verdict: {TASKS.records[2].task.id}.0" in text
+    (found,) = json.loads(run(directory, "--json"))["runs"]
+    assert [(one["task_id"], one["why"]) for one in found["differences"]] == [(cheat.task_id, "its twins passed")]
 
 
 def test_predictions(before: Path, tmp_path: Path) -> None:
