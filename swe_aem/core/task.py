@@ -74,3 +74,7 @@ class TaskRecord(Frozen):
     """What its trajectories count in training, 0..1; below 1 for a task whose tests preflight found flaky."""
     _origin: Any = PrivateAttr(default=None)
     """The set that it was loaded from, without records (`TaskSet.of` makes a set of it again). Copies keep it."""
+
+    def __eq__(self, other: object) -> bool:
+        """Same task, key, split and weight, wherever they were loaded from."""
+        return isinstance(other, TaskRecord) and dict(self) == dict(other)
