@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,9 @@ def _unpack(path: Path, directory: Path) -> tuple[KeptLog, LogFile | None]:
                 archive.extract(name, directory)
     except FileNotFoundError:
         raise NotReadable("it has no kept log") from None
-    except (OSError, zipfile.BadZipFile, KeyError, ValidationError) as error:
-        raise NotReadable(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from None
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, KeyError, ValidationError) as error:
+        why = str(error) or "it ends too early"
+        raise NotReadable(f"{path.name} cannot be read: {why.splitlines()[0]}") from None
     if kept.format != FORMAT:
         raise NotReadable(f"its log has format {kept.format}, and this swe-aem reads {FORMAT}")
     if kept.log is None:

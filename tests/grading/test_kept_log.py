@@ -148,6 +148,18 @@ async def test_what_cannot_be_concluded_from_a_log_is_said(graded, parser, calc,
         await read_kept_log(path, calc.record, parser, verdict)
 
 
+async def test_a_log_with_damaged_content_is_not_readable(calc, parser, tmp_path):
+    path = tmp_path / "log.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("evaluation.json", "{}")
+    damaged = bytearray(path.read_bytes())
+    at = 30 + len("evaluation.json")  # behind the header of the first member
+    damaged[at : at + 2] = b"\xff\xff"
+    path.write_bytes(damaged)
+    with pytest.raises(NotReadable, match="cannot be read"):
+        await read_kept_log(path, calc.record, parser, None)
+
+
 async def test_a_long_log_is_cut_where_it_says(graded, parser, calc):
     noise = 'python -c \'import random; print(random.randbytes(400_000).hex()); print("THE", "END")\'\n'
     loud = calc.with_key(eval_script=calc.key.eval_script.replace("python -m pytest", f"{noise}python -m pytest"))

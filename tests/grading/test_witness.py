@@ -310,6 +310,29 @@ async def test_a_session_that_broke_off_has_no_record(run: Any, command: str, co
     assert (done.records, done.idle) == ([], False)
 
 
+ENDS = {
+    "by exiting": "import os\ndef pytest_unconfigure(config): os._exit(0)\n",
+    "with an error": "def pytest_unconfigure(config): raise OSError\n",
+}
+"""What the `conftest.py` of a repository does when its session is over."""
+
+
+@pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
+async def test_a_session_is_recorded_before_a_conftest_ends_it(run: Any, code: str) -> None:
+    done = await run(f"{PYTEST} test_y.py", {"conftest.py": code})
+    assert done.statuses() == OF_Y, done.log
+
+
+async def test_a_description_that_is_no_unicode_costs_no_record(run: Any) -> None:
+    code = r"""
+        import unittest
+        class T(unittest.TestCase):
+            def test_x(self): "\udcff"
+    """
+    done = await run("python -m unittest -v test_z.py", {"test_z.py": code})
+    assert [status for record in done.records for _, status in record.results] == ["PASSED"], done.log
+
+
 async def test_the_witness_leaves_the_images_own_start_as_it_is(run: Any) -> None:
     """The image's own `sitecustomize` runs too, and a module of that name stays what it is."""
     files = {

@@ -62,7 +62,8 @@ def _witness(here, variable, token, records, module):
 
     def keep(key, runner, results):
         """Write the signed record of a session that has ended."""
-        text = dumps({"runner": runner, "ended_s": clock(), "results": results})
+        valid = [(name.encode("utf-8", "replace").decode("utf-8"), status) for name, status in results]
+        text = dumps({"runner": runner, "ended_s": clock(), "results": valid})
         inner = digest((key + text).encode("utf-8")).hexdigest()
         name = urandom(16).hex()
         try:
