@@ -26,7 +26,8 @@ class Verdict(Frozen):
 
     resolved: bool
     official_resolved: bool | None = None
-    """What swebench's parser and rule alone say of the log; None where there was no log, or they cannot say."""
+    """What swebench's parser and rule alone say: False for a patch that is empty or does not apply, None where nothing
+    was evaluated for another reason, or they cannot say."""
     patch_applied: bool
     timed_out: bool = False
     """The evaluation script ran into its limit: the tests hang on this patch."""

@@ -280,7 +280,8 @@ class GradeSlot:
         started_s, limit_s = deadline.clock(), deadline.remaining_s()
         delta = await self.apply(patch, deadline) if isinstance(patch, str) else patch
         if isinstance(delta, NotApplied):
-            return _not_applied(CleanDelta(), delta.why).model_copy(update={"wall_s": deadline.clock() - started_s})
+            verdict = _not_applied(CleanDelta(), delta.why)
+            return verdict.model_copy(update={"wall_s": deadline.clock() - started_s})
         began_s = deadline.clock()
         await self.judge_names(delta)
         spent_s = deadline.clock() - began_s
@@ -465,9 +466,10 @@ async def _bounded(grading: Coroutine[Any, Any, T], deadline: Deadline) -> T:
 
 
 def _not_applied(clean: CleanDelta, why: str) -> Verdict:
-    """The verdict on a patch that was not evaluated."""
+    """The verdict on a patch that was not evaluated. Where nothing of it was refused, swebench would not resolve it."""
     return Verdict(
         resolved=False,
+        official_resolved=None if clean.refused else False,
         patch_applied=False,
         stripped_files=clean.refused,
         integrity=clean.integrity,

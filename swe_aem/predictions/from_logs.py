@@ -147,7 +147,9 @@ async def _read_all(
         )
         return graded_prediction(now, item.wall_s, before)
 
-    return list(await asyncio.gather(*map(one, items)))
+    async with asyncio.TaskGroup() as group:
+        reading = [group.create_task(one(item)) for item in items]
+    return [task.result() for task in reading]
 
 
 async def _again(

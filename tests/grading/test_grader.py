@@ -71,6 +71,7 @@ async def test_an_empty_patch_is_not_run(calc, parser):
         async with Grader(backend, parser) as grader, grader.slot(calc.record, calc.spec()) as slot:
             verdict = await slot.grade(patch, Deadline.after(10))
         assert not verdict.resolved
+        assert verdict.official_resolved is False
         assert not verdict.patch_applied
     assert not any(sandbox.commands for sandbox in backend.opened)
 
@@ -78,12 +79,14 @@ async def test_an_empty_patch_is_not_run(calc, parser):
 async def test_a_patch_of_stripped_files_only_is_not_run_and_says_what_was_stripped(grade, calc):
     verdict = await grade(calc.key.test_patch)
     assert not verdict.patch_applied
+    assert verdict.official_resolved is None
     assert verdict.stripped_files == ("tests/test_calc.py (belongs to the tests of the task, or is in their way)",)
 
 
 async def test_text_that_is_no_diff_is_a_patch_that_does_not_apply(grade):
     verdict = await grade("@@ -1 +1 @@\n-a\n+b\n")
     assert not verdict.patch_applied
+    assert verdict.official_resolved is False
     assert "as-is:" in verdict.log_tail
 
 
