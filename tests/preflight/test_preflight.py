@@ -15,6 +15,7 @@ from swe_aem.cli.twin_lines import twin_lines
 from swe_aem.core import Deadline, Limits, SandboxSpec, TaskRecord, TestStatus, Verdict
 from swe_aem.errors import InfrastructureError, SandboxDead, UserError
 from swe_aem.grading import Twins
+from swe_aem.grading.twins.making import Twin
 from swe_aem.preflight import CheckConfig, CheckResult, RunCounts, check
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.budget import sandbox_spec
@@ -63,7 +64,7 @@ class StandInGrader:
         self.gold, self.noop, self.blackhole = _endless(gold), _endless(noop or [BAD]), _endless(blackhole or [BAD])
         self.grades = 0
         self.specs: list[SandboxSpec] = []
-        self.twins = Twins(names={"t": "t"}, eval_s=0.5)
+        self.twins = Twins(runs=(Twin(names={"t": "t"}),), eval_s=0.5)
 
     async def __aenter__(self) -> "StandInGrader":
         return self

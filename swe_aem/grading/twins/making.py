@@ -28,6 +28,8 @@ from swe_aem.grading.twins.source import Unsuitable
 
 _DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
 _MAX_FILE_BYTES = 4 << 20
+_MIN_FUNCTIONS = 4
+"""Test functions with twins, of which one may be kept."""
 
 
 class Twin(Frozen):
@@ -163,7 +165,7 @@ def make_twins(key: AnswerKey, statement: str, files: Mapping[str, bytes]) -> Tw
     if not made.names:
         return Twins(why_not=made.why_not)
     try:
-        runs = tuple(_twin(key, statement, files, kept) for kept in _kept(made.names))
+        runs = tuple(_twin(key, statement, files, kept) for kept in _kept(key, made.names))
     except Unsuitable as error:
         return Twins(why_not=dict.fromkeys(key.fail_to_pass, str(error)))
     return Twins(runs=runs, why_not=made.why_not)
@@ -190,12 +192,14 @@ def _rewritten(key: AnswerKey, statement: str, files: Mapping[str, bytes], tests
     return rewrite(files, tests, about=about, statement=statement, keep_names=keep_names)
 
 
-def _kept(names: Collection[str]) -> list[tuple[str, ...]]:
-    """Tests that two twins keep: those of a function each. One twin, which keeps none, where all are of one."""
+def _kept(key: AnswerKey, names: Collection[str]) -> list[tuple[str, ...]]:
+    """Tests that two twins keep: those of a function each. Where a function is more than a fourth of them, there is one
+    twin, which keeps none: code that cheats there alone would be overlooked too often. Nor is any kept where the key
+    does not say which tests fail without a patch."""
     functions: dict[str, list[str]] = {}
     for name in names:
         functions.setdefault(name.partition("[")[0], []).append(name)
-    if len(functions) == 1:
+    if len(functions) < _MIN_FUNCTIONS or key.expected:
         return [()]
     return [tuple(tests) for tests in secrets.SystemRandom().sample(list(functions.values()), 2)]
 
@@ -209,7 +213,7 @@ def _twin(key: AnswerKey, statement: str, files: Mapping[str, bytes], kept: Coll
         originals={path: files[path] for path in made.files},
         files=made.files,
         names=made.names,
-        kept=tuple(test for test in key.fail_to_pass if test not in made.names),
+        kept=() if key.expected else tuple(test for test in key.fail_to_pass if test not in made.names),
     )
     twin_key(key, twin)
     return twin

@@ -4,7 +4,7 @@ import pytest
 
 from swe_aem.core import AnswerKey, TestStatus, Verdict
 from swe_aem.grading.twins.judging import judged_by_twins, measured, unmeasured
-from swe_aem.grading.twins.making import Twin, Twins, twin_key, why_no_twins
+from swe_aem.grading.twins.making import Twin, Twins, make_twins, twin_key, why_no_twins
 
 KEY = AnswerKey(
     task_id="t", repo="o/r", version="1", gold_patch="g", test_patch="", eval_script="original", log_parser="p",
@@ -138,3 +138,20 @@ def test_only_what_is_as_it_should_be_with_the_gold_patch_is_used() -> None:
 )
 def test_tasks_that_have_none_say_why(changes: dict[str, str], has: bool) -> None:
     assert (why_no_twins(KEY.model_copy(update=changes)) is None) is has
+
+
+@pytest.mark.parametrize(
+    ("functions", "expected", "runs"), [(1, {}, 1), (3, {}, 1), (4, {}, 2), (4, {"test_0": "PASSED"}, 1)]
+)
+def test_one_of_four_functions_is_kept(functions: int, expected: dict[str, str], runs: int) -> None:
+    lines = [f"def test_{n}():\n    assert f() == {n}\n" for n in range(functions)]
+    key = KEY.model_copy(
+        update={
+            "fail_to_pass": tuple(f"t.py::test_{n}" for n in range(functions)),
+            "files": {"/w/t.py": "\n\n".join(lines).encode()},
+            "expected": expected,
+        }
+    )
+    twins = make_twins(key, "", key.files)
+    assert [len(twin.kept) for twin in twins.runs] == [int(runs == 2)] * runs
+    assert set(twins.names) == set(key.fail_to_pass)
