@@ -1,7 +1,5 @@
 """`grade` and `grade_async`: the verdict on one patch."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from swe_aem.api.sandboxes import Bubblewrap, Docker
@@ -10,6 +8,7 @@ from swe_aem.api.waiting import wait_for
 from swe_aem.core import TaskRecord, Verdict
 from swe_aem.errors import UserError
 from swe_aem.rollout import grade_patch
+from swe_aem.sandbox.scratch import scratch_directory
 
 
 def grade(
@@ -40,8 +39,8 @@ async def grade_async(
 ) -> Verdict:
     """`grade` on the running event loop. A task that is cancelled closes its sandboxes before it ends."""
     config, tasks = rollout_settings([task], sandbox, {"agent": "noop", **settings})
-    with tempfile.TemporaryDirectory(prefix="swe-aem-grade-") as directory:
-        graded = await grade_patch(config, tasks, tasks[0], patch, Path(directory))
+    with scratch_directory("grade") as directory:
+        graded = await grade_patch(config, tasks, tasks[0], patch, directory)
     if graded.broken is not None:
         raise UserError(f"{task.task.id} is a broken task, no patch has a verdict: {graded.broken}")
     assert graded.verdict is not None  # every patch was asked for

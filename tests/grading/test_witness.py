@@ -164,6 +164,9 @@ class Ran:
 def run(at: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Evaluate a test command on this machine, in a directory with `FILES`."""
     monkeypatch.delenv("PYTHONPATH", raising=False)
+    for name in [name for name in os.environ if name.startswith("SWE_AEM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     tree = tmp_path / "tree"
     tree.mkdir()
     for name, content in FILES.items():
