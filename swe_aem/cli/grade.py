@@ -9,7 +9,7 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
-from swe_aem.cli.options import NoLimits, NoTwins, complete_tasks
+from swe_aem.cli.options import IdsFrom, NoLimits, NoTwins, complete_tasks
 from swe_aem.cli.rollout import as_bytes
 from swe_aem.cli.tell import complain, tell
 from swe_aem.core import Limits
@@ -86,10 +86,7 @@ def grade(
         bool,
         typer.Option("--from-logs", help="Run nothing: read the kept logs of a rollout, or of another --out, again."),
     ] = False,
-    ids_from: Annotated[
-        Path | None,
-        typer.Option("--ids-from", help="Only the tasks of this file, as `swe-aem tasks select` writes it."),
-    ] = None,
+    ids_from: IdsFrom = None,
     no_limits: NoLimits = False,
     no_twins: NoTwins = False,
     assignments: Annotated[

@@ -51,6 +51,10 @@ Tasks = Annotated[str, typer.Option("--tasks", metavar="SET", help=TASKS_HELP, a
 
 Split = Annotated[str | None, typer.Option("--split", help="One split of the set. [default: all; of the hub: test]")]
 Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this task; repeat for more.")]
+IdsFrom = Annotated[
+    Path | None,
+    typer.Option("--ids-from", help="Only the tasks of this file, as `swe-aem tasks select` writes it."),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many tasks.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON, one object per line, instead of text.")]
 Sandbox = Annotated[BackendName, typer.Option("--sandbox", help="Where commands run: bubblewrap needs no daemon.")]

@@ -8,7 +8,7 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
-from swe_aem.cli.options import NoLimits, NoTwins, complete_agent, complete_policy, complete_tasks
+from swe_aem.cli.options import IdsFrom, NoLimits, NoTwins, complete_agent, complete_policy, complete_tasks
 from swe_aem.cli.tell import complain
 from swe_aem.core import Limits
 from swe_aem.core.settings import load
@@ -95,10 +95,7 @@ _PANELS = {
 @with_settings(RolloutConfig, _PANELS)
 def rollout(
     given: dict[str, Any],
-    ids_from: Annotated[
-        Path | None,
-        typer.Option("--ids-from", help="Only the tasks of this file, as `swe-aem tasks select` writes it."),
-    ] = None,
+    ids_from: IdsFrom = None,
     no_limits: NoLimits = False,
     no_twins: NoTwins = False,
     config: Annotated[

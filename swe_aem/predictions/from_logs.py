@@ -19,6 +19,7 @@ from swe_aem.predictions.reading import Prediction
 from swe_aem.predictions.run import NO_TOKENIZER
 from swe_aem.predictions.summary import GradeSummary, summarise, write_grade_summary
 from swe_aem.rollout import RolloutConfig, claim, read_manifest
+from swe_aem.rollout.orchestrator import first_cause
 from swe_aem.store import (
     Before,
     GradedPrediction,
@@ -147,8 +148,11 @@ async def _read_all(
         )
         return graded_prediction(now, item.wall_s, before)
 
-    async with asyncio.TaskGroup() as group:
-        reading = [group.create_task(one(item)) for item in items]
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            reading = [tasks.create_task(one(item)) for item in items]
+    except BaseExceptionGroup as group:
+        raise first_cause(group) from group
     return [task.result() for task in reading]
 
 

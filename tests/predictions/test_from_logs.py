@@ -1,5 +1,6 @@
 """A store is graded again by a parser that was changed, from its logs alone. No sandbox is opened here."""
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -10,12 +11,12 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from swe_aem.core import Outcome, Stop, TaskRecord, TestStatus, TrajectoryKey, Verdict
-from swe_aem.errors import UserError
+from swe_aem.errors import HostFailed, UserError
 from swe_aem.grading import SwebenchParser
 from swe_aem.grading.conclusion import EvaluationEnd
 from swe_aem.grading.kept_log import pack_log
 from swe_aem.grading.log_file import LogFile
-from swe_aem.predictions import grade_from_logs
+from swe_aem.predictions import from_logs, grade_from_logs
 from swe_aem.rollout import RolloutConfig
 from swe_aem.store import Store, keep_log, log_path, read_graded
 from swe_aem.tasks import TaskSet
@@ -143,6 +144,23 @@ async def test_logs_that_say_too_little_leave_the_verdict_as_it_was(store, tmp_p
     log_path(store, TrajectoryKey("a", 0)).write_bytes(b"PK")
     found = await grade_from_logs(CONFIG, TASKS, store, tmp_path / "again", parser=fixed)
     assert "a.0" not in {str(row.key) for row in found.changed}
+
+
+@in_the_loop_of_the_parser
+async def test_a_host_that_fails_on_one_log_ends_the_reading_of_all(store, tmp_path, monkeypatch):
+    read, calls = from_logs.read_kept_log, []
+
+    async def fails_first(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise HostFailed("no space")
+        return await read(*arguments)
+
+    monkeypatch.setattr(from_logs, "read_kept_log", fails_first)
+    async with asyncio.timeout(60):
+        with pytest.raises(HostFailed, match="no space"):
+            await grade_from_logs(CONFIG, TASKS, store, tmp_path / "again")
+    assert read_graded(tmp_path / "again") == []
 
 
 @in_the_loop_of_the_parser
