@@ -20,7 +20,7 @@ SOURCES = {
 PROSE = [
     ROOT / "README.md",
     ROOT / "benchmarks" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "configs").rglob("*.yaml")),
     *sorted((ROOT / "tasks").glob("*/README.md")),
 ]

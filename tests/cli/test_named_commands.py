@@ -17,7 +17,7 @@ SOURCES = sorted((ROOT / "swe_aem").rglob("*.py"))
 DOCS = [
     ROOT / "README.md",
     ROOT / "benchmarks" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "tasks").glob("*/README.md")),
 ]
 
