@@ -34,6 +34,7 @@ class Stranger:
         self.variables = kept | {
             "PATH": f"{programs}:{os.environ['PATH']}",
             "VIRTUAL_ENV": str(self.environment),
+            "UV_PYTHON": str(programs / "python"),  # it goes before the other one, and CI sets it
             "UV_CONFIG_FILE": str(home / "uv.toml"),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             **{f"GIT_{who}_NAME": "A Stranger" for who in ("AUTHOR", "COMMITTER")},
