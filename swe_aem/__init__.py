@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from swe_aem.api.training import train
     from swe_aem.core import Outcome, Trajectory, Verdict
     from swe_aem.tasks import load_tasks
+    from swe_aem.train.task_samplers import SampledGroup, TaskSamplerInputs
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,8 @@ __all__ = [
     "Bubblewrap",
     "Docker",
     "Outcome",
+    "SampledGroup",
+    "TaskSamplerInputs",
     "Trajectory",
     "Verdict",
     "errors",
@@ -48,6 +51,8 @@ _MODULES = {
     "Bubblewrap": "swe_aem.api.sandboxes",
     "Docker": "swe_aem.api.sandboxes",
     "Outcome": "swe_aem.core",
+    "SampledGroup": "swe_aem.train.task_samplers",
+    "TaskSamplerInputs": "swe_aem.train.task_samplers",
     "Trajectory": "swe_aem.core",
     "Verdict": "swe_aem.core",
     "evaluate": "swe_aem.api.evaluation",

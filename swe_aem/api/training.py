@@ -1,5 +1,6 @@
 """`train`: a policy trained on live rollouts."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,18 @@ from swe_aem.api.settings import dotted
 from swe_aem.train.config import read_config
 from swe_aem.train.records import RunSummary
 from swe_aem.train.start import start_training
+from swe_aem.train.task_samplers import TASK_SAMPLERS, TaskSampler
 from swe_aem.view.report import write_report
 from swe_aem.view.training_run import read_training_run
 
 
 def train(
-    config: Path | str, *, out: Path | str | None = None, report: bool = True, **settings: Any
+    config: Path | str,
+    *,
+    out: Path | str | None = None,
+    task_sampler: TaskSampler | type[TaskSampler] | Mapping[str, Any] | str | None = None,
+    report: bool = True,
+    **settings: Any,
 ) -> RunSummary | None:
     """Train a policy: roll out, grade, learn, and measure on held-out tasks before and after.
 
@@ -22,6 +29,9 @@ def train(
     Args:
         config: YAML file of settings; `configs/quickstart.yaml` is found from anywhere.
         out: directory of the run, by default `runs/NAME` of the file.
+        task_sampler: which tasks a step rolls out: a function of `TaskSamplerInputs` that returns `count` task ids, a
+            class of settings with such a `__call__` or an instance of one, or what the setting takes: a name, or a
+            mapping of `type` and of settings. None keeps the file's.
         report: draw `report.html` at the end.
         settings: what replaces the file's settings, by section (`advantage={"lam": 0.5}`, the rest of the section stays
             as it is) or by dotted name (`**{"advantage.lam": 0.5}`).
@@ -34,9 +44,12 @@ def train(
         errors.UserError: a setting or the directory does not fit, or the extra is missing.
         errors.RunAborted: every attempt at a rollout fails; the same call resumes.
     """
+    options = dotted(settings)
+    if task_sampler is not None:
+        options["task_sampler"] = TASK_SAMPLERS.setting_of(task_sampler)
     file = Path(config)
     directory = Path("runs") / file.stem if out is None else Path(out)
-    summary = start_training(read_config(file, options=dotted(settings)), directory)
+    summary = start_training(read_config(file, options=options), directory)
     if report and summary is not None:
         write_report(read_training_run(directory), directory)
     return summary

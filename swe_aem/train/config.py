@@ -20,6 +20,7 @@ from swe_aem.core.settings import changed, load, read_mapping
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.serve import ServersConfig
+from swe_aem.train.task_samplers import TaskSamplerSetting
 from swe_aem.train.trl_config import TrlConfig
 
 _Count = Annotated[int, Field(ge=1)]
@@ -116,6 +117,9 @@ class TrainConfig(Frozen):
     oversampled_groups: _Count | None = None
     """Dynamic sampling (DAPO): groups that are rolled out for a step in all, at least groups_per_step, which it is if
     not given. Groups whose rewards differ are trained on first; zero-variance groups only fill up."""
+    task_sampler: TaskSamplerSetting = {"type": "epochs"}
+    """Which tasks a step rolls out: `epochs`, all in a random order, then all again; `difficulty`, those whose solve
+    rate so far is near a half; or your own (docs/extend/sampler.md)."""
     num_minibatches: _Count = 1
     """Optimiser updates per step: the step's rows are split into so many minibatches."""
     micro_batch_size: _Count = 1

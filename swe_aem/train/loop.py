@@ -2,6 +2,7 @@
 
     DIR/config.yaml       the resolved configuration
     DIR/metrics.jsonl     one object per step
+    DIR/sampler.jsonl     the tasks that each step rolls out
     DIR/summary.json      held-out rates before and after, steps, seconds
     DIR/heldout.jsonl     held-out rates of each evaluation
     DIR/policy/           the trained model

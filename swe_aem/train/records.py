@@ -205,12 +205,12 @@ Upgrade = Callable[[Mapping[str, Any], str], dict[str, Any]]
 def read_metrics(directory: Path) -> list[StepMetrics]:
     """The lines of a run's `metrics.jsonl` in the order of writing, none if there is no such file: a resumed run may
     have repeated steps. Raises `UserError` that names file and line of what is damaged."""
-    return list(_lines(directory / METRICS, StepMetrics, upgrade_step))
+    return list(read_lines(directory / METRICS, StepMetrics, upgrade_step))
 
 
 def read_heldout(directory: Path) -> list[HeldoutResult]:
     """The lines of a run's `heldout.jsonl`, as `read_metrics` reads its file."""
-    return list(_lines(directory / HELDOUT, HeldoutResult, upgrade_heldout))
+    return list(read_lines(directory / HELDOUT, HeldoutResult, upgrade_heldout))
 
 
 def read_run_summary(directory: Path) -> RunSummary | None:
@@ -237,7 +237,9 @@ def write_run_summary(directory: Path, summary: RunSummary) -> None:
     replace(directory / SUMMARY, summary.model_dump_json(indent=2) + "\n")
 
 
-def _lines(path: Path, kind: type[R], upgrade: Upgrade) -> Iterator[R]:
+def read_lines(path: Path, kind: type[R], upgrade: Upgrade) -> Iterator[R]:
+    """The records of a file of one JSON object per line, none if there is no such file; a last line that is not whole
+    is left out. Raises `UserError` that names file and line of what is damaged."""
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

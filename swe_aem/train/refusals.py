@@ -12,6 +12,7 @@ from swe_aem.errors import UserError
 from swe_aem.policy import tokenizer_fingerprint
 from swe_aem.train.architecture import config_of, experts, noise
 from swe_aem.train.config import TrainConfig
+from swe_aem.train.task_samplers import TASK_SAMPLERS
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
 
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
@@ -30,6 +31,7 @@ def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     """What `refuse_at_start` refuses, where the model is or is not `sharded`."""
     yield from _losses(recipe(config.grpo), config.advantage, config.importance_sampling)
     yield from _trackers(config)
+    yield from _extensions(config)
     yield from _sharding(config, sharded=sharded)
     if (values := config_of(config.model)) is not None:
         yield from _model(config, values)
@@ -142,6 +144,14 @@ def _tokenizer(config: TrainConfig, path: str) -> Iterator[str]:
             f"rollout.tokenizer {config.rollout.tokenizer} is the tokenizer {theirs}, and that of the model "
             f"{config.model} is {ours}: leave rollout.tokenizer out"
         )
+
+
+def _extensions(config: TrainConfig) -> Iterator[str]:
+    """What the settings name of the user's own, and what cannot be found or made. Errors of that code are raised."""
+    try:
+        TASK_SAMPLERS.make(config.task_sampler)
+    except UserError as error:
+        yield str(error)
 
 
 def _trackers(config: TrainConfig) -> Iterator[str]:

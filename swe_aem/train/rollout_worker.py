@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from swe_aem.core import Agent, Policy
+from swe_aem.core import Agent, Policy, Trajectory
 from swe_aem.errors import SweAemError
 from swe_aem.grading import Grader, SwebenchParser
 from swe_aem.rollout import (
@@ -39,8 +39,9 @@ from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.policies import Updates, open_policy
-from swe_aem.train.schedule import epoch_tasks
+from swe_aem.train.schedule import EpochTask, Schedule
 from swe_aem.train.steps import Step, choose
+from swe_aem.train.task_samplers import TASK_SAMPLERS
 
 _T = TypeVar("_T")
 _LINE_EVERY_S = 60.0
@@ -73,10 +74,22 @@ class RolloutWorker:
         self._lifetimes = AsyncExitStack()
         self._locks = ExitStack()
         self._order = asyncio.Lock()
+        self._choosing = asyncio.Lock()
         self._scheduled: dict[int, Future[Step]] = {}
         self._tasks = chosen_tasks(config.rollout)
         self._backend = open_backend(config.rollout.sandbox)
         self._rollout = self._run_of(config.rollout, self._tasks, directory / "rollouts")
+        self._schedule = Schedule(
+            TASK_SAMPLERS.make(config.task_sampler),
+            TASK_SAMPLERS.name_of(config.task_sampler),
+            self._tasks.records,
+            directory,
+            count=config.rolled_out_groups,
+            ahead=config.ahead,
+            seed=config.seed,
+            limits_reward=config.limits_reward,
+            load=self._stored,
+        )
         self._running: dict[RolloutRun, asyncio.Task[Any]] = {}
         self._closing = False
         self._live: _Live | None = None
@@ -179,7 +192,8 @@ class RolloutWorker:
 
     async def _prepare(self, steps: Sequence[int], weights: Mapping[str, Any], version: int) -> None:
         """Update the policy if something of these steps is still to be rolled out."""
-        if any(self._lacks(self._groups(number)) for number in steps):
+        groups = [await self._groups(number) for number in steps]
+        if any(map(self._lacks, groups)):
             await self._update(weights, version)
 
     async def _update(self, weights: Mapping[str, Any], version: int) -> None:
@@ -188,11 +202,19 @@ class RolloutWorker:
         if updates.version != version:
             await updates.update(weights, version)
 
-    def _groups(self, number: int) -> list[RolloutGroup]:
-        """The groups of a step, and what the store lacks of them."""
-        config = self._config
-        chosen = epoch_tasks(self._tasks.records, step=number, per_step=config.rolled_out_groups, seed=config.seed)
-        return [self._rollout.group(one.record, one.epoch) for one in chosen]
+    async def _groups(self, number: int) -> list[RolloutGroup]:
+        """The groups of a step, and what the store lacks of them. A user's task sampler may take its time, so it runs
+        beside the event loop."""
+        async with self._choosing:
+            chosen = await asyncio.to_thread(self._schedule.tasks, number)
+        return self._groups_of(chosen)
+
+    def _groups_of(self, tasks: Sequence[EpochTask]) -> list[RolloutGroup]:
+        return [self._rollout.group(one.record, one.epoch) for one in tasks]
+
+    def _stored(self, tasks: Sequence[EpochTask]) -> list[tuple[Trajectory, ...]]:
+        """The trajectories of these groups that are in the store."""
+        return [self._rollout.load(group) for group in self._groups_of(tasks)]
 
     def _lacks(self, groups: Sequence[RolloutGroup]) -> bool:
         """Is something of these groups still to be rolled out?"""
@@ -201,13 +223,15 @@ class RolloutWorker:
 
     async def _step(self, number: int) -> Step:
         config, size = self._config, self._config.rollout.group_size
-        groups = self._groups(number)
+        groups = await self._groups(number)
         missing = self._lacks(groups)
         started_s = time.monotonic()
         if missing:
             await self._roll_out(self._rollout, groups, f"step {number}")
         rollout_s = time.monotonic() - started_s if missing else 0.0
         stored = await asyncio.to_thread(lambda: [self._rollout.load(group) for group in groups])
+        async with self._choosing:
+            self._schedule.ended(number, stored)
         kept, rejected = choose(stored, config.groups_per_step, size, config.limits_reward)
         return Step(
             number=number, groups=kept, rejected=rejected, rollout_s=rollout_s, limits_reward=config.limits_reward

@@ -1,5 +1,6 @@
 """Which weights a `RolloutWorker` gives to its policy, and when: only for what is still to be rolled out."""
 
+import random
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from swe_aem.train.loop import train
 from swe_aem.train.models import tokenizer_of
 from swe_aem.train.refusals import reasons_at_start, refuse_other_tokenizer
 from swe_aem.train.rollout_worker import RolloutWorker
+from swe_aem.train.task_samplers import TASK_SAMPLERS, TaskSamplerInputs
 from tests.rollout.fakes import Bench, FakePolicy
 
 pytestmark = pytest.mark.torch
@@ -156,3 +158,42 @@ def test_a_stored_step_is_sent_nothing_and_the_one_begun_ahead_of_it_is(work: Wo
 
     sent = work(configuration(3, **ahead), use)
     assert sent in ([1], [1, 2]), "step 3 is begun when step 2 is asked for, and may have ended when its turn comes"
+
+
+class Noted:
+    """A task sampler that notes what it was given, and what it saw; its dice are not ours."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, list[int]] = {}
+
+    def __call__(self, inputs: TaskSamplerInputs) -> list[str]:
+        self.seen[inputs.step] = [group.step for group in inputs.history]
+        assert all(len(group.outcomes) == 2 and group.solve_rate is not None for group in inputs.history)
+        return random.SystemRandom().choices([record.task.id for record in inputs.tasks], k=inputs.count)
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_task_sampler_sees_what_is_trained_and_a_rerun_repeats_its_choices(
+    work: Work, ahead: int, tmp_path: Path
+) -> None:
+    more: dict[str, Any] = {"ahead": ahead, "importance_sampling": {"mode": "truncate", "high": 2.0}} if ahead else {}
+
+    def steps(sampler: Noted, first: int, last: int) -> list[tuple[str, ...]]:
+        chosen: list[tuple[str, ...]] = []
+
+        def use(worker: RolloutWorker) -> None:
+            for number in range(first, last + 1):
+                step = worker.step(number, {"of": number - 1})
+                chosen.append(tuple(group[0].id for group in (*step.groups, *step.rejected)))
+
+        name = TASK_SAMPLERS.add(lambda inputs: sampler(inputs))
+        work(configuration(5, oversampled_groups=2, task_sampler=name, **more), use)
+        return chosen
+
+    first, second = Noted(), Noted()
+    before = steps(first, 1, 3)
+    assert sorted(first.seen) == list(range(1, 4 + ahead))
+    assert all(seen == [n for n in range(1, step - ahead) for _ in range(2)] for step, seen in first.seen.items())
+    assert steps(second, 2, 4)[:2] == before[1:], "what was trained after the last checkpoint is trained again"
+    assert sorted(second.seen) == list(range(4 + ahead, 5 + ahead))
+    assert second.seen[4 + ahead] == [1, 1, 2, 2, 3, 3]

@@ -1,4 +1,4 @@
-"""Which tasks a step rolls out, which of its groups are trained on, and what is said of them."""
+"""Which groups of a step are trained on, and what is said of them."""
 
 import random
 
@@ -6,8 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.core import OUTCOME_TABLE, Branch, Outcome, Response, ToolCall, Trajectory
-from swe_aem.testing.builders import make_record
-from swe_aem.train.schedule import epoch_tasks
 from swe_aem.train.steps import Step, choose, varied
 
 
@@ -30,23 +28,6 @@ def trajectory(sample: int, outcome: Outcome, *, version: int = 0, calls: tuple[
 
 RESOLVED, UNRESOLVED, FAULT = Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.INFRASTRUCTURE
 BROKEN = Outcome.BROKEN_TASK
-
-
-@given(count=st.integers(1, 12), per_step=st.integers(1, 20), seed=st.integers(0, 3))
-def test_every_task_comes_once_before_any_comes_again(count: int, per_step: int, seed: int) -> None:
-    records = [make_record(f"t{n}") for n in range(count)]
-    steps = [epoch_tasks(records, step=step, per_step=per_step, seed=seed) for step in range(1, count + 1)]
-    everything = [(one.record.task.id, one.epoch) for step in steps for one in step]
-    assert len(set(everything)) == len(everything) == count * per_step
-    for epoch in range(per_step):
-        part = everything[epoch * count : (epoch + 1) * count]
-        assert sorted(part) == sorted((f"t{n}", epoch) for n in range(count))
-
-
-def test_another_seed_is_another_order() -> None:
-    records = [make_record(f"t{n}") for n in range(20)]
-    orders = {tuple(one.record.task.id for one in epoch_tasks(records, step=1, per_step=20, seed=s)) for s in range(3)}
-    assert len(orders) == 3
 
 
 def test_groups_whose_rewards_differ_come_first() -> None:
