@@ -392,6 +392,12 @@ AGES = [
     ("9.0.1", "3.12"),
 ]  # fmt: skip
 PLUGINS = ("pytest-subtests", "pytest-xdist", "pytest-rerunfailures", "pytest-cov", "pytest-timeout", "pytest-asyncio")
+_LATER = ("--exclude-newer-package", "atomicwrites=2023-01-01", "--exclude-newer-package", "execnet=2022-01-01")
+OF_ITS_TIME = {
+    "4.6.11": ("--exclude-newer", "2020-06-10", *_LATER),
+    "5.4.3": ("--exclude-newer", "2020-07-25", *_LATER),
+}
+"""Options of `uv pip install`. The old atomicwrites is gone from the index; the old execnet hangs on this Python."""
 WITH_PLUGINS = (
     "pytest -rA --reruns 1 test_r.py",
     "pytest -q -q -n 2 --reruns 1 test_r.py",
@@ -399,6 +405,7 @@ WITH_PLUGINS = (
 )
 RERUN = """
 import os
+import pytest
 
 def test_second_time():
     try:
@@ -407,6 +414,7 @@ def test_second_time():
         return
     assert 0
 
+@pytest.mark.asyncio
 async def test_async(): pass
 
 def test_wrong(): assert 0
@@ -442,12 +450,33 @@ async def test_each_age_of_pytest(run: Any, tmp_path: Path, version: str, python
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", WITH_PLUGINS)
-async def test_plugins_change_no_record(run: Any, tmp_path: Path, command: str) -> None:
-    programs = environment(tmp_path / "environment", "3.11", "pytest==8.3.5", *PLUGINS)
+@pytest.mark.parametrize(("version", "python"), AGES[1:])
+async def test_plugins_change_no_record(run: Any, tmp_path: Path, version: str, python: str, command: str) -> None:
+    """Plugins of the time of each age of pytest: newer ones claim that they support it, and break it."""
+    programs = environment(
+        tmp_path / "environment", python, f"pytest=={version}", *PLUGINS, *OF_ITS_TIME.get(version, ())
+    )
     ready = f"unset PYTEST_DISABLE_PLUGIN_AUTOLOAD; PATH={programs}:$PATH"
-    done = await run(f"{ready}; {command} -p no:cacheprovider -o asyncio_mode=auto test_sub.py", {"test_r.py": RERUN})
+    done = await run(f"{ready}; {command} -p no:cacheprovider test_sub.py", {"test_r.py": RERUN})
     assert done.statuses() == OF_SUB | {
         "test_r.py::test_second_time": "PASSED",
         "test_r.py::test_async": "PASSED",
         "test_r.py::test_wrong": "FAILED",
     }, done.log
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("pass_env", ["HOME", "PYTHONPATH", "*"])
+async def test_tox(run: Any, tmp_path: Path, pass_env: str) -> None:
+    """tox, as swebench's rows of sphinx run it, hides variables: the log decides unless it passes all of them on."""
+    programs = environment(tmp_path / "environment", "3.9", "pytest==7.4.4", "tox<5")
+    lines = [
+        "[tox]", "skipsdist = true", "[testenv]", f"pass_env = {pass_env}", "allowlist_externals = *",
+        f"commands = {programs}/python -m pytest -rA {{posargs}}",
+    ]  # fmt: skip
+    done = await run(f"PATH={programs}:$PATH; tox -e py39 -v -- test_y.py", {"tox.ini": "\n".join(lines)})
+    assert "\nPASSED test_y.py::test_other\n" in done.log
+    assert done.statuses() == (OF_Y if pass_env == "*" else {})
+    assert done.idle == (pass_env != "*")
