@@ -64,6 +64,10 @@ class ExtensionPoint(Generic[T]):
         """Names without a colon: the built-in ones, then those of entry points. Nothing is imported."""
         return (*self._builtin, *(name for name in self._entry_points if name not in self._builtin))
 
+    def is_builtin(self, name: str) -> bool:
+        """Is it a built-in name, whose settings may be checked at any time?"""
+        return name in self._builtin
+
     def name_of(self, setting: str | Mapping[str, Any]) -> str:
         """The name in a setting. Raises `UserError` if there is none."""
         if isinstance(setting, str):

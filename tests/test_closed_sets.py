@@ -9,8 +9,7 @@ from swe_aem.core import OUTCOME_TABLE, Outcome, TestStatus
 from swe_aem.errors import GraderError
 from swe_aem.grading.eval_types import EVAL_TYPES, results_from
 from swe_aem.grading.integrity import contradictions, has_summary
-from swe_aem.sandbox import BACKENDS, BackendName
-from swe_aem.sandbox.bubblewrap import LAUNCHERS, Launcher
+from swe_aem.sandbox.isolation import LAUNCHERS, Launcher
 from swe_aem.sandbox.warden import is_blackhole
 from swe_aem.tasks.decontaminate import Contamination
 from swe_aem.tasks.families import swebench
@@ -27,7 +26,6 @@ UNKNOWN: Any = "something new"
 @pytest.mark.parametrize(
     ("values", "registry"),
     [
-        pytest.param(BackendName, BACKENDS, id="backends"),
         pytest.param(Launcher, LAUNCHERS, id="launchers"),
         pytest.param(LockPolicy, LOCK_RULES, id="lock policies"),
     ],

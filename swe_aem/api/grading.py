@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from swe_aem.api.sandboxes import Bubblewrap, Docker
+from swe_aem.api.sandboxes import SandboxSetting
 from swe_aem.api.settings import rollout_settings
 from swe_aem.api.waiting import wait_for
 from swe_aem.core import TaskRecord, Verdict
@@ -11,15 +11,13 @@ from swe_aem.rollout import grade_patch
 from swe_aem.sandbox.scratch import scratch_directory
 
 
-def grade(
-    task: TaskRecord, patch: str, *, sandbox: Bubblewrap | Docker | str = "bubblewrap", **settings: Any
-) -> Verdict:
+def grade(task: TaskRecord, patch: str, *, sandbox: SandboxSetting = "bubblewrap", **settings: Any) -> Verdict:
     """Grade a patch in a fresh sandbox, as the patches of a rollout are graded: hygiene, evidence, retries, controls.
 
     Args:
         task: a task of what `load_tasks` returned.
         patch: a git diff against the task's `base_commit`. An empty one resolves nothing.
-        sandbox: `Bubblewrap(...)`, `Docker(...)`, or the name of one with its default settings.
+        sandbox: `Bubblewrap(...)`, `Docker(...)`, the name of one with its default settings, or a sandbox of your own.
         settings: other settings of a rollout that grading uses, e.g. `scheduling={"max_attempts": 1}`.
 
     Returns:
@@ -35,7 +33,7 @@ def grade(
 
 
 async def grade_async(
-    task: TaskRecord, patch: str, *, sandbox: Bubblewrap | Docker | str = "bubblewrap", **settings: Any
+    task: TaskRecord, patch: str, *, sandbox: SandboxSetting = "bubblewrap", **settings: Any
 ) -> Verdict:
     """`grade` on the running event loop. A task that is cancelled closes its sandboxes before it ends."""
     config, tasks = rollout_settings([task], sandbox, {"agent": "noop", **settings})

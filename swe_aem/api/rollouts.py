@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from swe_aem.api.sandboxes import Bubblewrap, Docker
+from swe_aem.api.sandboxes import SandboxSetting
 from swe_aem.api.settings import rollout_settings
 from swe_aem.api.waiting import wait_for
 from swe_aem.core import TaskRecord
@@ -17,7 +17,7 @@ def rollout(
     *,
     agent: str | None = None,
     policy: str | None = None,
-    sandbox: Bubblewrap | Docker | str = "bubblewrap",
+    sandbox: SandboxSetting = "bubblewrap",
     group_size: int = 1,
     out: Path | str | None = None,
     **settings: Any,
@@ -34,7 +34,7 @@ def rollout(
             short for the native agent with that policy.
         policy: URL of a completions server that takes token ids, path of a model to run in this process, or `gold`
             (the default), `noop`, `replay`.
-        sandbox: `Bubblewrap(...)`, `Docker(...)`, or the name of one with its default settings.
+        sandbox: `Bubblewrap(...)`, `Docker(...)`, the name of one with its default settings, or a sandbox of your own.
         group_size: G, trajectories per task; a later call may raise it.
         out: directory of the store, by default `runs/TASKS-AGENT-SANDBOX`.
         settings: every other setting of a rollout, e.g. `tokenizer=DIR`, `time_limit_s=600`,
@@ -59,7 +59,7 @@ async def rollout_async(
     *,
     agent: str | None = None,
     policy: str | None = None,
-    sandbox: Bubblewrap | Docker | str = "bubblewrap",
+    sandbox: SandboxSetting = "bubblewrap",
     group_size: int = 1,
     out: Path | str | None = None,
     **settings: Any,
@@ -75,7 +75,7 @@ def _named(agent: str | None, policy: str | None, group_size: int) -> dict[str, 
 
 def _resolved(
     tasks: TaskSet | Iterable[TaskRecord] | str | Path,
-    sandbox: Bubblewrap | Docker | str,
+    sandbox: SandboxSetting,
     out: Path | str | None,
     given: dict[str, Any],
 ) -> tuple[RolloutConfig, TaskSet, Path]:

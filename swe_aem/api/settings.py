@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from swe_aem.api.sandboxes import Bubblewrap, Docker, sandbox_settings
+from swe_aem.api.sandboxes import SandboxSetting, sandbox_settings
 from swe_aem.core import TaskRecord
 from swe_aem.core.settings import load
 from swe_aem.errors import UserError
@@ -17,7 +17,7 @@ _CHOSEN_BEFORE = ("tasks", "split", "ids", "limit")
 
 def rollout_settings(
     tasks: TaskSet | Iterable[TaskRecord] | str | Path,
-    sandbox: Bubblewrap | Docker | str,
+    sandbox: SandboxSetting,
     given: Mapping[str, Any],
 ) -> tuple[RolloutConfig, TaskSet]:
     """The configuration of a rollout of these tasks, and the tasks that it chooses among them. Settings that are None

@@ -9,7 +9,7 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
-from swe_aem.cli.options import IdsFrom, NoLimits, NoTwins, complete_tasks
+from swe_aem.cli.options import SANDBOX_HELP, IdsFrom, NoLimits, NoTwins, complete_sandbox, complete_tasks
 from swe_aem.cli.rollout import as_bytes
 from swe_aem.cli.tell import complain, tell
 from swe_aem.core import Limits
@@ -63,7 +63,7 @@ _PANELS = {
         ),
     ),
     "Sandboxes": (
-        Mirrored("sandbox"),
+        Mirrored("sandbox", help=SANDBOX_HELP, metavar="NAME", completion=complete_sandbox),
         Mirrored("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g", metavar="SIZE", parser=as_bytes),
         Mirrored("limits.cpus", help="CPUs of a sandbox."),
         Mirrored("limits.pids", help="Processes of a sandbox."),

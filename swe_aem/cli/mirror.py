@@ -104,6 +104,8 @@ def _kind(annotation: Any) -> tuple[Any, dict[str, Any]]:
     if get_origin(annotation) is Annotated:
         annotation, *metadata = get_args(annotation)
         bounds = _bounds([one for info in metadata for one in (info.metadata if isinstance(info, FieldInfo) else [])])
+    if hasattr(annotation, "NAME_KEY"):  # a section that a plain name is short for
+        annotation = str
     if get_origin(annotation) is tuple:
         annotation = list[get_args(annotation)[0]]
     return annotation, bounds

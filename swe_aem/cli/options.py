@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swe_aem.sandbox import BackendName
+from swe_aem.sandbox import SANDBOXES
 
 if TYPE_CHECKING:
     from swe_aem.core import Limits
@@ -42,6 +42,11 @@ def complete_harness(incomplete: str) -> list[str]:
     return [name for name in BUNDLED if name.startswith(incomplete)]
 
 
+def complete_sandbox(incomplete: str) -> list[str]:
+    """Sandboxes of this package and of installed extensions."""
+    return [name for name in SANDBOXES.names if name.startswith(incomplete)]
+
+
 TASKS_HELP = (
     "A bundled set (micro), a directory, a .jsonl, .json or .parquet file, or the id of a Hugging Face data set."
 )
@@ -57,7 +62,8 @@ IdsFrom = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many tasks.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON, one object per line, instead of text.")]
-Sandbox = Annotated[BackendName, typer.Option("--sandbox", help="Where commands run: bubblewrap needs no daemon.")]
+SANDBOX_HELP = "What commands run in: bubblewrap (no daemon), docker, or one of your own."
+Sandbox = Annotated[str, typer.Option("--sandbox", metavar="NAME", help=SANDBOX_HELP, autocompletion=complete_sandbox)]
 NoTwins = Annotated[
     bool,
     typer.Option(

@@ -3,14 +3,13 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from swe_aem.cli.options import Json
+from swe_aem.cli.options import Json, complete_sandbox
 from swe_aem.cli.sandbox_shell import shell
 from swe_aem.cli.tell import tell
-from swe_aem.sandbox import BackendName
 from swe_aem.table import table
 
 if TYPE_CHECKING:
@@ -23,8 +22,13 @@ app = typer.Typer(
 )
 
 Which = Annotated[
-    Literal[BackendName, "all"],
-    typer.Option("--sandbox", help="Sandboxes of this backend, or of all that this host has."),
+    str,
+    typer.Option(
+        "--sandbox",
+        metavar="NAME|all",
+        help="Sandboxes of this backend, or of all that this host has.",
+        autocompletion=complete_sandbox,
+    ),
 ]
 
 
@@ -78,17 +82,22 @@ app.command("shell")(shell)
 def _on_each(name: str, call: "Callable[[SandboxBackend], Awaitable[T]]") -> list[T]:
     """The results of a call on one backend, or on every backend that this host has; others are named on stderr."""
     from swe_aem.errors import UserError
-    from swe_aem.sandbox import BACKENDS, open_backend
+    from swe_aem.sandbox import SANDBOXES, open_backend
 
     async def one(candidate: str) -> T:
-        return await call(open_backend(candidate))
+        async with open_backend(candidate) as backend:
+            return await call(backend)
 
     if name != "all":
         return [asyncio.run(one(name))]
     results = []
-    for candidate in BACKENDS:
+    for candidate in SANDBOXES.names:
         try:
             results.append(asyncio.run(one(candidate)))
         except UserError as error:
             tell(f"{candidate} left out: {error}")
+        except Exception as error:
+            if SANDBOXES.is_builtin(candidate):
+                raise
+            tell(f"{candidate} left out, its package fails: {error!r}")
     return results

@@ -16,8 +16,8 @@ from swe_aem.errors import UserError
 from swe_aem.table import table
 
 if TYPE_CHECKING:
-    from swe_aem.core import SandboxBackend, Task, TaskRecord, Verdict
-    from swe_aem.grading import CapturedWork
+    from swe_aem.core import Task, TaskRecord, Verdict
+    from swe_aem.grading import CapturedWork, Delta
     from swe_aem.rollout import HumanSession, RolloutConfig
     from swe_aem.tasks import TaskSet
 
@@ -50,24 +50,22 @@ def shell(
 
     Example: swe-aem sandbox shell micro__almanac-comparison-0f71c626 --grade
     """
+    from swe_aem.core.settings import check
     from swe_aem.rollout import RolloutConfig
-    from swe_aem.sandbox import open_backend
     from swe_aem.tasks import load_tasks
 
     if command is None and not sys.stdin.isatty():
         raise UserError("a prompt needs a terminal; give a command line with --command instead")
     task_set = load_tasks(tasks, split=split, ids=[task])
-    config = RolloutConfig(tasks=tasks, split=split, sandbox=sandbox, limits=limits(no_limits))
+    settings = {"tasks": tasks, "split": split, "sandbox": sandbox, "limits": limits(no_limits)}
+    config = check(RolloutConfig, settings)
     first = _gold(task_set.get(task)) if start == "gold" else _read(start)
     options = _Options(start=first, command=command, timeout_s=timeout_s, wants_work=grade or patch is not None)
-    code, work = asyncio.run(_work(config, task_set, task, open_backend(sandbox), options))
+    code, work = asyncio.run(_work(config, task_set, task, options))
     if work is not None:
-        from swe_aem.rollout import judge_human
-
         if grade:
             tell("grading in a fresh sandbox ...")
-        judged = judge_human(config, task_set, task, work, open_backend(sandbox), grade=grade)
-        delta, verdict = asyncio.run(judged)
+        delta, verdict = asyncio.run(_judged(config, task_set, task, work, grade=grade))
         if patch is not None:
             patch.write_text(delta.patch, encoding="utf-8")
             tell(f"{patch}: {len(delta.patch.splitlines())} lines")
@@ -108,12 +106,13 @@ class _Options:
 
 
 async def _work(
-    config: "RolloutConfig", task_set: "TaskSet", id: str, backend: "SandboxBackend", options: _Options
+    config: "RolloutConfig", task_set: "TaskSet", id: str, options: _Options
 ) -> "tuple[int, CapturedWork | None]":
     """The exit code of the prompt or command, and what was done if that is wanted."""
     from swe_aem.rollout import human_session
+    from swe_aem.sandbox import open_backend
 
-    async with human_session(config, task_set, id, backend) as place:
+    async with open_backend(config.sandbox) as backend, human_session(config, task_set, id, backend) as place:
         if options.start:
             await _apply(place, options.start)
         if options.command is None:
@@ -126,6 +125,17 @@ async def _work(
             typer.echo(result.output, nl=False)
             code = result.exit_code
         return code, await place.work() if options.wants_work else None
+
+
+async def _judged(
+    config: "RolloutConfig", task_set: "TaskSet", id: str, work: "CapturedWork", *, grade: bool
+) -> "tuple[Delta, Verdict | None]":
+    """What was done, and its verdict if that is wanted."""
+    from swe_aem.rollout import judge_human
+    from swe_aem.sandbox import open_backend
+
+    async with open_backend(config.sandbox) as backend:
+        return await judge_human(config, task_set, id, work, backend, grade=grade)
 
 
 async def _apply(place: "HumanSession", patch: str) -> None:

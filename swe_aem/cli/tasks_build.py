@@ -12,7 +12,7 @@ from swe_aem.cli.tell import complain
 from swe_aem.table import table
 
 if TYPE_CHECKING:
-    from swe_aem.tasks.pypi import Built
+    from swe_aem.tasks.pypi import BuildConfig, Built
 
 _SHOWN = 5
 
@@ -42,13 +42,10 @@ def build(
 
     Example: swe-aem tasks build pypi && swe-aem rollout --tasks pypi --agent gold --out runs/gold
     """
-    from swe_aem.cli.tasks_progress import progress
     from swe_aem.errors import UserError
-    from swe_aem.sandbox import open_backend
     from swe_aem.tasks import bundled
     from swe_aem.tasks.built import is_recipe_set
     from swe_aem.tasks.pypi import BuildConfig
-    from swe_aem.tasks.pypi import build as run_build
     from swe_aem.tasks.pypi.index import default_index
 
     directory = Path(name).expanduser() if "/" in name or Path(name).is_dir() else bundled(name)
@@ -59,12 +56,21 @@ def build(
         directory=directory, index=index_url or default_index(), out=out, only=tuple(only or ()), **sizes
     )
     try:
-        built = asyncio.run(run_build(config, open_backend(sandbox), progress()))
+        built = asyncio.run(_built(config, sandbox))
     except KeyboardInterrupt:
         complain("interrupted; finished packages are kept, repeat the command to resume")
         raise typer.Exit(130) from None
     _show(built)
     raise typer.Exit(0 if _compare(built, directory, record=record) else 1)
+
+
+async def _built(config: "BuildConfig", sandbox: str) -> "Built":
+    from swe_aem.cli.tasks_progress import progress
+    from swe_aem.sandbox import open_backend
+    from swe_aem.tasks.pypi import build as run_build
+
+    async with open_backend(sandbox) as backend:
+        return await run_build(config, backend, progress())
 
 
 def _show(built: "Built") -> None:

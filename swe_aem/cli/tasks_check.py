@@ -18,7 +18,8 @@ from swe_aem.cli.twin_lines import twin_lines
 from swe_aem.table import table
 
 if TYPE_CHECKING:
-    from swe_aem.preflight import CheckResult, TaskCheck
+    from swe_aem.preflight import CheckConfig, CheckResult, TaskCheck
+    from swe_aem.tasks import TaskSet
 
 _LINE_EVERY_S = 30.0
 _SHOWN = 40
@@ -72,16 +73,14 @@ def check(
 
     Example: swe-aem tasks check --tasks my-set --sandbox docker --jobs 8 --strength 10
     """
+    from swe_aem.core.settings import check as checked_settings
     from swe_aem.preflight import CheckConfig, RunCounts, StrengthConfig
-    from swe_aem.preflight import check as run_check
     from swe_aem.rollout import RolloutConfig
-    from swe_aem.sandbox import open_backend
 
     task_set = load_and_tell(tasks, split=split, ids=ids, limit=limit)
     path = lock or default_lock(tasks)
-    rollout = RolloutConfig(
-        sandbox=sandbox, limits=limits(no_limits), user=user, capabilities=tuple(capabilities or ())
-    )
+    settings = {"sandbox": sandbox, "limits": limits(no_limits), "user": user, "capabilities": capabilities or ()}
+    rollout = checked_settings(RolloutConfig, settings)
     config = CheckConfig(
         counts=RunCounts(gold=gold, noop=noop),
         jobs=jobs,
@@ -89,9 +88,8 @@ def check(
         again=again,
         strength=StrengthConfig(mutants=strength, seed=seed),
     )
-    checking = run_check(config, task_set, path, open_backend(sandbox), _progress(time.monotonic()))
     try:
-        checked = asyncio.run(checking)
+        checked = asyncio.run(_checked(config, task_set, path))
     except KeyboardInterrupt:
         complain(f"interrupted; {path} holds what was found, repeat the command to resume")
         raise typer.Exit(130) from None
@@ -100,6 +98,14 @@ def check(
     else:
         _show(checked, path)
     raise typer.Exit(1 if checked.failed or checked.not_checked else 0)
+
+
+async def _checked(config: "CheckConfig", task_set: "TaskSet", path: Path) -> "CheckResult":
+    from swe_aem.preflight import check as run_check
+    from swe_aem.sandbox import open_backend
+
+    async with open_backend(config.rollout.sandbox) as backend:
+        return await run_check(config, task_set, path, backend, _progress(time.monotonic()))
 
 
 def default_lock(source: str) -> Path:

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from pathlib import Path
 from struct import Struct
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 
 from pydantic import ConfigDict
 
@@ -325,9 +325,21 @@ class SandboxInfo(Frozen):
 
 
 class SandboxBackend(Protocol):
-    """Starts sandboxes of one kind."""
+    """Starts sandboxes of one kind, inside of one `async with`.
+
+    Making one takes nothing of the host; it may refuse what cannot work (`UserError`).
+    """
 
     name: str
+    """Names the kind in lists and messages."""
+
+    async def __aenter__(self) -> Self:
+        """Take what all sandboxes share: connections, threads. Called once."""
+        ...
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Give it back, within a bounded time. All its sandboxes have been closed by then."""
+        ...
 
     async def answers(self) -> bool:
         """Does what starts the sandboxes answer? False if for example the engine is down. Bounded, never raises."""

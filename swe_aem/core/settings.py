@@ -26,12 +26,12 @@ def load(
     `a.b=c` assignments. The last one wins."""
     values: dict[str, Any] = read_mapping(source) if isinstance(source, Path) else copy.deepcopy(dict(source or {}))
     for name, value in (options or {}).items():
-        _assign(values, name, value)
+        _assign(values, name, value, model)
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(f"--set {assignment}: expected NAME=VALUE")
-        _assign(values, name.strip(), _plain(assignment, text))
+        _assign(values, name.strip(), _plain(assignment, text), model)
     return check(model, values)
 
 
@@ -95,10 +95,15 @@ def _plain(assignment: str, text: str) -> Any:
         raise UserError(f"--set {assignment}: {explain_yaml(error)}") from error
 
 
-def _assign(values: dict[str, Any], name: str, value: Any) -> None:
-    """Set a value by its dotted name, making sections on the way."""
+def _assign(values: dict[str, Any], name: str, value: Any, model: Any) -> None:
+    """Set a value by its dotted name, making sections on the way, also of a plain name that is short for one."""
     *sections, last = name.split(".")
     for number, section in enumerate(sections):
+        field = getattr(model, "model_fields", {}).get(section)
+        model = field.annotation if field is not None else None
+        key = getattr(model, "NAME_KEY", None)
+        if key is not None and isinstance(values.get(section), str):
+            values[section] = {key: values[section]}
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             path = ".".join(sections[: number + 1])

@@ -9,7 +9,7 @@ from pathlib import Path
 from swe_aem.core import Limits, SandboxInfo, SandboxSpec
 from swe_aem.doctor.finding import Finding, fail, ok, warn
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.sandbox import BACKENDS, cgroup, open_backend
+from swe_aem.sandbox import SANDBOXES, cgroup, open_backend
 from swe_aem.sandbox.host_system import HOST_IMAGE
 
 _START_LIMIT_S = 20.0
@@ -78,7 +78,7 @@ def _start(kind: str, limits: Limits) -> Finding:
 
     async def run() -> list[str]:
         spec = SandboxSpec(image=HOST_IMAGE, workdir="/tmp", limits=limits, ttl_s=60, labels={"role": "doctor"})
-        async with asyncio.timeout(_START_LIMIT_S), open_backend(kind).open(spec) as sandbox:
+        async with asyncio.timeout(_START_LIMIT_S), open_backend(kind) as backend, backend.open(spec) as sandbox:
             result = await sandbox.run(f"python3 --version && git --version && {_SHOW_USERS}", timeout_s=10)
             if result.exit_code != 0:
                 raise InfrastructureError(f"its first command failed: {result.output.strip()[:200]}")
@@ -150,11 +150,11 @@ def leftovers() -> Finding:
     """Sandboxes whose owner is gone."""
 
     async def every(kind: str) -> list[SandboxInfo]:
-        async with asyncio.timeout(_START_LIMIT_S):
-            return await open_backend(kind).ls()
+        async with asyncio.timeout(_START_LIMIT_S), open_backend(kind) as backend:
+            return await backend.ls()
 
     live = dead = 0
-    for kind in BACKENDS:
+    for kind in filter(SANDBOXES.is_builtin, SANDBOXES.names):
         try:
             rows = asyncio.run(every(kind))
         except (UserError, InfrastructureError, TimeoutError):

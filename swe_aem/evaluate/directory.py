@@ -60,12 +60,12 @@ def _weak_tasks(
     if lock is None and not path.exists():
         tell(f"no rates without weak tasks: the run's lock {path} is not there; give --lock FILE")
         return None
-    shares = passing_shares(path, manifest.config.sandbox, records)
+    shares = passing_shares(path, manifest.config.sandbox.type, records)
     if not shares:
         if lock is not None or weak is not None:
             tell(
                 f"no rates without weak tasks: {path} does not say how strong tests are; run `swe-aem tasks check "
-                f"--tasks {manifest.config.tasks} --sandbox {manifest.config.sandbox} --lock {path} --strength 10`"
+                f"--tasks {manifest.config.tasks} --sandbox {manifest.config.sandbox.type} --lock {path} --strength 10`"
             )
         return None
     bound = next(one for one in (weak, manifest.config.max_passing_mutants, WEAK_SHARE) if one is not None)

@@ -89,7 +89,11 @@ class GradeRun:
         `signals`: the first Ctrl-C or SIGTERM calls `stop` and the second one `cancel`. Raises `UserError` for bad
         input or a directory of other inputs, `RunAborted` if nothing works any more; `summary.json` is up to date then.
         """
-        backend = self._backend or open_backend(self._config.sandbox)
+        lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
+        async with lent as backend:
+            return await self._run(backend, signals=signals)
+
+    async def _run(self, backend: SandboxBackend, *, signals: bool) -> GradeResult:
         with graded_writer(self._directory) as writer:
             run = self._claim(writer)
             progress = GradeProgress(len(self._predictions), earlier_wall_s(self._directory))

@@ -66,6 +66,8 @@ async def check(
 
     Of a task that it holds without what `config.strength` asks for, only that is measured.
 
+    `backend` is the one that `config.rollout.sandbox` names, entered.
+
     A kill at any moment loses the tasks under test and those of the last second. `tell` gets each task's check, with
     the number of tasks done and in all. Raises `UserError` if the lock cannot be read or is being written by another
     check.
@@ -73,7 +75,7 @@ async def check(
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent, f".{path.name}.writer"):
         lock = _LockFile(path, read_lock(path) if path.exists() else {})
-        known = {} if config.again else await _known(lock.entries, tasks.records, backend)
+        known = {} if config.again else await _known(lock.entries, tasks.records, backend, config.rollout.sandbox.type)
         todo = [record for record in tasks if _is_unknown(known.get(record.task.id), config)]
         not_checked: list[NotChecked] = []
         queue = iter(enumerate(todo, start=1))
@@ -124,7 +126,7 @@ async def _check_task(
         probe = await _probe(record, tasks, grader, config)
         if entry is None:
             image = await backend.image_digest(record.task.image)
-            found = await probe_task(probe, config.counts, backend=backend.name, image=image)
+            found = await probe_task(probe, config.counts, backend=config.rollout.sandbox.type, image=image)
             if isinstance(found, NotChecked):
                 return found
             keep(entry := found)
@@ -148,12 +150,12 @@ async def _probe(record: TaskRecord, tasks: TaskSet, grader: Grader, config: Che
 
 
 async def _known(
-    entries: dict[LockKey, LockEntry], records: Sequence[TaskRecord], backend: SandboxBackend
+    entries: dict[LockKey, LockEntry], records: Sequence[TaskRecord], backend: SandboxBackend, name: str
 ) -> dict[str, LockEntry]:
-    """Entries, by task id, that speak for a task as it is now, in the image that it has now."""
+    """Entries of a backend, by task id, that speak for a task as it is now, in the image that it has now."""
     found, digests = {}, {}
     for record in records:
-        entry, image = entries.get((record.task.id, backend.name)), record.task.image
+        entry, image = entries.get((record.task.id, name)), record.task.image
         if entry is None or not entry.fits(record):
             continue
         if image not in digests:

@@ -15,7 +15,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
 from swe_aem.policy import BYTE_TOKENIZER_NAME, SCRIPTS, listed_scripts
-from swe_aem.sandbox import BackendName
+from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.suggest import did_you_mean
 from swe_aem.tasks import LockPolicy
 
@@ -111,8 +111,9 @@ class RolloutConfig(Frozen):
     twins: bool = True
     """Try a patch that passes the tests of its task with tests that contradict them, too: one that passes both is an
     integrity violation. Costs the evaluation of such patches once more."""
-    sandbox: BackendName = "bubblewrap"
-    """Sandbox backend that commands run in: bubblewrap (no daemon) or docker."""
+    sandbox: SandboxConfig = SandboxConfig(type="bubblewrap")
+    """What commands run in: bubblewrap (no daemon), docker, or a sandbox of your own. Beside its name (`type`) stand
+    settings of its own."""
     limits: Limits = Limits()
     """Resource limits of one sandbox."""
     user: str | None = None
@@ -205,7 +206,7 @@ def _check_agent(agent: str) -> None:
 def default_directory(config: RolloutConfig) -> Path:
     """Where a store goes that was given no place, e.g. runs/micro-gold-bubblewrap."""
     who = config.policy if config.agent == NATIVE and config.scripted else Path(config.agent).stem
-    return Path("runs") / f"{Path(config.tasks).stem}-{who}-{config.sandbox}"
+    return Path("runs") / f"{Path(config.tasks).stem}-{who}-{Path(config.sandbox.type.rpartition(':')[2]).name}"
 
 
 _FREE = ("scheduling", "oversample", "early_completion", "max_log_bytes", "harness.workers", "harness.conversations")

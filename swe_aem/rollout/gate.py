@@ -49,6 +49,13 @@ class StartGate:
         self._slots = asyncio.Semaphore(starting)
         self._start_limit_s = start_limit_s
 
+    async def __aenter__(self) -> "StartGate":
+        """Nothing: the backend belongs to whoever opened it."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Nothing, likewise."""
+
     def open(self, spec: SandboxSpec, timer: PhaseTimer | None = None) -> AbstractAsyncContextManager[Sandbox]:
         """Wait for a free slot, start the sandbox, free the slot, and yield the sandbox.
 

@@ -158,7 +158,7 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 def _versions(config: RolloutConfig) -> dict[str, str]:
     versions = {"swe-aem": __version__, "python": platform.python_version()}
-    if config.sandbox == "bubblewrap":
+    if config.sandbox.type == "bubblewrap":
         versions["toolchain"] = host_system.digest()
     for name in _RECORDED:
         try:

@@ -63,7 +63,6 @@ class _OpenStore:
     """The part of a run that exists while its store is locked."""
 
     lifetime: ExitStack
-    backend: SandboxBackend
     writer: StoreWriter
     run_id: str
     totals: Totals
@@ -91,7 +90,8 @@ class RolloutRun:
         line_every_s: float = 30.0,
         brief: bool = False,
     ) -> None:
-        """`backend` and `open_components` default to what the configuration names.
+        """`backend` and `open_components` default to what the configuration names. A given backend has been entered,
+        and stays so; another one is entered for the length of each `run`.
 
         Without a terminal a line of progress is printed every `line_every_s` seconds; a `brief` run prints such lines
         on a terminal too, and nothing about single groups.
@@ -113,7 +113,8 @@ class RolloutRun:
         Raises `UserError` if the sandboxes' backend or the tokenizer cannot be used, before anything is written; and if
         another process writes the store, it belongs to another run, or it cannot be read.
         """
-        backend = self._backend or open_backend(self._config.sandbox)
+        if self._backend is None:
+            open_backend(self._config.sandbox)  # raises if it cannot work here
         tokenizer = _fingerprint(self._config)
         with ExitStack() as lifetime:
             writer = lifetime.enter_context(self._store.writer())
@@ -132,7 +133,7 @@ class RolloutRun:
             torn = writer.quarantined
             untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
             untold += [few] if (few := open_files.shortage(self._config.scheduling.concurrency)) else []
-            self._opened = _OpenStore(lifetime.pop_all(), backend, writer, manifest.run, totals, earlier, untold)
+            self._opened = _OpenStore(lifetime.pop_all(), writer, manifest.run, totals, earlier, untold)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -199,9 +200,10 @@ class RolloutRun:
     async def _orchestrate(self, groups: Sequence[RolloutGroup], progress: RunProgress, *, signals: bool) -> bool:
         """Run an orchestrator with display and summary beside it; was it interrupted?"""
         opened = self._open_store
-        async with self._open_components(self._config, self._tasks) as components:
+        lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
+        async with lent as backend, self._open_components(self._config, self._tasks) as components:
             orchestrator = Orchestrator(
-                self._config, groups, components, opened.backend, opened.writer, progress, run=opened.run_id
+                self._config, groups, components, backend, opened.writer, progress, run=opened.run_id
             )
             if self._interrupted:
                 orchestrator.stop()

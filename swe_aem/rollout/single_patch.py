@@ -25,13 +25,14 @@ async def grade_patch(
 
     Raises `UserError` for a missing image, `InfrastructureError` or `RunAborted` if no attempt came to a verdict.
     """
-    limits, backend = config.scheduling, open_backend(config.sandbox)
+    limits = config.scheduling
     components = grading_components(tasks, lambda gate: Grader(gate, twins=config.twins))
-    gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
-    async with components.grader(gate) as grader, Controls() as controls:
-        context = grading_context(config, _RUN, components, backend, gate, grader, controls, directory, _tell)
-        grading = PatchGrading(context, record, 0, PhaseTimer(lambda phase: None), Failures(_tell))
-        return await grading.run(patch)
+    async with open_backend(config.sandbox) as backend:
+        gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
+        async with components.grader(gate) as grader, Controls() as controls:
+            context = grading_context(config, _RUN, components, backend, gate, grader, controls, directory, _tell)
+            grading = PatchGrading(context, record, 0, PhaseTimer(lambda phase: None), Failures(_tell))
+            return await grading.run(patch)
 
 
 def _tell(text: str) -> None:

@@ -40,7 +40,7 @@ def chosen_tasks(config: RolloutConfig, loaded: TaskSet | None = None) -> TaskSe
 def _locked(tasks: TaskSet, config: RolloutConfig) -> TaskSet:
     if config.lock is None:
         return tasks
-    return apply_lock(tasks, config.lock, config.sandbox, config.lock_policy, config.max_passing_mutants)
+    return apply_lock(tasks, config.lock, config.sandbox.type, config.lock_policy, config.max_passing_mutants)
 
 
 def _with_gold(tasks: TaskSet, config: RolloutConfig) -> TaskSet:

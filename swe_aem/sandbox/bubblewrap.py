@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, ClassVar, Literal, assert_never
+from typing import IO, ClassVar, Self, assert_never
 
 from swe_aem.core import LimitHits, Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import SandboxDead, StartError, UserError
@@ -31,6 +31,7 @@ from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.channel import Channel
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
+from swe_aem.sandbox.isolation import LAUNCHERS, Launcher
 from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
 from swe_aem.sandbox.owner import Lease, start_ticks
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, rootfs_environment, state_dir
@@ -52,14 +53,6 @@ _KILL_AFTER_S = 0.5
 _INSIDE = "/.warden"
 _CPU_COUNTER = "9"
 """The descriptor under which `warden launch` opens the group's counter of processor time."""
-
-
-Launcher = Literal["bubblewrap", "util-linux"]
-LAUNCHERS: dict[Launcher, tuple[str, ...]] = {
-    "bubblewrap": ("bwrap",),
-    "util-linux": ("unshare", "mount", "pivot_root"),
-}
-"""What can isolate a sandbox, best first, and the programs that each needs."""
 
 
 @dataclass
@@ -103,6 +96,13 @@ class BubblewrapBackend:
             raise isolation.missing_tools()
         self.launcher: Launcher = usable[0]
         self._warden = warden_binary()
+
+    async def __aenter__(self) -> Self:
+        """Nothing has to be taken: each sandbox has what it needs."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Nothing has to be given back."""
 
     def _root(self, image: str) -> Path | None:
         """The unpacked root for an image; None for the host's own system."""

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import docker
 import requests
@@ -74,17 +74,33 @@ _PEAK_FILES = ("/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_u
 
 
 class DockerBackend:
-    """Starts containers. The engine is the SDK's usual one: DOCKER_HOST, or the local socket."""
+    """Starts containers. The engine is the SDK's usual one: DOCKER_HOST, or the local socket.
+
+    `runtime` is the name of an engine's runtime; None for its default. Threads and connections are taken when they are
+    first needed, and given back when the context is left.
+    """
 
     name = "docker"
 
-    def __init__(self) -> None:
+    def __init__(self, *, runtime: str | None = None) -> None:
+        self._runtime, self._runtime_known = runtime, False
         self._threads = ThreadPoolExecutor(ENGINE_THREADS, thread_name_prefix="docker")
         self._connected: docker.APIClient | None = None
         self._parent_group: str | None = None
         self._images: dict[str, dict[str, Any]] = {}
         self._warden_volumes: dict[str, asyncio.Task[str]] = {}
         self._ledger = Ledger.of_engine()
+
+    async def __aenter__(self) -> Self:
+        """Nothing is asked of the engine yet."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Wait for the calls under way, which the engine's time limit bounds; then end the threads and close the
+        client's connections."""
+        await asyncio.to_thread(self._threads.shutdown)
+        if self._connected is not None:
+            self._connected.close()
 
     @property
     def _api(self) -> docker.APIClient:
@@ -173,6 +189,7 @@ class DockerBackend:
                 f"network 'blackhole' needs root in the container to set its route, not {user!r}: set `user: root`"
             )
         start = image["Id"] if spec.layer is None else _layer_image(spec)
+        await self._check_runtime()
         volume = await self._warden_volume(image)
         name = f"swe-aem-{uuid.uuid4().hex[:12]}"
         creating = asyncio.ensure_future(self._call(self._create, name, spec, user, start, volume))
@@ -212,6 +229,18 @@ class DockerBackend:
             name, spec, channel, environment(own, spec.env), _Inside(self, name, time.time()), lambda: self._end(name)
         )
 
+    async def _check_runtime(self) -> None:
+        """Raises `UserError` if the engine has no such runtime. It is asked once."""
+        if self._runtime is None or self._runtime_known:
+            return
+        known = (await self._call(self._api.info)).get("Runtimes") or {}
+        if self._runtime not in known:
+            raise UserError(
+                f"the docker engine has no runtime {self._runtime!r}; it has {', '.join(sorted(known))}: choose one of "
+                "these (sandbox.runtime), or name yours under `runtimes` in the engine's daemon.json"
+            )
+        self._runtime_known = True
+
     # -- engine calls, on a thread ------------------------------------------------------------------------------------
 
     def _create(self, name: str, spec: SandboxSpec, user: str, image_id: str, volume: str) -> socket.socket:
@@ -235,6 +264,7 @@ class DockerBackend:
             nano_cpus=int(limits.cpus * 1e9) if limits.cpus is not None else None,
             network_mode="none",
             pids_limit=limits.pids,
+            runtime=self._runtime,
             security_opt=["no-new-privileges"],
             sysctls=ipc_settings(limits),
         )

@@ -7,9 +7,17 @@ A plan is written once, in bubblewrap's vocabulary (`--ro-bind FROM TO` and so o
 import resource
 import shlex
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from swe_aem.core import Limits
 from swe_aem.errors import UserError
+
+Launcher = Literal["bubblewrap", "util-linux"]
+LAUNCHERS: dict[Launcher, tuple[str, ...]] = {
+    "bubblewrap": ("bwrap",),
+    "util-linux": ("unshare", "mount", "pivot_root"),
+}
+"""What can isolate a sandbox, best first, and the programs that each needs."""
 
 HOSTNAME = "sandbox"
 """The host name of every sandbox; it resolves to 127.0.0.1."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePosixPath
+from typing import Self
 
 from swe_aem.core import ExecResult, LimitHits, Sandbox, SandboxInfo, SandboxSpec, Tree, TreeChange, TreeEntry
 from swe_aem.errors import SandboxDead, StartError
@@ -198,6 +199,8 @@ class FakeBackend:
         self.fail_starts = fail_starts
         self.opened: list[FakeSandbox] = []
         self.layers: set[tuple[str, str | None]] | None = None
+        self.entered = 0
+        """How often it was entered and not left."""
         self.down = False
         """Does the engine not answer?"""
 
@@ -205,6 +208,15 @@ class FakeBackend:
     def live(self) -> list[FakeSandbox]:
         """Sandboxes that are open now."""
         return [sandbox for sandbox in self.opened if not sandbox.closed]
+
+    async def __aenter__(self) -> Self:
+        """Count that it was entered."""
+        self.entered += 1
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Count that it was left."""
+        self.entered -= 1
 
     async def answers(self) -> bool:
         """Is the fake engine up?"""

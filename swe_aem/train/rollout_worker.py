@@ -148,6 +148,7 @@ class RolloutWorker:
 
     async def _open(self) -> _Live:
         rollout = self._config.rollout
+        await self._lifetimes.enter_async_context(self._backend)
         opened = open_policy(self._config, self._directory, self._model, self._name)
         policy, updates = await self._lifetimes.enter_async_context(opened)
         parser = await self._lifetimes.enter_async_context(SwebenchParser())

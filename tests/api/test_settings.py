@@ -61,6 +61,6 @@ def test_a_part_of_a_set_keeps_what_its_tasks_need(tasks: TaskSet) -> None:
 def test_sandboxes_are_settings_of_a_rollout(tasks: TaskSet) -> None:
     sandbox = sa.Docker(user="1000", capabilities=("CHOWN",), memory_bytes=1 << 30)
     config, _ = rollout_settings(tasks, sandbox, {})
-    assert (config.sandbox, config.user, config.capabilities) == ("docker", "1000", ("CHOWN",))
+    assert (config.sandbox.type, config.user, config.capabilities) == ("docker", "1000", ("CHOWN",))
     assert (config.limits.memory_bytes, config.limits.pids) == (1 << 30, 512)
     assert (config.agent, config.policy, config.limit) == ("native", "gold", 3), "as the command line has it"

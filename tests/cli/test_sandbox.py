@@ -59,9 +59,9 @@ def test_a_killed_owner_leaves_nothing_after_prune(require_bubblewrap: None) -> 
 
 
 def test_errors_name_what_there_is() -> None:
-    unknown = swe_aem("ls", "--sandbox", "podman")
+    unknown = swe_aem("ls", "--sandbox", "dokcer")
     assert unknown.returncode == 2
-    assert unknown.stderr.splitlines()[-1].endswith("'podman' is not one of 'bubblewrap', 'docker', 'all'.")
+    assert "no sandbox 'dokcer' (did you mean docker?); choose one of bubblewrap, docker," in unknown.stderr
     absent = subprocess.run(
         [*SWE_AEM, "ls", "--sandbox", "docker"],
         env={**os.environ, "DOCKER_HOST": "unix:///nowhere"},

@@ -130,7 +130,7 @@ def rewritten() -> TaskRecord:
     [
         ({"predictions": predicted("a.0", patch="another")}, "other predictions: the patch of a.0 is another"),
         ({"predictions": predicted("b.0")}, "the patch of a.0 is gone"),
-        ({"settings": {"sandbox": "docker"}}, 'sandbox was "bubblewrap" and is now "docker"'),
+        ({"settings": {"sandbox": "docker"}}, 'sandbox.type was "bubblewrap" and is now "docker"'),
         ({"settings": {"tasks": "nano"}}, 'tasks was "tasks/micro" and is now "nano"'),
         ({"records": [rewritten()]}, "tasks whose content is now another"),
     ],

@@ -20,6 +20,7 @@ from swe_aem.preflight import CheckConfig, CheckResult, RunCounts, check
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.budget import sandbox_spec
 from swe_aem.sandbox import open_backend
+from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.tasks import TaskSet, load_tasks
 from swe_aem.tasks.lock import LockEntry, apply_lock, lock_text, read_lock, record_digest
 from swe_aem.testing.sandbox import FakeBackend
@@ -342,8 +343,9 @@ def test_real_sandboxes(kind: str, tmp_path: Path, request: pytest.FixtureReques
     request.getfixturevalue(f"require_{kind}")
     always = TASKS.records[1].key.model_copy(update={"fail_to_pass": TASKS.records[1].key.pass_to_pass[:1]})
     tasks = replace(TASKS, records=(TASKS.records[0], TASKS.records[1].model_copy(update={"key": always})))
-    config = CheckConfig(counts=RunCounts(gold=2))
-    checked = asyncio.run(check(config, tasks, tmp_path / "tasks.lock", open_backend(kind)))
+    rollout = RolloutConfig(sandbox=SandboxConfig(type=kind))
+    config = CheckConfig(counts=RunCounts(gold=2), rollout=rollout)
+    checked = asyncio.run(check(config, tasks, tmp_path / "tasks.lock", open_backend(rollout.sandbox)))
     assert [entry.passed for entry in checked.entries] == [True, False]
     assert checked.entries[1].problems == ("doing nothing resolves it, 1 of 1 times",)
     entry = checked.entries[0]

@@ -102,7 +102,7 @@ BASE = RolloutConfig(group_size=4, limit=10)
         ({"native": {"temperature": 0.5}}, "native.temperature was 1.0 and is now 0.5"),
         ({"native": {"seed": 1}}, "native.seed"),
         ({"limits": {"memory_bytes": 1 << 30}}, "limits.memory_bytes"),
-        ({"sandbox": "docker"}, "sandbox was"),
+        ({"sandbox": "docker"}, "sandbox.type was"),
     ],
 )
 def test_what_a_rerun_may_change(tmp_path: Path, changes: dict[str, Any], refused: str | None) -> None:

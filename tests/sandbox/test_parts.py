@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import get_args
 
 import docker
 import pytest
@@ -16,10 +15,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import ExecResult, Limits, SandboxSpec
 from swe_aem.errors import InfrastructureError, StartError, UserError
-from swe_aem.rollout import RolloutConfig
 from swe_aem.sandbox import (
-    BACKENDS,
-    BackendName,
     bubblewrap,
     cgroup,
     host_system,
@@ -116,16 +112,6 @@ def test_without_any_isolation_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> 
         BubblewrapBackend()
     with pytest.raises(UserError, match="apt-get install bubblewrap"):
         BubblewrapBackend(launcher="util-linux")
-
-
-def test_unknown_backends_are_named() -> None:
-    with pytest.raises(UserError, match="bubblewrap, docker"):
-        open_backend("podman")
-
-
-def test_every_backend_that_a_setting_may_name_can_be_opened() -> None:
-    assert get_args(BackendName) == tuple(BACKENDS)
-    assert RolloutConfig.model_fields["sandbox"].annotation is BackendName
 
 
 def test_the_names_of_backends_cost_no_import_of_the_types() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from swe_aem.errors import SweAemError, UserError
 from swe_aem.rollout import chosen_tasks
 from swe_aem.sandbox import open_backend
+from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.serve import healthy
 from swe_aem.train.architecture import config_of
 from swe_aem.train.config import HardwareConfig, TrainConfig
@@ -63,11 +64,11 @@ def _refusals(config: TrainConfig) -> Iterator[str]:
         yield note
 
 
-def _sandboxes(kind: str, images: Sequence[str]) -> Iterator[str]:
+def _sandboxes(sandbox: SandboxConfig, images: Sequence[str]) -> Iterator[str]:
     try:
-        missing = asyncio.run(_missing_images(kind, images))
+        missing = asyncio.run(_missing_images(sandbox, images))
     except SweAemError as error:
-        yield f"MISSING {kind}: {error}"
+        yield f"MISSING {sandbox.type}: {error}"
         return
     if missing:
         yield f"MISSING images: {len(missing)} of {len(images)}, e.g. {missing[0]}"
@@ -75,15 +76,15 @@ def _sandboxes(kind: str, images: Sequence[str]) -> Iterator[str]:
         yield f"images: {len(images)}, all here"
 
 
-async def _missing_images(kind: str, images: Sequence[str]) -> list[UserError]:
+async def _missing_images(sandbox: SandboxConfig, images: Sequence[str]) -> list[UserError]:
     """Why each image that is not here is not, which says how to get it."""
-    backend = open_backend(kind)
     missing = []
-    for image in images:
-        try:
-            await backend.image_digest(image)
-        except UserError as error:
-            missing.append(error)
+    async with open_backend(sandbox) as backend:
+        for image in images:
+            try:
+                await backend.image_digest(image)
+            except UserError as error:
+                missing.append(error)
     return missing
 
 
@@ -98,7 +99,7 @@ def _roles(config: TrainConfig, hardware: HardwareConfig) -> Iterator[str]:
     yield f"  trainer: {hardware.trainer_gpus} GPUs, {sharding[hardware.sharding]}; its first process rolls out"
     yield (
         f"  rollouts: on the first trainer's host, up to {scheduling.concurrency} agents and as many grading sandboxes "
-        f"({config.rollout.sandbox})"
+        f"({config.rollout.sandbox.type})"
     )
     urls = ", ".join(config.servers.urls) if config.servers else "none: the policy samples in the trainer"
     yield f"  servers: {hardware.servers} of {hardware.gpus_per_server} GPUs; {urls}"
