@@ -3,14 +3,13 @@
 A block of a page is one of these:
 - a file, if the sentence before it says so: "Save it as `my_reward.py`:", or if its first line is `# my_reward.py`;
 - `sh`: typed in the reader's directory, each block in a shell of its own; every command must succeed;
-- `python` that is no file: run as a script of its own;
+- `python` that is no file: run as a script of its own in that directory;
 - `text` behind one of these two: what it prints, among other lines; `...` stands for anything within a line;
 - without a language, or with `no-run` behind it (```` ```yaml no-run ````): only read. Another language must be one of
   these two or a file.
 """
 
 import re
-import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +55,11 @@ def follow(page: Path, stranger: Stranger, directory: Path) -> None:
             (directory / block.file).parent.mkdir(parents=True, exist_ok=True)
             (directory / block.file).write_text(block.body, encoding="utf-8")
         elif block.language in ("sh", "python"):
-            script = block.body if block.language == "sh" else f"python -c {shlex.quote(block.body)}"
+            script = block.body
+            if block.language == "python":
+                example = directory / f"example_{block.line}.py"
+                example.write_text(block.body, encoding="utf-8")
+                script = f"python {example.name}"
             done = stranger.tries(script, directory)
             said = done.stdout
             assert done.returncode == 0, f"{where} fails:\n{said}"
