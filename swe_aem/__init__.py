@@ -23,22 +23,32 @@ if TYPE_CHECKING:
     from swe_aem.api.rollouts import rollout, rollout_async
     from swe_aem.api.sandboxes import Bubblewrap, Docker
     from swe_aem.api.training import train
-    from swe_aem.core import Outcome, Trajectory, Verdict
-    from swe_aem.tasks import load_tasks
+    from swe_aem.core import AnswerKey, Outcome, Task, TaskRecord, Trajectory, Verdict
+    from swe_aem.core.base import Settings
+    from swe_aem.tasks import Family, Fields, LogParser, Reading, git_task, load_tasks
     from swe_aem.train.task_samplers import SampledGroup, TaskSamplerInputs
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerKey",
     "Bubblewrap",
     "Docker",
+    "Family",
+    "Fields",
+    "LogParser",
     "Outcome",
+    "Reading",
     "SampledGroup",
+    "Settings",
+    "Task",
+    "TaskRecord",
     "TaskSamplerInputs",
     "Trajectory",
     "Verdict",
     "errors",
     "evaluate",
+    "git_task",
     "grade",
     "grade_async",
     "load_tasks",
@@ -48,14 +58,23 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AnswerKey": "swe_aem.core",
     "Bubblewrap": "swe_aem.api.sandboxes",
     "Docker": "swe_aem.api.sandboxes",
+    "Family": "swe_aem.tasks",
+    "Fields": "swe_aem.tasks",
+    "LogParser": "swe_aem.tasks",
     "Outcome": "swe_aem.core",
+    "Reading": "swe_aem.tasks",
     "SampledGroup": "swe_aem.train.task_samplers",
+    "Settings": "swe_aem.core.base",
+    "Task": "swe_aem.core",
+    "TaskRecord": "swe_aem.core",
     "TaskSamplerInputs": "swe_aem.train.task_samplers",
     "Trajectory": "swe_aem.core",
     "Verdict": "swe_aem.core",
     "evaluate": "swe_aem.api.evaluation",
+    "git_task": "swe_aem.tasks",
     "grade": "swe_aem.api.grading",
     "grade_async": "swe_aem.api.grading",
     "load_tasks": "swe_aem.tasks",

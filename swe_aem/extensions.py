@@ -109,6 +109,10 @@ class ExtensionPoint(Generic[T]):
             )
         return Found(name, _object_of(name, self.what), identity_of(name))
 
+    def identity(self, name: str) -> str:
+        """The identity of what `find` finds; for a built-in, which is not imported for it, the empty text."""
+        return "" if self.is_builtin(name) else self.find(name).identity
+
     def make(self, setting: str | Mapping[str, Any]) -> Any:
         """What a setting stands for: a class is called with the settings beside its name, and anything else is taken
         as it is. Raises `UserError` for settings that do not fit."""

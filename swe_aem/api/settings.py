@@ -11,7 +11,7 @@ from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, chosen_tasks
 from swe_aem.tasks import TaskSet, load_tasks
 
-_CHOSEN_BEFORE = ("tasks", "split", "ids", "limit")
+_CHOSEN_BEFORE = ("tasks", "split", "ids", "limit", "family")
 """Settings that say which tasks; here they come with the tasks."""
 
 
@@ -29,7 +29,13 @@ def rollout_settings(
         name = next(name for name in _CHOSEN_BEFORE if name in given)
         raise UserError(f"{name} is an argument of load_tasks: choose the tasks with it, and hand them over")
     chosen = load_tasks(tasks) if isinstance(tasks, str | Path) else TaskSet.of(tasks)
-    source = {"tasks": chosen.name, "split": chosen.split, "ids": chosen.ids, "limit": chosen.limit}
+    source = {
+        "tasks": chosen.name,
+        "split": chosen.split,
+        "ids": chosen.ids,
+        "limit": chosen.limit,
+        "family": chosen.family,
+    }
     settings = {name: value for name, value in given.items() if value is not None}
     config = load(RolloutConfig, options={**source, **sandbox_settings(sandbox), **settings})
     return config, chosen_tasks(config, chosen)

@@ -50,6 +50,7 @@ _PANELS = {
             metavar="SET", completion=complete_tasks,
         ),
         Mirrored("split"),
+        Mirrored("family", metavar="NAME"),
         Mirrored("ids", "--id", "Only this task; repeat for more.", metavar="ID"),
         Mirrored("limit"),
     ),
@@ -126,14 +127,21 @@ def _of_store(source: Path) -> dict[str, Any]:
     manifest = read_manifest(source) if source.is_dir() else None
     if manifest is None:
         return {}
-    found = {"tasks": manifest.config.tasks, "split": manifest.config.split, "reward": manifest.config.reward}
+    found = {
+        "tasks": manifest.config.tasks,
+        "split": manifest.config.split,
+        "family": manifest.config.family,
+        "reward": manifest.config.reward,
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _tasks(settings: RolloutConfig) -> "TaskSet":
     from swe_aem.cli.load import load_and_tell
 
-    return load_and_tell(settings.tasks, split=settings.split, ids=settings.ids, limit=settings.limit)
+    return load_and_tell(
+        settings.tasks, split=settings.split, ids=settings.ids, limit=settings.limit, family=settings.family
+    )
 
 
 def _grade(source: Path, directory: Path, settings: RolloutConfig) -> int:

@@ -100,7 +100,8 @@ def _kind(annotation: Any) -> tuple[Any, dict[str, Any]]:
     """What typer is to make of a setting's type, and its bounds: the type less None, a tuple as a list."""
     bounds: dict[str, Any] = {}
     if get_origin(annotation) not in (None, Literal, tuple, Annotated):  # a union with None
-        (annotation,) = (one for one in get_args(annotation) if one is not NoneType)
+        kinds = [one for one in get_args(annotation) if one is not NoneType]
+        annotation = str if str in kinds else kinds[0]  # of a name and a mapping, an option gives the name
     if get_origin(annotation) is Annotated:
         annotation, *metadata = get_args(annotation)
         bounds = _bounds([one for info in metadata for one in (info.metadata if isinstance(info, FieldInfo) else [])])

@@ -55,6 +55,14 @@ Tasks = Annotated[str, typer.Option("--tasks", metavar="SET", help=TASKS_HELP, a
 """Where tasks come from."""
 
 Split = Annotated[str | None, typer.Option("--split", help="One split of the set. [default: all; of the hub: test]")]
+Family = Annotated[
+    str | None,
+    typer.Option(
+        "--family",
+        metavar="NAME",
+        help="What reads the rows of your own data set: file.py:object, package.module:object, or a name.",
+    ),
+]
 Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this task; repeat for more.")]
 IdsFrom = Annotated[
     Path | None,

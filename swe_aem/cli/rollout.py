@@ -61,6 +61,7 @@ _PANELS = {
     "Tasks": (
         Mirrored("tasks", metavar="SET", completion=complete_tasks),
         Mirrored("split"),
+        Mirrored("family", metavar="NAME"),
         Mirrored("ids", "--id", "Only this task; repeat for more.", metavar="ID"),
         Mirrored("limit"),
         Mirrored("lock"),

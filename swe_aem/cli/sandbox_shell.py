@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swe_aem.cli.options import NoLimits, Sandbox, Split, Tasks, limits
+from swe_aem.cli.options import Family, NoLimits, Sandbox, Split, Tasks, limits
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 from swe_aem.table import table
@@ -29,6 +29,7 @@ def shell(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id; `swe-aem tasks list` shows them.")],
     tasks: Tasks = "micro",
     split: Split = None,
+    family: Family = None,
     sandbox: Sandbox = "bubblewrap",
     command: Annotated[
         str | None,
@@ -56,8 +57,8 @@ def shell(
 
     if command is None and not sys.stdin.isatty():
         raise UserError("a prompt needs a terminal; give a command line with --command instead")
-    task_set = load_tasks(tasks, split=split, ids=[task])
-    settings = {"tasks": tasks, "split": split, "sandbox": sandbox, "limits": limits(no_limits)}
+    task_set = load_tasks(tasks, split=split, ids=[task], family=family)
+    settings = {"tasks": tasks, "split": split, "family": family, "sandbox": sandbox, "limits": limits(no_limits)}
     config = check(RolloutConfig, settings)
     first = _gold(task_set.get(task)) if start == "gold" else _read(start)
     options = _Options(start=first, command=command, timeout_s=timeout_s, wants_work=grade or patch is not None)

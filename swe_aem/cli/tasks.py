@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swe_aem.cli.load import load_and_tell
-from swe_aem.cli.options import Json, Limit, Split, Tasks
+from swe_aem.cli.options import Family, Json, Limit, Split, Tasks
 from swe_aem.cli.tasks_build import build
 from swe_aem.cli.tasks_check import check
 from swe_aem.cli.tasks_select import select
@@ -36,6 +36,7 @@ app.command("split")(split_set)
 def list_tasks(
     tasks: Tasks = "micro",
     split: Split = None,
+    family: Family = None,
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +48,7 @@ def list_tasks(
     """
     import json
 
-    task_set = load_and_tell(tasks, split=split, limit=limit)
+    task_set = load_and_tell(tasks, split=split, limit=limit, family=family)
     rows = [_summary(task_set, record) for record in task_set]
     if as_json:
         for row in rows:
@@ -64,6 +65,7 @@ def show(
     task_id: Annotated[str, typer.Argument(metavar="ID", help="The task's id, as `swe-aem tasks list` shows it.")],
     tasks: Tasks = "micro",
     split: Split = None,
+    family: Family = None,
     answer: Annotated[
         bool, typer.Option("--answer", help="Show also what agents never see: patches, tests, script.")
     ] = False,
@@ -74,7 +76,7 @@ def show(
     """
     from swe_aem.tasks import load_tasks
 
-    record = load_tasks(tasks, split=split).get(task_id)
+    record = load_tasks(tasks, split=split, family=family).get(task_id)
     task, key = record.task, record.key
     fields = {"repo": task.repo, "base commit": task.base_commit, "image": task.image, "workdir": task.workdir}
     typer.echo(f"# {task.id}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swe_aem.cli.load import load_and_tell
-from swe_aem.cli.options import Ids, Limit, NoLimits, Sandbox, Split, Tasks, limits
+from swe_aem.cli.options import Family, Ids, Limit, NoLimits, Sandbox, Split, Tasks, limits
 from swe_aem.cli.strength_lines import strength_lines
 from swe_aem.cli.tell import complain, tell
 from swe_aem.cli.twin_lines import twin_lines
@@ -28,6 +28,7 @@ _SHOWN = 40
 def check(
     tasks: Tasks = "micro",
     split: Split = None,
+    family: Family = None,
     ids: Ids = None,
     limit: Limit = None,
     sandbox: Sandbox = "bubblewrap",
@@ -77,7 +78,7 @@ def check(
     from swe_aem.preflight import CheckConfig, RunCounts, StrengthConfig
     from swe_aem.rollout import RolloutConfig
 
-    task_set = load_and_tell(tasks, split=split, ids=ids, limit=limit)
+    task_set = load_and_tell(tasks, split=split, ids=ids, limit=limit, family=family)
     path = lock or default_lock(tasks)
     settings = {"sandbox": sandbox, "limits": limits(no_limits), "user": user, "capabilities": capabilities or ()}
     rollout = checked_settings(RolloutConfig, settings)

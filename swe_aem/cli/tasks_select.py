@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from swe_aem.cli.load import load_and_tell
-from swe_aem.cli.options import Split, Tasks
+from swe_aem.cli.options import Family, Split, Tasks
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 from swe_aem.table import table
@@ -19,6 +19,7 @@ def select(
     out: _Out,
     tasks: Tasks = "micro",
     split: Split = None,
+    family: Family = None,
     repo: Annotated[
         list[str] | None, typer.Option("--repo", metavar="GLOB", help="Keep these repositories; repeat for more.")
     ] = None,
@@ -67,7 +68,7 @@ def select(
 
     if (solve_rate is None) != (run is None):
         raise UserError("--solve-rate LOW:HIGH needs --run STORE, and --run needs --solve-rate; give both or none")
-    task_set = load_and_tell(tasks, split=split)
+    task_set = load_and_tell(tasks, split=split, family=family)
     left_out = dict.fromkeys(read_ids(without), "in the list to leave out") if without else {}
     if against is not None:
         left_out |= _contaminated(task_set, load_and_tell(against, split=against_split), by_repository=not texts_only)
@@ -97,6 +98,7 @@ def select(
 def split(
     out: Annotated[Path, typer.Option("--out", help="Directory for train.txt and heldout.txt.")],
     tasks: Tasks = "micro",
+    family: Family = None,
     heldout: Annotated[float, typer.Option("--heldout", min=0, max=1, help="Share of tasks to hold out.")] = 0.2,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the choice of repositories.")] = 0,
 ) -> None:
@@ -108,7 +110,7 @@ def split(
     """
     from swe_aem.tasks.select import ids_text, split_by_repository
 
-    task_set = load_and_tell(tasks)
+    task_set = load_and_tell(tasks, family=family)
     out.mkdir(parents=True, exist_ok=True)
     for name, side in zip(("train", "heldout"), split_by_repository(task_set, heldout, seed), strict=True):
         path = out / f"{name}.txt"

@@ -1,5 +1,6 @@
 """`Task`: what an agent may see. `AnswerKey`: what only the grader may see. Two types: no code path can mix them."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, PrivateAttr
@@ -36,7 +37,8 @@ class AnswerKey(Frozen):
     test_patch: str
     eval_script: str
     log_parser: str
-    """The name of a parser in `swe_aem.tasks.families.log_parsers`, e.g. `parse_log_pytest`."""
+    """The name of a parser in `swe_aem.tasks.families.log_parsers`, e.g. `parse_log_pytest`, or of a `LogParser` that
+    the task's family brings, as `package.module:object` or `file.py:object`."""
     eval_type: str
     """How results become a verdict: `pass_and_fail` or `fail_only` (swebench's EvalType), `exact_map` (R2E-Gym: every
     test of `expected` and no other, each with that status), `reward_file` (Harbor: what the tests wrote)."""
@@ -72,6 +74,9 @@ class TaskRecord(Frozen):
     split: str | None = None
     weight: float = 1.0
     """What its trajectories count in training, 0..1; below 1 for a task whose tests preflight found flaky."""
+    repository: Path | None = None
+    """The git repository of this host whose `base_commit` is the working tree; None if the image has the tree, or the
+    set's packages have."""
     _origin: Any = PrivateAttr(default=None)
     """The set that it was loaded from, without records (`TaskSet.of` makes a set of it again). Copies keep it."""
 

@@ -37,7 +37,7 @@ def _records(manifest: Manifest | None, tell: Callable[[str], None]) -> Sequence
     if manifest is None:
         return ()
     try:
-        tasks = load_tasks(manifest.config.tasks, split=manifest.config.split)
+        tasks = load_tasks(manifest.config.tasks, split=manifest.config.split, family=manifest.config.family)
     except UserError as error:
         tell(f"no table by repository: {error}")
         return ()

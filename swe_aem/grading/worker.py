@@ -156,15 +156,25 @@ def exact_map(statuses: dict[str, str], expected: dict[str, str], fail_to_pass: 
 
 def register_own_parsers() -> None:
     """Add this project's parsers to swebench's registry, where its code finds them."""
-    from swebench.harness.log_parsers import PARSER_REGISTRY
-
     from swe_aem.tasks.families.log_parsers import PARSERS
 
-    def with_spec(parse: Callable[[str], dict[str, str]]) -> Callable[..., dict[str, str]]:
-        return lambda log, spec: parse(log)
+    for parser in PARSERS.values():
+        if parser.read is not None:
+            _register(parser.name, parser.read)
 
-    own = {parser.name: with_spec(parser.read) for parser in PARSERS.values() if parser.read is not None}
-    PARSER_REGISTRY.update(own)
+
+def _register(name: str, read: Callable[[str], dict[str, str]]) -> None:
+    from swebench.harness.log_parsers import PARSER_REGISTRY
+
+    PARSER_REGISTRY[name] = lambda log, test_spec: read(log)
+
+
+def register_parser_of(key: AnswerKey) -> None:
+    """Add the task's parser to swebench's registry, if a family brought it. Raises what importing it raises."""
+    from swe_aem.tasks.families.log_parsers import is_own_parser, log_parser
+
+    if is_own_parser(key.log_parser) and (read := log_parser(key.log_parser).read) is not None:
+        _register(key.log_parser, read)
 
 
 OPERATIONS: dict[str, Callable[..., Answer]] = {"prepare": prepare, "check": check, "read": read, "official": official}
@@ -194,6 +204,7 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_PROF, request.pop("cpu_s"))
         try:
             key = AnswerKey.model_validate(request.pop("key"))
+            register_parser_of(key)
             answer = OPERATIONS[request.pop("op")](key, **request)
         except OSError as error:
             answer = {"host": str(error)}

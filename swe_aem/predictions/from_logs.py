@@ -6,7 +6,7 @@ is a directory like that of `swe-aem grade`, each line with what the verdict was
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from swe_aem.grading import SwebenchParser, read_kept_log
 from swe_aem.predictions.reading import Prediction
 from swe_aem.predictions.run import NO_TOKENIZER
 from swe_aem.predictions.summary import GradeSummary, summarise, write_grade_summary
-from swe_aem.rollout import RolloutConfig, claim, read_manifest
+from swe_aem.rollout import RolloutConfig, claim, grading_extensions, read_manifest
 from swe_aem.rollout.orchestrator import first_cause
 from swe_aem.store import (
     Before,
@@ -89,7 +89,8 @@ async def grade_from_logs(
         raise UserError(f"{source} has no kept logs: it is older than they are, or its folder `logs` is gone")
     config = config.model_copy(update={"agent": "native", "policy": FROM_LOGS})
     with graded_writer(directory):
-        _claim(config, [records[id] for id in dict.fromkeys(item.end.task_id for item in known)], known, directory)
+        claimed = [records[id] for id in dict.fromkeys(item.end.task_id for item in known)]
+        _claim(config, claimed, known, directory, grading_extensions(config, tasks))
         stayed: Counter[str] = Counter()
         async with nullcontext(parser) if parser else SwebenchParser() as reader:
             rows = await _read_all(known, records, source, config, reader, stayed, tell)
@@ -109,7 +110,13 @@ def _items(source: Path) -> list[_Item]:
     return [_Item(one.model_copy(update=drop), one.timings_s.get("grade", 0.0)) for one in Store(source).trajectories()]
 
 
-def _claim(config: RolloutConfig, records: Sequence[TaskRecord], items: Sequence[_Item], directory: Path) -> None:
+def _claim(
+    config: RolloutConfig,
+    records: Sequence[TaskRecord],
+    items: Sequence[_Item],
+    directory: Path,
+    extensions: Mapping[str, str],
+) -> None:
     stored = read_manifest(directory)
     if read_graded(directory) and (stored is None or stored.config.policy != FROM_LOGS):
         raise UserError(f"{directory} holds verdicts that were not read from logs; choose another --out")
@@ -117,7 +124,15 @@ def _claim(config: RolloutConfig, records: Sequence[TaskRecord], items: Sequence
     for end, _ in items:
         one = Prediction(task_id=end.task_id, sample=end.sample, patch=end.patch)
         digests.setdefault(end.task_id, {})[end.sample] = one.digest
-    claim(directory, config, records, stored_tasks=(), tokenizer=NO_TOKENIZER, predictions=digests)
+    claim(
+        directory,
+        config,
+        records,
+        stored_tasks=(),
+        tokenizer=NO_TOKENIZER,
+        extensions=extensions,
+        predictions=digests,
+    )
 
 
 async def _read_all(

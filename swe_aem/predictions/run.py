@@ -24,7 +24,7 @@ from swe_aem.grading import Grader
 from swe_aem.predictions.progress import GradeProgress, grade_facts
 from swe_aem.predictions.reading import Prediction, Predictions
 from swe_aem.predictions.summary import GradeSummary, earlier_wall_s, summarise, write_grade_summary
-from swe_aem.rollout import RolloutConfig, claim
+from swe_aem.rollout import RolloutConfig, claim, grading_extensions
 from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.components import grading_components
 from swe_aem.rollout.controls import Controls
@@ -73,6 +73,7 @@ class GradeRun:
         update = {"agent": "native", "policy": PREDICTIONS, "scheduling": scheduling}
         self._config = config.model_copy(update=update)
         self._records = {record.task.id: record for record in tasks}
+        self._extensions = grading_extensions(config, tasks)
         self._predictions = predictions.found
         self._notes = predictions.notes
         self._directory = directory
@@ -138,6 +139,7 @@ class GradeRun:
             [self._records[id] for id in digests],
             stored_tasks={key.task_id for key in writer.rows},
             tokenizer=NO_TOKENIZER,
+            extensions=self._extensions,
             predictions=digests,
         )
         return manifest.run

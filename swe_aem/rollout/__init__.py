@@ -21,6 +21,7 @@ from swe_aem.rollout.run import RolloutResult, RolloutRun, roll_out, wanted_traj
 from swe_aem.rollout.single_patch import grade_patch
 from swe_aem.rollout.store_tokenizer import name_tokenizer, require_tokenizer
 from swe_aem.rollout.task_choice import chosen_tasks
+from swe_aem.rollout.used import grading_extensions, used_extensions
 
 __all__ = [
     "NATIVE",
@@ -40,6 +41,7 @@ __all__ = [
     "default_directory",
     "grade_attempt_s",
     "grade_patch",
+    "grading_extensions",
     "human_session",
     "judge_human",
     "name_tokenizer",
@@ -51,5 +53,6 @@ __all__ = [
     "sandbox_spec",
     "script_tools",
     "turn_renderer",
+    "used_extensions",
     "wanted_trajectories",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from swe_aem.agent import NativeConfig, RendererConfig, TurnLimits
 from swe_aem.core import Limits
@@ -17,7 +17,7 @@ from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
 from swe_aem.policy import BYTE_TOKENIZER_NAME, SCRIPTS, listed_scripts
 from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.suggest import did_you_mean
-from swe_aem.tasks import LockPolicy
+from swe_aem.tasks import FAMILIES, LockPolicy
 
 NATIVE = "native"
 """The agent of this package; others are harnesses."""
@@ -75,6 +75,9 @@ class RolloutConfig(Frozen):
     """Task set: a bundled one, a .jsonl, .json or .parquet file, or the id of a Hugging Face dataset."""
     split: str | None = None
     """Split of the task set; all splits if not given."""
+    family: str | dict[str, Any] | None = None
+    """What reads the rows: the family of your own data set, as file.py:object, package.module:object or the name of an
+    installed one. If not given, rows are recognised by their columns."""
     ids: tuple[str, ...] | None = None
     """Run only the tasks with these ids."""
     limit: _Count | None = None
@@ -164,6 +167,13 @@ class RolloutConfig(Frozen):
                 scripts = ", ".join(listed_scripts(for_harnesses=agent != NATIVE))
                 raise ValueError(f"agent {agent} needs policy: a URL, the path of a model, or one of {scripts}")
         return {name: value for name, value in values.items() if name not in ("agent", "policy")} | given
+
+    @field_validator("family")
+    @classmethod
+    def _is_a_family(cls, value: Any) -> Any:
+        if value is not None:
+            FAMILIES.check(FAMILIES.name_of(value))
+        return value
 
     @model_validator(mode="after")
     def _settings_are_honoured(self) -> "RolloutConfig":

@@ -12,6 +12,7 @@ from swe_aem import __version__
 from swe_aem.core import TaskRecord, TrajectoryKey
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
+from swe_aem.core.used import changed_extensions
 from swe_aem.errors import UserError
 from swe_aem.policy import BYTE_TOKENIZER_NAME
 from swe_aem.rollout.config import RolloutConfig, differences
@@ -39,6 +40,9 @@ class Manifest(Frozen):
     tokenizer: str | None = None
     """Fingerprint of the tokenizer that all token ids of the store are of; None in stores of older versions."""
 
+    extensions: dict[str, str] | None = None
+    """Setting to the version and hash of what it names, for what is not built in; None in stores of older versions."""
+
     predictions: dict[str, dict[int, str]] | None = None
     """Task id and sample to the digest of a patch, in a directory of `swe-aem grade`; None in a store."""
 
@@ -63,13 +67,15 @@ def claim(
     *,
     stored_tasks: Collection[str],
     tokenizer: str,
+    extensions: Mapping[str, str] | None = None,
     predictions: dict[str, dict[int, str]] | None = None,
 ) -> Manifest:
     """Write `config.json` for a run into `directory`, which its caller has locked.
 
     `stored_tasks` are the ids of the tasks that have a trajectory there. If there are any, settings and tasks that
-    decide what these trajectories mean must not change, nor may the tokenizer, whose fingerprint is given: raises
-    `UserError` that names what would. Of `predictions`, where that is what is graded, none may have changed or be gone.
+    decide what these trajectories mean must not change, nor may the tokenizer, whose fingerprint is given, nor the
+    `extensions` (`used_extensions`): raises `UserError` that names what would. Of `predictions`, where that is what is
+    graded, none may have changed or be gone.
     """
     stored = read_manifest(directory)
     tasks = {record.task.id: digest(record) for record in records}
@@ -79,6 +85,10 @@ def claim(
         if found := differences(stored.config, config):
             raise UserError(
                 f"{directory} holds another run: {'; '.join(found)}. Choose another --out, or the same settings"
+            )
+        if found := changed_extensions(stored.extensions, extensions or {}):
+            raise UserError(
+                f"{directory} holds another run: {'; '.join(found)}. Choose another --out, or bring that code back"
             )
         if stored.tokenizer is None:
             raise UserError(unnamed_tokenizer(directory, stored))
@@ -106,6 +116,7 @@ def claim(
         config=config,
         tasks=tasks,
         tokenizer=tokenizer,
+        extensions=dict(extensions or {}),
         predictions=predictions,
     )
     replace(directory / FILE, manifest.model_dump_json(indent=2) + "\n")

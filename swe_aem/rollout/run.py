@@ -24,6 +24,7 @@ from swe_aem.rollout.group import RolloutGroup, block_size, group_of
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.used import used_extensions
 from swe_aem.sandbox import open_backend, open_files
 from swe_aem.store import Store, StoreWriter, Summary, Totals, read_summary, write_summary
 from swe_aem.tasks import TaskSet
@@ -116,6 +117,7 @@ class RolloutRun:
         if self._backend is None:
             open_backend(self._config.sandbox)  # raises if it cannot work here
         tokenizer = _fingerprint(self._config)
+        extensions = used_extensions(self._config, self._tasks)
         with ExitStack() as lifetime:
             writer = lifetime.enter_context(self._store.writer())
             stored_tasks = {task_id for task_id, _ in writer.rows}
@@ -125,6 +127,7 @@ class RolloutRun:
                 self._tasks.records,
                 stored_tasks=stored_tasks,
                 tokenizer=tokenizer,
+                extensions=extensions,
             )
             totals = Totals()
             for trajectory in self._store.trajectories():

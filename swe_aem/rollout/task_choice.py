@@ -22,12 +22,14 @@ def chosen_tasks(config: RolloutConfig, loaded: TaskSet | None = None) -> TaskSe
     """
     if config.replay_from is None:
         if loaded is None:
-            loaded = load_tasks(config.tasks, split=config.split, ids=config.ids, limit=config.limit)
+            loaded = load_tasks(
+                config.tasks, split=config.split, ids=config.ids, limit=config.limit, family=config.family
+            )
         return _with_gold(_locked(loaded, config), config)
     keys = Store(config.replay_from).completed()
     if not keys:
         raise UserError(f"{config.replay_from} holds no trajectories to replay")
-    tasks = loaded or load_tasks(config.tasks, split=config.split, ids=config.ids)
+    tasks = loaded or load_tasks(config.tasks, split=config.split, ids=config.ids, family=config.family)
     kept = [record for record in tasks if _replayable(record, config, keys)]
     if not kept:
         raise UserError(

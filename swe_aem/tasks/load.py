@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import swe_aem.tasks.families.harbor as harbor
 from swe_aem.core import TaskRecord
@@ -10,11 +11,12 @@ from swe_aem.errors import UserError
 from swe_aem.sandbox.images.names import FROM_HARBOR
 from swe_aem.suggest import closest, did_you_mean
 from swe_aem.tasks.built import built_set, is_recipe_set
+from swe_aem.tasks.families.family import FAMILIES, Family
 from swe_aem.tasks.families.reading import LeftOut, Reading, left_out_note, none_left, printable
-from swe_aem.tasks.families.registry import RowReader
+from swe_aem.tasks.families.registry import Families, RowReader
 from swe_aem.tasks.families.rows import DEFAULT_HUB_SPLIT, FILE_SUFFIXES, RawRows, read_file_rows, read_hub_rows
 from swe_aem.tasks.families.specs_file import FILE as SPECS_FILE
-from swe_aem.tasks.families.specs_file import read_specs
+from swe_aem.tasks.families.specs_file import Specs, read_specs
 from swe_aem.tasks.library import FunctionLibrary
 from swe_aem.tasks.packages import PackageStore, TreeStore
 from swe_aem.tasks.taskset import TaskSet
@@ -28,13 +30,20 @@ _SHOWN = 5
 
 
 def load_tasks(
-    source: str | Path, *, split: str | None = None, ids: Sequence[str] | None = None, limit: int | None = None
+    source: str | Path,
+    *,
+    split: str | None = None,
+    ids: Sequence[str] | None = None,
+    limit: int | None = None,
+    family: Any = None,
 ) -> TaskSet:
     """Read the tasks of `source` into a `TaskSet`, a sequence of `TaskRecord`s.
 
     `source` is a directory with one file per split (the bundled sets are such directories, and `micro` alone finds the
     one of that name) or with Harbor task folders, a `.jsonl`, `.json` or `.parquet` file, or the id of a data set on
     the Hugging Face hub. Rows may be of any family in `families/registry.py`; a `specs.yaml` beside them is read too.
+    `family` names what reads the rows, where their columns do not say it, or it is your own: a name,
+    `package.module:object`, `file.py:object`, or in Python a function (where, row, reading) -> `TaskRecord`.
     `split` chooses a split (all of a directory by default, `test` of a hub data set); `ids` chooses tasks and keeps the
     source's order; `limit` then keeps the first ones.
 
@@ -45,7 +54,9 @@ def load_tasks(
         raise UserError(f"limit is {limit}; give at least 1")
     source = str(source)
     path = find_source(source)
-    content = _read_hub(source, split or DEFAULT_HUB_SPLIT) if path is None else _read_path(path, split)
+    setting = None if family is None else FAMILIES.setting_of(family.read if isinstance(family, Family) else family)
+    reader = RowReader(Families(setting))
+    content = _read_hub(source, split or DEFAULT_HUB_SPLIT, reader) if path is None else _read_path(path, split, reader)
     kept = _choose(source, content, ids)
     total = len(content.records) + len(content.left_out)
     left_out = [left_out_note(source, content.left_out, total)] if content.left_out else []
@@ -58,6 +69,8 @@ def load_tasks(
         left_out=tuple(content.left_out),
         builds=content.builds,
         split=split,
+        family=setting,
+        extensions=reader.families.extensions,
     )
     for record in kept:
         record._origin = tasks
@@ -127,20 +140,20 @@ def _trees(directory: Path) -> TreeStore | None:
     return None
 
 
-def _read_hub(source: str, split: str) -> _Content:
-    content, reader = _Content(), RowReader()
+def _read_hub(source: str, split: str, reader: RowReader) -> _Content:
+    content = _Content()
     content.add(read_hub_rows(source, split), reader, Reading(split=split))
     content.left_out = reader.left_out
     return content
 
 
-def _read_path(path: Path, split: str | None) -> _Content:
+def _read_path(path: Path, split: str | None, reader: RowReader) -> _Content:
     if path.is_dir() and (folders := harbor.task_folders(path)):
         return _read_harbor(path, folders, split)
     directory = path if path.is_dir() else path.parent
     specs = directory / SPECS_FILE
-    reading = Reading(specs=read_specs(specs)) if specs.is_file() else Reading()
-    content, reader = _Content(packages=_trees(directory)), RowReader()
+    reading = Reading(specs=read_specs(specs) if specs.is_file() else Specs(), directory=directory)
+    content = _Content(packages=_trees(directory))
     files = _split_files(path, split) if path.is_dir() else [(path, _split_of_file(path, split, content.packages))]
     for file, name in files:
         content.add(read_file_rows(file), reader, replace(reading, split=name))

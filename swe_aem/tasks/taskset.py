@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.suggest import did_you_mean
 from swe_aem.tasks.families.reading import LeftOut
+from swe_aem.tasks.git_tree import git_workspace
 from swe_aem.tasks.packages import TreeStore
 
 
@@ -35,6 +36,10 @@ class TaskSet:
     """The split that was asked for, None for none in particular."""
     ids: tuple[str, ...] | None = None
     """The ids that were asked for, None for all."""
+    family: str | Mapping[str, Any] | None = None
+    """The family that was asked for, None for whichever recognises a row."""
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    """What read the rows and is not built in: setting to its version and hash, as a run records it."""
     limit: int | None = None
     """How many of the first tasks were asked for, None for all."""
 
@@ -93,9 +98,12 @@ class TaskSet:
     def workspace(self, task_id: str) -> Path | None:
         """Host directory with the content of the task's working directory, `.git` included; None if its image has it.
 
-        Made on the first call and kept in the cache; safe to call from several threads and processes. The directory is
-        shared: read or copy it, never write to it. Raises `UserError` if the set has no such task or the cache cannot
-        be written, `InfrastructureError` if the tree does not come out as the row's `base_commit`.
+        Where the record has a `repository`, it is a commit of that. Made on the first call and kept in the cache; safe
+        to call from several threads and processes. The directory is shared: read or copy it, never write to it. Raises
+        `UserError` if the set has no such task or the cache cannot be written, `InfrastructureError` if the tree does
+        not come out as the row's `base_commit`.
         """
         record = self.get(task_id)
+        if record.repository is not None:
+            return git_workspace(record.repository, record.task.base_commit)
         return None if self.packages is None else self.packages.workspace(record)

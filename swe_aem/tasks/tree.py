@@ -24,7 +24,7 @@ _CONFIG = (
 )
 
 
-def _environment() -> dict[str, str]:
+def git_environment() -> dict[str, str]:
     """Environment for git: none of the caller's GIT_* variables, no configuration file, no locale."""
     env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": os.devnull, "TZ": "UTC"}
     env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
@@ -43,7 +43,7 @@ def git(directory: Path, *arguments: str, stdin: str | None = None) -> str:
         done = subprocess.run(
             ["git", *config, *arguments],
             cwd=directory,
-            env=_environment(),
+            env=git_environment(),
             input=stdin.encode() if stdin is not None else b"",
             capture_output=True,
             check=False,

@@ -1,18 +1,23 @@
 """A run's directory as a rerun finds it: which run it holds, and whether that has ended. Importable without torch."""
 
+import json
 from pathlib import Path
 
 import yaml
 
 from swe_aem.core.settings import check, read_mapping
+from swe_aem.core.used import changed_extensions
 from swe_aem.errors import UserError
 from swe_aem.rollout import read_manifest
 from swe_aem.store import replace
 from swe_aem.store.upgrade import require_resumable
 from swe_aem.train.config import TrainConfig, differences
 from swe_aem.train.records import SUMMARY, RunSummary, read_run_summary
+from swe_aem.train.used import training_extensions
 
 CONFIG, POLICY, ROLLOUTS, HELDOUT = "config.yaml", "policy", "rollouts", "heldout"
+EXTENSIONS = "extensions.json"
+"""What the run uses that is not built in, with the version and hash of each (`training_extensions`)."""
 _BEGUN = (ROLLOUTS, HELDOUT, "checkpoints")
 
 
@@ -26,7 +31,8 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
         if (manifest := read_manifest(store)) is not None:
             require_resumable(manifest.store_format, directory)
     stored = check(TrainConfig, read_mapping(path), where=str(path))
-    if found := differences(stored, config):
+    found = differences(stored, config) or changed_extensions(_recorded(directory), training_extensions(config))
+    if found:
         raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")
     return stored
 
@@ -38,5 +44,17 @@ def claim_run_directory(config: TrainConfig, directory: Path) -> RunSummary | No
     if existing_run(config, directory) == config and summary.exists() and (directory / POLICY).is_dir():
         return read_run_summary(directory)
     summary.unlink(missing_ok=True)  # of fewer steps: a run that is resumed and killed has not ended
+    replace(directory / EXTENSIONS, json.dumps(training_extensions(config), indent=2) + "\n")
     replace(directory / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return None
+
+
+def _recorded(directory: Path) -> dict[str, str] | None:
+    """What the run's `extensions.json` says; None if an older version of this package wrote none."""
+    path = directory / EXTENSIONS
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): choose another --out, or write it again") from None

@@ -1,6 +1,7 @@
 """A whole training run in one directory: evaluate, train, evaluate; and resume where a killed process ended.
 
     DIR/config.yaml       the resolved configuration
+    DIR/extensions.json   version and hash of what is not built in
     DIR/metrics.jsonl     one object per step
     DIR/sampler.jsonl     the tasks that each step rolls out
     DIR/summary.json      held-out rates before and after, steps, seconds

@@ -11,7 +11,7 @@ from swe_aem.core.settings import load
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.config import differences
-from swe_aem.rollout.manifest import claim, read_manifest
+from swe_aem.rollout.manifest import Manifest, claim, read_manifest
 from swe_aem.testing.builders import make_record
 
 
@@ -156,6 +156,24 @@ def test_nothing_is_added_to_a_store_of_another_tokenizer_or_of_none_that_it_nam
         UserError, match=r"does not name the tokenizer .* `swe-aem name-tokenizer .* --tokenizer bytes`"
     ):
         claim(tmp_path, BASE, (), stored_tasks=["task-0"], tokenizer="first")
+
+
+def test_nothing_is_added_to_a_store_that_other_code_made(tmp_path: Path) -> None:
+    def again(extensions: dict[str, str]) -> Manifest:
+        return claim(tmp_path, BASE, (), stored_tasks=["task-0"], tokenizer="t", extensions=extensions)
+
+    claim(tmp_path, BASE, (), stored_tasks=(), tokenizer="t", extensions={"agent": "mine 1.0, sha256:a", "x": "y"})
+    assert again({"agent": "mine 1.0, sha256:a", "x": "y"}).extensions == {"agent": "mine 1.0, sha256:a", "x": "y"}
+    with pytest.raises(UserError) as error:
+        again({"agent": "mine 1.1, sha256:b", "family": "sha256:c"})
+    assert str(error.value) == (
+        f"{tmp_path} holds another run: agent was the code of mine 1.0, sha256:a and is now the code of mine 1.1, "
+        "sha256:b; family was built in and is now the code of sha256:c; x was the code of y and is now built in. "
+        "Choose another --out, or bring that code back"
+    )
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "extensions": None}))
+    assert again({"family": "sha256:c"}).extensions == {"family": "sha256:c"}, "an older version recorded nothing"
 
 
 def test_a_store_without_its_config_is_not_claimed(tmp_path: Path) -> None:

@@ -4,8 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from swe_aem.errors import UserError
+from swe_aem.train import directory
 from swe_aem.train.config import read_config
-from swe_aem.train.directory import POLICY, claim_run_directory, existing_run
+from swe_aem.train.directory import EXTENSIONS, POLICY, claim_run_directory, existing_run
 from swe_aem.train.records import RunSummary, write_run_summary
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
@@ -26,6 +30,22 @@ def test_another_run_is_refused_before_any_library_is_loaded(tmp_path: Path) -> 
     assert refused.stderr.count("\n") == 1
     assert "seed was 0 and is now 7. Choose another --out" in refused.stderr
     assert "uv sync --extra train" in train(tmp_path).stderr, "the same run is resumed, as far as it gets without torch"
+
+
+def test_a_rerun_with_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def used(identity: str) -> None:
+        monkeypatch.setattr(directory, "training_extensions", lambda config: {"advantage": identity})
+
+    used("sha256:a")
+    claim_run_directory(read_config(QUICKSTART), tmp_path)
+    (tmp_path / "rollouts").mkdir()
+    assert claim_run_directory(read_config(QUICKSTART), tmp_path) is None
+    used("sha256:b")
+    said = "advantage was the code of sha256:a and is now the code of sha256:b"
+    with pytest.raises(UserError, match=f"holds another run: {said}. Choose another --out"):
+        claim_run_directory(read_config(QUICKSTART), tmp_path)
+    (tmp_path / EXTENSIONS).unlink()
+    assert claim_run_directory(read_config(QUICKSTART), tmp_path) is None, "an older version recorded nothing"
 
 
 def test_a_run_that_failed_on_its_settings_holds_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Where the runner is pytest or unittest, the results of a task are those of the runner's signed record, not of the log
 (`swe_aem.grading.witness`), and `test_name` says how a test of that record is called in FAIL_TO_PASS. Every other
-parser says why it has none.
+parser says why it has none. A family that is not built in may bring a parser of its own, a `LogParser` that it names as
+`package.module:object` or `file.py:object`.
 
 swebench's own parsers are listed by name, because importing its registry takes seconds and listing tasks must not; a
 test compares the list with the installed swebench.
@@ -14,7 +15,8 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from swe_aem.core.base import Frozen
-from swe_aem.errors import GraderError
+from swe_aem.errors import GraderError, UserError
+from swe_aem.extensions import ExtensionPoint
 from swe_aem.tasks.families import log_formats, parser_names
 
 Runner = Literal["pytest", "unittest", "sympy", "other"]
@@ -149,8 +151,25 @@ _ALL = [
 PARSERS = {parser.name: parser for parser in _ALL}
 
 
+LOG_PARSERS: ExtensionPoint[LogParser] = ExtensionPoint("log parser", group="swe_aem.log_parsers", builtin={})
+"""What `AnswerKey.log_parser` may name beside the parsers of this module. Only families name parsers of their own: rows
+cannot, for data must not choose which code is run."""
+
+
+def is_own_parser(name: str) -> bool:
+    """Is it the name of a parser that is not built in?"""
+    return name not in PARSERS and (":" in name or name in LOG_PARSERS.names)
+
+
 def log_parser(name: str) -> LogParser:
-    """The parser of that name; raises `GraderError` if there is none."""
-    if name not in PARSERS:
+    """The parser of that name; raises `GraderError` if there is none, and `UserError` if an own one is no parser."""
+    if name in PARSERS:
+        return PARSERS[name]
+    if not is_own_parser(name):
         raise GraderError(f"there is no log parser {name!r}")
-    return PARSERS[name]
+    found = LOG_PARSERS.find(name).value
+    if not isinstance(found, LogParser):
+        raise UserError(f"log parser {name} is {found!r:.60}: give a swe_aem.LogParser")
+    if found.read is None:
+        raise UserError(f"log parser {name} needs read: (log) -> status of each test by its name")
+    return found

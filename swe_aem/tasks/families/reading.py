@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from swe_aem.errors import UserError
@@ -23,6 +24,8 @@ class Reading:
     split: str | None = None
     specs: Specs = field(default_factory=Specs)
     """How to test repositories whose rows lack the commands."""
+    directory: Path | None = None
+    """The directory of the rows' file, which paths in rows are relative to; None for rows of the hub."""
 
 
 class LeftOut(NamedTuple):

@@ -15,8 +15,9 @@ from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.tasks import load_tasks
 from swe_aem.tasks.families.classic import swebench_image
+from swe_aem.tasks.families.family import FAMILIES, family_of_setting
 from swe_aem.tasks.families.reading import Reading, left_out_note
-from swe_aem.tasks.families.registry import FAMILIES, RowReader, family_of
+from swe_aem.tasks.families.registry import Families, RowReader
 from swe_aem.tasks.families.reverse import reverse_patch
 from swe_aem.tasks.families.rows import read_file_rows
 from swe_aem.tasks.families.script import START, apply_lines, evaluation_script, touched
@@ -58,19 +59,21 @@ def changed(tmp_path: Path, name: str, **columns: Any) -> Path:
 @pytest.mark.parametrize("name", FAMILY_OF_FILE)
 def test_a_row_is_recognised_by_its_columns(name: str) -> None:
     ((where, row),) = read_file_rows(DATA / f"{name}.jsonl")
-    assert family_of(where, row).name == FAMILY_OF_FILE[name]
-    others = {family.name for family in FAMILIES if family.recognise(row)} - {FAMILY_OF_FILE[name]}
+    assert Families().of(where, row).name == FAMILY_OF_FILE[name]
+    others = {family.name for family in map(family_of_setting, FAMILIES.names) if family.recognise(row)} - {
+        FAMILY_OF_FILE[name]
+    }
     assert others <= {"SWE-rebench", "SWE-bench before 5, SWE-Gym"}  # later in the table, with fewer columns
 
 
 def test_real_rows_are_version_5(dataset_rows: Path) -> None:
     for path in dataset_rows.glob("*.jsonl"):
-        assert {family_of(where, row).name for where, row in read_file_rows(path)} == {"SWE-bench 5"}
+        assert {Families().of(where, row).name for where, row in read_file_rows(path)} == {"SWE-bench 5"}
 
 
 def test_columns_of_no_family() -> None:
     with pytest.raises(UserError, match=r"columns \(a\) match no known family: .*R2E-Gym \(docker_image, expected"):
-        family_of("here", {"a": 1})
+        Families().of("here", {"a": 1})
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILY_OF_FILE if name != "swe-bench-classic"])
@@ -217,7 +220,7 @@ def test_lists_of_commands_become_lines(tmp_path: Path, name: str, form: str) ->
         row["test_cmds" if "test_cmds" in row else "test_cmd"] = given
     else:
         row["install_config"]["test_cmd"] = given
-    script = family_of("here", row).read("here", row, Reading()).key.eval_script
+    script = Families().of("here", row).read("here", row, Reading()).key.eval_script
     lines = script.partition(START)[2].split("\n")[1:4]
     prefix = "LANG=C.UTF-8 LC_ALL=C.UTF-8 " if name == "swe-rebench" else ""
     files = " tests/test_calc.py" if name == "swe-rebench" else ""
@@ -398,7 +401,7 @@ def test_any_row_is_read_or_refused(name: str, value: object, data: st.DataObjec
     row[data.draw(st.sampled_from(sorted(row)))] = value
     refusal = "here: "
     try:
-        assert family_of("here", row).read("here", row, Reading()).task.id
+        assert Families().of("here", row).read("here", row, Reading()).task.id
     except UserError as error:
         refusal = str(error)
     assert refusal.startswith("here: ")
