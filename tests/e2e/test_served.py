@@ -15,7 +15,8 @@ pytest.importorskip("trl", reason="needs the train extra")
 from swe_aem.store import Store  # noqa: E402
 
 pytestmark = [
-    pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch, pytest.mark.vllm, pytest.mark.timeout(600)
+    pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch, pytest.mark.vllm, pytest.mark.timeout(600),
+    pytest.mark.contract(vllm=True),
 ]  # fmt: skip
 
 POLICY = "configs/quickstart/policy"

@@ -149,6 +149,7 @@ def test_what_decides_ids_makes_another_fingerprint(changed: Callable[[Change], 
     assert changed(change) != changed(lambda one: None)
 
 
+@pytest.mark.contract(transformers=True)
 def test_a_tokenizer_is_the_same_after_transformers_has_saved_it(tmp_path: Path) -> None:
     """It builds a tokenizer of a known class anew, and spells it otherwise."""
     transformers = pytest.importorskip("transformers", reason="needs the transformers extra")

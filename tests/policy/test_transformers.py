@@ -10,7 +10,7 @@ from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy import ContextOverflow, open_policy_factory
 from tests.waiting import until
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.contract(transformers=True)]
 
 torch = pytest.importorskip("torch", reason="needs the transformers extra")
 pytest.importorskip("transformers", reason="needs the transformers extra")

@@ -16,7 +16,9 @@ from swe_aem.serve.guard import members
 from swe_aem.serve.sync import WeightSync
 from swe_aem.serve.transport import FileTransport, GlooTransport
 
-pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [
+    pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(500), pytest.mark.contract(vllm=True)
+]  # fmt: skip
 
 PROMPT = list(range(20, 320))
 QUICK = {"probe_s": 0.3, "probe_limit_s": 2.0, "probes_until_down": 2, "patience_s": 20.0, "stall_s": 3.0}

@@ -14,7 +14,9 @@ from swe_aem.train.planning.memory import cache_bytes_per_token
 from swe_aem.train.planning.shapes import shape_of
 from tests.conftest import QUICKSTART
 
-pytestmark = [pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.contract(vllm=True)
+]  # fmt: skip
 
 TOLERANCE = 1e-4
 BLOCK = 128

@@ -25,7 +25,7 @@ from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
 from swe_aem.train.records import StepMetrics  # noqa: E402
 from swe_aem.train.trl_config import CISPO_CAP, TrlConfig, recipe  # noqa: E402
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.contract(trl=True, transformers=True)]
 
 LIKE_TRL = AdvantageConfig(baseline="group_mean", lam=0.0)
 LOW, GEOMETRIC_LOW = 0.002, 0.00005

@@ -21,7 +21,7 @@ from swe_aem.train.steps import Step  # noqa: E402
 from tests.train.killable import configuration  # noqa: E402
 from tests.train.outcome import metrics, weights  # noqa: E402
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.contract(trl=True, transformers=True)]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -23,7 +23,7 @@ from swe_aem.train.aem_grpo import AEMGRPOTrainer  # noqa: E402
 from swe_aem.train.refusals import refuse_silent_changes  # noqa: E402
 from swe_aem.train.trl_config import TrlConfig, recipe  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.contract(trl=True)]
 
 ADVANTAGES = [1.0, -2.0]
 RATIOS = [[2.0, 0.25, 1.0], [1.0, 9.0, 5.0]]

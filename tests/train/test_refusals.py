@@ -63,6 +63,7 @@ def made(directory: Path, **values: Any) -> Path:
 
 
 @pytest.mark.torch
+@pytest.mark.contract(trl=True)
 def test_every_field_of_trl_is_classified_once() -> None:
     """A release of TRL with other fields fails here; until it is read, what is new is refused."""
     config = pytest.importorskip("trl.trainer.grpo_config", reason="needs the train extra")
@@ -71,6 +72,7 @@ def test_every_field_of_trl_is_classified_once() -> None:
     assert sum(map(len, classes)) == len(set.union(*classes))
 
 
+@pytest.mark.contract(trl=True, transformers=True)
 def test_every_honoured_field_is_read_by_the_trainer() -> None:
     """By TRL's trainer, or by what it inherits: not by a script, nor by the configuration alone."""
     places = {"trl": ["trainer/grpo_trainer.py"], "transformers": ["trainer*.py", "integrations/*.py"]}
@@ -273,6 +275,7 @@ def test_dropout_is_refused_in_adapters_and_models(tmp_path: Path, quiet_host: N
 
 
 @pytest.mark.torch
+@pytest.mark.contract(transformers=True)
 def test_defaults_of_a_models_class_count_once_transformers_knows_them(tmp_path: Path) -> None:
     """Its config.json may leave out what its class has by default."""
     transformers = pytest.importorskip("transformers", reason="needs the train extra")
@@ -289,6 +292,7 @@ def test_defaults_of_a_models_class_count_once_transformers_knows_them(tmp_path:
 
 
 @pytest.mark.torch
+@pytest.mark.contract(trl=True, transformers=True)
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

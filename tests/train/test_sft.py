@@ -17,7 +17,7 @@ from swe_aem.store.files import locked  # noqa: E402
 from swe_aem.testing.steps import save_tiny, tiny_tokenizer  # noqa: E402
 from swe_aem.train.sft import SFTConfig, collect, fine_tune, row  # noqa: E402
 
-pytestmark = [pytest.mark.torch]
+pytestmark = [pytest.mark.torch, pytest.mark.contract(trl=True, transformers=True)]
 
 
 def trajectory(task: int, sample: int = 0, *, outcome: Outcome = Outcome.RESOLVED, tail: int = 9) -> Trajectory:
