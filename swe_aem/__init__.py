@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from swe_aem.api.evaluation import evaluate
     from swe_aem.api.grading import grade, grade_async
     from swe_aem.api.rollouts import rollout, rollout_async
-    from swe_aem.api.sandboxes import Bubblewrap, Docker
+    from swe_aem.api.sandboxes import Bubblewrap, Docker, Podman
     from swe_aem.api.training import train
     from swe_aem.core import AnswerKey, Outcome, Task, TaskRecord, Trajectory, Verdict
     from swe_aem.core.base import Settings
@@ -38,6 +38,7 @@ __all__ = [
     "Fields",
     "LogParser",
     "Outcome",
+    "Podman",
     "Reading",
     "SampledGroup",
     "Settings",
@@ -65,6 +66,7 @@ _MODULES = {
     "Fields": "swe_aem.tasks",
     "LogParser": "swe_aem.tasks",
     "Outcome": "swe_aem.core",
+    "Podman": "swe_aem.api.sandboxes",
     "Reading": "swe_aem.tasks",
     "SampledGroup": "swe_aem.train.task_samplers",
     "Settings": "swe_aem.core.base",

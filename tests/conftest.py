@@ -105,6 +105,22 @@ def require_docker() -> None:
 
 
 @pytest.fixture(scope="session")
+def require_podman() -> None:
+    """Podman's service answers and has the bundled tasks' image."""
+    import docker
+    from docker.errors import DockerException, ImageNotFound
+
+    from swe_aem.sandbox.engines import PODMAN
+
+    try:
+        docker.DockerClient(**PODMAN.client_settings()).images.get(MICRO_IMAGE)
+    except ImageNotFound:
+        absent(f"podman has no image {MICRO_IMAGE}: run `docker save {MICRO_IMAGE} | podman load`")
+    except DockerException as error:
+        absent(f"podman's service does not answer, run `podman system service --time 0 &`: {error}")
+
+
+@pytest.fixture(scope="session")
 def registry_program() -> str:
     """Debian's docker-registry (apt-get install docker-registry), or distribution's own `registry`."""
     program = shutil.which("docker-registry") or shutil.which("registry")

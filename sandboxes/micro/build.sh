@@ -3,10 +3,13 @@
 #
 #   sandboxes/micro/build.sh              from Debian packages with debootstrap (root; no registry needed)
 #   sandboxes/micro/build.sh --registry   from debian:bookworm-slim with sandboxes/micro/Dockerfile
+#
+# With SWE_AEM_ENGINE=podman it becomes an image of podman.
 set -eu
 image=swe-aem/micro:1
+engine=${SWE_AEM_ENGINE:-docker}
 if [ "${1:-}" = --registry ]; then
-    exec docker build --tag "$image" "$(dirname "$0")"
+    exec "$engine" build --tag "$image" "$(dirname "$0")"
 fi
 command -v debootstrap >/dev/null || { echo "debootstrap is missing: apt-get install debootstrap" >&2; exit 2; }
 root=$(mktemp -d)
@@ -18,6 +21,6 @@ rm -f "$root.log"
 ln -s python3 "$root/usr/bin/python"
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/doc "$root"/usr/share/man "$root"/usr/share/locale
 mkdir -p "$root/testbed"
-tar -C "$root" --numeric-owner -c . | docker import \
+tar -C "$root" --numeric-owner -c . | "$engine" import \
     --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
     --change 'WORKDIR /testbed' --change 'CMD ["bash"]' - "$image"

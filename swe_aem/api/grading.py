@@ -17,7 +17,7 @@ def grade(task: TaskRecord, patch: str, *, sandbox: SandboxSetting = "bubblewrap
     Args:
         task: a task of what `load_tasks` returned.
         patch: a git diff against the task's `base_commit`. An empty one resolves nothing.
-        sandbox: `Bubblewrap(...)`, `Docker(...)`, the name of one with its default settings, or a sandbox of your own.
+        sandbox: `Bubblewrap(...)`, `Docker(...)`, `Podman(...)`, the name of one, or a sandbox of your own.
         settings: other settings of a rollout that grading uses, e.g. `scheduling={"max_attempts": 1}`.
 
     Returns:

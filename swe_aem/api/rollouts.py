@@ -34,7 +34,7 @@ def rollout(
             short for the native agent with that policy.
         policy: URL of a completions server that takes token ids, path of a model to run in this process, or `gold`
             (the default), `noop`, `replay`.
-        sandbox: `Bubblewrap(...)`, `Docker(...)`, the name of one with its default settings, or a sandbox of your own.
+        sandbox: `Bubblewrap(...)`, `Docker(...)`, `Podman(...)`, the name of one, or a sandbox of your own.
         group_size: G, trajectories per task; a later call may raise it.
         out: directory of the store, by default `runs/TASKS-AGENT-SANDBOX`.
         settings: every other setting of a rollout, e.g. `tokenizer=DIR`, `time_limit_s=600`,

@@ -1,4 +1,4 @@
-"""`Bubblewrap` and `Docker`: what sandboxes run in, with their settings."""
+"""`Bubblewrap`, `Docker` and `Podman`: what sandboxes run in, with their settings."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,11 +10,11 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
 from swe_aem.sandbox import SANDBOXES
-from swe_aem.sandbox.config import BubblewrapConfig, DockerConfig
+from swe_aem.sandbox.config import BubblewrapConfig, DockerConfig, PodmanConfig
 
 SandboxSetting = Frozen | type | Mapping[str, Any] | str
-"""`Bubblewrap(...)`, `Docker(...)`, a sandbox of the caller's own (its class, or an instance of its settings), or the
-value of the setting `sandbox`: a name, or a mapping of `type` and settings."""
+"""`Bubblewrap(...)`, `Docker(...)`, `Podman(...)`, a sandbox of the caller's own (its class, or an instance of its
+settings), or the value of the setting `sandbox`: a name, or a mapping of `type` and settings."""
 
 
 class _Sandboxes(Limits):
@@ -62,6 +62,19 @@ class Docker(_Sandboxes, DockerConfig):
 
     name: ClassVar[str] = "docker"
     own: ClassVar[type[Frozen]] = DockerConfig
+
+    user: str | None = None
+    """User name or uid that commands run as; None for the image's own."""
+
+
+class Podman(_Sandboxes, PodmanConfig):
+    """Containers of the podman service that `CONTAINER_HOST` names, by default this user's on this host.
+
+    Raises `UserError` for a setting that does not exist or a value that does not fit.
+    """
+
+    name: ClassVar[str] = "podman"
+    own: ClassVar[type[Frozen]] = PodmanConfig
 
     user: str | None = None
     """User name or uid that commands run as; None for the image's own."""

@@ -19,12 +19,12 @@ _MARKS = {"ok": "ok", "warn": "WARN", "fail": "FAIL"}
 @app.command(epilog="Example: swe-aem doctor --for docker. Exit code 1 if something that this purpose needs fails.")
 def doctor(
     purpose: Annotated[
-        Literal["rollout", "docker", "train"],
-        typer.Option("--for", help="What must work: rollouts in bubblewrap, rollouts in docker, or training on GPUs."),
+        Literal["rollout", "docker", "podman", "train"],
+        typer.Option("--for", help="What must work: rollouts in bubblewrap, in docker or podman, or training on GPUs."),
     ] = "rollout",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per finding.")] = False,
 ) -> None:
-    """Check this host: docker engine, kernel, control groups, disk, memory, versions, GPU, registries.
+    """Check this host: engines, kernel, control groups, disk, memory, versions, GPU, registries.
 
     Starts a sandbox of each kind to see whether one works. Each finding that is not ok names its fix.
     """

@@ -8,9 +8,10 @@ import typer
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.images_build import build
 from swe_aem.cli.images_pull import ImagesOfTasks, References, Selection, pull, run, size
-from swe_aem.cli.options import Ids, Json, Limit, Split
+from swe_aem.cli.options import EngineOf, Ids, Json, Limit, Split
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
+from swe_aem.sandbox.engines import ENGINES, EngineName
 from swe_aem.table import table
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ def list_images(
     split: Split = None,
     limit: Limit = None,
     everything: Annotated[bool, typer.Option("--all", help="Also images that swe-aem neither got nor used.")] = False,
+    engine: EngineOf = "docker",
     as_json: Json = False,
 ) -> None:
     """List images: size, id, last use, what uses them.
 
-    Shows those on the docker engine and those unpacked for bubblewrap, and the prepared starts of tasks that are kept
+    Shows those on the engine and those unpacked for bubblewrap, and the prepared starts of tasks that are kept
     as layers on them. Without --tasks: those that swe-aem pulled,
     unpacked or used. With it: those that the set needs, missing ones too; exit code 1 if one is missing from the
     engine.
@@ -49,7 +51,7 @@ def list_images(
     from swe_aem.sandbox.images.stock import obtained_by_us
 
     needed = Selection(tasks=tasks, split=split, limit=limit).of_tasks()
-    items = run(_stock(obtained_by_us(needed)))
+    items = run(_stock(engine, obtained_by_us(needed)))
     missing = _missing(items, needed)
     if tasks is not None:
         shown = [item for item in items if _serves(item, needed)]
@@ -76,15 +78,16 @@ def unpack(
     split: Split = None,
     ids: Ids = None,
     limit: Limit = None,
+    engine: EngineOf = "docker",
 ) -> None:
-    """Unpack images of the docker engine for bubblewrap.
+    """Unpack images of the engine for bubblewrap.
 
     They become root file systems in the cache. An image that is unpacked already is not unpacked again.
 
     Example: swe-aem images unpack debian:12
     """
 
-    run(_unpack(list(Selection(references or (), tasks, split, ids, limit).images())))
+    run(_unpack(engine, list(Selection(references or (), tasks, split, ids, limit).images())))
 
 
 @app.command()
@@ -106,6 +109,7 @@ def gc(
         str | None,
         typer.Option("--disk", metavar="PATH", help="A path on the engine's disk, if the engine runs elsewhere."),
     ] = None,
+    engine: EngineOf = "docker",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -127,13 +131,13 @@ def gc(
         mark = Watermark(high=1.0, low=1.0, free_bytes=parse_bytes(free))
     needed = [image for source in tasks or [] for image in Selection(tasks=source).of_tasks()]
     ours = obtained_by_us(needed, everything=everything)
-    collected = run(_collect(mark, ours, disk, dry_run))
+    collected = run(_collect(engine, mark, ours, disk, dry_run))
     for one in collected:
         typer.echo(one.model_dump_json()) if as_json else _show_collected(one, dry_run)
     raise typer.Exit(0 if all(one.reached for one in collected) or dry_run else 1)
 
 
-async def _stock(ours: "Ours") -> "list[StoredImage]":
+async def _stock(name: EngineName, ours: "Ours") -> "list[StoredImage]":
     """All images on the engine (left out, and told, if none answers) and in the cache."""
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
@@ -141,25 +145,27 @@ async def _stock(ours: "Ours") -> "list[StoredImage]":
 
     items = []
     try:
-        async with connect() as engine:
-            items += await engine_stock(engine, Ledger.of_engine(), ours)
+        async with connect(ENGINES[name]) as engine:
+            items += await engine_stock(engine, Ledger.of_engine(engine.kind), ours)
     except UserError as error:
         tell(f"images of the engine left out: {error}")
     return [*items, *await roots_stock(Ledger.of_roots(), ours)]
 
 
-async def _unpack(names: list[str]) -> None:
+async def _unpack(name: EngineName, images: list[str]) -> None:
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
     from swe_aem.sandbox.images.unpack import unpack as unpack_one
 
-    async with connect() as engine:
-        for name in dict.fromkeys(names):
-            done: Unpacked = await unpack_one(engine, Ledger.of_roots(), name)
-            typer.echo(f"{name}: {done.path} ({size(done.size_bytes)}{'' if done.fresh else ', was there'})")
+    async with connect(ENGINES[name]) as engine:
+        for image in dict.fromkeys(images):
+            done: Unpacked = await unpack_one(engine, Ledger.of_roots(), image)
+            typer.echo(f"{image}: {done.path} ({size(done.size_bytes)}{'' if done.fresh else ', was there'})")
 
 
-async def _collect(mark: "Watermark", ours: "Ours", disk: str | None, dry_run: bool) -> "list[CollectionResult]":
+async def _collect(
+    name: EngineName, mark: "Watermark", ours: "Ours", disk: str | None, dry_run: bool
+) -> "list[CollectionResult]":
     """Collect on each disk: the engine's, and the cache's if that is another one."""
     import os
     from pathlib import Path
@@ -170,11 +176,11 @@ async def _collect(mark: "Watermark", ours: "Ours", disk: str | None, dry_run: b
     from swe_aem.sandbox.images.ledger import Ledger
     from swe_aem.sandbox.images.stock import engine_stock, roots_stock
 
-    engine_ledger, roots_ledger = Ledger.of_engine(), Ledger.of_roots()
+    engine_ledger, roots_ledger = Ledger.of_engine(ENGINES[name]), Ledger.of_roots()
     if not dry_run:
         sweep_drafts()
     roots = await roots_stock(roots_ledger, ours)
-    async with connect() as engine:
+    async with connect(ENGINES[name]) as engine:
         data_root = Path(disk) if disk is not None else await engine.data_root()
         if data_root is None or not data_root.exists():
             raise UserError(

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from swe_aem.cli.images_pull import ImagesOfTasks, Mirrors, Selection, run, size
-from swe_aem.cli.options import Ids, Limit, Split
+from swe_aem.cli.options import EngineOf, Ids, Limit, Split
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
+from swe_aem.sandbox.engines import ENGINES, EngineName
 
 if TYPE_CHECKING:
     from swe_aem.sandbox.images.dockerfiles import Built
@@ -36,6 +37,7 @@ def build(
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=1, help="With --tasks: seconds that one build may take.")
     ] = 3600.0,
+    engine: EngineOf = "docker",
 ) -> None:
     """Build an image from a recipe, or those that a task set brings along.
 
@@ -50,13 +52,15 @@ def build(
     if name is not None:
         from swe_aem.sandbox.images.recipes import find_recipe
 
-        run(_build(find_recipe(name), base, mirror or []))
+        run(_build(engine, find_recipe(name), base, mirror or []))
     elif tasks is not None:
         task_set = Selection(tasks=tasks, split=split, ids=ids, limit=limit).task_set(tasks)
-        raise typer.Exit(run(_build_set(task_set, base, mirror or [], jobs, timeout_s)))
+        raise typer.Exit(run(_build_set(engine, task_set, base, mirror or [], jobs, timeout_s)))
 
 
-async def _build_set(tasks: "TaskSet", base: _From, mirrors: list[str], jobs: int, limit_s: float) -> int:
+async def _build_set(
+    name: EngineName, tasks: "TaskSet", base: _From, mirrors: list[str], jobs: int, limit_s: float
+) -> int:
     """Build what the set needs and can be built; the exit code."""
     from swe_aem.sandbox.images.dockerfiles import ToBuild, build_all
     from swe_aem.sandbox.images.engine import connect
@@ -67,7 +71,9 @@ async def _build_set(tasks: "TaskSet", base: _From, mirrors: list[str], jobs: in
     recipes = {image: recipe for image in needed if image not in tasks.builds and (recipe := recipe_of(image))}
     others = [image for image in needed if image not in tasks.builds and image not in recipes]
     if not wanted and not recipes:
-        raise UserError(f"{tasks.name}: none of its {len(others)} images is built here; {_instead(tasks, others)}")
+        raise UserError(
+            f"{tasks.name}: none of its {len(others)} images is built here; {_instead(name, tasks, others)}"
+        )
     ended: list[Built] = []
 
     def done(built: "Built") -> None:
@@ -76,40 +82,40 @@ async def _build_set(tasks: "TaskSet", base: _From, mirrors: list[str], jobs: in
             why = f": {built.why}" if built.why else f" in {built.wall_s:.0f} s"
             typer.echo(f"[{len(ended)} of {len(wanted)}] {built.image} {built.status}{why}")
 
-    async with connect() as engine:
+    async with connect(ENGINES[name]) as engine:
         missing = [recipe for image, recipe in recipes.items() if await engine.inspect(image) is None]
         for recipe in missing:
-            await _build(recipe, base, mirrors)
+            await _build(name, recipe, base, mirrors)
         await build_all(engine, wanted, jobs=jobs, limit_s=limit_s, done=done)
     counts = {status: sum(built.status == status for built in ended) for status in ("built", "present", "failed")}
     counts["built"] += len(missing)
     counts["present"] += len(recipes) - len(missing)
     typer.echo(f"{counts['built']} built, {counts['present']} were there, {counts['failed']} failed")
     if others:
-        typer.echo(f"{len(others)} more images are not built here; {_instead(tasks, others)}")
+        typer.echo(f"{len(others)} more images are not built here; {_instead(name, tasks, others)}")
     return 1 if counts["failed"] else 0
 
 
-def _instead(tasks: "TaskSet", images: list[str]) -> str:
+def _instead(engine: EngineName, tasks: "TaskSet", images: list[str]) -> str:
     """How the engine gets images of a set that are not built."""
     from swe_aem.sandbox.images.names import BUILT_HERE
-    from swe_aem.sandbox.images.recipes import how_to_get
+    from swe_aem.sandbox.images.recipes import how_to_get, of_engine
 
     if all(image.startswith(BUILT_HERE) for image in images):
-        return f"get {images[0]} with {how_to_get(images[0])}"
-    return f"`swe-aem images pull --tasks {tasks.name}` pulls them"
+        return f"get {images[0]} with {how_to_get(images[0], engine)}"
+    return f"`swe-aem images pull --tasks {tasks.name}{of_engine(engine)}` pulls them"
 
 
-async def _build(recipe: "ImageRecipe", base: _From, mirrors: list[str]) -> None:
+async def _build(name: EngineName, recipe: "ImageRecipe", base: _From, mirrors: list[str]) -> None:
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.recipes import build as build_recipe
 
-    async with connect() as engine:
+    async with connect(ENGINES[name]) as engine:
         from_registry = base != "packages" and await _has_bases(engine, recipe, base, mirrors)
         if base == "registry" and not from_registry:
             raise UserError(f"{recipe.directory} cannot be built from a registry; use --from packages or a --mirror")
         tell(f"building {recipe.image} from {'a registry' if from_registry else 'Debian packages'}")
-        await build_recipe(recipe, from_registry=from_registry)
+        await build_recipe(recipe, name, from_registry=from_registry)
         image = await engine.inspect(recipe.image)
     if image is None:
         raise UserError(f"{recipe.directory}/build.sh made no image {recipe.image}; let it tag what it builds so")
@@ -127,7 +133,7 @@ async def _has_bases(engine: "Engine", recipe: "ImageRecipe", base: _From, mirro
         return False
     puller = Puller(
         engine,
-        Ledger.of_engine(),
+        Ledger.of_engine(engine.kind),
         config=PullConfig() if base == "registry" else GLANCE,
         registries=load_registries(mirrors),
         credentials=load_credentials(),

@@ -12,9 +12,10 @@ import typer
 
 from swe_aem.cli.load import load_and_tell
 from swe_aem.cli.mirror import Mirrored, with_settings
-from swe_aem.cli.options import Ids, Json, Limit, Split, complete_tasks
+from swe_aem.cli.options import EngineOf, Ids, Json, Limit, Split, complete_tasks
 from swe_aem.cli.tell import complain, tell
 from swe_aem.errors import UserError
+from swe_aem.sandbox.engines import ENGINES, EngineName
 from swe_aem.sandbox.images.pull import PullConfig, Pulled, Puller, Want
 
 if TYPE_CHECKING:
@@ -109,9 +110,10 @@ def pull(
     lock: Annotated[
         Path | None, typer.Option("--lock", help="A tasks.lock: images must be those that preflight ran in.")
     ] = None,
+    engine: EngineOf = "docker",
     as_json: Json = False,
 ) -> None:
-    """Pull images onto the docker engine. Repeat the command to resume: what is there is only checked.
+    """Pull images onto the engine. Repeat the command to resume: what is there is only checked.
 
     A pull in which nothing moves is given up and tried again; so is a corrupt layer. When a registry says "too many
     requests", all pulls from it pause together, for as long as it asks. Mirrors are asked first, in order. Credentials
@@ -120,9 +122,9 @@ def pull(
     Example: swe-aem images pull --tasks SWE-bench/SWE-bench_Verified --limit 20 --pins verified.pins --jobs 6
     """
     wants = _wants(Selection(references or (), tasks, split, ids, limit), pins, lock)
-    results = run(_pull(wants, PullConfig(**given), mirror or [], pins, as_json))
+    results = run(_pull(engine, wants, PullConfig(**given), mirror or [], pins, as_json))
     if not as_json:
-        _report(results)
+        _report(results, engine)
     raise typer.Exit(1 if any(result.status == "failed" for result in results) else 0)
 
 
@@ -167,7 +169,7 @@ def _locked_images(lock: Path, selection: Selection) -> dict[str, str]:
 
 
 async def _pull(
-    wants: list[Want], config: PullConfig, mirrors: Sequence[str], pins: Path | None, as_json: bool
+    name: EngineName, wants: list[Want], config: PullConfig, mirrors: Sequence[str], pins: Path | None, as_json: bool
 ) -> list[Pulled]:
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
@@ -185,8 +187,10 @@ async def _pull(
             known[canonical(result.reference)] = result.digest
             write_pins(pins, known)
 
-    async with connect() as engine:
-        puller = Puller(engine, Ledger.of_engine(), config=config, registries=registries, credentials=credentials)
+    async with connect(ENGINES[name]) as engine:
+        puller = Puller(
+            engine, Ledger.of_engine(engine.kind), config=config, registries=registries, credentials=credentials
+        )
         showing = asyncio.create_task(_show(puller))
         try:
             return await puller.pull_all(wants, done)
@@ -195,7 +199,7 @@ async def _pull(
             await asyncio.gather(showing, return_exceptions=True)
 
 
-def _report(results: Sequence[Pulled]) -> None:
+def _report(results: Sequence[Pulled], engine: EngineName) -> None:
     from swe_aem.sandbox.images.names import BUILT_HERE
     from swe_aem.sandbox.images.recipes import how_to_get
 
@@ -212,7 +216,7 @@ def _report(results: Sequence[Pulled]) -> None:
             typer.echo(f"{failure}: {advice}")
     for result in failed:
         if result.reference.startswith(BUILT_HERE):
-            typer.echo(f"{result.reference}: no registry has it; get it with {how_to_get(result.reference)}")
+            typer.echo(f"{result.reference}: no registry has it; get it with {how_to_get(result.reference, engine)}")
 
 
 async def _show(puller: Puller) -> None:

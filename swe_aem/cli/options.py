@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from swe_aem.sandbox import SANDBOXES
+from swe_aem.sandbox.engines import EngineName
 
 if TYPE_CHECKING:
     from swe_aem.core import Limits
@@ -70,8 +71,9 @@ IdsFrom = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many tasks.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON, one object per line, instead of text.")]
-SANDBOX_HELP = "What commands run in: bubblewrap (no daemon), docker, or one of your own."
+SANDBOX_HELP = "What commands run in: bubblewrap (no daemon), docker, podman, or one of your own."
 Sandbox = Annotated[str, typer.Option("--sandbox", metavar="NAME", help=SANDBOX_HELP, autocompletion=complete_sandbox)]
+EngineOf = Annotated[EngineName, typer.Option("--engine", help="The engine whose images these are.")]
 NoTwins = Annotated[
     bool,
     typer.Option(

@@ -1,5 +1,7 @@
 """Runs all checks, at the same time."""
 
+import contextlib
+import importlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +12,7 @@ from swe_aem.doctor.finding import Check, Finding, Level, Purpose, fail
 
 _EVERY = frozenset(Purpose)
 _CONTAINERS = frozenset({Purpose.DOCKER})
+_PODMAN = frozenset({Purpose.PODMAN})
 _EMBEDDED = frozenset({Purpose.ROLLOUT})
 _TRAINING = frozenset({Purpose.TRAIN})
 
@@ -29,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     Check("engine", sandboxes.engine, _CONTAINERS),
     Check("image", sandboxes.image, _CONTAINERS),
     Check("docker sandbox", sandboxes.container, _CONTAINERS),
+    Check("podman sandbox", sandboxes.podman_container, _PODMAN),
     Check("sandboxes", sandboxes.leftovers, frozenset()),
     Check("training", host.training_packages, _TRAINING),
     Check("gpu", host.gpu, _TRAINING),
@@ -42,6 +46,8 @@ CHECKS: tuple[Check, ...] = (
 def examine(purpose: Purpose, checks: Iterable[Check] = CHECKS) -> list[Finding]:
     """Every finding, in the order of the checks. A `fail` that the purpose does not need becomes a `warn`."""
     checks = list(checks)
+    with contextlib.suppress(ImportError):  # here, because threads that import parts of one package at once can fail
+        importlib.import_module("swe_aem.sandbox.podman")
     with ThreadPoolExecutor(max_workers=len(checks)) as threads:
         return [
             _weigh(check, finding, purpose) for check, finding in zip(checks, threads.map(_look, checks), strict=True)

@@ -34,7 +34,9 @@ class Purpose(StrEnum):
     ROLLOUT = "rollout"
     """Rollouts in the embedded sandboxes."""
     DOCKER = "docker"
-    """Rollouts in containers."""
+    """Rollouts in containers of docker."""
+    PODMAN = "podman"
+    """Rollouts in containers of podman."""
     TRAIN = "train"
     """Training on this host's GPUs."""
 

@@ -73,6 +73,11 @@ def container() -> Finding:
     return _start("docker", Limits())
 
 
+def podman_container() -> Finding:
+    """Start a container of the bundled tasks' image with podman and run a command in it."""
+    return _start("podman", Limits())
+
+
 def _start(kind: str, limits: Limits) -> Finding:
     name = f"{kind} sandbox"
 

@@ -17,6 +17,7 @@ SANDBOXES: "ExtensionPoint[Any]" = ExtensionPoint(
     builtin={
         "bubblewrap": "swe_aem.sandbox.config:BubblewrapConfig",
         "docker": "swe_aem.sandbox.config:DockerConfig",
+        "podman": "swe_aem.sandbox.config:PodmanConfig",
     },
 )
 """What `sandbox: NAME` may name: a class of settings whose `backend()` makes the backend, or the backend's own class.

@@ -1,6 +1,6 @@
 """A person's terminal on a shell in a running container, over the engine's socket: no docker client needed.
 
-    python -m swe_aem.sandbox.attach CONTAINER WORKDIR MASK NAME=VALUE...
+    python -m swe_aem.sandbox.attach ENGINE CONTAINER WORKDIR MASK NAME=VALUE...
 
 Started by `DockerBackend.shell_command`. Exits with the shell's code.
 """
@@ -18,19 +18,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import docker
-from docker.utils import kwargs_from_env
+
+from swe_aem.sandbox.engines import DOCKER, PODMAN, EngineKind
 
 WARDEN_DIR = "/.swe-aem"
 """Where containers see the warden."""
 _CHUNK_BYTES = 1 << 16
 
 
-def attach(container: str, workdir: str, mask: str, environment: list[str]) -> int:
-    """Run bash in the container on this process's terminal until it ends; returns its exit code.
+def attach(engine: EngineKind, container: str, workdir: str, mask: str, environment: list[str]) -> int:
+    """Run bash in the engine's container on this process's terminal until it ends; returns its exit code.
 
     The warden confines it to the capabilities of the bit mask `mask` and to the system calls of every command.
     """
-    api = docker.APIClient(**kwargs_from_env(), version="auto")
+    api = docker.APIClient(**engine.client_settings(), version="auto")
     shell = [f"{WARDEN_DIR}/warden", "confine", mask, "/bin/bash", "--norc"]
     started = api.exec_create(container, shell, stdin=True, tty=True, workdir=workdir, environment=environment)["Id"]
     stream = api.exec_start(started, tty=True, socket=True)
@@ -83,4 +84,6 @@ def _pump(connection: socket.socket, keys: int, screen: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(attach(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]))
+    sys.exit(
+        attach(DOCKER if sys.argv[1] == DOCKER.name else PODMAN, sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:])
+    )

@@ -45,6 +45,16 @@ class DockerConfig(Frozen):
         return DockerBackend(runtime=self.runtime)
 
 
+class PodmanConfig(Frozen):
+    """Settings of containers of podman. There are none: its service is configured where it runs."""
+
+    def backend(self) -> "SandboxBackend":
+        """The backend; the service is first asked when something is needed of it."""
+        from swe_aem.sandbox.podman import PodmanBackend
+
+        return PodmanBackend()
+
+
 class SandboxConfig(BaseModel):
     """What commands run in: the name of a sandbox, and beside it settings of its own. A plain name is short for one
     without settings.
@@ -59,7 +69,7 @@ class SandboxConfig(BaseModel):
     """The field that a plain name stands for."""
 
     type: str
-    """bubblewrap (no daemon), docker, the name of an installed extension, package.module:object or file.py:object."""
+    """bubblewrap (no daemon), docker, podman, the name of an extension, package.module:object or file.py:object."""
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import io
 import logging
-import os
 import re
 import socket
 import ssl
@@ -29,15 +28,15 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig
-from docker.utils import kwargs_from_env
 from pydantic import ValidationError
 
-from swe_aem.core import LimitHits, Sandbox, SandboxInfo, SandboxSpec
+from swe_aem.core import LimitHits, Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.errors import InfrastructureError, SandboxDead, StartError, UserError
 from swe_aem.sandbox.attach import WARDEN_DIR
 from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.cgroup import counter, shared_parent
 from swe_aem.sandbox.channel import Channel
+from swe_aem.sandbox.engines import DOCKER, EngineKind
 from swe_aem.sandbox.images.engine import LAYER_LABEL
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import canonical
@@ -81,6 +80,7 @@ class DockerBackend:
     """
 
     name = "docker"
+    engine: ClassVar[EngineKind] = DOCKER
 
     def __init__(self, *, runtime: str | None = None) -> None:
         self._runtime, self._runtime_known = runtime, False
@@ -89,7 +89,7 @@ class DockerBackend:
         self._parent_group: str | None = None
         self._images: dict[str, dict[str, Any]] = {}
         self._warden_volumes: dict[str, asyncio.Task[str]] = {}
-        self._ledger = Ledger.of_engine()
+        self._ledger = Ledger.of_engine(self.engine)
 
     async def __aenter__(self) -> Self:
         """Nothing is asked of the engine yet."""
@@ -107,15 +107,15 @@ class DockerBackend:
         """The engine's client, connected at first use; raises `UserError` if none answers."""
         if self._connected is None:
             try:
-                settings = kwargs_from_env()
+                settings = self.engine.client_settings()
                 client = docker.APIClient(
                     **settings, version="auto", timeout=ENGINE_TIMEOUT_S, num_pools=4, max_pool_size=ENGINE_THREADS
                 )
+                self.engine.check(client.version())
             except DockerException as error:
-                host = os.environ.get("DOCKER_HOST", "the local socket")
                 raise UserError(
-                    f"no docker engine answers at {host}: {_cause(error)}. "
-                    "Start it (`systemctl start docker`), set DOCKER_HOST, or use the sandbox bubblewrap"
+                    f"no {self.name} engine answers at {self.engine.address}: {_cause(error)}. "
+                    f"{self.engine.how_to_start}, set {self.engine.variable}, or use the sandbox bubblewrap"
                 ) from None
             self._connected = client
         return self._connected
@@ -126,7 +126,7 @@ class DockerBackend:
             return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args))
         except (DockerException, requests.RequestException) as error:
             said = getattr(error, "explanation", None) or error
-            raise InfrastructureError(f"docker engine: {said}") from error
+            raise InfrastructureError(f"{self.name} engine: {said}") from error
 
     async def answers(self) -> bool:
         """Does the engine answer a ping?"""
@@ -184,7 +184,7 @@ class DockerBackend:
         check_workdir(spec.workdir)
         image = await self._image(spec.image)
         user = spec.user or image["Config"].get("User") or "0"
-        if is_blackhole(spec.network) and not _is_root(user):
+        if is_blackhole(spec.network) and not is_root(user):
             raise UserError(
                 f"network 'blackhole' needs root in the container to set its route, not {user!r}: set `user: root`"
             )
@@ -199,6 +199,7 @@ class DockerBackend:
             sandbox = self._sandbox(name, spec, image, channel)
             await self._call(lambda: self._api.start(name))
             await sandbox.handshake(START_TIMEOUT_S)
+            await self._begin(sandbox, user)
             return sandbox
         except BaseException as error:
             await asyncio.shield(self._abandon(creating, channel, name))
@@ -241,13 +242,41 @@ class DockerBackend:
             )
         self._runtime_known = True
 
+    # -- where engines differ -----------------------------------------------------------------------------------------
+
+    def _more_settings(self, limits: Limits) -> dict[str, Any]:
+        """Settings of a container's host configuration that only this engine needs; raises `UserError` where the engine
+        cannot enforce a limit. Called on a thread."""
+        return {}
+
+    def _files(self, spec: SandboxSpec, user: str) -> bytes | None:
+        """A tar archive of what is put into a container before it starts, with paths from `/`; None for nothing."""
+        return None if spec.workspace is None else archive(spec, user)
+
+    async def _begin(self, sandbox: WardenSandbox, user: str) -> None:
+        """What is left to do in a container whose warden answers."""
+
+    def _container_files(self, info: dict[str, Any], container_id: str) -> Path:
+        """Where the engine on this host keeps files of a container."""
+        return Path(info["DockerRootDir"]) / "containers" / container_id
+
+    async def ran_out_of_memory(self, name: str, since_s: float) -> bool:
+        """Did a container run out of memory since then? By the engine's record of its last 256 events; raises
+        `InfrastructureError`."""
+
+        def ask() -> bool:
+            wanted = {"container": name, "event": "oom"}
+            return any(True for _ in self._api.events(since=int(since_s), until=int(time.time()) + 1, filters=wanted))
+
+        return await self._call(ask)
+
     # -- engine calls, on a thread ------------------------------------------------------------------------------------
 
     def _create(self, name: str, spec: SandboxSpec, user: str, image_id: str, volume: str) -> socket.socket:
         """Create the container, put the workspace into it and attach to its stdin and stdout."""
         limits = spec.limits
         blackhole = is_blackhole(spec.network)
-        if _is_root(user):
+        if is_root(user):
             capabilities = for_warden(spec.capabilities, network=blackhole)
         else:  # the engine's bounding set is final: the warden of another user can neither use nor drop any
             capabilities = [name.removeprefix("CAP_") for name in spec.capabilities]
@@ -267,6 +296,7 @@ class DockerBackend:
             runtime=self._runtime,
             security_opt=["no-new-privileges"],
             sysctls=ipc_settings(limits),
+            **self._more_settings(limits),
         )
         warden = [f"{WARDEN_DIR}/warden", "serve", str(int(spec.ttl_s)), str(limits.disk_bytes or 0)]
         warden += [str(mask(spec.capabilities)), str(int(blackhole)), spec.workdir]
@@ -284,8 +314,8 @@ class DockerBackend:
             stdin_open=True,
             user=user,
         )
-        if spec.workspace is not None:
-            self._api.put_archive(name, "/", _archive(spec.workspace, spec.workdir, user))
+        if (files := self._files(spec, user)) is not None:
+            self._api.put_archive(name, "/", files)
         return self._attach(name)
 
     def _attach(self, name: str) -> socket.socket:
@@ -294,8 +324,8 @@ class DockerBackend:
         if isinstance(connection, ssl.SSLSocket) or not isinstance(connection, socket.socket):
             raise StartError(
                 f"the engine's connection is a {type(connection).__name__}; the control channel needs a plain socket: "
-                "forward the engine's socket (`ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST`) and set "
-                "DOCKER_HOST=unix:///tmp/docker.sock"
+                f"forward the engine's socket (`ssh -NL /tmp/engine.sock:SOCKET HOST`) and set "
+                f"{self.engine.variable}=unix:///tmp/engine.sock"
             )
         own = connection.dup()  # the SDK closes its own with the response object
         stream.close()
@@ -329,7 +359,8 @@ class DockerBackend:
             from swe_aem.sandbox.images.recipes import how_to_get
 
             raise UserError(
-                f"the docker engine has no image {reference!r}: get it with {how_to_get(reference)}"
+                f"the {self.name} engine has no image {reference!r}: get it with "
+                f"{how_to_get(reference, self.engine.name)}"
             ) from None
 
     async def _warden_volume(self, image: dict[str, Any]) -> str:
@@ -373,7 +404,7 @@ class DockerBackend:
         """The control group for all sandboxes, if the engine is on this host: then the files of its container are here.
         Its address does not say that, for a local socket may be forwarded from another host."""
         info = self._api.info()
-        is_here = os.path.isdir(os.path.join(info["DockerRootDir"], "containers", container_id))
+        is_here = self._container_files(info, container_id).is_dir()
         return shared_parent() if is_here and info.get("CgroupDriver") == "cgroupfs" else None
 
     # -- what is on the engine ----------------------------------------------------------------------------------------
@@ -398,22 +429,12 @@ class DockerBackend:
             with contextlib.suppress(APIError):  # a container may still use it
                 self._api.remove_image(image["Id"])
 
-    async def ran_out_of_memory(self, name: str, since_s: float) -> bool:
-        """Did a container run out of memory since then? By the engine's record of its last 256 events; raises
-        `InfrastructureError`."""
-
-        def ask() -> bool:
-            wanted = {"container": name, "event": "oom"}
-            return any(True for _ in self._api.events(since=int(since_s), until=int(time.time()) + 1, filters=wanted))
-
-        return await self._call(ask)
-
     def shell_command(self, sandbox: Sandbox) -> list[str]:
         """A command line that opens a terminal in the container through the engine's socket."""
         assert isinstance(sandbox, WardenSandbox)
         env = [f"{name}={value}" for name, value in sandbox.env.items()]
         kept = str(mask(sandbox.spec.capabilities))
-        return [sys.executable, "-m", "swe_aem.sandbox.attach", sandbox.id, sandbox.spec.workdir, kept, *env]
+        return [sys.executable, "-m", "swe_aem.sandbox.attach", self.name, sandbox.id, sandbox.spec.workdir, kept, *env]
 
     async def _ours(self) -> list[tuple[dict[str, Any], Lease]]:
         found = await self._call(lambda: self._api.containers(all=True, filters={"label": LEASE_LABEL}))
@@ -446,7 +467,7 @@ def _layer_image(spec: SandboxSpec) -> str:
     return f"{LAYER_REPOSITORY}:{spec.layer}"
 
 
-def _is_root(user: str) -> bool:
+def is_root(user: str) -> bool:
     """Does a container's setting `USER` or `USER:GROUP` mean root?"""
     return user.partition(":")[0] in ("root", "0")
 
@@ -455,8 +476,9 @@ def _name(container: dict[str, Any]) -> str:
     return container["Names"][0].lstrip("/")
 
 
-def _archive(workspace: Path, workdir: str, user: str) -> bytes:
-    """The workspace as a tar whose entries lie below `workdir` and belong to the sandbox's user."""
+def archive(spec: SandboxSpec, user: str, *first: tarfile.TarInfo) -> bytes:
+    """A tar of the spec's workspace, whose entries lie below its `workdir` and belong to the sandbox's user; `first`
+    come before them."""
     number = user.partition(":")[0]
     owner = int(number) if number.isdigit() else 0
 
@@ -467,7 +489,10 @@ def _archive(workspace: Path, workdir: str, user: str) -> bytes:
 
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        tar.add(workspace, arcname=workdir.lstrip("/"), filter=own)
+        for member in first:
+            tar.addfile(member)
+        if spec.workspace is not None:
+            tar.add(spec.workspace, arcname=spec.workdir.lstrip("/"), filter=own)
     return buffer.getvalue()
 
 

@@ -27,8 +27,8 @@ CODE = re.compile(r"(?:[`$]|uv run|Example:|^ {4,})\s*$")
 """What stands before a call that is meant to be typed; elsewhere `swe-aem` may begin a sentence."""
 FLAG = re.compile(r"(?<![\w/=\-'\"\[])--[a-z][a-z0-9-]*")
 OTHERS = re.compile(
-    r"\b(?:pytest|git|diff|patch|docker (?:run|build|pull|compose)|pip|uv|vllm|systemd-run|bwrap|accelerate|torchrun"
-    r"|python3?|unittest|srun|sbatch|build\.sh|benchmarks[/.]\w+)\b"
+    r"\b(?:pytest|git|diff|patch|docker (?:run|build|pull|compose)|podman|pip|uv|vllm|systemd-run|bwrap|accelerate"
+    r"|torchrun|python3?|unittest|srun|sbatch|build\.sh|benchmarks[/.]\w+)\b"
 )
 """Programs of other people: the flags behind one of these on the same line are its own."""
 OF_OTHERS = {

@@ -60,6 +60,7 @@ def no_control_groups(patch: Patch) -> None:
 
 def no_engine(patch: Patch) -> None:
     patch.setenv("DOCKER_HOST", "unix:///nowhere")
+    patch.setenv("CONTAINER_HOST", "unix:///nowhere")
 
 
 def no_network(patch: Patch) -> None:
@@ -88,6 +89,7 @@ def no_network(patch: Patch) -> None:
         (sandboxes.engine, no_engine, Level.FAIL, "systemctl start docker"),
         (sandboxes.image, no_engine, Level.FAIL, "get the engine to answer"),
         (sandboxes.container, no_engine, Level.FAIL, "DOCKER_HOST"),
+        (sandboxes.podman_container, no_engine, Level.FAIL, "podman system service"),
         (network.docker_hub, no_network, Level.WARN, "--mirror"),
         (network.huggingface, no_network, Level.WARN, "files"),
         (network.pypi, no_network, Level.WARN, "UV_INDEX_URL"),

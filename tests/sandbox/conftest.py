@@ -15,13 +15,16 @@ KINDS = [
     pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
     pytest.param("util-linux", marks=[pytest.mark.bubblewrap, pytest.mark.slow]),
     pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
+    pytest.param("podman", marks=[pytest.mark.podman, pytest.mark.slow, pytest.mark.nightly]),
 ]
 
 
 @pytest.fixture(params=KINDS)
 def backend(request: pytest.FixtureRequest) -> SandboxBackend:
     """One backend of each kind in turn."""
-    request.getfixturevalue("require_docker" if request.param == "docker" else "require_bubblewrap")
+    request.getfixturevalue(
+        f"require_{request.param}" if request.param in ("docker", "podman") else "require_bubblewrap"
+    )
     return BubblewrapBackend(launcher="util-linux") if request.param == "util-linux" else open_backend(request.param)
 
 

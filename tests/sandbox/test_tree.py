@@ -269,9 +269,10 @@ async def test_settling_ends_everything_and_frees_what_was_leased(sandbox: Sandb
     assert (await run(sandbox, "set -- /proc/[0-9]*; echo $#")) == "2\n"
 
 
-async def test_output_is_read_without_its_name(sandbox: Sandbox) -> None:
-    with pytest.raises(FileNotFoundError):
-        await sandbox.read_output()
+async def test_output_is_read_without_its_name(backend: SandboxBackend, sandbox: Sandbox) -> None:
+    if backend.name != "podman":  # whose sandboxes begin with a command of ours
+        with pytest.raises(FileNotFoundError):
+            await sandbox.read_output()
     result = await sandbox.run("echo first; rm -rf /tmp/*; echo second", timeout_s=10)
     assert await sandbox.read_output() == b"first\nsecond\n"
     await sandbox.run("seq 1 200000", timeout_s=20)

@@ -1,4 +1,4 @@
-"""Images built from directories with a Dockerfile, by `docker build`: several at once, each with a limit.
+"""Images built from directories with a Dockerfile, by the engine's own `build`: several at once, each with a limit.
 
 The command, and not the engine's API: it reads .dockerignore, and what BuildKit adds to Dockerfiles.
 """
@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
+from swe_aem.sandbox.engines import EngineName
 from swe_aem.sandbox.images.engine import Engine
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 
@@ -46,9 +47,9 @@ async def build_all(
 ) -> list[Built]:
     """Build the images that the engine does not have, `jobs` at once, and report each to `done` as it ends.
 
-    One failure does not stop the others. Raises `UserError` if there is no docker command.
+    One failure does not stop the others. Raises `UserError` if there is no such command.
     """
-    ledger, places = Ledger.of_engine(), asyncio.Semaphore(jobs)
+    ledger, places = Ledger.of_engine(engine.kind), asyncio.Semaphore(jobs)
 
     async def one(item: ToBuild) -> Built:
         async with places:
@@ -65,20 +66,20 @@ async def _build(engine: Engine, ledger: Ledger, item: ToBuild, limit_s: float) 
     if await engine.inspect(item.image) is not None:
         return Built(image=item.image, status="present")
     started = time.monotonic()
-    problem = await _run(item, limit_s)
+    problem = await _run(engine.kind.name, item, limit_s)
     image = await engine.inspect(item.image)
     wall_s = time.monotonic() - started
     if problem is None and image is None:
-        problem = "docker build ended well and made no such image"
+        problem = "the build ended well and made no such image"
     if problem is not None or image is None:
         return Built(image=item.image, status="failed", why=problem or "", wall_s=wall_s)
     ledger.record(LedgerEntry(name=item.image, origin="build", image_id=image.id, size_bytes=image.size_bytes))
     return Built(image=item.image, status="built", wall_s=wall_s)
 
 
-async def _run(item: ToBuild, limit_s: float) -> str | None:
+async def _run(engine: EngineName, item: ToBuild, limit_s: float) -> str | None:
     """Why the build failed; None if it did not."""
-    command = ("docker", "build", "--force-rm", "--tag", item.image, str(item.context))
+    command = (engine, "build", "--force-rm", "--tag", item.image, str(item.context))
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -88,7 +89,8 @@ async def _run(item: ToBuild, limit_s: float) -> str | None:
         )
     except FileNotFoundError:
         raise UserError(
-            "there is no docker command here: install docker's client (Debian: apt-get install docker.io)"
+            f"there is no {engine} command here: install the engine's client (on Debian `apt-get install "
+            f"{'docker.io' if engine == 'docker' else engine}`)"
         ) from None
     try:
         async with asyncio.timeout(limit_s):

@@ -1,4 +1,5 @@
-"""The docker engine's image endpoints over its REST API (https://docs.docker.com/reference/api/engine/).
+"""An engine's image endpoints over docker's REST API (https://docs.docker.com/reference/api/engine/), which podman's
+service speaks too.
 
 Not the docker SDK: its pull blocks a thread that nothing can cancel, without any timeout. Here a cancelled await closes
 the connection, and the engine then stops the pull.
@@ -18,6 +19,7 @@ import httpx
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.sandbox.engines import DOCKER, EngineKind
 from swe_aem.sandbox.images.reference import Reference
 from swe_aem.sandbox.owner import Lease
 
@@ -33,7 +35,7 @@ class EngineError(InfrastructureError):
     """The engine refused a request."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"docker engine: {message}")
+        super().__init__(f"engine: {message}")
         self.status = status
         """HTTP status; 0 for an error in the middle of a stream."""
         self.message = message
@@ -66,16 +68,16 @@ class EngineImage(Frozen):
 class Engine:
     """One engine; `connect` makes it."""
 
-    def __init__(self, http: httpx.AsyncClient, prefix: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, prefix: str, kind: EngineKind = DOCKER) -> None:
         self._http = http
         self._prefix = prefix
+        self.kind = kind
 
     async def images(self) -> list[EngineImage]:
         """Every image that has a name."""
         found = []
         for row in await self._json("GET", "/images/json"):
-            tags = tuple(tag for tag in row["RepoTags"] or () if tag != "<none>:<none>")
-            digests = tuple(digest for digest in row["RepoDigests"] or () if not digest.startswith("<none>"))
+            tags, digests = self._names(row)
             if tags or digests:
                 labels = row.get("Labels") or {}
                 found.append(
@@ -91,9 +93,17 @@ class Engine:
             if error.status == 404:
                 return None
             raise
-        tags, digests = tuple(row["RepoTags"] or ()), tuple(row["RepoDigests"] or ())
+        tags, digests = self._names(row)
         labels, env = row["Config"].get("Labels") or {}, tuple(row["Config"].get("Env") or ())
         return EngineImage(id=row["Id"], tags=tags, digests=digests, size_bytes=row["Size"], labels=labels, env=env)
+
+    def _names(self, row: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Tags and digests of an image, as they are written."""
+        tags, digests = row["RepoTags"] or (), row["RepoDigests"] or ()
+        return (
+            tuple(self.kind.short_name(tag) for tag in tags if tag != "<none>:<none>"),
+            tuple(self.kind.short_name(digest) for digest in digests if not digest.startswith("<none>")),
+        )
 
     async def pull(self, reference: Reference, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
         """The engine's messages while it pulls; raises `EngineError`. No timeout: the caller watches the progress.
@@ -171,17 +181,17 @@ class Engine:
             headers = {"Content-Type": "application/json"} if "content" in request else {}
             response = await self._http.request(method, self._prefix + path, headers=headers, **request)
         except httpx.TransportError as error:
-            raise InfrastructureError(f"docker engine: {method} {path}: {error!r}") from error
+            raise InfrastructureError(f"{self.kind.name} engine: {method} {path}: {error!r}") from error
         if response.status_code >= 400:
             raise _error(response.status_code, response.content)
         return response.json() if response.content.strip().startswith((b"{", b"[")) else None
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[Engine]:
-    """The engine that DOCKER_HOST names, or the one at the local socket; raises `UserError` if none answers."""
-    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-    transport, base = _transport(host)
+async def connect(kind: EngineKind = DOCKER) -> AsyncIterator[Engine]:
+    """This user's engine of that kind; raises `UserError` if none answers at its address."""
+    host = kind.address
+    transport, base = _transport(host, kind.variable)
     async with httpx.AsyncClient(
         transport=transport,
         base_url=base,
@@ -192,13 +202,15 @@ async def connect() -> AsyncIterator[Engine]:
             ping = await http.get("/_ping", timeout=CONNECT_TIMEOUT_S)
         except httpx.TransportError as error:
             raise UserError(
-                f"no docker engine answers at {host}: {error or type(error).__name__}. Start it (`systemctl start "
-                "docker`) or set DOCKER_HOST"
+                f"no {kind.name} engine answers at {host}: {error or type(error).__name__}. {kind.how_to_start} or set "
+                f"{kind.variable}"
             ) from None
         if ping.status_code != 200:
-            raise UserError(f"{host} does not answer like a docker engine (status {ping.status_code}); see DOCKER_HOST")
+            raise UserError(
+                f"{host} does not answer like a {kind.name} engine (status {ping.status_code}); see {kind.variable}"
+            )
         version = ping.headers.get("Api-Version")
-        yield Engine(http, f"/v{version}" if version else "")
+        yield Engine(http, f"/v{version}" if version else "", kind)
 
 
 def encode_auth(auth: Mapping[str, str]) -> str:
@@ -208,15 +220,15 @@ def encode_auth(auth: Mapping[str, str]) -> str:
     return base64.urlsafe_b64encode(json.dumps(dict(auth)).encode()).decode()
 
 
-def _transport(host: str) -> tuple[httpx.AsyncHTTPTransport, str]:
+def _transport(host: str, variable: str) -> tuple[httpx.AsyncHTTPTransport, str]:
     scheme, _, address = host.partition("://")
     limits = httpx.Limits(max_connections=None)
     if scheme == "unix":
         return httpx.AsyncHTTPTransport(uds=f"/{address.lstrip('/')}", limits=limits), "http://docker"
     if scheme not in ("tcp", "http", "https"):
         raise UserError(
-            f"DOCKER_HOST={host}: unknown scheme; use unix:// or tcp://, or forward the engine's socket "
-            "(`ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST`, DOCKER_HOST=unix:///tmp/docker.sock)"
+            f"{variable}={host}: unknown scheme; use unix:// or tcp://, or forward the engine's socket "
+            f"(`ssh -NL /tmp/engine.sock:SOCKET HOST`, {variable}=unix:///tmp/engine.sock)"
         )
     if scheme != "https" and not os.environ.get("DOCKER_TLS_VERIFY"):
         return httpx.AsyncHTTPTransport(limits=limits), f"http://{address}"

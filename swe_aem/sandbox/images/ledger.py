@@ -14,7 +14,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -27,6 +26,7 @@ from pydantic import ValidationError
 from swe_aem.cache import cache_dir
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
+from swe_aem.sandbox.engines import DOCKER, EngineKind
 from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.owner import Lease
 
@@ -71,10 +71,9 @@ class Ledger:
         self._reserved: set[tuple[int, str]] = set()
 
     @classmethod
-    def of_engine(cls) -> "Ledger":
-        """For the engine that DOCKER_HOST names, or this host's own: images of one engine say nothing about another."""
-        which = os.environ.get("DOCKER_HOST") or socket.gethostname()
-        return cls(f"engine-{hashlib.sha256(which.encode()).hexdigest()[:12]}")
+    def of_engine(cls, engine: EngineKind = DOCKER) -> "Ledger":
+        """For this user's engine of that kind: images of one engine say nothing about another."""
+        return cls(f"engine-{hashlib.sha256(engine.identity.encode()).hexdigest()[:12]}")
 
     @classmethod
     def of_roots(cls) -> "Ledger":

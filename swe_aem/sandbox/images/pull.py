@@ -198,8 +198,7 @@ class Puller:
     def _digest_of(self, want: Want, image: EngineImage) -> str | None:
         """The manifest's digest of an image that is on the engine: as pinned if that is one of those it is known by.
         The engine forgets it for an image from a mirror; the ledger does not."""
-        name = f"{want.reference.name}@"
-        known = [digest.removeprefix(name) for digest in image.digests if digest.startswith(name)]
+        known = _digests(image, want.reference)
         entry = self._ledger.entry(str(want.reference))
         if entry is not None and entry.digest is not None and entry.image_id == image.id:
             known.append(entry.digest)
@@ -298,6 +297,9 @@ class Puller:
         image = await self._engine.inspect(asked.familiar)
         if image is None:
             raise PullError(PullFailure.OTHER, "the engine says it is pulled, and does not have it")
+        known = _digests(image, asked)
+        if row.layers.digest is None and len(known) == 1:  # podman does not tell it while it pulls
+            row.layers.digest = known[0]
         if asked != want.reference:
             if want.reference.digest is None:
                 await self._engine.tag(image.id, want.reference)
@@ -349,6 +351,12 @@ def _credentials(config: AuthConfig, registry: str) -> Mapping[str, str] | None:
         return credentials_for(config, registry)
     except UserError as error:
         raise PullError(PullFailure.DENIED, str(error)) from None
+
+
+def _digests(image: EngineImage, reference: Reference) -> list[str]:
+    """Digests of the manifests that the engine knows an image by, under the reference's name."""
+    name = f"{reference.name}@"
+    return [digest.removeprefix(name) for digest in image.digests if digest.startswith(name)]
 
 
 def _check(want: Want, image: EngineImage, digest: str | None, whose: str) -> None:

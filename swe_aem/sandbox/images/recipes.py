@@ -3,11 +3,13 @@ image (the `FROM` of its Dockerfile) when it is called with `--registry`.
 """
 
 import asyncio
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.sandbox.engines import EngineName
 from swe_aem.sandbox.images.names import BUILT_HERE, FROM_HARBOR
 from swe_aem.sandbox.images.pull import PullConfig, Want
 from swe_aem.sandbox.images.reference import Reference
@@ -56,21 +58,28 @@ def recipe_of(image: str) -> ImageRecipe | None:
     return next((recipe for recipe in made if recipe.image == image), None)
 
 
-def how_to_get(image: str) -> str:
+def of_engine(engine: EngineName) -> str:
+    """The option that makes a command about images one about those of an engine; empty for the default."""
+    return "" if engine == "docker" else f" --engine {engine}"
+
+
+def how_to_get(image: str, engine: EngineName = "docker") -> str:
     """The command that brings an image onto the engine."""
+    option = of_engine(engine)
     if image.startswith(FROM_HARBOR):
-        return "`swe-aem images build --tasks DIR`, DIR being the directory of the task's folder"
+        return f"`swe-aem images build --tasks DIR{option}`, DIR being the directory of the task's folder"
     if (recipe := recipe_of(image)) is not None:
-        return f"`swe-aem images build {recipe.directory.name}`"
+        return f"`swe-aem images build {recipe.directory.name}{option}`"
     if image.startswith(BUILT_HERE):
-        return "`swe-aem tasks build SET`, SET being the set of its tasks"
-    return f"`swe-aem images pull {image}`"
+        made = "`swe-aem tasks build SET`, SET being the set of its tasks"
+        return made if engine == "docker" else f"{made}, and then `docker save {image} | {engine} load`"
+    return f"`swe-aem images pull {image}{option}`"
 
 
-async def build(recipe: ImageRecipe, *, from_registry: bool) -> None:
+async def build(recipe: ImageRecipe, engine: EngineName, *, from_registry: bool) -> None:
     """Run a recipe with its output on this process's terminal; raises `InfrastructureError` if it fails."""
     command = [str(recipe.directory / "build.sh"), *(["--registry"] if from_registry else [])]
-    process = await asyncio.create_subprocess_exec(*command)
+    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, "SWE_AEM_ENGINE": engine})
     try:
         code = await process.wait()
     finally:

@@ -40,7 +40,9 @@ async def unpack(engine: Engine, ledger: Ledger, image: str) -> Unpacked:
     """
     found = await engine.inspect(image)
     if found is None:
-        raise UserError(f"the docker engine has no image {image!r}: get it with {how_to_get(image)}")
+        raise UserError(
+            f"the {engine.kind.name} engine has no image {image!r}: get it with {how_to_get(image, engine.kind.name)}"
+        )
     path = rootfs_dir(image)
     fresh = not _made_of(path, found.id)
     if fresh:

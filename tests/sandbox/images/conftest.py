@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import os
 import re
 import socket
 import subprocess
@@ -62,6 +63,32 @@ def registry(tmp_path_factory: pytest.TempPathFactory, require_docker: None, reg
         try:
             _wait_until_up(f"http://127.0.0.1:{port}/v2/", process)
             yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def podman_of_registry(
+    registry: str, require_podman: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A service of podman that takes the registry's plain HTTP; CONTAINER_HOST names it."""
+    config, address = tmp_path / "registries.conf", tmp_path / "podman.sock"
+    config.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
+    command = ["podman", "system", "service", "--time", "0", f"unix://{address}"]
+    environment = {**os.environ, "CONTAINERS_REGISTRIES_CONF": str(config)}
+    environment.pop("CONTAINER_HOST", None)
+    with (
+        (tmp_path / "podman.log").open("w") as log,
+        subprocess.Popen(command, stderr=log, env=environment, cwd=tmp_path) as process,
+    ):
+        try:
+            end_s = time.monotonic() + _UP_S
+            while not address.exists():
+                assert process.poll() is None, (tmp_path / "podman.log").read_text()
+                assert time.monotonic() < end_s
+                time.sleep(0.05)
+            monkeypatch.setenv("CONTAINER_HOST", f"unix://{address}")
+            yield
         finally:
             process.terminate()
 

@@ -54,27 +54,36 @@ def write_tasks(path: Path, names: list[str]) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("engine", ["docker", pytest.param("podman", marks=pytest.mark.podman)])
 def test_a_task_sets_images_are_pulled_listed_and_removed(
-    registry: str, make_image: MakeImage, tmp_path: Path, own_cache: Path
+    engine: str,
+    registry: str,
+    make_image: MakeImage,
+    tmp_path: Path,
+    own_cache: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if engine == "podman":
+        request.getfixturevalue("podman_of_registry")
+    of = ("--engine", engine)
     made = [make_image() for _ in range(2)]
     tasks, pins = tmp_path / "tasks.jsonl", tmp_path / "images.pins"
     write_tasks(tasks, [f"registry.invalid/{image.repository}:1" for image in made])
-    code, out, _ = images("ls", "--tasks", str(tasks))
+    code, out, _ = images("ls", "--tasks", str(tasks), *of)
     assert (code, out.count("missing")) == (1, 2)
     mirror = ("--mirror", f"registry.invalid={registry}")
-    code, out, err = images("pull", "--tasks", str(tasks), "--pins", str(pins), *mirror)
+    code, out, err = images("pull", "--tasks", str(tasks), "--pins", str(pins), *mirror, *of)
     assert (code, "2 pulled" in out) == (0, True), err
     assert all(image.digest in pins.read_text() for image in made)
-    code, out, _ = images("pull", "--tasks", str(tasks), "--pins", str(pins), "--json")
+    code, out, _ = images("pull", "--tasks", str(tasks), "--pins", str(pins), "--json", *of)
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["present"] * 2
-    code, out, _ = images("ls", "--tasks", str(tasks), "--json")
+    code, out, _ = images("ls", "--tasks", str(tasks), "--json", *of)
     assert (code, {json.loads(line)["image_id"] for line in out.splitlines()}) == (0, {image.id for image in made})
-    code, out, _ = images("gc", "--high", "0%", "--low", "0%", "--dry-run")
+    code, out, _ = images("gc", "--high", "0%", "--low", "0%", "--dry-run", *of)
     assert (code, out.count("would be removed")) == (0, 2)
-    code, out, _ = images("gc", "--high", "0%", "--low", "0%")
+    code, out, _ = images("gc", "--high", "0%", "--low", "0%", *of)
     assert (code, out.count("removed  ")) == (1, 2)  # 1: a disk is never empty
-    assert images("ls", "--tasks", str(tasks))[0] == 1
+    assert images("ls", "--tasks", str(tasks), *of)[0] == 1
 
 
 @pytest.mark.docker
