@@ -19,6 +19,11 @@ class RunAborted(SweAemError):
     """A run was stopped because nothing worked any more; its store is intact, and a rerun resumes it."""
 
 
+class ExtensionFailed(SweAemError):
+    """Code that a user brought, such as a reward function, raised or gave what it must not give. `__cause__` is its
+    own exception, if there is one."""
+
+
 class InfrastructureError(SweAemError):
     """An infrastructure failure (engine, sandbox, policy server, grader): it says nothing about the policy."""
 

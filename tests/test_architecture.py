@@ -13,6 +13,7 @@ from tests.conftest import TOGETHER
 PACKAGE = Path(__file__).parents[1] / "swe_aem"
 PACKAGES = (
     "core",
+    "reward",
     "advantage",
     "sandbox",
     "tasks",

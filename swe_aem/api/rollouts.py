@@ -8,6 +8,7 @@ from swe_aem.api.sandboxes import SandboxSetting
 from swe_aem.api.settings import rollout_settings
 from swe_aem.api.waiting import wait_for
 from swe_aem.core import TaskRecord
+from swe_aem.reward import RewardLike, setting_of
 from swe_aem.rollout import RolloutConfig, RolloutResult, default_directory, roll_out
 from swe_aem.tasks import TaskSet
 
@@ -19,6 +20,7 @@ def rollout(
     policy: str | None = None,
     sandbox: SandboxSetting = "bubblewrap",
     group_size: int = 1,
+    reward: RewardLike = "resolved",
     out: Path | str | None = None,
     **settings: Any,
 ) -> RolloutResult:
@@ -36,6 +38,9 @@ def rollout(
             (the default), `noop`, `replay`.
         sandbox: `Bubblewrap(...)`, `Docker(...)`, `Podman(...)`, the name of one, or a sandbox of your own.
         group_size: G, trajectories per task; a later call may raise it.
+        reward: a function `(trajectory, verdict) -> float`, 0 or more, or one number per response; the name of one
+            (`resolved`, `fraction`, `graded`, `turn_cost`, `format`, `file.py:function`), or several named terms with
+            weights: `{"tests": "fraction", "mine": {"type": my_function, "weight": 0.1}}`.
         out: directory of the store, by default `runs/TASKS-AGENT-SANDBOX`.
         settings: every other setting of a rollout, e.g. `tokenizer=DIR`, `time_limit_s=600`,
             `scheduling={"concurrency": 16}` or `native={"max_turns": 50}`; `swe-aem rollout --help` names them.
@@ -47,9 +52,11 @@ def rollout(
     Raises:
         errors.UserError: a setting, the tasks or the store does not fit; the message says what to change.
         errors.RunAborted: too many attempts in a row failed on infrastructure; the same call resumes.
+        errors.ExtensionFailed: the reward function raised, which `__cause__` is, or gave what is no reward. What was
+            rolled out is kept.
         errors.InfrastructureError: the sandboxes' backend cannot be used.
     """
-    config, chosen, directory = _resolved(tasks, sandbox, out, settings | _named(agent, policy, group_size))
+    config, chosen, directory = _resolved(tasks, sandbox, out, settings | _named(agent, policy, group_size, reward))
     work = roll_out(config, chosen, directory)
     return wait_for(work, interrupted=f"{directory} keeps what was finished; the same call resumes")
 
@@ -61,16 +68,17 @@ async def rollout_async(
     policy: str | None = None,
     sandbox: SandboxSetting = "bubblewrap",
     group_size: int = 1,
+    reward: RewardLike = "resolved",
     out: Path | str | None = None,
     **settings: Any,
 ) -> RolloutResult:
     """`rollout` on the running event loop. A task that is cancelled closes its sandboxes before it ends."""
-    config, chosen, directory = _resolved(tasks, sandbox, out, settings | _named(agent, policy, group_size))
+    config, chosen, directory = _resolved(tasks, sandbox, out, settings | _named(agent, policy, group_size, reward))
     return await roll_out(config, chosen, directory)
 
 
-def _named(agent: str | None, policy: str | None, group_size: int) -> dict[str, Any]:
-    return {"agent": agent, "policy": policy, "group_size": group_size}
+def _named(agent: str | None, policy: str | None, group_size: int, reward: RewardLike) -> dict[str, Any]:
+    return {"agent": agent, "policy": policy, "group_size": group_size, "reward": setting_of(reward)}
 
 
 def _resolved(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.api.settings import dotted
+from swe_aem.reward import RewardLike, setting_of
 from swe_aem.train.config import read_config
 from swe_aem.train.records import RunSummary
 from swe_aem.train.start import start_training
@@ -17,6 +18,7 @@ def train(
     config: Path | str,
     *,
     out: Path | str | None = None,
+    reward: RewardLike | None = None,
     task_sampler: TaskSampler | type[TaskSampler] | Mapping[str, Any] | str | None = None,
     report: bool = True,
     **settings: Any,
@@ -29,6 +31,7 @@ def train(
     Args:
         config: YAML file of settings; `configs/quickstart.yaml` is found from anywhere.
         out: directory of the run, by default `runs/NAME` of the file.
+        reward: what replaces `rollout.reward` of the file; a function, or else as in `rollout`.
         task_sampler: which tasks a step rolls out: a function of `TaskSamplerInputs` that returns `count` task ids, a
             class of settings with such a `__call__` or an instance of one, or what the setting takes: a name, or a
             mapping of `type` and of settings. None keeps the file's.
@@ -42,11 +45,14 @@ def train(
 
     Raises:
         errors.UserError: a setting or the directory does not fit, or the extra is missing.
+        errors.ExtensionFailed: code that was handed over raised, which `__cause__` is; the same call resumes.
         errors.RunAborted: every attempt at a rollout fails; the same call resumes.
     """
     options = dotted(settings)
     if task_sampler is not None:
         options["task_sampler"] = TASK_SAMPLERS.setting_of(task_sampler)
+    if reward is not None:
+        options["rollout.reward"] = setting_of(reward)
     file = Path(config)
     directory = Path("runs") / file.stem if out is None else Path(out)
     summary = start_training(read_config(file, options=options), directory)

@@ -10,7 +10,7 @@ from swe_aem.audit.deeds import deeds_of
 from swe_aem.audit.labels import LABELS, Evidence, found
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
-from swe_aem.core.outcomes import in_baseline
+from swe_aem.core.outcomes import in_baseline, is_resolved
 from swe_aem.errors import UserError
 from swe_aem.store import Store
 
@@ -29,12 +29,9 @@ class Labelled(Frozen):
     reward: float | None
     counts: bool
     """Does its outcome say something about the policy, so that it is in resolved rates?"""
+    resolved: bool
+    """Is the task resolved? The trajectory may have run into a limit and be graded all the same."""
     labels: dict[str, tuple[Evidence, ...]]
-
-    @property
-    def resolved(self) -> bool:
-        """Is it resolved? It may have run into a limit and be graded all the same."""
-        return self.reward == 1.0
 
 
 def labelled(trajectory: Trajectory) -> Labelled:
@@ -48,6 +45,7 @@ def labelled(trajectory: Trajectory) -> Labelled:
         outcome=trajectory.outcome,
         reward=trajectory.reward,
         counts=in_baseline(trajectory),
+        resolved=is_resolved(trajectory),
         labels=found(deeds_of(trajectory)),
     )
 

@@ -10,8 +10,8 @@ import typer
 
 from swe_aem import __version__
 from swe_aem.cli.command import LazyGroup
-from swe_aem.cli.tell import complain
-from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.cli.tell import complain, complain_of_extension
+from swe_aem.errors import ExtensionFailed, InfrastructureError, UserError
 
 VERBS = {
     "rollout": "Run an agent on tasks, grade its patches, store the trajectories.",
@@ -71,13 +71,17 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main() -> None:
     """Entry point of the `swe-aem` command. Errors that a user can act on are one line on stderr.
 
-    Exit code 2 for wrong input, 1 for an infrastructure failure.
+    Exit code 2 for wrong input, 1 for an infrastructure failure, or where code of the user's own raises, whose
+    traceback is shown.
     """
     try:
         app()
     except UserError as error:
         complain(error)
         sys.exit(2)
+    except ExtensionFailed as error:
+        complain_of_extension(error)
+        sys.exit(1)
     except InfrastructureError as error:
         complain(error)
         sys.exit(1)

@@ -9,7 +9,7 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
-from swe_aem.cli.options import SANDBOX_HELP, IdsFrom, NoLimits, NoTwins, complete_sandbox, complete_tasks
+from swe_aem.cli.options import SANDBOX_HELP, IdsFrom, NoLimits, NoTwins, as_reward, complete_sandbox, complete_tasks
 from swe_aem.cli.rollout import as_bytes
 from swe_aem.cli.tell import complain, tell
 from swe_aem.core import Limits
@@ -56,7 +56,7 @@ _PANELS = {
     ),
     "Grading": (
         Mirrored("scheduling.grading", "--workers", "Patches graded at once."),
-        Mirrored("reward"),
+        Mirrored("reward", help="What a verdict pays: resolved, fraction or graded.", metavar="NAME", parser=as_reward),
         Mirrored("scheduling.max_attempts", help="Most attempts per patch after infrastructure failures."),
         Mirrored(
             "max_log_bytes", "--max-log", "Size up to which a compressed log is kept; 0 keeps none.", "1m",
@@ -121,17 +121,19 @@ def grade(
 
 
 def _of_store(source: Path) -> dict[str, Any]:
-    """The task set of a store, or of another directory of verdicts, and how its rewards are made."""
-    from swe_aem.rollout import read_manifest
+    """The task set of a store, or of another directory of verdicts, and how its rewards are made, if a verdict alone
+    says that."""
+    from swe_aem.rollout import by_verdict_alone, read_manifest
 
     manifest = read_manifest(source) if source.is_dir() else None
     if manifest is None:
         return {}
+    reward = manifest.config.reward if by_verdict_alone(manifest.config.reward) else None
     found = {
         "tasks": manifest.config.tasks,
         "split": manifest.config.split,
         "family": manifest.config.family,
-        "reward": manifest.config.reward,
+        "reward": reward,
     }
     return {name: value for name, value in found.items() if value is not None}
 

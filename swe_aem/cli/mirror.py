@@ -69,10 +69,9 @@ def with_settings(
 def _parameter(model: type[BaseModel], option: Mirrored, panel: str) -> inspect.Parameter:
     """The parameter from which typer makes an option. It is None, or empty, if the option is not given."""
     field = _field(model, option.setting)
-    kind, bounds = _kind(field.annotation)
-    bounds = {"min": option.least, **bounds, **_bounds(field.metadata)}
-    if option.parser is not None:
-        bounds = {}
+    kind, bounds = (str, {}) if option.parser is not None else _kind(field.annotation)
+    if option.parser is None:
+        bounds = {"min": option.least, **bounds, **_bounds(field.metadata)}
     info = typer.Option(
         option.option,
         help=_help(field, option),

@@ -36,6 +36,27 @@ def complete_policy(incomplete: str) -> list[tuple[str, str]]:
     return [(name, SCRIPTS[name].summary) for name in listed_scripts() if name.startswith(incomplete)]
 
 
+def complete_reward(incomplete: str) -> list[str]:
+    """The built-in rewards, and those of installed packages."""
+    from swe_aem.reward import REWARDS
+
+    return [name for name in REWARDS.names if name.startswith(incomplete)]
+
+
+def as_reward(text: str) -> object:
+    """The setting of a reward: a name, or a mapping in YAML."""
+    if not text.lstrip().startswith("{"):
+        return text
+    import yaml
+
+    from swe_aem.core.explain import explain_yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise typer.BadParameter(f"{text}: {explain_yaml(error)}") from None
+
+
 def complete_harness(incomplete: str) -> list[str]:
     """The bundled harnesses."""
     from swe_aem.harness import BUNDLED

@@ -13,8 +13,10 @@ from swe_aem.cli.options import (
     IdsFrom,
     NoLimits,
     NoTwins,
+    as_reward,
     complete_agent,
     complete_policy,
+    complete_reward,
     complete_sandbox,
     complete_tasks,
 )
@@ -82,7 +84,12 @@ _PANELS = {
         Mirrored("native.seed", help="Every request's seed is made from it, task, sample and turn."),
         Mirrored("time_limit_s"),
     ),
-    "Groups": (Mirrored("group_size"), Mirrored("oversample"), Mirrored("early_completion"), Mirrored("reward")),
+    "Groups": (
+        Mirrored("group_size"),
+        Mirrored("oversample"),
+        Mirrored("early_completion"),
+        Mirrored("reward", metavar="NAME|{...}", parser=as_reward, completion=complete_reward),
+    ),
     "Sandboxes": (
         Mirrored("sandbox", help=SANDBOX_HELP, metavar="NAME", completion=complete_sandbox),
         Mirrored("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g", metavar="SIZE", parser=as_bytes),

@@ -25,14 +25,15 @@ class Outcome(StrEnum):
 
 
 LimitsReward = Literal["graded", "zero"]
-"""Reward in a group's baseline of what ended at a limit: what the tests say of its patch, or 0."""
+"""Reward in a group's baseline of what ended at a limit: what the reward function says, or 0."""
 
 
 class OutcomeRule(Frozen):
     """What an outcome means for training."""
 
     reward: float | Literal["graded"] | None
-    """A constant, `graded` (1.0 if the verdict is resolved, else 0.0), or None: no statement about the policy."""
+    """`graded`: what the reward function says (`swe_aem.reward`); a constant, which no function can change; or None: no
+    statement about the policy."""
     in_baseline: bool
     """Does the trajectory take part in the group's baseline?"""
     trained: bool
@@ -42,14 +43,15 @@ class OutcomeRule(Frozen):
 
 
 _POLICY_ENDED = {"in_baseline": True, "trained": True}
+_GRADED = OutcomeRule(reward="graded", **_POLICY_ENDED)
 _LIMIT = OutcomeRule(reward="graded", in_baseline=True, trained=False)
 _INFRASTRUCTURE_FAILURE = OutcomeRule(reward=None, in_baseline=False, trained=False, retried=True)
 
 OUTCOME_TABLE: dict[Outcome, OutcomeRule] = {
-    Outcome.RESOLVED: OutcomeRule(reward=1.0, **_POLICY_ENDED),
-    Outcome.UNRESOLVED: OutcomeRule(reward=0.0, **_POLICY_ENDED),
-    Outcome.EMPTY_PATCH: OutcomeRule(reward=0.0, **_POLICY_ENDED),
-    Outcome.TESTS_HANG: OutcomeRule(reward=0.0, **_POLICY_ENDED),
+    Outcome.RESOLVED: _GRADED,
+    Outcome.UNRESOLVED: _GRADED,
+    Outcome.EMPTY_PATCH: _GRADED,
+    Outcome.TESTS_HANG: _GRADED,
     Outcome.TURN_LIMIT: _LIMIT,
     Outcome.CONTEXT_LIMIT: _LIMIT,
     Outcome.TIME_LIMIT: _LIMIT,

@@ -1,4 +1,4 @@
-"""From how the agent stopped and what the grader said to an `Outcome` and a reward, by `OUTCOME_TABLE`."""
+"""From how the agent stopped and what the grader said to an `Outcome`, and what `OUTCOME_TABLE` says of it."""
 
 from swe_aem.core import OUTCOME_TABLE, Outcome, Stop, Trajectory, Verdict
 
@@ -10,8 +10,8 @@ _STOPPED_BY_LIMIT = {
 
 
 def needs_grading(trajectory: Trajectory) -> bool:
-    """Can a verdict still change the reward? An empty patch resolves nothing, and malformed calls and a killed sandbox
-    cost it anyway."""
+    """Can a verdict still change the outcome? An empty patch resolves nothing, and malformed calls and a killed sandbox
+    are what they are."""
     return trajectory.stop not in (Stop.MALFORMED, Stop.SANDBOX_DEAD) and bool(trajectory.patch.strip())
 
 
@@ -38,29 +38,17 @@ def outcome_of(stop: Stop | None, verdict: Verdict | None) -> Outcome:
     return Outcome.RESOLVED if verdict.resolved else Outcome.UNRESOLVED
 
 
-def reward_of(outcome: Outcome, verdict: Verdict | None, *, partial: bool = False) -> float | None:
-    """The table's reward; None makes no statement about the policy. `partial` pays what a verdict grants in part."""
-    reward = OUTCOME_TABLE[outcome].reward
-    if reward == "graded" or (partial and outcome is Outcome.UNRESOLVED):
-        if verdict is not None and verdict.resolved:
-            return 1.0
-        return _part(verdict) if partial and verdict is not None else 0.0
-    return reward
+def graded(trajectory: Trajectory, verdict: Verdict | None) -> Trajectory:
+    """The terminal trajectory of a verdict, or of none where none was needed. It has no reward yet."""
+    return trajectory.model_copy(update={"verdict": verdict, "outcome": outcome_of(trajectory.stop, verdict)})
 
 
-def _part(verdict: Verdict) -> float:
-    """What a verdict that did not resolve the task grants, below 1: the share of FAIL_TO_PASS that passes, or the
-    number that the tests wrote; nothing if a PASS_TO_PASS test is broken, or if all pass and the tests still failed."""
-    whole = verdict.pass_to_pass_fraction == 1.0 and verdict.fail_to_pass_fraction < 1.0
-    return verdict.fail_to_pass_fraction if whole else 0.0
-
-
-def graded(trajectory: Trajectory, verdict: Verdict | None, *, partial: bool = False) -> Trajectory:
-    """The terminal trajectory of a verdict, or of none where none was needed; `partial` as in `reward_of`."""
-    outcome = outcome_of(trajectory.stop, verdict)
-    return trajectory.model_copy(
-        update={"verdict": verdict, "outcome": outcome, "reward": reward_of(outcome, verdict, partial=partial)},
-    )
+def is_resolved(trajectory: Trajectory) -> bool:
+    """Did this terminal trajectory resolve its task, whatever its reward is? What ended at a limit may have; a cheat
+    has not."""
+    if trajectory.outcome in _STOPPED_BY_LIMIT.values():
+        return trajectory.verdict is not None and trajectory.verdict.resolved
+    return trajectory.outcome is Outcome.RESOLVED
 
 
 def in_baseline(trajectory: Trajectory) -> bool:

@@ -113,6 +113,12 @@ class Trajectory(Frozen):
     outcome: Outcome | None = None
     """None until the trajectory is graded."""
     reward: float | None = None
+    """What it is paid, 0 or more; None where the outcome says nothing about the policy."""
+    response_rewards: tuple[float, ...] | None = None
+    """The reward by response, which sums to `reward`; None where the reward is one number."""
+    reward_terms: dict[str, float] = {}
+    """What each named term of the reward pays before its weight; empty for a reward without named terms, and for
+    outcomes whose reward is a constant."""
     weight: float = 1.0
     """Weight of the trajectory in training, 0..1: that of its task."""
     verdict: Verdict | None = None
@@ -124,6 +130,12 @@ class Trajectory(Frozen):
     @model_validator(mode="after")
     def _spans_fit(self) -> "Trajectory":
         check_spans(self.responses, len(self.token_ids))
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_fit(self) -> "Trajectory":
+        if self.response_rewards is not None and len(self.response_rewards) != len(self.responses):
+            raise ValueError(f"{len(self.response_rewards)} response_rewards for {len(self.responses)} responses")
         return self
 
     @property

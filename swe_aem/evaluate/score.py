@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory, Verdict
 from swe_aem.core.base import Frozen
+from swe_aem.core.outcomes import is_resolved
 
 
 class TaskScore(Frozen):
@@ -99,7 +100,8 @@ class Scores(Frozen):
 def score(trajectories: Iterable[Trajectory]) -> Scores:
     """Count terminal trajectories, one pass, one trajectory in memory at a time.
 
-    A trajectory counts as resolved if its reward is 1: one that ran into a limit is graded like any other.
+    Whether one is resolved its outcome and verdict say, not its reward: one that ran into a limit is graded like any
+    other.
     """
     samples: Counter[str] = Counter()
     resolved: Counter[str] = Counter()
@@ -128,7 +130,7 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
             differences += _difference(trajectory, verdict)
             evidence += [_remark(trajectory, line) for line in verdict.integrity[:1]]
         samples[trajectory.task_id] += 1
-        resolved[trajectory.task_id] += trajectory.reward == 1.0
+        resolved[trajectory.task_id] += is_resolved(trajectory)
         turns[trajectory.task_id] += len(trajectory.responses)
         sampled_tokens[trajectory.task_id] += sum(response.end - response.start for response in trajectory.responses)
         agent_s[trajectory.task_id] += trajectory.timings_s.get("agent", 0.0)

@@ -4,6 +4,7 @@ from swe_aem.grading.capture import CapturedWork, GivenTree, capture_work, recor
 from swe_aem.grading.configuration_files import CONFIGURATION_FILES, matches
 from swe_aem.grading.delta import LINK, Blob, Change, Delta, printable
 from swe_aem.grading.diff_text import render_delta
+from swe_aem.grading.eval_types import results_from
 from swe_aem.grading.foreign import NotApplied
 from swe_aem.grading.grader import CONTROL_EXTRA_S, Grader, GradeSlot
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
@@ -43,5 +44,6 @@ __all__ = [
     "read_kept_log",
     "record_given",
     "render_delta",
+    "results_from",
     "scrub_history",
 ]

@@ -18,8 +18,10 @@ from swe_aem.grading import SwebenchParser, read_kept_log
 from swe_aem.predictions.reading import Prediction
 from swe_aem.predictions.run import NO_TOKENIZER
 from swe_aem.predictions.summary import GradeSummary, summarise, write_grade_summary
+from swe_aem.reward import Rewards
 from swe_aem.rollout import RolloutConfig, claim, grading_extensions, read_manifest
 from swe_aem.rollout.orchestrator import first_cause
+from swe_aem.rollout.verdict_rewards import verdict_rewards
 from swe_aem.store import (
     Before,
     GradedPrediction,
@@ -146,11 +148,12 @@ async def _read_all(
 ) -> list[GradedPrediction]:
     """The lines of all items, in order, so many read at once as patches would be graded."""
     places, done = asyncio.Semaphore(config.scheduling.grading), 0
+    rewards = verdict_rewards(config.reward, records.values())
 
     async def one(item: _Item) -> GradedPrediction:
         nonlocal done
         async with places:
-            now = await _again(item.end, records[item.end.task_id], source, config, parser, stayed)
+            now = await _again(item.end, records[item.end.task_id], source, rewards, parser, stayed)
         done += 1
         if done % _TELL_EVERY == 0:
             tell(f"{done} of {len(items)} logs read")
@@ -175,7 +178,7 @@ async def _again(
     end: Trajectory,
     record: TaskRecord,
     source: Path,
-    config: RolloutConfig,
+    rewards: Rewards,
     parser: SwebenchParser,
     stayed: Counter[str],
 ) -> Trajectory:
@@ -195,7 +198,7 @@ async def _again(
     if end.verdict is None and not verdict.collected:  # still nothing that a broken task would not explain
         stayed["no test of the task is in the log"] += 1
         return end
-    return graded(end.model_copy(update={"error": None}), verdict, partial=config.reward == "fraction")
+    return rewards(graded(end.model_copy(update={"error": None}), verdict))
 
 
 def _ran(verdict: Verdict | None) -> bool:

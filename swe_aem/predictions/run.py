@@ -24,6 +24,7 @@ from swe_aem.grading import Grader
 from swe_aem.predictions.progress import GradeProgress, grade_facts
 from swe_aem.predictions.reading import Prediction, Predictions
 from swe_aem.predictions.summary import GradeSummary, earlier_wall_s, summarise, write_grade_summary
+from swe_aem.reward import Rewards
 from swe_aem.rollout import RolloutConfig, claim, grading_extensions
 from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.components import grading_components
@@ -33,6 +34,7 @@ from swe_aem.rollout.gate import PhaseTimer, StartGate
 from swe_aem.rollout.orchestrator import first_cause, prune_left_over
 from swe_aem.rollout.patch_grading import Failures, GradingContext, PatchGrading, grading_context
 from swe_aem.rollout.run import two_step_stop
+from swe_aem.rollout.verdict_rewards import verdict_rewards
 from swe_aem.sandbox import open_backend
 from swe_aem.store import GradedWriter, graded_prediction, graded_writer
 from swe_aem.tasks import TaskSet
@@ -72,6 +74,7 @@ class GradeRun:
         scheduling = config.scheduling.model_copy(update={"concurrency": workers})
         update = {"agent": "native", "policy": PREDICTIONS, "scheduling": scheduling}
         self._config = config.model_copy(update=update)
+        self._rewards = verdict_rewards(config.reward, tasks.records)
         self._records = {record.task.id: record for record in tasks}
         self._extensions = grading_extensions(config, tasks)
         self._predictions = predictions.found
@@ -217,7 +220,9 @@ class GradeRun:
         """Grade one prediction after the other."""
         while not self._interrupted and (prediction := next(queue, None)) is not None:
             try:
-                done, wall_s, log = await _graded(prediction, self._records[prediction.task_id], context, progress)
+                done, wall_s, log = await _graded(
+                    prediction, self._records[prediction.task_id], context, progress, self._rewards
+                )
                 row = graded_prediction(done, wall_s)
                 await asyncio.get_running_loop().run_in_executor(disk, writer.append, row, log)
                 progress.add(done)
@@ -226,7 +231,7 @@ class GradeRun:
 
 
 async def _graded(
-    prediction: Prediction, record: TaskRecord, context: GradingContext, progress: GradeProgress
+    prediction: Prediction, record: TaskRecord, context: GradingContext, progress: GradeProgress, rewards: Rewards
 ) -> tuple[Trajectory, float, bytes]:
     """A prediction's end, the seconds it took, and its kept log."""
     name = str(prediction.key)
@@ -239,7 +244,7 @@ async def _graded(
         patch=prediction.patch,
     )
     if not needs_grading(draft):
-        return graded(draft, None), 0.0, b""
+        return rewards(graded(draft, None)), 0.0, b""
     timer = PhaseTimer(lambda phase: progress.phase(name, phase))
     failures = Failures(lambda failure: progress.failed(name, failure))
     grading = PatchGrading(context, record, prediction.sample, timer, failures)
@@ -252,6 +257,6 @@ async def _graded(
         if end.broken is not None:
             done = draft.model_copy(update={"outcome": Outcome.BROKEN_TASK, "error": end.broken})
         else:
-            done = graded(draft, end.verdict, partial=context.config.reward == "fraction")
-    done = done.model_copy(update={"attempt": len(failures.said)})
+            done = graded(draft, end.verdict)
+    done = rewards(done.model_copy(update={"attempt": len(failures.said)}))
     return done, timer.result()["total"], grading.log

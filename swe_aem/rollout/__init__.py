@@ -22,6 +22,7 @@ from swe_aem.rollout.single_patch import grade_patch
 from swe_aem.rollout.store_tokenizer import name_tokenizer, require_tokenizer
 from swe_aem.rollout.task_choice import chosen_tasks
 from swe_aem.rollout.used import grading_extensions, used_extensions
+from swe_aem.rollout.verdict_rewards import by_verdict_alone, verdict_rewards
 
 __all__ = [
     "NATIVE",
@@ -35,6 +36,7 @@ __all__ = [
     "RunAborted",
     "SchedulingConfig",
     "block_size",
+    "by_verdict_alone",
     "chosen_tasks",
     "claim",
     "components_of",
@@ -54,5 +56,6 @@ __all__ = [
     "script_tools",
     "turn_renderer",
     "used_extensions",
+    "verdict_rewards",
     "wanted_trajectories",
 ]

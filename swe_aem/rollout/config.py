@@ -5,7 +5,7 @@ A field's docstring is also its `--help` text.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
 from swe_aem.policy import BYTE_TOKENIZER_NAME, SCRIPTS, listed_scripts
+from swe_aem.reward import RewardSetting
 from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.suggest import did_you_mean
 from swe_aem.tasks import FAMILIES, LockPolicy
@@ -108,9 +109,12 @@ class RolloutConfig(Frozen):
     """Spare trajectories per task beyond the group size, in case some end in an infrastructure failure."""
     early_completion: bool = False
     """Cancel the rest of a group once group_size of its trajectories count in the baseline. Favours short ones."""
-    reward: Literal["resolved", "fraction"] = "resolved"
-    """What a verdict pays. resolved: 1 for a resolved task, else 0. fraction: below 1 also in part, by the number that
-    a Harbor task's tests wrote, or by the share of failing tests that pass now, if no other test is broken."""
+    reward: RewardSetting = "resolved"
+    """What a trajectory is paid. resolved: 1 for a resolved task, else 0. fraction: below 1 also in part, by the number
+    that a Harbor task's tests wrote, or by the share of failing tests that pass now, if no other test is broken.
+    graded: that number alone. turn_cost: less for more turns. format: share of well-formed responses. Or a function of
+    your own, file.py:function; or several named terms with weights, {tests: fraction, style: {type: format, weight:
+    0.1}}."""
     twins: bool = True
     """Try a patch that passes the tests of its task with tests that contradict them, too: one that passes both is an
     integrity violation. Costs the evaluation of such patches once more."""

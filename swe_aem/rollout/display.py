@@ -43,7 +43,7 @@ def rollout_facts(progress: RunProgress) -> dict[str, str]:
     other = sum(
         count
         for outcome, count in outcomes.items()
-        if OUTCOME_TABLE[outcome].reward == 0.0 and outcome is not Outcome.UNRESOLVED
+        if OUTCOME_TABLE[outcome].trained and outcome not in (Outcome.RESOLVED, Outcome.UNRESOLVED)
     )
     return {
         "done": f"{totals.trajectories}/{progress.wanted}",

@@ -69,19 +69,23 @@ def claim(
     tokenizer: str,
     extensions: Mapping[str, str] | None = None,
     predictions: dict[str, dict[int, str]] | None = None,
+    paid: bool = True,
 ) -> Manifest:
     """Write `config.json` for a run into `directory`, which its caller has locked.
 
     `stored_tasks` are the ids of the tasks that have a trajectory there. If there are any, settings and tasks that
     decide what these trajectories mean must not change, nor may the tokenizer, whose fingerprint is given, nor the
     `extensions` (`used_extensions`): raises `UserError` that names what would. Of `predictions`, where that is what is
-    graded, none may have changed or be gone.
+    graded, none may have changed or be gone. Where nothing is `paid` yet, for the reward function failed on all there
+    is, the reward may be another.
     """
     stored = read_manifest(directory)
     tasks = {record.task.id: digest(record) for record in records}
     if stored_tasks:
         if stored is None:
             raise UserError(f"{directory} holds trajectories but no {FILE}; choose another --out")
+        if not paid:
+            stored = _with_reward(stored, config, extensions or {})
         if found := differences(stored.config, config):
             raise UserError(
                 f"{directory} holds another run: {'; '.join(found)}. Choose another --out, or the same settings"
@@ -121,6 +125,18 @@ def claim(
     )
     replace(directory / FILE, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _with_reward(stored: Manifest, config: RolloutConfig, extensions: Mapping[str, str]) -> Manifest:
+    """The manifest with the reward of another configuration."""
+
+    def of_reward(name: str) -> bool:
+        return f"{name}.".startswith("reward.")
+
+    kept = {name: identity for name, identity in (stored.extensions or {}).items() if not of_reward(name)}
+    given = {name: identity for name, identity in extensions.items() if of_reward(name)}
+    changed = stored.config.model_copy(update={"reward": config.reward})
+    return stored.model_copy(update={"config": changed, "extensions": kept | given})
 
 
 def _lost(stored: Mapping[str, Mapping[int, str]], wanted: Mapping[str, Mapping[int, str]]) -> list[str]:

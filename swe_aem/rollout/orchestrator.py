@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import in_baseline
-from swe_aem.errors import InfrastructureError, RunAborted
+from swe_aem.errors import ExtensionFailed, InfrastructureError, RunAborted
 from swe_aem.grading import Grader
+from swe_aem.reward import Rewards
 from swe_aem.rollout.breaker import Breaker, describe
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
@@ -28,6 +29,7 @@ from swe_aem.rollout.group import RolloutGroup
 from swe_aem.rollout.patch_grading import grading_context
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
+from swe_aem.rollout.unrewarded import keep_unrewarded, kept_where
 from swe_aem.sandbox.scratch import sweep_scratch
 from swe_aem.store import StoreWriter
 
@@ -47,7 +49,9 @@ class Orchestrator:
         progress: RunProgress,
         *,
         run: str,
+        rewards: Rewards | None = None,
     ) -> None:
+        """`rewards` default to those of the configuration."""
         limits = config.scheduling
         self._config = config
         self._components = components
@@ -55,6 +59,8 @@ class Orchestrator:
         self._writer = writer
         self._progress = progress
         self._run_id = run
+        self._rewards = rewards or Rewards(config.reward)
+        self._reward_failed: ExtensionFailed | None = None
         self._gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
         self._agent_slots = asyncio.Semaphore(limits.concurrency)
         self._grading_slots = asyncio.Semaphore(limits.grading)
@@ -72,7 +78,8 @@ class Orchestrator:
         """Return when every trajectory is in the store, or the run was interrupted.
 
         Raises `RunAborted` if too many attempts fail in a row or none succeeds after the last failures, `UserError` for
-        input that a component refuses, and whatever bug surfaces in a trajectory.
+        input that a component refuses, `ExtensionFailed` if a reward function failed and what was running has ended,
+        and whatever bug surfaces in a trajectory.
         """
         self._main = asyncio.create_task(self._run_all())
         try:
@@ -86,6 +93,8 @@ class Orchestrator:
                 self._drain.cancel()
         if not (self._main.cancelled() and self.interrupted):
             self._main.result()
+        if self._reward_failed is not None:
+            raise self._reward_failed
 
     def stop(self) -> None:
         """Start nothing more and let what runs finish, but no longer than the drain limit."""
@@ -159,6 +168,11 @@ class Orchestrator:
         running = TrajectoryRun(context, group.record, key, slot.release)
         trajectory = await running.run()
         group.finished(key)
+        try:
+            trajectory = await self._rewards.give(trajectory)
+        except ExtensionFailed as error:
+            await self._without_reward(trajectory, running.log, error)
+            return
         # A failure is recorded for good only if the infrastructure works: a control of its own says so, or a trajectory
         # that worked after it. If the engine is broken, the rerun finds no holes in its groups.
         if running.settled:
@@ -178,6 +192,16 @@ class Orchestrator:
             self._progress.surplus_cancelled += group.cancel_surplus()
         if group.ended:
             self._progress.group_ended(group.record.task.id, group.rewards)
+
+    async def _without_reward(self, trajectory: Trajectory, log: bytes, error: ExtensionFailed) -> None:
+        """Keep a trajectory whose reward function failed, and end the run: what runs may finish first."""
+        directory = self._writer.store.directory
+        await asyncio.get_running_loop().run_in_executor(self._disk, keep_unrewarded, directory, trajectory, log)
+        if self._reward_failed is None:
+            self._progress.news.append(f"{error}; running trajectories may finish, and then the run ends")
+            self._reward_failed = ExtensionFailed(f"{error}. {kept_where(directory)}")
+            self._reward_failed.__cause__ = error.__cause__
+            self.stop()
 
     def _give_up_unsettled(self) -> None:
         """At the end: failures for which neither a control nor a later trajectory shows that the infrastructure works

@@ -17,6 +17,7 @@ from pathlib import Path
 from swe_aem.core import SandboxBackend, TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.policy import check_policy, tokenizer_fingerprint
+from swe_aem.reward import Rewards
 from swe_aem.rollout.components import RolloutComponents, open_components
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.display import show
@@ -24,7 +25,9 @@ from swe_aem.rollout.group import RolloutGroup, block_size, group_of
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.unrewarded import pay_unrewarded, unrewarded_tasks
 from swe_aem.rollout.used import used_extensions
+from swe_aem.rollout.verdict_rewards import require_numbers
 from swe_aem.sandbox import open_backend, open_files
 from swe_aem.store import Store, StoreWriter, Summary, Totals, read_summary, write_summary
 from swe_aem.tasks import TaskSet
@@ -65,6 +68,7 @@ class _OpenStore:
 
     lifetime: ExitStack
     writer: StoreWriter
+    rewards: Rewards
     run_id: str
     totals: Totals
     earlier: Summary | None
@@ -111,16 +115,19 @@ class RolloutRun:
     def __enter__(self) -> "RolloutRun":
         """Lock and recover the store, and claim it for the configuration.
 
-        Raises `UserError` if the sandboxes' backend or the tokenizer cannot be used, before anything is written; and if
-        another process writes the store, it belongs to another run, or it cannot be read.
+        Raises `UserError` if the sandboxes' backend, the tokenizer or the reward cannot be used, before anything is
+        written; and if another process writes the store, it belongs to another run, or it cannot be read. Trajectories
+        that an earlier process could not pay are paid now; raises `ExtensionFailed` if that fails again.
         """
         if self._backend is None:
             open_backend(self._config.sandbox)  # raises if it cannot work here
         tokenizer = _fingerprint(self._config)
         extensions = used_extensions(self._config, self._tasks)
+        rewards = Rewards(self._config.reward)
+        require_numbers(self._config.reward, self._tasks.records)
         with ExitStack() as lifetime:
             writer = lifetime.enter_context(self._store.writer())
-            stored_tasks = {task_id for task_id, _ in writer.rows}
+            stored_tasks = {task_id for task_id, _ in writer.rows} | unrewarded_tasks(self._store.directory)
             manifest = claim(
                 self._store.directory,
                 self._config,
@@ -128,15 +135,18 @@ class RolloutRun:
                 stored_tasks=stored_tasks,
                 tokenizer=tokenizer,
                 extensions=extensions,
+                paid=bool(writer.rows),
             )
+            paid = pay_unrewarded(writer, rewards)
             totals = Totals()
             for trajectory in self._store.trajectories():
                 totals.add(trajectory)
             earlier = read_summary(self._store.directory)
             torn = writer.quarantined
             untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
+            untold += [f"{paid} trajectories that were without a reward have one now"] if paid else []
             untold += [few] if (few := open_files.shortage(self._config.scheduling.concurrency)) else []
-            self._opened = _OpenStore(lifetime.pop_all(), writer, manifest.run, totals, earlier, untold)
+            self._opened = _OpenStore(lifetime.pop_all(), writer, rewards, manifest.run, totals, earlier, untold)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -157,7 +167,8 @@ class RolloutRun:
         """Roll out what the store lacks of these groups, by default of one group per task. One call at a time.
 
         `signals`: while trajectories run, the first Ctrl-C or SIGTERM calls `stop` and the second one `cancel`. Raises
-        `UserError` for bad input, `RunAborted` if nothing works any more, and bugs; `summary.json` is up to date in
+        `UserError` for bad input, `RunAborted` if nothing works any more, `ExtensionFailed` if the reward function
+        fails, and bugs; `summary.json` is up to date in
         each case.
         """
         opened = self._open_store
@@ -206,7 +217,14 @@ class RolloutRun:
         lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
         async with lent as backend, self._open_components(self._config, self._tasks) as components:
             orchestrator = Orchestrator(
-                self._config, groups, components, backend, opened.writer, progress, run=opened.run_id
+                self._config,
+                groups,
+                components,
+                backend,
+                opened.writer,
+                progress,
+                run=opened.run_id,
+                rewards=opened.rewards,
             )
             if self._interrupted:
                 orchestrator.stop()

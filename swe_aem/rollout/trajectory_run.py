@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swe_aem.core import Deadline, Outcome, Policy, Stop, TaskRecord, Trajectory, TrajectoryKey, bounded
-from swe_aem.core.outcomes import graded, needs_grading, reward_of
+from swe_aem.core.outcomes import graded, needs_grading
 from swe_aem.errors import HarnessError, InfrastructureError, PolicyError, SandboxDead
 from swe_aem.grading import CapturedWork, GradeSlot
 from swe_aem.rollout.attribution import Attempt, Finding, Suspicion
@@ -69,7 +69,8 @@ class TrajectoryRun:
         self._failures = Failures(lambda failure: self.context.progress.failed(str(self.key), failure))
 
     async def run(self) -> Trajectory:
-        """The terminal trajectory. An exception that leaves here is a bug, a `UserError`, or `RunAborted`."""
+        """The terminal trajectory, without its reward. An exception that leaves here is a bug, a `UserError`, or
+        `RunAborted`."""
         why = await self.context.grading.broken.why(self.record)
         trajectory = await self._attempts() if why is None else self._broken(why, None)
         return trajectory.model_copy(update={"timings_s": self._timer.result(), "weight": self.record.weight})
@@ -192,7 +193,7 @@ class TrajectoryRun:
         if end.broken is not None:
             return self._broken(end.broken, done)
         done = done.model_copy(update={"attempt": len(self._failures.said)})
-        return graded(done, end.verdict, partial=self.context.config.reward == "fraction")
+        return graded(done, end.verdict)
 
     async def _open_slot(self, slots: AsyncExitStack, workspace: Path | None) -> GradeSlot:
         return await slots.enter_async_context(self.context.grading.slot(self.record, self.key.sample, workspace))
@@ -205,13 +206,12 @@ class TrajectoryRun:
     def _killed(self, attempt: Attempt, finding: Finding) -> Trajectory:
         """The terminal trajectory of a policy that killed its sandbox, with all that it sampled."""
         assert attempt.draft is not None
-        outcome = Outcome.SANDBOX_KILLED
-        update = {"outcome": outcome, "reward": reward_of(outcome, None), "error": finding.why}
-        return attempt.draft.model_copy(update={**update, "attempt": len(self._failures.said)})
+        update = {"outcome": Outcome.SANDBOX_KILLED, "error": finding.why, "attempt": len(self._failures.said)}
+        return attempt.draft.model_copy(update=update)
 
     def _broken(self, why: str, draft: Trajectory | None) -> Trajectory:
         """The terminal trajectory of a broken task."""
-        update = {"outcome": Outcome.BROKEN_TASK, "reward": None, "error": why, "attempt": len(self._failures.said)}
+        update = {"outcome": Outcome.BROKEN_TASK, "error": why, "attempt": len(self._failures.said)}
         return (draft or self._nothing()).model_copy(update=update)
 
     async def _given_up(

@@ -1,6 +1,7 @@
 """`used_extensions`: what a rollout uses that is not built in, as its store records it in `config.json`."""
 
 from swe_aem.core.used import identities
+from swe_aem.reward import REWARDS
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.sandbox import SANDBOXES
 from swe_aem.tasks import TaskSet
@@ -12,7 +13,7 @@ def used_extensions(config: RolloutConfig, tasks: TaskSet | None = None) -> dict
     `tasks` are those of the configuration, which families that are not built in may have read. Raises `UserError` for
     what is not there, and what that code itself raises.
     """
-    return grading_extensions(config, tasks)
+    return {**grading_extensions(config, tasks), **identities("reward", REWARDS, config.reward)}
 
 
 def grading_extensions(config: RolloutConfig, tasks: TaskSet | None = None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
-from swe_aem.core.outcomes import in_baseline, is_infrastructure_failure
+from swe_aem.core.outcomes import in_baseline, is_infrastructure_failure, is_resolved
 from swe_aem.errors import UserError
 from swe_aem.store.files import replace
 from swe_aem.store.measurements import Measurements
@@ -42,9 +42,14 @@ class Summary(Frozen):
     groups_complete: int
     """Groups with at least `group_size` trajectories that count in the baseline."""
     resolved: int
-    """Trajectories with reward 1, those among them that a limit ended included."""
+    """Trajectories that resolved their task, those among them that a limit ended included."""
     resolved_rate: float
     """`resolved` over the trajectories that have a reward; infrastructure failures and broken tasks have none."""
+    reward: float | None = None
+    """Mean reward of those."""
+    reward_terms: dict[str, float] = {}
+    """Mean of each named term of the reward before its weight, over the trajectories that a reward function was asked
+    about."""
     outcomes: dict[str, int]
     """Trajectories per outcome."""
     infrastructure_failures: int
@@ -101,6 +106,9 @@ class Totals:
         self.policies: set[str] = set()
         self.broken: dict[str, str] = {}
         """Tasks that are broken, each with the reason."""
+        self.reward = 0.0
+        """Rewards, summed."""
+        self.reward_terms: defaultdict[str, Measurements] = defaultdict(Measurements)
         self.resolved = self.with_reward = self.failures = self.retries = 0
         self.turns = self.tool_calls = self.malformed_calls = self.converted_calls = 0
         self.tokens = self.sampled_tokens = 0
@@ -120,8 +128,11 @@ class Totals:
         self.agents.add(trajectory.agent)
         self.policies.add(trajectory.model)
         self.counted[trajectory.task_id] += in_baseline(trajectory)
-        self.resolved += trajectory.reward == 1.0
+        self.resolved += is_resolved(trajectory)
         self.with_reward += OUTCOME_TABLE[trajectory.outcome].reward is not None
+        self.reward += trajectory.reward or 0.0
+        for name, value in trajectory.reward_terms.items():
+            self.reward_terms[name].add(value)
         if trajectory.outcome is Outcome.BROKEN_TASK:
             self.broken[trajectory.task_id] = trajectory.error or ""
         self.failures += is_infrastructure_failure(trajectory)
@@ -151,6 +162,8 @@ class Totals:
             groups_complete=sum(count >= group_size for count in self.counted.values()),
             resolved=self.resolved,
             resolved_rate=self.resolved / self.with_reward if self.with_reward else 0.0,
+            reward=self.reward / self.with_reward if self.with_reward else None,
+            reward_terms={name: values.mean() or 0.0 for name, values in sorted(self.reward_terms.items())},
             outcomes={outcome.value: count for outcome, count in sorted(self.outcomes.items())},
             infrastructure_failures=self.failures,
             broken_tasks=dict(sorted(self.broken.items())),

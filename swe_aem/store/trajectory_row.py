@@ -75,7 +75,7 @@ class VerdictRow(TypedDict):
 class TrajectoryRow(TypedDict):
     """The row, in the order in which it is written: `store.py` finds a record's key in its first five members.
 
-    `timings_s` and `branches` are JSON. The dataset card declares these columns.
+    `timings_s`, `reward_terms` and `branches` are JSON. The dataset card declares these columns.
     """
 
     format: int
@@ -84,6 +84,8 @@ class TrajectoryRow(TypedDict):
     attempt: int
     outcome: str | None
     reward: float | None
+    response_rewards: list[float] | None
+    reward_terms: str
     weight: float
     agent: str
     model: str
@@ -112,6 +114,8 @@ def to_row(trajectory: Trajectory) -> TrajectoryRow:
         "attempt": trajectory.attempt,
         "outcome": trajectory.outcome,
         "reward": trajectory.reward,
+        "response_rewards": None if trajectory.response_rewards is None else list(trajectory.response_rewards),
+        "reward_terms": _pack(trajectory.reward_terms),
         "weight": trajectory.weight,
         "agent": escape(trajectory.agent),
         "model": escape(trajectory.model),
@@ -145,6 +149,8 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
         patch=unescape(row["patch"]),
         outcome=row["outcome"],
         reward=row["reward"],
+        response_rewards=row["response_rewards"],
+        reward_terms=_unpack(row["reward_terms"]),
         weight=row["weight"],
         verdict=None if row["verdict"] is None else _verdict_from_row(row["verdict"]),
         error=None if row["error"] is None else unescape(row["error"]),

@@ -11,6 +11,7 @@ is refused. A store of an older format is read and never appended to, so no stor
     5  `config.json` has the fingerprint of the tokenizer; `importance/capped_share` became `importance/high_share`, and
        a training run's settings have `importance_sampling`
     6  verdicts have `official_resolved`, `twinned` and `twin_s`; logs of evaluations are kept beside the rows
+    7  trajectories have `response_rewards` and `reward_terms`
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from typing import Any
 
 from swe_aem.errors import UserError
 
-FORMAT = 6
+FORMAT = 7
 """What is written."""
 OLDEST = 3
 """The oldest that is read."""
@@ -41,6 +42,7 @@ _NEW_IN_VERDICTS = {
     "twinned": [],
     "twin_s": 0.0,
 }
+_NEW_IN_ROWS = {"response_rewards": None, "reward_terms": "{}"}
 _SCRIPTS = ("gold", "noop", "replay", "demo", "hasty")
 
 
@@ -68,7 +70,7 @@ def require_resumable(format: int, directory: Path) -> None:
 
 def upgrade_row(row: Record) -> dict[str, Any]:
     """A line of a store's `trajectories/*.jsonl`, whose format its reader has checked."""
-    renamed = _renamed(row, _ROW_NAMES)
+    renamed = {**_NEW_IN_ROWS, **_renamed(row, _ROW_NAMES)}
     verdict = renamed.get("verdict")
     return renamed if verdict is None else {**renamed, "verdict": {**_NEW_IN_VERDICTS, **verdict}}
 

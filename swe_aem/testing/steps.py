@@ -104,6 +104,7 @@ class ScriptedFeed:
             "env_mask": [int(number >= 0 and counts) for number in [*numbers, -1]],
             "response_of_token": [number if counts else -1 for number in [*numbers, -1]],
             "reward": float(dice.random() < 0.5) if counts else None,
+            "response_rewards": None,
             "counts": counts,
             "weight": self.weight,
         }

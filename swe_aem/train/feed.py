@@ -76,4 +76,5 @@ def _padded(row: TrainingRow, trainer: GRPOTrainer) -> TrainingRow:
         "logprobs": [0.0],
         "env_mask": [0],
         "response_of_token": [-1],
+        "response_rewards": None,
     }

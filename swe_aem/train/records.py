@@ -30,6 +30,10 @@ class RolloutMetrics(Frozen):
 
     resolved_rate: float | None = None
     """Share of the trajectories with a verdict that resolved their task, 0..1."""
+    mean_reward: float | None = None
+    """Mean reward of the trajectories that have one; `reward` is that of the rows that are trained on."""
+    reward_terms: dict[str, float | None] | None = None
+    """Mean of each named term of the reward before its weight, over the trajectories that have it."""
     outcomes: dict[str, int] | None = None
     """Trajectories by outcome."""
     infrastructure_failures: int | None = None

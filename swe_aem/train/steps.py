@@ -7,10 +7,11 @@ from typing import Any, Protocol
 from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcome import LimitsReward
-from swe_aem.core.outcomes import is_infrastructure_failure
+from swe_aem.core.outcomes import is_infrastructure_failure, is_resolved
 from swe_aem.train.records import RolloutMetrics
 from swe_aem.train.training_row import baseline_reward
 
+_SAME_REWARD = 1e-9
 TrajectoryGroup = tuple[Trajectory, ...]
 """Trajectories of one task that share a baseline."""
 
@@ -38,8 +39,13 @@ class Step(Frozen):
         sampled = _tokens(responses)
         in_branches = sum(_tokens(branch.responses) for one in judged for branch in one.branches)
         behind = [self.number - 1 - response.version for response in responses]
+        terms = sorted({name for one in judged for name in one.reward_terms})
         return RolloutMetrics(
-            resolved_rate=_share(sum(one.reward == 1.0 for one in judged), len(judged)),
+            resolved_rate=_share(sum(map(is_resolved, judged)), len(judged)),
+            mean_reward=_mean([one.reward for one in judged if one.reward is not None]),
+            reward_terms={
+                name: _mean([one.reward_terms[name] for one in judged if name in one.reward_terms]) for name in terms
+            },
             outcomes=dict(Counter(str(one.outcome) for one in trajectories)),
             infrastructure_failures=sum(map(is_infrastructure_failure, trajectories)),
             broken_tasks=tuple(sorted({one.task_id for one in trajectories if one.outcome is Outcome.BROKEN_TASK})),
@@ -86,8 +92,10 @@ def choose(
 
 
 def varied(group: TrajectoryGroup, limits_reward: LimitsReward = "graded") -> bool:
-    """Do the rewards of the trajectories that count differ? Otherwise no advantage of the group is other than 0."""
-    return len({baseline_reward(one, limits_reward) for one in group if _counts(one)}) > 1
+    """Do the rewards of the trajectories that count differ? Otherwise no base advantage of the group is other than 0.
+    Rewards that differ by less than `_SAME_REWARD` are equal: that is rounding."""
+    rewards = [reward for one in group if (reward := baseline_reward(one, limits_reward)) is not None]
+    return bool(rewards) and max(rewards) - min(rewards) > _SAME_REWARD
 
 
 def is_broken(group: TrajectoryGroup) -> bool:
@@ -97,7 +105,8 @@ def is_broken(group: TrajectoryGroup) -> bool:
 
 def _dropped(group: TrajectoryGroup) -> TrajectoryGroup:
     """The group of a broken task, none of which counts."""
-    return tuple(one.model_copy(update={"outcome": Outcome.BROKEN_TASK, "reward": None}) for one in group)
+    nothing = {"outcome": Outcome.BROKEN_TASK, "reward": None, "response_rewards": None, "reward_terms": {}}
+    return tuple(one.model_copy(update=nothing) for one in group)
 
 
 def cut(group: TrajectoryGroup, size: int) -> TrajectoryGroup:
@@ -114,6 +123,10 @@ def _counts(trajectory: Trajectory) -> bool:
 
 def _tokens(responses: Sequence[Response]) -> int:
     return sum(response.end - response.start for response in responses)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return _share(sum(values), len(values))
 
 
 def _share(part: float, whole: float) -> float | None:

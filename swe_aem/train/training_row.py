@@ -11,6 +11,9 @@ class RowFields(TypedDict):
 
     reward: float | None
     """Reward of the trajectory; None if it does not count."""
+    response_rewards: list[float] | None
+    """The reward by response, which sums to `reward`; the numbers in `response_of_token` are its indices. None where
+    the reward is one number."""
     counts: bool
     """Does the trajectory count in the baseline of its group?"""
     weight: float
@@ -63,6 +66,7 @@ def training_row(
     counts = rule.in_baseline
     if (counts and trajectory.reward is None) or (rule.trained and not trajectory.responses):
         raise ValueError(f"{trajectory.id} ended as {trajectory.outcome} without a response or without a reward")
+    reward = baseline_reward(trajectory, limits_reward)
     trained = rule.trained or (counts and not compact_filtering)
     start = trajectory.responses[0].start if trajectory.responses else len(trajectory.token_ids)
     length = len(trajectory.token_ids) - start
@@ -78,7 +82,15 @@ def training_row(
         "logprobs": logprobs,
         "env_mask": [int(number >= 0) for number in numbers],
         "response_of_token": numbers,
-        "reward": baseline_reward(trajectory, limits_reward),
+        "reward": reward,
+        "response_rewards": _by_response(trajectory, reward),
         "counts": counts,
         "weight": trajectory.weight,
     }
+
+
+def _by_response(trajectory: Trajectory, reward: float | None) -> list[float] | None:
+    """The rewards of the responses, unless the baseline's reward is another."""
+    if trajectory.response_rewards is None or reward != trajectory.reward:
+        return None
+    return list(trajectory.response_rewards)

@@ -3,7 +3,8 @@
 import pytest
 
 from swe_aem.core import OUTCOME_TABLE, Outcome, Stop, Verdict
-from swe_aem.core.outcomes import graded, needs_grading, outcome_of, reward_of
+from swe_aem.core.outcomes import graded, is_resolved, needs_grading, outcome_of
+from swe_aem.reward import Rewards
 from swe_aem.testing.builders import make_trajectory
 
 RESOLVED = Verdict(resolved=True, patch_applied=True)
@@ -31,8 +32,9 @@ CASES = [
 @pytest.mark.parametrize(("stop", "verdict", "outcome", "reward"), CASES)
 def test_the_table(stop: Stop, verdict: Verdict | None, outcome: Outcome, reward: float) -> None:
     draft = make_trajectory("t", 0, stop=stop, outcome=None, reward=None, verdict=None)
-    done = graded(draft, verdict)
+    done = Rewards("resolved")(graded(draft, verdict))
     assert (done.outcome, done.reward, done.verdict) == (outcome, reward, verdict)
+    assert is_resolved(done) == (reward == 1.0)
 
 
 def partly(fixed: float, kept: float = 1.0) -> Verdict:
@@ -60,14 +62,9 @@ def test_a_partial_reward_is_below_1_and_never_for_more_than_the_tests_said(
     stop: Stop, verdict: Verdict | None, reward: float
 ) -> None:
     draft = make_trajectory("t", 0, stop=stop, outcome=None, reward=None, verdict=None)
-    done = graded(draft, verdict, partial=True)
-    assert (done.reward, done.outcome) == (reward, graded(draft, verdict).outcome)
-
-
-def test_an_infrastructure_failure_has_no_reward_whatever_the_verdict() -> None:
-    for outcome, rule in OUTCOME_TABLE.items():
-        if rule.retried:
-            assert reward_of(outcome, RESOLVED) is reward_of(outcome, RESOLVED, partial=True) is None
+    done = Rewards("fraction")(graded(draft, verdict))
+    assert done.reward == reward
+    assert is_resolved(done) == (reward == 1.0)
 
 
 def test_a_killed_sandbox_is_the_policys_doing_and_a_broken_task_nobodys() -> None:

@@ -312,7 +312,7 @@ def test_one_writer_at_a_time_and_the_lock_ends_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("format", "said"),
-    [(99, "format 99 was written by a newer swe-aem, and this one reads up to 6"), (2, "format 2 is older than 3")],
+    [(99, "format 99 was written by a newer swe-aem, and this one reads up to 7"), (2, "format 2 is older than 3")],
 )
 def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: int, said: str) -> None:
     monkeypatch.setattr("swe_aem.store.trajectory_row.FORMAT", format)

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.core import OUTCOME_TABLE, Branch, Outcome, Response, ToolCall, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Branch, Outcome, Response, ToolCall, Trajectory, Verdict
 from swe_aem.train.steps import Step, choose, varied
 
 
@@ -44,7 +44,8 @@ def test_a_fault_is_no_difference() -> None:
 
 def test_a_limit_that_pays_nothing_makes_no_difference_where_the_others_failed() -> None:
     """With limits_reward zero a solved task that hit a limit has the reward of those that failed."""
-    late = trajectory(0, Outcome.TURN_LIMIT).model_copy(update={"reward": 1.0})
+    solves = Verdict(resolved=True, patch_applied=True)
+    late = trajectory(0, Outcome.TURN_LIMIT).model_copy(update={"reward": 1.0, "verdict": solves})
     failed, solved = (late, trajectory(1, UNRESOLVED)), (late, trajectory(1, RESOLVED))
     assert (varied(failed), varied(failed, "zero")) == (True, False)
     assert (varied(solved), varied(solved, "zero")) == (False, True)

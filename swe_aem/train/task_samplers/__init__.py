@@ -13,9 +13,10 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, BeforeValidator
 
-from swe_aem.core import OUTCOME_TABLE, Outcome, TaskRecord, Trajectory
+from swe_aem.core import Outcome, TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcome import LimitsReward
+from swe_aem.core.outcomes import in_baseline, is_resolved
 from swe_aem.errors import UserError
 from swe_aem.extensions import ExtensionPoint
 from swe_aem.train.training_row import baseline_reward
@@ -117,9 +118,4 @@ def sampled_group(
 
 
 def _resolved(trajectory: Trajectory) -> bool | None:
-    rule = OUTCOME_TABLE[trajectory.outcome] if trajectory.outcome is not None else None
-    if rule is None or not rule.in_baseline:
-        return None
-    if trajectory.outcome is Outcome.RESOLVED:
-        return True
-    return rule.reward == "graded" and trajectory.verdict is not None and trajectory.verdict.resolved
+    return is_resolved(trajectory) if in_baseline(trajectory) else None

@@ -13,8 +13,7 @@ pytest.importorskip("transformers", reason="needs the transformers extra")
 
 from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
 from swe_aem.advantage.diagnostics import pearson, sign_agreement  # noqa: E402
-from swe_aem.core import Outcome, Response, SamplingParams, Trajectory  # noqa: E402
-from swe_aem.core.outcomes import reward_of  # noqa: E402
+from swe_aem.core import OUTCOME_TABLE, Outcome, Response, SamplingParams, Trajectory  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.policy import tokenizer_fingerprint  # noqa: E402
 from swe_aem.policy.sampling import BatchRow, sample_batch  # noqa: E402
@@ -85,7 +84,7 @@ def rolled_out(
         token_ids=tuple(ids),
         responses=tuple(responses),
         outcome=outcome,
-        reward=reward_of(outcome, None),
+        reward=float(outcome is Outcome.RESOLVED) if OUTCOME_TABLE[outcome].in_baseline else None,
     )
 
 

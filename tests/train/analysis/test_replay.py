@@ -12,8 +12,7 @@ pytest.importorskip("matplotlib", reason="needs the train extra")
 
 from swe_aem.advantage.config import AdvantageConfig
 from swe_aem.cli.replay_advantages import app
-from swe_aem.core import Outcome, Response, Trajectory
-from swe_aem.core.outcomes import reward_of
+from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
@@ -37,7 +36,7 @@ def trajectory(task: str, sample: int, outcome: Outcome, *surprisals: float) -> 
         token_ids=tuple(range(2 + 3 * len(surprisals))),
         responses=responses,
         outcome=outcome,
-        reward=reward_of(outcome, None),
+        reward=float(outcome is Outcome.RESOLVED) if OUTCOME_TABLE[outcome].in_baseline else None,
     )
 
 
