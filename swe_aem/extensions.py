@@ -173,7 +173,8 @@ class ExtensionPoint(Generic[T]):
             raise UserError(f"the {self.what} {name} is declared more than once: {owners}; name one as module:object")
         (one,) = several.values()
         reference = one.value.partition("[")[0].strip()
-        return Found(name, _object_of(reference, f"{self.what} {name} of {_owner(one)}"), identity_of(reference))
+        value = _object_of(reference, f"{self.what} {name} of {_owner(one)}")
+        return Found(name, value, identity_of(reference, _owner(one)))
 
     @property
     def _choices(self) -> str:
@@ -198,9 +199,10 @@ def importable_name(value: Any) -> str | None:
     return f"{module.__name__}:{attribute}"
 
 
-def identity_of(reference: str) -> str:
+def identity_of(reference: str, declared_by: str | None = None) -> str:
     """What code `module:object` or `file.py:object` stands for: distribution and version, and the hash of its source,
-    which is every `.py` file of its package, or its one file."""
+    which is every `.py` file of its package, or its one file. `declared_by` is the distribution where nothing else says
+    which one a module belongs to, as if it is installed in place."""
     place = reference.rpartition(":")[0]
     if place.endswith(".py"):
         return _hash_of([Path(place)])
@@ -210,7 +212,7 @@ def identity_of(reference: str) -> str:
     files = sorted(folder.rglob("*.py")) if folder is not None else [Path(module.__file__)] if module.__file__ else []
     owners = importlib.metadata.packages_distributions().get(place.partition(".")[0], [])
     versions = [f"{owner} {importlib.metadata.version(owner)}" for owner in sorted(set(owners))]
-    return ", ".join([*versions, _hash_of(files, folder)])
+    return ", ".join([*(versions or filter(None, [declared_by])), _hash_of(files, folder)])
 
 
 _FILE_MODULE = "swe_aem_file_"

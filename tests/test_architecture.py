@@ -34,6 +34,7 @@ PACKAGES = (
     "api",
     "doctor",
     "testing",
+    "scaffold",
     "cli",
 )
 

@@ -126,6 +126,15 @@ def test_an_entry_point_is_recorded_with_its_distribution_and_its_whole_package(
     assert identity_of(f"{installed.name}:one") != found.identity
 
 
+def test_an_entry_point_s_distribution_is_recorded_where_nothing_else_knows_it(
+    point: ExtensionPoint[Any], installed: Path
+) -> None:
+    """As of a package that was installed in place: its files are not among those of the distribution."""
+    (installed.parent / "kit-1.2.dist-info" / "top_level.txt").write_text("")
+    assert "kit" not in str(metadata.packages_distributions().get(installed.name))
+    assert point.find("one").identity.startswith("kit 1.2, sha256:")
+
+
 def test_a_built_in_keeps_its_name_and_a_name_declared_twice_is_refused(
     point: ExtensionPoint[Any], installed: Path
 ) -> None:

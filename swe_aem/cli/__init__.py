@@ -23,6 +23,7 @@ VERBS = {
     "images": "List, pull, build, unpack and remove the images that tasks run in.",
     "sandbox": "List, remove and enter sandboxes.",
     "harness": "List and install agents made elsewhere, e.g. OpenHands.",
+    "init": "Begin a package of your own that adds to swe-aem, with a test and a README.",
     "doctor": "Check this host, and name the command that fixes what is wrong.",
     "grade": "Grade predictions, the patches of a store, or kept logs, as rollouts are graded.",
     "eval": "Report pass@1 with its interval and pass@k of a run, or compare two runs.",

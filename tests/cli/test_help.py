@@ -145,7 +145,7 @@ def test_every_command_teaches_with_an_example() -> None:
 
 
 def test_no_line_of_a_list_of_commands_is_cut_off() -> None:
-    for verb in ("tasks", "images", "sandbox", "harness", "export"):
+    for verb in ("tasks", "images", "sandbox", "harness", "export", "init"):
         said = CliRunner().invoke(swe_aem.cli.app, [verb, "--help"]).output
         assert "..." not in said.partition("Commands:")[2], said
 
