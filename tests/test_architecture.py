@@ -108,5 +108,17 @@ def test_other_packages_import_what_is_behind_a_face_through_it(face: str) -> No
     assert not past, f"import it from swe_aem.{package}"
 
 
+@pytest.mark.parametrize("package", ["agent", "gateway", "grading", "harness", "policy"])
+def test_only_what_opens_sandboxes_knows_what_they_are_made_of(package: str) -> None:
+    """Another backend's sandboxes have no warden: the rest sees the protocol `Sandbox` alone."""
+    known = re.compile(r"swe_aem\.sandbox\b|warden|/proc/1\b", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(PACKAGE)}: {match.group()}"
+        for path in sorted((PACKAGE / package).rglob("*.py"))
+        for match in known.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
 def test_files_that_share_a_worker_are_there() -> None:
     assert [file for files in TOGETHER.values() for file in files if not (PACKAGE.parent / file).is_file()] == []

@@ -6,9 +6,9 @@ from swe_aem.api.sandboxes import SandboxSetting
 from swe_aem.api.settings import rollout_settings
 from swe_aem.api.waiting import wait_for
 from swe_aem.core import TaskRecord, Verdict
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import UserError
 from swe_aem.rollout import grade_patch
-from swe_aem.sandbox.scratch import scratch_directory
 
 
 def grade(task: TaskRecord, patch: str, *, sandbox: SandboxSetting = "bubblewrap", **settings: Any) -> Verdict:

@@ -67,7 +67,7 @@ def prune(
 
     Example: swe-aem sandbox prune
     """
-    from swe_aem.sandbox.scratch import sweep_scratch
+    from swe_aem.core.scratch import sweep_scratch
 
     gone = [*map(str, sweep_scratch())]
     gone += [id for ids in _on_each(sandbox, lambda backend: backend.prune(everything=everything)) for id in ids]

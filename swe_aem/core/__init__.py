@@ -9,6 +9,7 @@ from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
 from swe_aem.core.policy import Completion, HealthReporting, Policy, SamplingParams, unavailable_reason
 from swe_aem.core.sandbox import (
+    BASE_ENV,
     WALL_PER_LIMIT,
     ExecResult,
     LimitHits,
@@ -26,6 +27,7 @@ from swe_aem.core.trajectory import Branch, Response, Stop, ToolCall, Trajectory
 from swe_aem.core.verdict import TestStatus, Verdict
 
 __all__ = [
+    "BASE_ENV",
     "OUTCOME_TABLE",
     "WALL_PER_LIMIT",
     "Agent",

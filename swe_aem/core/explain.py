@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from swe_aem.suggest import did_you_mean
 
@@ -57,6 +58,19 @@ def explain(error: ValueError, model: type[BaseModel]) -> str:
     return "; ".join(clauses.values())
 
 
+def in_section(error: ValidationError, model: type[BaseModel]) -> ValidationError:
+    """The same errors, for a validator of the section that stands for a `model` which its own type does not know.
+    `explain` then says what it would say of the section's settings if it did."""
+    lines = []
+    for item in error.errors(include_url=False):
+        place = _place(model, item["loc"])
+        clause = _clause(place, item, model)
+        said = clause.removeprefix(place.name) if place.name else f": {clause}"
+        kind = PydanticCustomError("explained", "{said}", {"said": said})
+        lines.append(InitErrorDetails(type=kind, loc=tuple(item["loc"]), input=item["input"]))
+    return ValidationError.from_exception_data(model.__name__, lines)
+
+
 def explain_yaml(error: Exception) -> str:
     """What is wrong with a text that PyYAML refuses, in one line."""
     problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
@@ -84,6 +98,8 @@ def _clause(place: _Place, item: Mapping[str, Any], model: type[BaseModel]) -> s
             return f"{name} is missing: give {_allowed(place.kind, place.bounds)}"
         case "value_error" | "assertion_error":
             return f"{name}: {item['ctx']['error']}" if name else str(item["ctx"]["error"])
+        case "explained":
+            return name + item["ctx"]["said"]
         case "json_invalid":
             return f"{name}: not JSON ({item['ctx']['error']})" if name else f"not JSON ({item['ctx']['error']})"
         case _ if not name:

@@ -20,6 +20,19 @@ from swe_aem.core.base import Frozen
 WALL_PER_LIMIT = 10.0
 """How many times its limit a command may take in wall time, where it is starved of processors by others."""
 
+BASE_ENV = {
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+    "GIT_TERMINAL_PROMPT": "0",
+    "NO_COLOR": "1",
+    "PIP_PROGRESS_BAR": "off",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PYTHONUNBUFFERED": "1",
+    "TQDM_DISABLE": "1",
+}
+"""What every sandbox sets for every command: no pagers, colours or progress bars in what an agent reads."""
 
 MAX_PATH_CHARACTERS = 128 << 20
 """How long all paths of a tree may be together, in characters: a long path can be in front of every name."""
@@ -219,6 +232,9 @@ class Sandbox(Protocol):
     """Directory in the sandbox for files of the caller's own. It exists, and lies outside of `workdir`."""
     layer: str | None
     """Key of the kept layer that it started on; None if it started on the image."""
+    settle_command: str
+    """A line of bash, made of builtins alone, with which a command ends every process of the sandbox but its own shell.
+    When it returns, none of them runs any more."""
 
     async def run(
         self,

@@ -1,7 +1,7 @@
 """What an agent left in its work tree, taken against the tree that it was given.
 
-Nothing of the agent's sandbox takes part but the warden, which lists and reads files: no program, no configuration, no
-attribute and no hook. Of the agent's repository only the names in its index are used.
+The sandbox itself lists and reads the files (`Sandbox.list_tree`): no program, configuration, attribute or hook in it
+takes part. Of the agent's repository only the names in its index are used.
 """
 
 import asyncio

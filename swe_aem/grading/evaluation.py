@@ -11,13 +11,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from swe_aem.core import WALL_PER_LIMIT, Deadline, ExecResult, Sandbox
+from swe_aem.core import BASE_ENV, WALL_PER_LIMIT, Deadline, ExecResult, Sandbox
 from swe_aem.errors import GraderError, HostFailed, Starved
 from swe_aem.grading.log_file import LOG_TAIL_CHARS, LogFile
 from swe_aem.grading.markers import CODE_MARKER, END_MARKER, START_MARKER, is_marker, marker_problem
 from swe_aem.grading.shell import private_path, put_file
 from swe_aem.grading.witness import MAX_RECORD_BYTES, Witness, join_records
-from swe_aem.sandbox.warden import BASE_ENV
 
 GRADING_ENV = {
     "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it inverted: this switches isolation off, for there is no network
@@ -35,13 +34,6 @@ _PART_BYTES = 1 << 20
 _MAX_RECORDS = 10_000
 
 _RUNNER = """IFS= read -r -d '' evaluation <"$1"; rm -f -- "$1"; printf '%s\\n' "$2"; eval "$evaluation" """
-
-_SETTLE = (
-    "{ read -r swe_aem_init </proc/1/comm || :; "
-    "case ${swe_aem_init-} in *warden*) builtin kill -9 -1 ;; esac; } 2>/dev/null"
-)
-"""Ends every process that the tests left running. Only below a warden: elsewhere PID 1 is not a sandbox's, and
-`kill -1` would reach too far. The trace that `set -x` prints of it stays out of the log."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +59,11 @@ class Evaluation:
     """The output; None if it is too long to be read."""
 
 
-def instrument(script: str, private_dir: str, *, with_witness: bool = True) -> InstrumentedScript:
+def instrument(script: str, private_dir: str, settle_command: str, *, with_witness: bool = True) -> InstrumentedScript:
     """Replace swebench's markers in a script of `make_test_spec` by unguessable ones; raises `GraderError`.
 
-    `private_dir` is a directory of the sandbox for files that are neither the task's nor the patch's. `with_witness`
+    `private_dir` is a directory of the sandbox for files that are neither the task's nor the patch's. `settle_command`
+    is the sandbox's own, and ends what the tests left running. `with_witness`
     puts the witness into the sessions of pytest and unittest that the test command starts.
 
     What the script does after the tests is left out, but for the line with their exit code: it tidies up a sandbox that
@@ -89,7 +82,8 @@ def instrument(script: str, private_dir: str, *, with_witness: bool = True) -> I
             line = line.replace(START_MARKER, start)
             started = True
         elif is_marker(line, END_MARKER):
-            lines += [_SETTLE, line.replace(END_MARKER, end)]
+            # the trace that `set -x` prints of it stays out of the log
+            lines += [f"{{ {settle_command}; }} 2>/dev/null", line.replace(END_MARKER, end)]
             break
         elif started and witness:
             line = witness.command(line)
@@ -118,7 +112,7 @@ async def evaluate(
     Raises `GraderError` if `deadline` cut it short before the limit, `Starved` if it did not reach the limit in ten
     times its wall time, `HostFailed` if this host has no space for the log, `SandboxDead`.
     """
-    prepared = instrument(script, sandbox.private_dir, with_witness=with_witness)
+    prepared = instrument(script, sandbox.private_dir, sandbox.settle_command, with_witness=with_witness)
     path = private_path(sandbox)
     await put_file(sandbox, path, prepared.text.encode("utf-8", "surrogateescape"))
     left_s = deadline.remaining_s()

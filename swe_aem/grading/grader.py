@@ -19,6 +19,7 @@ from operator import or_
 from typing import Any, TypeVar
 
 from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import ControlFailed, GraderError, HostFailed, InfrastructureError
 from swe_aem.grading.apply import wanted_state, write_state
 from swe_aem.grading.capture import CapturedWork
@@ -53,7 +54,6 @@ from swe_aem.grading.twins.making import (
     twin_key,
     why_no_twins,
 )
-from swe_aem.sandbox.scratch import scratch_directory
 
 T = TypeVar("T")
 

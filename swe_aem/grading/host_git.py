@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import HostFailed, InfrastructureError, UserError
-from swe_aem.sandbox.scratch import scratch_directory
 
 _TIMEOUT_S = 120.0
 _LITTLE_SPACE_BYTES = 16 << 20

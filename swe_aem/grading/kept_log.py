@@ -22,12 +22,12 @@ from pydantic import ValidationError
 
 from swe_aem.core import TaskRecord, Verdict
 from swe_aem.core.base import Frozen
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import GraderError
 from swe_aem.grading.conclusion import EvaluationEnd, conclude
 from swe_aem.grading.log_file import LogFile
 from swe_aem.grading.markers import marked_lines
 from swe_aem.grading.parser import SwebenchParser
-from swe_aem.sandbox.scratch import scratch_directory
 
 FORMAT = 1
 _HEADER = "evaluation.json"

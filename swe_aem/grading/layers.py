@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from swe_aem.core import Deadline, SandboxBackend, SandboxSpec, TaskRecord, bounded
+from swe_aem.core.quick_starts import is_quick, mark_quick
 from swe_aem.core.shared_work import SharedWork
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.grading.prepare import needs_preparing, prepare_for_agent, prepare_for_grading
 from swe_aem.grading.scrub import MAX_SETUP_COMMITS
 from swe_aem.grading.shell import script_text
-from swe_aem.sandbox.layers import is_quick, mark_quick
 
 logger = logging.getLogger(__name__)
 

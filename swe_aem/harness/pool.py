@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from swe_aem.core import Deadline, Sandbox
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import HarnessError, UserError
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.environment import interpreter
 from swe_aem.harness.spec import HarnessSpec
 from swe_aem.harness.worker_process import HostConversation, WorkerProcess
-from swe_aem.sandbox.scratch import scratch_directory
 
 
 class WorkerPool:

@@ -118,7 +118,7 @@ class RolloutConfig(Frozen):
     twins: bool = True
     """Try a patch that passes the tests of its task with tests that contradict them, too: one that passes both is an
     integrity violation. Costs the evaluation of such patches once more."""
-    sandbox: SandboxConfig = SandboxConfig(type="bubblewrap")
+    sandbox: SandboxConfig = SandboxConfig()
     """What commands run in: bubblewrap (no daemon), docker, or a sandbox of your own. Beside its name (`type`) stand
     settings of its own."""
     limits: Limits = Limits()

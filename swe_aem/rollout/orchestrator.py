@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import in_baseline
+from swe_aem.core.scratch import sweep_scratch
 from swe_aem.errors import ExtensionFailed, InfrastructureError, RunAborted
 from swe_aem.grading import Grader
 from swe_aem.reward import Rewards
@@ -30,7 +31,6 @@ from swe_aem.rollout.patch_grading import grading_context
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
 from swe_aem.rollout.unrewarded import keep_unrewarded, kept_where
-from swe_aem.sandbox.scratch import sweep_scratch
 from swe_aem.store import StoreWriter
 
 _PRUNE_LIMIT_S = 60.0

@@ -63,6 +63,7 @@ class RecordingSandbox:
     def __init__(self, sandbox: Sandbox) -> None:
         self.id = sandbox.id
         self.private_dir, self.layer = sandbox.private_dir, sandbox.layer
+        self.settle_command = sandbox.settle_command
         self.recording = Recording()
         self.sandbox = sandbox
         self._known = LimitHits()

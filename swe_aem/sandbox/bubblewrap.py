@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, ClassVar, Self, assert_never
 
 from swe_aem.core import LimitHits, Limits, Sandbox, SandboxInfo, SandboxSpec
+from swe_aem.core.owner import Lease, start_ticks
 from swe_aem.errors import SandboxDead, StartError, UserError
 from swe_aem.sandbox import cgroup, host_system, isolation
 from swe_aem.sandbox.capabilities import for_warden, mask
@@ -33,7 +34,6 @@ from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.isolation import LAUNCHERS, Launcher
 from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
-from swe_aem.sandbox.owner import Lease, start_ticks
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, rootfs_environment, state_dir
 from swe_aem.sandbox.warden import (
     DEFAULT_PATH,

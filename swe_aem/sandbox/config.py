@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from swe_aem.core.base import Frozen
-from swe_aem.core.explain import explain, shown
+from swe_aem.core.explain import in_section, shown
 from swe_aem.errors import UserError
 from swe_aem.sandbox import SANDBOXES
 from swe_aem.sandbox.isolation import Launcher
@@ -68,7 +68,7 @@ class SandboxConfig(BaseModel):
     NAME_KEY: ClassVar[str] = SANDBOXES.key
     """The field that a plain name stands for."""
 
-    type: str
+    type: str = "bubblewrap"
     """bubblewrap (no daemon), docker, podman, the name of an extension, package.module:object or file.py:object."""
 
     @model_validator(mode="before")
@@ -78,18 +78,20 @@ class SandboxConfig(BaseModel):
             return value
         if not isinstance(value, str | Mapping):
             raise ValueError(f"give a name, or a mapping of {SANDBOXES.key} and settings, not {shown(value)}")
+        own = {SANDBOXES.key: value} if isinstance(value, str) else dict(value)
+        name = own.pop(SANDBOXES.key, cls.model_fields[SANDBOXES.key].default)
+        if not isinstance(name, str):
+            return value
         try:
-            name = SANDBOXES.name_of(value)
             SANDBOXES.check(name)
         except UserError as error:
             raise ValueError(str(error)) from None
-        own = {} if isinstance(value, str) else {key: one for key, one in value.items() if key != SANDBOXES.key}
         if SANDBOXES.is_builtin(name):
             model = SANDBOXES.find(name).value
             try:
                 own = model.model_validate(own).model_dump(mode="json", exclude_defaults=True)
             except ValidationError as error:
-                raise ValueError(explain(error, model)) from None
+                raise in_section(error, model) from None
         return {SANDBOXES.key: name, **own}
 
     def __str__(self) -> str:

@@ -31,6 +31,7 @@ from docker.types import LogConfig
 from pydantic import ValidationError
 
 from swe_aem.core import LimitHits, Limits, Sandbox, SandboxInfo, SandboxSpec
+from swe_aem.core.owner import Lease
 from swe_aem.errors import InfrastructureError, SandboxDead, StartError, UserError
 from swe_aem.sandbox.attach import WARDEN_DIR
 from swe_aem.sandbox.capabilities import for_warden, mask
@@ -41,7 +42,6 @@ from swe_aem.sandbox.images.engine import LAYER_LABEL
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.isolation import HOSTNAME, ipc_settings
-from swe_aem.sandbox.owner import Lease
 from swe_aem.sandbox.warden import (
     WardenSandbox,
     check_workdir,

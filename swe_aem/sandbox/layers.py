@@ -2,24 +2,20 @@
 
     layers/<root>/<key>/upper         a kept layer: the upper directory of an overlay, whiteouts and attributes included
     layers/<root>/.<process>.draft    one that this process is making; without the process it is garbage
-    layers/.quick/<key>               a start that is prepared so quickly that no layer is kept for it
 
 A layer appears under its key in one step and is never written to again: sandboxes mount it below their own.
 """
 
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 from swe_aem.cache import cache_dir
-from swe_aem.sandbox.owner import start_ticks
-
-QUICK_LIFE_S = 30 * 86400.0
-"""A mark that is older is removed by `swe-aem images gc`; the start is then measured again."""
+from swe_aem.core.owner import start_ticks
+from swe_aem.core.quick_starts import sweep_quick_marks
 
 
 def layers_dir() -> Path:
@@ -126,27 +122,13 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def is_quick(key: str) -> bool:
-    """Was this start prepared so quickly that no layer was kept?"""
-    return (layers_dir() / ".quick" / key).exists()
-
-
-def mark_quick(key: str) -> None:
-    """Note that this start needs no layer; raises `OSError`."""
-    path = layers_dir() / ".quick" / key
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-
-
 def sweep_layers(roots: Collection[str]) -> None:
-    """Remove drafts without a process, layers of roots that are not among `roots`, and marks past `QUICK_LIFE_S`."""
+    """Remove drafts without a process, layers of roots that are not among `roots`, and old marks of quick starts."""
     sweep_drafts()
     for root, key in kept_layers():
         if root not in roots:
             remove_layer(root, key)
-    for path in (layers_dir() / ".quick").glob("*"):
-        if time.time() - path.stat().st_mtime > QUICK_LIFE_S:
-            path.unlink(missing_ok=True)
+    sweep_quick_marks()
 
 
 def _remove_below(upper: Path, path: str) -> None:

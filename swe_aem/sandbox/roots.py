@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from swe_aem.cache import cache_dir
 from swe_aem.core.base import Frozen
+from swe_aem.core.owner import Lease
 from swe_aem.errors import UserError
-from swe_aem.sandbox.owner import Lease
 
 logger = logging.getLogger(__name__)
 

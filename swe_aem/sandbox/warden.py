@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, assert_never
 
-from swe_aem.core import ExecResult, LimitHits, Limits, SandboxSpec, Tree, TreeChange
+from swe_aem.core import BASE_ENV, ExecResult, LimitHits, Limits, SandboxSpec, Tree, TreeChange
 from swe_aem.errors import InfrastructureError, SandboxDead, UserError
 from swe_aem.sandbox.channel import Channel, Operation
 
@@ -35,19 +35,6 @@ CONDA_ACTIVATE = "/opt/miniconda3/bin/activate"
 """Where SWE-bench images keep conda; their environment `testbed` holds the project's dependencies."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BASE_ENV = {
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-    "PAGER": "cat",
-    "GIT_PAGER": "cat",
-    "GIT_TERMINAL_PROMPT": "0",
-    "NO_COLOR": "1",
-    "PIP_PROGRESS_BAR": "off",
-    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    "PYTHONUNBUFFERED": "1",
-    "TQDM_DISABLE": "1",
-}
-"""Set for every command: no pagers, colours or progress bars in what an agent reads."""
 
 
 def environment(image: Mapping[str, str], spec: Mapping[str, str]) -> dict[str, str]:
@@ -114,6 +101,8 @@ class WardenSandbox:
     `env` is the whole environment of its commands; `meter` reads the backend's counters; `dispose` ends what the
     backend started.
     """
+
+    settle_command = "builtin kill -9 -1"  # spares PID 1, which no signal from inside reaches, and the shell itself
 
     def __init__(
         self,

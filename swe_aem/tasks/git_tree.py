@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from swe_aem.cache import cache_dir
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.tree import git, git_environment
 
 _FORMAT = "1"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from swe_aem.cache import cache_dir
 from swe_aem.core import TaskRecord
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.tree import build_tree
 
 _FORMAT = b"1"

@@ -34,6 +34,8 @@ class FakeSandbox:
     that of the last command, `hits` is what `limit_hits` returns.
     """
 
+    settle_command = ":"
+
     def __init__(self, id: str, spec: SandboxSpec, handler: Handler = succeed, die_after: int | None = None) -> None:
         self.id = id
         self.spec = spec

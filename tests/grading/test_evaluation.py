@@ -56,7 +56,6 @@ async def test_only_the_output_of_the_tests_counts(run):
     assert done.body.rstrip("\n").endswith("(exit 5)") or "no newline" in done.body
     assert done.test_exit_code == 5
     assert done.result.exit_code == 0
-    assert "swe_aem_init" not in done.log
 
 
 async def test_printed_markers_are_text_like_any_other(run):
@@ -67,7 +66,7 @@ async def test_printed_markers_are_text_like_any_other(run):
 
 async def test_the_script_is_nowhere_to_be_read_while_tests_run(run):
     done = await run("cat /proc/$$/cmdline; cat /proc/$$/environ; cat /proc/$$/fd/*; ls /tmp")
-    script = instrument(SCRIPT.replace("COMMAND", "true"), "/private")
+    script = instrument(SCRIPT.replace("COMMAND", "true"), "/private", "end everything")
     assert done.body is not None
     assert "SWEBENCH_TEST_EXIT_CODE=$?" not in done.body
     assert script.end not in done.body
@@ -90,10 +89,10 @@ async def test_invalid_utf8_is_replaced(run):
 
 
 def test_after_the_end_marker_no_program_is_run():
-    script = instrument(SCRIPT, "/private")
+    script = instrument(SCRIPT, "/private", "end everything")
     lines = script.text.split("\n")
     end = next(n for n, line in enumerate(lines) if line.startswith(": 'swe-aem-") and n > lines.index("COMMAND"))
-    assert "kill -9 -1" in lines[end - 1]
+    assert lines[end - 1] == "{ end everything; } 2>/dev/null"
     assert lines[end - 2] == "SWEBENCH_TEST_EXIT_CODE=$?"
     assert [line.split(" ")[:2] for line in lines[end + 1 :]] == [
         ["echo", f'"{script.code}:'],
@@ -164,17 +163,17 @@ async def test_a_log_above_the_bound_is_not_read(run, monkeypatch):
 def test_scripts_without_one_pair_of_markers_are_refused(script):
     assert marker_problem(script)
     with pytest.raises(GraderError):
-        instrument(script, "/private")
+        instrument(script, "/private", "end everything")
 
 
 def test_markers_inside_of_a_patch_are_left_alone():
     patch = f"+: '{START_MARKER}'\n : '{START_MARKER}'"
     script = SCRIPT.replace("COMMAND", f"cat <<'EOF'\n{patch}\nEOF")
-    assert patch in instrument(script, "/private").text
+    assert patch in instrument(script, "/private", "end everything").text
 
 
 def test_markers_of_two_scripts_differ_and_so_do_those_of_one():
-    one, two = instrument(SCRIPT, "/private"), instrument(SCRIPT, "/private")
+    one, two = instrument(SCRIPT, "/private", "end everything"), instrument(SCRIPT, "/private", "end everything")
     assert len({one.begin, one.start, one.end, one.code, two.begin, two.start, two.end, two.code}) == 8
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from swe_aem.core import ExecResult, Limits, Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.core.owner import Owner
 from swe_aem.errors import SandboxDead, UserError
-from swe_aem.sandbox.owner import Owner
 from swe_aem.testing.containment import breaches
 from swe_aem.testing.sandbox import FakeSandbox
 

@@ -79,9 +79,10 @@ def test_a_plain_name_is_short_for_one_without_settings() -> None:
     ("value", "said"),
     [
         ("dokcer", r"sandbox: no sandbox 'dokcer' \(did you mean docker\?\)"),
-        ({"runtime": "runsc"}, "needs type: one of bubblewrap, docker"),
-        ({"type": "docker", "runtme": "x"}, r"sandbox: runtme is unknown \(did you mean runtime\?\)"),
-        ({"type": "bubblewrap", "launcher": "x"}, 'launcher is "x": give one of bubblewrap, util-linux'),
+        ({"type": 3}, "sandbox.type is 3: give a string"),
+        ({"runtime": "runsc"}, "sandbox.runtime is unknown; there are launcher"),
+        ({"type": "docker", "runtme": "x"}, r"sandbox\.runtme is unknown \(did you mean runtime\?\)"),
+        ({"type": "bubblewrap", "launcher": "x"}, 'sandbox.launcher is "x": give one of bubblewrap, util-linux'),
         ("mine.py", "say which object of the file, as in mine.py:NAME"),
         (3, "give a name, or a mapping of type and settings, not 3"),
     ],

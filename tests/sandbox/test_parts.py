@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.core import ExecResult, Limits, SandboxSpec
+from swe_aem.core.owner import Lease, Owner
 from swe_aem.errors import InfrastructureError, StartError, UserError
 from swe_aem.sandbox import (
     bubblewrap,
@@ -27,7 +28,6 @@ from swe_aem.sandbox import (
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.capabilities import mask
 from swe_aem.sandbox.docker import DockerBackend
-from swe_aem.sandbox.owner import Lease, Owner
 
 
 def test_this_process_owns_its_lease() -> None:
@@ -37,7 +37,7 @@ def test_this_process_owns_its_lease() -> None:
 
 
 def test_a_dead_owner_orphans_a_lease() -> None:
-    code = "from swe_aem.sandbox.owner import Lease; print(Lease.start(60).model_dump_json())"
+    code = "from swe_aem.core.owner import Lease; print(Lease.start(60).model_dump_json())"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert Lease.model_validate_json(printed).orphaned
 

@@ -18,10 +18,10 @@ from urllib.parse import quote
 import httpx
 
 from swe_aem.core.base import Frozen
+from swe_aem.core.owner import Lease
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.sandbox.engines import DOCKER, EngineKind
 from swe_aem.sandbox.images.reference import Reference
-from swe_aem.sandbox.owner import Lease
 
 CALL_TIMEOUT_S = 300.0
 """Removing a large image takes the engine this long on a busy disk."""

@@ -8,11 +8,11 @@ from typing import Literal, Protocol
 
 from swe_aem.cache import cache_dir
 from swe_aem.core.base import Frozen
+from swe_aem.core.owner import Lease
 from swe_aem.sandbox.images.engine import Engine, EngineImage
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.layers import kept_layers, layer_dir, layer_name
-from swe_aem.sandbox.owner import Lease
 from swe_aem.sandbox.roots import live_images, live_layers, rootfs_dir
 
 Place = Literal["engine", "rootfs", "layer"]

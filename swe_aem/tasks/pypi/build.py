@@ -14,9 +14,9 @@ from typing import Any
 from swe_aem.cache import cache_dir
 from swe_aem.core import SandboxBackend
 from swe_aem.core.base import Frozen
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import UserError
 from swe_aem.sandbox.images.engine import connect
-from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.built import RECIPES, place_of, set_name
 from swe_aem.tasks.lock import LOCK_FILE
 from swe_aem.tasks.packages import read_package

@@ -10,8 +10,8 @@ from urllib.parse import urljoin
 import httpx
 
 from swe_aem.cache import cache_dir
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.pypi.recipe import Pin
 
 PYPI = "https://pypi.org/simple"

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.core.base import Frozen
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import UserError
-from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.library import Function, FunctionLibrary, Layout
 from swe_aem.tasks.synthesis.codebase import MICRO_IMAGE
 from swe_aem.tasks.synthesis.instance import CREATED_AT, git_diff

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from swe_aem.sandbox.scratch import scratch_directory
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.tasks.synthesis.codebase import Codebase
 from swe_aem.tasks.synthesis.issue import write_issue
 from swe_aem.tasks.synthesis.mutate import Mutation

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import InfrastructureError
-from swe_aem.sandbox.scratch import scratch_directory
 from swe_aem.tasks.synthesis import probe
 from swe_aem.tasks.synthesis.codebase import Codebase
 from swe_aem.tasks.synthesis.mutate import Mutation

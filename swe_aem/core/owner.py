@@ -1,4 +1,4 @@
-"""Who started a sandbox, so that a later run can tell an abandoned sandbox from one in use."""
+"""Who started a sandbox or a scratch directory, so that a later run can tell an abandoned one from one in use."""
 
 import os
 import socket
@@ -27,7 +27,7 @@ def boot_id() -> str:
 
 
 class Owner(Frozen):
-    """The process that started a sandbox."""
+    """The process that started something."""
 
     host: str
     pid: int
@@ -36,7 +36,7 @@ class Owner(Frozen):
 
     @classmethod
     def this_process(cls) -> "Owner":
-        """The owner for sandboxes that the current process starts."""
+        """The owner of what the current process starts."""
         pid = os.getpid()
         return cls(host=socket.gethostname(), pid=pid, start_ticks=start_ticks(pid) or 0, boot=boot_id())
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from swe_aem.core.owner import Owner
+from swe_aem.core.scratch import scratch_directory, sweep_scratch
 from swe_aem.errors import InfrastructureError
-from swe_aem.sandbox.owner import Owner
-from swe_aem.sandbox.scratch import scratch_directory, sweep_scratch
 
 KILLED = (
     "import os\n"
-    "from swe_aem.sandbox.scratch import scratch_directory\n"
+    "from swe_aem.core.scratch import scratch_directory\n"
     "with scratch_directory('log') as one, scratch_directory('git') as other:\n"
     "    (other / 'full').mkdir()\n"
     "    (other / 'full' / 'file').write_text('x')\n"
@@ -74,7 +74,7 @@ def test_what_was_left_beside_a_target_goes_when_the_next_is_made(temporary: Pat
     assert len(left) == 2
 
 
-PLACES = ("swe_aem/sandbox/scratch.py", "swe_aem/harness/inside/", "swe_aem/serve/guard.py")
+PLACES = ("swe_aem/core/scratch.py", "swe_aem/harness/inside/", "swe_aem/serve/guard.py")
 """What makes directories itself: the owner of all others, what a harness does in one of those, and the guard of vLLM,
 whose sockets need a short path."""
 

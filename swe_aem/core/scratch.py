@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from swe_aem.core.owner import Owner, boot_id
 from swe_aem.errors import HostFailed
-from swe_aem.sandbox.owner import Owner, boot_id
 
 _NAME = re.compile(r"swe-aem-[a-z]+-(?P<pid>\d+)-(?P<start_ticks>\d+)-(?P<host>.+)-[a-z0-9_]+")
 
