@@ -28,6 +28,11 @@ class EvaluationEnd(Frozen):
     """Evidence of cheating in the patch itself."""
     rewards: Rewards | None = None
     """The files that tests write a reward into; None where they were not read."""
+    unwitnessed: bool = False
+    """Does the session of the gold patch leave no record of its tests either? Then the log decides."""
+
+
+_NO_RECORD = "the tests would pass by the log, but their session has no signed record of its end"
 
 
 def conclude(key: AnswerKey, end: EvaluationEnd, reading: LogReading | None) -> Verdict:
@@ -37,6 +42,10 @@ def conclude(key: AnswerKey, end: EvaluationEnd, reading: LogReading | None) -> 
         if not reading.begun and not reading.signed and end.killed_for is None:
             integrity.append("the output of the evaluation was emptied while it ran")
         integrity += reading.evidence
+        if reading.broke_off and end.unwitnessed:
+            integrity += reading.doubts
+        elif reading.broke_off and reading.report is not None and reading.report.resolved:
+            integrity.append(_NO_RECORD)
     report = _nothing_found(key) if end.timed_out else _results(key, end, reading)
     return Verdict(
         resolved=report.resolved and not integrity,
@@ -74,6 +83,8 @@ def _results(key: AnswerKey, end: EvaluationEnd, reading: LogReading | None) -> 
                 report = reward_report(key, reading.test_exit_code, end.rewards)
         case unknown:
             assert_never(unknown)
+    if report is not None and reading is not None and reading.broke_off and not end.unwitnessed and not report.resolved:
+        report = None
     return report if report is not None and report.found else _nothing_found(key)
 
 

@@ -19,6 +19,7 @@ from operator import or_
 from typing import Any, TypeVar
 
 from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict
+from swe_aem.core.base import Frozen
 from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import ControlFailed, GraderError, HostFailed, InfrastructureError
 from swe_aem.grading.apply import wanted_state, write_state
@@ -32,10 +33,10 @@ from swe_aem.grading.foreign import NotApplied, apply_foreign
 from swe_aem.grading.gold import gold_patch
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
 from swe_aem.grading.import_record import ImportRecord, ImportRecorder, ImportRecords
-from swe_aem.grading.kept_log import pack_log
+from swe_aem.grading.kept_log import pack_log, with_end
 from swe_aem.grading.kept_records import KeptRecords, digest_of
 from swe_aem.grading.layers import StartLayers
-from swe_aem.grading.log_file import LOG_TAIL_CHARS, LogFile
+from swe_aem.grading.log_file import LOG_TAIL_CHARS, LogFile, LogReading
 from swe_aem.grading.log_reading import witnessed
 from swe_aem.grading.name_rule import measured_rule
 from swe_aem.grading.parser import SwebenchParser
@@ -43,7 +44,7 @@ from swe_aem.grading.prepare import PREPARE_TIMEOUT_S, prepare_for_grading
 from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_rewards, remove_rewards
 from swe_aem.grading.rules import NameRule, shadows
-from swe_aem.grading.shell import put_file
+from swe_aem.grading.shell import put_file, script_text
 from swe_aem.grading.twins.judging import judged_by_twins, measured, unmeasured
 from swe_aem.grading.twins.making import (
     Twins,
@@ -78,6 +79,7 @@ class Grader:
         """The layers that sandboxes of the backend start on; whoever else starts some shares them."""
         self._imports = ImportRecords()
         self._twins: KeptRecords[Twins] = KeptRecords("twins", Twins)
+        self._sessions: KeptRecords[GoldSession] = KeptRecords("sessions", GoldSession)
         self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> "Grader":
@@ -86,6 +88,7 @@ class Grader:
         await self._owned.enter_async_context(self.layers)
         await self._owned.enter_async_context(self._imports)
         await self._owned.enter_async_context(self._twins)
+        await self._owned.enter_async_context(self._sessions)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -101,7 +104,7 @@ class Grader:
         bounds the slot's `kept_log`; with 0 it keeps none.
         """
         twins = partial(self.twins_of, record, spec) if self._runs_twins else None
-        async with self._slot(record, spec, record, twins, max_log_bytes) as slot:
+        async with self._slot(record, spec, record, twins=twins, max_log_bytes=max_log_bytes) as slot:
             yield slot
 
     @asynccontextmanager
@@ -110,10 +113,13 @@ class Grader:
         record: TaskRecord,
         spec: SandboxSpec,
         original: TaskRecord,
+        *,
         twins: Callable[[], Awaitable[Twins]] | None = None,
+        session: Callable[[], Awaitable["GoldSession"]] | None = None,
         max_log_bytes: int = 0,
     ) -> AsyncIterator["GradeSlot"]:
         """A slot for `record`, which is `original` or its twin."""
+        session = session or partial(self.session_of, original, spec)
 
         def choose(spec: SandboxSpec) -> Awaitable[SandboxSpec]:
             return self.layers.choose(spec, original, "grader")
@@ -122,7 +128,7 @@ class Grader:
             return self._slot(original.model_copy(update={"key": key}), spec, original)
 
         async with PrestartedSandbox(self._backend, spec, choose) as sandbox:
-            controls = Controls(partial(self._imports_of, original, spec), twins, another)
+            controls = Controls(partial(self._imports_of, original, spec), twins, session, another)
             yield GradeSlot(self._backend, self.layers, record, spec, sandbox, self._parser, controls, max_log_bytes)
 
     async def twins_of(self, record: TaskRecord, spec: SandboxSpec) -> Twins:
@@ -165,6 +171,28 @@ class Grader:
         why_not = {test: why for test, why in why_not.items() if test not in changed}
         return Twins(runs=usable, why_not=why_not, eval_s=eval_s)
 
+    async def session_of(self, record: TaskRecord, spec: SandboxSpec) -> "GoldSession":
+        """What the session of the tests leaves with the gold patch. A control of its own budget finds it out, once.
+
+        Raises `InfrastructureError`.
+        """
+        image = f"{self._backend.name} {await self._backend.image_digest(spec.image)}"
+        key, script = record.key, await self._parser.script(record.key)
+        results = (key.fail_to_pass, key.pass_to_pass, key.eval_type, key.log_parser)
+        start = (record.task.id, record.task.base_commit)
+        name = digest_of(image, key, script, *start, *results, script_text("witness.py"))
+        return await self._sessions.kept(name, lambda: self._session_control(record, spec))
+
+    async def _session_control(self, record: TaskRecord, spec: SandboxSpec) -> "GoldSession":
+        async def unknown() -> GoldSession:
+            return GoldSession(unwitnessed=False)
+
+        if not record.key.has_gold:
+            return await unknown()
+        gold = await self.gold_patch(record, spec, Deadline.after(CONTROL_EXTRA_S))
+        async with self._slot(record, spec, record, session=unknown) as slot:
+            return await slot.session_with(gold, Deadline.after(record.key.timeout_s + CONTROL_EXTRA_S))
+
     async def _imports_of(self, record: TaskRecord, spec: SandboxSpec) -> ImportRecord:
         """What sessions of the task import: with the gold patch, and without a patch, for a runner imports more when
         tests fail. Controls of their own budget find it out, once."""
@@ -203,6 +231,14 @@ class Grader:
         return await self._parser.check(record.key)
 
 
+class GoldSession(Frozen):
+    """What the session of a task's tests leaves with the gold patch."""
+
+    unwitnessed: bool
+    """Did a session take the witness's key, pass the tests by the log, and leave no record of them? So a runner does
+    that replaces its process, or one out of the witness's reach behind another that is not."""
+
+
 @dataclass(frozen=True)
 class Controls:
     """What a slot may ask for beside its own sandbox."""
@@ -211,6 +247,8 @@ class Controls:
     """What sessions of the task import."""
     twins: Callable[[], Awaitable[Twins]] | None
     """The twins of its tests; None: they are not run."""
+    session: Callable[[], Awaitable[GoldSession]]
+    """What the session of its tests leaves with the gold patch."""
     another: Callable[[AnswerKey], AbstractAsyncContextManager["GradeSlot"]]
     """Opens another slot of the task with another key, which runs no twins."""
 
@@ -245,6 +283,7 @@ class GradeSlot:
         self._parser = parser
         self._is_prepared = False
         self._name_rule: NameRule | None = None
+        self._undecided: tuple[EvaluationEnd, LogReading] | None = None
         self._used = False
 
     async def sandbox(self) -> Sandbox:
@@ -274,7 +313,7 @@ class GradeSlot:
         cleaning, one that does not apply, and tests that hang are verdicts. Infrastructure failures
         raise `GraderError` (also when `deadline` passes first), `SandboxDead`, `StartError`, what `judge_names` raises,
         or, where this host has no space or no processes left, `InfrastructureError`. The deadline does not count while
-        `judge_names` runs, nor for twins, each evaluation of which gets as much time as this one.
+        controls run, nor for twins, each evaluation of which gets as much time as this one.
         """
         self._use()
         started_s, limit_s = deadline.clock(), deadline.remaining_s()
@@ -286,9 +325,38 @@ class GradeSlot:
         await self.judge_names(delta)
         spent_s = deadline.clock() - began_s
         verdict = await _bounded(self._verdict_on(delta, deadline.postponed(spent_s)), deadline.postponed(spent_s))
+        began_s = deadline.clock()
+        verdict = await self._decided(verdict)
+        spent_s += deadline.clock() - began_s
         if twins and verdict.resolved and self._controls.twins is not None:
             verdict = await self._judged_by_twins(delta, verdict, limit_s)
         return verdict.model_copy(update={"wall_s": deadline.clock() - started_s - spent_s})
+
+    async def session_with(self, gold: Delta | str, deadline: Deadline) -> GoldSession:
+        """What the session leaves with the gold patch. Raises as `grade` does, and `GraderError` where the session does
+        not end."""
+        verdict = await self.grade(gold, deadline)
+        if verdict.timed_out:
+            raise GraderError("the tests do not end with the gold patch")
+        return GoldSession(unwitnessed=self._undecided is not None and verdict.official_resolved is True)
+
+    async def _decided(self, verdict: Verdict) -> Verdict:
+        """The verdict, by the log if the session of the gold patch leaves no record either. Raises `ControlFailed`."""
+        if self._undecided is None:
+            return verdict
+        try:
+            session = await self._controls.session()
+        except InfrastructureError as error:
+            what = "it is not known what the session of the gold patch leaves"
+            raise ControlFailed(f"{what}: {type(error).__name__}: {error}") from error
+        if not session.unwitnessed:
+            return verdict
+        end, reading = self._undecided
+        end = end.model_copy(update={"unwitnessed": True})
+        verdict = conclude(self._key, end, reading)
+        if self.kept_log:
+            self.kept_log = await asyncio.to_thread(with_end, self.kept_log, end, verdict.integrity)
+        return verdict
 
     async def _judged_by_twins(self, delta: Delta, verdict: Verdict, limit_s: float) -> Verdict:
         assert self._controls.twins is not None
@@ -335,7 +403,7 @@ class GradeSlot:
         """Evaluate the repository as it is: what a task's tests say when nothing was done. Raises as `grade` does."""
         self._use()
         started_s = time.monotonic()
-        verdict = await _bounded(self._run_tests(CleanDelta(), deadline), deadline)
+        verdict = await self._decided(await _bounded(self._run_tests(CleanDelta(), deadline), deadline))
         return verdict.model_copy(update={"wall_s": time.monotonic() - started_s})
 
     async def imports_with(self, patch: Delta | str, deadline: Deadline) -> ImportRecord | None:
@@ -439,6 +507,8 @@ class GradeSlot:
             if wants_rewards(self._key, reading):
                 end = end.model_copy(update={"rewards": await read_rewards(sandbox)})
             verdict = conclude(self._key, end, reading)
+            if reading is not None and reading.undecided:
+                self._undecided = end, reading
             return verdict
         finally:
             if self._max_log_bytes:

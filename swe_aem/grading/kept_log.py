@@ -99,6 +99,20 @@ def pack_log(
     return packed.getvalue()
 
 
+def with_end(packed: bytes, end: EvaluationEnd, evidence: tuple[str, ...]) -> bytes:
+    """A kept log with what was found out about its evaluation afterwards. Blocking, as `pack_log`."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(packed)) as before, zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in before.namelist():
+            content = before.read(name)
+            if name == _HEADER:
+                header = KeptLog.model_validate_json(content)
+                header = header.model_copy(update={"end": end, "evidence": evidence})
+                content = header.model_dump_json(indent=2).encode()
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return changed.getvalue()
+
+
 async def read_kept_log(path: Path, record: TaskRecord, parser: SwebenchParser, before: Verdict | None) -> Verdict:
     """The verdict that today's parser and rules reach from a kept log.
 

@@ -72,3 +72,14 @@ class LogReading(Frozen):
     failed, or passed a limit."""
     evidence: tuple[str, ...] = ()
     """Evidence that the results are not those of the runner, one line each."""
+    broke_off: bool = False
+    """Did a session take the witness's key, and is there no record of a test? `report` is the log's then, and counts
+    only where the session of the gold patch leaves no record either."""
+    doubts: tuple[str, ...] = ()
+    """What else is evidence if the log decides although a session broke off."""
+
+    @property
+    def undecided(self) -> bool:
+        """Does it depend on the session of the gold patch whether the results of the log count?"""
+        found = self.report.statuses.values() if self.broke_off and self.report and self.report.found else ()
+        return any(status is not TestStatus.MISSING for status in found)

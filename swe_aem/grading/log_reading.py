@@ -39,9 +39,9 @@ def witnessed(key: AnswerKey) -> bool:
 def read_log(key: AnswerKey, log: LogFile, parse: Parse, judge: Judge, *, with_results: bool) -> LogReading:
     """What an evaluation left; `with_results` also reads the results of its tests, where it came to their end.
 
-    Where there are signed records of the sessions they decide, and the log is not parsed. It is where no session took
-    the witness's key. A session that took it and left no record broke off: its results do not count, and that they
-    would resolve the task is evidence.
+    Where there are signed records of tests they decide, and the log is not parsed. It is where no session took the
+    witness's key, and where one did that left no record of a test: it broke off, or the session of the tests was
+    another one, out of the witness's reach. What then counts, `conclude` says.
     """
     text = read_text(log)
     body, code = output_of_tests(text, log)
@@ -51,7 +51,8 @@ def read_log(key: AnswerKey, log: LogFile, parse: Parse, judge: Judge, *, with_r
     if log.end not in text or not with_results or eval_type(key.eval_type).results != "log":
         return reading
     records = _records(key, log)
-    if records:  # also where something opened /dev/stdout again, which empties the log
+    has_tests = any(record.results for record in records)
+    if has_tests or (records and body is None):  # also where something opened /dev/stdout again, which empties the log
         report = EvaluationReport.model_validate(judge(statuses_of(log_parser(key.log_parser), records)))
         update = {"report": report, "signed": True, "complete": True, "evidence": excused(key, report.statuses)}
         return reading.model_copy(update=update)
@@ -60,15 +61,11 @@ def read_log(key: AnswerKey, log: LogFile, parse: Parse, judge: Judge, *, with_r
     is_idle = log.record_key is None or bool(re.search(rf"^{log.idle}$", text.rpartition(log.end)[2], re.MULTILINE))
     del text
     report, body, evidence = _parsed(key, body, code, parse, judge, log.path.parent)
+    update = {"report": report, "official": report}
+    doubts = contradictions(key, body, report.statuses, resolved=report.resolved)
     if witnessed(key) and not is_idle:
-        decides = report
-        if report.resolved:
-            evidence += ("the tests would pass by the log, but their session has no signed record of its end",)
-        else:
-            decides = EvaluationReport(found=False)
-        return reading.model_copy(update={"report": decides, "official": report, "evidence": evidence})
-    evidence += contradictions(key, body, report.statuses, resolved=report.resolved)
-    return reading.model_copy(update={"report": report, "official": report, "evidence": evidence})
+        return reading.model_copy(update={**update, "broke_off": True, "evidence": evidence, "doubts": doubts})
+    return reading.model_copy(update={**update, "evidence": evidence + doubts})
 
 
 def read_official(key: AnswerKey, log: LogFile, parse: Parse, judge: Judge) -> EvaluationReport | None:

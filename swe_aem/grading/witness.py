@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,11 +24,10 @@ from swe_aem.grading.shell import script_text
 MAX_RECORD_BYTES = 32 << 20
 """More bytes of records are not read: 100,000 tests have 10 MB."""
 
-_FLAGS = r"(?: -(?:[WX] ?\S+|[A-Za-z]+))*?"
-_WITHOUT_SITE = re.compile(
-    rf"((?:[\w./-]*/)?python[\d.]*{_FLAGS} -[A-VY-Zbdqsuvx]*[SEI][A-Zbdqsuvx]*{_FLAGS}) -m (unittest|pytest)(?=\s|$)"
-)
-"""A call of a runner by a Python that loads no `sitecustomize`, or not from PYTHONPATH."""
+_PYTHON = re.compile(r"(?<![\w./-])(?:[\w./-]*/)?(?:python|pypy)[\d.]*[td]?(?=\s)")
+_WORD = re.compile(r"""\s+((?:"[^"]*"|'[^']*'|\\.|[^\s"'\\;&|<>()])+)""")
+_WITHOUT_SITE = frozenset("SEI")
+"""Options with which Python loads no `sitecustomize`, or not from PYTHONPATH."""
 
 
 class Record(Frozen):
@@ -97,7 +97,12 @@ class Witness:
         """A line of the test command, with the witness on each PYTHONPATH that it sets, and where Python would not load
         it by itself."""
         line = in_front_of_paths(line, self.directory)
-        return _WITHOUT_SITE.sub(rf"\1 {self.directory}/sitecustomize.py \2", line)
+        for python in reversed(list(_PYTHON.finditer(line))):
+            call = _runner_without_site(line, python.end())
+            if call is not None:
+                (start, end), option, module = call
+                line = f"{line[:start]}{option}{self.directory}/sitecustomize.py {module}{line[end:]}"
+        return line
 
     def was_idle(self, marker: str) -> list[str]:
         """Script lines that print `marker` if no session has taken the key. Builtins of the shell alone."""
@@ -105,6 +110,47 @@ class Witness:
             f"{{ IFS= read -r swe_aem_token <{self.token} || swe_aem_token=; }} 2>/dev/null",
             f'{{ [ "$swe_aem_token" != {self.token_text} ] || echo "{marker}"; }} 2>/dev/null',
         ]
+
+
+def _runner_without_site(line: str, at: int) -> tuple[tuple[int, int], str, str] | None:
+    """A runner that a Python, whose arguments begin at `at`, is to run as `-m` without the witness: where the words of
+    that option stand, what of them is to stay, and the module. None if it runs something else, or has the witness.
+
+    Reads the options as CPython does: letters may share a word, `W` and `X` take the rest of it or the next one, and
+    `m` and `c` are the last.
+    """
+    letters_before: set[str] = set()
+    while word := _WORD.match(line, at):
+        start, at = word.start(1), word.end()
+        text = _unquoted(word[1])
+        if text == "--check-hash-based-pycs":
+            following = _WORD.match(line, at)
+            at = following.end() if following else at
+            continue
+        if not text.startswith("-") or text == "-" or text.startswith("--"):
+            return None
+        for n, letter in enumerate(text[1:], start=1):
+            rest = text[n + 1 :]
+            if letter not in "WXcm":
+                letters_before.add(letter)
+                continue
+            following = None if rest else _WORD.match(line, at)
+            at = following.end() if following else at
+            if letter in "WX":
+                break
+            module = rest or (_unquoted(following[1]) if following else "")
+            if letter == "c" or module not in ("pytest", "unittest") or not letters_before & _WITHOUT_SITE:
+                return None
+            return (start, at), f"{text[:n]} " if n > 1 else "", module
+    return None
+
+
+def _unquoted(word: str) -> str:
+    """A word of a command as a program gets it, but for variables."""
+    try:
+        return "".join(shlex.split(word))
+    except ValueError:
+        return word
 
 
 def read_records(text: bytes, key: str) -> list[Record]:
@@ -121,8 +167,9 @@ def read_records(text: bytes, key: str) -> list[Record]:
 
 
 def join_records(files: Iterable[bytes | None]) -> bytes:
-    """The files of records as one text."""
-    return b"\n".join(file for file in files if file)
+    """The files of records as one text, without the space that sessions reserved and did not need."""
+    texts = (file.rstrip(b"\0") for file in files if file)
+    return b"\n".join(text for text in texts if text)
 
 
 def sign(text: bytes, key: str) -> bytes:

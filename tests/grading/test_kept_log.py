@@ -79,6 +79,21 @@ async def test_a_kept_log_says_what_the_verdict_said(graded, parser, calc):
         assert header["end"]["exit_code"] == verdict.exit_code
 
 
+@pytest.mark.parametrize("first", ["--version", "--help"])
+async def test_a_session_out_of_reach_behind_another_one_is_judged_by_its_log(graded, parser, calc, first):
+    """The gold patch's session leaves no record either: found out once, and kept with the log."""
+    script = calc.key.eval_script
+    hidden = f'python -m pytest {first}; env -i PATH="$PATH" python -m pytest'
+    task = calc.with_key(eval_script=script.replace("python -m pytest", hidden))
+    assert task.key.eval_script != script
+    wrong = calc.key.gold_patch.replace("+    return a + b", "+    return b - a")
+    for patch in (wrong, calc.key.gold_patch):
+        verdict, path = await graded(task, patch)
+        assert (verdict.resolved, verdict.integrity) == (patch != wrong, ()), verdict
+        assert TestStatus.MISSING not in verdict.fail_to_pass.values()
+        assert await read_kept_log(path, task.record, parser, verdict) == verdict
+
+
 async def test_a_parser_that_was_changed_is_applied_to_what_was_kept(graded, parser, calc):
     task = with_own_words(calc)
     verdict, path = await graded(task)

@@ -224,10 +224,7 @@ def test_a_record_decides_where_the_log_was_emptied(log, calc, tmp_path):
         (tmp_path / "record").write_bytes(records)
         reading = read_log(calc.key, file, lambda path: {"a": "PASSED"}, judged, with_results=True)
         assert (reading.signed, reading.complete, reading.begun) == (resolved, resolved, False)
-        end = EvaluationEnd(
-            exit_code=0, timed_out=False, killed_for=None, wall_s=1.0, starved_s=0.0, cpu_s=1.0, tail="", rewards=None
-        )
-        verdict = conclude(calc.key, end, reading)
+        verdict = conclude(calc.key, END, reading)
         assert (verdict.resolved, bool(verdict.integrity)) == (resolved, not resolved)
 
 
@@ -246,7 +243,11 @@ WITHOUT = {
     "cut": signed(RECORD)[:-9],
     "another runner's": signed(OF_UNITTEST),
     "signed nonsense": signed({"runner": "pytest"}, [], "x"),
+    "one without tests": signed({**RECORD, "results": []}),
 }
+END = EvaluationEnd(
+    exit_code=0, timed_out=False, killed_for=None, wall_s=1.0, starved_s=0.0, cpu_s=1.0, tail="", rewards=None
+)
 
 
 @pytest.mark.parametrize("records", WITHOUT.values(), ids=WITHOUT)
@@ -254,7 +255,25 @@ def test_a_session_that_began_and_left_no_record_does_not_count(left, calc, reco
     reading, parsed = left("PASSED a\n== 1 passed in 0.1s ==\n", records)
     assert (reading.signed, parsed) == (False, True)
     assert reading.official.resolved
-    assert "no signed record" in reading.evidence[0]
+    verdict = conclude(calc.key, END, reading)
+    assert not verdict.resolved
+    assert "no signed record" in verdict.integrity[0]
+
+
+def test_where_the_gold_patch_leaves_no_record_either_the_log_decides(left, calc):
+    """Its runner is out of the witness's reach, behind one that was not. What contradicts the log is evidence then."""
+    end = END.model_copy(update={"unwitnessed": True})
+    reading, _ = left("PASSED a\n== 1 passed in 0.1s ==\n", b"")
+    assert reading.undecided
+    verdict = conclude(calc.key, end, reading)
+    assert (verdict.resolved, verdict.integrity) == (True, ())
+    reading, _ = left("PASSED a\n", b"")
+    verdict = conclude(calc.key, end, reading)
+    assert (verdict.resolved, "summary is missing" in verdict.integrity[0]) == (False, True)
+    assert "no signed record" in conclude(calc.key, END, reading).integrity[0]
+    reading, _ = left("", signed(RECORD))
+    assert not reading.undecided
+    assert conclude(calc.key, end, reading) == conclude(calc.key, END, reading)
 
 
 def test_one_that_broke_off_and_would_not_resolve_is_no_evidence(calc, log, tmp_path):
@@ -263,7 +282,9 @@ def test_one_that_broke_off_and_would_not_resolve_is_no_evidence(calc, log, tmp_
     reading = read_log(calc.key, file, lambda path: {"a": "FAILED"}, judged, with_results=True)
     assert reading.report is not None
     assert reading.official is not None
-    assert (reading.evidence, reading.report.found, reading.official.found) == ((), False, True)
+    assert (reading.evidence, reading.broke_off, reading.official.found) == ((), True, True)
+    verdict = conclude(calc.key, END, reading)
+    assert (verdict.integrity, verdict.collected) == ((), False)
 
 
 def test_where_no_session_took_the_key_the_log_decides(left):
@@ -273,7 +294,7 @@ def test_where_no_session_took_the_key_the_log_decides(left):
     assert reading.report.resolved
     # A program that prints the marker, which it cannot know, prints it before the end.
     reading, _ = left("IDLE\nPASSED a\n== 1 passed in 0.1s ==\n", b"")
-    assert reading.evidence
+    assert reading.broke_off
 
 
 def test_an_expected_failure_of_a_test_that_has_to_pass_is_evidence_in_a_record_too(left, calc):

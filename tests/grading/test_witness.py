@@ -198,6 +198,7 @@ COMMANDS = {
     f"PYTHONPATH='a b':lib PYTEST_ADDOPTS=--tb=short {PYTEST} test_x.py": OF_X,
     f"export PYTHONPATH=lib:${{PYTHONPATH-}}; {PYTEST} test_x.py": OF_X,
     "python -S -m pytest --version; python -E -m pytest -q test_y.py": OF_Y,
+    "python -Im pytest --version; python -bEm pytest -q test_y.py": OF_Y,
     f"{PYTEST} test_x.py\n{PYTEST} test_y.py": OF_X | OF_Y,
     f"(cd . && {PYTEST} test_x.py) || {PYTEST} test_y.py && {PYTEST} test_sub.py": OF_X | OF_Y | OF_SUB,
     "bash run.sh": OF_X | OF_Y,
@@ -313,6 +314,64 @@ async def test_a_session_that_broke_off_has_no_record(run: Any, command: str, co
     assert (done.records, done.idle) == ([], False)
 
 
+TAKES_AWAY = {
+    "no descriptor is left": "resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))",
+    "all descriptors are used": """
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    with suppress(OSError):
+        while True:
+            KEPT.append(os.open("/dev/null", os.O_RDONLY))
+""",
+    "files may not grow": "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))",
+    "every descriptor is closed": "os.closerange(3, 100)",
+}
+"""What honest code may take away from its own process before its session ends. Its log still fits."""
+TAKEN = """
+import os, resource, unittest
+from contextlib import suppress
+KEPT = []
+class T(unittest.TestCase):
+    def test_x(self):
+        take()
+for n in range(60):
+    setattr(T, "test_%d_%s" % (n, "x" * 100), lambda self: None)
+def take():
+    CODE
+"""
+
+
+@pytest.mark.parametrize("code", TAKES_AWAY.values(), ids=TAKES_AWAY)
+@pytest.mark.parametrize(
+    ("command", "name", "parser"),
+    [
+        (f"{PYTEST} -q --tb=no -p no:faulthandler --capture=no --show-capture=no --no-summary test_z.py",
+         "test_z.py::T::test_x", "parse_log_pytest"),
+        ("python -S -m unittest -b test_z.py", "test_x (test_z.T.test_x)", "parse_log_django"),
+    ],
+)  # fmt: skip
+async def test_a_record_needs_nothing_that_code_may_take_away(
+    run: Any, command: str, name: str, parser: str, code: str
+) -> None:
+    done = await run(command, {"test_z.py": TAKEN.replace("CODE", code.strip())})
+    assert _by_3_11(done.statuses(parser))[name] == "PASSED", done.log
+
+
+async def test_a_record_takes_the_space_that_it_needs(run: Any) -> None:
+    """Less than what was reserved for it, and more."""
+    many = f"""
+        import pytest
+        class Test{"x" * 1000}:
+            @pytest.mark.parametrize("n", range(COUNT))
+            def test_z(self, n): pass
+    """
+    for count in (1, 2500):
+        done = await run(f"{PYTEST} -q test_z.py", {"test_z.py": many.replace("COUNT", str(count))})
+        assert len(done.statuses()) == count
+        assert done.file.record is not None
+        size = done.file.record.stat().st_size
+        assert 1000 * count < size < 1200 * count
+
+
 ENDS = {
     "by exiting": "import os\ndef pytest_unconfigure(config): os._exit(0)\n",
     "with an error": "def pytest_unconfigure(config): raise OSError\n",
@@ -359,7 +418,32 @@ def test_the_witness_is_valid_for_old_pythons() -> None:
             "A=1 .venv/bin/python3.9 -W ignore -Es -m pytest x",
             "A=1 .venv/bin/python3.9 -W ignore -Es DIR/sitecustomize.py pytest x",
         ),
-        ("python -Im pytest x", "python -Im pytest x"),
+        ("python -Im pytest x", "python -I DIR/sitecustomize.py pytest x"),
+        ("python -Impytest x", "python -I DIR/sitecustomize.py pytest x"),
+        ("python3 -S -munittest x", "python3 -S DIR/sitecustomize.py unittest x"),
+        ("python -BbSm unittest -v x", "python -BbS DIR/sitecustomize.py unittest -v x"),
+        ("python -IWignore -m pytest x", "python -IWignore DIR/sitecustomize.py pytest x"),
+        (
+            "python -IW 'ignore::a b' '-X' dev -m 'pytest' x",
+            "python -IW 'ignore::a b' '-X' dev DIR/sitecustomize.py pytest x",
+        ),
+        (
+            "python --check-hash-based-pycs never -I -m pytest",
+            "python --check-hash-based-pycs never -I DIR/sitecustomize.py pytest",
+        ),
+        (
+            "(cd a && pypy3 -Im pytest x); python3.13t -Sm unittest",
+            "(cd a && pypy3 -I DIR/sitecustomize.py pytest x); python3.13t -S DIR/sitecustomize.py unittest",
+        ),
+        ("bash -c 'python -Im pytest x'", "bash -c 'python -I DIR/sitecustomize.py pytest x'"),
+        ("python -WI -m pytest x", "python -WI -m pytest x"),
+        ("python -X S -m pytest x", "python -X S -m pytest x"),
+        ("python -Ic 'import x' -m pytest", "python -Ic 'import x' -m pytest"),
+        ("python -I x.py -m pytest", "python -I x.py -m pytest"),
+        ("python -I -- -m pytest", "python -I -- -m pytest"),
+        ("python -I; python -m pytest", "python -I; python -m pytest"),
+        ("mypython -I -m pytest", "mypython -I -m pytest"),
+        ("python -I -m", "python -I -m"),
         ("python -m unittest -S", "python -m unittest -S"),
         ("python -X dev -m pytest x", "python -X dev -m pytest x"),
         ("python -W error::SyntaxWarning -m pytest", "python -W error::SyntaxWarning -m pytest"),

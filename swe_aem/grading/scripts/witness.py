@@ -18,6 +18,8 @@ def _witness(here, variable, token, records, module):
 
     environ, getpid, owner = os.environ, os.getpid, os.getpid()
     digest, dumps, urandom, write, clock = hashlib.sha256, json.dumps, os.urandom, open, time.monotonic
+    unlink, truncate = os.unlink, os.truncate
+    space_bytes = 2 << 20
 
     def without_us(name):
         """Take our directory off a path in the environment."""
@@ -48,10 +50,11 @@ def _witness(here, variable, token, records, module):
             without_us("PYTHONPATH")
             forget(key)
             if os.path.exists(token):
-                os.unlink(token)
+                unlink(token)
+            spaces.append(space())
         return key
 
-    keys = []
+    keys, spaces = [], []
 
     def key_of_session():
         if getpid() != owner:
@@ -60,21 +63,62 @@ def _witness(here, variable, token, records, module):
             keys.append(take())
         return keys[0]
 
-    def keep(key, runner, results):
+    def space():
+        """The file of a record, mapped into memory, with all that it may take: to write there needs nothing that code
+        may use up or take away (descriptors, the disk, limits, rights, the root directory). None where that
+        cannot be."""
+        name = records + "/" + urandom(16).hex()
+        try:
+            from mmap import mmap
+
+            with write(name, "w+b") as stream:
+                try:
+                    os.posix_fallocate(stream.fileno(), 0, space_bytes)
+                    if sys.version_info >= (3, 13):
+                        return name, mmap(stream.fileno(), space_bytes, trackfd=False)
+                    free = os.open("/dev/null", os.O_RDONLY)
+                    os.close(free)
+                    memory = mmap(stream.fileno(), space_bytes)  # keeps a copy of the descriptor, which has that number
+                    if os.path.sameopenfile(free, stream.fileno()):
+                        null = os.open("/dev/null", os.O_RDONLY)
+                        os.dup2(null, free, False)
+                        os.close(null)
+                    return name, memory
+                except (OSError, ValueError):
+                    unlink(name)
+        except (ImportError, AttributeError, OSError):
+            pass
+        return None
+
+    def space_of_session():
+        return spaces.pop() if spaces else space()
+
+    def keep(key, space, runner, results):
         """Write the signed record of a session that has ended."""
         valid = [(name.encode("utf-8", "replace").decode("utf-8"), status) for name, status in results]
         text = dumps({"runner": runner, "ended_s": clock(), "results": valid})
         inner = digest((key + text).encode("utf-8")).hexdigest()
-        name = urandom(16).hex()
+        data = (digest((key + inner).encode("utf-8")).hexdigest() + "\n" + text + "\n").encode("ascii")
         try:
-            with write(records + "/" + name, "w") as stream:  # plain ASCII
-                stream.write(digest((key + inner).encode("utf-8")).hexdigest() + "\n" + text + "\n")
+            if space and len(data) < space_bytes:
+                space[1][: len(data)] = data
+            else:
+                with write(records + "/" + urandom(16).hex(), "wb") as stream:
+                    stream.write(data)
         except OSError:  # the session keeps its own exit code
+            pass
+
+    def leave(space):
+        """Give back the space that the record did not need, when there will be no longer one."""
+        try:
+            if space:
+                truncate(space[0], space[1].find(b"\0"))
+        except OSError:
             pass
 
     def plugin_of_pytest(key, ended, hookimpl):
         """A plugin for one session: pytest's own reports, by the names that it prints."""
-        results, seen, config, kept = [], set(), [], []
+        results, seen, config, kept, space = [], set(), [], [], space_of_session()
 
         def name_of(report):
             try:  # pytest 9.2 wants its own kind of id
@@ -110,13 +154,14 @@ def _witness(here, variable, token, records, module):
         def finish():
             if getpid() == owner and kept != [len(results)]:
                 kept[:] = [len(results)]
-                keep(key, "pytest", results)
+                keep(key, space, "pytest", results)
 
         def unconfigure():
             if getpid() == owner and config:
                 del config[:]
                 ended()
                 finish()
+                leave(space)
 
         plugin = types.ModuleType("swe_aem_" + variable[-8:].lower())
         plugin.__dict__.update(
@@ -149,13 +194,14 @@ def _witness(here, variable, token, records, module):
 
     def watch_unittest(result):
         """Results of the first runner of this process that has begun, and after its end of the next one."""
-        session = {"result": None, "implied": False, "between": False, "key": None, "results": []}
+        session = {"result": None, "implied": False, "between": False, "key": None, "space": None, "results": []}
 
         def begin(one):
             if session["between"]:
                 end(session["result"])
             if session["result"] is None:
-                session.update(result=one, key=key_of_session(), results=[])
+                key = key_of_session()
+                session.update(result=one, key=key, space=key and space_of_session(), results=[])
 
         def start(one, test):
             """A suite that is run without a runner, which would have said that it begins and ends."""
@@ -174,7 +220,8 @@ def _witness(here, variable, token, records, module):
             if session["result"] is one:
                 session.update(result=None, implied=False, between=False)
                 if session["key"] is not None and getpid() == owner:
-                    keep(session["key"], "unittest", session["results"])
+                    keep(session["key"], session["space"], "unittest", session["results"])
+                    leave(session["space"])
 
         def add(one, test, status):
             if session["result"] is one:
