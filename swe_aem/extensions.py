@@ -19,7 +19,9 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +36,19 @@ T = TypeVar("T")
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _HERE = "python"
 """What stands in the place of a module for objects that no other process could import, as of a notebook."""
+
+_stored = ContextVar("stored_names", default=False)
+
+
+@contextmanager
+def stored_names() -> Iterator[None]:
+    """Within it, `check` takes every name for one that can be: what a stored configuration names need not be installed
+    where it is read."""
+    token = _stored.set(True)
+    try:
+        yield
+    finally:
+        _stored.reset(token)
 
 
 @dataclass(frozen=True)
@@ -79,23 +94,15 @@ class ExtensionPoint(Generic[T]):
 
     def check(self, name: str) -> None:
         """Raises `UserError` if nothing can have this name. Imports nothing, and reads no file."""
-        if name in self.names or name in self._added:
-            return
-        module, colon, attribute = name.rpartition(":")
-        if colon and module and _OBJECT.fullmatch(attribute):
-            return
-        if colon:
-            raise UserError(f"{self.what} {name!r}: {attribute!r} is no name of a Python object; {self._forms}")
-        if name.endswith(".py"):
-            raise UserError(f"{self.what} {name}: say which object of the file, as in {name}:NAME")
-        raise UserError(f"no {self.what} {name!r}{did_you_mean(name, self.names)}; choose one of {self._choices}")
+        if not _stored.get():
+            self._require_possible(name)
 
     def find(self, name: str) -> Found[T]:
         """What a name stands for, imported.
 
         Raises `UserError` for a name that stands for nothing; an exception of the imported code is raised as it is.
         """
-        self.check(name)
+        self._require_possible(name)
         if name in self._added:
             return self._added[name]
         if name in self._builtin:
@@ -158,6 +165,18 @@ class ExtensionPoint(Generic[T]):
         name = f"{_HERE}:{plain}"
         self._added[name] = Found(name, value, _hash_of_source(value))
         return name
+
+    def _require_possible(self, name: str) -> None:
+        if name in self.names or name in self._added:
+            return
+        module, colon, attribute = name.rpartition(":")
+        if colon and module and _OBJECT.fullmatch(attribute):
+            return
+        if colon:
+            raise UserError(f"{self.what} {name!r}: {attribute!r} is no name of a Python object; {self._forms}")
+        if name.endswith(".py"):
+            raise UserError(f"{self.what} {name}: say which object of the file, as in {name}:NAME")
+        raise UserError(f"no {self.what} {name!r}{did_you_mean(name, self.names)}; choose one of {self._choices}")
 
     @cached_property
     def _entry_points(self) -> dict[str, list[importlib.metadata.EntryPoint]]:

@@ -16,7 +16,14 @@ PAGES = [
     *sorted((ROOT / "tasks").glob("*/README.md")),
 ]
 FOLDERS = "swe_aem|tests|docs|configs|benchmarks|sandboxes|serving|tasks"
-EXAMPLES = {"tasks/micro/tasks.lock", "sandboxes/NAME/build.sh", "test_x.py", "tests/test_shelf.py", "test_shelf.py"}
+EXAMPLES = {
+    "tasks/micro/tasks.lock",
+    "sandboxes/NAME/build.sh",
+    "test_brief.py",
+    "test_x.py",
+    "tests/test_shelf.py",
+    "test_shelf.py",
+}
 """Names of files that a command or a reader makes, and placeholders."""
 
 PATH = re.compile(rf"(?<![\w/.<>*-])(?:{FOLDERS})/[\w./*-]*\w/?(?![\w<{{])")

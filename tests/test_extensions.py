@@ -10,7 +10,7 @@ import pytest
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.extensions import ExtensionPoint, identity_of
+from swe_aem.extensions import ExtensionPoint, identity_of, stored_names
 
 OWN = """
 from swe_aem.core.base import Frozen
@@ -124,6 +124,15 @@ def test_an_entry_point_is_recorded_with_its_distribution_and_its_whole_package(
     assert identity_of(f"{installed.name}.deeper:two") == found.identity
     (installed / "deeper.py").write_text("def two(): return 3\n")
     assert identity_of(f"{installed.name}:one") != found.identity
+
+
+def test_a_stored_name_need_not_be_installed(point: ExtensionPoint[Any]) -> None:
+    with stored_names():
+        point.check("uninstalled")
+    with pytest.raises(UserError, match="no reward 'uninstalled'"):
+        point.check("uninstalled")
+    with stored_names(), pytest.raises(UserError):
+        point.find("uninstalled")
 
 
 def test_an_entry_point_s_distribution_is_recorded_where_nothing_else_knows_it(

@@ -14,6 +14,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.core.used import changed_extensions
 from swe_aem.errors import UserError
+from swe_aem.extensions import stored_names
 from swe_aem.policy import BYTE_TOKENIZER_NAME
 from swe_aem.rollout.config import RolloutConfig, differences
 from swe_aem.sandbox import host_system
@@ -168,14 +169,16 @@ def digest(record: TaskRecord) -> str:
 
 
 def read_manifest(directory: Path) -> Manifest | None:
-    """The manifest of a directory, None if it has none; raises `UserError` if it cannot be understood."""
+    """The manifest of a directory, None if it has none; raises `UserError` if it cannot be understood. What it names
+    need not be installed."""
     path = directory / FILE
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     try:
-        return Manifest.model_validate(upgrade_manifest(json.loads(text), str(path)))
+        with stored_names():
+            return Manifest.model_validate(upgrade_manifest(json.loads(text), str(path)))
     except ValueError as error:
         detail = explain(error, Manifest)
         raise UserError(

@@ -52,6 +52,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 use="swe-aem tasks list --tasks ROWS.jsonl",
             ),
             Kind(
+                name="reward",
+                point="swe_aem.reward:REWARDS",
+                summary="What a trajectory is paid.",
+                page="reward.md",
+                use="swe-aem rollout --agent gold --limit 4 --reward new-name --out runs/new-name",
+            ),
+            Kind(
                 name="task-sampler",
                 point="swe_aem.train.task_samplers:TASK_SAMPLERS",
                 summary="Which tasks a step of training rolls out.",

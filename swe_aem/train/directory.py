@@ -8,6 +8,7 @@ import yaml
 from swe_aem.core.settings import check, read_mapping
 from swe_aem.core.used import changed_extensions
 from swe_aem.errors import UserError
+from swe_aem.extensions import stored_names
 from swe_aem.rollout import read_manifest
 from swe_aem.store import replace
 from swe_aem.store.upgrade import require_resumable
@@ -30,7 +31,8 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
     for store in (directory / ROLLOUTS, *sorted(path for path in (directory / HELDOUT).glob("*") if path.is_dir())):
         if (manifest := read_manifest(store)) is not None:
             require_resumable(manifest.store_format, directory)
-    stored = check(TrainConfig, read_mapping(path), where=str(path))
+    with stored_names():
+        stored = check(TrainConfig, read_mapping(path), where=str(path))
     found = differences(stored, config) or changed_extensions(_recorded(directory), training_extensions(config))
     if found:
         raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")

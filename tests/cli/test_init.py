@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_its_kinds_are_the_ones_that_the_docs_have_pages_for() -> None:
-    assert list(KINDS) == ["family", "task-sampler"]
+    assert list(KINDS) == ["family", "reward", "task-sampler"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,7 +52,7 @@ def test_a_package_has_its_names_in_every_place(kind: str, name: str, here: Path
 
 
 def test_the_directory_can_be_another(here: Path) -> None:
-    code, said = init("task-sampler", "mine", "--out", "deep/er")
+    code, said = init("reward", "mine", "--out", "deep/er")
     assert (code, "cd deep/er && pytest" in said) == (0, True)
     assert (here / "deep" / "er" / "mine.py").is_file()
 
@@ -60,7 +60,7 @@ def test_the_directory_can_be_another(here: Path) -> None:
 def test_nothing_is_overwritten(here: Path) -> None:
     (here / "mine").mkdir()
     (here / "mine" / "kept").touch()
-    assert init("task-sampler", "mine") == (
+    assert init("reward", "mine") == (
         2,
         "mine exists already: choose another name, or another directory with --out",
     )
@@ -86,7 +86,7 @@ def test_nothing_is_overwritten(here: Path) -> None:
     ],
 )
 def test_a_name_that_cannot_be_one_is_refused(name: str, said: str, here: Path) -> None:
-    code, message = init("task-sampler", name)
+    code, message = init("reward", name)
     assert (code, said in message) == (2, True), message
     assert list(here.iterdir()) == []
 
@@ -102,6 +102,6 @@ def test_the_name_of_one_that_is_there_is_refused(kind: str, here: Path) -> None
 def test_it_is_not_mistaken_for_another_verb() -> None:
     code, said = init("tiny-model", "x")
     assert (code, "did you mean swe-aem init-tiny-model?" in said) == (2, True), said
-    assert "did you mean" in init("task-smpler", "x")[1].lower()
+    assert "did you mean" in init("rewrd", "x")[1].lower()
     helped = CliRunner().invoke(swe_aem.cli.app, ["init", "--help"]).output
     assert "swe-aem init-tiny-model" in helped

@@ -11,6 +11,7 @@ from tests.extend.conftest import Stranger
 NAMES = {kind: f"own-{kind}" for kind in KINDS} | {"task-sampler": "own_sampler"}
 BROKEN = {
     "family": ('fix_commit=row["fix"]', 'fix_commit=row["fix"] + "~1"'),
+    "reward": ("1.0 - self.turn_cost", "1.0 - 2 * self.turn_cost"),
     "task-sampler": ("inputs.random.choices(ids, chances", "inputs.random.choices(ids"),
 }
 """A mistake in the module of each kind, as text to replace."""
@@ -27,7 +28,7 @@ def begun(stranger: Stranger, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(stranger: Stranger, begun: Path) -> Path:
     """The same folder, after all of its packages were installed."""
-    stranger.types(f"uv pip install -q {' '.join(f'./{name}' for name in NAMES.values())}", begun)
+    stranger.types(f"uv pip install -q {' '.join(f'-e ./{name}' for name in NAMES.values())}", begun)
     return begun
 
 
@@ -53,7 +54,6 @@ def test_the_tests_can_fail(require_bubblewrap: None, stranger: Stranger, begun:
 
 
 def test_settings_find_what_is_installed(stranger: Stranger, installed: Path) -> None:
-    places = {kind: KINDS[kind].point for kind in KINDS}
     code = f"""
 from swe_aem.scaffold import KINDS
 for kind, name in {NAMES!r}.items():
@@ -63,4 +63,15 @@ for kind, name in {NAMES!r}.items():
     said = stranger.types(f"python - <<'END'\n{code}\nEND", installed)
     for kind, name in NAMES.items():
         title = "".join(map(str.capitalize, re.split("[-_]", name)))
-        assert re.search(rf"^{kind} {title} {name} 0\.1\.0, sha256:\w+$", said, flags=re.MULTILINE), (said, places)
+        assert re.search(rf"^{kind} {title} {name} 0\.1\.0, sha256:\w+$", said, flags=re.MULTILINE), said
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize("kind", ["reward"])
+def test_the_command_that_it_names_uses_it(
+    kind: str, require_bubblewrap: None, stranger: Stranger, installed: Path
+) -> None:
+    command = (installed / NAMES[kind] / "README.md").read_text().splitlines()[-1].strip()
+    assert command.startswith("swe-aem ")
+    said = stranger.types(command, installed)
+    assert "4 of 4 trajectories" in said

@@ -9,7 +9,7 @@ import pytest
 from swe_aem.errors import UserError
 from swe_aem.train import directory
 from swe_aem.train.config import read_config
-from swe_aem.train.directory import EXTENSIONS, POLICY, claim_run_directory, existing_run
+from swe_aem.train.directory import CONFIG, EXTENSIONS, POLICY, claim_run_directory, existing_run
 from swe_aem.train.records import RunSummary, write_run_summary
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
@@ -46,6 +46,15 @@ def test_a_rerun_with_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.
         claim_run_directory(read_config(QUICKSTART), tmp_path)
     (tmp_path / EXTENSIONS).unlink()
     assert claim_run_directory(read_config(QUICKSTART), tmp_path) is None, "an older version recorded nothing"
+
+
+def test_what_a_stored_run_names_need_not_be_installed(tmp_path: Path) -> None:
+    claim_run_directory(read_config(QUICKSTART), tmp_path)
+    (tmp_path / "rollouts").mkdir()
+    stored = tmp_path / CONFIG
+    stored.write_text(stored.read_text().replace("type: epochs", "type: gone"))
+    with pytest.raises(UserError, match=r'task_sampler\.type was "gone" and is now "epochs"'):
+        existing_run(read_config(QUICKSTART), tmp_path)
 
 
 def test_a_run_that_failed_on_its_settings_holds_nothing(tmp_path: Path) -> None:
