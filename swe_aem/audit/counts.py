@@ -13,6 +13,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.outcomes import in_baseline, is_resolved
 from swe_aem.errors import UserError
 from swe_aem.store import Store
+from swe_aem.store.graded import is_graded_directory
 
 MOST_COLUMNS = 8
 """Columns of the table over training steps."""
@@ -64,6 +65,11 @@ def store_of(directory: Path) -> Path:
     for place in (directory, directory / "rollouts"):
         if (place / "trajectories").is_dir():
             return place
+    if is_graded_directory(directory):
+        raise UserError(
+            f"{directory} holds verdicts on patches, and no trajectories that could be audited: "
+            f"`swe-aem eval {directory}` shows them; audit the store that the patches are from"
+        )
     raise UserError(
         f"{directory} is neither a store nor a training run: it has no folder `trajectories` and no "
         "`rollouts/trajectories`; name the --out of a rollout or of a training run"

@@ -156,7 +156,8 @@ def _grade(source: Path, directory: Path, settings: RolloutConfig) -> int:
     predictions = of_tasks(read, tasks)
     for note in predictions.notes:
         tell(note)
-    tell(f"{len(predictions.found)} predictions to grade, into {directory}")
+    count = len(predictions.found)
+    tell(f"{count} {'prediction' if count == 1 else 'predictions'} to grade, into {directory}")
     try:
         result = asyncio.run(GradeRun(settings, tasks, predictions, directory).run(signals=True))
     except RunAborted as error:
@@ -165,12 +166,14 @@ def _grade(source: Path, directory: Path, settings: RolloutConfig) -> int:
     _report(directory, result)
     if result.interrupted:
         left = result.summary.predictions - sum(result.summary.outcomes.values())
-        tell(f"interrupted with {left} predictions to go: repeat the command to grade them")
+        what = "1 prediction" if left == 1 else f"{left} predictions"
+        tell(f"interrupted with {what} to go: repeat the command to grade {'it' if left == 1 else 'them'}")
         return 130
     if result.summary.failures:
+        failed = len(result.summary.failures)
         complain(
-            f"{len(result.summary.failures)} predictions have no verdict for infrastructure failures: fix the cause "
-            "and repeat the command, which tries only these again"
+            f"{'1 prediction has' if failed == 1 else f'{failed} predictions have'} no verdict for infrastructure "
+            f"failures: fix the cause and repeat the command, which tries only {'it' if failed == 1 else 'these'} again"
         )
         return 1
     return 0

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,11 @@ from swe_aem.core.owner import Owner, boot_id
 from swe_aem.errors import HostFailed
 
 _NAME = re.compile(r"swe-aem-[a-z]+-(?P<pid>\d+)-(?P<start_ticks>\d+)-(?P<host>.+)-[a-z0-9_]+")
+
+_NAME_WITHOUT_OWNER = re.compile(r"swe-aem-(?:log|git|tree|probe)-[a-z0-9_]{8}")
+"""Names that say nothing of the process, as they were given before they did."""
+_OLD_S = 7 * 86_400.0
+"""Seconds after its last change when a directory with such a name belongs to no run any more."""
 
 
 @contextmanager
@@ -35,8 +41,8 @@ def scratch_directory(purpose: str, parent: Path | None = None) -> Iterator[Path
 
 
 def sweep_scratch(parent: Path | None = None) -> list[Path]:
-    """Remove this user's scratch directories whose process has ended from `parent`, or from where temporary files lie;
-    returns their paths.
+    """Remove this user's scratch directories whose process has ended from `parent`, or from where temporary files lie,
+    and week-old ones that name no process; returns their paths.
 
     Raises `HostFailed` where no directory for temporary files can be used.
     """
@@ -52,11 +58,14 @@ def sweep_scratch(parent: Path | None = None) -> list[Path]:
 
 def _is_left_over(path: Path) -> bool:
     match = _NAME.fullmatch(path.name)
-    if match is None:
+    if match is None and _NAME_WITHOUT_OWNER.fullmatch(path.name) is None:
         return False
     try:
-        is_ours = path.lstat().st_uid == os.geteuid()
+        state = path.lstat()
     except FileNotFoundError:  # its owner removed it meanwhile
         return False
+    is_ours = state.st_uid == os.geteuid()
+    if match is None:
+        return is_ours and time.time() - state.st_mtime > _OLD_S
     pid, ticks = int(match["pid"]), int(match["start_ticks"])
     return is_ours and not Owner(host=match["host"], pid=pid, start_ticks=ticks, boot=boot_id()).alive()

@@ -57,7 +57,8 @@ class Verdict(Frozen):
     starved_s: float = 0.0
     """Seconds of `eval_s` that no limit counts: others had the processors that the evaluation could have used."""
     cpu_s: float | None = None
-    """Processor seconds of the evaluation; None where nothing counts them."""
+    """Processor seconds of the evaluation of the tests, those with twins not included; None where nothing counts
+    them."""
     wall_s: float = 0.0
     """Seconds from the call of the grader to the verdict, the wait for its sandbox included."""
     log_tail: str = ""

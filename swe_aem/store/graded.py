@@ -51,7 +51,8 @@ class GradedPrediction(Frozen):
     wall_s: float
     """Seconds that the prediction took, all attempts together."""
     cpu_s: float | None
-    """Processor seconds of the evaluation; None where nothing counts them."""
+    """Processor seconds of the evaluation of the tests, those with twins not included; None where nothing counts
+    them."""
     sample: int = 0
     """Number of the prediction among those for the same task."""
     model: str = ""

@@ -157,6 +157,10 @@ def test_what_is_no_store_is_refused(tmp_path: Path, first: Path) -> None:
         run(tmp_path)
     with pytest.raises(UserError, match="neither a store nor a training run"):
         run(first, tmp_path)
+    (tmp_path / "graded").mkdir()
+    (tmp_path / "graded" / "verdicts.jsonl").touch()
+    with pytest.raises(UserError, match=r"holds verdicts on patches.*swe-aem eval"):
+        run(tmp_path / "graded")
     (tmp_path / "empty" / "trajectories").mkdir(parents=True)
     with pytest.raises(UserError, match="holds no trajectories yet"):
         run(tmp_path / "empty")

@@ -94,6 +94,22 @@ def test_a_later_process_with_the_same_id_keeps_nothing_alive(temporary: Path) -
     assert not path.exists()
 
 
+def test_directories_that_name_no_process_go_when_they_are_old(temporary: Path) -> None:
+    names = (
+        "swe-aem-log-8z5kw4h2",
+        "swe-aem-git-mvj7if1r",
+        "swe-aem-log-fresh_er",
+        "swe-aem-log-kept",
+        "swe-aem-runs-8z5kw4h2",
+    )
+    for name in names:
+        (temporary / name).mkdir()
+        if "fresh" not in name:
+            os.utime(temporary / name, (0, 0))
+    assert {path.name for path in sweep_scratch()} == set(names[:2])
+    assert {path.name for path in temporary.iterdir()} == set(names[2:])
+
+
 def test_prune_sweeps(temporary: Path) -> None:
     left = leave(temporary)
     environment = {**os.environ, "TMPDIR": str(temporary)}

@@ -107,6 +107,8 @@ def test_predictions_for_other_tasks_are_left_out_by_name(tmp_path: Path) -> Non
     assert [one.task_id for one in found] == ["a"]
     assert "3 predictions are left out, for no chosen task of set has their id: x, y" in notes
     assert "1 of 2 tasks without a prediction: b" in notes
+    _, notes = of_tasks(read, TaskSet("set", tuple(make_record(id) for id in "abcd")))
+    assert notes[-1] == "predictions for 1 of 4 tasks"
     with pytest.raises(UserError, match="no prediction is for a chosen task of set: a, x, y; name their set"):
         of_tasks(read, TaskSet("set", (make_record("c"),)))
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swe_aem.core import Outcome, SandboxSpec, Stop, Verdict
+from swe_aem.core import Outcome, Sandbox, SandboxSpec, Stop, Task, Verdict
 from swe_aem.errors import GraderError, InfrastructureError, PolicyError, SandboxDead, StartError, UserError
 from swe_aem.rollout import RunAborted, orchestrator
 from swe_aem.rollout.recording import RecordingSandbox
@@ -459,10 +459,19 @@ async def test_a_store_that_cannot_be_written_surfaces(bench: MakeBench, monkeyp
 
 
 async def test_stop_finishes_what_runs_and_starts_nothing_more(bench: MakeBench) -> None:
-    made = bench(20, agent=FakeAgent(work_s=0.05), scheduling={"concurrency": 3})
+    stopped = asyncio.Event()
+
+    async def ends_after_the_stop(agent: FakeAgent, task: Task, sandbox: Sandbox, sample: int) -> Stop:
+        await stopped.wait()
+        return await submit(agent, task, sandbox, sample)
+
+    made = bench(20, agent=FakeAgent(ends_after_the_stop), scheduling={"concurrency": 3})
     async with made.orchestrator() as orchestrator:
-        asyncio.get_running_loop().call_later(0.02, orchestrator.stop)
-        await orchestrator.run()
+        run = asyncio.create_task(orchestrator.run())
+        await until(lambda: made.agent.running == 3)
+        orchestrator.stop()
+        stopped.set()
+        await run
         assert orchestrator.interrupted
     assert len(made.stored()) == len(made.agent.runs) == 3
     assert len(await made.run()) == 20
@@ -478,15 +487,23 @@ async def test_the_drain_is_bounded(bench: MakeBench) -> None:
     assert not made.backend.live
 
 
-async def test_the_drain_limit_ends_with_the_run(bench: MakeBench) -> None:
-    made = bench(2, scheduling={"drain_limit_s": 0.1})
+async def test_the_drain_limit_ends_with_the_run(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench(2, scheduling={"drain_limit_s": 1000})
+    loop = asyncio.get_running_loop()
+    call_later, limits = loop.call_later, list[asyncio.TimerHandle]()
+
+    def watched(delay: float, callback: Any, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        timer = call_later(delay, callback, *arguments, **options)
+        if callback == orchestrator.cancel:
+            limits.append(timer)
+        return timer
+
+    monkeypatch.setattr(loop, "call_later", watched)
     async with made.orchestrator() as orchestrator:
-        cancels: list[None] = []
-        orchestrator.cancel = lambda: cancels.append(None)
         orchestrator.stop()
+        assert [limit.cancelled() for limit in limits] == [False]
         await orchestrator.run()
-        await asyncio.sleep(0.15)
-    assert cancels == []
+    assert [limit.cancelled() for limit in limits] == [True]
 
 
 async def test_a_second_cancellation_does_not_break_off_the_cleaning_up_of_the_first(bench: MakeBench) -> None:
