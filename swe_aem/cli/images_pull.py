@@ -121,7 +121,7 @@ def pull(
 
     Example: swe-aem images pull --tasks SWE-bench/SWE-bench_Verified --limit 20 --pins verified.pins --jobs 6
     """
-    wants = _wants(Selection(references or (), tasks, split, ids, limit), pins, lock)
+    wants = _wants(engine, Selection(references or (), tasks, split, ids, limit), pins, lock)
     results = run(_pull(engine, wants, PullConfig(**given), mirror or [], pins, as_json))
     if not as_json:
         _report(results, engine)
@@ -137,14 +137,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(130) from None
 
 
-def _wants(selection: Selection, pins: Path | None, lock: Path | None) -> list[Want]:
+def _wants(engine: EngineName, selection: Selection, pins: Path | None, lock: Path | None) -> list[Want]:
     from swe_aem.sandbox.images.pins import read_pins
     from swe_aem.sandbox.images.reference import Reference
 
     if lock is not None and selection.tasks is None:
         raise UserError("--lock says which image each task was checked in; give --tasks SET with it")
     digests = read_pins(pins) if pins is not None else {}
-    image_ids = _locked_images(lock, selection) if lock is not None else {}
+    image_ids = _locked_images(engine, lock, selection) if lock is not None else {}
     wants = []
     for name in selection.images():
         reference = Reference.parse(name)
@@ -152,18 +152,18 @@ def _wants(selection: Selection, pins: Path | None, lock: Path | None) -> list[W
     return wants
 
 
-def _locked_images(lock: Path, selection: Selection) -> dict[str, str]:
-    """Image to the id that preflight saw in docker; raises `UserError` if it saw two."""
+def _locked_images(engine: EngineName, lock: Path, selection: Selection) -> dict[str, str]:
+    """Image to the id that preflight saw on the engine; raises `UserError` if it saw two."""
     from swe_aem.tasks import read_lock
 
     entries = read_lock(lock)
     found: dict[str, str] = {}
     for record in selection.records():
-        entry = entries.get((record.task.id, "docker"))
+        entry = entries.get((record.task.id, engine))
         if entry is not None and found.setdefault(record.task.image, entry.image) != entry.image:
             raise UserError(
                 f"{lock}: {record.task.image} was two different images during preflight; run "
-                f"`swe-aem tasks check --tasks {selection.tasks} --sandbox docker --again`"
+                f"`swe-aem tasks check --tasks {selection.tasks} --sandbox {engine} --again`"
             )
     return found
 

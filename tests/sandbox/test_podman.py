@@ -2,17 +2,19 @@
 this directory run on it too, at night."""
 
 import json
+import os
 import resource
 import socket
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from swe_aem.core import Limits, SandboxSpec
 from swe_aem.errors import UserError
+from swe_aem.sandbox import cgroup
 from swe_aem.sandbox.docker import DockerBackend
 from swe_aem.sandbox.engines import DOCKER, PODMAN
 from swe_aem.sandbox.podman import PodmanBackend
@@ -30,6 +32,16 @@ async def test_a_container_is_what_docker_makes_of_the_image(require_podman: Non
     assert socket.gethostname() not in seen.output.split()
     files = int(limits.output.split()[0])
     assert 0 < files <= max(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1)
+
+
+async def test_containers_of_an_engine_on_this_host_share_one_group(require_podman: None, spec: SandboxSpec) -> None:
+    async with PodmanBackend() as backend, backend.open(spec) as sandbox:
+        info = backend._api.info()
+        groups = (await sandbox.run("cat /proc/self/cgroup", timeout_s=30)).output.split()
+    if info["Rootless"] or info["CgroupDriver"] != "cgroupfs" or os.geteuid() != 0:
+        pytest.skip("not root's podman with the driver cgroupfs, or not root")
+    paths = [PurePosixPath(group.rpartition(":")[2]) for group in groups]
+    assert {path.parent for path in paths} <= {PurePosixPath("/", cgroup.PARENT), PurePosixPath("/")}
 
 
 async def test_another_user_has_the_workspace_and_a_container(require_podman: None, spec: SandboxSpec) -> None:
