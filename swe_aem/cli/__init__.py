@@ -28,6 +28,7 @@ VERBS = {
     "grade": "Grade predictions, the patches of a store, or kept logs, as rollouts are graded.",
     "eval": "Report pass@1 with its interval and pass@k of a run, or compare two runs.",
     "audit": "Label trajectories by what they did on the way: tests, runner, grader, network.",
+    "recompute-rewards": "Give stored trajectories the rewards of another function; runs nothing.",
     "replay-advantages": "Recompute advantages of stored groups under other AEM settings; needs no GPU.",
     "diagnose": "Check AEM's assumptions on a store and its policy, as in the paper.",
     "report": "Draw a training run: plots and one HTML page.",

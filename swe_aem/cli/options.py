@@ -1,7 +1,7 @@
 """Options that several verbs share, and what a shell completes for them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,7 +43,7 @@ def complete_reward(incomplete: str) -> list[str]:
     return [name for name in REWARDS.names if name.startswith(incomplete)]
 
 
-def as_reward(text: str) -> object:
+def as_reward(text: str) -> Any:
     """The setting of a reward: a name, or a mapping in YAML."""
     if not text.lstrip().startswith("{"):
         return text

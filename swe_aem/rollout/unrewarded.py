@@ -11,6 +11,8 @@ from swe_aem.reward import Rewards
 from swe_aem.store import Store, StoreWriter, log_path
 
 FOLDER = "unrewarded"
+_TRAINED = "config.yaml"
+"""The file by which a store's directory is found to be a part of a training run."""
 
 
 def keep_unrewarded(directory: Path, trajectory: Trajectory, log: bytes) -> None:
@@ -44,7 +46,9 @@ def unrewarded_tasks(directory: Path) -> set[str]:
 
 def kept_where(directory: Path) -> str:
     """What a person does about a reward function that failed in a run on that store."""
+    run = next((one for one in list(directory.parents)[:2] if (one / _TRAINED).is_file()), directory)
     return (
-        f"Nothing is lost: graded trajectories are kept in {directory / FOLDER}, and the same command pays them once "
-        "the cause is gone"
+        f"Nothing is lost: graded trajectories are kept in {directory / FOLDER}. If the function is right, repeat the "
+        f"command. If you fix it, run `swe-aem recompute-rewards {run} --reward NAME --out NEW` first, and repeat it "
+        "with --out NEW"
     )

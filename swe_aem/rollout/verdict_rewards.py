@@ -15,7 +15,7 @@ _BY_VERDICT = ("resolved", "fraction", "graded")
 
 def require_numbers(reward: str | Mapping[str, Any], records: Iterable[TaskRecord]) -> None:
     """Raise `UserError` if the reward is the number that tests wrote, and a task's tests write none."""
-    if not any(_is_graded(term.setting) for term in terms_of(reward)):
+    if not is_graded(reward):
         return
     without = [record.task.id for record in records if results_from(record.key.eval_type) != "reward file"]
     if without:
@@ -23,6 +23,11 @@ def require_numbers(reward: str | Mapping[str, Any], records: Iterable[TaskRecor
             f"reward graded needs tasks whose tests write a number, and those of {without[0]} write none, as those of "
             f"{len(without)} tasks in all: use fraction, which pays the share of tests that pass"
         )
+
+
+def is_graded(reward: str | Mapping[str, Any]) -> bool:
+    """Is it, or a term of it, the number that tests wrote?"""
+    return any(_pays_number(term.setting) for term in terms_of(reward))
 
 
 def verdict_rewards(reward: str | Mapping[str, Any], records: Iterable[TaskRecord]) -> Rewards:
@@ -42,5 +47,5 @@ def by_verdict_alone(reward: str | Mapping[str, Any]) -> bool:
     return all(REWARDS.name_of(term.setting) in _BY_VERDICT for term in terms_of(reward))
 
 
-def _is_graded(setting: str | Mapping[str, Any]) -> bool:
+def _pays_number(setting: str | Mapping[str, Any]) -> bool:
     return REWARDS.name_of(setting) == "graded" or (isinstance(setting, Mapping) and setting.get("of") == "graded")

@@ -33,7 +33,8 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
             require_resumable(manifest.store_format, directory)
     with stored_names():
         stored = check(TrainConfig, read_mapping(path), where=str(path))
-    found = differences(stored, config) or changed_extensions(_recorded(directory), training_extensions(config))
+    used = training_extensions(config)
+    found = differences(stored, config) or changed_extensions(recorded_extensions(directory), used)
     if found:
         raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")
     return stored
@@ -51,7 +52,7 @@ def claim_run_directory(config: TrainConfig, directory: Path) -> RunSummary | No
     return None
 
 
-def _recorded(directory: Path) -> dict[str, str] | None:
+def recorded_extensions(directory: Path) -> dict[str, str] | None:
     """What the run's `extensions.json` says; None if an older version of this package wrote none."""
     path = directory / EXTENSIONS
     if not path.exists():

@@ -76,7 +76,7 @@ def completions(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("swe-aem re", ["replay-advantages", "report"]),
+        ("swe-aem re", ["recompute-rewards", "replay-advantages", "report"]),
         ("swe-aem tasks s", ["show", "synth", "select", "split"]),
         ("swe-aem rollout --tasks m", ["micro"]),
         ("swe-aem rollout --agent n", ["native", "noop"]),
