@@ -18,13 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import swe_aem.errors as errors
+    from swe_aem.agent import Conversation, RendererConfig
     from swe_aem.api.evaluation import evaluate
     from swe_aem.api.grading import grade, grade_async
     from swe_aem.api.rollouts import rollout, rollout_async
     from swe_aem.api.sandboxes import Bubblewrap, Docker, Podman
     from swe_aem.api.training import train
-    from swe_aem.core import AnswerKey, Outcome, Task, TaskRecord, Trajectory, Verdict
+    from swe_aem.core import (
+        AnswerKey,
+        Completion,
+        Outcome,
+        Policy,
+        SamplingParams,
+        Task,
+        TaskRecord,
+        Trajectory,
+        Verdict,
+    )
     from swe_aem.core.base import Settings
+    from swe_aem.policy import ScriptContext, ScriptTools, load_tokenizer
     from swe_aem.tasks import Family, Fields, LogParser, Reading, git_task, load_tasks
     from swe_aem.train.task_samplers import SampledGroup, TaskSamplerInputs
 
@@ -33,14 +45,21 @@ __version__ = "0.1.0"
 __all__ = [
     "AnswerKey",
     "Bubblewrap",
+    "Completion",
+    "Conversation",
     "Docker",
     "Family",
     "Fields",
     "LogParser",
     "Outcome",
     "Podman",
+    "Policy",
     "Reading",
+    "RendererConfig",
     "SampledGroup",
+    "SamplingParams",
+    "ScriptContext",
+    "ScriptTools",
     "Settings",
     "Task",
     "TaskRecord",
@@ -53,6 +72,7 @@ __all__ = [
     "grade",
     "grade_async",
     "load_tasks",
+    "load_tokenizer",
     "rollout",
     "rollout_async",
     "train",
@@ -61,14 +81,21 @@ __all__ = [
 _MODULES = {
     "AnswerKey": "swe_aem.core",
     "Bubblewrap": "swe_aem.api.sandboxes",
+    "Completion": "swe_aem.core",
+    "Conversation": "swe_aem.agent",
     "Docker": "swe_aem.api.sandboxes",
     "Family": "swe_aem.tasks",
     "Fields": "swe_aem.tasks",
     "LogParser": "swe_aem.tasks",
     "Outcome": "swe_aem.core",
     "Podman": "swe_aem.api.sandboxes",
+    "Policy": "swe_aem.core",
     "Reading": "swe_aem.tasks",
+    "RendererConfig": "swe_aem.agent",
     "SampledGroup": "swe_aem.train.task_samplers",
+    "SamplingParams": "swe_aem.core",
+    "ScriptContext": "swe_aem.policy",
+    "ScriptTools": "swe_aem.policy",
     "Settings": "swe_aem.core.base",
     "Task": "swe_aem.core",
     "TaskRecord": "swe_aem.core",
@@ -80,6 +107,7 @@ _MODULES = {
     "grade": "swe_aem.api.grading",
     "grade_async": "swe_aem.api.grading",
     "load_tasks": "swe_aem.tasks",
+    "load_tokenizer": "swe_aem.policy",
     "rollout": "swe_aem.api.rollouts",
     "rollout_async": "swe_aem.api.rollouts",
     "train": "swe_aem.api.training",

@@ -4,16 +4,23 @@
 """
 
 from swe_aem.agent.config import NativeConfig, TurnLimits
+from swe_aem.agent.conversation import Conversation
 from swe_aem.agent.grace import SANDBOX_GRACE_S, answering
 from swe_aem.agent.native import NativeAgent
-from swe_aem.agent.renderer import Message, ParsedTurn, RendererConfig, TurnRenderer
+from swe_aem.agent.registry import AGENTS, NATIVE, is_own_agent, own_agent, tools_of_own_agent
+from swe_aem.agent.renderer import MODEL_FAMILIES, Message, ParsedCall, ParsedTurn, RendererConfig, TurnRenderer
 from swe_aem.agent.turn_sampler import Sampled, TrajectoryEnded, TurnSampler
 
 __all__ = [
+    "AGENTS",
+    "MODEL_FAMILIES",
+    "NATIVE",
     "SANDBOX_GRACE_S",
+    "Conversation",
     "Message",
     "NativeAgent",
     "NativeConfig",
+    "ParsedCall",
     "ParsedTurn",
     "RendererConfig",
     "Sampled",
@@ -22,4 +29,7 @@ __all__ = [
     "TurnRenderer",
     "TurnSampler",
     "answering",
+    "is_own_agent",
+    "own_agent",
+    "tools_of_own_agent",
 ]

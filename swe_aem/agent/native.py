@@ -14,13 +14,13 @@ from swe_aem.agent.grace import answering
 from swe_aem.agent.prompts import Prompts
 from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer, call_id
 from swe_aem.agent.tools import SPECS, FittedCall, Toolbox, fit_call
-from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
+from swe_aem.agent.transcript import Transcript
+from swe_aem.agent.turn_sampler import Sampled, TrajectoryEnded, TurnSampler
 from swe_aem.core import (
     WALL_PER_LIMIT,
     Completion,
     Deadline,
     Policy,
-    Response,
     Sandbox,
     Stop,
     Task,
@@ -50,9 +50,9 @@ class NativeAgent:
             sample=sample,
             agent=self.name,
             model=policy.name,
-            token_ids=tuple(episode.token_ids),
-            responses=tuple(episode.responses),
-            messages=tuple(episode.messages),
+            token_ids=tuple(episode.transcript.token_ids),
+            responses=tuple(episode.transcript.responses),
+            messages=tuple(episode.transcript.messages),
             stop=stop,
             error=error,
             timings_s={"agent": time.monotonic() - started},
@@ -67,7 +67,7 @@ class _Episode:
     ) -> None:
         self.config, self.renderer, self.prompts = agent.config, agent.renderer, agent.prompts
         self.task, self.sandbox, self.deadline = task, sandbox, deadline
-        self.sampler = TurnSampler(
+        sampler = TurnSampler(
             policy,
             self.config,
             deadline,
@@ -81,25 +81,20 @@ class _Episode:
             max_observation_bytes=self.config.max_observation_bytes,
             render_result=self.prompts.bash_result,
         )
-        self.messages: list[Message] = self._first_messages()
-        self.prompt_ids = self.renderer.start(self.messages, SPECS if self.config.describe_tools else ())
-        self.token_ids = self.prompt_ids
-        """Token ids of the trajectory so far: the prompt of the last response, and that response."""
-        self.responses: list[Response] = []
+        tools = SPECS if self.config.describe_tools else ()
+        self.transcript = Transcript(self.renderer, sampler, self._first_messages(), tools)
 
     async def play(self) -> tuple[Stop, str | None]:
         """Take turns until the trajectory ends; returns why, and what is known of a sandbox that died."""
         try:
             for _ in range(self.config.max_turns):
-                sampled = await self.sampler.sample(self.prompt_ids, turn=len(self.responses))
-                completion = sampled.completion
-                turn = self.renderer.parse(completion.token_ids, self.prompt_ids)
-                calls, dead = await self._execute(turn, completion)
-                self._record(completion, sampled.sample_s, calls)
+                sampled, turn = await self.transcript.sample()
+                calls, dead = await self._execute(turn, sampled.completion)
+                self.transcript.record(sampled, calls)
                 if dead is not None:
-                    self.messages.append(turn.message(len(self.responses)))
+                    self.transcript.show(turn, ())
                     return Stop.SANDBOX_DEAD, str(dead)
-                self._observe(completion, turn, calls)
+                self._observe(sampled, turn, calls)
         except TrajectoryEnded as ended:
             return ended.stop, None
         return Stop.TURN_LIMIT, None
@@ -160,23 +155,13 @@ class _Episode:
             wall_s=time.monotonic() - started,
         )
 
-    def _record(self, completion: Completion, sample_s: float, calls: list[ToolCall]) -> None:
-        """Keep a response with its exact token ids, before anything can end the trajectory."""
-        self.token_ids = [*self.prompt_ids, *completion.token_ids]
-        self.responses.append(Response.of(completion, start=len(self.prompt_ids), sample_s=sample_s, tool_calls=calls))
-
-    def _observe(self, completion: Completion, turn: ParsedTurn, calls: list[ToolCall]) -> None:
+    def _observe(self, sampled: Sampled, turn: ParsedTurn, calls: list[ToolCall]) -> None:
         """Show the policy what its response did, unless that ended the trajectory."""
-        answers = self._answers(completion, turn, calls)
-        self.messages += [turn.message(len(self.responses)), *answers]
+        answers = self._answers(sampled.completion, turn, calls)
+        self.transcript.show(turn, answers)
         if _submitted(calls):
             raise TrajectoryEnded(Stop.SUBMITTED, "the policy submitted")
-        self.sampler.check_time()
-        self.sampler.count(well_formed=any(call.status == "ok" for call in calls))
-        next_prompt_ids = self.renderer.bridge(self.prompt_ids, completion.token_ids, answers)
-        if next_prompt_ids is None:
-            raise TrajectoryEnded(Stop.MALFORMED, "the response broke the format so that no turn can follow it")
-        self.prompt_ids = next_prompt_ids
+        self.transcript.extend(sampled, answers, well_formed=any(call.status == "ok" for call in calls))
 
     def _answers(self, completion: Completion, turn: ParsedTurn, calls: list[ToolCall]) -> list[Message]:
         """One tool message per call; a user message if there was no call."""
@@ -184,7 +169,7 @@ class _Episode:
             cut_off = completion.finish_reason == "length"
             text = self._cut_off(completion, calls) if cut_off else self.prompts.render("no_call")
             return [{"role": "user", "content": text}]
-        number = len(self.responses)
+        number = len(self.transcript.responses)
         return [
             {"role": "tool", "tool_call_id": call_id(number, n), "name": call.name, "content": call.observation}
             for n, call in enumerate(calls)

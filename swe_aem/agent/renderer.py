@@ -5,17 +5,18 @@ to the exact ids of the last prompt and response, so nothing that was sampled is
 cannot be continued that way, `bridge` returns None and the trajectory ends; the conversation is never rendered a second
 time.
 
-To add a model family, add a row to `FAMILIES`.
+A model family is a row of `MODEL_FAMILIES`, or a function of a user's own.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
+from swe_aem.extensions import ExtensionPoint
 from swe_aem.policy import Tokenizer
 
 if TYPE_CHECKING:
@@ -35,9 +36,16 @@ class RendererConfig(Frozen):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     family: str = "qwen3"
-    """Model family whose chat format is used, a key of `swe_aem.agent.renderer.FAMILIES`."""
+    """Model family whose chat format is used: qwen3, the name of an installed one, package.module:object or
+    file.py:object."""
     enable_thinking: bool = True
     """If false, each prompt ends with an empty thinking block, as in Qwen3's own template."""
+
+    @field_validator("family")
+    @classmethod
+    def _is_a_family(cls, value: str) -> str:
+        MODEL_FAMILIES.check(value)
+        return value
 
 
 class ParsedCall(Frozen):
@@ -91,15 +99,18 @@ def call_id(response: int, n: int) -> str:
     return f"call_{response}_{n}"
 
 
-def _qwen3(config: RendererConfig) -> Any:
+def qwen3(config: RendererConfig) -> Any:
+    """The chat format of Qwen3."""
     from renderers.configs import Qwen3RendererConfig
 
     # "all": an observation may come as a user message too, and earlier reasoning stays where it was sampled.
     return Qwen3RendererConfig(enable_thinking=config.enable_thinking, thinking_retention="all")
 
 
-FAMILIES: dict[str, Callable[[RendererConfig], Any]] = {"qwen3": _qwen3}
-"""The function that makes the `renderers` configuration of each model family, by the family's name."""
+MODEL_FAMILIES: ExtensionPoint[Callable[[RendererConfig], Any]] = ExtensionPoint(
+    "model family", group="swe_aem.model_families", builtin={"qwen3": "swe_aem.agent.renderer:qwen3"}
+)
+"""The function that makes the `renderers` configuration of each model family from ours, by the family's name."""
 
 
 class TurnRenderer:
@@ -107,14 +118,25 @@ class TurnRenderer:
 
     def __init__(self, tokenizer: Tokenizer, config: RendererConfig | None = None) -> None:
         from renderers import create_renderer
+        from renderers.configs import BaseRendererConfig
 
         self.config = config or RendererConfig()
-        if self.config.family not in FAMILIES:
-            raise UserError(f"unknown renderer family {self.config.family!r}; known: {', '.join(sorted(FAMILIES))}")
+        family = MODEL_FAMILIES.find(self.config.family).value
+        if not callable(family):
+            raise UserError(
+                f"model family {self.config.family} is {family!r:.60}: give a function that makes a configuration of "
+                "the library renderers from a swe_aem.RendererConfig"
+            )
         self.tokenizer = tokenizer
         self._tools: list[Any] = []
+        made: Any = family(self.config)
+        if not isinstance(made, BaseRendererConfig):
+            raise UserError(
+                f"model family {self.config.family} makes {made!r:.60}, which is no configuration of the "
+                "library renderers (renderers.configs)"
+            )
         try:
-            self._renderer: Renderer = create_renderer(tokenizer, FAMILIES[self.config.family](self.config))
+            self._renderer: Renderer = create_renderer(tokenizer, made)  # type: ignore[arg-type]
         except AssertionError as error:  # raised by the library if a control token is missing
             raise UserError(
                 f"tokenizer {tokenizer.name_or_path!r} does not fit the family {self.config.family!r}: {error}"

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from swe_aem.agent import AGENTS
 from swe_aem.api.sandboxes import SandboxSetting
 from swe_aem.api.settings import rollout_settings
 from swe_aem.api.waiting import wait_for
 from swe_aem.core import TaskRecord
+from swe_aem.policy import POLICIES
 from swe_aem.reward import RewardLike, setting_of
 from swe_aem.rollout import RolloutConfig, RolloutResult, default_directory, roll_out
 from swe_aem.tasks import TaskSet
@@ -16,8 +18,8 @@ from swe_aem.tasks import TaskSet
 def rollout(
     tasks: TaskSet | Iterable[TaskRecord] | str | Path,
     *,
-    agent: str | None = None,
-    policy: str | None = None,
+    agent: Any = None,
+    policy: Any = None,
     sandbox: SandboxSetting = "bubblewrap",
     group_size: int = 1,
     reward: RewardLike = "resolved",
@@ -32,10 +34,12 @@ def rollout(
 
     Args:
         tasks: what `load_tasks` returns, some tasks of it, or its `source`.
-        agent: `native`, `openhands`, `mini-swe-agent`, or the .py file of a harness. `gold`, `noop` and `replay` are
-            short for the native agent with that policy.
-        policy: URL of a completions server that takes token ids, path of a model to run in this process, or `gold`
-            (the default), `noop`, `replay`.
+        agent: `native`, `openhands`, `mini-swe-agent`, the .py file of a harness, or an agent of your own: `async def
+            converse(conversation)`, a `Settings` class with such a method, or the name of one. `gold`, `noop` and
+            `replay` are short for the native agent with that policy.
+        policy: URL of a completions server that takes token ids, path of a model to run in this process, `gold` (the
+            default), `noop`, `replay`, or a policy of your own: its class, an instance of its `Settings` class, or its
+            name.
         sandbox: `Bubblewrap(...)`, `Docker(...)`, `Podman(...)`, the name of one, or a sandbox of your own.
         group_size: G, trajectories per task; a later call may raise it.
         reward: a function `(trajectory, verdict) -> float`, 0 or more, or one number per response; the name of one
@@ -64,8 +68,8 @@ def rollout(
 async def rollout_async(
     tasks: TaskSet | Iterable[TaskRecord] | str | Path,
     *,
-    agent: str | None = None,
-    policy: str | None = None,
+    agent: Any = None,
+    policy: Any = None,
     sandbox: SandboxSetting = "bubblewrap",
     group_size: int = 1,
     reward: RewardLike = "resolved",
@@ -77,8 +81,13 @@ async def rollout_async(
     return await roll_out(config, chosen, directory)
 
 
-def _named(agent: str | None, policy: str | None, group_size: int, reward: RewardLike) -> dict[str, Any]:
-    return {"agent": agent, "policy": policy, "group_size": group_size, "reward": setting_of(reward)}
+def _named(agent: Any, policy: Any, group_size: int, reward: RewardLike) -> dict[str, Any]:
+    return {
+        "agent": None if agent is None else AGENTS.setting_of(agent),
+        "policy": None if policy is None else POLICIES.setting_of(policy),
+        "group_size": group_size,
+        "reward": setting_of(reward),
+    }
 
 
 def _resolved(

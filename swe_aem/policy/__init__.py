@@ -6,7 +6,16 @@ Importing this package does not import torch; `swe_aem.policy.sampling`, which s
 
 from swe_aem.policy.errors import ContextOverflow
 from swe_aem.policy.fingerprint import tokenizer_fingerprint
-from swe_aem.policy.registry import SCRIPTS, PolicyFactory, check_policy, listed_scripts, open_policy_factory
+from swe_aem.policy.registry import (
+    POLICIES,
+    SCRIPTS,
+    PolicyFactory,
+    ScriptContext,
+    check_policy,
+    is_own_policy,
+    listed_scripts,
+    open_policy_factory,
+)
 from swe_aem.policy.requests import RequestConfig
 from swe_aem.policy.scripted import ScriptTools
 from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, QWEN3_CONTROL_TOKENS, Tokenizer, load_tokenizer
@@ -16,11 +25,13 @@ from swe_aem.policy.vllm_control import ServedModel, ServerControl
 
 __all__ = [
     "BYTE_TOKENIZER_NAME",
+    "POLICIES",
     "QWEN3_CONTROL_TOKENS",
     "SCRIPTS",
     "ContextOverflow",
     "PolicyFactory",
     "RequestConfig",
+    "ScriptContext",
     "ScriptTools",
     "ServedModel",
     "ServerControl",
@@ -30,6 +41,7 @@ __all__ = [
     "VllmPolicy",
     "VllmServer",
     "check_policy",
+    "is_own_policy",
     "listed_scripts",
     "load_tokenizer",
     "open_policy_factory",

@@ -3,15 +3,18 @@
 A script is one row of `SCRIPTS`. Nothing heavy is imported before a policy is opened.
 """
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from swe_aem.core import Policy, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
+from swe_aem.extensions import ExtensionPoint
 from swe_aem.policy.demonstrator import HASTY_LOOKS, demonstrator
-from swe_aem.policy.scripted import AssistantRenderer, ScriptTools, gold, noop, replay
+from swe_aem.policy.scripted import AssistantRenderer, ScriptTools, call, gold, noop, replay, scripted
 from swe_aem.suggest import did_you_mean
 
 PolicyFactory = Callable[[TaskRecord, int], Policy]
@@ -28,6 +31,12 @@ class ScriptContext:
     """The tools of a harness; None for those of the native agent."""
     replay_from: Mapping[TrajectoryKey, Trajectory] = field(default_factory=dict)
     """Stored trajectories, for `replay`."""
+
+    def script(self, name: str, *actions: tuple[str, Mapping[str, Any]]) -> Policy:
+        """A policy that calls tools in this order, one in each response, and then submits. An action is a tool's name
+        and its arguments, e.g. `("bash", {"command": "ls"})`; `name` is recorded as the trajectory's `model`."""
+        messages = [call(f"I call {tool}.", tool, dict(arguments)) for tool, arguments in actions]
+        return scripted(name, messages, self.renderer, self.tools)
 
 
 @dataclass(frozen=True)
@@ -67,14 +76,20 @@ def _replay(context: ScriptContext, record: TaskRecord, sample: int) -> Policy:
     return replay(trajectory, context.renderer)
 
 
-SCRIPTS: Mapping[str, PolicyScript] = {
-    "gold": PolicyScript("applies the gold patch", _gold, for_harnesses=True),
-    "noop": PolicyScript("submits nothing", _noop, for_harnesses=True),
-    "replay": PolicyScript("repeats the actions of a store", _replay),
-    "demo": PolicyScript("shows a small policy how tasks/nano are solved", _demo, listed=False),
-    "hasty": PolicyScript("the same, mostly without looking first", _hasty, listed=False),
-}
-"""The policies that have a name."""
+GOLD = PolicyScript("applies the gold patch", _gold, for_harnesses=True)
+NOOP = PolicyScript("submits nothing", _noop, for_harnesses=True)
+REPLAY = PolicyScript("repeats the actions of a store", _replay)
+DEMO = PolicyScript("shows a small policy how tasks/nano are solved", _demo, listed=False)
+HASTY = PolicyScript("the same, mostly without looking first", _hasty, listed=False)
+SCRIPTS: Mapping[str, PolicyScript] = {"gold": GOLD, "noop": NOOP, "replay": REPLAY, "demo": DEMO, "hasty": HASTY}
+"""The policies of this package that have a name."""
+POLICIES: ExtensionPoint[Any] = ExtensionPoint(
+    "policy",
+    group="swe_aem.policies",
+    builtin={name: f"swe_aem.policy.registry:{name.upper()}" for name in SCRIPTS},
+)
+"""Policies by name. One of a user's own is a class with `sample`, of which a run shares one object, or a function
+(`ScriptContext`, record, sample) -> policy, which is called for every attempt."""
 
 
 def listed_scripts(*, for_harnesses: bool = False) -> tuple[str, ...]:
@@ -82,19 +97,27 @@ def listed_scripts(*, for_harnesses: bool = False) -> tuple[str, ...]:
     return tuple(name for name, one in SCRIPTS.items() if one.listed and (one.for_harnesses or not for_harnesses))
 
 
-def check_policy(policy: str) -> None:
-    """Raises `UserError` if `policy` is neither the name of a script nor a URL nor a directory."""
-    if policy in SCRIPTS or _is_url(policy) or Path(policy).is_dir():
-        return
-    raise UserError(
-        f"no policy {policy}{did_you_mean(policy, SCRIPTS)}; give {', '.join(listed_scripts())}, the URL of a server "
-        "(http://host:port), or the directory of a model"
-    )
+def is_own_policy(name: str) -> bool:
+    """Is it the name of a policy that is neither built in nor a server or model? Imports nothing."""
+    return name not in SCRIPTS and not _is_url(name) and (name in POLICIES.names or ":" in name)
+
+
+def check_policy(policy: str | Mapping[str, Any]) -> None:
+    """Raises `UserError` if `policy` is neither a name nor a URL nor a directory. Imports nothing."""
+    name = POLICIES.name_of(policy)
+    if is_own_policy(name):
+        POLICIES.check(name)
+    elif not (name in SCRIPTS or _is_url(name) or Path(name).is_dir()):
+        own = [one for one in POLICIES.names if one not in SCRIPTS]
+        raise UserError(
+            f"no policy {name}{did_you_mean(name, [*SCRIPTS, *own])}; give {', '.join([*listed_scripts(), *own])}, the "
+            "URL of a server (http://host:port), the directory of a model, package.module:object or file.py:object"
+        )
 
 
 @asynccontextmanager
 async def open_policy_factory(
-    policy: str,
+    policy: str | Mapping[str, Any],
     renderer: AssistantRenderer,
     *,
     tools: ScriptTools | None = None,
@@ -102,22 +125,45 @@ async def open_policy_factory(
 ) -> AsyncIterator[PolicyFactory]:
     """The policies of a run, open for the length of an `async with`.
 
-    `policy` is the name of a script, the URL of a server, or several with commas between them, or the directory of a
-    model. Scripts act through `tools` if the agent is a harness. `replay` repeats the trajectories of `replay_from`.
-    Raises `UserError` if there is no such policy, it does not fit, or the server or model cannot be used.
+    `policy` is the name of a script or of a user's own, the URL of a server, or several with commas between them, or
+    the directory of a model. Scripts act through `tools` if the agent is not the native one. `replay` repeats the
+    trajectories of `replay_from`. Raises `UserError` if there is no such policy, it does not fit, or the server or
+    model cannot be used.
     """
     check_policy(policy)
-    script = SCRIPTS.get(policy)
+    name, context = POLICIES.name_of(policy), ScriptContext(renderer, tools, replay_from or {})
+    if is_own_policy(name):
+        async with _open_own(policy, context) as own:
+            yield own
+        return
+    script = SCRIPTS.get(name)
     if script is None:
-        async with _open_shared(policy) as shared:
+        async with _open_shared(name) as shared:
             yield lambda record, sample: shared
         return
     if tools is not None and not script.for_harnesses:
-        raise UserError(f"the policy {policy} acts through the native agent's tools; use it with the agent native")
-    if policy == "replay" and replay_from is None:
+        raise UserError(f"the policy {name} acts through the native agent's tools; use it with the agent native")
+    if name == "replay" and replay_from is None:
         raise UserError("the policy replay needs the directory of a store whose trajectories it repeats")
-    context = ScriptContext(renderer, tools, replay_from or {})
     yield lambda record, sample: script.make(context, record, sample)
+
+
+@asynccontextmanager
+async def _open_own(setting: str | Mapping[str, Any], context: ScriptContext) -> AsyncIterator[PolicyFactory]:
+    """The policies of a user's own. Raises `UserError` if what is named is none."""
+    made = POLICIES.make(setting)
+    if inspect.isfunction(made):
+        yield lambda record, sample: made(context, record, sample)
+        return
+    if not inspect.iscoroutinefunction(getattr(made, "sample", None)):
+        raise UserError(
+            f"policy {POLICIES.name_of(setting)} is {made!r:.60}: give a class with `async def sample(prompt_ids, "
+            "params, *, trajectory_id)`, or a function (context, record, sample) -> policy"
+        )
+    try:
+        yield lambda record, sample: made
+    finally:
+        await made.close()
 
 
 def _open_shared(policy: str) -> AbstractAsyncContextManager[Policy]:

@@ -8,11 +8,26 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
+from swe_aem.agent import (
+    NATIVE,
+    NativeAgent,
+    NativeConfig,
+    TurnRenderer,
+    is_own_agent,
+    own_agent,
+    tools_of_own_agent,
+)
 from swe_aem.core import Agent, Sandbox, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.grading import CapturedWork, GivenTree, Grader, capture_work, prepare_for_agent
-from swe_aem.harness import is_harness, open_harness, read_harness_spec
-from swe_aem.policy import PolicyFactory, ScriptTools, check_policy, load_tokenizer, open_policy_factory
+from swe_aem.harness import open_harness, read_harness_spec
+from swe_aem.policy import (
+    PolicyFactory,
+    ScriptTools,
+    check_policy,
+    is_own_policy,
+    load_tokenizer,
+    open_policy_factory,
+)
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.store_tokenizer import require_tokenizer
 from swe_aem.store import Store
@@ -66,10 +81,13 @@ async def open_components(config: RolloutConfig, tasks: TaskSet) -> AsyncIterato
 @asynccontextmanager
 async def open_agents(config: RolloutConfig, renderer: TurnRenderer) -> AsyncIterator[Callable[[RolloutConfig], Agent]]:
     """What makes the agents of a configuration, and of others that differ from it in limits and sampling only."""
-    if not is_harness(config.agent):
+    if config.agent_name == NATIVE:
         yield lambda config: NativeAgent(_limits(config), renderer)
         return
-    async with open_harness(read_harness_spec(config.agent), config.harness, renderer) as harness:
+    if is_own_agent(config.agent_name):
+        yield lambda config: own_agent(config.agent, _limits(config), renderer)
+        return
+    async with open_harness(read_harness_spec(config.agent_name), config.harness, renderer) as harness:
         yield lambda config: harness(_limits(config))
 
 
@@ -117,16 +135,20 @@ class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):
 
 
 def _limits(config: RolloutConfig) -> NativeConfig:
-    """Limits and sampling. For a script the byte tokenizer makes a long context: no limit unless one is asked for."""
-    if not config.scripted or "max_context_tokens" in config.native.model_fields_set:
+    """Limits and sampling. The byte tokenizer makes a long context: there is no limit unless one is asked for."""
+    if config.tokenizer_path is not None or "max_context_tokens" in config.native.model_fields_set:
         return config.native
     return config.native.model_copy(update={"max_context_tokens": _UNLIMITED})
 
 
 def script_tools(config: RolloutConfig) -> ScriptTools | None:
-    """The harness's tools that a script acts through; None for the native agent, whose tools scripts know."""
-    if not is_harness(config.agent):
+    """The agent's tools that a script acts through; None for the native agent, whose tools scripts know, and where the
+    policy is no script."""
+    name = config.agent_name
+    if name == NATIVE or not (config.scripted or is_own_policy(config.policy_name)):
         return None
-    spec = read_harness_spec(config.agent)
+    if is_own_agent(name):
+        return tools_of_own_agent(config.agent)
+    spec = read_harness_spec(name)
     ((tool, arguments),) = spec.finish.items()
     return ScriptTools(shell=spec.shell, finish=(tool, arguments))

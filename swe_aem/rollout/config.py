@@ -9,19 +9,16 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from swe_aem.agent import NativeConfig, RendererConfig, TurnLimits
+from swe_aem.agent import AGENTS, NATIVE, NativeConfig, RendererConfig, TurnLimits, is_own_agent
 from swe_aem.core import Limits
 from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
-from swe_aem.policy import BYTE_TOKENIZER_NAME, SCRIPTS, listed_scripts
+from swe_aem.policy import BYTE_TOKENIZER_NAME, POLICIES, SCRIPTS, is_own_policy, listed_scripts
 from swe_aem.reward import RewardSetting
 from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.suggest import did_you_mean
 from swe_aem.tasks import FAMILIES, LockPolicy
-
-NATIVE = "native"
-"""The agent of this package; others are harnesses."""
 
 _Count = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0)]
@@ -91,16 +88,18 @@ class RolloutConfig(Frozen):
     max_passing_mutants: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of mutants of the gold patch, 0 to 1, that a task's tests may let pass, as `swe-aem tasks check --strength
     N` measured. Tasks above it or not measured are not fit: lock_policy says what to do about them."""
-    agent: str = "native"
-    """The loop around the policy: native, openhands, mini-swe-agent, or the .py file of a harness. The name of a script
+    agent: str | dict[str, Any] = "native"
+    """The loop around the policy: native, openhands, mini-swe-agent, the .py file of a harness, or an agent of your own
+    in this process, as file.py:object, package.module:object or the name of an installed one. The name of a script
     (gold, noop, replay) is short for the native agent with that policy."""
-    policy: str = "gold"
+    policy: str | dict[str, Any] = "gold"
     """Who decides: URL of a /v1/completions server that takes token ids (several with commas between them), path of a
     model to run in this process, or a script: gold applies the gold patch, noop submits nothing, replay repeats the
-    actions of a store. Harnesses take gold and noop, not replay."""
+    actions of a store. Harnesses take gold and noop, not replay. Or a policy of your own, as file.py:object,
+    package.module:object or the name of an installed one."""
     tokenizer: str | None = None
     """Directory or tokenizer.json of the model, or `bytes` for the built-in byte tokenizer. If not given: the policy's
-    own directory, for scripts `bytes`."""
+    own directory, for scripts and policies of your own `bytes`."""
     replay_from: Path | None = None
     """Directory of the store that the policy replay repeats."""
     group_size: _Count = 1
@@ -132,7 +131,7 @@ class RolloutConfig(Frozen):
     time_limit_s: _Seconds = 1800.0
     """Seconds that the agent has for one trajectory. Starting the sandbox and grading do not count."""
     native: NativeConfig = NativeConfig()
-    """Turn and context limits, sampling and seed, for harnesses too; and the native agent's tools and prompts."""
+    """Turn and context limits, sampling and seed, for every agent; and the native agent's tools and prompts."""
     harness: HarnessConfig = HarnessConfig()
     """Processes and options of a harness (another agent than native)."""
     renderer: RendererConfig = RendererConfig()
@@ -143,12 +142,23 @@ class RolloutConfig(Frozen):
     @property
     def scripted(self) -> bool:
         """Are the responses a script's?"""
-        return self.policy in SCRIPTS
+        return self.policy_name in SCRIPTS
+
+    @property
+    def agent_name(self) -> str:
+        """The name in the setting `agent`."""
+        return AGENTS.name_of(self.agent)
+
+    @property
+    def policy_name(self) -> str:
+        """The name in the setting `policy`, a URL, or the path of a model."""
+        return POLICIES.name_of(self.policy)
 
     @property
     def tokenizer_path(self) -> str | None:
         """Where the tokenizer is; None for the built-in byte tokenizer."""
-        path = self.tokenizer or (None if self.scripted else self.policy)
+        own = self.scripted or is_own_policy(self.policy_name)
+        path = self.tokenizer or (None if own else self.policy_name)
         return None if path == BYTE_TOKENIZER_NAME else path
 
     @model_validator(mode="before")
@@ -165,11 +175,12 @@ class RolloutConfig(Frozen):
                     f"agent {agent} is short for agent native with policy {agent}, not {policy}: leave one out"
                 )
             given = {"agent": NATIVE, "policy": agent}
-        elif isinstance(agent, str):
-            _check_agent(agent)
+        elif isinstance(agent, str | Mapping):
+            name = AGENTS.name_of(agent)
+            _check_agent(name)
             if policy is None:
-                scripts = ", ".join(listed_scripts(for_harnesses=agent != NATIVE))
-                raise ValueError(f"agent {agent} needs policy: a URL, the path of a model, or one of {scripts}")
+                scripts = ", ".join(listed_scripts(for_harnesses=name != NATIVE))
+                raise ValueError(f"agent {name} needs policy: a URL, the path of a model, or one of {scripts}")
         return {name: value for name, value in values.items() if name not in ("agent", "policy")} | given
 
     @field_validator("family")
@@ -179,26 +190,38 @@ class RolloutConfig(Frozen):
             FAMILIES.check(FAMILIES.name_of(value))
         return value
 
+    @field_validator("policy")
+    @classmethod
+    def _is_a_policy(cls, value: Any) -> Any:
+        if is_own_policy(name := POLICIES.name_of(value)):
+            POLICIES.check(name)
+        elif not isinstance(value, str):
+            raise ValueError(f"policy {name} takes no settings here: give its name alone")
+        return value
+
     @model_validator(mode="after")
     def _settings_are_honoured(self) -> "RolloutConfig":
-        if self.replay_from is not None and self.policy != "replay":
-            raise ValueError(f"replay_from is only for the policy replay, but policy is {self.policy}")
-        if self.policy == "replay" and self.replay_from is None:
+        agent, policy = self.agent_name, self.policy_name
+        if self.replay_from is not None and policy != "replay":
+            raise ValueError(f"replay_from is only for the policy replay, but policy is {policy}")
+        if policy == "replay" and self.replay_from is None:
             raise ValueError("the policy replay needs replay_from: the directory of a store")
-        if self.agent != NATIVE and self.scripted and not SCRIPTS[self.policy].for_harnesses:
-            raise ValueError(f"policy {self.policy} is only for agent native: it acts through that agent's tools")
-        if self.tokenizer is None and "://" in self.policy:
+        if agent != NATIVE and self.scripted and not SCRIPTS[policy].for_harnesses:
+            raise ValueError(f"policy {policy} is only for agent native: it acts through that agent's tools")
+        if self.tokenizer is None and "://" in policy:
             raise ValueError("a policy behind a URL needs tokenizer: the directory or tokenizer.json of its model")
-        if self.native.top_p != 1 and "://" in self.policy:
+        if self.native.top_p != 1 and "://" in policy:
             raise ValueError(
                 "a policy behind a URL needs native.top_p 1: servers report log-probabilities of the nucleus alone"
             )
-        if is_harness(self.agent):
+        if agent != NATIVE:
             for name in NativeConfig.model_fields.keys() - TurnLimits.model_fields.keys():
                 if getattr(self.native, name) != NativeConfig.model_fields[name].default:
-                    raise ValueError(f"native.{name} is only for agent native: {self.agent} has tools of its own")
-        elif self.harness != HarnessConfig():
-            raise ValueError(f"harness is only for harnesses, but agent is {self.agent}")
+                    raise ValueError(f"native.{name} is only for agent native: {agent} has tools of its own")
+        if not is_harness(agent) and self.harness != HarnessConfig():
+            raise ValueError(f"harness is only for harnesses, but agent is {agent}")
+        if not (isinstance(self.agent, str) or is_own_agent(agent)):
+            raise ValueError(f"agent {agent} takes no settings here: give its name alone")
         if self.max_passing_mutants is not None and self.lock is None:
             raise ValueError("max_passing_mutants needs lock: the file that `swe-aem tasks check --strength N` wrote")
         if self.early_completion and not self.oversample:
@@ -210,16 +233,19 @@ def _check_agent(agent: str) -> None:
     """Raises `ValueError` if there is no such agent."""
     if agent == NATIVE or is_harness(agent):
         return
-    known = (NATIVE, *BUNDLED, *listed_scripts())
+    if is_own_agent(agent):
+        AGENTS.check(agent)
+        return
+    known = (*AGENTS.names, *BUNDLED, *listed_scripts())
     raise ValueError(
-        f"agent {agent} is unknown{did_you_mean(agent, (*known, *SCRIPTS))}; there are {', '.join(known)}, and the .py "
-        "file of a harness"
+        f"agent {agent} is unknown{did_you_mean(agent, (*known, *SCRIPTS))}; there are {', '.join(known)}, the .py "
+        "file of a harness, and your own as file.py:object or package.module:object"
     )
 
 
 def default_directory(config: RolloutConfig) -> Path:
     """Where a store goes that was given no place, e.g. runs/micro-gold-bubblewrap."""
-    who = config.policy if config.agent == NATIVE and config.scripted else Path(config.agent).stem
+    who = config.policy_name if config.agent_name == NATIVE and config.scripted else Path(config.agent_name).stem
     return Path("runs") / f"{Path(config.tasks).stem}-{who}-{Path(config.sandbox.type.rpartition(':')[2]).name}"
 
 

@@ -31,7 +31,7 @@ def test_options_override_the_file_and_assignments_override_options(tmp_path: Pa
         ({"agnet": "gold"}, "agnet"),
         ({"group_size": 0}, "group_size"),
         ({"native.max_turns": "many"}, "native.max_turns"),
-        ({"agent": "golden"}, r"agent golden is unknown \(did you mean gold\?\); there are native, .*, replay, and"),
+        ({"agent": "golden"}, r"agent golden is unknown \(did you mean gold\?\); there are native, .*, the .py file"),
         ({"agent": "native"}, "needs policy: a URL, the path of a model, or one of gold, noop, replay"),
         ({"agent": "openhands"}, "or one of gold, noop$"),
         ({"agent": "replay"}, "needs replay_from"),
