@@ -234,7 +234,7 @@ class Sandbox(Protocol):
     """Key of the kept layer that it started on; None if it started on the image."""
     settle_command: str
     """A line of bash, made of builtins alone, with which a command ends every process of the sandbox but its own shell.
-    When it returns, none of them runs any more."""
+    When it returns, all of them have been killed; the last may take a moment to be gone."""
 
     async def run(
         self,

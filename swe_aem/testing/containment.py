@@ -7,6 +7,7 @@ shield.
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
@@ -104,10 +105,11 @@ async def breaches(sandbox: Sandbox, *, processes: int | None, network: bool = F
     `processes` is its limit of processes at once (None: not tried), `network` whether it may have a route out. Needs
     `python3` in the sandbox's image.
     """
+    own = (str(Path.home()), str(Path.cwd()), tempfile.gettempdir())
     facts = {
         "namespaces": {name: os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES},
         "directories": {
-            path: (found.st_dev, found.st_ino) for path in _OF_THE_HOST if (found := _stat(path)) is not None
+            path: (found.st_dev, found.st_ino) for path in (*_OF_THE_HOST, *own) if (found := _stat(path)) is not None
         },
         "processes": processes,
         "no_network": not network,
