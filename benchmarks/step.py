@@ -89,7 +89,7 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     loop.load_model = lambda *_, **__: model
     loop.load_processing = lambda *_: tiny_tokenizer()
     # The checkpoints are not read, and a disk may be too small for them.
-    loop.AEMGRPOTrainer._save_checkpoint = loop.AEMGRPOTrainer._save = lambda *_, **__: None
+    loop.AgentGRPOTrainer._save_checkpoint = loop.AgentGRPOTrainer._save = lambda *_, **__: None
     rate = _product_rate(device, "bfloat16" if config.grpo.bf16 else config.dtype)
     if cuda:
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Cost of AEM: TRL's `GRPOTrainer`, and `AEMGRPOTrainer` without and with modulation, on the same rollouts in one run.
+"""Cost of AEM: TRL's `GRPOTrainer`, and `AgentGRPOTrainer` without and with modulation, on the same rollouts.
 
     uv run --all-extras python benchmarks/trainer.py --json trainer.json
 
@@ -25,8 +25,8 @@ from weights import random_model
 
 CONTENDERS = {
     "trl": "plain GRPOTrainer",
-    "lam=0": "AEMGRPOTrainer, no modulation",
-    "lam=1": "AEMGRPOTrainer, AEM",
+    "lam=0": "AgentGRPOTrainer, no modulation",
+    "lam=1": "AgentGRPOTrainer, AEM",
 }
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {},
@@ -103,9 +103,9 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, float]:
     from datasets import Dataset
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    from swe_aem.advantage.config import AdvantageConfig
+    from swe_aem.advantage.config import AEMConfig
     from swe_aem.testing.steps import ScriptedFeed, tiny_prompts, tiny_tokenizer
-    from swe_aem.train import aem_grpo
+    from swe_aem.train import grpo as grpo_trainer
 
     per_response = max(4, options.tokens // 10)
     feed = ScriptedFeed(GROUP, responses=(1, 10), tokens=(per_response // 2, per_response - 3))
@@ -126,9 +126,9 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, float]:
             trainer: Any = GRPOTrainer(reward_funcs=_rewards, **common)
         else:
             lam = float(name.removeprefix("lam="))
-            advantage = AdvantageConfig(baseline="group_mean", lam=lam)
-            trainer = aem_grpo.AEMGRPOTrainer(advantage=advantage, **common)
-            _time_calls(trainer, "_modulate", own_s, options.device)
+            advantage = AEMConfig(baseline="group_mean", lam=lam)
+            trainer = grpo_trainer.AgentGRPOTrainer(advantage=advantage, **common)
+            _time_calls(trainer, "_advantages", own_s, options.device)
         steps = _StepClock(options.device)
         trainer.add_callback(steps.callback())
         began = time.perf_counter()

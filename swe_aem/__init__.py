@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import swe_aem.errors as errors
+    from swe_aem.advantage.inputs import AdvantageInputs
     from swe_aem.agent import Conversation, RendererConfig
     from swe_aem.api.evaluation import evaluate
     from swe_aem.api.grading import grade, grade_async
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdvantageInputs",
     "AnswerKey",
     "Bubblewrap",
     "Completion",
@@ -79,6 +81,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AdvantageInputs": "swe_aem.advantage.inputs",
     "AnswerKey": "swe_aem.core",
     "Bubblewrap": "swe_aem.api.sandboxes",
     "Completion": "swe_aem.core",

@@ -151,13 +151,16 @@ class ExtensionPoint(Generic[T]):
         if isinstance(value, Mapping):
             return dict(value)
         if hasattr(value, "model_dump") and not inspect.isclass(value):
-            return {self.key: self.add(type(value)), **value.model_dump(mode="json")}
+            return {**value.model_dump(mode="json"), self.key: self.add(type(value))}
         return self.add(value)
 
     def add(self, value: Any) -> str:
         """The name by which `find` finds an object of this process from now on: one that another process can import
         too, if there is one."""
         name = importable_name(value)
+        for builtin, reference in self._builtin.items():
+            if name == reference:
+                return builtin
         if name is not None:
             self._added[name] = Found(name, value, identity_of(name))
             return name

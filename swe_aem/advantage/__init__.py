@@ -1,1 +1,1 @@
-"""Advantages: baselines of groups (`baselines`), Adaptive Entropy Modulation (`aem`), and both by configuration."""
+"""Advantage estimators: what they are given (`inputs`), one file each, and how a configuration names them."""

@@ -1,65 +1,82 @@
-"""Advantages by `AdvantageConfig`: the one place that reads it, for the trainer and for replays of a store."""
+"""Estimators by configuration: made, called, and what they return checked, for the trainer and for a store."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import assert_never
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from swe_aem.advantage.aem import coefficients, shuffled
-from swe_aem.advantage.baselines import group_relative, leave_one_out
-from swe_aem.advantage.config import AdvantageConfig, Baseline
-
-BaselineFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(reward (N,) float, group (N,) long, counts (N,) bool) to base advantages (N,), as in `baselines`."""
-
-BASELINES: dict[Baseline, BaselineFunction] = {
-    "leave_one_out": leave_one_out,
-    "group_mean": partial(group_relative, scale=False),
-    "group_normalised": group_relative,
-}
-"""Every baseline that a configuration may name. A test holds names and functions together."""
+from swe_aem.advantage.baselines import BASELINES
+from swe_aem.advantage.config import ADVANTAGES, AdvantageConfig, Baseline
+from swe_aem.advantage.inputs import AdvantageEstimator, AdvantageInputs
+from swe_aem.errors import UserError
 
 
-def base_advantages(reward: Tensor, group: Tensor, config: AdvantageConfig) -> Tensor:
-    """(M,) base advantages from rewards, (M,), NaN for trajectories that do not count, and groups, (M,) long."""
-    return BASELINES[config.baseline](reward, group, ~reward.isnan())
+class Advantages(NamedTuple):
+    """What an estimator made of a batch."""
+
+    values: Tensor
+    """(B,) or (B, T) of the rewards' dtype: times the weights of tasks, and 0 in rows that do not count."""
+    metrics: dict[str, float]
+    """By names of the estimator's own."""
 
 
-def factors(mean_entropy: Tensor, row: Tensor, group: Tensor, config: AdvantageConfig, *, step: int = 0) -> Tensor:
-    """(N,) factors of responses from their mean entropies, (N,), and the numbers of their trajectories and groups.
-
-    `step` and the configuration's seed decide a shuffle: it is the same on every process and in a resumed run.
-    """
-    if not config.aem:
-        return torch.ones_like(mean_entropy)
-    scope = _scope(row, group, config)
-    alpha = coefficients(mean_entropy, scope, lam=_signed_lam(config), min_range=config.min_range)
-    if config.shuffle:  # a large prime keeps the generators of all seeds and steps apart
-        alpha = shuffled(alpha, scope, torch.Generator().manual_seed(config.seed * 1_000_003 + step))
-    return alpha
+def estimator_of(config: AdvantageConfig) -> AdvantageEstimator:
+    """The estimator that a section `advantage` names. Raises `UserError` as `ExtensionPoint.make` does."""
+    made: Any = ADVANTAGES.make(config.model_dump())
+    if not callable(made):
+        raise UserError(
+            f"advantage estimator {config.estimator} is {type(made).__name__}, which cannot be called: name a function "
+            "of AdvantageInputs, or a class with __call__(self, inputs)"
+        )
+    estimator: Any = made
+    return estimator
 
 
-def _scope(row: Tensor, group: Tensor, config: AdvantageConfig) -> Tensor:
-    """(N,) long: responses with the same number are normalised together."""
-    match config.scope:
-        case "trajectory":
-            return row
-        case "group":
-            return group
-        case "batch":
-            return torch.zeros_like(group)
-        case other:
-            assert_never(other)
+def estimate(estimator: AdvantageEstimator, inputs: AdvantageInputs, name: str) -> Advantages:
+    """Advantages and metrics of a batch. Raises `UserError` for a result that no trainer could use; an exception of the
+    estimator is raised as it is."""
+    with torch.no_grad():
+        found: Any = estimator(inputs)
+    values: Any
+    values, metrics = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
+    _require(values, metrics, inputs, f"advantage estimator {name}")
+    values = values.detach().to("cpu", inputs.reward.dtype)
+    per_row = (slice(None), *(None for _ in range(values.dim() - 1)))
+    weighted = values * inputs.weight[per_row]
+    return Advantages(
+        weighted.masked_fill(~inputs.counts[per_row], 0.0), {one: float(value) for one, value in metrics.items()}
+    )
 
 
-def _signed_lam(config: AdvantageConfig) -> float:
-    """λ, negative for the reversed direction."""
-    match config.direction:
-        case "paper":
-            return config.lam
-        case "reversed":
-            return -config.lam
-        case other:
-            assert_never(other)
+def base_name(estimator: AdvantageEstimator) -> Baseline:
+    """Name of the advantages that an estimator modulates: what it has as `baseline`, otherwise leave-one-out."""
+    name: Any = getattr(estimator, "baseline", None)
+    return name if name in BASELINES else "leave_one_out"
+
+
+def base_advantages(estimator: AdvantageEstimator, inputs: AdvantageInputs) -> Tensor:
+    """(B, T): the advantages that an estimator modulates, not multiplied by weights."""
+    base = BASELINES[base_name(estimator)](inputs)
+    return base.unsqueeze(1).expand(inputs.response_of_token.shape) if base.dim() == 1 else base
+
+
+def _require(values: Any, metrics: Any, inputs: AdvantageInputs, who: str) -> None:
+    rows, tokens = inputs.response_of_token.shape
+    if not isinstance(values, Tensor):
+        raise UserError(f"{who} returned {type(values).__name__}: return a tensor, or a tensor and a dict of metrics")
+    if tuple(values.shape) not in ((rows,), (rows, tokens)):
+        raise UserError(
+            f"{who} returned a tensor of shape {tuple(values.shape)}: return ({rows},), one number per trajectory, or "
+            f"({rows}, {tokens}), one per token"
+        )
+    if not isinstance(metrics, dict) or not all(isinstance(one, str) for one in metrics):
+        raise UserError(f"{who} returned {type(metrics).__name__} as metrics: return a dict of names to numbers")
+    wrong = ~torch.isfinite(values) & (inputs.counts if values.dim() == 1 else inputs.counts.unsqueeze(1)).to(
+        values.device
+    )
+    if bool(wrong.any()):
+        place = ", ".join(map(str, wrong.nonzero()[0].tolist()))
+        raise UserError(
+            f"{who} returned a value that is not finite at [{place}]; rewards are NaN in trajectories that do not "
+            "count, so compute means over inputs.counts"
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swe_aem.cli.options import Store
+from swe_aem.cli.options import Estimator, EstimatorSettings, Store
 from swe_aem.core.outcome import LimitsReward
 from swe_aem.extras import needs
 
@@ -40,10 +40,8 @@ def diagnose(
     version: Annotated[
         int | None, typer.Option("--version", help="Only groups that this version of the weights sampled.")
     ] = None,
-    lam: Annotated[float, typer.Option("--lam", min=0.0, max=50.0, help="Strength of AEM.")] = 1.0,
-    min_range: Annotated[
-        float, typer.Option("--min-range", min=0.0, help="AEM leaves groups alone whose entropies range less, in nats.")
-    ] = 0.1,
+    estimator: Estimator = "aem",
+    settings: EstimatorSettings = None,
     limits: Annotated[
         bool, typer.Option("--limits", help="Also responses of trajectories that ended at a limit.")
     ] = False,
@@ -60,9 +58,11 @@ def diagnose(
     the change of entropy, and α-1 against H-S: response entropy minus surprisal. Entropies are exact, from one forward
     pass of --model over the stored tokens; the response entropy of a state is the mean surprisal of --samples fresh
     responses to it. Takes minutes for a small model, most of them for sampling.
+
+    α is what --estimator multiplies a response's base advantage by.
     """
     with needs("transformers"):
-        from swe_aem.advantage.config import AdvantageConfig
+        from swe_aem.advantage.config import advantage_of
         from swe_aem.train.analysis.diagnose import diagnose as run
         from swe_aem.train.analysis.diagnosis import DiagnoseConfig
     from swe_aem.cli.diagnose_text import lines
@@ -75,7 +75,7 @@ def diagnose(
         version=version,
         compact_filtering=not limits,
         limits_reward=limits_reward,
-        advantage=AdvantageConfig(lam=lam, min_range=min_range),
+        advantage=advantage_of(estimator, settings or ()),
     )
     if out is not None:
         with needs("train", "leave --out away"):

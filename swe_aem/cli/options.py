@@ -106,6 +106,29 @@ NoTwins = Annotated[
 NoLimits = Annotated[
     bool, typer.Option("--no-limits", help="No limits but time: for hosts without a writable control group.")
 ]
+
+
+def complete_estimator(incomplete: str) -> list[str]:
+    """Advantage estimators that are built in or installed."""
+    from swe_aem.advantage.config import ADVANTAGES
+
+    return [name for name in ADVANTAGES.names if name.startswith(incomplete)]
+
+
+Estimator = Annotated[
+    str,
+    typer.Option(
+        "--estimator",
+        metavar="NAME",
+        help="Advantage estimator: aem, empg, stare, max_rl, leave_one_out, group_mean, group_normalised, or your own "
+        "as file.py:object.",
+        autocompletion=complete_estimator,
+    ),
+]
+EstimatorSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the estimator, e.g. lam=2; repeat for more."),
+]
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="Directory of a rollout, its --out.")]
 
 

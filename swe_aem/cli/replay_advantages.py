@@ -1,12 +1,11 @@
-"""`swe-aem replay-advantages`: what AEM makes of a store's groups, under several settings."""
+"""`swe-aem replay-advantages`: what an advantage estimator makes of a store's groups, beside its variants."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swe_aem.advantage.config import AdvantageConfig, Baseline, Scope
-from swe_aem.cli.options import Store
+from swe_aem.cli.options import Estimator, EstimatorSettings, Store
 from swe_aem.core.outcome import LimitsReward
 from swe_aem.extras import needs
 from swe_aem.table import table as text_table
@@ -20,20 +19,13 @@ _COLUMNS = ("setting", "α min", "α max", "α std", "unmodulated", "moved", "α
 
 
 @app.command(
-    epilog="Example: swe-aem replay-advantages runs/qwen --lam 2 --out replay. Needs the extra `transformers` (torch), "
-    "and no GPU."
+    epilog="Example: swe-aem replay-advantages runs/qwen --set lam=2 --out replay. Needs the extra `transformers` "
+    "(torch), and no GPU."
 )
 def replay(
     directory: Store,
-    lam: Annotated[float, typer.Option("--lam", min=0.0, max=50.0, help="Strength of AEM.")] = 1.0,
-    min_range: Annotated[
-        float, typer.Option("--min-range", min=0.0, help="AEM leaves groups alone whose entropies range less, in nats.")
-    ] = 0.1,
-    scope: Annotated[Scope, typer.Option("--scope", help="What entropies are normalised over.")] = "group",
-    baseline: Annotated[
-        Baseline,
-        typer.Option("--baseline", help="What a reward is compared with."),
-    ] = "leave_one_out",
+    estimator: Estimator = "aem",
+    settings: EstimatorSettings = None,
     limits: Annotated[
         bool, typer.Option("--limits", help="Also responses of trajectories that ended at a limit.")
     ] = False,
@@ -45,22 +37,26 @@ def replay(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """Compute the advantages of stored groups again: without AEM, with it, and with the paper's ablations.
+    """Compute the advantages of stored groups again: the base, an estimator's, and those of its paper's ablations.
 
-    A store has log-probabilities of sampled tokens, so a response's entropy is estimated by its mean surprisal, which
-    is unbiased but noisy. unmodulated: share of responses whose factor is exactly 1. moved: how much of the advantages
-    AEM shifts. α mistakes, α successes: mean factor of responses with negative and with positive advantage.
+    A store has log-probabilities of sampled tokens, so entropies are estimated by surprisal, which is unbiased but
+    noisy. α: what the estimator multiplies a response's base advantage by. unmodulated: share of responses whose α is
+    exactly 1. moved: how much of the advantages is shifted. α mistakes, α successes: mean α of responses with negative
+    and with positive advantage.
     """
     import json
 
     with needs("transformers"):
-        from swe_aem.train.analysis.replay import comparison, read_responses, table
-    chosen = AdvantageConfig(lam=lam, min_range=min_range, scope=scope, baseline=baseline)
-    stored = read_responses(directory, compact_filtering=not limits, limits_reward=limits_reward)
-    replays = comparison(stored, chosen)
+        from swe_aem.advantage.config import advantage_of
+        from swe_aem.train.analysis.replay import comparison, table
+        from swe_aem.train.analysis.stored import read_trajectories
+    chosen = advantage_of(estimator, settings or ())
+    trajectories = read_trajectories(directory, compact_filtering=not limits, limits_reward=limits_reward)
+    found = comparison(trajectories, chosen)
+    replays = [one.replay for one in found]
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        rows = table(stored, [(one.name, one.settings) for one in replays])
+        rows = table(trajectories, found)
         (out / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (out / "summary.json").write_text(json.dumps([one.model_dump() for one in replays], indent=2) + "\n")
         _plot(out / "alpha.png", rows, replays)
@@ -91,6 +87,9 @@ def _show(replays: "list[Replay]") -> None:
     ]
     for line in text_table(rows, head=_COLUMNS, align="<>"):
         typer.echo(line)
+    chosen = replays[1]
+    for name, value in chosen.metrics.items():
+        typer.echo(f"{chosen.name}/{name} {value:.4g}")
 
 
 def _plot(path: Path, rows: list[dict[str, object]], replays: "list[Replay]") -> None:

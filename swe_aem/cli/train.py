@@ -21,7 +21,7 @@ _EXAMPLES = """\b
 Examples:
   swe-aem train configs/quickstart.yaml --out runs/quickstart
       the whole loop on two CPU cores, no docker, no GPU: some five minutes, and a report at the end
-  swe-aem train configs/quickstart.yaml --out runs/grpo --set advantage.aem=false --set seed=1
+  swe-aem train configs/quickstart.yaml --out runs/grpo --set advantage=leave_one_out --set seed=1
       the same without AEM
   accelerate launch -m swe_aem train CONFIG --out DIR
       several processes: the first one rolls out, all train

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -80,12 +80,17 @@ def explain_yaml(error: Exception) -> str:
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Dotted name and field of each setting of a model, sections included."""
+    """Dotted name and field of each setting of a model, sections included; of a section that may be one of several
+    models, the settings of all."""
     for name, field in model.model_fields.items():
         yield prefix + name, field
         kind, _ = _bare(field.annotation)
-        if _is_model(kind):
-            yield from settings_of(kind, f"{prefix}{name}.")
+        inner = [kind] if _is_model(kind) else _tagged(kind).values()
+        seen: dict[str, FieldInfo] = {}
+        for one in inner:
+            for setting, found in settings_of(one, f"{prefix}{name}."):
+                seen.setdefault(setting, found)
+        yield from seen.items()
 
 
 def _clause(place: _Place, item: Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -125,6 +130,8 @@ def _unknown(place: _Place, given: Any, model: type[BaseModel]) -> str:
         return f"{place.name} is now called {new} and means the opposite: set {new} to {value}"
     there = list(place.owner.model_fields) if place.owner is not None else []
     elsewhere = [name for name, _ in settings_of(model) if name.rpartition(".")[2] == last]
+    if place.name in elsewhere:
+        return f"{place.name} is a setting of another kind of {section}; here there are {', '.join(there)}"
     if len(elsewhere) == 1:
         return f"{place.name} is unknown (did you mean {elsewhere[0]}?)"
     suggestion = did_you_mean(place.name, [prefix + name for name in there])
@@ -143,6 +150,9 @@ def _place(model: type[BaseModel], loc: Sequence[int | str]) -> _Place:
     name, owner = "", None
     kind, bounds = _bare(model)
     for part in loc:
+        if (tagged := _tagged(kind).get(part)) is not None:
+            kind, owner = tagged, None
+            continue
         if _is_union(kind) or part == "[key]":
             break
         owner = kind if _is_model(kind) else None
@@ -183,6 +193,14 @@ def _bare(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
             return annotation, bounds
 
 
+def _tagged(kind: Any) -> dict[Any, type[BaseModel]]:
+    """The models that a section may be one of, by their tags; empty for anything else."""
+    if not _is_union(kind):
+        return {}
+    members = [get_args(one) for one in get_args(kind) if get_origin(one) is Annotated]
+    return {mark.tag: model for model, *marks in members for mark in marks if isinstance(mark, Tag)}
+
+
 def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
@@ -200,6 +218,8 @@ def _allowed(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     bounds = (*bounds, *own)
     if kind in _NOUNS:
         return _NOUNS[kind] + _bounded(bounds)
+    if _tagged(kind):
+        return "a name, or a section with one and its settings"
     if _is_union(kind):
         return " or ".join(_allowed(one) for one in get_args(kind) if one is not types.NoneType)
     if _is_model(kind):

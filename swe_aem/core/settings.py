@@ -6,7 +6,7 @@ Every error is a `UserError` that names the setting by its dotted name, what was
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -101,7 +101,7 @@ def _assign(values: dict[str, Any], name: str, value: Any, model: Any) -> None:
     for number, section in enumerate(sections):
         field = getattr(model, "model_fields", {}).get(section)
         model = field.annotation if field is not None else None
-        key = getattr(model, "NAME_KEY", None)
+        key = _name_key(model)
         if key is not None and isinstance(values.get(section), str):
             values[section] = {key: values[section]}
         values = values.setdefault(section, {})
@@ -109,6 +109,13 @@ def _assign(values: dict[str, Any], name: str, value: Any, model: Any) -> None:
             path = ".".join(sections[: number + 1])
             raise UserError(f"{name}: {path} is {shown(values)} and has no settings of its own")
     values[last] = value
+
+
+def _name_key(kind: Any) -> str | None:
+    """The key that a plain name stands for, where a section may be one: `NAME_KEY` of its model, or of each that it may
+    be."""
+    key = getattr(kind, "NAME_KEY", None)
+    return key if key is not None else next((one for one in map(_name_key, get_args(kind)) if one is not None), None)
 
 
 def _as_mapping(values: BaseModel | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from swe_aem.advantage.config import AdvantageConfig, ImportanceSamplingConfig
+from swe_aem.advantage.config import AdvantageConfig, AEMConfig, ImportanceSamplingConfig
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import Renamed
 from swe_aem.core.outcome import LimitsReward
@@ -137,8 +137,9 @@ class TrainConfig(Frozen):
     rollout: RolloutConfig
     """Settings of the rollouts, the same ones that `swe-aem rollout` takes: tasks, group size, limits, sandboxes,
     scheduling."""
-    advantage: AdvantageConfig = AdvantageConfig()
-    """Baseline and AEM: how rewards become advantages."""
+    advantage: AdvantageConfig = AEMConfig()
+    """How rewards become advantages: `estimator`, aem if not given, or another one or your own
+    (docs/extend/advantage.md), and its settings."""
     grpo: TrlConfig = TrlConfig()
     """Fields of TRL's GRPOConfig that replace those of the preset (GRPO++ of DeepSWE, swe_aem/train/trl_config.py)."""
     servers: ServersConfig | None = None

@@ -17,12 +17,23 @@ class Journal(TrainerCallback):
     """Joins TRL's metrics with those of the rollouts. On the first process only, and before callbacks that evaluate:
     their seconds are not those of a step."""
 
-    def __init__(self, directory: Path, feed: Feed, *, num_minibatches: int, steps: int, done: int) -> None:
-        """`done` steps are trained; lines of later ones, which a killed run may have left, are taken back."""
+    def __init__(
+        self,
+        directory: Path,
+        feed: Feed,
+        *,
+        num_minibatches: int,
+        steps: int,
+        done: int,
+        estimator: str | None = None,
+    ) -> None:
+        """`done` steps are trained; lines of later ones, which a killed run may have left, are taken back. `estimator`
+        is the name that the advantage estimator's metrics begin with."""
         self._path = directory / METRICS
         self._feed = feed
         self._num_minibatches = num_minibatches
         self._steps = steps
+        self._estimator = estimator
         kept = [metrics for metrics in read_metrics(directory) if metrics.step <= done]
         replace(self._path, "".join(metrics.line() for metrics in kept))
         self._earlier_s = (kept[-1].wall_s or 0.0) if kept else 0.0
@@ -56,6 +67,7 @@ class Journal(TrainerCallback):
             wall_s=self._earlier_s + now - self._began,
             rollout_wait_s=self._feed.rollout_wait_s,
             train_s=self._step_end - self._mark - self._feed.rollout_wait_s,
+            estimator=self._estimator,
         )
         self._mark = now
         with self._path.open("a", encoding="utf-8") as file:

@@ -27,14 +27,15 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback, Trai
 from transformers.training_args import TrainingArguments
 from trl.trainer.grpo_config import GRPOConfig
 
+from swe_aem.advantage.config import label_of
 from swe_aem.errors import UserError
 from swe_aem.rollout import chosen_tasks
 from swe_aem.store import locked
 from swe_aem.train import checkpoints
-from swe_aem.train.aem_grpo import AEMGRPOTrainer
 from swe_aem.train.config import LoraConfig, TrainConfig
 from swe_aem.train.directory import POLICY, claim_run_directory
 from swe_aem.train.feed import SLOT, Feed
+from swe_aem.train.grpo import AgentGRPOTrainer
 from swe_aem.train.heldout import heldout_rollout, judge
 from swe_aem.train.journal import Journal
 from swe_aem.train.models import load_model, load_processing, model_values, on_cpu, tokenizer_of
@@ -158,7 +159,7 @@ class _Run:
         worker: StepSource | None,
         evaluations: "_Evaluations",
         done: int,
-    ) -> AEMGRPOTrainer:
+    ) -> AgentGRPOTrainer:
         """The trainer of a run that has `done` steps behind it."""
         from datasets import Dataset
 
@@ -172,11 +173,18 @@ class _Run:
         callbacks: list[TrainerCallback] = [checkpoints.Marker()]
         if self.processes.first:
             callbacks.append(
-                Journal(self.directory, feed, num_minibatches=config.num_minibatches, steps=config.steps, done=done)
+                Journal(
+                    self.directory,
+                    feed,
+                    num_minibatches=config.num_minibatches,
+                    steps=config.steps,
+                    done=done,
+                    estimator=label_of(config.advantage),
+                )
             )
         callbacks.append(evaluations)
         with _refused_by_trl():
-            trainer = AEMGRPOTrainer(
+            trainer = AgentGRPOTrainer(
                 model=model,
                 args=arguments,
                 train_dataset=Dataset.from_dict({"prompt": [SLOT] * (config.groups_per_step * config.steps)}),
@@ -270,7 +278,7 @@ def _refused_by_trl() -> Iterator[None]:
         raise UserError(f"TRL refuses these settings: {error}") from error
 
 
-def _try_optimiser(trainer: AEMGRPOTrainer, model: Any) -> None:
+def _try_optimiser(trainer: AgentGRPOTrainer, model: Any) -> None:
     """Make the optimiser's class and a schedule as the trainer will when it begins, after the first evaluation. Raises
     what transformers does."""
     import torch

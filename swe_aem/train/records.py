@@ -92,6 +92,8 @@ class StepMetrics(RolloutMetrics):
     learning_rate: float | None = None
     reward: float | None = None
     """Mean reward of the rows that are trained on. `resolved_rate` counts rejected groups too."""
+    estimator: str | None = None
+    """Name that the metrics of the advantage estimator begin with, before a slash."""
     positive_share: float | None = None
     """Share of positive advantages among the base advantages that are not 0, 0..1."""
     response_entropy: float | None = Field(default=None, alias="aem/response_entropy")
@@ -124,6 +126,16 @@ class StepMetrics(RolloutMetrics):
     importance_high_share: float | None = Field(default=None, alias="importance/high_share")
     """The same above importance_sampling.high."""
 
+    def of_estimator(self) -> dict[str, float]:
+        """Metrics of the advantage estimator that have no field here, without its name."""
+        prefix = f"{self.estimator}/"
+        own = {
+            name.removeprefix(prefix): value
+            for name, value in (self.model_extra or {}).items()
+            if name.startswith(prefix)
+        }
+        return {name: float(value) for name, value in own.items() if isinstance(value, int | float)}
+
     @staticmethod
     def joined(
         rollouts: RolloutMetrics,
@@ -133,11 +145,13 @@ class StepMetrics(RolloutMetrics):
         wall_s: float,
         rollout_wait_s: float,
         train_s: float,
+        estimator: str | None = None,
     ) -> "StepMetrics":
         """A step's line. Of what the trainer `logged`, the epoch means nothing here, and the mean and deviation of its
         only reward function are those of `reward` and `reward_std` again."""
         kept = {name: value for name, value in logged.items() if name != "epoch" and not name.startswith("rewards/")}
-        own = {"step": step, "wall_s": wall_s, "rollout_wait_s": rollout_wait_s, "train_s": train_s}
+        seconds = {"wall_s": wall_s, "rollout_wait_s": rollout_wait_s, "train_s": train_s}
+        own = {"step": step, "estimator": estimator, **seconds}
         return StepMetrics.model_validate({**kept, **rollouts.model_dump(), **own})
 
     def line(self) -> str:

@@ -7,7 +7,13 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
-from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, ImportanceSamplingConfig
+from swe_aem.advantage.config import (
+    ADVANTAGES,
+    NO_IMPORTANCE_SAMPLING,
+    AdvantageConfig,
+    ImportanceSamplingConfig,
+    OwnAdvantageConfig,
+)
 from swe_aem.errors import UserError
 from swe_aem.policy import tokenizer_fingerprint
 from swe_aem.train.architecture import config_of, experts, noise
@@ -123,14 +129,17 @@ def _losses(
     yield from _one_ratio_per_row(fields, advantage)
 
 
+def one_ratio_per_row(fields: Mapping[str, Any]) -> bool:
+    """Does the loss of a `GRPOConfig` with these fields take one ratio for all tokens of a row?"""
+    return fields.get("importance_sampling_level") == "sequence" and fields["loss_type"] not in _PER_TOKEN_LOSSES
+
+
 def _one_ratio_per_row(fields: Mapping[str, Any], advantage: AdvantageConfig) -> Iterator[str]:
-    loss, modulated = fields["loss_type"], advantage.aem and advantage.lam > 0
-    sequence = fields.get("importance_sampling_level") == "sequence"
-    if modulated and sequence and loss not in _PER_TOKEN_LOSSES:
+    if advantage.varies_within_rows and one_ratio_per_row(fields):
         yield (
-            f"importance_sampling_level sequence with loss_type {loss} has one ratio per sequence, so the factors of "
-            "AEM average out within a row: use importance_sampling_level token, or loss_type cispo, which weights the "
-            "log-probability of each token"
+            f"importance_sampling_level sequence with loss_type {fields['loss_type']} has one ratio per sequence, so "
+            f"what {advantage.estimator} makes of single responses averages out within a row: use "
+            "importance_sampling_level token, or loss_type cispo, which weights the log-probability of each token"
         )
 
 
@@ -150,6 +159,8 @@ def _extensions(config: TrainConfig) -> Iterator[str]:
     """What the settings name of the user's own, and what cannot be found or made. Errors of that code are raised."""
     try:
         TASK_SAMPLERS.make(config.task_sampler)
+        if isinstance(config.advantage, OwnAdvantageConfig):  # the others need torch
+            ADVANTAGES.make(config.advantage.model_dump())
     except UserError as error:
         yield str(error)
 

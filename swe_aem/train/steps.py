@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Protocol
 
 from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
@@ -92,9 +93,15 @@ def choose(
 
 
 def varied(group: TrajectoryGroup, limits_reward: LimitsReward = "graded") -> bool:
-    """Do the rewards of the trajectories that count differ? Otherwise no base advantage of the group is other than 0.
-    Rewards that differ by less than `_SAME_REWARD` are equal: that is rounding."""
+    """Do the rewards of the trajectories that count differ, in all or in when they are paid? Otherwise no base
+    advantage of the group is other than 0. Rewards that differ by less than `_SAME_REWARD` are equal: that is
+    rounding."""
     rewards = [reward for one in group if (reward := baseline_reward(one, limits_reward)) is not None]
+    paid = [list(accumulate(one.response_rewards)) for one in group if one.response_rewards is not None]
+    for number in range(max(map(len, paid), default=0)):
+        earlier = [one[number] for one in paid if number + 1 < len(one)]
+        if earlier and max(earlier) - min(earlier) > _SAME_REWARD:
+            return True
     return bool(rewards) and max(rewards) - min(rewards) > _SAME_REWARD
 
 

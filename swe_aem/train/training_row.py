@@ -7,7 +7,7 @@ from swe_aem.core.outcome import OUTCOME_TABLE, LimitsReward
 
 
 class RowFields(TypedDict):
-    """Fields of a row that `AEMGRPOTrainer` needs beyond those of TRL."""
+    """Fields of a row that `AgentGRPOTrainer` needs beyond those of TRL."""
 
     reward: float | None
     """Reward of the trajectory; None if it does not count."""

@@ -72,7 +72,7 @@ _COMPILED = "micro-batches differ in width, and the fused head replaces the mode
 
 _UNUSED: Mapping[str, tuple[str, ...]] = {
     _KL: ("beta", "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps", "use_bias_correction_kl"),
-    "the baseline decides it: set advantage.baseline (group_normalised divides by the deviation)": ("scale_rewards",),
+    "the advantage estimator decides it: group_normalised divides by the deviation": ("scale_rewards",),
     "it looks at the last token only, and masks rows that end with a tool's answer: set compact_filtering": (
         "mask_truncated_completions",
     ),

@@ -1,6 +1,7 @@
 """`training_extensions`: what a training run uses that is not built in, as `extensions.json` of its directory records
 it. Importable without torch."""
 
+from swe_aem.advantage.config import ADVANTAGES
 from swe_aem.core.used import identities
 from swe_aem.rollout import used_extensions
 from swe_aem.train.config import TrainConfig
@@ -14,4 +15,5 @@ def training_extensions(config: TrainConfig) -> dict[str, str]:
     code itself raises.
     """
     rollout = {f"rollout.{name}": identity for name, identity in used_extensions(config.rollout).items()}
-    return rollout | identities("task_sampler", TASK_SAMPLERS, config.task_sampler)
+    sampler = identities("task_sampler", TASK_SAMPLERS, config.task_sampler)
+    return rollout | sampler | identities("advantage", ADVANTAGES, config.advantage)

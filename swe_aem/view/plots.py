@@ -3,6 +3,7 @@
 matplotlib is imported when the first plot is drawn, and only as objects: no global state, no display.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -162,6 +163,23 @@ def alpha(run: TrainingRun) -> "Figure | None":
     return figure
 
 
+def estimator(run: TrainingRun) -> "Figure | None":
+    """The metrics of an advantage estimator other than AEM, each in a plot of its own; at most twelve."""
+    found = [(step.step, step.of_estimator()) for step in run.steps]
+    names = list(dict.fromkeys(name for _, values in found for name in values))[:12]
+    if not names:
+        return None
+    rows = (len(names) + 2) // 3
+    figure = _figure(7.2, 0.6 + 1.5 * rows)
+    for place, name in enumerate(names, start=1):
+        axes = figure.add_subplot(rows, 3, place)
+        points = [(step, values[name]) for step, values in found if math.isfinite(values.get(name, math.nan))]
+        axes.plot([step for step, _ in points], [value for _, value in points], ".-", color=BLUE, markersize=4)
+        _plain(axes)
+        axes.set_title(name, fontsize=8, loc="left")
+    return figure
+
+
 def outcomes(run: TrainingRun) -> "Figure | None":
     """How the trajectories of each step ended."""
     steps = [step for step in run.steps if step.outcomes]
@@ -286,6 +304,12 @@ PLOTS: tuple[tuple[str, str, str, Callable[[TrainingRun], "Figure | None"]], ...
         entropy,
     ),
     ("alpha", "AEM's factors", "α above 1: confident responses, whose advantage is strengthened.", alpha),
+    (
+        "estimator",
+        "Advantage estimator",
+        "What the estimator says of the advantages that it made, by the names of its own metrics.",
+        estimator,
+    ),
     ("outcomes", "Outcomes", "How each step's trajectories ended. Red: infrastructure failures.", outcomes),
     ("seconds", "Seconds per phase", "Phases overlap where rollouts continue during training.", seconds),
     (
@@ -333,15 +357,23 @@ PLOTS: tuple[tuple[str, str, str, Callable[[TrainingRun], "Figure | None"]], ...
 
 
 def _canvas() -> "tuple[Figure, Axes]":
+    figure = _figure(7.2, 3.4)
+    axes = figure.subplots()
+    _plain(axes)
+    return figure, axes
+
+
+def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained", facecolor="white")
-    axes = figure.subplots()
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def _plain(axes: "Axes") -> None:
     axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    return figure, axes
 
 
 def _right(axes: "Axes", label: str) -> "Axes":

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the transformers extra")
 
 from swe_aem.advantage.aem import coefficients  # noqa: E402
-from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
+from swe_aem.advantage.config import AdvantageConfig, AEMConfig, BaselineConfig  # noqa: E402
 from swe_aem.advantage.diagnostics import pearson, sign_agreement  # noqa: E402
 from tests.advantage.token_trees import (  # noqa: E402
     Step,
@@ -28,9 +28,9 @@ from tests.advantage.token_trees import (  # noqa: E402
 pytestmark = pytest.mark.torch
 
 ARMS = {
-    "without": AdvantageConfig(aem=False),
-    "AEM": AdvantageConfig(),
-    "reversed": AdvantageConfig(direction="reversed"),
+    "without": BaselineConfig(estimator="leave_one_out"),
+    "AEM": AEMConfig(),
+    "reversed": AEMConfig(direction="reversed"),
 }
 STEPS = 22
 """Until about four of five trajectories are resolved: beyond, little is left to learn."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from swe_aem.advantage.aem import coefficients
 from swe_aem.advantage.config import AdvantageConfig
-from swe_aem.advantage.estimators import base_advantages, factors
+from swe_aem.advantage.estimators import estimate, estimator_of
+from swe_aem.advantage.inputs import AdvantageInputs
 
 TOKENS, DEPTH = 4, 4
 RESPONSES = TOKENS**DEPTH
@@ -92,7 +93,7 @@ class Training:
 
     def __init__(self, config: AdvantageConfig, seed: int) -> None:
         """Trainings of one seed have the same policies, tasks and random numbers."""
-        self._config = config
+        self._estimator = estimator_of(config)
         states = policies(self.TASKS * self.TURNS, 9000 + seed)
         self._win = winning(states, 0.03, 31 + seed)
         self._logprob = states
@@ -111,14 +112,28 @@ class Training:
         row = group * self.SIZE + member
         where = state.view(self.GROUPS, self.TURNS)[group, turn]
         response = drawn.view(shape)[group, turn, member]
-        base = base_advantages(resolved.double(), torch.arange(resolved.numel()) // self.SIZE, self._config)
-        alpha = factors(mean_token_entropy(self._logprob)[where, response], row, group, self._config)
+        advantage = self._advantages(resolved, row, turn, mean_token_entropy(self._logprob)[where, response])
         chance = self._logprob.exp()[where, response].clamp(min=_LEAST_PROBABILITY)
         found = Step(self._resolved(), float(response_entropy(self._logprob).mean()))
-        push = torch.zeros_like(self._logprob).index_put((where, response), alpha * base[row] / chance, accumulate=True)
+        push = torch.zeros_like(self._logprob).index_put((where, response), advantage / chance, accumulate=True)
         of_task = self.SIZE * self.GROUPS / self.TASKS
         self._logprob = (self._logprob + self.RATE * push / of_task).log_softmax(1)
         return found
+
+    def _advantages(self, resolved: Tensor, row: Tensor, turn: Tensor, entropy: Tensor) -> Tensor:
+        """(N,) advantages of responses, by row and turn; each is one token of its trajectory here."""
+        numbers = torch.full((resolved.numel(), self.TURNS), -1)
+        numbers[row, turn] = turn
+        entropies = torch.zeros(numbers.shape, dtype=torch.float64).index_put((row, turn), entropy)
+        inputs = AdvantageInputs(
+            reward=resolved.double(),
+            group=torch.arange(resolved.numel()) // self.SIZE,
+            response_of_token=numbers,
+            weight=torch.ones(resolved.numel(), dtype=torch.float64),
+            scores=lambda: (entropies, -entropies),
+        )
+        values = estimate(self._estimator, inputs, "token trees").values.double()
+        return values[row, turn] if values.dim() == 2 else values[row]
 
     def _resolved(self) -> float:
         lost = 1 - (self._logprob.exp() * self._win).sum(1)

@@ -58,7 +58,7 @@ def test_text_and_files(store: Path, model: Path, tmp_path: Path) -> None:
     save_tiny(tmp_path / "after", sharpness=3.0)
     arguments = [str(store), "--model", str(model), "--after", str(tmp_path / "after"), "--samples", "4"]
     out = tmp_path / "out"
-    done = CliRunner().invoke(app, [*arguments, "--min-range", "0", "--out", str(out)])
+    done = CliRunner().invoke(app, [*arguments, "--set", "min_range=0", "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "3 trained trajectories in 1 groups; 3 responses" in done.output
     assert "another policy sampled it" in done.output
@@ -82,7 +82,7 @@ def test_text_and_files(store: Path, model: Path, tmp_path: Path) -> None:
 
 
 def test_without_after_and_without_states(store: Path, model: Path) -> None:
-    done = CliRunner().invoke(app, [str(store), "--model", str(model), "--min-range", "9"])
+    done = CliRunner().invoke(app, [str(store), "--model", str(model), "--set", "min_range=9"])
     assert done.exit_code == 0, done.output
     assert "3 of 3 responses are unmodulated" in done.output
     assert "no state was sampled from" in done.output

@@ -73,7 +73,7 @@ def test_no_wrong_value_of_any_setting_is_answered_in_words_of_pydantic(
         ("rollout.limit", 0, "rollout.limit is 0: give a whole number (at least 1)"),
         ("rollout.sandbox", "vm", "rollout.sandbox: no sandbox 'vm'; choose one of bubblewrap, docker, "),
         ("rollout.sandbox", {"type": "docker", "x": 1}, "rollout.sandbox.x is unknown; there are runtime"),
-        ("advantage.aem", "perhaps", 'advantage.aem is "perhaps": give true or false'),
+        ("advantage.shuffle", "perhaps", 'advantage.shuffle is "perhaps": give true or false'),
         ("report_to", ["tensorboard", "x"], 'report_to[1] is "x": give one of tensorboard, trackio, wandb'),
         ("rollout.ids", 3, "rollout.ids is 3: give a list, each item a string"),
         ("rollout.native", 3, "rollout.native is 3: give a section with settings (max_turns, "),

@@ -125,10 +125,10 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
     trl = pytest.importorskip("trl", reason="needs the train extra")
     from datasets import Dataset
 
-    from swe_aem.advantage.config import AdvantageConfig
+    from swe_aem.advantage.config import AEMConfig
     from swe_aem.policy.tokenizer import load_tokenizer
     from swe_aem.testing.steps import tiny_model, tiny_tokenizer
-    from swe_aem.train.aem_grpo import AEMGRPOTrainer
+    from swe_aem.train.grpo import AgentGRPOTrainer
     from swe_aem.train.training_row import training_row
 
     rows = [training_row(trajectory) for trajectory in group]
@@ -142,13 +142,13 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
         "max_completion_length": longest, "learning_rate": 0.01, "use_cpu": True, "bf16": False, "report_to": "none",
         "gradient_checkpointing": False, "save_strategy": "no", "disable_tqdm": True, "scale_rewards": "none",
     }  # fmt: skip
-    trainer = AEMGRPOTrainer(
+    trainer = AgentGRPOTrainer(
         model=model,
         args=trl.GRPOConfig(output_dir=str(directory / "trained"), **settings),
         train_dataset=Dataset.from_list([{"prompt": "<5>"}] * 2),
         processing_class=tiny_tokenizer(),
         rollout_func=lambda prompts, trainer: {name: [row[name] for row in rows] for name in rows[0]},
-        advantage=AdvantageConfig(),
+        advantage=AEMConfig(),
     )
     trainer.train()
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

@@ -57,8 +57,8 @@ def main(model: str, out: str, steps: str, kill_at: str, *settings: str) -> None
             saved(self, *args, **kwargs)
             die()
 
-        saved = loop.AEMGRPOTrainer._save_optimizer_and_scheduler
-        loop.AEMGRPOTrainer._save_optimizer_and_scheduler = torn  # type: ignore[method-assign]
+        saved = loop.AgentGRPOTrainer._save_optimizer_and_scheduler
+        loop.AgentGRPOTrainer._save_optimizer_and_scheduler = torn  # type: ignore[method-assign]
 
     loop.train(configuration(Path(model), int(steps), *settings), Path(out), Killable)
 

@@ -8,9 +8,9 @@ import sys
 import torch
 from datasets import Dataset
 
-from swe_aem.advantage.config import AdvantageConfig, ImportanceSamplingConfig
+from swe_aem.advantage.config import AEMConfig, ImportanceSamplingConfig
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer
-from swe_aem.train.aem_grpo import AEMGRPOTrainer
+from swe_aem.train.grpo import AgentGRPOTrainer
 from tests.train.tiny_config import tiny_config
 
 out, rows = sys.argv[1], int(sys.argv[2])
@@ -22,13 +22,13 @@ config = tiny_config(
     optim="sgd",
     shuffle_dataset=False,
 )
-trainer = AEMGRPOTrainer(
+trainer = AgentGRPOTrainer(
     model=tiny_model(),
     args=config,
     train_dataset=Dataset.from_list(tiny_prompts(8)),
     processing_class=tiny_tokenizer(),
     rollout_func=ScriptedFeed(4, lost=[1]),
-    advantage=AdvantageConfig(),
+    advantage=AEMConfig(),
     importance_sampling=ImportanceSamplingConfig(mode="mask", low=0.002),
 )
 trainer.train()

@@ -21,9 +21,9 @@ from torch.distributed.fsdp import FSDPModule  # noqa: E402
 from torch.distributed.tensor import DTensor  # noqa: E402
 from transformers import Trainer  # noqa: E402
 
-from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
+from swe_aem.advantage.config import AEMConfig  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer  # noqa: E402
-from swe_aem.train.aem_grpo import AEMGRPOTrainer  # noqa: E402
+from swe_aem.train.grpo import AgentGRPOTrainer  # noqa: E402
 from swe_aem.train.policies import whole_weights  # noqa: E402
 from swe_aem.train.processes import Processes  # noqa: E402
 from tests.train.tiny_config import tiny_config  # noqa: E402
@@ -67,7 +67,7 @@ def held(model: Any) -> dict[str, Any]:
     return {"whole": whole, "shards": shards, "formats": sorted(formats)}
 
 
-class Watched(AEMGRPOTrainer):
+class Watched(AgentGRPOTrainer):
     """Tells what is held after each micro-batch."""
 
     def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -97,7 +97,7 @@ def main() -> None:
         train_dataset=Dataset.from_list(tiny_prompts(8)),
         processing_class=tiny_tokenizer(),
         rollout_func=ScriptedFeed(4),
-        advantage=AdvantageConfig(),
+        advantage=AEMConfig(),
     )
     trainer.train()
     model: Any = trainer.model_wrapped

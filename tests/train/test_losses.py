@@ -16,10 +16,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
-from swe_aem.advantage.config import AdvantageConfig, ImportanceSamplingConfig  # noqa: E402
+from swe_aem.advantage.config import AEMConfig, ImportanceSamplingConfig  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
-from swe_aem.train.aem_grpo import AEMGRPOTrainer  # noqa: E402
+from swe_aem.train.grpo import AgentGRPOTrainer  # noqa: E402
 from swe_aem.train.refusals import refuse_silent_changes  # noqa: E402
 from swe_aem.train.trl_config import TrlConfig, recipe  # noqa: E402
 
@@ -71,13 +71,13 @@ def make_trainer(make_config: Any, dataset: Any) -> Callable[..., Any]:
         key = tuple(sorted(grpo.items()))
         if key not in TRAINERS:
             high = recipe(TrlConfig(loss_type=grpo.get("loss_type")))["epsilon_high"]
-            TRAINERS[key] = AEMGRPOTrainer(
+            TRAINERS[key] = AgentGRPOTrainer(
                 model=tiny_model(),
                 args=make_config(steps_per_generation=1, **{"epsilon_high": high} | grpo),
                 train_dataset=dataset,
                 processing_class=tiny_tokenizer(),
                 rollout_func=ScriptedFeed(4),
-                advantage=AdvantageConfig(),
+                advantage=AEMConfig(),
                 importance_sampling=config,
             )
             TRAINERS[key].current_gradient_accumulation_steps = 1
@@ -203,7 +203,7 @@ def test_vespo_takes_truncated_ratios_into_its_gamma(gradient: Gradient) -> None
 )
 def test_what_would_be_ignored_is_refused(make_config: Any, config: Any, grpo: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        refuse_silent_changes(make_config(**grpo), AdvantageConfig(), config)
+        refuse_silent_changes(make_config(**grpo), AEMConfig(), config)
 
 
 def test_a_mode_needs_the_samplers_probabilities(make_trainer: Callable[..., Any]) -> None:

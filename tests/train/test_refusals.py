@@ -148,7 +148,7 @@ def test_one_ratio_per_trajectory_and_aem_exclude_each_other_at_the_start(quiet_
     grpo = {"importance_sampling_level": "sequence", "loss_type": "grpo"}
     with pytest.raises(UserError, match="or loss_type cispo, which weights"):
         refuse_at_start(configured(grpo=grpo))
-    refuse_at_start(configured(grpo=grpo, advantage={"aem": False}))
+    refuse_at_start(configured(grpo=grpo, advantage="leave_one_out"))
     refuse_at_start(configured(grpo={"importance_sampling_level": "sequence", "loss_type": "cispo"}))
 
 

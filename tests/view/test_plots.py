@@ -109,3 +109,13 @@ def test_moving_mean() -> None:
     assert moving_mean([1, 2, 3, 6], 2) == [1.5, 2.5, 4.5]
     assert moving_mean([1], 2) == []
     assert [smoothing_window(n) for n in (3, 10, 500)] == [0, 2, 10]
+
+
+def test_metrics_of_any_estimator_are_drawn_by_their_names(tmp_path: Path, kit: Any) -> None:
+    lines = kit.metrics(3)
+    for number, line in enumerate(lines):
+        line |= {"estimator": "capped", "capped/negative_share": number / 4, "other/share": 1.0}
+    figure = drawn(tmp_path, kit.jsonl(lines))["estimator"]
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "negative_share"
+    assert list(axes.lines[0].get_ydata()) == [0.0, 0.25, 0.5]

@@ -1,5 +1,7 @@
 """The diagnostics of AEM (arXiv 2605.00425) on a store and a policy: does the factor point where the theory says?
 
+Any estimator can be asked: alpha is what it multiplies a response's base advantage by (`stored.modulation`).
+
 A natural-gradient step on a sampled response a moves log pi(b|s) by eta A (1[b=a] / pi(a|s) - 1). Put into
 dH = -sum pi log pi dlog pi that is dH_resp(s) = eta A (S - H_resp(s)), with S = -log pi(a|s): of the same sign as A for
 a surprising response, of the other sign for one that the policy was sure of.
@@ -25,8 +27,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from swe_aem.advantage.config import label_of
 from swe_aem.advantage.diagnostics import pearson, pearson_interval, sign_agreement
-from swe_aem.advantage.estimators import base_advantages, factors
+from swe_aem.advantage.estimators import base_advantages, estimator_of
 from swe_aem.core import SamplingParams
 from swe_aem.errors import UserError
 from swe_aem.policy import load_tokenizer
@@ -42,14 +45,8 @@ from swe_aem.train.analysis.diagnosis import (
     StateRow,
     VersionShare,
 )
-from swe_aem.train.analysis.scoring import (
-    ScoredResponse,
-    TrajectoryTensors,
-    context_tokens,
-    read_trajectories,
-    require_vocabulary,
-    score,
-)
+from swe_aem.train.analysis.scoring import ScoredResponse, context_tokens, require_vocabulary, score
+from swe_aem.train.analysis.stored import TrajectoryTensors, inputs_of, modulation, read_trajectories
 from swe_aem.train.models import load_model
 
 Progress = Callable[[str, int, int], None]
@@ -106,7 +103,7 @@ def diagnose(
             f"{model_directory}; name the model that sampled it"
         )
     scored = _score(model, fitting, run.temperature, "entropies", progress)
-    measured = _measure(fitting, scored, base[torch.tensor(fits)], config)
+    measured = _measure(trajectories, fits, scored, config)
     stops = _stop_tokens(model, model_directory, trajectories)
     drawn = _draw(measured, config)
     states = []
@@ -201,31 +198,33 @@ def _score(
 
 
 def _base(trajectories: Sequence[TrajectoryTensors], config: DiagnoseConfig) -> Tensor:
-    """(M,) float64: base advantages of all trajectories, times their weights as in training."""
-    reward = torch.tensor([one.reward for one in trajectories], dtype=torch.float64)
-    group = torch.tensor([one.group for one in trajectories])
-    weight = torch.tensor([one.weight for one in trajectories], dtype=torch.float64)
-    return base_advantages(reward, group, config.advantage) * weight
+    """(M,) float64: base advantages of all trajectories' first tokens, times their weights as in training."""
+    column = torch.zeros(1)
+    inputs = inputs_of(trajectories, [[(column, column)] for _ in trajectories])
+    return base_advantages(estimator_of(config.advantage), inputs)[:, 0] * inputs.weight
 
 
 def _measure(
     trajectories: Sequence[TrajectoryTensors],
-    scored: list[list[ScoredResponse]],
-    base: Tensor,
+    fits: Sequence[bool],
+    scored: Sequence[Sequence[ScoredResponse]],
     config: DiagnoseConfig,
 ) -> _Measured:
-    places = [(row, turn) for row, several in enumerate(scored) for turn in range(len(several))]
+    """The responses of the trajectories that fit, of which `scored` has those; all count in the baselines."""
+    rest = iter(scored)
+    every = [next(rest) if fit else [] for fit in fits]
+    inputs = inputs_of(trajectories, [[(one.entropy, one.logprob) for one in several] for several in every])
+    found = modulation(estimator_of(config.advantage), inputs, label_of(config.advantage))
+    places = [(row, turn) for row, several in enumerate(every) for turn in range(len(several))]
     row = torch.tensor([row for row, _ in places])
-    group = torch.tensor([one.group for one in trajectories])[row]
-    entropy = _mean_entropies(scored)
     return _Measured(
         trajectory=[trajectories[row] for row, _ in places],
         turn=[turn for _, turn in places],
-        scored=[scored[row][turn] for row, turn in places],
-        group=group,
-        entropy=entropy,
-        base=base[row],
-        alpha=factors(entropy, row, group, config.advantage),
+        scored=[every[row][turn] for row, turn in places],
+        group=inputs.group[row],
+        entropy=_mean_entropies(scored),
+        base=found.base,
+        alpha=found.factor,
     )
 
 
@@ -242,9 +241,10 @@ def _entropies_after(
     return _mean_entropies(_score(model, trajectories, temperature, "entropies after", progress))
 
 
-def _mean_entropies(scored: list[list[ScoredResponse]]) -> Tensor:
+def _mean_entropies(scored: Sequence[Sequence[ScoredResponse]]) -> Tensor:
     """(N,) float64."""
-    return torch.tensor([float(one.entropy.double().mean()) for several in scored for one in several]).double()
+    means = [float(one.entropy.double().mean()) for several in scored for one in several]
+    return torch.tensor(means, dtype=torch.float64)
 
 
 def _stop_tokens(model: Any, directory: Path, trajectories: Sequence[TrajectoryTensors]) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from swe_aem.advantage.config import AdvantageConfig
+from swe_aem.advantage.config import AdvantageConfig, AEMConfig
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcome import LimitsReward
 
@@ -31,7 +31,7 @@ class DiagnoseConfig(Frozen):
     """Leave out the responses of trajectories that ended at a limit."""
     limits_reward: LimitsReward = "graded"
     """Reward of those trajectories in the baseline."""
-    advantage: AdvantageConfig = AdvantageConfig()
+    advantage: AdvantageConfig = AEMConfig()
 
 
 class VersionShare(Frozen):

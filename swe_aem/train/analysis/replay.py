@@ -1,62 +1,38 @@
-"""Advantages of stored groups, computed again under other settings: no policy, no GPU.
+"""Advantages of stored groups, computed again by any estimator: no policy, no GPU.
 
 A store has the log-probabilities of sampled tokens, not the entropies of the distributions that they came from. A
-response's mean surprisal is an unbiased but noisy estimate of its mean entropy, and noise widens a group's range: what
-comes out here differs from what a trainer computes, most in short responses.
+token's surprisal stands in for its entropy: an unbiased but noisy estimate, and noise widens a group's range. What
+comes out here differs from what a trainer computes, most in short responses. The store is one batch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from swe_aem.advantage.config import AdvantageConfig
-from swe_aem.advantage.estimators import base_advantages, factors
-from swe_aem.core import Trajectory
+from swe_aem.advantage.baselines import BASELINES
+from swe_aem.advantage.config import AdvantageConfig, label_of
+from swe_aem.advantage.estimators import base_name, estimator_of
+from swe_aem.advantage.inputs import AdvantageEstimator
 from swe_aem.core.base import Frozen
-from swe_aem.core.outcome import LimitsReward
-from swe_aem.errors import UserError
-from swe_aem.rollout import block_size, read_manifest
-from swe_aem.store import existing_store
-from swe_aem.train.steps import cut
-from swe_aem.train.training_row import TrainingRow, training_row
-
-
-class StoredResponses(NamedTuple):
-    """The N trained responses of a store, as columns."""
-
-    task: tuple[str, ...]
-    sample: Tensor
-    """(N,) long."""
-    turn: Tensor
-    """(N,) long: the response's number in its trajectory."""
-    row: Tensor
-    """(N,) long: its trajectory, numbered over the store."""
-    group: Tensor
-    """(N,) long: its group, numbered over the store."""
-    surprisal: Tensor
-    """(N,) float64: mean over its tokens, nats."""
-    reward: Tensor
-    """(M,) float64: of all trajectories, NaN for those that do not count."""
-    group_of_row: Tensor
-    """(M,) long."""
+from swe_aem.train.analysis.stored import Modulation, TrajectoryTensors, inputs_of, modulation
 
 
 class Replay(Frozen):
     """The advantages of a store under one setting, in numbers."""
 
     name: str
-    settings: AdvantageConfig
+    settings: dict[str, Any]
+    """The estimator's settings; empty for one that has none."""
     responses: int
     groups: int
     """Groups with trained responses."""
     zero_variance_groups: int
-    """Zero-variance groups among them: no advantage, whatever the factors."""
+    """Zero-variance groups among them: a baseline gives them no advantage."""
     alpha_min: float
     alpha_max: float
     alpha_std: float
+    """Standard deviation of the factors of responses; the two before are their extremes."""
     unmodulated_share: float
     """Share of responses whose factor is exactly 1."""
     moved: float
@@ -65,129 +41,77 @@ class Replay(Frozen):
     """Mean factor of responses with negative advantage: above 1, mistakes that the policy was sure of weigh more."""
     confident_successes: float
     """Mean factor of responses with positive advantage."""
+    metrics: dict[str, float]
+    """The estimator's own metrics."""
 
 
-def read_responses(
-    directory: Path, *, compact_filtering: bool = True, limits_reward: LimitsReward = "graded"
-) -> StoredResponses:
-    """Read a store as training does under these settings; raises `UserError` if it has nothing that could be trained
-    on."""
-    found = _Columns()
-    for number, (task_id, members) in enumerate(stored_groups(directory)):
-        for trajectory in members:
-            row = training_row(trajectory, compact_filtering=compact_filtering, limits_reward=limits_reward)
-            found.add(number, task_id, trajectory, row)
-    if not found.surprisal:
-        raise UserError(
-            f"{directory}: has no trajectory with sampled tokens that count (gold and noop agents sample none)"
-        )
-    return found.stored()
+class Replayed(NamedTuple):
+    """A setting's numbers, and what they are made of."""
+
+    replay: Replay
+    modulation: Modulation
 
 
-def stored_groups(directory: Path) -> Iterator[tuple[str, tuple[Trajectory, ...]]]:
-    """Task id and trajectories of each group of a store, oversampled ones cut as in training, which rolls a
-    task out once per epoch. Raises `UserError` if there is no such directory."""
-    store = existing_store(directory)
-    manifest = read_manifest(directory)
-    if manifest is None:
-        return store.groups()
-    size = manifest.config.group_size
-    return ((task_id, cut(members, size)) for task_id, members in store.groups(block_size(manifest.config)))
+def comparison(trajectories: Sequence[TrajectoryTensors], chosen: AdvantageConfig) -> list[Replayed]:
+    """The chosen estimator beside the advantages that it modulates, and the variants of it that it knows (`variants`),
+    such as the ablations of a paper."""
+    estimator = estimator_of(chosen)
+    inputs = inputs_of(trajectories, [[(-one, one) for one in trajectory.logprobs] for trajectory in trajectories])
+    found = []
+    for name, one in _settings(estimator, label_of(chosen)):
+        result = modulation(one, inputs, name)
+        found.append(Replayed(_numbers(trajectories, name, one, result), result))
+    return found
 
 
-class _Columns:
-    """Grows the columns of `StoredResponses`."""
-
-    def __init__(self) -> None:
-        self.tasks: list[str] = []
-        self.places: list[tuple[int, int, int, int]] = []
-        self.surprisal: list[float] = []
-        self.reward: list[float] = []
-        self.group_of_row: list[int] = []
-
-    def add(self, group: int, task_id: str, trajectory: Trajectory, row: TrainingRow) -> None:
-        number = len(self.reward)
-        self.reward.append(float("nan") if row["reward"] is None else row["reward"])
-        self.group_of_row.append(group)
-        trained = {turn for turn in row["response_of_token"] if turn >= 0}
-        for turn, response in enumerate(trajectory.responses):
-            if turn in trained:
-                self.tasks.append(task_id)
-                self.places.append((trajectory.sample, turn, number, group))
-                self.surprisal.append(-sum(response.logprobs) / len(response.logprobs))
-
-    def stored(self) -> StoredResponses:
-        sample, turn, row, group = torch.tensor(self.places, dtype=torch.long).unbind(1)
-        return StoredResponses(
-            task=tuple(self.tasks),
-            sample=sample,
-            turn=turn,
-            row=row,
-            group=group,
-            surprisal=torch.tensor(self.surprisal, dtype=torch.float64),
-            reward=torch.tensor(self.reward, dtype=torch.float64),
-            group_of_row=torch.tensor(self.group_of_row, dtype=torch.long),
-        )
+def _settings(estimator: AdvantageEstimator, label: str) -> Iterator[tuple[str, AdvantageEstimator]]:
+    yield "base", BASELINES[base_name(estimator)]
+    yield label, estimator
+    yield from getattr(estimator, "variants", lambda: ())()
 
 
-def replay(stored: StoredResponses, name: str, config: AdvantageConfig) -> Replay:
-    """The numbers of one setting."""
-    base, alpha = _advantages(stored, config)
-    groups = stored.group.unique()
-    rewards = [stored.reward[(stored.group_of_row == group) & ~stored.reward.isnan()] for group in groups]
+def _numbers(
+    trajectories: Sequence[TrajectoryTensors], name: str, estimator: AdvantageEstimator, found: Modulation
+) -> Replay:
+    base, advantage, factor = found.base, found.advantage, found.factor
+    groups = {one.group for one in trajectories if one.spans}
+    rewards = [{one.reward for one in trajectories if one.group == group and one.counts} for group in groups]
     total = float(base.abs().mean())
+    dump: Any = getattr(estimator, "model_dump", None)
     return Replay(
         name=name,
-        settings=config,
-        responses=alpha.numel(),
-        groups=groups.numel(),
-        zero_variance_groups=sum(int(reward.unique().numel() == 1) for reward in rewards),
-        alpha_min=float(alpha.min()),
-        alpha_max=float(alpha.max()),
-        alpha_std=float(alpha.std(correction=0)),
-        unmodulated_share=float((alpha == 1).double().mean()),
-        moved=float((alpha * base - base).abs().mean()) / total if total else 0.0,
-        confident_mistakes=_mean(alpha[base < 0]),
-        confident_successes=_mean(alpha[base > 0]),
+        settings=dump(mode="json") if dump is not None else {},
+        responses=factor.numel(),
+        groups=len(groups),
+        zero_variance_groups=sum(len(one) == 1 for one in rewards),
+        alpha_min=float(factor.min()),
+        alpha_max=float(factor.max()),
+        alpha_std=float(factor.std(correction=0)),
+        unmodulated_share=float((factor == 1).double().mean()),
+        moved=float((advantage - base).abs().mean()) / total if total else 0.0,
+        confident_mistakes=_mean(factor[base < 0]),
+        confident_successes=_mean(factor[base > 0]),
+        metrics=found.metrics,
     )
 
 
-def comparison(stored: StoredResponses, chosen: AdvantageConfig) -> list[Replay]:
-    """The chosen settings beside the base and the paper's ablations of them."""
-    change = chosen.model_copy
-    variants: Iterable[tuple[str, AdvantageConfig]] = (
-        ("base", change(update={"aem": False})),
-        ("AEM", chosen),
-        ("reversed", change(update={"direction": "reversed"})),
-        ("shuffled", change(update={"shuffle": True})),
-        *((f"scope {scope}", change(update={"scope": scope})) for scope in ("trajectory", "group", "batch")),
-    )
-    distinct = [(name, config) for name, config in variants if name != f"scope {chosen.scope}"]
-    return [replay(stored, name, config) for name, config in distinct]
-
-
-def table(stored: StoredResponses, configs: Sequence[tuple[str, AdvantageConfig]]) -> list[dict[str, object]]:
-    """A row per response: where it is, its surprisal and reward, and its base advantage and factor in each setting."""
-    columns = [(name, *_advantages(stored, one)) for name, one in configs]
-    rewards = stored.reward[stored.row]
+def table(trajectories: Sequence[TrajectoryTensors], found: Sequence[Replayed]) -> list[dict[str, object]]:
+    """A row per response: where it is, its surprisal and reward, and its base advantage, advantage and factor in each
+    setting."""
+    places = [(one, turn) for one in trajectories for turn in range(len(one.spans))]
     return [
         {
-            "task_id": task,
-            "sample": int(stored.sample[index]),
-            "response": int(stored.turn[index]),
-            "surprisal": float(stored.surprisal[index]),
-            "reward": float(rewards[index]),
-            **{f"{name}: base": float(base[index]) for name, base, _ in columns},
-            **{f"{name}: alpha": float(alpha[index]) for name, _, alpha in columns},
+            "task_id": one.task_id,
+            "sample": one.sample,
+            "response": turn,
+            "surprisal": -float(one.logprobs[turn].double().mean()),
+            "reward": one.reward,
+            **{f"{replay.name}: base": float(made.base[index]) for replay, made in found},
+            **{f"{replay.name}: advantage": float(made.advantage[index]) for replay, made in found},
+            **{f"{replay.name}: alpha": float(made.factor[index]) for replay, made in found},
         }
-        for index, task in enumerate(stored.task)
+        for index, (one, turn) in enumerate(places)
     ]
-
-
-def _advantages(stored: StoredResponses, config: AdvantageConfig) -> tuple[Tensor, Tensor]:
-    """(N,) base advantages and factors of the responses."""
-    base = base_advantages(stored.reward, stored.group_of_row, config)[stored.row]
-    return base, factors(stored.surprisal, stored.row, stored.group, config)
 
 
 def _mean(values: Tensor) -> float:

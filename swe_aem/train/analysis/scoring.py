@@ -6,46 +6,19 @@ Trajectories of similar length share a right-padded batch. A segment is as long 
 vocabulary of 150,000 and a trajectory of 40,000 tokens fit; columns that no response needs get no logits.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from swe_aem.core import Trajectory
-from swe_aem.core.outcome import LimitsReward
 from swe_aem.errors import UserError
-from swe_aem.train.analysis.replay import stored_groups
-from swe_aem.train.training_row import TrainingRow, training_row
+from swe_aem.train.analysis.stored import TrajectoryTensors
 
 _BATCH_TOKENS = 16_384
 """Padded tokens of a batch, which a KV cache is kept for."""
 _SEGMENT_LOGITS = 2**26
 """Logits of a segment: 256 MiB in float32, and three times that while they are reduced."""
-
-
-class TrajectoryTensors(NamedTuple):
-    """A stored trajectory for scoring and advantages. One that is not trained has no tokens and no responses."""
-
-    task_id: str
-    sample: int
-    group: int
-    """Numbered over the store."""
-    reward: float
-    """NaN if it does not count."""
-    weight: float
-    token_ids: Tensor
-    """(T,) int32: up to the end of the last response."""
-    spans: tuple[tuple[int, int], ...]
-    """Start and end of each response, half-open, ascending; none starts at 0."""
-    versions: tuple[int, ...]
-    """Version of the weights that sampled each response."""
-    logprobs: tuple[Tensor, ...]
-    """Stored log-probabilities of each response's tokens, (n,) float32."""
-    stops: frozenset[int]
-    """Tokens that ended a response by themselves."""
 
 
 class ScoredResponse(NamedTuple):
@@ -55,60 +28,6 @@ class ScoredResponse(NamedTuple):
     """(n,) float32, nats: of the full distribution that each token is drawn from, after the temperature."""
     logprob: Tensor
     """(n,) float32: of the tokens themselves under the same distributions."""
-
-
-def read_trajectories(
-    directory: Path,
-    *,
-    version: int | None = None,
-    compact_filtering: bool = True,
-    limits_reward: LimitsReward = "graded",
-) -> list[TrajectoryTensors]:
-    """The trajectories of `stored_groups`; with `version`, of groups whose trained responses are all of that version.
-
-    `compact_filtering` leaves out what ended at a limit, and `limits_reward` is its reward in the baseline. Raises
-    `UserError` if nothing among them is trained.
-    """
-    trajectories: list[TrajectoryTensors] = []
-    seen: set[int] = set()
-    for group, (_, members) in enumerate(stored_groups(directory)):
-        rows = [training_row(one, compact_filtering=compact_filtering, limits_reward=limits_reward) for one in members]
-        found = [_tensors(group, one, row) for one, row in zip(members, rows, strict=True)]
-        versions = {number for one in found for number in one.versions}
-        seen |= versions
-        if version is None or versions == {version}:
-            trajectories += found
-    if not any(one.spans for one in trajectories):
-        if seen and version is not None:
-            raise UserError(
-                f"{directory}: has no group whose trained responses are all of version {version}; it has responses of "
-                f"{', '.join(map(str, sorted(seen)))}"
-            )
-        raise UserError(
-            f"{directory}: has no trained response (gold and noop agents sample none; of a training run, name "
-            "the directory `rollouts`)"
-        )
-    return trajectories
-
-
-def _tensors(group: int, trajectory: Trajectory, row: TrainingRow) -> TrajectoryTensors:
-    responses = trajectory.responses if any(row["env_mask"]) else ()
-    if responses and responses[0].start == 0:
-        raise UserError(
-            f"{trajectory.id} begins with a sampled token; without a prompt there is nothing to score it by"
-        )
-    return TrajectoryTensors(
-        task_id=trajectory.task_id,
-        sample=trajectory.sample,
-        group=group,
-        reward=math.nan if row["reward"] is None else row["reward"],
-        weight=trajectory.weight,
-        token_ids=torch.tensor(trajectory.token_ids[: responses[-1].end if responses else 0], dtype=torch.int32),
-        spans=tuple((response.start, response.end) for response in responses),
-        versions=tuple(response.version for response in responses),
-        logprobs=tuple(torch.tensor(response.logprobs, dtype=torch.float32) for response in responses),
-        stops=frozenset(trajectory.token_ids[one.end - 1] for one in responses if one.finish_reason == "stop"),
-    )
 
 
 def context_tokens(model: Any) -> int:

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the transformers extra")
 pytest.importorskip("transformers", reason="needs the transformers extra")
 
-from swe_aem.advantage.config import AdvantageConfig  # noqa: E402
+from swe_aem.advantage.config import AEMConfig  # noqa: E402
 from swe_aem.advantage.diagnostics import pearson, sign_agreement  # noqa: E402
 from swe_aem.core import OUTCOME_TABLE, Outcome, Response, SamplingParams, Trajectory  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
@@ -24,12 +24,13 @@ from swe_aem.testing.builders import make_trajectory  # noqa: E402
 from swe_aem.testing.steps import EOS, VOCABULARY, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.analysis.diagnose import diagnose, relation  # noqa: E402
 from swe_aem.train.analysis.diagnosis import DiagnoseConfig, DiagnosisResult  # noqa: E402
-from swe_aem.train.analysis.scoring import TrajectoryTensors, context_tokens, read_trajectories, score  # noqa: E402
+from swe_aem.train.analysis.scoring import context_tokens, score  # noqa: E402
+from swe_aem.train.analysis.stored import TrajectoryTensors, read_trajectories  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 OBSERVED = (7, 8, 9)
-FEW = DiagnoseConfig(states=4, samples=8, max_tokens=6, advantage=AdvantageConfig(min_range=0.0))
+FEW = DiagnoseConfig(states=4, samples=8, max_tokens=6, advantage=AEMConfig(min_range=0.0))
 
 
 def flat(model: Any) -> Any:
@@ -128,7 +129,7 @@ def episode(token_ids: list[int], *spans: tuple[int, int]) -> TrajectoryTensors:
     """An episode that nothing but scoring sees."""
     logprobs = tuple(torch.zeros(end - start) for start, end in spans)
     ids = torch.tensor(token_ids, dtype=torch.int32)
-    return TrajectoryTensors("t", 0, 0, 0.0, 1.0, ids, spans, (0,) * len(spans), logprobs, frozenset())
+    return TrajectoryTensors("t", 0, 0, 0.0, None, 1.0, ids, spans, (0,) * len(spans), logprobs, frozenset())
 
 
 def test_entropies_of_a_flat_model_are_ln_v() -> None:
@@ -248,7 +249,7 @@ def test_monte_carlo_finds_the_response_entropy(tmp_path: Path) -> None:
         for sample in range(3):
             writer.append(small(sample))
     name_it(tmp_path / "store", tmp_path / "model")
-    settings = DiagnoseConfig(states=6, samples=1500, max_tokens=2, advantage=AdvantageConfig(min_range=0.0))
+    settings = DiagnoseConfig(states=6, samples=1500, max_tokens=2, advantage=AEMConfig(min_range=0.0))
     report = diagnose(tmp_path / "store", tmp_path / "model", settings)
     stops = report.diagnosis.stop_token_ids
     assert stops == (EOS, 6)  # the model's, and what ended a stored response

@@ -10,15 +10,16 @@ from typer.testing import CliRunner
 pytest.importorskip("torch", reason="needs the transformers extra")
 pytest.importorskip("matplotlib", reason="needs the train extra")
 
-from swe_aem.advantage.config import AdvantageConfig
+from swe_aem.advantage.config import ADVANTAGES, AEMConfig
 from swe_aem.cli.replay_advantages import app
 from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
+from swe_aem.core.outcome import LimitsReward
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, claim
 from swe_aem.store import Store
 from swe_aem.testing.builders import make_trajectory
-from swe_aem.train.analysis.replay import comparison, read_responses, stored_groups
-from swe_aem.train.analysis.scoring import read_trajectories
+from swe_aem.train.analysis.replay import Replay, comparison
+from swe_aem.train.analysis.stored import read_trajectories, stored_groups
 
 pytestmark = pytest.mark.torch
 
@@ -53,8 +54,12 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+def replays(store: Path) -> list[Replay]:
+    return [one.replay for one in comparison(read_trajectories(store), AEMConfig())]
+
+
 def test_figures(store: Path) -> None:
-    base, paper, *_ = comparison(read_responses(store), AdvantageConfig())
+    base, paper, *_ = replays(store)
     assert (base.responses, base.groups, base.zero_variance_groups) == (5, 2, 1)
     assert (base.alpha_std, base.moved, base.unmodulated_share) == (0.0, 0.0, 1.0)
     weights = [1.0, math.exp(-0.5), math.exp(-1.0)]
@@ -69,7 +74,7 @@ def test_figures(store: Path) -> None:
 
 
 def test_limits_can_be_trained(store: Path) -> None:
-    assert read_responses(store, compact_filtering=False).surprisal.numel() == 6
+    assert sum(len(one.spans) for one in read_trajectories(store, compact_filtering=False)) == 6
 
 
 def test_a_limit_pays_what_training_lets_it_pay(tmp_path: Path) -> None:
@@ -77,11 +82,11 @@ def test_a_limit_pays_what_training_lets_it_pay(tmp_path: Path) -> None:
     with Store(tmp_path).writer() as writer:
         writer.append(trajectory("a", 0, Outcome.TURN_LIMIT, 1.0).model_copy(update={"reward": 1.0}))
         writer.append(trajectory("a", 1, Outcome.UNRESOLVED, 1.0))
-    for limits_reward, zero_variance in (("graded", 0), ("zero", 1)):
-        stored = read_responses(tmp_path, limits_reward=limits_reward)
-        assert comparison(stored, AdvantageConfig())[0].zero_variance_groups == zero_variance
-        scored = read_trajectories(tmp_path, limits_reward=limits_reward)
-        assert len({one.reward for one in scored}) == 2 - zero_variance
+    paid: tuple[tuple[LimitsReward, int], ...] = (("graded", 0), ("zero", 1))
+    for limits_reward, zero_variance in paid:
+        stored = read_trajectories(tmp_path, limits_reward=limits_reward)
+        assert comparison(stored, AEMConfig())[0].replay.zero_variance_groups == zero_variance
+        assert len({one.reward for one in stored}) == 2 - zero_variance
 
 
 def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Path) -> None:
@@ -93,7 +98,7 @@ def test_of_an_oversampled_group_the_members_are_those_of_training(tmp_path: Pat
             writer.append(trajectory("a", sample, outcome, float(sample)))
         writer.append(trajectory("a", 4, Outcome.RESOLVED, 4.0))  # the task's next epoch
     assert [[one.sample for one in members] for _, members in stored_groups(tmp_path)] == [[1, 2], [4]]
-    assert read_responses(tmp_path).surprisal.tolist() == [1.0, 2.0, 4.0]
+    assert [one.sample for one in read_trajectories(tmp_path) if one.spans] == [1, 2, 4]
 
 
 def test_command(store: Path, tmp_path: Path) -> None:
@@ -102,31 +107,51 @@ def test_command(store: Path, tmp_path: Path) -> None:
     assert "5 responses in 2 groups, 1 of them zero-variance groups" in done.output
     lines = [json.loads(line) for line in (tmp_path / "out" / "responses.jsonl").read_text().splitlines()]
     assert [(line["task_id"], line["sample"], line["response"]) for line in lines][:2] == [("a", 0, 0), ("a", 0, 1)]
-    assert lines[0]["AEM: base"] == 1.0
-    assert lines[0]["AEM: alpha"] > 1 > lines[2]["AEM: alpha"]
+    assert lines[0]["aem: base"] == 1.0
+    assert lines[0]["aem: alpha"] > 1 > lines[2]["aem: alpha"]
+    assert lines[2]["aem: advantage"] == pytest.approx(-0.5 * lines[2]["aem: alpha"])
+    assert "aem/response_entropy" in done.output
     names = [one["name"] for one in json.loads((tmp_path / "out" / "summary.json").read_text())]
-    assert names == ["base", "AEM", "reversed", "shuffled", "scope trajectory", "scope batch"]
+    assert names == ["base", "aem", "reversed", "shuffled", "scope trajectory", "scope batch"]
     assert (tmp_path / "out" / "alpha.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_json(store: Path) -> None:
-    done = CliRunner().invoke(app, [str(store), "--json", "--lam", "0"])
+    done = CliRunner().invoke(app, [str(store), "--json", "--set", "lam=0"])
     assert [one["alpha_std"] for one in json.loads(done.output)] == [0.0] * 6
 
 
 def test_a_store_without_sampled_tokens(tmp_path: Path) -> None:
     with Store(tmp_path / "store").writer() as writer:
         writer.append(trajectory("a", 0, Outcome.INFRASTRUCTURE))
-    with pytest.raises(UserError, match="no trajectory with sampled tokens"):
-        read_responses(tmp_path / "store")
+    with pytest.raises(UserError, match="no trained response"):
+        read_trajectories(tmp_path / "store")
     with pytest.raises(UserError, match="no such directory"):
-        read_responses(tmp_path / "nothing")
+        read_trajectories(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ADVANTAGES.names)
+def test_every_estimator_is_replayed_by_its_name(store: Path, name: str) -> None:
+    done = CliRunner().invoke(app, [str(store), "--estimator", name, "--json"])
+    assert done.exit_code == 0, done.output
+    base, mine, *variants = json.loads(done.output)
+    assert (base["name"], base["moved"]) == ("base", 0.0)
+    assert (mine["name"], mine["responses"]) == (name, 5)
+    assert len(variants) == (4 if name == "aem" else 0)
+    assert math.isfinite(mine["moved"])
+    # STARE leaves a store of so high an entropy alone.
+    assert (mine["moved"] > 0) is (name not in ("leave_one_out", "stare"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(["--scope", "world"], "scope"), (["--baseline", "median"], "baseline")]
+    ("arguments", "message"),
+    [
+        (["--set", "scope=world"], 'advantage.scope is "world"'),
+        (["--set", "baseline=median"], 'advantage.baseline is "median"'),
+        (["--estimator", "apem"], "no advantage estimator 'apem'"),
+    ],
 )
 def test_wrong_settings(store: Path, arguments: list[str], message: str) -> None:
     done = CliRunner().invoke(app, [str(store), *arguments])
-    assert done.exit_code == 2
-    assert f"Invalid value for '--{message}'" in done.output
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)

@@ -1,5 +1,6 @@
 """The trainer against TRL's own, and AEM inside it against the formulas."""
 
+import math
 import os
 import subprocess
 import sys
@@ -16,18 +17,31 @@ from datasets import Dataset  # noqa: E402
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model  # noqa: E402
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
-from swe_aem.advantage.aem import coefficients, responses  # noqa: E402
-from swe_aem.advantage.baselines import group_relative, leave_one_out  # noqa: E402
-from swe_aem.advantage.config import AdvantageConfig, ImportanceSamplingConfig  # noqa: E402
+from swe_aem.advantage.aem import coefficients  # noqa: E402
+from swe_aem.advantage.baselines import group_mean, leave_one_out  # noqa: E402
+from swe_aem.advantage.config import (  # noqa: E402
+    AdvantageConfig,
+    AEMConfig,
+    BaselineConfig,
+    EMPGConfig,
+    ImportanceSamplingConfig,
+    OwnAdvantageConfig,
+    STAREConfig,
+    label_of,
+)
+from swe_aem.advantage.estimators import estimate, estimator_of  # noqa: E402
+from swe_aem.advantage.inputs import AdvantageInputs  # noqa: E402
+from swe_aem.advantage.responses import responses  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.testing.advantages import advantage_inputs  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
-from swe_aem.train.aem_grpo import AEMGRPOTrainer, trimmed  # noqa: E402
+from swe_aem.train.grpo import AgentGRPOTrainer, trimmed  # noqa: E402
 from swe_aem.train.records import StepMetrics  # noqa: E402
 from swe_aem.train.trl_config import CISPO_CAP, TrlConfig, recipe  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.contract(trl=True, transformers=True)]
 
-LIKE_TRL = AdvantageConfig(baseline="group_mean", lam=0.0)
+LIKE_TRL = AEMConfig(baseline="group_mean", lam=0.0)
 LOW, GEOMETRIC_LOW = 0.002, 0.00005
 """Small: the scripted tokens are unlikely under the tiny policy."""
 EVEN: Any = {"responses": (2, 2), "tokens": (6, 6)}
@@ -53,7 +67,7 @@ def train(make_config: Any, dataset: Any) -> Callable[..., Any]:
         if settings is None:
             trainer: Any = GRPOTrainer(reward_funcs=_reward, **common)
         else:
-            trainer = AEMGRPOTrainer(advantage=settings, **common)
+            trainer = AgentGRPOTrainer(advantage=settings, **common)
         trainer.train()
         return trainer
 
@@ -63,6 +77,12 @@ def train(make_config: Any, dataset: Any) -> Callable[..., Any]:
 def even_prompts() -> Any:
     """Different prompts of one length."""
     return Dataset.from_dict({"prompt": [f"<{n}> <5> <6>" for n in range(10, 18)]})
+
+
+def of_rows(rows: Any) -> AdvantageInputs:
+    """A group of four after the other, for what looks at rewards alone."""
+    reward = [row["reward"] if row["counts"] else float("nan") for row in rows]
+    return advantage_inputs([None if math.isnan(one) else one for one in reward], group_size=4)
 
 
 def _apart(one: Any, other: Any) -> float:
@@ -89,11 +109,11 @@ def test_trimming_changes_rounding_only(train: Any) -> None:
 
 def test_normalised_baseline_is_trls(train: Any) -> None:
     plain = train(None, ScriptedFeed(4, **EVEN), even_prompts(), scale_rewards="group")
-    ours = train(AdvantageConfig(baseline="group_normalised", aem=False), ScriptedFeed(4, **EVEN), even_prompts())
+    ours = train(BaselineConfig(estimator="group_normalised"), ScriptedFeed(4, **EVEN), even_prompts())
     assert _difference(plain, ours) < 1e-6
 
 
-class _Recorded(AEMGRPOTrainer):
+class _Recorded(AgentGRPOTrainer):
     """Keeps what a generation became."""
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
@@ -132,7 +152,7 @@ def recorded(make_config: Any, dataset: Any) -> Callable[..., Any]:
 @pytest.mark.parametrize("aligned", [False, True])
 def test_advantages_are_the_formulas_with_the_old_policys_entropies(recorded: Any, aligned: bool) -> None:
     schedule = {"gradient_accumulation_steps": 2, "steps_per_generation": 2} if aligned else {}
-    trainer, rows, output, entropy = recorded(AdvantageConfig(), ScriptedFeed(4, lost=[2]), **schedule)
+    trainer, rows, output, entropy = recorded(AEMConfig(), ScriptedFeed(4, lost=[2]), **schedule)
     span = torch.full(output["completion_ids"].shape, -1)
     for index, row in enumerate(rows):
         span[index, : len(row["response_of_token"])] = torch.tensor(row["response_of_token"])
@@ -140,8 +160,7 @@ def test_advantages_are_the_formulas_with_the_old_policys_entropies(recorded: An
     alpha = coefficients(own.mean_entropy, own.row // 4)
     assert float(alpha.std()) > 0.1
     counts = torch.tensor([row["counts"] for row in rows])
-    reward = torch.tensor([row["reward"] if row["counts"] else float("nan") for row in rows])
-    base = leave_one_out(reward, torch.arange(len(rows)) // 4, counts)
+    base = leave_one_out(of_rows(rows))
     expected = base.unsqueeze(1) * torch.where(own.of_token >= 0, alpha[own.of_token.clamp(min=0)], 1.0)
     assert torch.allclose(output["advantages"], expected.float(), atol=1e-4)
     assert output["advantages"][~counts].eq(0).all()
@@ -149,21 +168,85 @@ def test_advantages_are_the_formulas_with_the_old_policys_entropies(recorded: An
     assert any("aem/alpha_std" in entry for entry in trainer.state.log_history)
 
 
+@pytest.mark.parametrize(
+    "config", [EMPGConfig(), STAREConfig(target_entropy=None), BaselineConfig(estimator="max_rl")], ids=label_of
+)
+def test_an_estimator_gets_the_old_policys_entropies_and_logs_under_its_name(recorded: Any, config: Any) -> None:
+    trainer, rows, output, entropy = recorded(config, ScriptedFeed(4, lost=[2], weight=0.5))
+    numbers = torch.full(output["completion_ids"].shape, -1)
+    for index, row in enumerate(rows):
+        numbers[index, : len(row["response_of_token"])] = torch.tensor(row["response_of_token"])
+    inputs = AdvantageInputs(
+        reward=torch.tensor([row["reward"] if row["counts"] else float("nan") for row in rows]),
+        group=torch.arange(len(rows)) // 4,
+        response_of_token=numbers,
+        weight=torch.full((len(rows),), 0.5),
+        scores=lambda: (entropy, output["old_per_token_logps"]),
+    )
+    expected = estimate(estimator_of(config), inputs, "it")
+    assert torch.allclose(output["advantages"], expected.values, atol=1e-4)
+    logged = {name.removeprefix(f"{label_of(config)}/") for name in trainer.state.log_history[0]}
+    assert expected.metrics.keys() <= logged
+    assert not any(name.startswith("aem/") for name in trainer.state.log_history[0])
+
+
+def test_rewards_of_responses_reach_the_estimator(recorded: Any) -> None:
+    """In every other trajectory the first of two responses is paid 1: what is sampled after it gets 2/3 less than the
+    trajectory, and in those that are not paid 2/3 more."""
+
+    def paid(prompts: Any, trainer: Any) -> Any:
+        rows = ScriptedFeed(4, responses=(2, 2))(prompts, trainer)
+        early = [float(number % 2) for number in range(len(prompts))]
+        rows["response_rewards"] = [[one, reward - one] for one, reward in zip(early, rows["reward"], strict=True)]
+        return rows
+
+    _, rows, output, _ = recorded(BaselineConfig(estimator="leave_one_out"), paid)
+    base = leave_one_out(of_rows(rows))
+    for row, fields in enumerate(rows):
+        numbers = torch.tensor(fields["response_of_token"])
+        for number in (0, 1):
+            tokens = output["advantages"][row, : len(numbers)][numbers == number]
+            shift = number * (2 / 3 if row % 2 else -2 / 3)
+            assert tokens.tolist() == pytest.approx([float(base[row]) - shift] * tokens.numel(), abs=1e-6)
+
+
+OWN = """
+import torch
+
+def first_token(inputs):
+    values = torch.zeros(inputs.response_of_token.shape)
+    values[:, 0] = 1.0
+    return values, {"rows": len(values)}
+"""
+
+
+def test_an_estimator_of_ones_own_trains_and_may_not_differ_within_a_row_of_one_ratio(
+    recorded: Any, train: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    config = OwnAdvantageConfig(estimator=f"{tmp_path}/mine.py:first_token")
+    trainer, rows, output, _ = recorded(config)
+    assert output["advantages"].sum(1).tolist() == [1.0] * len(rows)
+    assert trainer.state.log_history[0]["first_token/rows"] == len(rows)
+    with pytest.raises(UserError, match="first_token gave tokens of one trajectory different advantages"):
+        train(config, max_steps=1, importance_sampling_level="sequence")
+
+
 def test_rows_that_do_not_count_are_in_no_figure(recorded: Any) -> None:
-    trainer, rows, _, _ = recorded(AdvantageConfig(), ScriptedFeed(4, lost=[0, 1]))
+    trainer, rows, _, _ = recorded(AEMConfig(), ScriptedFeed(4, lost=[0, 1]))
     rewards = [row["reward"] for row in rows if row["counts"]]
     assert trainer.state.log_history[0]["reward"] == pytest.approx(sum(rewards) / len(rewards))
 
 
 def test_a_batch_of_infrastructure_failures_changes_nothing(train: Any) -> None:
-    trainer = train(AdvantageConfig(), ScriptedFeed(4, lost=range(4)), max_steps=2)
+    trainer = train(AEMConfig(), ScriptedFeed(4, lost=range(4)), max_steps=2)
     for trained, fresh in zip(trainer.model.parameters(), tiny_model().parameters(), strict=True):
         assert torch.equal(trained, fresh)
 
 
 def test_ablations_change_the_factors(recorded: Any) -> None:
     def advantages(**settings: Any) -> Any:
-        return recorded(AdvantageConfig(**settings))[2]["advantages"]
+        return recorded(AEMConfig(**settings))[2]["advantages"]
 
     paper = advantages()
     for settings in ({"direction": "reversed"}, {"shuffle": True}, {"scope": "trajectory"}, {"scope": "batch"}):
@@ -173,8 +256,8 @@ def test_ablations_change_the_factors(recorded: Any) -> None:
 
 
 def test_weights_scale_advantages(recorded: Any) -> None:
-    full = recorded(AdvantageConfig())[2]["advantages"]
-    assert torch.allclose(recorded(AdvantageConfig(), ScriptedFeed(4, weight=0.5))[2]["advantages"], full / 2)
+    full = recorded(AEMConfig())[2]["advantages"]
+    assert torch.allclose(recorded(AEMConfig(), ScriptedFeed(4, weight=0.5))[2]["advantages"], full / 2)
 
 
 def test_a_feed_that_lacks_a_field_is_named(train: Any) -> None:
@@ -184,7 +267,7 @@ def test_a_feed_that_lacks_a_field_is_named(train: Any) -> None:
         return rows
 
     with pytest.raises(ValueError, match="no weight"):
-        train(AdvantageConfig(), bare)
+        train(AEMConfig(), bare)
 
 
 @pytest.mark.parametrize(
@@ -201,19 +284,19 @@ def test_a_feed_that_lacks_a_field_is_named(train: Any) -> None:
 )
 def test_refused(train: Any, config: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        train(AdvantageConfig(), max_steps=0, **config)
+        train(AEMConfig(), max_steps=0, **config)
 
 
 def test_sequence_ratios_without_modulation_are_allowed(train: Any) -> None:
     train(LIKE_TRL, max_steps=1, importance_sampling_level="sequence")
     cispo = {"loss_type": "cispo", "epsilon_high": CISPO_CAP}
-    train(AdvantageConfig(), max_steps=1, importance_sampling_level="sequence", **cispo)
+    train(AEMConfig(), max_steps=1, importance_sampling_level="sequence", **cispo)
 
 
 def test_the_presets_cap_of_cispo_caps_no_ratio_of_an_unchanged_policy(train: Any) -> None:
     """Where the cap of the clipped losses, 0.28, would cap all of them."""
     preset = recipe(TrlConfig(loss_type="cispo"))
-    trainer = train(AdvantageConfig(), max_steps=1, loss_type="cispo", epsilon_high=preset["epsilon_high"])
+    trainer = train(AEMConfig(), max_steps=1, loss_type="cispo", epsilon_high=preset["epsilon_high"])
     assert trainer.state.log_history[0]["cispo_clip_ratio"] == 0
 
 
@@ -241,7 +324,7 @@ def test_trimmed() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "aligned"),
-    [(AdvantageConfig(), False), (AdvantageConfig(), True), (AdvantageConfig(aem=False), False)],
+    [(AEMConfig(), False), (AEMConfig(), True), (BaselineConfig(estimator="leave_one_out"), False)],
 )
 def test_no_pass_computes_padding(
     recorded: Any, monkeypatch: pytest.MonkeyPatch, settings: AdvantageConfig, aligned: bool
@@ -265,10 +348,8 @@ def test_no_pass_computes_padding(
 
 
 def test_group_relative_is_what_trl_logs(recorded: Any) -> None:
-    trainer, rows, _, _ = recorded(AdvantageConfig(baseline="group_mean", aem=False))
-    reward = torch.tensor([row["reward"] for row in rows])
-    group = torch.arange(len(rows)) // 4
-    expected = group_relative(reward, group, torch.ones(len(rows), dtype=torch.bool), scale=False)
+    trainer, rows, _, _ = recorded(BaselineConfig(estimator="group_mean"))
+    expected = group_mean(of_rows(rows))
     assert list(trainer._logs["advantages"]) == pytest.approx(expected.tolist(), abs=1e-6)
 
 
@@ -300,7 +381,7 @@ def test_importance_weights_are_of_the_old_policy_over_the_sampler(make_config: 
     seen: dict[str, dict[str, Any]] = {}
     bounds = {"low": GEOMETRIC_LOW if mode == "sequence_geometric_mask" else LOW, "high": 1.0}
 
-    class Watched(AEMGRPOTrainer):
+    class Watched(AgentGRPOTrainer):
         def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
             output = super()._generate_and_score_completions(inputs)
             seen.setdefault(self.importance_sampling.mode, output)
@@ -313,7 +394,7 @@ def test_importance_weights_are_of_the_old_policy_over_the_sampler(make_config: 
             train_dataset=dataset,
             processing_class=tiny_tokenizer(),
             rollout_func=ScriptedFeed(4),
-            advantage=AdvantageConfig(),
+            advantage=AEMConfig(),
             importance_sampling=config,
         )
         trainer.train()

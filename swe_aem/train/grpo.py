@@ -1,29 +1,31 @@
-"""`AEMGRPOTrainer`: TRL's GRPO trainer, with baselines of groups that lost members, and AEM.
+"""`AgentGRPOTrainer`: TRL's GRPO trainer on rewards that come with the rollouts, and with any advantage estimator.
 
 It overrides three things. Rewards come from the rollouts, not from functions of text. While TRL scores a generation
-batch with the old policy, the entropies that its fused head computes anyway are kept. Then the advantages, (B,), become
-(B, T): the base advantage of the row times the factor of the response. Rows come from `rollout_func`, with
-the extra fields of `RowFields`; `num_generations` consecutive rows are one group, over all processes.
+batch with the old policy, the entropies that its fused head computes anyway are kept. Then the advantages become those
+of the estimator, which sees the batch of all processes. Rows come from `rollout_func`, with the extra fields of
+`RowFields`; `num_generations` consecutive rows are one group, over all processes.
 
-AEM needs no extra forward pass where TRL scores the batch anyway: with vLLM's correction, or when
-`gradient_accumulation_steps` is not a multiple of `steps_per_generation * num_iterations`. Otherwise one is added.
+An estimator that asks for entropies or log-probabilities needs no extra forward pass where TRL scores the batch anyway:
+with vLLM's correction, or when `gradient_accumulation_steps` is not a multiple of `steps_per_generation *
+num_iterations`. Otherwise one is added.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from accelerate.utils import gather, gather_object
+from accelerate.utils import gather, gather_object, pad_across_processes
 from torch import Tensor
 from torch.nn.functional import pad
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from swe_aem.advantage.aem import Responses, metrics, responses, token_advantages
-from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, ImportanceSamplingConfig
-from swe_aem.advantage.estimators import base_advantages, factors
+from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, ImportanceSamplingConfig, label_of
+from swe_aem.advantage.estimators import estimate, estimator_of
 from swe_aem.advantage.importance import importance_weights, log_ratios, mismatch, mismatch_figures
-from swe_aem.train.refusals import refuse_silent_changes
+from swe_aem.advantage.inputs import AdvantageInputs
+from swe_aem.errors import UserError
+from swe_aem.train.refusals import one_ratio_per_row, refuse_silent_changes
 from swe_aem.train.sharding import shard_gradients
 from swe_aem.train.training_row import RowFields
 
@@ -33,8 +35,9 @@ def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:
     raise AssertionError("rewards come with the rollouts")
 
 
-class AEMGRPOTrainer(GRPOTrainer):
-    """TRL's `GRPOTrainer` with the rewards of rollouts, and AEM. It takes the same arguments, but no `reward_funcs`."""
+class AgentGRPOTrainer(GRPOTrainer):
+    """TRL's `GRPOTrainer` with the rewards of rollouts and an advantage estimator. It takes the same arguments, but no
+    `reward_funcs`."""
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class AEMGRPOTrainer(GRPOTrainer):
         not."""
         refuse_silent_changes(args, advantage, importance_sampling)
         self.advantage = advantage
+        self._estimator = estimator_of(advantage)
         self.importance_sampling = importance_sampling
         self._scoring = False
         self._old: tuple[Tensor, Tensor] | None = None
@@ -112,27 +116,12 @@ class AEMGRPOTrainer(GRPOTrainer):
             output = super()._generate_and_score_completions(inputs)
         finally:
             self._scoring = False
-        advantages = self._base_advantages(inputs)
-        if self._training:
-            self._metrics["train"]["positive_share"].append(self._positive_share(advantages))
-        if self._scored:
-            logps, entropy = self._old if self._old is not None else self._score_once_more(output)
-            if self._modulated:
-                advantages = self._modulate(advantages, entropy, inputs, output)
-            if self._training:
-                advantages = self._corrected(advantages, logps, output)
+        advantages = self._advantages(inputs, output)
+        if self._training and (self._old is not None or self.importance_sampling.mode != "none"):
+            advantages = self._corrected(advantages, self._old_policy(output)[0], output)
         output["advantages"] = advantages
         self._old = None
         return output
-
-    @property
-    def _scored(self) -> bool:
-        """Is the old policy's pass over a generation batch needed?"""
-        return self._modulated or (self.importance_sampling.mode != "none" and self._training)
-
-    @property
-    def _modulated(self) -> bool:
-        return self.advantage.aem and self._training
 
     @property
     def _training(self) -> bool:
@@ -145,27 +134,48 @@ class AEMGRPOTrainer(GRPOTrainer):
         size: Any = self.num_generations if self._training else self.num_generations_eval
         return size
 
-    def _base_advantages(self, inputs: Any) -> Tensor:
-        """(B,): this process's rows against their groups over all processes."""
-        assert self._rewards is not None  # TRL asks for the rewards in every generation
-        rewards = self._rewards
-        group = torch.arange(rewards.numel(), device=rewards.device) // self._group_size
-        everyone = base_advantages(rewards, group, self.advantage)
+    def _advantages(self, inputs: Any, output: dict[str, Any]) -> Tensor:
+        """(B,) or (B, T): those of this process's rows. Metrics of the step are noted, over all processes."""
+        everyone = self._inputs(inputs, output)
+        label = label_of(self.advantage)
+        found = estimate(self._estimator, everyone, self.advantage.estimator)
+        if one_ratio_per_row(vars(self.args)):
+            _refuse_rows_of_several(found.values, everyone.response_of_token, label)
+        if self._training:
+            noted = self._metrics["train"]
+            noted["positive_share"].append(_positive_share(found.values, everyone.response_of_token))
+            for name, value in found.metrics.items():
+                noted[f"{label}/{name}"].append(value)
         first = self.accelerator.process_index * len(inputs)
-        weight = torch.tensor([row["weight"] for row in inputs], dtype=torch.float32, device=rewards.device)
-        return everyone[first : first + len(inputs)] * weight
+        mine = found.values[first : first + len(inputs)].to(output["completion_ids"].device)
+        return mine if mine.dim() == 1 else mine[:, : output["completion_ids"].size(1)]
 
-    def _positive_share(self, advantage: Tensor) -> float:
-        """Share of positive advantages among those that are not 0, over all processes."""
-        everyone: Any = gather(advantage)
-        moved = int((everyone != 0).sum())
-        return float((everyone > 0).sum()) / moved if moved else 0.0
+    def _inputs(self, inputs: Any, output: dict[str, Any]) -> AdvantageInputs:
+        """The rows of all processes, in their order."""
+        assert self._rewards is not None  # TRL asks for the rewards in every generation
+        reward = self._rewards.cpu()
+        weight: Any = gather(torch.tensor([row["weight"] for row in inputs], device=self._rewards.device))
+        return AdvantageInputs(
+            reward=reward,
+            group=torch.arange(reward.numel()) // self._group_size,
+            response_of_token=_of_everyone(self._response_numbers(inputs, output["completion_ids"]), -1),
+            weight=weight.cpu(),
+            scores=lambda: self._scores_of_everyone(output),
+            response_rewards=_columns(gather_object([row["response_rewards"] for row in inputs])),
+            step=self.state.global_step,
+        )
 
-    def _modulate(self, base: Tensor, entropy: Tensor, inputs: Any, output: dict[str, Any]) -> Tensor:
-        """(B, T): base advantages times AEM's factors, normalised over all processes."""
-        own = responses(entropy, self._response_numbers(inputs, output["completion_ids"]))
-        alpha = self._factors(own, len(inputs))
-        return token_advantages(base, alpha.to(base.device), own.of_token)
+    def _scores_of_everyone(self, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """(B, T) entropies and log-probabilities of all processes' rows."""
+        logps, entropy = self._old_policy(output)
+        return _of_everyone(entropy, 0), _of_everyone(logps, 0)
+
+    def _old_policy(self, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """(B, T) log-probabilities and entropies of this process's rows, by an extra forward pass where TRL made
+        none."""
+        if self._old is None:
+            self._old = self._score_once_more(output)
+        return self._old
 
     def _corrected(self, advantages: Tensor, logps: Tensor, output: dict[str, Any]) -> Tensor:
         """The advantages, times the importance weights of tokens if there is a mode: (B, T). A factor that is not
@@ -199,20 +209,6 @@ class AEMGRPOTrainer(GRPOTrainer):
             numbers[row, : len(mine)] = torch.tensor(mine, dtype=torch.long)
         return numbers
 
-    def _factors(self, own: Responses, rows: int) -> Tensor:
-        """Factors of this process's responses; the metrics of the step are recorded, over all processes."""
-        first = self.accelerator.process_index * rows
-        sizes = gather_object([own.row.numel()])
-        entropies = torch.tensor(gather_object(own.mean_entropy.tolist()), dtype=torch.float64)
-        tokens = torch.tensor(gather_object(own.tokens.tolist()), dtype=torch.float64)
-        row = torch.tensor(gather_object((own.row + first).tolist()), dtype=torch.long)
-        group = row // self._group_size
-        everyone = factors(entropies, row, group, self.advantage, step=self.state.global_step)
-        for name, value in metrics(everyone, entropies, tokens, group).items():
-            self._metrics["train"][f"aem/{name}"].append(value)
-        before = sum(sizes[: self.accelerator.process_index])
-        return everyone[before : before + own.row.numel()]
-
     def _score_once_more(self, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of the old policy by an extra forward pass, where TRL made none."""
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
@@ -223,6 +219,48 @@ class AEMGRPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         return super()._compute_loss(model, trimmed(inputs))
+
+
+def _of_everyone(values: Tensor, padding: int) -> Tensor:
+    """The rows of all processes on the CPU, (B, T) with T that of the widest."""
+    padded: Any = pad_across_processes(values, dim=1, pad_index=padding)
+    gathered: Any = gather(padded)
+    return gathered.cpu()
+
+
+def _columns(rewards: Sequence[Sequence[float] | None]) -> Tensor | None:
+    """(B, R) rewards of responses, NaN where a row has none; None if no row has any."""
+    width = max((len(row) for row in rewards if row is not None), default=0)
+    if not width:
+        return None
+    table = torch.full((len(rewards), width), torch.nan)
+    for number, row in enumerate(rewards):
+        table[number, : len(row or ())] = torch.tensor(row or [])
+    return table
+
+
+def _positive_share(values: Tensor, response_of_token: Tensor) -> float:
+    """Share of positive advantages among those that are not 0; a row's is its mean over trained tokens."""
+    if values.dim() == 2:
+        trained = response_of_token >= 0
+        trained = trained | ~trained.any(1, keepdim=True)
+        values = (values.double() * trained).sum(1) / trained.sum(1)
+    moved = int((values != 0).sum())
+    return float((values > 0).sum()) / moved if moved else 0.0
+
+
+def _refuse_rows_of_several(values: Tensor, response_of_token: Tensor, label: str) -> None:
+    """Raise `UserError` if trained tokens of one row differ in their advantages."""
+    if values.dim() == 1:
+        return
+    trained = response_of_token >= 0
+    high = values.masked_fill(~trained, -torch.inf).amax(1)
+    low = values.masked_fill(~trained, torch.inf).amin(1)
+    if bool((high > low).any()):
+        raise UserError(
+            f"{label} gave tokens of one trajectory different advantages, and importance_sampling_level sequence has "
+            "one ratio per trajectory, so they average out: use importance_sampling_level token, or loss_type cispo"
+        )
 
 
 _COMPLETION_SIDE = (
