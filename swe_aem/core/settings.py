@@ -23,8 +23,10 @@ def load(
     assignments: Sequence[str] = (),
 ) -> Model:
     """A model of the values of `source`, a YAML file or what was read from one; of options by dotted name; and of
-    `a.b=c` assignments. The last one wins."""
-    values: dict[str, Any] = read_mapping(source) if isinstance(source, Path) else copy.deepcopy(dict(source or {}))
+    `a.b=c` assignments. The last one wins. Paths and names in a file that begin with ./ or ../ are relative to it."""
+    values: dict[str, Any] = (
+        _beside(read_mapping(source), source.parent) if isinstance(source, Path) else copy.deepcopy(dict(source or {}))
+    )
     for name, value in (options or {}).items():
         _assign(values, name, value, model)
     for assignment in assignments:
@@ -83,6 +85,17 @@ def changed(
         note = " (may only grow)" if name in may_grow else ""
         found.append(f"{name} was {shown(was, whole=True)} and is now {shown(now, whole=True)}{note}")
     return found
+
+
+def _beside(value: Any, directory: Path) -> Any:
+    """The value with every path that begins with ./ or ../ taken from `directory`."""
+    if isinstance(value, dict):
+        return {name: _beside(inner, directory) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_beside(inner, directory) for inner in value]
+    if isinstance(value, str) and value.startswith(("./", "../")):
+        return str(directory / value)
+    return value
 
 
 def _plain(assignment: str, text: str) -> Any:

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from swe_aem.agent import AGENTS, NATIVE, NativeConfig, RendererConfig, TurnLimits, is_own_agent
+from swe_aem.agent import AGENTS, NATIVE, NativeConfig, RendererConfig, TurnLimits
 from swe_aem.core import Limits
 from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
+from swe_aem.errors import UserError
 from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
 from swe_aem.policy import BYTE_TOKENIZER_NAME, POLICIES, SCRIPTS, is_own_policy, listed_scripts
 from swe_aem.reward import RewardSetting
@@ -193,10 +194,11 @@ class RolloutConfig(Frozen):
     @field_validator("policy")
     @classmethod
     def _is_a_policy(cls, value: Any) -> Any:
-        if is_own_policy(name := POLICIES.name_of(value)):
-            POLICIES.check(name)
-        elif not isinstance(value, str):
+        name = POLICIES.name_of(value)
+        if not isinstance(value, str) and (name in SCRIPTS or "://" in name):
             raise ValueError(f"policy {name} takes no settings here: give its name alone")
+        if not isinstance(value, str) or is_own_policy(name):  # another name may be the path of a model
+            POLICIES.check(name)
         return value
 
     @model_validator(mode="after")
@@ -220,7 +222,7 @@ class RolloutConfig(Frozen):
                     raise ValueError(f"native.{name} is only for agent native: {agent} has tools of its own")
         if not is_harness(agent) and self.harness != HarnessConfig():
             raise ValueError(f"harness is only for harnesses, but agent is {agent}")
-        if not (isinstance(self.agent, str) or is_own_agent(agent)):
+        if not isinstance(self.agent, str) and (agent == NATIVE or is_harness(agent)):
             raise ValueError(f"agent {agent} takes no settings here: give its name alone")
         if self.max_passing_mutants is not None and self.lock is None:
             raise ValueError("max_passing_mutants needs lock: the file that `swe-aem tasks check --strength N` wrote")
@@ -233,8 +235,12 @@ def _check_agent(agent: str) -> None:
     """Raises `ValueError` if there is no such agent."""
     if agent == NATIVE or is_harness(agent):
         return
-    if is_own_agent(agent):
+    try:
         AGENTS.check(agent)
+    except UserError:
+        if ":" in agent:
+            raise
+    else:
         return
     known = (*AGENTS.names, *BUNDLED, *listed_scripts())
     raise ValueError(

@@ -16,7 +16,7 @@ from swe_aem.advantage.config import AdvantageConfig, AEMConfig, ImportanceSampl
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import Renamed
 from swe_aem.core.outcome import LimitsReward
-from swe_aem.core.settings import changed, load, read_mapping
+from swe_aem.core.settings import changed, load
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.serve import ServersConfig
@@ -242,18 +242,9 @@ def read_config(path: Path, assignments: Sequence[str] = (), options: Mapping[st
         path = next((root / path for root in _SHIPPED if (root / path).is_file()), path)
     if not path.exists():
         raise UserError(f"{path}: no such file; configs/quickstart.yaml is one to begin with")
-    return load(TrainConfig, _beside(read_mapping(path), path.parent), options, assignments)
+    return load(TrainConfig, path, options, assignments)
 
 
 def differences(stored: TrainConfig, wanted: TrainConfig) -> list[str]:
     """What keeps `wanted` from resuming a run that was made under `stored`, one sentence per setting."""
     return changed(stored, wanted, free=_FREE)
-
-
-def _beside(value: Any, directory: Path) -> Any:
-    """The value with every path that begins with ./ or ../ taken from `directory`."""
-    if isinstance(value, dict):
-        return {name: _beside(inner, directory) for name, inner in value.items()}
-    if isinstance(value, str) and value.startswith(("./", "../")):
-        return str(directory / value)
-    return value

@@ -12,6 +12,7 @@ from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.conversation import OwnAgent
 from swe_aem.core import Deadline, Stop
 from swe_aem.errors import SandboxDead, UserError
+from swe_aem.extensions import stored_names
 from swe_aem.policy import open_policy_factory
 from swe_aem.rollout import RolloutConfig, used_extensions
 from swe_aem.testing.builders import make_record
@@ -235,6 +236,11 @@ def test_the_code_of_what_is_not_built_in_is_recorded(own: Path) -> None:
 def test_nothing_of_a_users_is_imported_to_read_a_configuration() -> None:
     config = RolloutConfig(agent="nowhere.py:Agent", policy="nowhere:policy", renderer={"family": "no.where:format"})
     assert RolloutConfig.model_validate_json(config.model_dump_json()) == config
+    gone = {"agent": {"type": "gone", "x": 1}, "policy": {"type": "gone", "y": 2}, "renderer": {"family": "gone"}}
+    with stored_names():
+        assert RolloutConfig.model_validate(gone).agent_name == "gone", "an entry point that is not installed here"
+    with pytest.raises(ValueError, match="agent gone is unknown"):
+        RolloutConfig.model_validate(gone)
 
 
 def test_the_tools_of_a_script(renderer) -> None:

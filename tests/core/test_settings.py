@@ -156,3 +156,13 @@ def test_sections_that_may_be_missing_are_walked_too() -> None:
     names = {name for name, _ in settings_of(TrainConfig)}
     for section, model in (("servers", ServersConfig), ("lora", LoraConfig), ("hardware", HardwareConfig)):
         assert {f"{section}.{name}" for name in model.model_fields} <= names
+
+
+def test_names_in_a_file_that_begin_with_a_dot_are_seen_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "agent: {type: ./mine.py:Agent}\npolicy: gold\ntasks: ../set\nfamily: own.py:read\nids: [./a, b]\n"
+    )
+    config = load(RolloutConfig, tmp_path / "run.yaml", {"split": "./as/given"})
+    assert config.agent == {"type": f"{tmp_path}/mine.py:Agent"}
+    assert (config.tasks, config.family, config.split) == (f"{tmp_path}/../set", "own.py:read", "./as/given")
+    assert config.ids == (f"{tmp_path}/a", "b")
