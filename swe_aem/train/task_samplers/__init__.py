@@ -94,7 +94,7 @@ def _setting(value: Any) -> dict[str, Any]:
     try:
         name = TASK_SAMPLERS.name_of(setting)
         TASK_SAMPLERS.check(name)
-        made = TASK_SAMPLERS.make(setting) if name in _BUILTIN else None
+        made = TASK_SAMPLERS.make(setting) if TASK_SAMPLERS.is_builtin(name) else None
     except UserError as error:
         raise ValueError(str(error)) from None
     return {"type": name, **made.model_dump(mode="json")} if isinstance(made, BaseModel) else dict(setting)
