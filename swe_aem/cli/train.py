@@ -84,7 +84,7 @@ def _print_plan(settings: Any, directory: Path) -> None:
 
 def _run(settings: Any, directory: Path) -> int:
     """Train, say how it went, and return the exit code."""
-    from swe_aem.errors import SweAemError, UserError
+    from swe_aem.errors import ExtensionFailed, SweAemError, UserError
 
     _interrupt_once()
     try:
@@ -93,7 +93,7 @@ def _run(settings: Any, directory: Path) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is closed; one that comes now would spoil the exit code
         complain("interrupted; repeat the command to resume, finished trajectories are kept")
         return 130
-    except UserError:
+    except (UserError, ExtensionFailed):
         raise
     except SweAemError as error:
         complain(error)

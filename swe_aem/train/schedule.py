@@ -14,7 +14,7 @@ from pydantic import Field
 from swe_aem.core import TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcome import LimitsReward
-from swe_aem.errors import UserError
+from swe_aem.errors import ExtensionFailed, UserError
 from swe_aem.store import FORMAT, replace
 from swe_aem.store.upgrade import require_readable
 from swe_aem.suggest import did_you_mean
@@ -85,7 +85,7 @@ class Schedule:
     def tasks(self, step: int) -> list[EpochTask]:
         """The tasks of a step, counted from 1. Everything that step `step - 1 - ahead` rolled out must be stored.
 
-        Raises `UserError` if the sampler's answer is no choice of tasks, and whatever the sampler raises.
+        Raises `ExtensionFailed` if the sampler raises, or gives what is no choice of tasks.
         """
         while len(self._steps) < step:
             self._choose(len(self._steps) + 1)
@@ -103,12 +103,19 @@ class Schedule:
             tasks = self._steps[seen_step - 1]
             seen = known if known is not None else self._sampled(seen_step, self._load(tasks))
         inputs = TaskSamplerInputs(self._tasks, step, self._count, self._seed, (*self._history, *seen))
-        line = ScheduledStep(step=step, tasks=self._checked(self._sampler(inputs), step), seen=seen)
+        line = ScheduledStep(step=step, tasks=self._checked(self._ask(inputs), step), seen=seen)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line.model_dump_json() + "\n")
             file.flush()
             os.fsync(file.fileno())
         self._take(line)
+
+    def _ask(self, inputs: TaskSamplerInputs) -> Any:
+        try:
+            return self._sampler(inputs)
+        except Exception as error:
+            what = f"raised {type(error).__name__}: {error}"
+            raise ExtensionFailed(f"task sampler {self._name}, step {inputs.step}: it {what}") from error
 
     def _take(self, line: ScheduledStep) -> None:
         chosen = []
@@ -126,14 +133,14 @@ class Schedule:
         """The sampler's answer, if it is one."""
         told = f"task sampler {self._name}, step {step}"
         if isinstance(chosen, str) or not isinstance(chosen, Sequence):
-            raise UserError(f"{told}: it must return a list of task ids, not {chosen!r:.80}")
+            raise ExtensionFailed(f"{told}: it must return a list of task ids, not {chosen!r:.80}")
         for id in chosen:
             if not isinstance(id, str):
-                raise UserError(f"{told}: it must return ids, as record.task.id has them, not {id!r:.80}")
+                raise ExtensionFailed(f"{told}: it must return ids, as record.task.id has them, not {id!r:.80}")
             if id not in self._records:
-                raise UserError(f"{told}: it chose {id!r:.80}, which is no task of this run{self._hint(id)}")
+                raise ExtensionFailed(f"{told}: it chose {id!r:.80}, which is no task of this run{self._hint(id)}")
         if len(chosen) != self._count:
-            raise UserError(f"{told}: it chose {len(chosen)} tasks, and inputs.count is {self._count}")
+            raise ExtensionFailed(f"{told}: it chose {len(chosen)} tasks, and inputs.count is {self._count}")
         return tuple(chosen)
 
     def _hint(self, id: str) -> str:

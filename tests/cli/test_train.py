@@ -1,11 +1,16 @@
 """`swe-aem train`: settings that the command line makes. Training itself is tests/e2e/test_train.py."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
-from swe_aem.cli import app
+from swe_aem.cli import app, main
+from swe_aem.cli import train as verb
+from swe_aem.errors import ExtensionFailed
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 
@@ -21,3 +26,26 @@ def test_no_limits_lifts_all_limits_of_sandboxes_and_set_still_wins() -> None:
     assert set(limits_of("--no-limits").values()) == {None}
     assert limits_of("--no-limits", "--set", "rollout.limits.pids=7")["pids"] == 7
     assert None not in limits_of().values()
+
+
+def own_code() -> None:
+    raise KeyError("of the user's")
+
+
+def test_code_of_a_user_s_own_that_raises_shows_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(*_: Any) -> None:
+        try:
+            own_code()
+        except KeyError as error:
+            raise ExtensionFailed("task sampler mine raised KeyError") from error
+
+    monkeypatch.setattr(verb, "start_training", start)
+    monkeypatch.setattr(sys, "argv", ["swe-aem", "train", CONFIG, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr().err
+    assert left.value.code == 1
+    assert "in own_code\n" in said
+    assert said.endswith("swe-aem: task sampler mine raised KeyError\n")

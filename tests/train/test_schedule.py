@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from swe_aem.core import Outcome, Trajectory
-from swe_aem.errors import UserError
+from swe_aem.errors import ExtensionFailed, UserError
 from swe_aem.testing.builders import make_record, make_trajectory
 from swe_aem.train.schedule import SCHEDULE, EpochTask, Schedule
 from swe_aem.train.task_samplers import TaskSamplerInputs
@@ -158,14 +158,15 @@ def test_a_run_of_before_there_were_samplers_is_continued(tmp_path: Path) -> Non
     ],
 )
 def test_an_answer_that_is_no_choice_is_told(tmp_path: Path, answer: Any, said: str) -> None:
-    with pytest.raises(UserError, match=f"task sampler mine, step 1: {said}"):
+    with pytest.raises(ExtensionFailed, match=f"task sampler mine, step 1: {said}"):
         schedule(tmp_path, lambda inputs: answer).tasks(1)
     assert not (tmp_path / SCHEDULE).exists(), "the next call asks again"
 
 
 def test_an_error_of_the_sampler_is_its_own(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ExtensionFailed, match="step 1: it raised ZeroDivisionError: division by zero") as failed:
         schedule(tmp_path, lambda inputs: [1 / 0]).tasks(1)
+    assert type(failed.value.__cause__) is ZeroDivisionError
 
 
 @pytest.mark.parametrize(
