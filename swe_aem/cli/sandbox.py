@@ -13,7 +13,7 @@ from swe_aem.cli.tell import tell
 from swe_aem.table import table
 
 if TYPE_CHECKING:
-    from swe_aem.core import SandboxBackend
+    from swe_aem.core import SandboxBackend, SandboxInfo
 
 T = TypeVar("T")
 
@@ -38,7 +38,10 @@ def list_sandboxes(sandbox: Which = "all", as_json: Json = False) -> None:
 
     Example: swe-aem sandbox ls --sandbox docker
     """
-    rows = [row for rows in _on_each(sandbox, lambda backend: backend.ls()) for row in rows]
+    by_id: dict[str, SandboxInfo] = {}
+    for row in (row for rows in _on_each(sandbox, lambda backend: backend.ls()) for row in rows):
+        by_id.setdefault(row.id, row)  # a backend that is made of another one lists the same sandboxes
+    rows = list(by_id.values())
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row.model_dump()))

@@ -59,6 +59,27 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 use="swe-aem rollout --agent gold --limit 4 --reward new-name --out runs/new-name",
             ),
             Kind(
+                name="advantage",
+                point="swe_aem.advantage.config:ADVANTAGES",
+                summary="How rewards become advantages.",
+                page="advantage.md",
+                use="swe-aem train configs/quickstart.yaml --set advantage=new-name --out runs/new-name",
+            ),
+            Kind(
+                name="agent",
+                point="swe_aem.agent:AGENTS",
+                summary="The loop between a policy and a sandbox.",
+                page="agent.md",
+                use="swe-aem rollout --agent new-name --policy gold --limit 4 --out runs/new-name",
+            ),
+            Kind(
+                name="sandbox",
+                point="swe_aem.sandbox:SANDBOXES",
+                summary="What commands run in.",
+                page="sandbox.md",
+                use="swe-aem rollout --agent gold --limit 4 --sandbox new-name --out runs/new-name",
+            ),
+            Kind(
                 name="task-sampler",
                 point="swe_aem.train.task_samplers:TASK_SAMPLERS",
                 summary="Which tasks a step of training rolls out.",

@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_its_kinds_are_the_ones_that_the_docs_have_pages_for() -> None:
-    assert list(KINDS) == ["family", "reward", "task-sampler"]
+    assert list(KINDS) == ["family", "reward", "advantage", "agent", "sandbox", "task-sampler"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

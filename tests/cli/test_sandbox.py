@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from swe_aem.core import SandboxSpec
+import swe_aem.cli
+from swe_aem.core import SandboxInfo, SandboxSpec
 from swe_aem.sandbox import open_backend
 
 SWE_AEM = [sys.executable, "-m", "swe_aem", "sandbox"]
 
 
-def swe_aem(*arguments: str) -> subprocess.CompletedProcess[str]:
+def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*SWE_AEM, *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -24,14 +26,22 @@ def swe_aem(*arguments: str) -> subprocess.CompletedProcess[str]:
 async def test_ls_shows_a_live_sandbox_and_prune_spares_it(require_bubblewrap: None) -> None:
     spec = SandboxSpec(image="swe-aem/micro:1", workdir="/tmp", labels={"trajectory": "t.0"})
     async with open_backend("bubblewrap").open(spec) as live:
-        listed = await asyncio.to_thread(swe_aem, "ls", "--sandbox", "bubblewrap", "--json")
+        listed = await asyncio.to_thread(typed, "ls", "--sandbox", "bubblewrap", "--json")
         (row,) = [row for row in map(json.loads, listed.stdout.splitlines()) if row["id"] == live.id]
         assert (row["owner_alive"], row["labels"]) == (True, {"trajectory": "t.0"})
-        table = await asyncio.to_thread(swe_aem, "ls", "--sandbox", "bubblewrap")
+        table = await asyncio.to_thread(typed, "ls", "--sandbox", "bubblewrap")
         assert f"{live.id} " in table.stdout
-        pruned = await asyncio.to_thread(swe_aem, "prune", "--sandbox", "bubblewrap")
+        pruned = await asyncio.to_thread(typed, "prune", "--sandbox", "bubblewrap")
         assert live.id not in pruned.stdout
         assert await live.alive()
+
+
+def test_a_sandbox_that_two_backends_list_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = {"image": "i", "owner_alive": True, "expired": False, "age_s": 1.0, "labels": {}}
+    rows = [[SandboxInfo(id=id, backend=backend, **info) for id in ids] for backend, ids in (("a", "x"), ("b", "xy"))]
+    monkeypatch.setattr("swe_aem.cli.sandbox._on_each", lambda name, call: rows)
+    said = CliRunner().invoke(swe_aem.cli.app, ["sandbox", "ls", "--json"]).stdout
+    assert [(row["id"], row["backend"]) for row in map(json.loads, said.splitlines())] == [("x", "a"), ("y", "b")]
 
 
 @pytest.mark.bubblewrap
@@ -51,15 +61,15 @@ def test_a_killed_owner_leaves_nothing_after_prune(require_bubblewrap: None) -> 
     for _ in range(3):  # a rollout beside this test may be the first to prune what the killed one left
         id = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
         assert id
-        pruned = swe_aem("prune").stdout
-        assert id not in swe_aem("ls", "--json").stdout
+        pruned = typed("prune").stdout
+        assert id not in typed("ls", "--json").stdout
         if id in pruned:
             return
     raise AssertionError("prune names nothing that it removed")
 
 
 def test_errors_name_what_there_is() -> None:
-    unknown = swe_aem("ls", "--sandbox", "dokcer")
+    unknown = typed("ls", "--sandbox", "dokcer")
     assert unknown.returncode == 2
     assert "no sandbox 'dokcer' (did you mean docker?); choose one of bubblewrap, docker," in unknown.stderr
     absent = subprocess.run(
@@ -71,7 +81,7 @@ def test_errors_name_what_there_is() -> None:
     )
     assert (absent.returncode, absent.stderr.count("\n")) == (2, 1)
     assert "no docker engine answers at unix:///nowhere: no such file or directory. Start it" in absent.stderr
-    missing = swe_aem("shell", "no-such-task", "--command", "true")
+    missing = typed("shell", "no-such-task", "--command", "true")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     assert "no-such-task" in missing.stderr
 
@@ -113,14 +123,14 @@ def test_a_command_in_an_agents_place_is_captured_and_graded(
 ) -> None:
     request.getfixturevalue(f"require_{kind}")
     options = [ALMANAC, "--sandbox", kind]
-    commits = swe_aem("shell", *options, "-c", "git log --oneline | wc -l; exit 3")
+    commits = typed("shell", *options, "-c", "git log --oneline | wc -l; exit 3")
     assert (commits.returncode, commits.stdout.strip()) == (3, "1")
     patch = tmp_path / "done.diff"
-    solved = swe_aem("shell", *options, "--apply", "gold", "-c", "true", "--patch", str(patch), "--grade")
+    solved = typed("shell", *options, "--apply", "gold", "-c", "true", "--patch", str(patch), "--grade")
     assert (solved.returncode, solved.stdout[:9]) == (0, "resolved:")
-    again = swe_aem("shell", *options, "--apply", str(patch), "-c", "echo >> README.md", "--grade")
+    again = typed("shell", *options, "--apply", str(patch), "-c", "echo >> README.md", "--grade")
     assert again.returncode == 0
-    undone = swe_aem("shell", *options, "-c", "true", "--grade")
+    undone = typed("shell", *options, "-c", "true", "--grade")
     assert (undone.returncode, undone.stdout) == (1, "not resolved: the patch is empty or does not apply\n")
 
 
@@ -135,5 +145,5 @@ def test_a_wrong_shell_command_names_the_fix(require_bubblewrap: None, tmp_path:
         "swe-aem tasks list": ("no-such-task", "-c", "true"),
     }
     for said, arguments in cases.items():
-        done = swe_aem("shell", *arguments)
+        done = typed("shell", *arguments)
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
