@@ -161,14 +161,17 @@ class DockerBackend:
             yield sandbox
             remove = f"rm -rf {' '.join(f'{path}/*' for path in sandbox.own_dirs)}"
             await sandbox.run(remove, timeout_s=CLOSE_TIMEOUT_S, cwd="/")
+            await sandbox.settle()
             size_bytes = await self._call(self._commit, sandbox.id, spec, await self.image_digest(spec.image))
         self._ledger.record(LedgerEntry(name=canonical(_layer_image(spec)), origin="layer", size_bytes=size_bytes))
 
     def _commit(self, container: str, spec: SandboxSpec, image_id: str) -> int:
-        """Make the layer's image of a running container; returns its size in bytes, the image below included."""
+        """Make the layer's image of a container in which nothing runs but the warden, so that it need not be paused:
+        podman cannot always. Returns its size in bytes, the image below included."""
         # Labels of the container would become the image's: with a lease, what somebody else starts on it would be ours.
         labels = {LAYER_LABEL: image_id, LEASE_LABEL: ""}
-        made = self._api.commit(container, LAYER_REPOSITORY, tag=spec.layer, conf={"Labels": labels})
+        conf = {"Labels": labels}
+        made = self._api.commit(container, LAYER_REPOSITORY, tag=spec.layer, pause=False, conf=conf)
         return self._api.inspect_image(made["Id"])["Size"]
 
     @asynccontextmanager
