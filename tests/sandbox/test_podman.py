@@ -1,5 +1,6 @@
 """Podman: the same sandboxes as docker's, from a service that does some things differently. All tests of sandboxes in
-this directory run on it too, at night."""
+this directory run on it too, at night; and those of conformance on an ordinary user's service, if ROOTLESS_PODMAN has
+its address (`unix://PATH`)."""
 
 import json
 import os
@@ -18,9 +19,11 @@ from swe_aem.sandbox import cgroup
 from swe_aem.sandbox.docker import DockerBackend
 from swe_aem.sandbox.engines import DOCKER, PODMAN
 from swe_aem.sandbox.podman import PodmanBackend
+from swe_aem.testing import SandboxConformance
 
 pytestmark = [pytest.mark.podman, pytest.mark.slow]
 
+SERVICE = os.environ.get("ROOTLESS_PODMAN")
 ROOTLESS = {"Rootless": True, "MemoryLimit": True, "CpuCfsQuota": True, "PidsLimit": True}
 
 
@@ -109,3 +112,21 @@ def test_tasks_are_rolled_out_and_nothing_is_left(require_podman: None, tmp_path
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["resolved"] == 1
     left = map(json.loads, cli("sandbox", "ls", "--sandbox", "podman", "--json").stdout.splitlines())
     assert all(row["owner_alive"] for row in left)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(SERVICE is None, reason="ROOTLESS_PODMAN names no service of an ordinary user")
+class TestRootless(SandboxConformance):
+    """Without limits of control groups, as on a host with version 1."""
+
+    sandbox = "podman"
+    limits = Limits(memory_bytes=None, cpus=None, pids=None, disk_bytes=256 << 20)
+
+    @classmethod
+    def setup_class(cls) -> None:
+        cls._patch = pytest.MonkeyPatch()
+        cls._patch.setenv("CONTAINER_HOST", str(SERVICE))
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        cls._patch.undo()
