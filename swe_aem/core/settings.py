@@ -4,7 +4,7 @@ Every error is a `UserError` that names the setting by its dotted name, what was
 """
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -74,10 +74,8 @@ def changed(
     Settings in `free`, and those of a section in it, may differ. A number in `may_grow` may be raised, or be given up
     for null, which is larger than any number.
     """
-    before, after = _flat(_as_mapping(old)), _flat(_as_mapping(new))
     found = []
-    for name in sorted(before.keys() | after.keys()):
-        was, now = before.get(name), after.get(name)
+    for name, was, now in sorted(_pairs(_as_mapping(old), _as_mapping(new)), key=lambda pair: pair[0]):
         if was == now or any(f"{name}.".startswith(f"{one}.") for one in free):
             continue
         if name in may_grow and _size(now) > _size(was):
@@ -135,12 +133,16 @@ def _as_mapping(values: BaseModel | Mapping[str, Any]) -> Mapping[str, Any]:
     return values.model_dump(mode="json") if isinstance(values, BaseModel) else values
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
+def _pairs(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name, old and new value of each setting. Sections are compared setting by setting, and as a whole where
+    one side has a plain value, as with a name and a mapping of `type`."""
+    for name in old.keys() | new.keys():
+        was, now = old.get(name), new.get(name)
+        sections = [one for one in (was, now) if one is not None]
+        if sections and all(isinstance(one, dict) for one in sections):
+            yield from _pairs(was or {}, now or {}, f"{prefix}{name}.")
+        else:
+            yield prefix + name, was, now
 
 
 def _size(value: float | None) -> float:

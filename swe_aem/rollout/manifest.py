@@ -90,10 +90,12 @@ def claim(
         if found := differences(stored.config, config):
             raise UserError(
                 f"{directory} holds another run: {'; '.join(found)}. Choose another --out, or the same settings"
+                f"{or_recompute(found, directory)}"
             )
         if found := changed_extensions(stored.extensions, extensions or {}):
             raise UserError(
                 f"{directory} holds another run: {'; '.join(found)}. Choose another --out, or bring that code back"
+                f"{or_recompute(found, directory)}"
             )
         if stored.tokenizer is None:
             raise UserError(unnamed_tokenizer(directory, stored))
@@ -126,6 +128,13 @@ def claim(
     )
     replace(directory / FILE, manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def or_recompute(found: Collection[str], directory: Path) -> str:
+    """What else can be done where nothing but the reward differs."""
+    if not all(one.startswith(("reward", "rollout.reward")) for one in found):
+        return ""
+    return f"; `swe-aem recompute-rewards {directory} --reward NAME --out NEW` makes one with these rewards"
 
 
 def _with_reward(stored: Manifest, config: RolloutConfig, extensions: Mapping[str, str]) -> Manifest:

@@ -10,6 +10,7 @@ from swe_aem.core.used import changed_extensions
 from swe_aem.errors import UserError
 from swe_aem.extensions import stored_names
 from swe_aem.rollout import read_manifest
+from swe_aem.rollout.manifest import or_recompute
 from swe_aem.store import replace
 from swe_aem.store.upgrade import require_resumable
 from swe_aem.train.config import TrainConfig, differences
@@ -36,7 +37,9 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
     used = training_extensions(config)
     found = differences(stored, config) or changed_extensions(recorded_extensions(directory), used)
     if found:
-        raise UserError(f"{directory} holds another run: {'; '.join(found)}. Choose another --out")
+        raise UserError(
+            f"{directory} holds another run: {'; '.join(found)}. Choose another --out{or_recompute(found, directory)}"
+        )
     return stored
 
 

@@ -1,4 +1,5 @@
-"""`swe-aem train`: settings that the command line makes. Training itself is tests/e2e/test_train.py."""
+"""`swe-aem train`: settings that the command line makes, and what it says of code that fails. Training itself is
+tests/e2e/test_train.py."""
 
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 from swe_aem.cli import app, main
 from swe_aem.cli import train as verb
 from swe_aem.errors import ExtensionFailed
+from swe_aem.reward import REWARDS, Rewards
+from swe_aem.testing.builders import make_trajectory
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 
@@ -49,3 +52,23 @@ def test_code_of_a_user_s_own_that_raises_shows_its_traceback(
     assert left.value.code == 1
     assert "in own_code\n" in said
     assert said.endswith("swe-aem: task sampler mine raised KeyError\n")
+
+
+def test_a_reward_that_raises_ends_training_with_its_own_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where it raises what elsewhere is told in one line, as for a file that is not there."""
+
+    def reads_a_file(trajectory: Any, verdict: Any) -> float:
+        return float(Path("/no/such/file").read_text())
+
+    rewards = Rewards(REWARDS.add(reads_a_file))
+    monkeypatch.setattr(verb, "start_training", lambda *given: rewards(make_trajectory("t", 0)))
+    monkeypatch.setattr(sys, "argv", ["swe-aem", "train", CONFIG, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert 'return float(Path("/no/such/file").read_text())' in said
+    assert "FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file'\nswe-aem: reward " in said
+    assert "rewards.py" not in said, "no frame of this package"

@@ -142,6 +142,9 @@ def test_changes_are_said_by_dotted_name_except_what_is_free_or_may_grow() -> No
         "m was 4 and is now 3 (may only grow)",
     ]
     assert changed(old, old) == []
+    named, mapped = {"reward": "fraction"}, {"reward": {"tests": {"type": "fraction", "weight": 2}}}
+    (said,) = changed(named, mapped)
+    assert said == 'reward was "fraction" and is now {"tests": {"type": "fraction", "weight": 2}}'
 
 
 @pytest.mark.parametrize("model", [RolloutConfig, TrainConfig, SFTConfig, TinyModelConfig])

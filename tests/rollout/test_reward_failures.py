@@ -169,6 +169,6 @@ async def test_a_fixed_function_pays_only_where_nothing_was_paid_by_another(
             result = await run.run()
         assert [one.reward for one in result.trajectories()] == [0.5]
     else:
-        said = r"reward was the code of sha256:\w+ and is now the code of sha256:\w+"
+        said = r"reward was the code of sha256:\w+ and is now the code of sha256:\w+.*`swe-aem recompute-rewards "
         with pytest.raises(UserError, match=said):
             rollout().__enter__()
