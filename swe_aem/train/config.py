@@ -20,6 +20,7 @@ from swe_aem.core.settings import changed, load
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.serve import ServersConfig
+from swe_aem.tasks import FAMILIES
 from swe_aem.train.task_samplers import TaskSamplerSetting
 from swe_aem.train.trl_config import TrlConfig
 
@@ -33,6 +34,8 @@ class HeldoutConfig(Frozen):
 
     tasks: str | None = None
     """Task set of the evaluation; rollout.tasks if not given."""
+    family: str | dict[str, Any] | None = None
+    """What reads the rows of another set than rollout.tasks; if not given, they are recognised by their columns."""
     split: str | None = "heldout"
     """Split of the task set."""
     limit: _Count | None = None
@@ -45,6 +48,14 @@ class HeldoutConfig(Frozen):
     """Evaluate before training too; false saves the time where another run of the same policy has measured that."""
     every: _Count | None = None
     """Evaluate after every N steps too, sampled only."""
+
+    @model_validator(mode="after")
+    def _family_is_of_a_set(self) -> "HeldoutConfig":
+        if self.family is not None and self.tasks is None:
+            raise ValueError("heldout.family is what reads heldout.tasks: give both, or leave it out")
+        if self.family is not None:
+            FAMILIES.check(FAMILIES.name_of(self.family))
+        return self
 
 
 class LoraConfig(Frozen):

@@ -15,10 +15,12 @@ def heldout_rollout(config: TrainConfig, *, greedy: bool) -> RolloutConfig:
     """The rollout that evaluates: as in training, on held-out tasks."""
     heldout = config.heldout or HeldoutConfig()
     native = config.rollout.native
+    is_same_set = heldout.tasks in (None, config.rollout.tasks)
     if greedy:
         native = native.model_copy(update={"temperature": 0.0})
     update = {
         "tasks": heldout.tasks or config.rollout.tasks,
+        "family": heldout.family or (config.rollout.family if is_same_set else None),
         "split": heldout.split,
         "limit": heldout.limit,
         "ids": None,

@@ -83,7 +83,7 @@ def test_no_wrong_value_of_any_setting_is_answered_in_words_of_pydantic(
         ("stepz", 1, "stepz is unknown (did you mean steps?)"),
         ("max_turns", 1, "max_turns is unknown (did you mean rollout.native.max_turns?)"),
         ("rollout.native.max_turn", 1, "rollout.native.max_turn is unknown (did you mean rollout.native.max_turns?)"),
-        ("heldout.zzzzzz", 1, "heldout.zzzzzz is unknown; there are tasks, split, limit, samples, "),
+        ("heldout.zzzzzz", 1, "heldout.zzzzzz is unknown; there are tasks, family, split, limit, samples, "),
         ("rollout.early_completion", True, "rollout: early_completion needs oversample"),
     ],
 )
