@@ -38,6 +38,21 @@ def test_groups_whose_rewards_differ_come_first() -> None:
     assert rejected == (same,)
 
 
+def test_rounding_is_no_difference_and_any_other_reward_is_one() -> None:
+    """Sums of terms that mean the same may differ in their last bit; a group of those has nothing to learn from."""
+    paid = [trajectory(n, RESOLVED).model_copy(update={"reward": reward}) for n, reward in enumerate((0.3, 0.1 + 0.2))]
+    assert paid[0].reward != paid[1].reward
+    assert not varied(tuple(paid))
+    assert varied((paid[0], paid[1].model_copy(update={"reward": 0.31})))
+
+
+def test_the_resolved_rate_does_not_read_the_reward() -> None:
+    one = trajectory(0, RESOLVED).model_copy(update={"reward": 0.4, "reward_terms": {"a": 0.5}})
+    other = trajectory(1, UNRESOLVED).model_copy(update={"reward": 1.0, "reward_terms": {"a": 1.0}})
+    metrics = Step(number=1, groups=((one, other),)).metrics()
+    assert (metrics.resolved_rate, metrics.mean_reward, metrics.reward_terms) == (0.5, 0.7, {"a": 0.75})
+
+
 def test_a_fault_is_no_difference() -> None:
     assert not varied((trajectory(0, FAULT), trajectory(1, RESOLVED)))
 

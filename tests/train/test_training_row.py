@@ -52,6 +52,16 @@ def test_outcomes(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
+def test_rewards_by_response_are_those_of_the_baseline_s_reward_or_none(outcome: Outcome) -> None:
+    counted = outcome not in (Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE, Outcome.BROKEN_TASK)
+    limit = outcome in (Outcome.TURN_LIMIT, Outcome.CONTEXT_LIMIT, Outcome.TIME_LIMIT)
+    paid = trajectory(outcome, 1.0, response_rewards=(0.25, 0.0, 0.75))
+    assert training_row(paid)["response_rewards"] == ([0.25, 0.0, 0.75] if counted else None)
+    zero = training_row(paid, limits_reward="zero")
+    assert zero["response_rewards"] == ([0.25, 0.0, 0.75] if counted and not limit else None)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
 def test_limits_reward_is_that_of_limits_alone(outcome: Outcome) -> None:
     """A task that was solved at a limit pays 1 or 0 in the baseline; its mask and every other outcome stay."""
     counted = outcome not in (Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE, Outcome.BROKEN_TASK)
