@@ -73,7 +73,9 @@ for kind, name in {NAMES!r}.items():
 
 
 @pytest.mark.bubblewrap
-@pytest.mark.parametrize("kind", ["reward", "agent", "sandbox"])
+@pytest.mark.parametrize(
+    "kind", ["sandbox", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("reward", "agent"))]
+)
 def test_the_command_that_it_names_rolls_out_with_it(
     kind: str, require_bubblewrap: None, stranger: Stranger, installed: Path
 ) -> None:
