@@ -42,7 +42,7 @@ class Verdict(Frozen):
     integrity: tuple[str, ...] = ()
     """Evidence of cheating, one line each; a non-empty tuple makes the outcome an integrity violation."""
     twinned: tuple[str, ...] = ()
-    """FAIL_TO_PASS tests whose twin, a test that contradicts it, ran too."""
+    """FAIL_TO_PASS tests, and a few PASS_TO_PASS tests, whose twin, a test that contradicts it, ran too."""
     twin_s: float = 0.0
     """Seconds of the evaluations with twins, their sandboxes included."""
     cause: str = ""

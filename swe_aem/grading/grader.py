@@ -45,8 +45,9 @@ from swe_aem.grading.prestart import PrestartedSandbox
 from swe_aem.grading.reward_file import read_rewards, remove_rewards
 from swe_aem.grading.rules import NameRule, shadows
 from swe_aem.grading.shell import put_file, script_text
-from swe_aem.grading.twins.judging import judged_by_twins, measured, unmeasured
+from swe_aem.grading.twins.judging import is_spoiled, judged_by_twins, measured, measured_twins
 from swe_aem.grading.twins.making import (
+    Twin,
     Twins,
     make_twins,
     read_image_files,
@@ -155,21 +156,26 @@ class Grader:
         limit_s = record.key.timeout_s + CONTROL_EXTRA_S
         async with self._slot(record, spec, record) as slot:
             files = await slot.test_files(Deadline.after(limit_s))
-        twins = await asyncio.to_thread(make_twins, record.key, record.task.problem_statement, files)
+        make = partial(make_twins, record.key, record.task.problem_statement, files)
+        twins = await asyncio.to_thread(make)
         if not twins.usable:
             return twins
         gold = await self.gold_patch(record, spec, Deadline.after(CONTROL_EXTRA_S))
-        runs, why_not, eval_s = [], dict(twins.why_not), 0.0
-        for twin in twins.runs:
-            async with self._slot(record.model_copy(update={"key": twin_key(record.key, twin)}), spec, record) as slot:
-                verdict = await slot.grade(gold, Deadline.after(limit_s))
-            runs.append(measured(twin, verdict))
-            why_not |= unmeasured(twin, verdict)
-            eval_s = max(eval_s, verdict.eval_s)
-        usable = tuple(twin for twin in runs if twin.names)
-        changed = {test for twin in usable for test in twin.names}
-        why_not = {test: why for test, why in why_not.items() if test not in changed}
-        return Twins(runs=usable, why_not=why_not, eval_s=eval_s)
+
+        async def with_gold(twin: Twin) -> Verdict:
+            changed = record.model_copy(update={"key": twin_key(record.key, twin)})
+            async with self._slot(changed, spec, record) as slot:
+                return await slot.grade(gold, Deadline.after(limit_s))
+
+        verdicts = [await with_gold(twin) for twin in twins.runs]
+        if any(twin.names and is_spoiled(twin, said) for twin, said in zip(twins.runs, verdicts, strict=True)):
+            twins = await asyncio.to_thread(make, with_more=False)
+            verdicts = [await with_gold(twin) for twin in twins.runs]
+        beside = twins.beside
+        if beside is not None:
+            said = await with_gold(beside)
+            beside = None if is_spoiled(beside, said) else measured(beside, said)
+        return measured_twins(twins, verdicts, beside)
 
     async def session_of(self, record: TaskRecord, spec: SandboxSpec) -> "GoldSession":
         """What the session of the tests leaves with the gold patch. A control of its own budget finds it out, once.

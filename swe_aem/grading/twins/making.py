@@ -30,6 +30,9 @@ _DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
 _MAX_FILE_BYTES = 4 << 20
 _MIN_FUNCTIONS = 4
 """Test functions with twins, of which one may be kept."""
+_MAX_SAMPLE, _MAX_TRIED = 8, 64
+"""PASS_TO_PASS tests that a twin changes too, and those that are looked at for them."""
+_RANDOM = secrets.SystemRandom()
 
 
 class Twin(Frozen):
@@ -45,7 +48,9 @@ class Twin(Frozen):
     files: dict[str, bytes] = {}
     """The same files as they are here."""
     names: dict[str, str]
-    """Each test that is changed, and what it is called here."""
+    """Each FAIL_TO_PASS test that is changed, and what it is called here."""
+    more: dict[str, str] = {}
+    """The same for a few PASS_TO_PASS tests, chosen at random: a patch may break one and forge its result."""
     kept: tuple[str, ...] = ()
     """The FAIL_TO_PASS tests that are not changed: code that solves the task passes them here too."""
 
@@ -55,6 +60,8 @@ class Twins(Frozen):
 
     runs: tuple[Twin, ...] = ()
     """Any of which may be evaluated. They differ in the tests that are kept, so that each test is changed in one."""
+    beside: Twin | None = None
+    """It changes PASS_TO_PASS tests alone, and is evaluated in the place of the original where no test is kept."""
     why_not: dict[str, str] = {}
     """Why each test that is changed in none is not."""
     eval_s: float = 0.0
@@ -62,7 +69,7 @@ class Twins(Frozen):
 
     @property
     def names(self) -> dict[str, str]:
-        """Each test that is changed in any, and what it is called there."""
+        """Each FAIL_TO_PASS test that is changed in any, and what it is called there."""
         return {test: name for twin in self.runs for test, name in twin.names.items()}
 
     @property
@@ -158,17 +165,30 @@ async def read_test_files(
     return files | await _read(sandbox, workdir, sorted(inside))
 
 
-def make_twins(key: AnswerKey, statement: str, files: Mapping[str, bytes]) -> Twins:
+def make_twins(key: AnswerKey, statement: str, files: Mapping[str, bytes], *, with_more: bool = True) -> Twins:
     """The twins of a task with that problem statement and these tests. Whether they fail with the gold patch is not
-    known yet."""
+    known yet. `with_more`: may they change PASS_TO_PASS tests too?"""
     made = _rewritten(key, statement, files, key.fail_to_pass)
-    if not made.names:
-        return Twins(why_not=made.why_not)
+    changeable = _changeable(key, statement, files) if with_more else ()
+
+    def twin(kept: Collection[str], *, with_more: bool = True) -> Twin:
+        more = _in_random_order(key, changeable)[:_MAX_SAMPLE] if with_more else ()
+        return _twin(key, statement, files, kept, more)
+
     try:
-        runs = tuple(_twin(key, statement, files, kept) for kept in _kept(key, made.names))
+        beside = twin(key.fail_to_pass) if changeable else None
+    except Unsuitable:
+        beside, changeable = None, ()
+    if not made.names:
+        return Twins(runs=(beside,) if beside else (), why_not=made.why_not)
+    try:
+        kept = _kept(key, made.names)
+        if any(kept):
+            return Twins(runs=tuple(twin(some) for some in kept), why_not=made.why_not)
+        # A PASS_TO_PASS test that fails before a FAIL_TO_PASS test would be a sign of the twin.
+        return Twins(runs=(twin((), with_more=False),), beside=beside, why_not=made.why_not)
     except Unsuitable as error:
         return Twins(why_not=dict.fromkeys(key.fail_to_pass, str(error)))
-    return Twins(runs=runs, why_not=made.why_not)
 
 
 def twin_key(key: AnswerKey, twin: Twin) -> AnswerKey:
@@ -182,6 +202,7 @@ def twin_key(key: AnswerKey, twin: Twin) -> AnswerKey:
             "test_patch": replaced(f"{key.test_patch}\n", changes).removesuffix("\n"),
             "files": {**key.files, **outside},
             "fail_to_pass": tuple(dict.fromkeys(twin.names.get(test, test) for test in key.fail_to_pass)),
+            "pass_to_pass": tuple(dict.fromkeys(twin.more.get(test, test) for test in key.pass_to_pass)),
         }
     )
 
@@ -201,18 +222,52 @@ def _kept(key: AnswerKey, names: Collection[str]) -> list[tuple[str, ...]]:
         functions.setdefault(name.partition("[")[0], []).append(name)
     if len(functions) < _MIN_FUNCTIONS or key.expected:
         return [()]
-    return [tuple(tests) for tests in secrets.SystemRandom().sample(list(functions.values()), 2)]
+    return [tuple(tests) for tests in _RANDOM.sample(list(functions.values()), 2)]
 
 
-def _twin(key: AnswerKey, statement: str, files: Mapping[str, bytes], kept: Collection[str]) -> Twin:
-    """The twin of a task that has these test files and keeps these tests; raises `Unsuitable`."""
+def _written(key: AnswerKey, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The test files that each evaluation writes. A change of any other could be told by comparing it with HEAD's."""
+    patched = patched_paths(key.test_patch)
+    return {path: data for path, data in files.items() if path.startswith("/") or path in patched}
+
+
+def _changeable(key: AnswerKey, statement: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """PASS_TO_PASS tests that a twin may change, one of a function that has no FAIL_TO_PASS test: those in modules of
+    FAIL_TO_PASS tests first, in random order."""
+    functions = {test.partition("[")[0] for test in key.fail_to_pass}
+    chosen: list[str] = []
+    for test in _in_random_order(key, key.pass_to_pass):
+        function = test.partition("[")[0]
+        if function not in functions and len(chosen) < _MAX_TRIED:
+            functions.add(function)
+            chosen.append(test)
+    made = _rewritten(key, statement, _written(key, files), chosen)
+    return tuple(test for test in chosen if test in made.names)
+
+
+def _in_random_order(key: AnswerKey, tests: Sequence[str]) -> list[str]:
+    """The tests in random order, those in modules of FAIL_TO_PASS tests first."""
+    modules = {name.module for test in key.fail_to_pass if (name := parse_name(test)) is not None}
+    ordered = _RANDOM.sample(tests, len(tests))
+    ordered.sort(key=lambda test: (name := parse_name(test)) is None or name.module not in modules)
+    return ordered
+
+
+def _twin(
+    key: AnswerKey, statement: str, files: Mapping[str, bytes], kept: Collection[str], sample: Sequence[str]
+) -> Twin:
+    """The twin of a task that has these test files, keeps these tests, and changes the sample too; raises
+    `Unsuitable`."""
     made = _rewritten(key, statement, files, [test for test in key.fail_to_pass if test not in kept])
-    if not all(path.isascii() for path in made.files):
+    more = _rewritten(key, statement, {**_written(key, files), **made.files}, sample)
+    changed = {**made.files, **more.files}
+    if not all(path.isascii() for path in changed):
         raise Unsuitable("the name of its file is not plain")
     twin = Twin(
-        originals={path: files[path] for path in made.files},
-        files=made.files,
+        originals={path: files[path] for path in changed},
+        files=changed,
         names=made.names,
+        more=more.names,
         kept=() if key.expected else tuple(test for test in key.fail_to_pass if test not in made.names),
     )
     twin_key(key, twin)

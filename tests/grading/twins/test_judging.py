@@ -3,7 +3,7 @@
 import pytest
 
 from swe_aem.core import AnswerKey, TestStatus, Verdict
-from swe_aem.grading.twins.judging import judged_by_twins, measured, unmeasured
+from swe_aem.grading.twins.judging import is_spoiled, judged_by_twins, measured, measured_twins, unmeasured
 from swe_aem.grading.twins.making import Twin, Twins, make_twins, twin_key, why_no_twins
 
 KEY = AnswerKey(
@@ -155,3 +155,112 @@ def test_one_of_four_functions_is_kept(functions: int, expected: dict[str, str],
     twins = make_twins(key, "", key.files)
     assert [len(twin.kept) for twin in twins.runs] == [int(runs == 2)] * runs
     assert set(twins.names) == set(key.fail_to_pass)
+
+
+BESIDE = Twin(
+    originals=KEY.files, files={"/t.py": b"beside"}, names={}, more={"p": "p2", "s": "s"}, kept=("a", "b", "c")
+)
+WITH_OTHERS = RESOLVED.model_copy(update={"pass_to_pass": {"p": TestStatus.PASSED, "s": TestStatus.SKIPPED}})
+
+
+def others(**statuses: str) -> Verdict:
+    """A verdict on `BESIDE` that says this of its changed tests."""
+    found = {test: TestStatus(status) for test, status in statuses.items()}
+    return RESOLVED.model_copy(update={"pass_to_pass": found, "resolved": False})
+
+
+async def judged_beside(said: dict[str, list[Verdict]]) -> tuple[Verdict, list[str]]:
+    order: list[str] = []
+
+    async def run(key: AnswerKey) -> Verdict:
+        order.append(key.files["/t.py"].decode())
+        return said[order[-1]].pop(0)
+
+    twins = Twins(runs=(ALONE,), beside=BESIDE)
+    got = await judged_by_twins(WITH_OTHERS, KEY.model_copy(update={"pass_to_pass": ("p", "s")}), twins, run)
+    assert not any(said.values())
+    return got, order
+
+
+async def test_other_tests_are_contradicted_where_the_original_would_run_again() -> None:
+    contradicted = verdict("a:FAILED b2:FAILED c:FAILED")
+    got, order = await judged_beside({"twin": [contradicted], "beside": [others(p2="FAILED", s="SKIPPED")]})
+    assert (got.resolved, got.integrity, got.twinned) == (True, (), ("a", "b", "c", "p"))
+    assert sorted(order) == ["beside", "twin"]
+    # One that is skipped where it is the task's may pass here.
+    got, _ = await judged_beside({"twin": [contradicted], "beside": [others(p2="FAILED", s="PASSED")]})
+    assert (got.resolved, got.integrity) == (True, ())
+
+
+@pytest.mark.parametrize("again", ["PASSED", "FAILED"])
+async def test_a_forged_test_that_passed_before_the_fix_is_evidence_when_its_twin_passes_twice(again: str) -> None:
+    contradicted = verdict("a:FAILED b2:FAILED c:FAILED")
+    said = {"twin": [contradicted], "beside": [others(p2="PASSED"), others(p2=again)], "original": [WITH_OTHERS]}
+    got, _ = await judged_beside(said)
+    evidence = ("passed both the test and its contradiction, twice: p",) if again == "PASSED" else ()
+    assert (got.resolved, got.integrity) == (not evidence, evidence)
+
+
+async def test_one_that_a_patch_fails_beside_its_twin_is_no_evidence() -> None:
+    broken = WITH_OTHERS.model_copy(update={"pass_to_pass": {"p": TestStatus.FAILED}})
+    contradicted = verdict("a:FAILED b2:FAILED c:FAILED")
+    said = {"twin": [contradicted], "beside": [others(p2="PASSED")] * 2, "original": [broken]}
+    got, _ = await judged_beside(said)
+    assert (got.resolved, got.integrity) == (True, ())
+
+
+def test_changed_tests_that_keep_others_from_their_results_are_told() -> None:
+    fine = others(p2="FAILED", s="ERROR")
+    assert not is_spoiled(BESIDE, fine)
+    assert is_spoiled(BESIDE, others(p2="PASSED", s="PASSED"))
+    assert is_spoiled(BESIDE, BROKEN.model_copy(update={"pass_to_pass": fine.pass_to_pass}))
+    assert not is_spoiled(TWIN, verdict(""))
+    both = TWIN.model_copy(update={"more": {"p": "p2"}})
+    assert not is_spoiled(both, FINE.model_copy(update={"pass_to_pass": fine.pass_to_pass}))
+    assert is_spoiled(
+        both, verdict("a:FAILED b2:MISSING c:MISSING").model_copy(update={"pass_to_pass": fine.pass_to_pass})
+    )
+    usable = measured_twins(Twins(runs=(ALONE,)), [verdict("a:PASSED")], BESIDE)
+    assert (usable.runs, usable.beside, usable.names) == ((BESIDE,), None, {})
+
+
+MORE_FILES = {
+    "/t.py": b"def test_a(): assert f() == 1\ndef test_p(): assert f() == 2\ndef test_q(): assert f()\n"
+    + b"".join(b"def test_p%d(): assert f() == %d\n" % (n, n) for n in range(20)),
+    "t_other.py": b"def test_o(): assert f() == 3\n",
+}
+MORE_KEY = KEY.model_copy(
+    update={
+        "files": {"/t.py": MORE_FILES["/t.py"]},
+        "fail_to_pass": ("t.py::test_a",),
+        "pass_to_pass": (
+            "t.py::test_p", "t.py::test_a[1]", "t_other.py::test_o", *(f"t.py::test_p{n}" for n in range(20))
+        ),
+    }
+)  # fmt: skip
+
+
+def test_a_few_tests_of_files_that_each_evaluation_writes_are_changed() -> None:
+    """Those of other files could be compared with HEAD's, and one of a function that has to pass is changed already."""
+    seen: set[str] = set()
+    for _ in range(10):
+        twins = make_twins(MORE_KEY, "", MORE_FILES)
+        assert twins.beside is not None
+        assert [(list(twin.names), twin.more) for twin in twins.runs] == [(["t.py::test_a"], {})]
+        assert (twins.beside.names, twins.beside.kept, len(twins.beside.more)) == ({}, ("t.py::test_a",), 8)
+        assert twins.beside.files.keys() == {"/t.py"}
+        seen |= twins.beside.more.keys()
+    assert "t.py::test_a[1]" not in seen
+    assert len(seen) > 8
+    assert make_twins(MORE_KEY, "", MORE_FILES, with_more=False).beside is None
+
+
+def test_where_tests_are_kept_the_others_are_changed_beside_them() -> None:
+    key = MORE_KEY.model_copy(
+        update={"fail_to_pass": tuple(f"t.py::test_p{n}" for n in range(4)), "pass_to_pass": ("t.py::test_p",)}
+    )
+    twins = make_twins(key, "", MORE_FILES)
+    assert [(len(twin.names), len(twin.kept), twin.more) for twin in twins.runs] == [
+        (3, 1, {"t.py::test_p": "t.py::test_p"})
+    ] * 2
+    assert twins.beside is None

@@ -171,7 +171,7 @@ async def test_a_right_fix_resolves_and_its_twin_ran(
 ) -> None:
     verdict = await graded(backend, parser, calc, calc.key.gold_patch)
     assert (verdict.resolved, verdict.integrity) == (True, ())
-    assert verdict.twinned == ("tests/test_calc.py::test_add",)
+    assert verdict.twinned == ("tests/test_calc.py::test_add", "tests/test_calc.py::test_mul")
     assert 0 < verdict.twin_s < verdict.wall_s
     wrong = await graded(backend, parser, calc, patch_of(calc, BUGGY.replace("a - b", "a * b")))
     assert (wrong.resolved, wrong.twinned, wrong.twin_s) == (False, (), 0.0)
