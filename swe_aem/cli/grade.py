@@ -9,7 +9,7 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
-from swe_aem.cli.options import SANDBOX_HELP, IdsFrom, NoLimits, NoTwins, as_reward, complete_sandbox, complete_tasks
+from swe_aem.cli.options import SANDBOX_HELP, IdsFrom, NoLimits, NoTwins, as_setting, complete_sandbox, complete_tasks
 from swe_aem.cli.rollout import as_bytes
 from swe_aem.cli.tell import complain, tell
 from swe_aem.core import Limits
@@ -56,7 +56,9 @@ _PANELS = {
     ),
     "Grading": (
         Mirrored("scheduling.grading", "--workers", "Patches graded at once."),
-        Mirrored("reward", help="What a verdict pays: resolved, fraction or graded.", metavar="NAME", parser=as_reward),
+        Mirrored(
+            "reward", help="What a verdict pays: resolved, fraction or graded.", metavar="NAME", parser=as_setting
+        ),
         Mirrored("scheduling.max_attempts", help="Most attempts per patch after infrastructure failures."),
         Mirrored(
             "max_log_bytes", "--max-log", "Size up to which a compressed log is kept; 0 keeps none.", "1m",
@@ -64,7 +66,9 @@ _PANELS = {
         ),
     ),
     "Sandboxes": (
-        Mirrored("sandbox", help=SANDBOX_HELP, metavar="NAME", completion=complete_sandbox),
+        Mirrored(
+            "sandbox", help=SANDBOX_HELP, metavar="NAME|{...}", parser=as_setting, completion=complete_sandbox
+        ),
         Mirrored("limits.memory_bytes", "--memory", "Memory of a sandbox.", "4g", metavar="SIZE", parser=as_bytes),
         Mirrored("limits.cpus", help="CPUs of a sandbox."),
         Mirrored("limits.pids", help="Processes of a sandbox."),

@@ -43,8 +43,8 @@ def complete_reward(incomplete: str) -> list[str]:
     return [name for name in REWARDS.names if name.startswith(incomplete)]
 
 
-def as_reward(text: str) -> Any:
-    """The setting of a reward: a name, or a mapping in YAML."""
+def as_setting(text: str) -> Any:
+    """A setting that is a name, or a mapping in YAML."""
     if not text.lstrip().startswith("{"):
         return text
     import yaml
@@ -93,7 +93,12 @@ IdsFrom = Annotated[
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many tasks.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON, one object per line, instead of text.")]
 SANDBOX_HELP = "What commands run in: bubblewrap (no daemon), docker, podman, or one of your own."
-Sandbox = Annotated[str, typer.Option("--sandbox", metavar="NAME", help=SANDBOX_HELP, autocompletion=complete_sandbox)]
+Sandbox = Annotated[
+    str,
+    typer.Option(
+        "--sandbox", metavar="NAME|{...}", help=SANDBOX_HELP, parser=as_setting, autocompletion=complete_sandbox
+    ),
+]
 EngineOf = Annotated[EngineName, typer.Option("--engine", help="The engine whose images these are.")]
 NoTwins = Annotated[
     bool,

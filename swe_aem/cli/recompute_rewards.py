@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swe_aem.cli.options import as_reward, complete_reward
+from swe_aem.cli.options import as_setting, complete_reward
 from swe_aem.table import table
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def recompute(
     from swe_aem.rollout.recompute import recompute_rewards
     from swe_aem.train.recompute import is_run, recompute_run
 
-    setting = as_reward(reward)
+    setting = as_setting(reward)
     found = (recompute_run if is_run(directory) else recompute_rewards)(directory, setting, out)
     if as_json:
         typer.echo(found.model_dump_json())

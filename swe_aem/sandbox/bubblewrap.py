@@ -7,24 +7,17 @@ inside, `warden serve` is PID 1.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
-import shlex
 import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, ClassVar, Self, assert_never
+from typing import Self, assert_never
 
-from swe_aem.core import LimitHits, Limits, Sandbox, SandboxInfo, SandboxSpec
+from swe_aem.core import Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.core.owner import Lease, start_ticks
 from swe_aem.errors import SandboxDead, StartError, UserError
 from swe_aem.sandbox import cgroup, host_system, isolation
@@ -34,9 +27,9 @@ from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.isolation import LAUNCHERS, Launcher
 from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
+from swe_aem.sandbox.process import START_TIMEOUT_S, GroupMeter, Running, end_entry, enter_command, info_of, spawn
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, rootfs_environment, state_dir
 from swe_aem.sandbox.warden import (
-    DEFAULT_PATH,
     WardenSandbox,
     check_workdir,
     cpu_millis,
@@ -47,35 +40,10 @@ from swe_aem.sandbox.warden import (
 
 logger = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 30.0
-CLOSE_TIMEOUT_S = 30.0
-_KILL_AFTER_S = 0.5
+_ID = "bw-"
 _INSIDE = "/.warden"
 _CPU_COUNTER = "9"
 """The descriptor under which `warden launch` opens the group's counter of processor time."""
-
-
-@dataclass
-class _Running:
-    """The host's resources of one sandbox: its directory, control group and process tree."""
-
-    home: Path
-    group: cgroup.Cgroup | None = None
-    process: subprocess.Popen[bytes] | None = None
-
-    async def end(self) -> None:
-        """Wait for the process tree to go (its channel is closed), kill it if it does not, remove what it used."""
-        if self.process is not None:
-            started, pause_s = time.monotonic(), 0.001
-            while self.process.poll() is None:
-                waited_s = time.monotonic() - started
-                if waited_s > _KILL_AFTER_S:
-                    _kill_group(self.process.pid)
-                if waited_s > CLOSE_TIMEOUT_S:
-                    raise SandboxDead(f"process group {self.process.pid} of a sandbox cannot be ended")
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, 0.05)
-        await asyncio.to_thread(_forget, self.group, self.home)
 
 
 class BubblewrapBackend:
@@ -200,8 +168,8 @@ class BubblewrapBackend:
                 f"bubblewrap runs commands as the sandbox's own root, not as {spec.user!r}; use the sandbox docker"
             )
         root = await self._reserved_root(spec.image)
-        id = f"bw-{uuid.uuid4().hex[:12]}"
-        running = _Running(home=state_dir() / id)
+        id = f"{_ID}{uuid.uuid4().hex[:12]}"
+        running = Running(home=state_dir() / id)
         entry = LiveSandbox(
             id=id,
             image=spec.image,
@@ -216,7 +184,7 @@ class BubblewrapBackend:
                 (running.home / "scratch").mkdir(parents=True)
                 entry.save()
                 running.group = cgroup.create(id, _with_room_for_disk(spec.limits))
-                connection, running.process = self._spawn(self._command(spec, root, keep, running), complaints)
+                connection, running.process = spawn(self._command(spec, root, keep, running), complaints)
                 pid = running.process.pid
                 entry.model_copy(update={"pid": pid, "start_ticks": start_ticks(pid)}).save()
                 channel = await Channel.connect(connection)
@@ -235,25 +203,7 @@ class BubblewrapBackend:
                 raise
         return sandbox
 
-    def _spawn(self, command: list[str], complaints: IO[bytes]) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-        """Start the process tree; returns the host's end of its stdin and stdout.
-
-        Called on the event loop's thread, which lives as long as the run: bubblewrap dies with the thread that
-        started it.
-        """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=complaints,
-                start_new_session=True,  # a Ctrl-C must not reach the sandbox
-                env={"PATH": DEFAULT_PATH},
-            )
-        return ours, process
-
-    def _command(self, spec: SandboxSpec, root: Path | None, keep: Path | None, running: _Running) -> list[str]:
+    def _command(self, spec: SandboxSpec, root: Path | None, keep: Path | None, running: Running) -> list[str]:
         scratch = running.home / "scratch"
         disk_bytes = str(spec.limits.disk_bytes or 0)
         launch = [str(self._warden), "launch", *(["-u"] if os.geteuid() != 0 else [])]
@@ -295,40 +245,22 @@ class BubblewrapBackend:
 
     def shell_command(self, sandbox: Sandbox) -> list[str]:
         """A command line that enters the sandbox by nsenter, with no more privileges than its commands have."""
-        assert isinstance(sandbox, WardenSandbox)
-        (entry,) = [entry for entry in live_sandboxes() if entry.id == sandbox.id]
-        env = [f"{name}={value}" for name, value in sandbox.env.items()]
-        inside = f"cd {shlex.quote(sandbox.spec.workdir)} && exec bash --norc"
-        # The sandbox does not show the warden, so it is opened before entering.
-        hold = ["sh", "-c", 'exec 9<"$0"; exec "$@"', str(self._warden)]
-        enter = ["nsenter", "--target", str(_warden_pid(entry)), "--all", "env", "-i", *env]
-        confine = ["/proc/self/fd/9", "confine", str(mask(sandbox.spec.capabilities))]
-        return [*hold, *enter, *confine, "/bin/bash", "-c", inside]
+        return enter_command(sandbox, self._warden)
 
     async def ls(self) -> list[SandboxInfo]:
         """Every sandbox of this backend on this host, of all runs."""
-        return [
-            SandboxInfo(
-                id=entry.id,
-                backend=self.name,
-                image=entry.image,
-                owner_alive=entry.lease.owner.alive(),
-                expired=entry.lease.expired,
-                age_s=max(0.0, time.time() - entry.lease.created_s),
-                labels=entry.labels,
-            )
-            for entry in live_sandboxes()
-        ]
+        return [info_of(entry, self.name) for entry in live_sandboxes() if entry.id.startswith(_ID)]
 
     async def prune(self, *, everything: bool = False) -> list[str]:
-        """Remove sandboxes whose owner is gone or whose deadline has passed, or all; returns their ids."""
+        """Remove sandboxes whose owner is gone or whose deadline has passed, or all; returns their ids.
+
+        Abandoned ones of every `ProcessBackend` of this host go too: a file's is on no list of backends.
+        """
         gone = []
         groups = cgroup.leftovers()
         for entry in live_sandboxes():
-            if everything or entry.lease.orphaned:
-                if entry.pid is not None and start_ticks(entry.pid) == entry.start_ticks:
-                    _kill_group(entry.pid)
-                await asyncio.to_thread(_forget, groups.get(entry.id), state_dir() / entry.id)
+            if entry.lease.orphaned or (everything and entry.id.startswith(_ID)):
+                await asyncio.to_thread(end_entry, entry, groups.get(entry.id))
                 gone.append(entry.id)
         await asyncio.to_thread(sweep_drafts)
         return gone
@@ -346,25 +278,9 @@ def _made_of(root: Path) -> str | None:
     return made_of.read_text().strip() if made_of.exists() else None
 
 
-def _sandbox(id: str, spec: SandboxSpec, root: Path | None, channel: Channel, running: _Running) -> WardenSandbox:
+def _sandbox(id: str, spec: SandboxSpec, root: Path | None, channel: Channel, running: Running) -> WardenSandbox:
     own = host_system.environment() if root is None else rootfs_environment(root, spec.image)
-    return WardenSandbox(id, spec, channel, environment(own, spec.env), _Outside(running), running.end)
-
-
-@dataclass(frozen=True)
-class _Outside:
-    """The counters of the control group on the host."""
-
-    running: _Running
-    is_outside: ClassVar[bool] = True
-
-    async def limit_hits(self, sandbox: WardenSandbox) -> LimitHits:
-        """What the limits of memory and processes did so far; the group is there until the sandbox is closed."""
-        return self.running.group.limit_hits() if self.running.group else LimitHits()
-
-    async def peak_memory_bytes(self, sandbox: WardenSandbox) -> int | None:
-        """The most memory that the sandbox has held; None where the kernel does not say."""
-        return self.running.group.peak_memory_bytes() if self.running.group else None
+    return WardenSandbox(id, spec, channel, environment(own, spec.env), GroupMeter(running), running.end)
 
 
 def _with_room_for_disk(limits: Limits) -> Limits:
@@ -372,25 +288,3 @@ def _with_room_for_disk(limits: Limits) -> Limits:
     if limits.memory_bytes is None or limits.disk_bytes is None:
         return limits
     return limits.model_copy(update={"memory_bytes": limits.memory_bytes + limits.disk_bytes})
-
-
-def _warden_pid(entry: LiveSandbox) -> int:
-    """Host pid of the sandbox's PID 1, which runs in the process group that the entry names."""
-    for status in Path("/proc").glob("[0-9]*/status"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            if fields["NSpgid"].split()[0] == str(entry.pid) and fields["NSpid"].split()[1:] == ["1"]:
-                return int(fields["Pid"])
-    raise SandboxDead(f"sandbox {entry.id} is gone")
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _forget(group: cgroup.Cgroup | None, home: Path) -> None:
-    if group is not None and not group.remove():
-        logger.warning("the kernel still holds a control group of %s; `swe-aem sandbox prune` tries again", home.name)
-        return
-    shutil.rmtree(home, ignore_errors=True)

@@ -81,7 +81,7 @@ def completions(words: str) -> list[str]:
         ("swe-aem rollout --tasks m", ["micro"]),
         ("swe-aem rollout --agent n", ["native", "noop"]),
         ("swe-aem rollout --policy g", ["gold"]),
-        ("swe-aem rollout --sandbox ", ["bubblewrap", "docker"]),
+        ("swe-aem rollout --sandbox ", ["bubblewrap", "docker", "podman"]),
         ("swe-aem rollout --lock-p", ["--lock-policy"]),
     ],
 )

@@ -18,6 +18,7 @@ class TestBubblewrap(SandboxConformance):
 
 @pytest.mark.bubblewrap
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("require_bubblewrap")
 class TestUtilLinux(SandboxConformance):
     sandbox = {"type": "bubblewrap", "launcher": "util-linux"}

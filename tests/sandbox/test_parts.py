@@ -23,6 +23,7 @@ from swe_aem.sandbox import (
     isolation,
     open_backend,
     open_files,
+    process,
     roots,
 )
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
@@ -168,7 +169,7 @@ def test_output_says_what_is_left_out(head: bytes, tail: bytes, missing: int) ->
 async def test_prune_kills_no_process_that_has_a_dead_sandboxs_pid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (bubblewrap, roots):
+    for module in (bubblewrap, process, roots):
         monkeypatch.setattr(module, "state_dir", lambda: tmp_path)
     innocent = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
@@ -250,7 +251,7 @@ async def test_a_host_without_room_to_start_a_sandbox_is_a_start_error(
 async def test_a_command_that_the_warden_cannot_run_is_a_result(spec: SandboxSpec) -> None:
     async with open_backend("bubblewrap").open(spec) as sandbox:
         (entry,) = [entry for entry in roots.live_sandboxes() if entry.id == sandbox.id]
-        warden = bubblewrap._warden_pid(entry)
+        warden = process.warden_pid(entry)
         before = resource.prlimit(warden, resource.RLIMIT_NOFILE)
         resource.prlimit(warden, resource.RLIMIT_NOFILE, (0, before[1]))
         refused = await sandbox.run("true", timeout_s=10)
