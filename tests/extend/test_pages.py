@@ -10,6 +10,7 @@ from tests.extend.pages import PAGES, Block, blocks, follow, is_said
 
 @pytest.mark.slow
 @pytest.mark.bubblewrap
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_is_true(page: Path, require_bubblewrap: None, stranger: Stranger, tmp_path: Path) -> None:
     follow(page, stranger, tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from swe_aem.scaffold import KINDS
 from tests.extend.conftest import Stranger
 
+pytestmark = pytest.mark.timeout(900)
 NAMES = {kind: f"own-{kind}" for kind in KINDS} | {"task-sampler": "own_sampler"}
 BROKEN = {
     "family": ('fix_commit=row["fix"]', 'fix_commit=row["fix"] + "~1"'),
