@@ -150,7 +150,7 @@ class Grader:
             record.task.problem_statement,
             rules_digest(),
         )
-        return await self._twins.kept(digest_of(image, record.key, *more), lambda: self._twin_control(record, spec))
+        return await self._twins.kept(digest_of(image, record, *more), lambda: self._twin_control(record, spec))
 
     async def _twin_control(self, record: TaskRecord, spec: SandboxSpec) -> Twins:
         limit_s = record.key.timeout_s + CONTROL_EXTRA_S
@@ -185,8 +185,7 @@ class Grader:
         image = f"{self._backend.name} {await self._backend.image_digest(spec.image)}"
         key, script = record.key, await self._parser.script(record.key)
         results = (key.fail_to_pass, key.pass_to_pass, key.eval_type, key.log_parser)
-        start = (record.task.id, record.task.base_commit)
-        name = digest_of(image, key, script, *start, *results, script_text("witness.py"))
+        name = digest_of(image, record, script, *results, script_text("witness.py"))
         return await self._sessions.kept(name, lambda: self._session_control(record, spec))
 
     async def _session_control(self, record: TaskRecord, spec: SandboxSpec) -> "GoldSession":
@@ -213,7 +212,7 @@ class Grader:
             return reduce(or_, (record for record in found if record is not None))
 
         image = f"{self._backend.name} {await self._backend.image_digest(spec.image)}"
-        return await self._imports.of(image, record.key, await self._parser.script(record.key), control)
+        return await self._imports.of(image, record, await self._parser.script(record.key), control)
 
     async def gold_patch(self, record: TaskRecord, spec: SandboxSpec, deadline: Deadline) -> Delta | str:
         """The gold patch of a task; where it has a gold command instead, what that changes in a sandbox of `spec`."""

@@ -9,7 +9,7 @@ import secrets
 import shlex
 from collections.abc import Awaitable, Callable
 
-from swe_aem.core import AnswerKey, Sandbox
+from swe_aem.core import Sandbox, TaskRecord
 from swe_aem.core.base import Frozen
 from swe_aem.errors import GraderError
 from swe_aem.grading.kept_records import KeptRecords, digest_of
@@ -96,10 +96,10 @@ class ImportRecords(KeptRecords[ImportRecord]):
         super().__init__("imports", ImportRecord)
 
     async def of(
-        self, image: str, key: AnswerKey, script: str, control: Callable[[], Awaitable[ImportRecord]]
+        self, image: str, record: TaskRecord, script: str, control: Callable[[], Awaitable[ImportRecord]]
     ) -> ImportRecord:
         """The record of a task: from the cache, or what `control` returns. `image` is the digest of the image.
 
         Raises what `control` raises; the next caller tries again.
         """
-        return await self.kept(digest_of(image, key, script, script_text("record_imports.py")), control)
+        return await self.kept(digest_of(image, record, script, script_text("record_imports.py")), control)

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from swe_aem.cache import cache_dir
-from swe_aem.core import AnswerKey
+from swe_aem.core import TaskRecord
 from swe_aem.core.base import Frozen
 from swe_aem.core.shared_work import SharedWork
 
@@ -53,11 +53,12 @@ class KeptRecords(Generic[R]):
         return record
 
 
-def digest_of(image: str, key: AnswerKey, *more: object) -> str:
-    """A name for what depends on an image, by its digest, on the gold patch and tests of a task, and on `more`."""
+def digest_of(image: str, record: TaskRecord, *more: object) -> str:
+    """A name for what depends on an image, by its digest, on a task's tree, gold patch and tests, and on `more`."""
+    key, start = record.key, [record.task.id, record.task.base_commit]
     gold = [key.gold_patch, key.gold_command, sorted((path, data.hex()) for path, data in key.gold_files.items())]
     tests = [key.test_patch, key.setup_patch, sorted((path, data.hex()) for path, data in key.files.items())]
-    text = json.dumps([image, gold, tests, *more])
+    text = json.dumps([image, start, gold, tests, *more])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

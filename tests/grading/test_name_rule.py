@@ -11,6 +11,7 @@ from swe_aem.grading.delta import FILE, Blob, Change
 from swe_aem.grading.import_names import Outside
 from swe_aem.grading.import_record import ImportRecord, ImportRecorder
 from swe_aem.sandbox import open_backend
+from swe_aem.testing.builders import make_record
 from tests.grading.conftest import BUGGY, FIXED, NEW_TESTS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session")]
@@ -92,12 +93,12 @@ def judge(request, parser, task):
         async with Grader(open_backend(request.param), parser) as grades:
             kept = grades._imports.of
 
-            async def counted(image, key, script, control):
+            async def counted(image, record, script, control):
                 async def count():
-                    controls.append(key.task_id)
+                    controls.append(record.task.id)
                     return await control()
 
-                return await kept(image, key, script, count)
+                return await kept(image, record, script, count)
 
             grades._imports.of = counted
             async with grades.slot(task.record, task.spec()) as slot:
@@ -218,19 +219,15 @@ async def test_a_control_that_has_begun_is_kept_though_nobody_waits(tmp_path):
         await go.wait()
         return record
 
-    class Key:
-        gold_patch = gold_command = test_patch = setup_patch = ""
-        gold_files: dict[str, bytes] = {}
-        files: dict[str, bytes] = {}
-
+    task = make_record("a")
     async with import_record.ImportRecords() as records:
-        waiting = asyncio.create_task(records.of("image", Key, "script", control))
+        waiting = asyncio.create_task(records.of("image", task, "script", control))
         await begun.wait()
         waiting.cancel()
         go.set()
-        assert await records.of("image", Key, "script", None) == record
+        assert await records.of("image", task, "script", None) == record
     (kept,) = (tmp_path / "cache" / "imports").iterdir()
-    assert await import_record.ImportRecords().of("image", Key, "script", None) == record  # from the cache
+    assert await import_record.ImportRecords().of("image", task, "script", None) == record  # from the cache
     kept.write_text('{"written by": "another version"}')
-    assert await import_record.ImportRecords().of("image", Key, "script", control) == record
+    assert await import_record.ImportRecords().of("image", task, "script", control) == record
     assert ImportRecord.model_validate_json(kept.read_text()) == record
