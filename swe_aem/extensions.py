@@ -20,12 +20,13 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Generic, TypeVar
 
 from swe_aem.errors import UserError
@@ -263,16 +264,25 @@ def _module(name: str, what: str) -> ModuleType:
         ) from None
 
 
+class _AsItIs(SourceFileLoader):
+    """Compiles the file each time: cached bytecode is taken for that of any file of the same size and second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the file."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _module_of_file(file: Path, what: str) -> ModuleType:
-    """The module of a file, executed once in a process."""
+    """The module of a file, executed once in a process, and once more when the file has changed: what is recorded is
+    the file as it is."""
     path = file.resolve()
-    name = _FILE_MODULE + hashlib.sha256(str(path).encode()).hexdigest()[:12]
-    if name in sys.modules:
-        return sys.modules[name]
     if not path.is_file():
         raise UserError(f"{what}: there is no file {file} (looked for {path})")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # its name ends in .py
+    name = _FILE_MODULE + hashlib.sha256(f"{path} {_hash_of([path])}".encode()).hexdigest()[:12]
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path, loader=_AsItIs(name, str(path)))
+    assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -305,7 +315,8 @@ def _hash_of(files: list[Path], folder: Path | None = None) -> str:
 
 
 def _hash_of_source(value: Callable[..., Any]) -> str:
-    """Hash of an object's source text; raises `UserError` where Python does not know it."""
+    """Hash of an object's source text, and of the numbers and texts that it holds; raises `UserError` where Python does
+    not know the source."""
     try:
         source = inspect.getsource(value)
     except (OSError, TypeError):
@@ -313,7 +324,30 @@ def _hash_of_source(value: Callable[..., Any]) -> str:
             f"{value!r} cannot be recorded, since Python does not know its source: define it in a file, as a function "
             "or class"
         ) from None
-    return f"sha256:{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    held = "\n".join([source, *_held_by(value)])
+    return f"sha256:{hashlib.sha256(held.encode()).hexdigest()[:16]}"
+
+
+def _held_by(value: Any) -> list[str]:
+    """What tells functions of the same source apart, a line each: numbers and texts that they close over or have as
+    defaults, and those of the object whose method they are. What may change while it is used is left out."""
+    function = getattr(value, "__func__", value)
+    if not isinstance(function, FunctionType):
+        return []
+    held: dict[str, Any] = dict(getattr(getattr(value, "__self__", None), "__dict__", {}))
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # a variable that has no value
+            held[name] = cell.cell_contents
+    held |= {f"default {n}": one for n, one in enumerate(function.__defaults__ or ())}
+    held |= {f"default {name}": one for name, one in (function.__kwdefaults__ or {}).items()}
+    return [f"{name} = {one!r}" for name, one in sorted(held.items()) if _is_plain(one)]
+
+
+def _is_plain(value: Any) -> bool:
+    """Is it a number or a text, or a tuple of such?"""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | bytes)
 
 
 def _owner(entry: importlib.metadata.EntryPoint) -> str:

@@ -114,6 +114,46 @@ def test_what_is_recorded_changes_with_the_file_and_with_nothing_else(point: Ext
     assert identity_of("own.py:plain") != before
 
 
+def test_a_file_that_has_changed_is_executed_again_so_that_what_is_recorded_is_what_runs(
+    point: ExtensionPoint[Any], own: Path
+) -> None:
+    assert point.find("own.py:plain").value(1) == 2
+    (own / "own.py").write_text(OWN.replace("value + 1", "value + 5"))  # as long as before, and within a second
+    found = point.find("own.py:plain")
+    assert found.value(1) == 6
+    assert found.identity == identity_of("own.py:plain")
+
+
+def test_functions_that_differ_in_what_they_hold_have_different_identities(point: ExtensionPoint[Any]) -> None:
+    def paying(amount: float, log: list[str]) -> Any:
+        def pay() -> float:
+            log.append("paid")
+            return amount
+
+        return pay
+
+    class Payer:
+        def __init__(self, amount: float) -> None:
+            self.amount = amount
+
+        def pay(self) -> float:
+            return self.amount
+
+    def with_default(amount: float) -> Any:
+        return lambda amount=amount: amount
+
+    def identity(value: Any) -> str:
+        return point.find(point.add(value)).identity
+
+    for make in (lambda amount: paying(amount, []), lambda amount: Payer(amount).pay, with_default):
+        assert identity(make(0.5)) == identity(make(0.5))
+        assert identity(make(0.5)) != identity(make(0.7))
+    used = paying(0.5, [])
+    before = identity(used)
+    used()
+    assert identity(used) == before
+
+
 def test_an_entry_point_is_recorded_with_its_distribution_and_its_whole_package(
     point: ExtensionPoint[Any], installed: Path
 ) -> None:

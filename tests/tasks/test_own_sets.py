@@ -10,7 +10,7 @@ import pytest
 import swe_aem as sa
 from swe_aem.errors import GraderError, UserError
 from swe_aem.tasks import load_tasks
-from swe_aem.tasks.families.family import Family
+from swe_aem.tasks.families.family import FAMILIES, Family
 from swe_aem.tasks.families.git import git_task
 from swe_aem.tasks.families.log_parsers import log_parser
 
@@ -164,6 +164,17 @@ def test_a_family_of_ones_own(shelf: str, tmp_path: Path, family: Any, id: str) 
     assert tasks.family == family
     assert list(tasks.extensions) == ["family"]
     assert tasks.extensions["family"].startswith("sha256:")
+
+
+def test_what_reads_rows_is_identified_once_and_not_for_each_row(
+    shelf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    identity = FAMILIES.identity
+    monkeypatch.setattr(FAMILIES, "identity", lambda name: made.append(name) or identity(name))
+    two = [ticket(shelf), ticket(shelf) | {"ticket": "T-2"}]
+    assert len(load_tasks(rows(tmp_path / "t.jsonl", *two), family="mine.py:read")) == 2
+    assert made == ["mine.py:read"]
 
 
 def test_a_family_that_is_handed_over(shelf: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
+from swe_aem.extensions import ExtensionPoint
 from swe_aem.tasks.families import (
     classic,
     git,
@@ -65,8 +66,8 @@ class Families:
                 f"{where}: the row's columns ({', '.join(sorted(row)[:12]) or 'none'}) match no known family: {known}. "
                 "What reads rows of your own is the setting family (docs/extend/tasks.md)"
             )
-        if identity := FAMILIES.identity(name):
-            self.extensions["family" if name == self._forced else f"family.{name}"] = identity
+        if not FAMILIES.is_builtin(name):
+            self._record("family" if name == self._forced else f"family.{name}", FAMILIES, name)
         return self._family(name)
 
     def read(self, where: str, row: Row, reading: Reading) -> TaskRecord:
@@ -76,7 +77,7 @@ class Families:
             raise UserError(f"{where}: its family made {record!r:.60} of it, which is no TaskRecord")
         if is_own_parser(name := record.key.log_parser):
             log_parser(name)
-            self.extensions[f"log_parser.{name}"] = LOG_PARSERS.identity(name)
+            self._record(f"log_parser.{name}", LOG_PARSERS, name)
         return record
 
     def claimed_id(self, row: Row) -> str:
@@ -89,7 +90,12 @@ class Families:
     def is_own(self, row: Row) -> bool:
         """Is what reads the row not built in?"""
         name = self._name_of(row)
-        return name is not None and bool(FAMILIES.identity(name))
+        return name is not None and not FAMILIES.is_builtin(name)
+
+    def _record(self, setting: str, point: ExtensionPoint[Any], name: str) -> None:
+        """Keep the identity of what was used, which takes seconds to compute: once, not for each row."""
+        if setting not in self.extensions:
+            self.extensions[setting] = point.identity(name)
 
     def _name_of(self, row: Row) -> str | None:
         """The name of a row's family: the one that all rows are of, or the first that recognises it."""
