@@ -9,7 +9,8 @@ async def converse(conversation):
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from swe_aem.agent.config import TurnLimits
@@ -18,7 +19,7 @@ from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer
 from swe_aem.agent.transcript import Transcript
 from swe_aem.agent.turn_sampler import Sampled, TrajectoryEnded, TurnSampler
 from swe_aem.core import WALL_PER_LIMIT, Deadline, ExecResult, Policy, Sandbox, Stop, Task, ToolCall, Trajectory
-from swe_aem.errors import SandboxDead, UserError
+from swe_aem.errors import PolicyError, SandboxDead, UserError
 
 Converse = Callable[["Conversation"], Awaitable[Stop | str | None]]
 """An agent of a user's own: plays one trajectory. It returns when the work is handed in, or another `Stop`."""
@@ -50,6 +51,7 @@ class Conversation:
         self._pending: tuple[Sampled, ParsedTurn] | None = None
         self._calls: list[ToolCall] = []
         self._answers: list[Message] = []
+        self._ended: Exception | None = None
 
     def begin(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> None:
         """Make the first prompt of chat messages and of the schemas of the tools. Once, before the first `ask`."""
@@ -69,8 +71,12 @@ class Conversation:
         """The policy's next response, to everything that was said since the last one.
 
         Ends the trajectory at a limit of turns, context or time, by an exception that is not for agents to catch.
-        Raises `PolicyError` if the policy failed.
+        Raises `PolicyError` if the policy failed. An agent that catches them is over all the same.
         """
+        with self._ending():
+            return await self._ask()
+
+    async def _ask(self) -> ParsedTurn:
         transcript = self._begun()
         if self._pending is not None:
             sampled, turn = self._pending
@@ -122,8 +128,14 @@ class Conversation:
         """
         left_s = self.deadline.remaining_s()
         limit_s, wall_s = min(timeout_s, left_s), min(WALL_PER_LIMIT * timeout_s, left_s)
-        async with answering(self.sandbox, wall_s):
-            return await self.sandbox.run(command, cwd=self.task.workdir, timeout_s=limit_s, wall_s=wall_s)
+        with self._ending():
+            async with answering(self.sandbox, wall_s):
+                return await self.sandbox.run(command, cwd=self.task.workdir, timeout_s=limit_s, wall_s=wall_s)
+
+    def require_unended(self) -> None:
+        """Raises what has ended the trajectory, if anything has."""
+        if self._ended is not None:
+            raise self._ended
 
     def trajectory(self, agent: str, stop: Stop, error: str | None, agent_s: float) -> Trajectory:
         """What was sampled, as an agent hands it over."""
@@ -142,6 +154,16 @@ class Conversation:
             error=error,
             timings_s={"agent": agent_s},
         )
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Keep what ends the trajectory: an agent that catches it has not handed in its work."""
+        self.require_unended()
+        try:
+            yield
+        except (TrajectoryEnded, PolicyError, SandboxDead) as error:
+            self._ended = error
+            raise
 
     def _close(self) -> list[Message]:
         """Keep the last response and what answers it."""
@@ -176,7 +198,9 @@ class OwnAgent:
         conversation = Conversation(task, sandbox, policy, self._renderer, self._limits, deadline, sample)
         error = None
         try:
-            stop = Stop(await self._converse(conversation) or Stop.SUBMITTED)
+            returned = await self._converse(conversation)
+            conversation.require_unended()
+            stop = Stop(returned or Stop.SUBMITTED)
         except TrajectoryEnded as ended:
             stop = ended.stop
         except SandboxDead as dead:

@@ -17,12 +17,16 @@ from swe_aem.tasks.tree import git, git_environment
 
 _FORMAT = "1"
 """Part of the cache's key; raise it when the trees come out otherwise."""
+_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})(?:\^1)?")
 _TEST_NAME = re.compile(r"(?:^|/)(?:tests?|testing|__tests__)/|(?:^|/)(?:test_[^/]*|[^/]*_test|conftest)\.\w+$")
 
 
-@lru_cache(maxsize=4096)
 def resolved_commit(repository: Path, commit: str) -> str:
     """The full id of a commit of a repository. Raises `UserError` if it has none of that name."""
+    return (_resolved_id if _ID.fullmatch(commit) else _resolved)(repository, commit)
+
+
+def _resolved(repository: Path, commit: str) -> str:
     if not repository.is_dir():
         raise UserError(f"there is no directory {repository}, and no git repository")
     try:
@@ -30,6 +34,10 @@ def resolved_commit(repository: Path, commit: str) -> str:
     except InfrastructureError as error:
         why = str(error).partition(": ")[2].removeprefix("fatal: ") or f"it has no commit {commit}"
         raise UserError(f"{repository}: {why}; give a git repository, and a commit that it has") from None
+
+
+_resolved_id = lru_cache(maxsize=4096)(_resolved)
+"""The same for full ids. What a branch or HEAD names may change while this process lives."""
 
 
 def split_diff(repository: Path, old: str, new: str) -> tuple[str, str]:

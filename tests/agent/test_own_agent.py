@@ -1,6 +1,7 @@
 """Agents and policies of a user's own: what they are given, what is kept of it, and what is said of mistakes."""
 
 import json
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from swe_aem.agent import Conversation, own_agent
 from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.conversation import OwnAgent
 from swe_aem.core import Deadline, Stop
-from swe_aem.errors import SandboxDead, UserError
+from swe_aem.errors import PolicyError, SandboxDead, UserError
 from swe_aem.extensions import stored_names
 from swe_aem.policy import open_policy_factory
 from swe_aem.rollout import RolloutConfig, used_extensions
@@ -104,6 +105,40 @@ async def test_a_dead_sandbox_ends_it_with_everything_that_was_sampled(task, ren
 
     trajectory = await play(looking, task, make_sandbox(die), make_policy([said("run", command="ls")]), renderer)
     assert (trajectory.stop, trajectory.error, len(trajectory.responses)) == (Stop.SANDBOX_DEAD, "gone", 1)
+
+
+async def forgiving(conversation: Conversation) -> None:
+    """Hands in whatever happens, and asks on."""
+    for _ in range(2):
+        with suppress(Exception):
+            await looking(conversation)
+        with suppress(Exception):
+            await conversation.ask()
+
+
+@pytest.mark.parametrize(
+    ("replies", "limits", "stop", "asked"),
+    [
+        ([said("run", command="ls")], {"max_turns": 2}, Stop.TURN_LIMIT, 2),
+        (["<tool_call>{</tool_call><|im_end|>"], {"max_consecutive_malformed": 2}, Stop.MALFORMED, 2),
+        ([said("run", command="die")], {}, Stop.SANDBOX_DEAD, 1),
+        ([said("run", command="ls"), PolicyError("no server")], {}, None, 2),
+    ],
+)
+async def test_an_agent_that_catches_its_end_has_handed_nothing_in(
+    task, renderer, make_policy, make_sandbox, replies, limits, stop, asked
+):
+    def run(sandbox: Any, command: str) -> Any:
+        if command == "die":
+            raise SandboxDead("gone")
+        return 0, b""
+
+    policy = make_policy(replies)
+    limits = TurnLimits(**{"max_context_tokens": 1 << 40, **limits})
+    with nullcontext() if stop else pytest.raises(PolicyError, match="no server"):
+        trajectory = await play(forgiving, task, make_sandbox(run), policy, renderer, limits)
+        assert trajectory.stop is stop
+    assert len(policy.prompts) == asked
 
 
 async def unanswered(conversation: Conversation) -> None:

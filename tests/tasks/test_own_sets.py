@@ -151,6 +151,16 @@ def test_rows_of_the_hub_name_no_directory_of_this_host(shelf: str) -> None:
         read("here", row(shelf), Reading())
 
 
+def test_head_is_where_it_is_now(shelf: str, tmp_path: Path) -> None:
+    place = tmp_path / "shelf"
+    assert git_task("1", place, "", [NAME], fix_commit="HEAD").task.base_commit == git(place, "rev-parse", f"{shelf}^")
+    for name in ("shelf.py", "tests/test_shelf.py"):
+        with (place / name).open("a") as file:
+            file.write("\n# more\n")
+    git(place, "commit", "-qam", "another fix")
+    assert git_task("2", place, "", [NAME], fix_commit="HEAD").task.base_commit == shelf
+
+
 def ticket(fix: str) -> dict[str, Any]:
     return {"ticket": "T-1", "text": "total is wrong", "tests": [NAME], "fix": fix}
 
