@@ -11,6 +11,7 @@ num_iterations`. Otherwise one is added.
 """
 
 from collections.abc import Sequence
+from math import isclose
 from typing import Any
 
 import torch
@@ -139,6 +140,7 @@ class AgentGRPOTrainer(GRPOTrainer):
         everyone = self._inputs(inputs, output)
         label = label_of(self.advantage)
         found = estimate(self._estimator, everyone, self.advantage.estimator)
+        _require_same(gather_object([_sums(found.values)]), label)
         if one_ratio_per_row(vars(self.args)):
             _refuse_rows_of_several(found.values, everyone.response_of_token, label)
         if self._training:
@@ -261,6 +263,23 @@ def _refuse_rows_of_several(values: Tensor, response_of_token: Tensor, label: st
             f"{label} gave tokens of one trajectory different advantages, and importance_sampling_level sequence has "
             "one ratio per trajectory, so they average out: use importance_sampling_level token, or loss_type cispo"
         )
+
+
+def _sums(values: Tensor) -> tuple[float, float]:
+    """Two sums of advantages, (B,) or (B, T), of which the second one depends on their order."""
+    flat = values.double().flatten()
+    return float(flat.sum()), float((flat * torch.linspace(0, 1, flat.numel(), dtype=flat.dtype)).sum())
+
+
+def _require_same(sums: Sequence[tuple[float, float]], label: str) -> None:
+    """Raise `UserError` if the processes, whose sums are given, have other advantages than the first. Hosts may round
+    in different ways."""
+    for number, own in enumerate(sums):
+        if any(not isclose(one, first, rel_tol=1e-3, abs_tol=1e-3) for one, first in zip(own, sums[0], strict=True)):
+            raise UserError(
+                f"{label} gave process {number} other advantages than the first one, from the same inputs: make random "
+                "numbers of a seed and inputs.step, and read nothing that differs between processes"
+            )
 
 
 _COMPLETION_SIDE = (

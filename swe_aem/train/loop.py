@@ -27,7 +27,8 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback, Trai
 from transformers.training_args import TrainingArguments
 from trl.trainer.grpo_config import GRPOConfig
 
-from swe_aem.advantage.config import label_of
+from swe_aem.advantage.config import ADVANTAGES, label_of
+from swe_aem.core.used import changed_extensions, identities
 from swe_aem.errors import UserError
 from swe_aem.rollout import chosen_tasks
 from swe_aem.store import locked
@@ -71,11 +72,17 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Rollou
     `RunAborted` where every attempt fails, `ProcessFailed` where another process does, `KeyboardInterrupt` once running
     trajectories have ended."""
     refuse_at_start(config)
+    estimator = identities("advantage", ADVANTAGES, config.advantage)
     directory.mkdir(parents=True, exist_ok=True)
     joined = Processes(cpu=on_cpu(config.device), collective_timeout_s=config.collective_timeout_s)
     with joined as processes, ExitStack() as stack:
         claimed = processes.first_does("claiming the directory", lambda: _claim(stack, config, directory))
-        finished = processes.share(claimed)
+        finished, of_first = processes.share((claimed, estimator))
+        if changed := changed_extensions(of_first, estimator):
+            raise UserError(
+                f"process {processes.index} has other code than the first one: {'; '.join(changed)}. Each process "
+                "computes advantages, so give all hosts the same files"
+            )
         if finished is None:
             return _Run(config, directory, processes, open_source).run(stack)
         if not processes.first:

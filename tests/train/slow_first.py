@@ -1,5 +1,6 @@
 """Train the tiny policy in one of two processes; the first one evaluates and rolls out for longer than the limit of
-collectives: `slow_first.py RANK PORT LIMIT MODEL OUT [FAIL]`. With FAIL its second step fails.
+collectives: `slow_first.py RANK PORT LIMIT MODEL OUT [FAIL]`. With `fail` its second step fails; with `differ` the
+processes have different code under the same name.
 """
 
 import sys
@@ -38,6 +39,8 @@ def evaluate(self: Any, *args: Any, **kwargs: Any) -> None:
 
 pair.meet(port)
 loop._Evaluations._evaluate = evaluate  # type: ignore[method-assign]
+if fails == ["differ"]:
+    loop.identities = lambda *setting: {"advantage": f"sha256:{rank}"}  # type: ignore[assignment]
 settings = ["micro_batch_size=2", f"collective_timeout_s={limit}", "heldout={}"]
 try:
     loop.train(configuration(Path(model), 2, *settings), Path(out), Slow)

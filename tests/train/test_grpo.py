@@ -35,7 +35,7 @@ from swe_aem.advantage.responses import responses  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.advantages import advantage_inputs  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
-from swe_aem.train.grpo import AgentGRPOTrainer, trimmed  # noqa: E402
+from swe_aem.train.grpo import AgentGRPOTrainer, _require_same, _sums, trimmed  # noqa: E402
 from swe_aem.train.records import StepMetrics  # noqa: E402
 from swe_aem.train.trl_config import CISPO_CAP, TrlConfig, recipe  # noqa: E402
 
@@ -417,3 +417,11 @@ def test_importance_weights_are_of_the_old_policy_over_the_sampler(make_config: 
     by_trainer = {field.alias for field in StepMetrics.model_fields.values() if field.alias}
     by_trainer |= {"loss", "grad_norm", "learning_rate", "reward", "positive_share"}
     assert by_trainer <= logged, "a record has a name that the trainer does not log"
+
+
+def test_processes_whose_advantages_differ_are_refused() -> None:
+    values = torch.tensor([[0.5, -0.5], [0.25, 0.0]])
+    _require_same([_sums(values), _sums(values + 1e-7)], "mine")
+    for other in (values.flip(0), 2 * values):
+        with pytest.raises(UserError, match="mine gave process 1 other advantages than the first one"):
+            _require_same([_sums(values), _sums(other)], "mine")

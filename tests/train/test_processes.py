@@ -110,3 +110,11 @@ def test_a_step_that_fails_ends_both_processes(model: Path, tmp_path: Path) -> N
     first, other = run_both("slow_first", 60, str(model), str(tmp_path), "fail")
     assert first == (1, "UserError: the servers are gone\n")
     assert other == (1, "ProcessFailed: step 2: the first process failed: the servers are gone\n")
+
+
+def test_processes_with_other_code_are_refused(model: Path, tmp_path: Path) -> None:
+    first, other = run_both("slow_first", 60, str(model), str(tmp_path), "differ")
+    said = "process 1 has other code than the first one: advantage was the code of sha256:0 and is now the code of"
+    assert other[0] == first[0] == 1
+    assert said in other[1]
+    assert said in first[1]
