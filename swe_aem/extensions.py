@@ -171,7 +171,7 @@ class ExtensionPoint(Generic[T]):
         return name
 
     def _require_possible(self, name: str) -> None:
-        if name in self.names or name in self._added:
+        if name in self._builtin or name in self._added or name in self._entry_points:  # which are looked up last
             return
         module, colon, attribute = name.rpartition(":")
         if colon and module and _OBJECT.fullmatch(attribute):

@@ -86,6 +86,14 @@ def test_a_built_in_is_imported_by_its_name_and_has_no_identity(point: Extension
     assert point.names == ("parent", "ceil")
 
 
+def test_entry_points_are_not_looked_up_for_what_is_built_in(
+    point: ExtensionPoint[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "entry_points", lambda **group: pytest.fail("looked up"))
+    point.check("ceil")
+    assert point.make("ceil")(1.5) == 2
+
+
 @pytest.mark.parametrize(
     ("reference", "argument", "result"),
     [("own.py:plain", 1, 2), ("./own.py:plain", 1, 2), ("own.py:Outer.inner", 1, -1)],
