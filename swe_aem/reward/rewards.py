@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, cast
 
 from swe_aem.core import OUTCOME_TABLE, Trajectory, Verdict
+from swe_aem.core.blocking import in_daemon_thread
 from swe_aem.errors import ExtensionFailed, UserError
 from swe_aem.reward.config import BUILT_IN, REWARDS, Term, terms_of
 
@@ -24,9 +25,10 @@ _NOTHING = Verdict(resolved=False, patch_applied=False, cause="there was nothing
 class Rewards:
     """The rewards of one setting."""
 
-    def __init__(self, setting: str | Mapping[str, Any]) -> None:
-        """Makes the reward functions. Raises `UserError` for a name or settings that do not fit, and whatever the
-        user's code raises when it is imported."""
+    def __init__(self, setting: str | Mapping[str, Any], *, limit_s: float = 600.0) -> None:
+        """Makes the reward functions; a user's may take `limit_s` seconds for a trajectory. Raises `UserError` for a
+        name or settings that do not fit, and whatever the user's code raises when it is imported."""
+        self._limit_s = limit_s
         self._terms = [(term, _callable(term)) for term in terms_of(setting)]
         self._own = any(REWARDS.name_of(term.setting) not in BUILT_IN for term, _ in self._terms)
         self._one_at_a_time = asyncio.Lock()
@@ -56,11 +58,19 @@ class Rewards:
         return bare.model_copy(update=update)
 
     async def give(self, trajectory: Trajectory) -> Trajectory:
-        """The same; functions of a user's run in a thread, one call at a time, so that they may take their time."""
+        """The same; functions of a user's run in a thread, one call at a time. Raises `ExtensionFailed` also for one
+        that does not return."""
         if not self._own:
             return self(trajectory)
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self, trajectory)
+            try:
+                return await asyncio.wait_for(in_daemon_thread(lambda: self(trajectory)), self._limit_s)
+            except TimeoutError:
+                names = ", ".join(REWARDS.name_of(term.setting) for term, _ in self._terms)
+                raise ExtensionFailed(
+                    f"reward {names} of {trajectory.id} has not returned within {self._limit_s:g} s: give what it "
+                    "waits for a limit of its own"
+                ) from None
 
 
 def _callable(term: Term) -> RewardFunction:
@@ -81,7 +91,7 @@ def _asked(term: Term, function: RewardFunction, trajectory: Trajectory) -> floa
     verdict = given.verdict or _NOTHING.model_copy(deep=True)
     try:
         value: Any = function(given, verdict)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ExtensionFailed(f"reward {name} of {trajectory.id} raised {type(error).__name__}: {error}") from error
     return _checked(value, name, trajectory)
 

@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from swe_aem.core.blocking import in_daemon_thread
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy import ServedModel, VllmPolicy, VllmServer
-from swe_aem.serve.transport import Parcel, Transport, Weights, in_daemon_thread
+from swe_aem.serve.transport import Parcel, Transport, Weights
 
 
 class WeightSync:

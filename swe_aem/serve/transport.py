@@ -11,9 +11,7 @@ torch.
 
 import asyncio
 import shutil
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any, Protocol
 
 import torch
 
+from swe_aem.core.blocking import in_daemon_thread
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy import ServerControl
 from swe_aem.serve.own_directory import OwnDirectory
@@ -81,21 +80,6 @@ def sent(weights: Weights, dtype: str | None) -> dict[str, torch.Tensor]:
             seen.add(identity)
             found[name] = tensor.detach().to(dtype=wanted).contiguous()
     return found
-
-
-async def in_daemon_thread(work: Callable[[], Any]) -> Any:
-    """Run blocking work in a daemon thread and return its result, so that a hang cannot keep the process alive."""
-    result: Future[Any] = Future()
-    result.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except Exception as error:
-            result.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(result)
 
 
 class FileTransport:

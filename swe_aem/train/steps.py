@@ -10,7 +10,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.outcome import LimitsReward
 from swe_aem.core.outcomes import is_infrastructure_failure, is_resolved
 from swe_aem.train.records import RolloutMetrics
-from swe_aem.train.training_row import baseline_reward
+from swe_aem.train.training_row import baseline_response_rewards, baseline_reward
 
 _SAME_REWARD = 1e-9
 TrajectoryGroup = tuple[Trajectory, ...]
@@ -97,7 +97,8 @@ def varied(group: TrajectoryGroup, limits_reward: LimitsReward = "graded") -> bo
     advantage of the group is other than 0. Rewards that differ by less than `_SAME_REWARD` are equal: that is
     rounding."""
     rewards = [reward for one in group if (reward := baseline_reward(one, limits_reward)) is not None]
-    paid = [list(accumulate(one.response_rewards)) for one in group if one.response_rewards is not None]
+    by_response = [baseline_response_rewards(one, limits_reward) for one in group]
+    paid = [list(accumulate(one)) for one in by_response if one is not None]
     for number in range(max(map(len, paid), default=0)):
         earlier = [one[number] for one in paid if number + 1 < len(one)]
         if earlier and max(earlier) - min(earlier) > _SAME_REWARD:

@@ -50,6 +50,13 @@ def baseline_reward(trajectory: Trajectory, limits_reward: LimitsReward = "grade
             assert_never(limits_reward)
 
 
+def baseline_response_rewards(trajectory: Trajectory, limits_reward: LimitsReward = "graded") -> list[float] | None:
+    """The rewards of the responses, which sum to `baseline_reward`; None where that is one number for all of them."""
+    if trajectory.response_rewards is None or baseline_reward(trajectory, limits_reward) != trajectory.reward:
+        return None
+    return list(trajectory.response_rewards)
+
+
 def training_row(
     trajectory: Trajectory, *, compact_filtering: bool = True, limits_reward: LimitsReward = "graded"
 ) -> TrainingRow:
@@ -83,14 +90,7 @@ def training_row(
         "env_mask": [int(number >= 0) for number in numbers],
         "response_of_token": numbers,
         "reward": reward,
-        "response_rewards": _by_response(trajectory, reward),
+        "response_rewards": baseline_response_rewards(trajectory, limits_reward),
         "counts": counts,
         "weight": trajectory.weight,
     }
-
-
-def _by_response(trajectory: Trajectory, reward: float | None) -> list[float] | None:
-    """The rewards of the responses, unless the baseline's reward is another."""
-    if trajectory.response_rewards is None or reward != trajectory.reward:
-        return None
-    return list(trajectory.response_rewards)

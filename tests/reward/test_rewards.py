@@ -207,3 +207,25 @@ async def test_own_functions_run_one_at_a_time_beside_the_event_loop() -> None:
     ticked.set()
     assert [(await one).reward for one in work] == [1.0] * 3
     assert threading.main_thread() not in threads
+
+
+async def test_a_function_that_does_not_return_ends_the_run_in_words() -> None:
+    def waits(trajectory: Trajectory, verdict: Verdict) -> float:
+        for_ever.wait()
+        return 1.0
+
+    for_ever = threading.Event()
+    rewards = Rewards(REWARDS.add(waits), limit_s=0.01)
+    try:
+        with pytest.raises(ExtensionFailed, match=r"waits of t.* has not returned within 0.01 s"):
+            await rewards.give(make_trajectory("t", 0))
+    finally:
+        for_ever.set()
+
+
+async def test_a_function_that_would_end_the_process_is_an_error_of_its_own() -> None:
+    def leaves(trajectory: Trajectory, verdict: Verdict) -> float:
+        raise SystemExit("bye")
+
+    with pytest.raises(ExtensionFailed, match="raised SystemExit: bye"):
+        await Rewards(REWARDS.add(leaves)).give(make_trajectory("t", 0))

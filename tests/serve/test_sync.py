@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
+from swe_aem.core.blocking import in_daemon_thread  # noqa: E402
 from swe_aem.errors import PolicyError  # noqa: E402
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.config import ServersConfig  # noqa: E402
@@ -23,7 +24,6 @@ from swe_aem.serve.transport import (  # noqa: E402
     GlooTransport,
     NcclTransport,
     Parcel,
-    in_daemon_thread,
 )
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 from tests.waiting import until  # noqa: E402
@@ -96,7 +96,7 @@ async def test_a_broadcast_that_nobody_takes_ends_at_the_limit():
 def test_a_broadcast_that_hangs_keeps_no_process():
     lines = [
         "import asyncio, threading",
-        "from swe_aem.serve.transport import in_daemon_thread",
+        "from swe_aem.core.blocking import in_daemon_thread",
         "asyncio.run(asyncio.wait_for(in_daemon_thread(threading.Event().wait), 0.1))",
     ]
     done = subprocess.run(

@@ -70,6 +70,14 @@ def test_a_limit_that_pays_nothing_makes_no_difference_where_the_others_failed()
     assert (metrics.zero_variance_groups, metrics.resolved_rate) == (1, 0.75), "the rate is that of the tests"
 
 
+def test_a_limit_that_pays_nothing_pays_no_response_either() -> None:
+    group = tuple(
+        trajectory(n, Outcome.TURN_LIMIT).model_copy(update={"reward": first, "response_rewards": (first, 0.0)})
+        for n, first in enumerate((0.5, 0.1))
+    )
+    assert (varied(group), varied(group, "zero")) == (True, False)
+
+
 def test_of_an_oversampled_group_those_that_count_are_kept() -> None:
     group = (trajectory(0, FAULT), trajectory(1, RESOLVED), trajectory(2, UNRESOLVED), trajectory(3, RESOLVED))
     ((kept,), _) = choose([group], 1, 2)
