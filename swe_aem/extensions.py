@@ -144,6 +144,26 @@ class ExtensionPoint(Generic[T]):
             raise UserError(f"{where}: its settings do not fit: {error}") from None
         return value(**given)
 
+    def function(self, setting: str | Mapping[str, Any], *arguments: str) -> Any:
+        """What a setting stands for, as something that is called with these arguments. Raises `UserError` for what
+        cannot be called with them, or is asynchronous."""
+        made = self.make(setting)
+        where = f"{self.what} {self.name_of(setting)}"
+        form = f"a function NAME({', '.join(arguments)}), or a class with __call__(self, {', '.join(arguments)})"
+        if not callable(made):
+            raise UserError(f"{where} is {type(made).__name__}, which cannot be called: write {form}")
+        if inspect.iscoroutinefunction(made) or inspect.iscoroutinefunction(getattr(made, "__call__", None)):  # noqa: B004
+            raise UserError(f"{where} is asynchronous: write def in the place of async def")
+        try:
+            signature = inspect.signature(made)
+        except ValueError:  # of something that is not written in Python
+            return made
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            raise UserError(f"{where} is called with {' and '.join(arguments)}: {error}; write {form}") from None
+        return made
+
     def setting_of(self, value: Any) -> str | dict[str, Any]:
         """The setting that stands for an object of this process: a function, a class, or an instance of a pydantic
         class; a string or a mapping is a setting already. For callers that hand over objects, not names."""
@@ -217,9 +237,18 @@ def importable_name(value: Any) -> str | None:
     if _attribute(module, attribute, default=None) is not value:
         return None
     file = getattr(module, "__file__", None)
+    here = _seen_from_here(file) if file is not None and file.endswith(".py") else None
     if module.__name__ == "__main__" or module.__name__.startswith(_FILE_MODULE):
-        return f"{file}:{attribute}" if file is not None and file.endswith(".py") else None
+        return f"{here}:{attribute}" if here is not None else None
+    if here == Path(f"{module.__name__}.py"):  # importable only while Python looks into the working directory
+        return f"{here}:{attribute}"
     return f"{module.__name__}:{attribute}"
+
+
+def _seen_from_here(file: str) -> Path:
+    """The path of a file, relative to the working directory if it is below: as one would type it there."""
+    path = Path(file).absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def identity_of(reference: str, declared_by: str | None = None) -> str:

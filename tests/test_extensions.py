@@ -31,6 +31,11 @@ class Outer:
         return -value
 
 made = Checked(step=7)
+
+async def later(value): pass
+
+class Late:
+    async def __call__(self, value): pass
 """
 
 
@@ -267,12 +272,43 @@ def test_settings_that_do_not_fit_are_told(
         point.make(setting)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("made", "reward own.py:made is Checked, which cannot be called: write a function NAME.a, b., or a class with"),
+        ("plain", "reward own.py:plain is called with a and b: too many positional arguments; write a function"),
+        ("later", "reward own.py:later is asynchronous: write def in the place of async def"),
+        ("Late", "reward own.py:Late is asynchronous"),
+    ],
+)
+def test_what_cannot_be_called_as_it_will_be_is_told(
+    point: ExtensionPoint[Any], own: Path, name: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        point.function(f"own.py:{name}", "a", "b")
+    assert point.function("own.py:plain", "a")(2) == 3
+    assert point.function("ceil", "number")(0.5) == 1
+
+
+def test_a_module_of_the_working_directory_is_named_by_its_file(
+    point: ExtensionPoint[Any], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the command line, where Python does not look into the working directory."""
+    (own / "beside.py").write_text(OWN)
+    monkeypatch.syspath_prepend(own)
+    import beside  # pyright: ignore[reportMissingImports]
+
+    assert point.add(beside.plain) == "beside.py:plain"
+    monkeypatch.chdir("/")
+    assert point.add(beside.plain) == "beside:plain"
+
+
 def test_objects_of_this_process_get_names(point: ExtensionPoint[Any], own: Path) -> None:
     assert point.setting_of(in_this_module) == f"{__name__}:in_this_module"
     assert point.setting_of(Checked(step=3)) == {"type": f"{__name__}:Checked", "step": 3}
     assert point.setting_of("ceil") == "ceil"
     from_file = point.find("own.py:plain").value
-    assert point.setting_of(from_file) == f"{own / 'own.py'}:plain"
+    assert point.setting_of(from_file) == "own.py:plain"
 
     def local(value: int) -> int:
         return value * 2

@@ -21,14 +21,8 @@ class Advantages(NamedTuple):
 
 
 def estimator_of(config: AdvantageConfig) -> AdvantageEstimator:
-    """The estimator that a section `advantage` names. Raises `UserError` as `ExtensionPoint.make` does."""
-    made: Any = ADVANTAGES.make(config.model_dump())
-    if not callable(made):
-        raise UserError(
-            f"advantage estimator {config.estimator} is {type(made).__name__}, which cannot be called: name a function "
-            "of AdvantageInputs, or a class with __call__(self, inputs)"
-        )
-    estimator: Any = made
+    """The estimator that a section `advantage` names. Raises `UserError` as `ExtensionPoint.function` does."""
+    estimator: Any = ADVANTAGES.function(config.model_dump(), "inputs")
     return estimator
 
 
@@ -36,7 +30,7 @@ def estimate(estimator: AdvantageEstimator, inputs: AdvantageInputs, name: str) 
     """Advantages and metrics of a batch. Raises `UserError` for a result that no trainer could use; an exception of the
     estimator is raised as it is."""
     with torch.no_grad():
-        found: Any = estimator(inputs)
+        found: Any = estimator(inputs.copy())
     values: Any
     values, metrics = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
     _require(values, metrics, inputs, f"advantage estimator {name}")

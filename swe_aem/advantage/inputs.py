@@ -10,7 +10,7 @@ estimator on the same inputs and takes its own rows of the result. All tensors a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,6 +40,18 @@ class AdvantageInputs:
     or one reward for all of them. None if no trajectory has any."""
     step: int = 0
     """Optimiser updates before this batch: with a seed, it makes random numbers that a resumed run repeats."""
+
+    def copy(self) -> "AdvantageInputs":
+        """The same with tensors of its own, for an estimator that may write into them."""
+        return replace(
+            self,
+            reward=self.reward.clone(),
+            group=self.group.clone(),
+            response_of_token=self.response_of_token.clone(),
+            weight=self.weight.clone(),
+            response_rewards=None if self.response_rewards is None else self.response_rewards.clone(),
+            scores=lambda: (self.entropy.clone(), self.logprob.clone()),
+        )
 
     @property
     def counts(self) -> "Tensor":

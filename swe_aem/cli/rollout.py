@@ -158,9 +158,12 @@ def rollout(
 def _print_plan(settings: RolloutConfig, directory: Path) -> None:
     import yaml
 
-    from swe_aem.rollout import chosen_tasks, wanted_trajectories
+    from swe_aem.reward import Rewards
+    from swe_aem.rollout import chosen_tasks, used_extensions, wanted_trajectories
 
     tasks = chosen_tasks(settings)
+    Rewards(settings.reward)
+    used_extensions(settings, tasks)
     typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
     typer.echo(f"# {len(tasks)} tasks, {wanted_trajectories(settings, tasks)} trajectories, into {directory}")
 

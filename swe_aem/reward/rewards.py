@@ -4,11 +4,11 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any, cast
+from typing import Any
 
 from swe_aem.core import OUTCOME_TABLE, Trajectory, Verdict
 from swe_aem.core.blocking import in_daemon_thread
-from swe_aem.errors import ExtensionFailed, UserError
+from swe_aem.errors import ExtensionFailed
 from swe_aem.reward.config import BUILT_IN, REWARDS, Term, terms_of
 
 RewardFunction = Callable[[Trajectory, Verdict], float | Sequence[float]]
@@ -29,7 +29,9 @@ class Rewards:
         """Makes the reward functions; a user's may take `limit_s` seconds for a trajectory. Raises `UserError` for a
         name or settings that do not fit, and whatever the user's code raises when it is imported."""
         self._limit_s = limit_s
-        self._terms = [(term, _callable(term)) for term in terms_of(setting)]
+        self._terms: list[tuple[Term, RewardFunction]] = [
+            (term, REWARDS.function(term.setting, "trajectory", "verdict")) for term in terms_of(setting)
+        ]
         self._own = any(REWARDS.name_of(term.setting) not in BUILT_IN for term, _ in self._terms)
         self._one_at_a_time = asyncio.Lock()
 
@@ -71,17 +73,6 @@ class Rewards:
                     f"reward {names} of {trajectory.id} has not returned within {self._limit_s:g} s: give what it "
                     "waits for a limit of its own"
                 ) from None
-
-
-def _callable(term: Term) -> RewardFunction:
-    name = REWARDS.name_of(term.setting)
-    made = REWARDS.make(term.setting)
-    if not callable(made):
-        raise UserError(
-            f"reward {name} is a {type(made).__name__} and cannot be called: write a function (trajectory, verdict) -> "
-            "float, or a class with such a __call__"
-        )
-    return cast(RewardFunction, made)
 
 
 def _asked(term: Term, function: RewardFunction, trajectory: Trajectory) -> float | list[float]:

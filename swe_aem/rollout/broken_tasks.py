@@ -29,6 +29,7 @@ _CANNOT_START = (126, 127)
 """Exit codes with which a shell says that a command cannot be run."""
 _CONTROLS = 3
 """So many controls are made at most until two show the same."""
+_ERROR = re.compile(r"(?:E\s+)?(?:\w+\.)*\w*(?:Error|Exception)\b")
 _MARKER = re.compile(r"swe-aem-[0-9a-f]{32}")
 
 
@@ -155,8 +156,7 @@ def _problem(record: TaskRecord, control: Verdict, hits: LimitHits) -> _Problem 
         how = "the test command cannot be run"
     else:
         return None
-    why = f"{how} (exit code {_exit_code(control)}); its log ends with: {_last_line(control.log_tail)}"
-    return _Problem("results", why)
+    return _Problem("results", f"{how} (exit code {_exit_code(control)}); its log {_telling(control.log_tail)}")
 
 
 def _raised(hits: LimitHits) -> str:
@@ -176,6 +176,13 @@ def _exit_code(verdict: Verdict) -> int | None:
 def _last_line(log: str) -> str:
     """The last line of a log that is neither empty, nor the shell's trace, nor ours."""
     return next(_said(log), "(it is empty)")
+
+
+def _telling(log: str) -> str:
+    """How a log ends, and before that the last line of it that names an error of Python."""
+    last = _last_line(log)
+    error = next((line for line in _said(log) if _ERROR.match(line)), last)
+    return f"ends with: {last}" if error == last else f"says: {error} ... and ends with: {last}"
 
 
 def _said(log: str) -> Iterator[str]:

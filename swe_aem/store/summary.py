@@ -193,7 +193,10 @@ def broken_task_lines(broken: Mapping[str, str]) -> Iterator[str]:
     for task_id, why in broken.items():
         yield f"BROKEN TASK, no sample of it counts: {task_id}: {why}"
     if broken:
-        yield f"look closer with `swe-aem tasks check --tasks SET --id {next(iter(broken))}`"
+        yield (
+            f"look closer with `swe-aem sandbox shell {next(iter(broken))} --tasks SET --apply gold` and run its tests "
+            "there; the directory logs/ has all that they said"
+        )
 
 
 def write_summary(directory: Path, summary: Summary) -> None:

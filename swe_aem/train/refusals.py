@@ -16,6 +16,7 @@ from swe_aem.advantage.config import (
 )
 from swe_aem.errors import UserError
 from swe_aem.policy import tokenizer_fingerprint
+from swe_aem.reward import Rewards
 from swe_aem.train.architecture import config_of, experts, noise
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.task_samplers import TASK_SAMPLERS
@@ -158,9 +159,10 @@ def _tokenizer(config: TrainConfig, path: str) -> Iterator[str]:
 def _extensions(config: TrainConfig) -> Iterator[str]:
     """What the settings name of the user's own, and what cannot be found or made. Errors of that code are raised."""
     try:
-        TASK_SAMPLERS.make(config.task_sampler)
+        TASK_SAMPLERS.function(config.task_sampler, "inputs")
+        Rewards(config.rollout.reward)
         if isinstance(config.advantage, OwnAdvantageConfig):  # the others need torch
-            ADVANTAGES.make(config.advantage.model_dump())
+            ADVANTAGES.function(config.advantage.model_dump(), "inputs")
     except UserError as error:
         yield str(error)
 

@@ -80,7 +80,7 @@ class RolloutWorker:
         self._backend = open_backend(config.rollout.sandbox)
         self._rollout = self._run_of(config.rollout, self._tasks, directory / "rollouts")
         self._schedule = Schedule(
-            TASK_SAMPLERS.make(config.task_sampler),
+            TASK_SAMPLERS.function(config.task_sampler, "inputs"),
             TASK_SAMPLERS.name_of(config.task_sampler),
             self._tasks.records,
             directory,

@@ -36,10 +36,15 @@ def first_process() -> bool:
 
 
 def quiet() -> None:
-    """Silence what libraries say that no user can act on: renamed arguments, progress bars of single files."""
+    """Silence what libraries say that no user can act on: renamed arguments, progress bars of single files, reports of
+    use to their makers."""
     with needs("train"):
+        from huggingface_hub import constants
         from transformers.utils import logging
     logging.disable_progress_bar()
+    # TRL and transformers report to their makers from a thread. Its look-ups read the environment while accelerate
+    # changes it, which ends a process with a segmentation fault now and then; and a run is nobody else's business.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*rollout_func.*")
     warnings.filterwarnings("ignore", message=".*pin_memory.*")

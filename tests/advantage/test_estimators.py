@@ -415,9 +415,22 @@ def test_what_no_trainer_could_use_is_said_in_words(name: str, said: str) -> Non
 def test_a_mistake_in_it_keeps_its_own_traceback() -> None:
     with pytest.raises(RuntimeError, match="a mistake of mine"):
         estimate(estimator_of(OwnAdvantageConfig(estimator="mine.py:unfinished")), advantage_inputs([1.0]), "x")
-    with pytest.raises(UserError, match=r"mine.py:number is int, which cannot be called"):
+    with pytest.raises(UserError, match=r"mine.py:number is int, which cannot be called: write a function"):
         estimator_of(OwnAdvantageConfig(estimator="mine.py:number"))
     with pytest.raises(UserError, match=r"by is unknown|fewer is unknown"):
         estimator_of(advantage_of("mine.py:Scaled", ["fewer=1"]))
     with pytest.raises(UserError, match="takes no settings, but by are given"):
         estimator_of(advantage_of("mine.py:halved", ["by=1"]))
+
+
+def test_an_estimator_may_write_into_what_it_is_given() -> None:
+    def writes(inputs: AdvantageInputs) -> torch.Tensor:
+        inputs.entropy.zero_()
+        inputs.weight.fill_(5.0)
+        return inputs.reward.mul_(2)
+
+    inputs = advantage_inputs([1.0, 0.0])
+    entropy = inputs.entropy.clone()
+    assert estimate(writes, inputs, "x").values.tolist() == [2.0, 0.0]
+    assert inputs.reward.tolist() == [1.0, 0.0]
+    assert torch.equal(inputs.entropy, entropy)

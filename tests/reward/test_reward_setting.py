@@ -87,7 +87,7 @@ def test_own_functions_and_classes_by_file(tmp_path: Path, monkeypatch: pytest.M
     assert Rewards({"type": "own.py:Scaled", "by": 3})(make_trajectory("t", 0)).reward == 3.0
     with pytest.raises(UserError, match="half takes no settings"):
         Rewards({"type": "own.py:half", "by": 3})
-    with pytest.raises(UserError, match=r"reward own\.py:CONSTANT is a int and cannot be called: write a function"):
+    with pytest.raises(UserError, match=r"reward own\.py:CONSTANT is int, which cannot be called: write a function"):
         Rewards("own.py:CONSTANT")
     with pytest.raises(UserError, match=r"own\.py has no hlaf"):
         Rewards("own.py:hlaf")

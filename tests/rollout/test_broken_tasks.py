@@ -59,6 +59,14 @@ async def test_a_task_whose_gold_patch_collects_nothing_either_is_broken(bench: 
     assert any("task-0" in line and "pytset" in line for line in made.progress.news)
 
 
+async def test_of_its_log_the_error_is_told_that_pytest_ends_with_other_lines_after(bench: MakeBench) -> None:
+    log = "E   ModuleNotFoundError: No module named 'kit'\n===== short test summary =====\n==== 1 error in 0.1s ====\n"
+    lost = NOTHING.model_copy(update={"log_tail": log})
+    (one,) = (await bench(1, grader=verdicts(lost, lost)).run()).values()
+    said = "its log says: E   ModuleNotFoundError: No module named 'kit' ... and ends with: ==== 1 error in 0.1s ===="
+    assert one.error.endswith(said)
+
+
 async def test_controls_run_in_the_slots_of_those_who_wait_for_them(bench: MakeBench) -> None:
     async def grading(grader: Any, record: TaskRecord, given: Any, sandbox: Any) -> Verdict:
         for _ in range(20):  # others get their turn

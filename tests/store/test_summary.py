@@ -69,7 +69,7 @@ def test_a_broken_task_is_named_and_is_no_infrastructure_failure(totals: Totals)
     assert rollout_facts(RunProgress(totals, wanted=6, group_size=2))["broken tasks"] == "1"
     told = list(broken_task_lines(made.broken_tasks))
     assert "v: no module named pytset" in told[0]
-    assert "swe-aem tasks check" in told[1]
+    assert "swe-aem sandbox shell v " in told[1]
 
 
 def test_an_empty_run_has_a_summary() -> None:
