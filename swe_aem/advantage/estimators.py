@@ -1,5 +1,6 @@
 """Estimators by configuration: made, called, and what they return checked, for the trainer and for a store."""
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from swe_aem.advantage.baselines import BASELINES
 from swe_aem.advantage.config import ADVANTAGES, AdvantageConfig, Baseline
 from swe_aem.advantage.inputs import AdvantageEstimator, AdvantageInputs
 from swe_aem.errors import UserError
+from swe_aem.suggest import did_you_mean
 
 
 class Advantages(NamedTuple):
@@ -43,9 +45,15 @@ def estimate(estimator: AdvantageEstimator, inputs: AdvantageInputs, name: str) 
 
 
 def base_name(estimator: AdvantageEstimator) -> Baseline:
-    """Name of the advantages that an estimator modulates: what it has as `baseline`, otherwise leave-one-out."""
-    name: Any = getattr(estimator, "baseline", None)
-    return name if name in BASELINES else "leave_one_out"
+    """Name of the advantages that an estimator modulates: what it has as `baseline`, leave-one-out if it has none.
+    Raises `UserError` for one that does not exist."""
+    name: Any = getattr(estimator, "baseline", "leave_one_out")
+    if name not in BASELINES:
+        known = ", ".join(BASELINES)
+        raise UserError(
+            f"no baseline {name!r}{did_you_mean(str(name), BASELINES)}; an estimator's baseline is one of {known}"
+        )
+    return name
 
 
 def base_advantages(estimator: AdvantageEstimator, inputs: AdvantageInputs) -> Tensor:
@@ -63,8 +71,12 @@ def _require(values: Any, metrics: Any, inputs: AdvantageInputs, who: str) -> No
             f"{who} returned a tensor of shape {tuple(values.shape)}: return ({rows},), one number per trajectory, or "
             f"({rows}, {tokens}), one per token"
         )
-    if not isinstance(metrics, dict) or not all(isinstance(one, str) for one in metrics):
+    if not isinstance(metrics, dict):
         raise UserError(f"{who} returned {type(metrics).__name__} as metrics: return a dict of names to numbers")
+    for name, value in metrics.items():
+        one_number = value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, Real)
+        if not (isinstance(name, str) and one_number):
+            raise UserError(f"{who} returned a metric {name!r} that is {value!r:.60}: give a name and one number")
     wrong = ~torch.isfinite(values) & (inputs.counts if values.dim() == 1 else inputs.counts.unsqueeze(1)).to(
         values.device
     )

@@ -7,6 +7,7 @@ reward:
   style: {type: my_reward.py:style, weight: 0.1}
 """
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ BUILT_IN = ("resolved", "fraction", "graded", "turn_cost", "format")
 """The names that are built in."""
 RewardLike = Callable[..., Any] | Mapping[str, Any] | str
 """A reward as it is handed over in Python: a function, or a setting in which functions may stand for names."""
+_LIKENESS = 0.8
+"""Share of matching characters from which a term's name is a misspelt `type`."""
 _TERM = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -84,6 +87,8 @@ def _named(reward: Any, seen: dict[str, Any]) -> Any:
 def _term(name: Any, value: Any) -> Term:
     if not isinstance(name, str) or not _TERM.fullmatch(name):
         raise UserError(f"{name!r} cannot name a term: use letters, digits and underscores")
+    if difflib.get_close_matches(name, [REWARDS.key], 1, _LIKENESS):
+        raise UserError(f"{name} would name a term; did you mean {REWARDS.key}? Otherwise call the term something else")
     if isinstance(value, str):
         return Term(name, _function(value), 1.0)
     if not isinstance(value, Mapping) or REWARDS.key not in value:

@@ -30,6 +30,9 @@ def _resolved(repository: Path, commit: str) -> str:
     if not repository.is_dir():
         raise UserError(f"there is no directory {repository}, and no git repository")
     try:
+        if below := git(repository, "rev-parse", "--show-prefix").strip():
+            top = repository.parents[below.strip("/").count("/")]
+            raise UserError(f"{repository} is not the top of its git repository, which is {top}: name that one")
         return git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}").strip()
     except InfrastructureError as error:
         why = str(error).partition(": ")[2].removeprefix("fatal: ") or f"it has no commit {commit}"

@@ -27,7 +27,7 @@ from swe_aem.advantage.config import (
     label_of,
 )
 from swe_aem.advantage.empg import EMPG
-from swe_aem.advantage.estimators import estimate, estimator_of
+from swe_aem.advantage.estimators import base_advantages, estimate, estimator_of
 from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.advantage.stare import STARE
 from swe_aem.errors import UserError
@@ -434,3 +434,24 @@ def test_an_estimator_may_write_into_what_it_is_given() -> None:
     assert estimate(writes, inputs, "x").values.tolist() == [2.0, 0.0]
     assert inputs.reward.tolist() == [1.0, 0.0]
     assert torch.equal(inputs.entropy, entropy)
+
+
+def test_a_baseline_that_does_not_exist_is_told() -> None:
+    class Own:
+        baseline = "leaf_one_out"
+
+        def __call__(self, inputs: AdvantageInputs) -> torch.Tensor:
+            return inputs.reward
+
+    with pytest.raises(UserError, match=r"no baseline 'leaf_one_out' \(did you mean leave_one_out\?\)"):
+        base_advantages(Own(), advantage_inputs([1.0, 0.0]))
+
+
+@pytest.mark.parametrize("value", ["much", torch.ones(3), None])
+def test_a_metric_that_is_no_number_is_named(value: object) -> None:
+    def measured(inputs: AdvantageInputs) -> object:
+        return inputs.reward, {"mine": value}
+
+    own: Any = measured
+    with pytest.raises(UserError, match="estimator x returned a metric 'mine' that is"):
+        estimate(own, advantage_inputs([1.0, 0.0]), "x")

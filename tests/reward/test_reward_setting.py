@@ -91,6 +91,9 @@ def test_own_functions_and_classes_by_file(tmp_path: Path, monkeypatch: pytest.M
         Rewards("own.py:CONSTANT")
     with pytest.raises(UserError, match=r"own\.py has no hlaf"):
         Rewards("own.py:hlaf")
+    with pytest.raises(UserError, match="typ would name a term; did you mean type"):
+        Rewards({"typ": "own.py:half"})
+    assert Rewards({"style": "own.py:half", "tests": "resolved"})(make_trajectory("t", 0)).reward == 1.5
 
 
 def test_a_mapping_on_the_command_line() -> None:

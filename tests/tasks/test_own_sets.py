@@ -128,11 +128,18 @@ def test_its_working_tree_has_the_history_up_to_the_start_and_nothing_later(shel
         ({"FAIL_TO_PASS": []}, "field 'FAIL_TO_PASS' is empty"),
         ({"fix_commit": "", "base_commit": "main"}, "needs fix_commit, or base_commit, patch and test_patch"),
         ({"log_parser": "mine.py:LINES"}, "is not a log parser"),
+        ({"PASS_TO_PAS": ["a"]}, "'PASS_TO_PAS' is not read; did you mean PASS_TO_PASS"),
+        ({"timout_s": 5}, "'timout_s' is not read; did you mean timeout_s"),
+        ({"repository": "shelf/tests"}, "shelf/tests is not the top of its git repository, which is .*/shelf: name"),
     ],
 )
 def test_rows_that_are_no_tasks(shelf: str, tmp_path: Path, columns: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         load_tasks(rows(tmp_path / "tasks.jsonl", row(shelf, **columns)))
+
+
+def test_columns_of_another_purpose_are_left_alone(shelf: str, tmp_path: Path) -> None:
+    assert len(load_tasks(rows(tmp_path / "tasks.jsonl", row(shelf, difficulty=3, version="1", hints_text="x")))) == 1
 
 
 def test_a_fix_without_a_test_needs_one(shelf: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ The task starts from the parent of the fix. What the fix changes in tests is the
 patch; a row may have `base_commit`, `patch` and `test_patch` instead. The working tree is put into the sandbox.
 """
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,14 @@ TEST_COMMAND = "python -m pytest -rA -p no:cacheprovider"
 """How tests are run where nothing else is said; the files of the test patch are appended."""
 
 
+_COLUMNS = (
+    "instance_id", "repository", "problem_statement", "FAIL_TO_PASS", "PASS_TO_PASS", "fix_commit", "base_commit",
+    "patch", "test_patch", "test_cmd", "log_parser", "image", "workdir", "timeout_s", "repo",
+)  # fmt: skip
+_LIKENESS = 0.8
+"""Share of matching characters from which a column is a misspelt one; columns of other purposes are left alone."""
+
+
 def recognise(row: Row) -> bool:
     """Does the row name a repository, and a commit of it?"""
     return "repository" in row and ("fix_commit" in row or "base_commit" in row)
@@ -33,6 +42,9 @@ def recognise(row: Row) -> bool:
 def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     """Turn one row into a record."""
     field = Fields(where, row)
+    for name in row.keys() - set(_COLUMNS):
+        if meant := difflib.get_close_matches(name, [one for one in _COLUMNS if not field.has(one)], 1, _LIKENESS):
+            raise field.fail(name, f"is not read; did you mean {meant[0]}? Otherwise call the column something else")
     if reading.directory is None:
         raise field.fail("repository", "is a directory of this host, which rows of the hub cannot name")
     given: dict[str, Any] = {
