@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
+from swe_aem.core import Trajectory, TrajectoryKey
 from swe_aem.core.settings import check, read_mapping
 from swe_aem.errors import UserError
 from swe_aem.extensions import stored_names
+from swe_aem.rollout import block_size
 from swe_aem.rollout.recompute import (
     Recomputed,
     checked_reward,
@@ -21,10 +23,11 @@ from swe_aem.rollout.recompute import (
     with_reward_identity,
     write_recomputed,
 )
-from swe_aem.store import replace
+from swe_aem.store import Store, replace
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.directory import CONFIG, EXTENSIONS, HELDOUT, ROLLOUTS, recorded_extensions
 from swe_aem.train.records import SUMMARY, read_metrics
+from swe_aem.train.schedule import see_again
 
 _LINKED = "checkpoints"
 
@@ -56,6 +59,7 @@ def recompute_run(source: Path, reward: str | Mapping[str, Any], directory: Path
         for file in source.iterdir():
             if file.is_file() and file.name not in (CONFIG, EXTENSIONS):
                 shutil.copy2(file, unfinished / file.name)
+        _see_again(unfinished, config)
         before = recorded_extensions(source)
         extensions = with_reward_identity(before, config.rollout, "rollout.")
         replace(unfinished / EXTENSIONS, json.dumps(extensions, indent=2) + "\n")
@@ -63,3 +67,15 @@ def recompute_run(source: Path, reward: str | Mapping[str, Any], directory: Path
         trained = max((line.step for line in read_metrics(source)), default=0)
         write_recomputed(unfinished, source, reward=was.rollout.reward, extensions=before, steps=trained)
     return found
+
+
+def _see_again(directory: Path, config: TrainConfig) -> None:
+    """Give what the task sampler has seen the rewards of the store in a directory."""
+    store, block = Store(directory / ROLLOUTS), block_size(config.rollout)
+    rows = store.index()
+
+    def load(task_id: str, epoch: int) -> tuple[Trajectory, ...]:
+        keys = (TrajectoryKey(task_id, sample) for sample in range(epoch * block, (epoch + 1) * block))
+        return tuple(store.load(rows[key]) for key in keys if key in rows)
+
+    see_again(directory, load, config.limits_reward)

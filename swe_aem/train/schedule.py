@@ -159,6 +159,36 @@ class Schedule:
             replace(self._path, "".join(line.model_dump_json() + "\n" for line in lines))
 
 
+def see_again(directory: Path, load: Callable[[str, int], tuple[Trajectory, ...]], limits_reward: LimitsReward) -> None:
+    """Write `sampler.jsonl` with the rewards that the store has by now in what the sampler has seen. `load` reads the
+    trajectories of a task in an epoch."""
+    path = directory / SCHEDULE
+    lines = list(read_lines(path, ScheduledStep, _readable))
+    epochs = _epochs(lines)
+    changed = []
+    for line in lines:
+        chosen = epochs[line.seen[0].step] if line.seen else []
+        seen = (
+            sampled_group(one.step, id, load(id, epoch), limits_reward)
+            for one, (id, epoch) in zip(line.seen, chosen, strict=True)
+        )
+        changed.append(line.model_copy(update={"seen": tuple(seen)}))
+    if changed:
+        replace(path, "".join(line.model_dump_json() + "\n" for line in changed))
+
+
+def _epochs(lines: Sequence[ScheduledStep]) -> dict[int, list[tuple[str, int]]]:
+    """The tasks of each step, with the epoch that each was chosen for."""
+    times: Counter[str] = Counter()
+    found: dict[int, list[tuple[str, int]]] = {}
+    for line in lines:
+        found[line.step] = []
+        for id in line.tasks:
+            found[line.step].append((id, times[id]))
+            times[id] += 1
+    return found
+
+
 def _readable(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     require_readable(record.get("format", FORMAT), where)
     return dict(record)

@@ -19,6 +19,8 @@ from swe_aem.testing.builders import make_trajectory
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.directory import existing_run
 from swe_aem.train.recompute import recompute_run
+from swe_aem.train.schedule import SCHEDULE, ScheduledStep
+from swe_aem.train.task_samplers import sampled_group
 
 HALF = Verdict(resolved=False, patch_applied=True, fail_to_pass_fraction=0.5, pass_to_pass_fraction=1.0)
 FAILED = {"outcome": Outcome.UNRESOLVED, "verdict": HALF, "reward": 0.0}
@@ -119,8 +121,19 @@ def test_a_training_run_is_copied_with_its_checkpoints_and_resumes(tmp_path: Pat
     (run / "metrics.jsonl").write_text('{"format": 7, "step": 1}\n{"format": 7, "step": 2}\n')
     (run / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     (run / "checkpoints" / "checkpoint-2" / "weights").write_bytes(b"weights")
+    group_a = sampled_group(1, "a", [make_trajectory("a", 0), make_trajectory("a", 1, **FAILED)])
+    group_b = sampled_group(2, "b", [make_trajectory("b", 0, **FAILED), make_trajectory("b", 1, **LOST)])
+    steps = [
+        ScheduledStep(step=1, tasks=("a",)),
+        ScheduledStep(step=2, tasks=("b",), seen=(group_a,)),
+        ScheduledStep(step=3, tasks=("a",), seen=(group_b,)),
+    ]
+    (run / SCHEDULE).write_text("".join(one.model_dump_json() + "\n" for one in steps))
     assert recompute_run(run, "fraction") == EXPECTED
     assert recompute_run(run, "fraction", tmp_path / "new") == EXPECTED
+    again = [ScheduledStep.model_validate_json(one) for one in (tmp_path / "new" / SCHEDULE).read_text().splitlines()]
+    assert [one.rewards for line in again for one in line.seen] == [(1.0, 0.5), (0.5, None)]
+    assert [one.tasks for one in again] == [("a",), ("b",), ("a",)]
     wanted = TrainConfig.model_validate({**values, "rollout": {"group_size": 2, "reward": "fraction"}})
     assert existing_run(wanted, tmp_path / "new") == wanted
     with pytest.raises(UserError, match=r"rollout\.reward was"):
