@@ -19,7 +19,7 @@ from typing import Self, assert_never
 
 from swe_aem.core import Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.core.owner import Lease, start_ticks
-from swe_aem.errors import SandboxDead, StartError, UserError
+from swe_aem.errors import StartError, UserError
 from swe_aem.sandbox import cgroup, host_system, isolation
 from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.channel import Channel
@@ -27,7 +27,7 @@ from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.isolation import LAUNCHERS, Launcher
 from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
-from swe_aem.sandbox.process import START_TIMEOUT_S, GroupMeter, Running, end_entry, enter_command, info_of, spawn
+from swe_aem.sandbox.process import GroupMeter, Running, answered, end_entry, enter_command, info_of, spawn
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, rootfs_environment, state_dir
 from swe_aem.sandbox.warden import (
     WardenSandbox,
@@ -192,15 +192,7 @@ class BubblewrapBackend:
             except BaseException:
                 await asyncio.shield(running.end())
                 raise
-            try:
-                await sandbox.handshake(START_TIMEOUT_S)
-            except BaseException as error:
-                await sandbox.close()
-                complaints.seek(0)
-                said = complaints.read().decode("utf-8", "replace").strip()
-                if isinstance(error, SandboxDead):
-                    raise StartError(f"{self.launcher} did not start: {said or error}") from None
-                raise
+            await answered(sandbox, complaints, self.launcher)
         return sandbox
 
     def _command(self, spec: SandboxSpec, root: Path | None, keep: Path | None, running: Running) -> list[str]:

@@ -40,7 +40,7 @@ from swe_aem.sandbox.warden import (
 
 logger = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 30.0
 _KILL_AFTER_S = 0.5
 _WRITE_S = 60.0
@@ -245,15 +245,7 @@ class ProcessBackend:
                 raise
             variables = environment(self.environment(spec.image), spec.env)
             sandbox = WardenSandbox(id, spec, channel, variables, GroupMeter(running), running.end)
-            try:
-                await sandbox.handshake(START_TIMEOUT_S)
-            except BaseException as error:
-                await sandbox.close()
-                complaints.seek(0)
-                said = complaints.read().decode("utf-8", "replace").strip()
-                if isinstance(error, SandboxDead):
-                    raise StartError(f"{self.name} did not start: {said or error}") from None
-                raise
+            await answered(sandbox, complaints, self.name)
         return sandbox
 
     async def has_layer(self, spec: SandboxSpec) -> bool | None:
@@ -291,6 +283,20 @@ def end_entry(entry: LiveSandbox, group: cgroup.Cgroup | None) -> None:
     if entry.pid is not None and start_ticks(entry.pid) == entry.start_ticks:
         kill_group(entry.pid)
     forget(group, state_dir() / entry.id)
+
+
+async def answered(sandbox: WardenSandbox, complaints: IO[bytes], launcher: str) -> None:
+    """Wait until the warden of a spawned sandbox answers. Otherwise closes it and raises `StartError` with what its
+    processes complained of."""
+    try:
+        await sandbox.handshake(_START_TIMEOUT_S)
+    except BaseException as error:
+        await sandbox.close()
+        complaints.seek(0)
+        said = complaints.read().decode("utf-8", "replace").strip()
+        if isinstance(error, SandboxDead):
+            raise StartError(f"{launcher} did not start: {said or error}") from None
+        raise
 
 
 async def _fill(sandbox: WardenSandbox, spec: SandboxSpec) -> None:
