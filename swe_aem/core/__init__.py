@@ -7,7 +7,18 @@ from swe_aem.core.agent import Agent
 from swe_aem.core.deadline import Deadline, bounded
 from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
-from swe_aem.core.policy import Completion, HealthReporting, Policy, SamplingParams, unavailable_reason
+from swe_aem.core.policy import (
+    AnyPolicy,
+    ChatCompletion,
+    ChatPolicy,
+    Completion,
+    HealthReporting,
+    Policy,
+    SamplingParams,
+    Usage,
+    is_chat,
+    unavailable_reason,
+)
 from swe_aem.core.sandbox import (
     BASE_ENV,
     WALL_PER_LIMIT,
@@ -32,7 +43,10 @@ __all__ = [
     "WALL_PER_LIMIT",
     "Agent",
     "AnswerKey",
+    "AnyPolicy",
     "Branch",
+    "ChatCompletion",
+    "ChatPolicy",
     "Completion",
     "Deadline",
     "ExecResult",
@@ -58,7 +72,9 @@ __all__ = [
     "Tree",
     "TreeChange",
     "TreeEntry",
+    "Usage",
     "Verdict",
     "bounded",
+    "is_chat",
     "unavailable_reason",
 ]

@@ -1,9 +1,12 @@
-"""`Policy`: token ids in, sampled token ids and log-probabilities out."""
+"""What decides: a `Policy` takes token ids and reports those that it sampled; a `ChatPolicy` takes messages only."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from swe_aem.core.base import Frozen
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 EntropyEstimator = Literal["top20", "surprisal"]
 """`top20`: the sum of -p log p over the 20 likeliest tokens, a lower bound; `surprisal`: -log p of the sampled token,
@@ -37,6 +40,33 @@ class Completion(Frozen):
     """What made the estimates."""
 
 
+class Usage(Frozen):
+    """What one response took."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    """Sampled tokens, those of a reasoning that is not shown included."""
+    cached_tokens: int = 0
+    """How many of the prompt's tokens were read from a cache."""
+    cost_usd: float | None = None
+    """What it cost, in US dollars; None where that is not known."""
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and response together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class ChatCompletion(Frozen):
+    """One response of a chat API."""
+
+    message: dict[str, Any]
+    """The assistant message in OpenAI's form: `content` (text), and `reasoning_content` and `tool_calls` where there
+    are any. Arguments of calls are text, and ids are the API's."""
+    finish_reason: Literal["stop", "length"]
+    usage: Usage
+
+
 class Policy(Protocol):
     """Samples responses. One instance serves many trajectories at once unless its factory says otherwise."""
 
@@ -55,6 +85,43 @@ class Policy(Protocol):
         ...
 
 
+class ChatPolicy(Protocol):
+    """Answers chat messages, and reports no token ids: what it does can be evaluated, and not trained on. One instance
+    serves many trajectories at once unless its factory says otherwise."""
+
+    name: str
+    """What answers, e.g. the model's name; recorded as a trajectory's `model`."""
+
+    async def chat(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]],
+        params: SamplingParams,
+        *,
+        trajectory_id: str,
+    ) -> ChatCompletion:
+        """Answer `messages`, the last of which is not the assistant's, with calls of `tools` where it likes. Both are
+        in OpenAI's form; assistant messages are as this policy gave them.
+
+        Raises `PolicyError` if the policy or its API failed, `ContextOverflow` if the messages fill the model's
+        context. Cancelling the call stops the request.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections; idempotent."""
+        ...
+
+
+AnyPolicy = Policy | ChatPolicy
+"""Either kind; `is_chat` tells them apart."""
+
+
+def is_chat(policy: object) -> "TypeIs[ChatPolicy]":
+    """Does it take messages? A policy that can do both is asked by token ids, which are worth more."""
+    return hasattr(policy, "chat") and not hasattr(policy, "sample")
+
+
 @runtime_checkable
 class HealthReporting(Protocol):
     """A policy that can report that its backend is unavailable, for example because no server answers."""
@@ -65,7 +132,7 @@ class HealthReporting(Protocol):
         ...
 
 
-def unavailable_reason(policy: Policy) -> str | None:
+def unavailable_reason(policy: AnyPolicy) -> str | None:
     """Why a policy cannot sample now, None if it can or does not report it.
 
     A deadline that passes while there is a reason is an infrastructure failure, and no time limit that the policy

@@ -10,7 +10,7 @@ from pydantic import model_validator
 from swe_aem.core.base import Frozen
 from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.outcome import Outcome
-from swe_aem.core.policy import Completion, EntropyEstimator
+from swe_aem.core.policy import ChatCompletion, Completion, EntropyEstimator, Usage
 from swe_aem.core.verdict import Verdict
 
 
@@ -43,7 +43,10 @@ class ToolCall(Frozen):
 
 
 class Response(Frozen):
-    """One assistant turn: the half-open span [start, end) of sampled tokens in the trajectory's `token_ids`."""
+    """One assistant turn: the half-open span [start, end) of sampled tokens in the trajectory's `token_ids`.
+
+    A chat API reports no token ids: then there is `usage`, the span is [0, 0), and there are no log-probabilities.
+    """
 
     start: int
     end: int
@@ -57,6 +60,13 @@ class Response(Frozen):
     entropy_estimator: EntropyEstimator | None = None
     """What estimated them; values of two estimators do not compare."""
     tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage | None = None
+    """What a chat API reported; None where the tokens themselves are known."""
+
+    @property
+    def used(self) -> Usage:
+        """How many tokens it took, whatever policy gave it."""
+        return self.usage or Usage(prompt_tokens=self.start, completion_tokens=self.end - self.start)
 
     @staticmethod
     def of(completion: Completion, *, start: int, sample_s: float, tool_calls: Iterable[ToolCall]) -> "Response":
@@ -73,6 +83,20 @@ class Response(Frozen):
             tool_calls=tuple(tool_calls),
         )
 
+    @staticmethod
+    def of_chat(completion: ChatCompletion, *, sample_s: float, tool_calls: Iterable[ToolCall]) -> "Response":
+        """The response for a chat API's completion."""
+        return Response(
+            start=0,
+            end=0,
+            logprobs=(),
+            version=0,
+            finish_reason=completion.finish_reason,
+            sample_s=sample_s,
+            tool_calls=tuple(tool_calls),
+            usage=completion.usage,
+        )
+
 
 class Branch(Frozen):
     """A token stream beside a trajectory's own: what was sampled after a harness had rewritten its history, or in a
@@ -80,6 +104,8 @@ class Branch(Frozen):
 
     token_ids: tuple[int, ...]
     responses: tuple[Response, ...]
+    messages: tuple[dict[str, Any], ...] = ()
+    """The conversation as chat messages, where there are no token ids that say the same."""
 
     @model_validator(mode="after")
     def _spans_fit(self) -> "Branch":
@@ -90,7 +116,8 @@ class Branch(Frozen):
 class Trajectory(Frozen):
     """Everything between the first prompt token and the verdict.
 
-    Invariant: the prompt of response n+1 is exactly `token_ids[:responses[n+1].start]`; nothing is ever re-tokenised.
+    Invariant: the prompt of response n+1 is exactly `token_ids[:responses[n+1].start]`; nothing is ever re-tokenised. A
+    trajectory of a chat API has no token ids at all, and all its responses have `usage`.
     """
 
     task_id: str
@@ -133,6 +160,14 @@ class Trajectory(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _is_of_one_kind(self) -> "Trajectory":
+        kinds = {response.usage is None for response in self.all_responses}
+        has_ids = self.token_ids or any(branch.token_ids for branch in self.branches)
+        if len(kinds) > 1 or (False in kinds and has_ids):
+            raise ValueError("responses with token ids and responses of a chat API are in one trajectory")
+        return self
+
+    @model_validator(mode="after")
     def _rewards_fit(self) -> "Trajectory":
         if self.response_rewards is not None and len(self.response_rewards) != len(self.responses):
             raise ValueError(f"{len(self.response_rewards)} response_rewards for {len(self.responses)} responses")
@@ -149,6 +184,21 @@ class Trajectory(Frozen):
         return str(self.key)
 
     @property
+    def all_responses(self) -> tuple[Response, ...]:
+        """Every response, those of branches included."""
+        return (*self.responses, *(response for branch in self.branches for response in branch.responses))
+
+    @property
+    def token_exact(self) -> bool:
+        """Are its token ids known, so that it can be trained on? Those of a chat API are not."""
+        return all(response.usage is None for response in self.all_responses)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the conversation from its first to its last; for a chat API, of the last prompt and response."""
+        return len(self.token_ids) or (self.responses[-1].used.tokens if self.responses else 0)
+
+    @property
     def sampled_mask(self) -> list[bool]:
         """For every token of `token_ids`: was it sampled by the policy?"""
         mask = [False] * len(self.token_ids)
@@ -158,9 +208,14 @@ class Trajectory(Frozen):
 
 
 def check_spans(responses: tuple[Response, ...], tokens: int) -> None:
-    """Raise `ValueError` unless the responses lie one after the other in a stream of that many tokens."""
+    """Raise `ValueError` unless the responses lie one after the other in a stream of that many tokens. Those of a chat
+    API lie nowhere."""
     end = 0
     for n, response in enumerate(responses):
+        if response.usage is not None:
+            if (response.start, response.end, response.logprobs) != (0, 0, ()):
+                raise ValueError(f"response {n} has usage, which a chat API reports, and a span of token ids too")
+            continue
         if not end <= response.start < response.end <= tokens:
             raise ValueError(f"response {n} has span [{response.start}, {response.end}) after {end}")
         if len(response.logprobs) != response.end - response.start:

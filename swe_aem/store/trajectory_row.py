@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-from swe_aem.core import Branch, Response, ToolCall, Trajectory, Verdict
+from swe_aem.core import Branch, Response, ToolCall, Trajectory, Usage, Verdict
 from swe_aem.store.surrogates import escape, unescape
 from swe_aem.store.upgrade import FORMAT
 
@@ -26,6 +26,15 @@ class ToolCallRow(TypedDict):
     wall_s: float
 
 
+class UsageRow(TypedDict):
+    """What a chat API reported of one response."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost_usd: float | None
+
+
 class ResponseRow(TypedDict):
     """One response: a half-open span of `token_ids`. Its log-probabilities are in the row's own column."""
 
@@ -37,6 +46,7 @@ class ResponseRow(TypedDict):
     entropy: float | None
     entropy_estimator: str | None
     tool_calls: list[ToolCallRow]
+    usage: UsageRow | None
 
 
 class MessageRow(TypedDict):
@@ -191,6 +201,16 @@ def _response_to_row(response: Response) -> ResponseRow:
         "entropy": response.entropy,
         "entropy_estimator": response.entropy_estimator,
         "tool_calls": [_call_to_row(call) for call in response.tool_calls],
+        "usage": None if response.usage is None else _usage_to_row(response.usage),
+    }
+
+
+def _usage_to_row(usage: Usage) -> UsageRow:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cost_usd": usage.cost_usd,
     }
 
 

@@ -12,6 +12,7 @@ is refused. A store of an older format is read and never appended to, so no stor
        a training run's settings have `importance_sampling`
     6  verdicts have `official_resolved`, `twinned` and `twin_s`; logs of evaluations are kept beside the rows
     7  trajectories have `response_rewards` and `reward_terms`
+    8  responses have `usage`, branches `messages`: a chat API reports no token ids
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from typing import Any
 
 from swe_aem.errors import UserError
 
-FORMAT = 7
+FORMAT = 8
 """What is written."""
 OLDEST = 3
 """The oldest that is read."""
@@ -42,6 +43,7 @@ _NEW_IN_VERDICTS = {
     "twinned": [],
     "twin_s": 0.0,
 }
+_NEW_IN_RESPONSES = {"usage": None}
 _NEW_IN_ROWS = {"response_rewards": None, "reward_terms": "{}"}
 _SCRIPTS = ("gold", "noop", "replay", "demo", "hasty")
 
@@ -71,6 +73,7 @@ def require_resumable(format: int, directory: Path) -> None:
 def upgrade_row(row: Record) -> dict[str, Any]:
     """A line of a store's `trajectories/*.jsonl`, whose format its reader has checked."""
     renamed = {**_NEW_IN_ROWS, **_renamed(row, _ROW_NAMES)}
+    renamed["responses"] = [{**_NEW_IN_RESPONSES, **response} for response in renamed["responses"]]
     verdict = renamed.get("verdict")
     return renamed if verdict is None else {**renamed, "verdict": {**_NEW_IN_VERDICTS, **verdict}}
 

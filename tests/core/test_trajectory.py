@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Branch, ChatCompletion, Outcome, Response, Trajectory, Usage, is_chat
 
 
 def response(start: int, end: int, logprobs: int | None = None) -> Response:
@@ -45,3 +45,51 @@ def test_every_outcome_has_a_rule_and_only_what_says_nothing_of_the_policy_has_n
         assert rule.retried == (outcome in (Outcome.INFRASTRUCTURE, Outcome.GRADER_FAILURE))
         assert rule.in_baseline == (outcome not in without_reward)
         assert rule.trained <= rule.in_baseline
+
+
+USAGE = Usage(prompt_tokens=100, completion_tokens=20, cached_tokens=80, cost_usd=0.25)
+
+
+def chat_response(usage: Usage = USAGE) -> Response:
+    completion = ChatCompletion(message={"role": "assistant", "content": "."}, finish_reason="stop", usage=usage)
+    return Response.of_chat(completion, sample_s=0.5, tool_calls=())
+
+
+def test_a_chat_api_s_trajectory_has_usage_in_place_of_tokens() -> None:
+    longer = chat_response(Usage(prompt_tokens=150, completion_tokens=5))
+    made = trajectory(chat_response(), longer, tokens=0)
+    assert not made.token_exact
+    assert (made.tokens, made.sampled_mask, made.all_responses) == (155, [], made.responses)
+    assert made.responses[0].used == USAGE
+    exact = trajectory(response(2, 4), response(7, 10))
+    assert exact.token_exact
+    assert (exact.tokens, exact.responses[1].used) == (10, Usage(prompt_tokens=7, completion_tokens=3))
+    assert trajectory(tokens=0).tokens == 0
+
+
+def test_token_ids_and_usage_do_not_mix() -> None:
+    for responses, tokens in (((response(2, 4), chat_response()), 10), ((chat_response(),), 10)):
+        with pytest.raises(ValidationError, match="in one trajectory"):
+            trajectory(*responses, tokens=tokens)
+    with pytest.raises(ValidationError, match="in one trajectory"):
+        Trajectory(
+            task_id="t",
+            sample=0,
+            agent="a",
+            model="m",
+            responses=(chat_response(),),
+            branches=(Branch(token_ids=(1, 2), responses=(response(1, 2),)),),
+        )
+    with pytest.raises(ValidationError, match="and a span of token ids too"):
+        trajectory(response(2, 4).model_copy(update={"usage": USAGE}))
+
+
+def test_what_can_do_both_is_asked_by_token_ids() -> None:
+    class Chat:
+        async def chat(self) -> None: ...
+
+    class Both(Chat):
+        async def sample(self) -> None: ...
+
+    assert is_chat(Chat())
+    assert not is_chat(Both())
