@@ -60,6 +60,7 @@ async def main(kind: str, out: Path, group_size: int) -> int:
             "tasks": "tasks/micro",
             "ids": [BUNDLED["almanac"]],
             "sandbox": kind,
+            "twins": False,
             "group_size": group_size,
             "limits": SMALL,
             "native": {"command_timeout_s": 30},

@@ -52,7 +52,7 @@ async def grade(kind: str, tasks: TaskSet, patches: Mapping[str, tuple[str, floa
     workspace = tasks.workspace(record.task.id)
     assert workspace is not None
     config, backend = RolloutConfig(), open_backend(kind)
-    async with SwebenchParser() as parser, Grader(backend, parser) as grader:
+    async with SwebenchParser() as parser, Grader(backend, parser, twins=False) as grader:
 
         async def one(patch: str, limit_s: float) -> Verdict:
             timed = record.model_copy(update={"key": record.key.model_copy(update={"timeout_s": limit_s})})
@@ -113,7 +113,7 @@ def roll_out(out: Path, log: Path, kind: str, tasks: int, environment: Mapping[s
     """Roll out the gold patches of bundled tasks and harm the host each time that a trajectory was stored; what a harm
     ends is run again. Asserts that each trajectory is stored once, and that none was charged for the host; returns how
     often something failed: attempts that the last run repeated, and runs that ended early."""
-    options = ["--limit", str(tasks), "--agent", "gold", "--sandbox", kind, "--max-attempts", "30"]
+    options = ["--limit", str(tasks), "--agent", "gold", "--sandbox", kind, "--max-attempts", "30", "--no-twins"]
     patience = ["--set", "scheduling.backoff_s=0.5", "--set", "scheduling.max_consecutive_failures=1000"]
     command = [sys.executable, "-m", "swe_aem", "rollout", "--out", str(out), *options, *patience]
     runs, most = 0, len(harms) + 1

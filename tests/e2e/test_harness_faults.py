@@ -94,6 +94,7 @@ async def test_an_infrastructure_failure_costs_an_attempt_and_no_trajectory(
             "agent": "openhands",
             "policy": "gold",
             "limit": TASKS,
+            "twins": False,
             "scheduling": {"concurrency": TASKS, "backoff_s": 0.1},
         },
     )
@@ -138,7 +139,19 @@ def test_kill_9_of_the_rollout_ends_its_processes_and_the_rerun_finishes(
 ) -> None:
     require_harness("openhands")
     out = tmp_path / "out"
-    options = ["--agent", "openhands", "--policy", "gold", "--limit", "5", "--concurrency", "2", "--out", str(out)]
+    options = [
+        "--agent",
+        "openhands",
+        "--policy",
+        "gold",
+        "--limit",
+        "5",
+        "--concurrency",
+        "2",
+        "--out",
+        str(out),
+        "--no-twins",
+    ]
     command = [sys.executable, "-m", "swe_aem", "rollout", *options]
     run = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

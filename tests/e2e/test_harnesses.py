@@ -63,7 +63,9 @@ def groups(tmp_path: Path) -> RollOut:
     """Rolls out groups of gold and no-op; returns the trajectories by id, after checking them token by token."""
 
     async def run(**settings: Any) -> dict[str, Trajectory]:
-        config = check(RolloutConfig, {"policy": "gold", "group_size": 2, "tokenizer": SMALL, **settings})
+        config = check(
+            RolloutConfig, {"policy": "gold", "group_size": 2, "tokenizer": SMALL, "twins": False, **settings}
+        )
         renderer, tools = turn_renderer(config), script_tools(config)
         kept: dict[str, list[tuple[list[int], list[int]]]] = defaultdict(list)
 
@@ -159,7 +161,7 @@ def test_a_policy_is_trained_in_a_harness(require_bubblewrap: None, tmp_path: Pa
     harness = tmp_path / "my_agent.py"
     harness.write_text(walk().harness)
     rollout = {
-        "agent": str(harness), "tasks": "tasks/nano", "split": "train", "group_size": 4, "time_limit_s": 60,
+        "agent": str(harness), "tasks": "tasks/nano", "split": "train", "group_size": 2, "time_limit_s": 60,
         "native": {"max_turns": 2, "max_response_tokens": 48, "max_context_tokens": 1024},
         "renderer": {"enable_thinking": False}, "scheduling": {"concurrency": 8},
     }  # fmt: skip
@@ -173,5 +175,5 @@ def test_a_policy_is_trained_in_a_harness(require_bubblewrap: None, tmp_path: Pa
     stored = list(Store(out / "rollouts").trajectories())
     assert {(one.agent, one.model) for one in stored} == {("my_agent", "policy")}
     assert all(one.responses and not one.branches and one.error is None for one in stored)
-    assert len(stored) == 8
+    assert len(stored) == 4
     assert (out / "policy" / "model.safetensors").exists()

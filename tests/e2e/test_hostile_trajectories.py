@@ -66,6 +66,7 @@ async def test_misdeeds_hurt_nobody_else(kind: str, tmp_path: Path) -> None:
         {
             "limit": len(misdeeds),
             "sandbox": kind,
+            "twins": False,
             "limits": {"memory_bytes": 2 << 30, "cpus": 1.0, "pids": 128, "disk_bytes": 2 << 30},
             "native": {"command_timeout_s": 20},
             "scheduling": {"concurrency": 4, "max_attempts": 2},

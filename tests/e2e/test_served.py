@@ -22,7 +22,7 @@ pytestmark = [
 POLICY = "configs/quickstart/policy"
 SMALL = [
     "steps=5", "oversampled_groups=3", "groups_per_step=2", "num_minibatches=1", "micro_batch_size=4",
-    "rollout.group_size=4", "heldout=null", "ahead=1",
+    "rollout.group_size=2", "heldout=null", "ahead=1",
     "importance_sampling.mode=truncate", "importance_sampling.high=2", "grpo.learning_rate=0.001",
 ]  # fmt: skip
 
@@ -103,7 +103,7 @@ def test_five_steps_with_a_sync_after_each(
         return models[version].eval()
 
     found = list(Store(tmp_path / "rollouts").trajectories())
-    assert len(found) == 5 * 3 * 4
+    assert len(found) == 5 * 3 * 2
     for one in found:
         assert_logprobs(one, model_of)
     versions = {response.version for one in found for response in one.responses}

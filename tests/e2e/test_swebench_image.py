@@ -205,6 +205,7 @@ async def test_patches_are_graded_right(grader, record, spec, kind):
         assert verdict.pass_to_pass == {"tests/test_rect.py::test_perimeter": TestStatus.PASSED}
 
 
+@pytest.mark.nightly  # tests/benchmarks/test_smoke.py has a short one of the bundled tasks
 async def test_the_official_harness_says_the_same(rows_file, tmp_path):
     script, found = Path(__file__).parents[2] / "benchmarks" / "parity.py", tmp_path / "parity.json"
     command = [sys.executable, str(script), "--tasks", str(rows_file), "--json", str(found)]

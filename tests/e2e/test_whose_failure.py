@@ -72,7 +72,8 @@ class MortalBackend:
 
 
 def config_of(kind: str, limit: int, **scheduling: Any) -> RolloutConfig:
-    return check(RolloutConfig, {"limit": limit, "sandbox": kind, "scheduling": {"backoff_s": 0.1, **scheduling}})
+    settings = {"limit": limit, "sandbox": kind, "twins": False, "scheduling": {"backoff_s": 0.1, **scheduling}}
+    return check(RolloutConfig, settings)
 
 
 def roll_out(

@@ -13,7 +13,7 @@ from swe_aem.testing.containment import require_containment
 
 KINDS = [
     pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
-    pytest.param("util-linux", marks=[pytest.mark.bubblewrap, pytest.mark.slow]),
+    pytest.param("util-linux", marks=[pytest.mark.bubblewrap, pytest.mark.slow, pytest.mark.nightly]),
     pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
     pytest.param("podman", marks=[pytest.mark.podman, pytest.mark.slow, pytest.mark.nightly]),
 ]

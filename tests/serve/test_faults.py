@@ -94,6 +94,7 @@ async def test_broadcast_stalled_and_killed(serve, other, logprobs_of, agents):
     assert shared() <= before
 
 
+@pytest.mark.nightly
 async def test_a_supervisor_that_is_killed_leaves_nothing(serve):
     """The guard's pipe closes, as it does when whoever holds it is killed."""
     before = shared()

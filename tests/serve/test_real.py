@@ -79,9 +79,10 @@ async def test_an_update_never_meets_the_old_weights_cache(policy, sync, model, 
     assert not agree(second, logprobs_of(model, prompt, second.token_ids))
 
 
-async def test_updates_under_32_trajectories(policy, sync, other, logprobs_of):
-    """Every response is wholly of the version that it bears, while five versions come and agents keep asking."""
-    models = {version: other(version) for version in range(1, 6)}
+@pytest.mark.parametrize(("trajectories", "versions"), [(8, 3), pytest.param(32, 5, marks=pytest.mark.nightly)])
+async def test_updates_under_trajectories(policy, sync, other, logprobs_of, trajectories, versions):
+    """Every response is wholly of the version that it bears, while versions come and agents keep asking."""
+    models = {version: other(version) for version in range(1, versions + 1)}
     await sync.update(models[1].state_dict(), 1)
     found = []
     stop = asyncio.Event()
@@ -94,8 +95,8 @@ async def test_updates_under_32_trajectories(policy, sync, other, logprobs_of):
             found.append((prompt, completion))
             turn = (turn + 1) % 8
 
-    agents = [asyncio.create_task(trajectory(number)) for number in range(32)]
-    for version in range(2, 6):
+    agents = [asyncio.create_task(trajectory(number)) for number in range(trajectories)]
+    for version in range(2, versions + 1):
         await asyncio.sleep(1.5)
         await sync.update(models[version].state_dict(), version)
     await asyncio.sleep(1.5)
