@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from swe_aem.api.training import train
     from swe_aem.core import (
         AnswerKey,
+        ChatCompletion,
+        ChatPolicy,
         Completion,
         Outcome,
         Policy,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         Task,
         TaskRecord,
         Trajectory,
+        Usage,
         Verdict,
     )
     from swe_aem.core.base import Settings
@@ -47,6 +50,8 @@ __all__ = [
     "AdvantageInputs",
     "AnswerKey",
     "Bubblewrap",
+    "ChatCompletion",
+    "ChatPolicy",
     "Completion",
     "Conversation",
     "Docker",
@@ -67,6 +72,7 @@ __all__ = [
     "TaskRecord",
     "TaskSamplerInputs",
     "Trajectory",
+    "Usage",
     "Verdict",
     "errors",
     "evaluate",
@@ -84,6 +90,8 @@ _MODULES = {
     "AdvantageInputs": "swe_aem.advantage.inputs",
     "AnswerKey": "swe_aem.core",
     "Bubblewrap": "swe_aem.api.sandboxes",
+    "ChatCompletion": "swe_aem.core",
+    "ChatPolicy": "swe_aem.core",
     "Completion": "swe_aem.core",
     "Conversation": "swe_aem.agent",
     "Docker": "swe_aem.api.sandboxes",
@@ -104,6 +112,7 @@ _MODULES = {
     "TaskRecord": "swe_aem.core",
     "TaskSamplerInputs": "swe_aem.train.task_samplers",
     "Trajectory": "swe_aem.core",
+    "Usage": "swe_aem.core",
     "Verdict": "swe_aem.core",
     "evaluate": "swe_aem.api.evaluation",
     "git_task": "swe_aem.tasks",

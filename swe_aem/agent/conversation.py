@@ -15,10 +15,11 @@ from typing import Any
 
 from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.grace import answering
-from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer, call_id
+from swe_aem.agent.prompt import Sampled
+from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer
 from swe_aem.agent.transcript import Transcript
-from swe_aem.agent.turn_sampler import Sampled, TrajectoryEnded, TurnSampler
-from swe_aem.core import WALL_PER_LIMIT, Deadline, ExecResult, Policy, Sandbox, Stop, Task, ToolCall, Trajectory
+from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
+from swe_aem.core import WALL_PER_LIMIT, AnyPolicy, Deadline, ExecResult, Sandbox, Stop, Task, ToolCall, Trajectory
 from swe_aem.errors import PolicyError, SandboxDead, UserError
 
 Converse = Callable[["Conversation"], Awaitable[Stop | str | None]]
@@ -26,14 +27,15 @@ Converse = Callable[["Conversation"], Awaitable[Stop | str | None]]
 
 
 class Conversation:
-    """One trajectory: the task, its sandbox, and a dialogue with the policy whose exact tokens are kept."""
+    """One trajectory: the task, its sandbox, and a dialogue with the policy, whose exact tokens are kept where it
+    reports them."""
 
     def __init__(
         self,
         task: Task,
         sandbox: Sandbox,
-        policy: Policy,
-        renderer: TurnRenderer,
+        policy: AnyPolicy,
+        renderer: TurnRenderer | None,
         limits: TurnLimits,
         deadline: Deadline,
         sample: int,
@@ -48,7 +50,7 @@ class Conversation:
         """Limits and sampling settings of the trajectory. `ask` keeps to them."""
         self._policy, self._renderer, self._sample = policy, renderer, sample
         self._transcript: Transcript | None = None
-        self._pending: tuple[Sampled, ParsedTurn] | None = None
+        self._pending: Sampled | None = None
         self._calls: list[ToolCall] = []
         self._answers: list[Message] = []
         self._ended: Exception | None = None
@@ -58,14 +60,9 @@ class Conversation:
         if self._transcript is not None:
             raise RuntimeError("a conversation begins once: later messages are answers and `say`")
         sampler = TurnSampler(
-            self._policy,
-            self.limits,
-            self.deadline,
-            task_id=self.task.id,
-            sample=self._sample,
-            stop_token_ids=self._renderer.stop_token_ids,
+            self._policy, self._renderer, self.limits, self.deadline, task_id=self.task.id, sample=self._sample
         )
-        self._transcript = Transcript(self._renderer, sampler, messages, tools)
+        self._transcript = Transcript(sampler, messages, tools)
 
     async def ask(self) -> ParsedTurn:
         """The policy's next response, to everything that was said since the last one.
@@ -78,10 +75,10 @@ class Conversation:
 
     async def _ask(self) -> ParsedTurn:
         transcript = self._begun()
-        if self._pending is not None:
-            sampled, turn = self._pending
-            if len(self._calls) < len(turn.calls):
-                raise RuntimeError(f"{len(turn.calls)} calls need an answer each, and {len(self._calls)} have one")
+        if (sampled := self._pending) is not None:
+            if len(self._calls) < len(sampled.turn.calls):
+                wanted = len(sampled.turn.calls)
+                raise RuntimeError(f"{wanted} calls need an answer each, and {len(self._calls)} have one")
             if not self._answers:
                 raise RuntimeError("nothing answers the last response: `say` something before the next `ask`")
             answers = self._close()
@@ -90,7 +87,7 @@ class Conversation:
         if len(transcript.responses) >= self.limits.max_turns:
             raise TrajectoryEnded(Stop.TURN_LIMIT, f"{self.limits.max_turns} turns are over")
         self._pending = await transcript.sample()
-        return self._pending[1]
+        return self._pending.turn
 
     def answer(self, call: ParsedCall, text: str, result: ExecResult | None = None) -> None:
         """Answer a call of the last response, in their order. `result` is what a command of it did, for the record.
@@ -113,7 +110,7 @@ class Conversation:
                 wall_s=0.0 if result is None else result.wall_s,
             )
         )
-        id = call_id(len(self._begun().responses) + 1, number)
+        id = turn.call_ids(len(self._begun().responses) + 1)[number]
         self._answers.append({"role": "tool", "tool_call_id": id, "name": call.name, "content": text})
 
     def say(self, text: str) -> None:
@@ -168,16 +165,16 @@ class Conversation:
     def _close(self) -> list[Message]:
         """Keep the last response and what answers it."""
         assert self._pending is not None
-        (sampled, turn), self._pending = self._pending, None
+        sampled, self._pending = self._pending, None
         transcript = self._begun()
         transcript.record(sampled, self._calls)
-        transcript.show(turn, self._answers)
+        transcript.show(sampled, self._answers)
         return self._answers
 
     def _last(self) -> ParsedTurn:
         if self._pending is None:
             raise RuntimeError("there is no response to answer: `ask` first")
-        return self._pending[1]
+        return self._pending.turn
 
     def _begun(self) -> Transcript:
         if self._transcript is None:
@@ -188,11 +185,13 @@ class Conversation:
 class OwnAgent:
     """An `Agent` over a function that plays conversations; one instance serves any number of trajectories at once."""
 
-    def __init__(self, name: str, converse: Converse, limits: TurnLimits, renderer: TurnRenderer) -> None:
+    def __init__(self, name: str, converse: Converse, limits: TurnLimits, renderer: TurnRenderer | None) -> None:
         self.name = name
         self._converse, self._limits, self._renderer = converse, limits, renderer
 
-    async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
+    async def run(
+        self, task: Task, sandbox: Sandbox, policy: AnyPolicy, *, sample: int, deadline: Deadline
+    ) -> Trajectory:
         """Play one trajectory to its end, as `core.Agent` says. What the function raises is raised as it is."""
         started = time.monotonic()
         conversation = Conversation(task, sandbox, policy, self._renderer, self._limits, deadline, sample)

@@ -1,26 +1,26 @@
 """The native agent: ask the policy, carry out its tool calls, show it the results, until something ends the trajectory.
 
-    prompt ids ──> policy ──> response ids ──> tool calls ──> observations ──> longer prompt ids ──> ...
+    prompt ──> policy ──> response ──> tool calls ──> observations ──> longer prompt ──> ...
 
-The prompt only ever grows: prompt n+1 is prompt n, response n and the observations, id by id (`TurnRenderer.bridge`). A
-limit ends the trajectory with what was sampled so far, and so does a sandbox that dies. Any other infrastructure
-failure is raised, and there is no trajectory.
+The prompt only ever grows: prompt n+1 is prompt n, response n and the observations, id by id or, for a chat API,
+message by message (`prompt.py`). A limit ends the trajectory with what was sampled so far, and so does a sandbox that
+dies. Any other infrastructure failure is raised, and there is no trajectory.
 """
 
 import time
 
 from swe_aem.agent.config import NativeConfig
 from swe_aem.agent.grace import answering
+from swe_aem.agent.prompt import Sampled
 from swe_aem.agent.prompts import Prompts
-from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer, call_id
+from swe_aem.agent.renderer import Message, ParsedCall, TurnRenderer
 from swe_aem.agent.tools import SPECS, FittedCall, Toolbox, fit_call
 from swe_aem.agent.transcript import Transcript
-from swe_aem.agent.turn_sampler import Sampled, TrajectoryEnded, TurnSampler
+from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
 from swe_aem.core import (
     WALL_PER_LIMIT,
-    Completion,
+    AnyPolicy,
     Deadline,
-    Policy,
     Sandbox,
     Stop,
     Task,
@@ -35,12 +35,15 @@ class NativeAgent:
 
     name = "native"
 
-    def __init__(self, config: NativeConfig, renderer: TurnRenderer) -> None:
+    def __init__(self, config: NativeConfig, renderer: TurnRenderer | None = None) -> None:
+        """Policies that take token ids need the renderer."""
         self.config = config
         self.renderer = renderer
         self.prompts = Prompts(config.prompts)
 
-    async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
+    async def run(
+        self, task: Task, sandbox: Sandbox, policy: AnyPolicy, *, sample: int, deadline: Deadline
+    ) -> Trajectory:
         """Play one trajectory to its end, as `core.Agent` says."""
         started = time.monotonic()
         episode = _Episode(self, task, sandbox, policy, sample, deadline)
@@ -63,18 +66,11 @@ class _Episode:
     """The state of one trajectory while it is played."""
 
     def __init__(
-        self, agent: NativeAgent, task: Task, sandbox: Sandbox, policy: Policy, sample: int, deadline: Deadline
+        self, agent: NativeAgent, task: Task, sandbox: Sandbox, policy: AnyPolicy, sample: int, deadline: Deadline
     ) -> None:
-        self.config, self.renderer, self.prompts = agent.config, agent.renderer, agent.prompts
+        self.config, self.prompts = agent.config, agent.prompts
         self.task, self.sandbox, self.deadline = task, sandbox, deadline
-        sampler = TurnSampler(
-            policy,
-            self.config,
-            deadline,
-            task_id=task.id,
-            sample=sample,
-            stop_token_ids=self.renderer.stop_token_ids,
-        )
+        sampler = TurnSampler(policy, agent.renderer, self.config, deadline, task_id=task.id, sample=sample)
         self.toolbox = Toolbox(
             sandbox,
             task.workdir,
@@ -82,19 +78,19 @@ class _Episode:
             render_result=self.prompts.bash_result,
         )
         tools = SPECS if self.config.describe_tools else ()
-        self.transcript = Transcript(self.renderer, sampler, self._first_messages(), tools)
+        self.transcript = Transcript(sampler, self._first_messages(), tools)
 
     async def play(self) -> tuple[Stop, str | None]:
         """Take turns until the trajectory ends; returns why, and what is known of a sandbox that died."""
         try:
             for _ in range(self.config.max_turns):
-                sampled, turn = await self.transcript.sample()
-                calls, dead = await self._execute(turn, sampled.completion)
+                sampled = await self.transcript.sample()
+                calls, dead = await self._execute(sampled)
                 self.transcript.record(sampled, calls)
                 if dead is not None:
-                    self.transcript.show(turn, ())
+                    self.transcript.show(sampled, ())
                     return Stop.SANDBOX_DEAD, str(dead)
-                self._observe(sampled, turn, calls)
+                self._observe(sampled, calls)
         except TrajectoryEnded as ended:
             return ended.stop, None
         return Stop.TURN_LIMIT, None
@@ -109,18 +105,18 @@ class _Episode:
         )
         return [{"role": "system", "content": self.prompts.render("system")}, {"role": "user", "content": task}]
 
-    async def _execute(self, turn: ParsedTurn, completion: Completion) -> tuple[list[ToolCall], SandboxDead | None]:
+    async def _execute(self, sampled: Sampled) -> tuple[list[ToolCall], SandboxDead | None]:
         """Carry out the calls of a response in order, until one submits, the time is up, or the sandbox is dead: the
         call that found it so is the last one, without an observation."""
         calls: list[ToolCall] = []
-        for parsed in turn.calls:
+        for parsed in sampled.turn.calls:
             if self.deadline.expired() or _submitted(calls):
                 break
             try:
                 fitted = _fit(parsed)
             except ValueError as problem:
-                cut_off = parsed.unclosed and completion.finish_reason == "length"
-                text = self._cut_off(completion, calls) if cut_off else self._malformed(problem)
+                cut_off = parsed.unclosed and sampled.response.finish_reason == "length"
+                text = self._cut_off(sampled, calls) if cut_off else self._malformed(problem)
                 calls.append(_refused(parsed, text))
             else:
                 try:
@@ -131,9 +127,10 @@ class _Episode:
                     return calls, error
         return calls, None
 
-    def _cut_off(self, completion: Completion, calls: list[ToolCall]) -> str:
+    def _cut_off(self, sampled: Sampled, calls: list[ToolCall]) -> str:
         complete = sum(call.status == "ok" for call in calls)
-        return self.prompts.render("cut_off", response_tokens=len(completion.token_ids), complete_calls=complete)
+        tokens = sampled.usage.completion_tokens
+        return self.prompts.render("cut_off", response_tokens=tokens, complete_calls=complete)
 
     def _malformed(self, problem: ValueError) -> str:
         return self.prompts.render("malformed_call", problem=str(problem))
@@ -155,24 +152,24 @@ class _Episode:
             wall_s=time.monotonic() - started,
         )
 
-    def _observe(self, sampled: Sampled, turn: ParsedTurn, calls: list[ToolCall]) -> None:
+    def _observe(self, sampled: Sampled, calls: list[ToolCall]) -> None:
         """Show the policy what its response did, unless that ended the trajectory."""
-        answers = self._answers(sampled.completion, turn, calls)
-        self.transcript.show(turn, answers)
+        answers = self._answers(sampled, calls)
+        self.transcript.show(sampled, answers)
         if _submitted(calls):
             raise TrajectoryEnded(Stop.SUBMITTED, "the policy submitted")
         self.transcript.extend(sampled, answers, well_formed=any(call.status == "ok" for call in calls))
 
-    def _answers(self, completion: Completion, turn: ParsedTurn, calls: list[ToolCall]) -> list[Message]:
+    def _answers(self, sampled: Sampled, calls: list[ToolCall]) -> list[Message]:
         """One tool message per call; a user message if there was no call."""
-        if not turn.calls:
-            cut_off = completion.finish_reason == "length"
-            text = self._cut_off(completion, calls) if cut_off else self.prompts.render("no_call")
+        if not sampled.turn.calls:
+            cut_off = sampled.response.finish_reason == "length"
+            text = self._cut_off(sampled, calls) if cut_off else self.prompts.render("no_call")
             return [{"role": "user", "content": text}]
-        number = len(self.transcript.responses)
+        ids = sampled.turn.call_ids(len(self.transcript.responses))
         return [
-            {"role": "tool", "tool_call_id": call_id(number, n), "name": call.name, "content": call.observation}
-            for n, call in enumerate(calls)
+            {"role": "tool", "tool_call_id": id, "name": call.name, "content": call.observation}
+            for id, call in zip(ids, calls, strict=False)
         ]
 
 

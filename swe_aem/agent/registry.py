@@ -24,7 +24,7 @@ def is_own_agent(name: str) -> bool:
     return not AGENTS.is_builtin(name) and (name in AGENTS.names or ":" in name)
 
 
-def own_agent(setting: str | Mapping[str, Any], limits: TurnLimits, renderer: TurnRenderer) -> OwnAgent:
+def own_agent(setting: str | Mapping[str, Any], limits: TurnLimits, renderer: TurnRenderer | None) -> OwnAgent:
     """The agent of a user's own that a setting names. Raises `UserError` if it is none."""
     name, made = AGENTS.name_of(setting), AGENTS.make(setting)
     converse = getattr(made, "converse", made)

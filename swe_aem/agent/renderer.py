@@ -51,6 +51,8 @@ class RendererConfig(Frozen):
 class ParsedCall(Frozen):
     """One tool call as the model wrote it."""
 
+    id: str = ""
+    """The id that a chat API gave it; empty where `call_id` makes one."""
     name: str = ""
     arguments: dict[str, Any] = Field(default_factory=dict)
     raw: str
@@ -82,16 +84,20 @@ class ParsedTurn(Frozen):
         if self.calls:
             message["tool_calls"] = [
                 {
-                    "id": call_id(number, n),
+                    "id": id,
                     "type": "function",
                     "function": {
                         "name": call.name or NAMELESS,
                         "arguments": call.raw if call.problem else json.dumps(call.arguments, ensure_ascii=False),
                     },
                 }
-                for n, call in enumerate(self.calls)
+                for id, call in zip(self.call_ids(number), self.calls, strict=True)
             ]
         return message
+
+    def call_ids(self, number: int) -> list[str]:
+        """The ids of the calls of response `number` in its conversation."""
+        return [call.id or call_id(number, n) for n, call in enumerate(self.calls)]
 
 
 def call_id(response: int, n: int) -> str:
@@ -234,26 +240,26 @@ def _read_call(call: Any) -> ParsedCall:
         return ParsedCall(raw=call.raw, problem=problem, unclosed=status == "unclosed_block")
     if not isinstance(call.name, str) or not call.name.isidentifier():
         return ParsedCall(raw=call.raw, problem="the name of the tool is not a plain word")
-    arguments = _read_arguments(call.arguments)
+    arguments = read_arguments(call.arguments)
     if arguments is None:
         return ParsedCall(name=call.name, raw=call.raw, problem='"arguments" is not a JSON object')
     converted = int(not isinstance(call.arguments, dict))
     return ParsedCall(name=call.name, arguments=arguments, raw=call.raw, converted=converted)
 
 
-def _read_arguments(written: Any) -> dict[str, Any] | None:
+def read_arguments(written: Any) -> dict[str, Any] | None:
     """Arguments as they were written: an object, the JSON text of one, or null for none. None for anything else."""
     if written is None:
         return {}
     if isinstance(written, str):
         try:
-            written = json.loads(written, object_pairs_hook=_object)
+            written = json.loads(written, object_pairs_hook=no_doubles)
         except (ValueError, RecursionError):
             return None
     return written if isinstance(written, dict) else None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of a JSON text; raises `ValueError` if a key comes twice, for then a value would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -1,21 +1,21 @@
 """`TurnSampler`: samples the responses of one trajectory within its limits, for the native agent and for the gateway.
 
-    prompt ids ──> room left? time left? ──> policy ──> a checked completion
-                        └──────────── no ────┴──────> `TrajectoryEnded` with the limit that was reached
+    prompt ──> room left? time left? ──> policy ──> a checked response
+                    └──────────── no ────┴──────> `TrajectoryEnded` with the limit that was reached
 
 An infrastructure failure is never a limit: it passes through as the policy raised it. If the deadline passes while the
 policy reports that it cannot sample, that is a `PolicyError` too.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from swe_aem.agent.config import TurnLimits
+from swe_aem.agent.prompt import Prompt, Sampled, first_prompt
+from swe_aem.agent.renderer import Message, TurnRenderer
 from swe_aem.agent.seed import request_seed
-from swe_aem.core import Completion, Deadline, Policy, SamplingParams, Stop, TrajectoryKey, unavailable_reason
+from swe_aem.core import AnyPolicy, Deadline, SamplingParams, Stop, TrajectoryKey, unavailable_reason
 from swe_aem.errors import PolicyError
 from swe_aem.policy import ContextOverflow
 
@@ -28,54 +28,47 @@ class TrajectoryEnded(Exception):
         self.stop = stop
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """A sampled response and how long it took."""
-
-    completion: Completion
-    sample_s: float
-    """Seconds from the request to the response."""
-
-
 class TurnSampler:
     """Samples for one trajectory; any number of its turns may be in flight at once."""
 
     def __init__(
         self,
-        policy: Policy,
+        policy: AnyPolicy,
+        renderer: TurnRenderer | None,
         limits: TurnLimits,
         deadline: Deadline,
         *,
         task_id: str,
         sample: int,
-        stop_token_ids: tuple[int, ...],
     ) -> None:
-        self._policy, self._limits, self._deadline = policy, limits, deadline
+        """A policy that takes token ids needs the renderer."""
+        self._policy, self._renderer, self._limits, self._deadline = policy, renderer, limits, deadline
         self._key = TrajectoryKey(task_id, sample)
-        self._stop_token_ids = stop_token_ids
         self._malformed_in_a_row = 0
 
-    async def sample(self, prompt_ids: Sequence[int], *, turn: int) -> Sampled:
-        """The response to `prompt_ids`; `turn` is its number in the trajectory, from 0, which decides its seed.
+    def start(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> Prompt:
+        """The prompt of a conversation's first response, as `first_prompt` makes it."""
+        return first_prompt(self._policy, self._renderer, messages, tools)
+
+    async def sample(self, prompt: Prompt, *, turn: int) -> Sampled:
+        """The response to `prompt`; `turn` is its number in the trajectory, from 0, which decides its seed.
 
         Raises `TrajectoryEnded` at the context limit and at the time limit, `PolicyError` if the policy failed or
         returned something that does not add up.
         """
-        params = self._params(len(prompt_ids), turn)
+        params = self._params(prompt, turn)
         if self._deadline.expired():  # asking for this response is waiting for the policy
             self.end_at_deadline(waiting=True)
-        started_s, limit = time.monotonic(), asyncio.timeout(self._deadline.remaining_s())
+        limit = asyncio.timeout(self._deadline.remaining_s())
         try:
             async with limit:
-                completion = await self._policy.sample(prompt_ids, params, trajectory_id=str(self._key))
+                return await prompt.sample(params, trajectory_id=str(self._key), number=turn + 1)
         except ContextOverflow as error:
             raise TrajectoryEnded(Stop.CONTEXT_LIMIT, f"maximum context length: {error}") from error
         except TimeoutError as error:
             if not limit.expired():
                 raise
             self.end_at_deadline(waiting=True, cause=error)
-        self._check(completion)
-        return Sampled(completion, time.monotonic() - started_s)
 
     def check_time(self) -> None:
         """Raise `TrajectoryEnded` at the time limit if the deadline has passed."""
@@ -96,8 +89,8 @@ class TurnSampler:
         if self._malformed_in_a_row >= self._limits.max_consecutive_malformed:
             raise TrajectoryEnded(Stop.MALFORMED, f"{self._malformed_in_a_row} malformed responses in a row")
 
-    def _params(self, prompt_tokens: int, turn: int) -> SamplingParams:
-        max_tokens = self._limits.max_context_tokens
+    def _params(self, prompt: Prompt, turn: int) -> SamplingParams:
+        prompt_tokens, max_tokens = prompt.tokens, self._limits.max_context_tokens
         if prompt_tokens >= max_tokens:
             why = f"maximum context length: the prompt has {prompt_tokens} tokens, and there is room for {max_tokens}"
             raise TrajectoryEnded(Stop.CONTEXT_LIMIT, why)
@@ -105,11 +98,6 @@ class TurnSampler:
             max_tokens=min(self._limits.max_response_tokens, max_tokens - prompt_tokens),
             temperature=self._limits.temperature,
             top_p=self._limits.top_p,
-            stop_token_ids=self._stop_token_ids,
+            stop_token_ids=prompt.stop_token_ids,
             seed=request_seed(self._limits.seed, *self._key, turn),
         )
-
-    def _check(self, completion: Completion) -> None:
-        tokens, logprobs = len(completion.token_ids), len(completion.logprobs)
-        if not tokens or tokens != logprobs:
-            raise PolicyError(f"policy {self._policy.name} returned {tokens} tokens with {logprobs} log-probabilities")

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from swe_aem.core.deadline import Deadline
-from swe_aem.core.policy import Policy
+from swe_aem.core.policy import AnyPolicy
 from swe_aem.core.sandbox import Sandbox
 from swe_aem.core.task import Task
 from swe_aem.core.trajectory import Trajectory
@@ -14,7 +14,9 @@ class Agent(Protocol):
 
     name: str
 
-    async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
+    async def run(
+        self, task: Task, sandbox: Sandbox, policy: AnyPolicy, *, sample: int, deadline: Deadline
+    ) -> Trajectory:
         """Run until the policy submits, a limit ends it, or the sandbox dies; returns a trajectory without patch,
         verdict and outcome.
 

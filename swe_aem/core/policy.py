@@ -65,6 +65,9 @@ class ChatCompletion(Frozen):
     are any. Arguments of calls are text, and ids are the API's."""
     finish_reason: Literal["stop", "length"]
     usage: Usage
+    """Everything that was billed, also for attempts whose answers were lost."""
+    context_tokens: int = 0
+    """Prompt and response of the answered request alone, where `usage` has more; otherwise 0."""
 
 
 class Policy(Protocol):

@@ -132,7 +132,7 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
         samples[trajectory.task_id] += 1
         resolved[trajectory.task_id] += is_resolved(trajectory)
         turns[trajectory.task_id] += len(trajectory.responses)
-        sampled_tokens[trajectory.task_id] += sum(response.end - response.start for response in trajectory.responses)
+        sampled_tokens[trajectory.task_id] += sum(response.used.completion_tokens for response in trajectory.responses)
         agent_s[trajectory.task_id] += trajectory.timings_s.get("agent", 0.0)
     ids = sorted((samples.keys() | faults.keys()) - broken.keys())
     return Scores(

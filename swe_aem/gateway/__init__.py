@@ -1,4 +1,4 @@
-"""An OpenAI-compatible front of any `Policy`, token-exact, with one session per trajectory.
+"""An OpenAI-compatible front of any policy, token-exact where that is, with one session per trajectory.
 
     harness ──chat completions──> Gateway ──> GatewaySession ──token ids──> Policy
                                                   │

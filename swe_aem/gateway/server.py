@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import swe_aem.gateway.wire as wire
 from swe_aem.agent import TurnLimits, TurnRenderer
-from swe_aem.core import Deadline, Policy, Stop, Task
+from swe_aem.core import AnyPolicy, Deadline, Stop, Task
 from swe_aem.gateway.messages import BadRequest
 from swe_aem.gateway.session import GatewaySession, SessionEnded
 
@@ -30,7 +30,8 @@ _SHUTDOWN_S = 2.0
 class Gateway:
     """The HTTP server for any number of sessions. Use as an async context manager."""
 
-    def __init__(self, renderer: TurnRenderer) -> None:
+    def __init__(self, renderer: TurnRenderer | None) -> None:
+        """Policies that take token ids need the renderer."""
         self._renderer = renderer
         self.sessions: dict[str, GatewaySession] = {}
         """The open sessions, by id."""
@@ -57,7 +58,7 @@ class Gateway:
 
     @asynccontextmanager
     async def session(
-        self, task: Task, sample: int, policy: Policy, limits: TurnLimits, deadline: Deadline
+        self, task: Task, sample: int, policy: AnyPolicy, limits: TurnLimits, deadline: Deadline
     ) -> AsyncIterator[GatewaySession]:
         """A session for the length of an `async with`; its trajectory can be read afterwards."""
         session = GatewaySession(task, sample, policy, self._renderer, limits, deadline)

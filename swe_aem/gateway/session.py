@@ -13,8 +13,8 @@ from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from typing import Any, NoReturn
 
-from swe_aem.agent import Message, TrajectoryEnded, TurnLimits, TurnRenderer, TurnSampler
-from swe_aem.core import Branch, Deadline, Policy, Response, Stop, Task, ToolCall, Trajectory
+from swe_aem.agent import Message, Prompt, TrajectoryEnded, TurnLimits, TurnRenderer, TurnSampler
+from swe_aem.core import AnyPolicy, Branch, Deadline, Response, Stop, Task, ToolCall, Trajectory
 from swe_aem.errors import PolicyError
 from swe_aem.gateway.messages import canonical, encodable
 from swe_aem.gateway.tree import Answer, Place, Tree, Turn
@@ -28,7 +28,13 @@ class GatewaySession:
     """One trajectory's session, made by `Gateway.session`, which also sets its `url`."""
 
     def __init__(
-        self, task: Task, sample: int, policy: Policy, renderer: TurnRenderer, limits: TurnLimits, deadline: Deadline
+        self,
+        task: Task,
+        sample: int,
+        policy: AnyPolicy,
+        renderer: TurnRenderer | None,
+        limits: TurnLimits,
+        deadline: Deadline,
     ) -> None:
         self.id = secrets.token_urlsafe(12)
         """Secret: a client that knows it can request responses."""
@@ -43,13 +49,9 @@ class GatewaySession:
         self.ended = asyncio.Event()
         self._why = ""
         self._task, self._sample = task, sample
-        self._renderer = renderer
-        self._sampler = TurnSampler(
-            policy, limits, deadline, task_id=task.id, sample=sample, stop_token_ids=renderer.stop_token_ids
-        )
+        self._sampler = TurnSampler(policy, renderer, limits, deadline, task_id=task.id, sample=sample)
         self._tree = Tree()
         self._turns: list[Turn] = []
-        self._first_prompt: list[int] = []
 
     async def complete(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> Turn:
         """The answered turn of a request. Raises `SessionEnded`, and `BadRequest` for messages that it cannot use.
@@ -105,50 +107,47 @@ class GatewaySession:
         seen = set(main)
         branches = []
         for path in streams[1:]:
-            branches.append(Branch(token_ids=tuple(path[-1].token_ids), responses=_responses(path, skip=seen)))
+            branches.append(_branch(path, skip=seen))
             seen.update(path)
+        first_prompt = self._turns[0].prompt.token_ids if self._turns else ()
         return Trajectory(
             task_id=self._task.id,
             sample=self._sample,
             agent=agent,
             model=self.policy.name,
-            token_ids=tuple(main[-1].token_ids if main else self._first_prompt),
+            token_ids=tuple(main[-1].token_ids if main else first_prompt),
             responses=_responses(main),
             branches=tuple(branches),
-            messages=tuple(message for turn in main for message in _messages(turn)),
+            messages=_messages(main),
             stop=stop,
         )
 
     def _begin(self, place: Place, described: str, tools: Sequence[dict[str, Any]]) -> Turn:
         if len(self._turns) >= self.limits.max_turns:
             self._stop(Stop.TURN_LIMIT, f"all {self.limits.max_turns} turns are taken")
-        prompt_ids = self._prompt(place, tools)
-        self._first_prompt = self._first_prompt or prompt_ids
-        turn = Turn(place.parent, described, place.messages, prompt_ids, time.monotonic())
+        turn = Turn(place.parent, described, place.messages, self._prompt(place, tools), time.monotonic())
         turn.sampling = asyncio.create_task(self._answer(turn, len(self._turns)))
         self._turns.append(turn)
         self._tree.add(turn)
         return turn
 
-    def _prompt(self, place: Place, tools: Sequence[dict[str, Any]]) -> list[int]:
+    def _prompt(self, place: Place, tools: Sequence[dict[str, Any]]) -> Prompt:
         if place.parent is None:
-            return self._renderer.start(place.messages, tools)
+            return self._sampler.start(place.messages, tools)
         assert place.parent.answer is not None
-        before, said = place.parent.prompt_ids, place.parent.answer.completion.token_ids
-        bridged = self._renderer.bridge(before, said, place.messages)
-        if bridged is None:
+        following = place.parent.prompt.after(place.parent.answer.sampled, place.messages)
+        if following is None:
             self._stop(Stop.MALFORMED, "the response broke the format so that no turn can follow it")
-        return bridged
+        return following
 
     async def _answer(self, turn: Turn, number: int) -> None:
         """Sample the answer of a turn, or end the session. `number` is the turn's in the session, from 0."""
         try:
-            sampled = await self._sampler.sample(turn.prompt_ids, turn=number)
-            parsed = self._renderer.parse(sampled.completion.token_ids, turn.prompt_ids)
-            message = encodable(parsed.message(number + 1))
-            turn.answer = Answer(sampled.completion, parsed, message, sampled.sample_s, time.monotonic())
-            if parsed.calls:
-                self._sampler.count(well_formed=any(call.problem is None for call in parsed.calls))
+            sampled = await self._sampler.sample(turn.prompt, turn=number)
+            message = encodable(sampled.turn.message(number + 1))
+            turn.answer = Answer(sampled, message, time.monotonic())
+            if calls := sampled.turn.calls:
+                self._sampler.count(well_formed=any(call.problem is None for call in calls))
         except TrajectoryEnded as ended:
             self.end(str(ended), stop=ended.stop)
         except Exception as error:  # the session's owner raises it again
@@ -159,6 +158,14 @@ class GatewaySession:
         raise SessionEnded(why)
 
 
+def _branch(path: list[Turn], skip: Collection[Turn]) -> Branch:
+    """A path beside the trajectory's own, with the responses of the turns that are not in `skip`."""
+    token_ids = tuple(path[-1].token_ids)
+    return Branch(
+        token_ids=token_ids, responses=_responses(path, skip=skip), messages=() if token_ids else _messages(path)
+    )
+
+
 def _responses(path: list[Turn], skip: Collection[Turn] = ()) -> tuple[Response, ...]:
     """The responses of a path without the turns in `skip`, each with the observations in the turn after it."""
     return tuple(_response(turn, following) for turn, following in zip_longest(path, path[1:]) if turn not in skip)
@@ -166,12 +173,7 @@ def _responses(path: list[Turn], skip: Collection[Turn] = ()) -> tuple[Response,
 
 def _response(turn: Turn, following: Turn | None) -> Response:
     assert turn.answer is not None
-    return Response.of(
-        turn.answer.completion,
-        start=len(turn.prompt_ids),
-        sample_s=turn.answer.sample_s,
-        tool_calls=_tool_calls(turn.answer, following),
-    )
+    return turn.answer.sampled.with_calls(_tool_calls(turn.answer, following))
 
 
 def _tool_calls(answer: Answer, following: Turn | None) -> list[ToolCall]:
@@ -190,9 +192,12 @@ def _tool_calls(answer: Answer, following: Turn | None) -> list[ToolCall]:
             observation=observations.get(call["id"], ""),
             wall_s=wall_s,
         )
-        for call, parsed in zip(served, answer.turn.calls, strict=True)
+        for call, parsed in zip(served, answer.sampled.turn.calls, strict=True)
     ]
 
 
-def _messages(turn: Turn) -> list[Message]:
-    return [*turn.messages, *([turn.answer.message] if turn.answer else [])]
+def _messages(path: list[Turn]) -> tuple[Message, ...]:
+    """Everything that was said on a path."""
+    return tuple(
+        message for turn in path for message in (*turn.messages, *([turn.answer.message] if turn.answer else []))
+    )

@@ -1,16 +1,16 @@
 """The turns of a session as a tree, and the place of a new request in it.
 
 A child's prompt begins with exactly its parent's prompt and response, so a path from a root to a leaf is one token
-stream. A client that only appends extends one path. A client that drops the last response adds a fork; a client that
-rewrites its history, or starts a second conversation, adds a root. A repeated request is the same turn.
+stream, or for a chat API one conversation. A client that only appends extends one path. A client that drops the last
+response adds a fork; a client that rewrites its history, or starts a second conversation, adds a root. A repeated
+request is the same turn.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from swe_aem.agent import Message, ParsedTurn
-from swe_aem.core import Completion
+from swe_aem.agent import Message, Prompt, Sampled
 from swe_aem.gateway.messages import echoes
 
 
@@ -18,11 +18,9 @@ from swe_aem.gateway.messages import echoes
 class Answer:
     """A sampled response, and the message that was served for it."""
 
-    completion: Completion
-    turn: ParsedTurn
+    sampled: Sampled
     message: Message
     """The assistant message, in canonical form."""
-    sample_s: float
     at_s: float
     """When sampling ended, on the monotonic clock."""
 
@@ -36,7 +34,7 @@ class Turn:
     """The request's tools as canonical JSON; the same for all turns below a root."""
     messages: list[Message]
     """The client's messages after the parent's response."""
-    prompt_ids: list[int]
+    prompt: Prompt
     begun_s: float
     """When the request arrived, on the monotonic clock."""
     children: "list[Turn]" = field(default_factory=list)
@@ -46,7 +44,7 @@ class Turn:
     @property
     def token_ids(self) -> list[int]:
         """Prompt and response."""
-        return [*self.prompt_ids, *(self.answer.completion.token_ids if self.answer else ())]
+        return [*self.prompt.token_ids, *(self.answer.sampled.token_ids if self.answer else ())]
 
     def path(self) -> "list[Turn]":
         """The turns from the root to this one."""
@@ -116,4 +114,4 @@ def _answered_leaves(turns: list[Turn]) -> list[Turn]:
 
 
 def _sampled_tokens(path: list[Turn]) -> int:
-    return sum(len(turn.answer.completion.token_ids) for turn in path if turn.answer)
+    return sum(turn.answer.sampled.usage.completion_tokens for turn in path if turn.answer)

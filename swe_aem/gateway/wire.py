@@ -69,9 +69,9 @@ def failure(message: str, code: str) -> dict[str, Any]:
 
 
 def _head(session: GatewaySession, turn: Turn, kind: str) -> dict[str, Any]:
-    number = len(turn.prompt_ids)
+    assert turn.answer is not None
     return {
-        "id": f"chatcmpl-{session.id}-{number}",
+        "id": f"chatcmpl-{session.id}-{turn.answer.sampled.usage.prompt_tokens}",
         "object": kind,
         "created": int(time.time()),
         "model": session.policy.name,
@@ -90,19 +90,17 @@ def _message(turn: Turn) -> dict[str, Any]:
 
 def _finish_reason(turn: Turn) -> str:
     assert turn.answer is not None
-    if turn.answer.completion.finish_reason == "length":
+    if turn.answer.sampled.response.finish_reason == "length":
         return "length"
-    return "tool_calls" if turn.answer.turn.calls else "stop"
+    return "tool_calls" if turn.answer.sampled.turn.calls else "stop"
 
 
 def _usage(turn: Turn) -> dict[str, Any]:
     assert turn.answer is not None
-    prompt, sampled = len(turn.prompt_ids), len(turn.answer.completion.token_ids)
-    before = turn.parent.answer if turn.parent else None
-    cached = len(turn.parent.prompt_ids) + len(before.completion.token_ids) if turn.parent and before else 0
+    usage = turn.answer.sampled.usage
     return {
-        "prompt_tokens": prompt,
-        "completion_tokens": sampled,
-        "total_tokens": prompt + sampled,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from swe_aem.agent import TurnLimits, TurnRenderer
-from swe_aem.core import Deadline, Policy, Sandbox, Stop, Task, Trajectory
+from swe_aem.core import AnyPolicy, Deadline, Sandbox, Stop, Task, Trajectory
 from swe_aem.errors import HarnessError, SandboxDead, UserError
 from swe_aem.gateway import Gateway, GatewaySession
 from swe_aem.harness.config import HarnessConfig
@@ -26,7 +26,9 @@ class HarnessAgent:
         self.gateway, self.pool = gateway, pool
         self._limits = limits
 
-    async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
+    async def run(
+        self, task: Task, sandbox: Sandbox, policy: AnyPolicy, *, sample: int, deadline: Deadline
+    ) -> Trajectory:
         """Play one trajectory to its end, as `core.Agent` says. The gateway enforces the limits, so a harness that
         never ends or ignores them is ended too."""
         started = time.monotonic()
@@ -75,7 +77,7 @@ class HarnessAgent:
 
 @asynccontextmanager
 async def open_harness(
-    spec: HarnessSpec, config: HarnessConfig, renderer: TurnRenderer
+    spec: HarnessSpec, config: HarnessConfig, renderer: TurnRenderer | None
 ) -> AsyncIterator[Callable[[TurnLimits], HarnessAgent]]:
     """A function that makes agents with given limits; their gateway and processes live as long as the `async with`.
 

@@ -6,6 +6,7 @@ Importing this package does not import torch; `swe_aem.policy.sampling`, which s
 
 from swe_aem.policy.errors import ContextOverflow
 from swe_aem.policy.fingerprint import tokenizer_fingerprint
+from swe_aem.policy.kinds import names_chat_api
 from swe_aem.policy.registry import (
     POLICIES,
     SCRIPTS,
@@ -15,6 +16,7 @@ from swe_aem.policy.registry import (
     is_own_policy,
     listed_scripts,
     open_policy_factory,
+    takes_messages,
 )
 from swe_aem.policy.requests import RequestConfig
 from swe_aem.policy.scripted import ScriptTools
@@ -44,6 +46,8 @@ __all__ = [
     "is_own_policy",
     "listed_scripts",
     "load_tokenizer",
+    "names_chat_api",
     "open_policy_factory",
+    "takes_messages",
     "tokenizer_fingerprint",
 ]

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swe_aem.core import Policy, TaskRecord, Trajectory, TrajectoryKey
+from swe_aem.core import AnyPolicy, Policy, TaskRecord, Trajectory, TrajectoryKey, is_chat
 from swe_aem.errors import UserError
 from swe_aem.extensions import ExtensionPoint
 from swe_aem.policy.demonstrator import HASTY_LOOKS, demonstrator
+from swe_aem.policy.kinds import names_chat_api
 from swe_aem.policy.scripted import AssistantRenderer, ScriptTools, call, gold, noop, replay, scripted
 from swe_aem.suggest import did_you_mean
 
-PolicyFactory = Callable[[TaskRecord, int], Policy]
+PolicyFactory = Callable[[TaskRecord, int], AnyPolicy]
 """(record, sample) to the policy of one attempt; call it again for every attempt. A served or loaded policy is shared:
 it is the same for all."""
 
@@ -99,7 +100,15 @@ def listed_scripts(*, for_harnesses: bool = False) -> tuple[str, ...]:
 
 def is_own_policy(name: str) -> bool:
     """Is it the name of a policy that is neither built in nor a server or model? Imports nothing."""
-    return name not in SCRIPTS and not _is_url(name) and (name in POLICIES.names or ":" in name)
+    built_in = name in SCRIPTS or _is_url(name) or names_chat_api(name)
+    return not built_in and (name in POLICIES.names or ":" in name)
+
+
+def takes_messages(policy: str | Mapping[str, Any]) -> bool:
+    """Does it take chat messages, so that no tokenizer is needed and no token ids are stored? A chat API does, and a
+    class of a user's own that has `chat` and no `sample`, which is imported. Raises `UserError` if that fails."""
+    name = POLICIES.name_of(policy)
+    return names_chat_api(name) or (is_own_policy(name) and is_chat(POLICIES.find(name).value))
 
 
 def check_policy(policy: str | Mapping[str, Any]) -> None:
@@ -118,7 +127,7 @@ def check_policy(policy: str | Mapping[str, Any]) -> None:
 @asynccontextmanager
 async def open_policy_factory(
     policy: str | Mapping[str, Any],
-    renderer: AssistantRenderer,
+    renderer: AssistantRenderer | None,
     *,
     tools: ScriptTools | None = None,
     replay_from: Mapping[TrajectoryKey, Trajectory] | None = None,
@@ -126,12 +135,13 @@ async def open_policy_factory(
     """The policies of a run, open for the length of an `async with`.
 
     `policy` is the name of a script or of a user's own, the URL of a server, or several with commas between them, or
-    the directory of a model. Scripts act through `tools` if the agent is not the native one. `replay` repeats the
-    trajectories of `replay_from`. Raises `UserError` if there is no such policy, it does not fit, or the server or
-    model cannot be used.
+    the directory of a model. What `takes_messages` needs no `renderer`. Scripts act through `tools` if the agent is not
+    the native one. `replay` repeats the trajectories of `replay_from`. Raises `UserError` if there is no such policy,
+    it does not fit, or the server or model cannot be used.
     """
     check_policy(policy)
-    name, context = POLICIES.name_of(policy), ScriptContext(renderer, tools, replay_from or {})
+    name = POLICIES.name_of(policy)
+    context = None if renderer is None else ScriptContext(renderer, tools, replay_from or {})
     if is_own_policy(name):
         async with _open_own(policy, context) as own:
             yield own
@@ -145,20 +155,22 @@ async def open_policy_factory(
         raise UserError(f"the policy {name} acts through the native agent's tools; use it with the agent native")
     if name == "replay" and replay_from is None:
         raise UserError("the policy replay needs the directory of a store whose trajectories it repeats")
+    assert context is not None, "a script renders what it says"
     yield lambda record, sample: script.make(context, record, sample)
 
 
 @asynccontextmanager
-async def _open_own(setting: str | Mapping[str, Any], context: ScriptContext) -> AsyncIterator[PolicyFactory]:
+async def _open_own(setting: str | Mapping[str, Any], context: ScriptContext | None) -> AsyncIterator[PolicyFactory]:
     """The policies of a user's own. Raises `UserError` if what is named is none."""
     made = POLICIES.make(setting)
     if inspect.isfunction(made):
         yield lambda record, sample: made(context, record, sample)
         return
-    if not inspect.iscoroutinefunction(getattr(made, "sample", None)):
+    if not inspect.iscoroutinefunction(getattr(made, "chat" if is_chat(made) else "sample", None)):
         raise UserError(
             f"policy {POLICIES.name_of(setting)} is {made!r:.60}: give a class with `async def sample(prompt_ids, "
-            "params, *, trajectory_id)`, or a function (context, record, sample) -> policy"
+            "params, *, trajectory_id)` or `async def chat(messages, tools, params, *, trajectory_id)`, or a function "
+            "(context, record, sample) -> policy"
         )
     try:
         yield lambda record, sample: made

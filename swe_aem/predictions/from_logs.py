@@ -16,10 +16,10 @@ from swe_aem.core.outcomes import graded
 from swe_aem.errors import GraderError, UserError
 from swe_aem.grading import SwebenchParser, read_kept_log
 from swe_aem.predictions.reading import Prediction
-from swe_aem.predictions.run import NO_TOKENIZER
 from swe_aem.predictions.summary import GradeSummary, summarise, write_grade_summary
 from swe_aem.reward import Rewards
 from swe_aem.rollout import RolloutConfig, claim, grading_extensions, read_manifest
+from swe_aem.rollout.manifest import NO_TOKENIZER
 from swe_aem.rollout.orchestrator import first_cause
 from swe_aem.rollout.verdict_rewards import verdict_rewards
 from swe_aem.store import (

@@ -31,6 +31,7 @@ from swe_aem.rollout.components import grading_components
 from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.display import show
 from swe_aem.rollout.gate import PhaseTimer, StartGate
+from swe_aem.rollout.manifest import NO_TOKENIZER
 from swe_aem.rollout.orchestrator import first_cause, prune_left_over
 from swe_aem.rollout.patch_grading import Failures, GradingContext, PatchGrading, grading_context
 from swe_aem.rollout.run import two_step_stop
@@ -41,8 +42,6 @@ from swe_aem.tasks import TaskSet
 
 PREDICTIONS = "predictions"
 """Stands for the policy in the settings of a run that grades predictions."""
-NO_TOKENIZER = "none"
-"""Stands for the tokenizer's fingerprint: verdicts have no token ids."""
 _SUMMARY_EVERY_S = 10.0
 
 

@@ -27,9 +27,10 @@ from swe_aem.policy import (
     is_own_policy,
     load_tokenizer,
     open_policy_factory,
+    takes_messages,
 )
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.store_tokenizer import require_tokenizer
+from swe_aem.rollout.store_tokenizer import require_token_ids, require_tokenizer
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 
@@ -79,8 +80,11 @@ async def open_components(config: RolloutConfig, tasks: TaskSet) -> AsyncIterato
 
 
 @asynccontextmanager
-async def open_agents(config: RolloutConfig, renderer: TurnRenderer) -> AsyncIterator[Callable[[RolloutConfig], Agent]]:
-    """What makes the agents of a configuration, and of others that differ from it in limits and sampling only."""
+async def open_agents(
+    config: RolloutConfig, renderer: TurnRenderer | None
+) -> AsyncIterator[Callable[[RolloutConfig], Agent]]:
+    """What makes the agents of a configuration, and of others that differ from it in limits and sampling only. Policies
+    that take token ids need the renderer."""
     if config.agent_name == NATIVE:
         yield lambda config: NativeAgent(_limits(config), renderer)
         return
@@ -112,20 +116,24 @@ def grading_components(
     return GradingComponents(grader=grader, prepare=prepare_for_agent, capture=capture_work, workspace=tasks.workspace)
 
 
-def turn_renderer(config: RolloutConfig) -> TurnRenderer:
-    """The renderer of a configuration, over its tokenizer."""
+def turn_renderer(config: RolloutConfig) -> TurnRenderer | None:
+    """The renderer of a configuration, over its tokenizer; None where the policy takes messages."""
+    if takes_messages(config.policy):
+        return None
     return TurnRenderer(load_tokenizer(config.tokenizer_path), config.renderer)
 
 
 class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):
-    """The trajectories of a store, each read when it is asked for."""
+    """The trajectories of a store, each read when it is asked for. Raises `UserError` for one without token ids."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rows = store.index()
 
     def __getitem__(self, key: TrajectoryKey) -> Trajectory:
-        return self._store.load(self._rows[key])
+        trajectory = self._store.load(self._rows[key])
+        require_token_ids(self._store.directory, trajectory)
+        return trajectory
 
     def __iter__(self) -> Iterator[TrajectoryKey]:
         return iter(self._rows)
@@ -135,7 +143,8 @@ class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):
 
 
 def _limits(config: RolloutConfig) -> NativeConfig:
-    """Limits and sampling. The byte tokenizer makes a long context: there is no limit unless one is asked for."""
+    """Limits and sampling. The byte tokenizer makes a long context, and a chat API has a limit of its own: there is no
+    other unless one is asked for."""
     if config.tokenizer_path is not None or "max_context_tokens" in config.native.model_fields_set:
         return config.native
     return config.native.model_copy(update={"max_context_tokens": _UNLIMITED})

@@ -15,7 +15,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.errors import UserError
 from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
-from swe_aem.policy import BYTE_TOKENIZER_NAME, POLICIES, SCRIPTS, is_own_policy, listed_scripts
+from swe_aem.policy import BYTE_TOKENIZER_NAME, POLICIES, SCRIPTS, is_own_policy, listed_scripts, names_chat_api
 from swe_aem.reward import RewardSetting
 from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.suggest import did_you_mean
@@ -157,8 +157,8 @@ class RolloutConfig(Frozen):
 
     @property
     def tokenizer_path(self) -> str | None:
-        """Where the tokenizer is; None for the built-in byte tokenizer."""
-        own = self.scripted or is_own_policy(self.policy_name)
+        """Where the tokenizer is; None for the built-in byte tokenizer, and where a chat API needs none."""
+        own = self.scripted or is_own_policy(self.policy_name) or names_chat_api(self.policy_name)
         path = self.tokenizer or (None if own else self.policy_name)
         return None if path == BYTE_TOKENIZER_NAME else path
 
@@ -210,9 +210,12 @@ class RolloutConfig(Frozen):
             raise ValueError("the policy replay needs replay_from: the directory of a store")
         if agent != NATIVE and self.scripted and not SCRIPTS[policy].for_harnesses:
             raise ValueError(f"policy {policy} is only for agent native: it acts through that agent's tools")
-        if self.tokenizer is None and "://" in policy:
+        chat = names_chat_api(policy)
+        if chat and self.tokenizer is not None:
+            raise ValueError("a chat API needs no tokenizer, for it reports no token ids: leave it out")
+        if self.tokenizer is None and "://" in policy and not chat:
             raise ValueError("a policy behind a URL needs tokenizer: the directory or tokenizer.json of its model")
-        if self.native.top_p != 1 and "://" in policy:
+        if self.native.top_p != 1 and "://" in policy and not chat:
             raise ValueError(
                 "a policy behind a URL needs native.top_p 1: servers report log-probabilities of the nucleus alone"
             )

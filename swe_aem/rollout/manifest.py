@@ -22,6 +22,8 @@ from swe_aem.store import replace
 from swe_aem.store.upgrade import FORMAT, upgrade_manifest
 
 FILE = "config.json"
+NO_TOKENIZER = "none"
+"""Stands for the tokenizer's fingerprint where there are no token ids: of a chat API, and of graded predictions."""
 _RECORDED = ("datasets", "renderers", "swebench", "tokenizers", "torch", "transformers")
 
 
@@ -39,8 +41,8 @@ class Manifest(Frozen):
     tasks: dict[str, str]
     """Digest of each task's content by task id, because the content behind a name may change."""
     tokenizer: str | None = None
-    """Fingerprint of the tokenizer that all token ids of the store are of; None in stores of older versions."""
-
+    """Fingerprint of the tokenizer that all token ids of the store are of, `NO_TOKENIZER` if it has none; None in
+    stores of older versions."""
     extensions: dict[str, str] | None = None
     """Setting to the version and hash of what it names, for what is not built in; None in stores of older versions."""
 

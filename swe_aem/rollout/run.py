@@ -16,7 +16,7 @@ from pathlib import Path
 
 from swe_aem.core import SandboxBackend, TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
-from swe_aem.policy import check_policy, tokenizer_fingerprint
+from swe_aem.policy import check_policy
 from swe_aem.reward import Rewards
 from swe_aem.rollout.components import RolloutComponents, open_components
 from swe_aem.rollout.config import RolloutConfig
@@ -25,6 +25,7 @@ from swe_aem.rollout.group import RolloutGroup, block_size, group_of
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.store_tokenizer import run_tokenizer
 from swe_aem.rollout.unrewarded import pay_unrewarded, unrewarded_tasks
 from swe_aem.rollout.used import used_extensions
 from swe_aem.rollout.verdict_rewards import require_numbers
@@ -272,10 +273,10 @@ async def roll_out(config: RolloutConfig, tasks: TaskSet, directory: Path, *, si
 
 
 def _fingerprint(config: RolloutConfig) -> str:
-    """The fingerprint of the run's tokenizer. Raises `UserError` if there is none."""
+    """What stands for the run's tokenizer. Raises `UserError` if there is none."""
     if config.tokenizer is None:
         check_policy(config.policy)  # before the tokenizer that is looked for beside it
-    return tokenizer_fingerprint(config.tokenizer_path)
+    return run_tokenizer(config)
 
 
 def wanted_trajectories(config: RolloutConfig, tasks: TaskSet) -> int:

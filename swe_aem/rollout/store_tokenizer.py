@@ -3,10 +3,24 @@
 import json
 from pathlib import Path
 
+from swe_aem.core import Trajectory
 from swe_aem.errors import UserError
-from swe_aem.policy import BYTE_TOKENIZER_NAME, load_tokenizer, tokenizer_fingerprint
-from swe_aem.rollout.manifest import FILE, read_manifest, unnamed_tokenizer
+from swe_aem.policy import BYTE_TOKENIZER_NAME, load_tokenizer, takes_messages, tokenizer_fingerprint
+from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout.manifest import FILE, NO_TOKENIZER, read_manifest, unnamed_tokenizer
 from swe_aem.store import existing_store, locked, replace
+
+
+def run_tokenizer(config: RolloutConfig) -> str:
+    """The fingerprint of a run's tokenizer, `NO_TOKENIZER` where its policy takes messages. Raises `UserError` if there
+    is no tokenizer."""
+    return NO_TOKENIZER if takes_messages(config.policy) else tokenizer_fingerprint(config.tokenizer_path)
+
+
+def require_token_ids(directory: Path, trajectory: Trajectory) -> None:
+    """Raise `UserError` if a trajectory of the store in `directory` has no token ids, for a chat API gave it."""
+    if not trajectory.token_exact:
+        raise UserError(_no_token_ids(directory, trajectory.model))
 
 
 def require_tokenizer(directory: Path, path: str | None) -> None:
@@ -18,6 +32,8 @@ def require_tokenizer(directory: Path, path: str | None) -> None:
         raise UserError(_no_manifest(directory))
     if manifest.tokenizer is None:
         raise UserError(unnamed_tokenizer(directory, manifest))
+    if manifest.tokenizer == NO_TOKENIZER:
+        raise UserError(_no_token_ids(directory, manifest.config.policy_name))
     wanted = tokenizer_fingerprint(path)
     if manifest.tokenizer != wanted:
         raise UserError(
@@ -50,6 +66,13 @@ def name_tokenizer(directory: Path, path: str | None) -> str:
         content["tokenizer"] = tokenizer_fingerprint(path)
         replace(file, json.dumps(content, indent=2) + "\n")
         return content["tokenizer"]
+
+
+def _no_token_ids(directory: Path, policy: str) -> str:
+    return (
+        f"{directory} has no token ids, for {policy} is a chat API, which reports none: it can be evaluated, audited "
+        "and exported, not trained on or replayed. Roll out with a completions server or the directory of a model"
+    )
 
 
 def _no_manifest(directory: Path) -> str:

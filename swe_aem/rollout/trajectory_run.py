@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from swe_aem.core import Deadline, Outcome, Policy, Stop, TaskRecord, Trajectory, TrajectoryKey, bounded
+from swe_aem.core import AnyPolicy, Deadline, Outcome, Stop, TaskRecord, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import graded, needs_grading
 from swe_aem.errors import HarnessError, InfrastructureError, PolicyError, SandboxDead
 from swe_aem.grading import CapturedWork, GradeSlot
@@ -198,7 +198,7 @@ class TrajectoryRun:
     async def _open_slot(self, slots: AsyncExitStack, workspace: Path | None) -> GradeSlot:
         return await slots.enter_async_context(self.context.grading.slot(self.record, self.key.sample, workspace))
 
-    def _policy(self) -> Policy:
+    def _policy(self) -> AnyPolicy:
         policy = self.context.components.policies(self.record, self.key.sample)
         self.model = policy.name
         return policy

@@ -137,10 +137,10 @@ class Totals:
             self.broken[trajectory.task_id] = trajectory.error or ""
         self.failures += is_infrastructure_failure(trajectory)
         self.retries += trajectory.attempt
-        self.tokens += len(trajectory.token_ids)
+        self.tokens += trajectory.tokens
         for response in trajectory.responses:
             self.turns += 1
-            self.sampled_tokens += response.end - response.start
+            self.sampled_tokens += response.used.completion_tokens
             self.turn_s.add(response.sample_s)
             for call in response.tool_calls:
                 self.tool_calls += 1

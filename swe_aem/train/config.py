@@ -18,6 +18,7 @@ from swe_aem.core.explain import Renamed
 from swe_aem.core.outcome import LimitsReward
 from swe_aem.core.settings import changed, load
 from swe_aem.errors import UserError
+from swe_aem.policy import names_chat_api
 from swe_aem.rollout import RolloutConfig
 from swe_aem.serve import ServersConfig
 from swe_aem.tasks import FAMILIES
@@ -189,7 +190,7 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="after")
     def _settings_are_honoured(self) -> "TrainConfig":
-        if self.rollout.scripted:
+        if self.rollout.scripted or names_chat_api(self.rollout.policy_name):
             raise ValueError(f"rollout.policy is {self.rollout.policy}: only what a model samples can be trained on")
         if self.rollout.policy != self.model:
             raise ValueError("rollout.policy is the model that is trained: leave it out")

@@ -18,7 +18,7 @@ from swe_aem.core import Outcome, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.errors import UserError
-from swe_aem.rollout import require_tokenizer
+from swe_aem.rollout import require_token_ids, require_tokenizer
 from swe_aem.store import existing_store, locked, replace
 
 _IGNORED = -100
@@ -208,4 +208,5 @@ def _resolved(stores: Iterable[Path]) -> Iterator[Trajectory]:
     for directory in stores:
         for trajectory in existing_store(directory).trajectories():
             if trajectory.outcome is Outcome.RESOLVED and trajectory.responses:
+                require_token_ids(directory, trajectory)
                 yield trajectory

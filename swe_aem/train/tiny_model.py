@@ -16,7 +16,7 @@ from swe_aem.core import Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.policy import QWEN3_CONTROL_TOKENS, load_tokenizer
-from swe_aem.rollout import require_tokenizer
+from swe_aem.rollout import require_token_ids, require_tokenizer
 from swe_aem.store import Store, replace
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def _texts(directory: Path) -> list[str]:
     stored = list(Store(directory).trajectories())
     if not stored:
         raise UserError(f"{directory}: no trajectories; roll some out with --agent demo and without --tokenizer")
+    for trajectory in stored:
+        require_token_ids(directory, trajectory)
     return [text for trajectory in stored for text in _said(trajectory)]
 
 

@@ -215,7 +215,7 @@ def _arguments(text: Any) -> str:
 def _shown(example: Example) -> dict[str, Any]:
     one = example.trajectory
     turns = len(one.responses)
-    tokens = sum(response.end - response.start for response in one.responses)
+    tokens = sum(response.used.completion_tokens for response in one.responses)
     version = f", weight version {one.responses[-1].version}" if one.responses else ""
     title = (
         f"{example.what}: {one.task_id}, sample {one.sample}: {one.outcome}, {turns} turns, {tokens:,} tokens{version}"

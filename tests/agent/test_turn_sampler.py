@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from swe_aem.agent import TurnLimits
+from swe_aem.agent import ParsedTurn, TurnLimits
+from swe_aem.agent.prompt import TokenPrompt
 from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
 from swe_aem.core import Completion, Deadline, Stop
 from swe_aem.errors import PolicyError
@@ -12,6 +13,20 @@ from swe_aem.policy import ContextOverflow
 
 LIMITS = TurnLimits(max_context_tokens=100, max_response_tokens=40, temperature=0.5, top_p=0.9, seed=7)
 PROMPT = list(range(80))
+
+
+class Rendering:
+    stop_token_ids = (2,)
+
+    def parse(self, completion_ids, prompt_ids):
+        return ParsedTurn(content="read")
+
+
+class Sampler(TurnSampler):
+    """Takes the token ids of a prompt."""
+
+    async def sample(self, prompt, *, turn):
+        return await super().sample(TokenPrompt(self._policy, Rendering(), list(prompt)), turn=turn)
 
 
 class Asked:
@@ -45,7 +60,7 @@ def make():
     def make(policy, *, deadline_s=60.0, **limits):
         chosen = LIMITS.model_copy(update=limits)
         deadline = Deadline.after(deadline_s)
-        return TurnSampler(policy, chosen, deadline, task_id="o__r-1", sample=3, stop_token_ids=(2,))
+        return Sampler(policy, None, chosen, deadline, task_id="o__r-1", sample=3)
 
     return make
 
@@ -55,8 +70,9 @@ async def test_a_turn_is_sampled_within_the_room_that_is_left(make):
     sampler = make(policy)
     sampled = await sampler.sample(PROMPT, turn=0)
     await sampler.sample(PROMPT[:10], turn=1)
-    assert sampled.completion == completion()
-    assert sampled.sample_s >= 0
+    assert (sampled.token_ids, sampled.response.logprobs, sampled.turn.content) == ((5, 5), (-1.0, -1.0), "read")
+    assert (sampled.response.start, sampled.response.end, sampled.context_tokens) == (80, 82, 82)
+    assert sampled.response.sample_s >= 0
     (first_ids, first, trajectory_id), (_, second, _) = policy.requests
     assert (first_ids, trajectory_id) == (PROMPT, "o__r-1.3")
     assert (first.max_tokens, second.max_tokens) == (20, 40)

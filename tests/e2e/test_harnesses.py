@@ -3,6 +3,7 @@
 Of each group the first member plays the gold patch through the harness's tools, the second hands in nothing.
 """
 
+import base64
 import subprocess
 import sys
 from collections import defaultdict
@@ -28,6 +29,7 @@ from swe_aem.rollout import (
     turn_renderer,
 )
 from swe_aem.store import Store
+from swe_aem.testing.chat import ScriptedChat, calls
 from tests.conftest import require_harness
 from tests.e2e.conftest import REPOSITORY
 from tests.walk import walk
@@ -119,6 +121,29 @@ async def test_gold_resolves_through_its_tools_and_the_group_trains(
 async def test_the_sdk_that_openhands_ai_pins(require_bubblewrap: None, groups: RollOut) -> None:
     require_harness("openhands", *OLDER)
     check_outcomes(await groups(agent="openhands", harness={"pins": OLDER}, limit=1), 1)
+
+
+def solving(context: Any, record: TaskRecord, sample: int) -> ScriptedChat:
+    """A chat API that breaks its format once, looks and applies the gold patch in one response, and hands in."""
+    patch = base64.b64encode(record.key.gold_patch.encode()).decode()
+    shell = context.tools.shell
+    apply = {"command": f"echo {patch} | base64 -d | git apply"}
+    broken = calls((shell, '{"command": "ls'))
+    return ScriptedChat([broken, calls((shell, {"command": "ls"}), (shell, apply)), calls(context.tools.finish)])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("agent", ["mini-swe-agent", "openhands"])
+async def test_a_chat_api_resolves_through_its_tools(agent: str, require_bubblewrap: None, tmp_path: Path) -> None:
+    require_harness(agent)
+    settings = {"agent": agent, "policy": "tests.e2e.test_harnesses:solving", "limit": 1}
+    config, store = check(RolloutConfig, settings), Store(tmp_path / "out")
+    with RolloutRun(config, chosen_tasks(config), store) as rollout:
+        await rollout.run()
+    (trajectory,) = store.trajectories()
+    assert (trajectory.outcome, trajectory.token_exact, trajectory.token_ids) == (Outcome.RESOLVED, False, ())
+    found = [call.status for one in trajectory.all_responses for call in one.tool_calls]
+    assert sorted(found) == ["malformed", "ok", "ok", "ok"]
 
 
 def train_one_step(group: list[Trajectory], directory: Path) -> None:

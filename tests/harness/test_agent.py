@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from swe_aem.core import ExecResult, Stop, Trajectory
+from swe_aem.core import Deadline, ExecResult, SandboxSpec, Stop, Trajectory
 from swe_aem.errors import HarnessError, PolicyError, SandboxDead, UserError
+from swe_aem.harness import HarnessConfig, open_harness
 from swe_aem.harness.spec import read_harness_spec
+from swe_aem.testing.chat import ScriptedChat, calls
 from swe_aem.testing.sandbox import FakeSandbox
-from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, Played, called
+from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, TASK, Played, called
 from tests.waiting import until
 
 
@@ -41,6 +43,17 @@ async def test_a_whole_trajectory(staged: Any) -> None:
     call = trajectory.responses[0].tool_calls[0]
     assert (call.name, call.observation) == ("run", "café\ufffd\n[exit code 3]")
     assert "Fix this issue in /repo." in trajectory.messages[0]["content"]
+
+
+async def test_a_chat_api_takes_part_without_a_tokenizer(make_spec: Any) -> None:
+    spec = await asyncio.to_thread(make_spec)
+    policy = ScriptedChat([calls(("run", {"command": "ls"}), reasoning_content="Hm."), calls(("done", {}))])
+    sandbox = FakeSandbox("fake", SandboxSpec(image="i"), lambda sandbox, command: (0, b"a.py"))
+    async with open_harness(spec, HarnessConfig(), None) as agents:
+        trajectory = await agents(LIMITS).run(TASK, sandbox, policy, sample=0, deadline=Deadline.after(60))
+    assert (trajectory.stop, trajectory.token_ids, trajectory.token_exact) == (Stop.SUBMITTED, (), False)
+    assert trajectory.responses[0].tool_calls[0].observation == "a.py\n[exit code 0]"
+    assert policy.requests[1].messages[1]["reasoning_content"] == "Hm.", "which the harness may well have dropped"
 
 
 async def test_many_at_once_share_processes(staged: Any) -> None:

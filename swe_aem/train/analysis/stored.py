@@ -14,7 +14,7 @@ from swe_aem.advantage.responses import responses
 from swe_aem.core import Trajectory
 from swe_aem.core.outcome import LimitsReward
 from swe_aem.errors import UserError
-from swe_aem.rollout import block_size, read_manifest
+from swe_aem.rollout import block_size, read_manifest, require_token_ids
 from swe_aem.store import existing_store
 from swe_aem.train.steps import cut
 from swe_aem.train.training_row import TrainingRow, training_row
@@ -73,11 +73,13 @@ def read_trajectories(
     """The trajectories of `stored_groups`; with `version`, of groups whose trained responses are all of that version.
 
     `compact_filtering` leaves out what ended at a limit, and `limits_reward` is its reward in the baseline. Raises
-    `UserError` if nothing among them is trained.
+    `UserError` if nothing among them is trained, and for a store without token ids.
     """
     trajectories: list[TrajectoryTensors] = []
     seen: set[int] = set()
     for group, (_, members) in enumerate(stored_groups(directory)):
+        for one in members:
+            require_token_ids(directory, one)
         rows = [training_row(one, compact_filtering=compact_filtering, limits_reward=limits_reward) for one in members]
         found = [_tensors(group, one, row) for one, row in zip(members, rows, strict=True)]
         versions = {number for one in found for number in one.versions}
