@@ -37,6 +37,7 @@ def test_step(tmp_path: Path) -> None:
     assert "of a matrix product" in done.stdout
 
 
+@pytest.mark.nightly
 def test_a_step_that_fails_says_why_and_fails(tmp_path: Path) -> None:
     done = run("configs/quickstart.yaml", "--set", "groups_per_step=0")
     assert done.returncode == 1

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("trl", reason="needs the train extra")
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "trainer.py"
-pytestmark = [pytest.mark.slow, pytest.mark.torch]
+pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.nightly]
 
 
 def test_trainer(tmp_path: Path) -> None:

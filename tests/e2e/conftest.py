@@ -37,7 +37,7 @@ def rollout(tmp_path: Path) -> Rollout:
 @pytest.fixture(
     params=[
         pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
-        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.nightly]),
     ]
 )
 def kind(request: pytest.FixtureRequest) -> str:

@@ -83,7 +83,9 @@ async def kill_sandbox(agent: HarnessAgent) -> int:
     return 1
 
 
-@pytest.mark.parametrize("fault", [kill_worker, close_session, kill_sandbox])
+@pytest.mark.parametrize(
+    "fault", [kill_worker, *(pytest.param(one, marks=pytest.mark.nightly) for one in (close_session, kill_sandbox))]
+)
 async def test_an_infrastructure_failure_costs_an_attempt_and_no_trajectory(
     fault: Callable[[HarnessAgent], Any], require_bubblewrap: None, tmp_path: Path
 ) -> None:

@@ -122,8 +122,11 @@ def test_two_processes_train_on_one_rollout(tmp_path: Path, require_bubblewrap: 
 
 @pytest.mark.parametrize(
     "extra",
-    [("lora.r=4", "grpo.entropy_coef=0.001"), ("grpo.use_adaptive_entropy=true",), ("grpo.top_entropy_quantile=0.2",)],
-    ids=["adapter, entropy bonus", "adaptive entropy", "tokens of high entropy"],
+    [
+        pytest.param(("lora.r=4", "grpo.entropy_coef=0.001"), id="adapter, entropy bonus"),
+        pytest.param(("grpo.use_adaptive_entropy=true",), id="adaptive entropy", marks=pytest.mark.nightly),
+        pytest.param(("grpo.top_entropy_quantile=0.2",), id="tokens of high entropy", marks=pytest.mark.nightly),
+    ],
 )
 def test_one_step_ahead_with_what_aem_is_compared_with(tmp_path: Path, require_bubblewrap: None, extra: Any) -> None:
     correction = ("importance_sampling.mode=truncate", "importance_sampling.high=2")

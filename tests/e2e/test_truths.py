@@ -8,18 +8,28 @@ import pytest
 
 from swe_aem.store import Store
 
+TASKS = 8
+
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
+        pytest.param("docker", marks=pytest.mark.docker),
+    ],
+    indirect=True,
+)
 def test_gold_resolves_noop_does_not_and_a_replay_agrees(rollout: Any, kind: str, tmp_path: Path) -> None:
-    common = ("--tasks", "tasks/micro", "--split", "heldout", "--limit", "16", "--sandbox", kind)
+    common = ("--tasks", "tasks/micro", "--split", "heldout", "--limit", str(TASKS), "--sandbox", kind)
     gold = rollout("gold", *common, "--agent", "gold")
-    assert (gold["trajectories"], gold["resolved"], gold["resolved_rate"]) == (16, 16, 1.0)
-    assert (gold["outcomes"], gold["infrastructure_failures"]) == ({"resolved": 16}, 0)
+    assert (gold["trajectories"], gold["resolved"], gold["resolved_rate"]) == (TASKS, TASKS, 1.0)
+    assert (gold["outcomes"], gold["infrastructure_failures"]) == ({"resolved": TASKS}, 0)
     assert (gold["agent"], gold["policy"]) == ("native", "gold")
     config = json.loads((tmp_path / "gold" / "config.json").read_text())["config"]
     assert (config["agent"], config["policy"]) == ("native", "gold")
     noop = rollout("noop", *common, "--agent", "noop")
-    assert (noop["trajectories"], noop["resolved"]) == (16, 0)
+    assert (noop["trajectories"], noop["resolved"]) == (TASKS, 0)
     replay = rollout("replay", *common, "--agent", "replay", "--replay-from", str(tmp_path / "gold"))
     assert replay["outcomes"] == gold["outcomes"]
 

@@ -27,7 +27,7 @@ ABOUT = {name: json.loads((CORPUS / name / "cheat.json").read_text()) for name i
 CHEATS = [name for name in CASES if "rule" not in ABOUT[name]]
 KINDS = [
     pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
-    pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
+    pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow, pytest.mark.nightly]),
 ]
 
 

@@ -84,7 +84,9 @@ async def unpacked(built):
 
 KINDS = [
     pytest.param("bubblewrap", marks=[pytest.mark.bubblewrap, pytest.mark.docker, pytest.mark.slow]),
-    pytest.param("util-linux", marks=[pytest.mark.bubblewrap, pytest.mark.docker, pytest.mark.slow]),
+    pytest.param(
+        "util-linux", marks=[pytest.mark.bubblewrap, pytest.mark.docker, pytest.mark.slow, pytest.mark.nightly]
+    ),
     pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
 ]
 
