@@ -99,6 +99,34 @@ Sandbox = Annotated[
         "--sandbox", metavar="NAME|{...}", help=SANDBOX_HELP, parser=as_setting, autocompletion=complete_sandbox
     ),
 ]
+_POLICY_PANEL = "Agent and policy"
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Name by which the server or API of --policy knows the model; chat:URL needs it.",
+        rich_help_panel=_POLICY_PANEL,
+    ),
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key-env",
+        metavar="VARIABLE",
+        help="Environment variable that holds the key of --policy; the key is never stored. "
+        "[default: OPENAI_API_KEY for chat:URL, none for http://...]",
+        rich_help_panel=_POLICY_PANEL,
+    ),
+]
+
+
+def policy_options(model: str | None, api_key_env: str | None) -> dict[str, Any]:
+    """`--model` and `--api-key-env` as settings of the policy."""
+    named = {"model": model, "api_key_env": api_key_env}
+    return {f"policy.{name}": value for name, value in named.items() if value is not None}
+
+
 EngineOf = Annotated[EngineName, typer.Option("--engine", help="The engine whose images these are.")]
 NoTwins = Annotated[
     bool,

@@ -10,7 +10,9 @@ from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
 from swe_aem.cli.options import (
     SANDBOX_HELP,
+    ApiKeyEnv,
     IdsFrom,
+    ModelName,
     NoLimits,
     NoTwins,
     as_setting,
@@ -19,6 +21,7 @@ from swe_aem.cli.options import (
     complete_reward,
     complete_sandbox,
     complete_tasks,
+    policy_options,
 )
 from swe_aem.cli.tell import complain
 from swe_aem.core import Limits
@@ -39,6 +42,8 @@ Examples:
   swe-aem rollout --agent native --policy http://localhost:8000 --tokenizer ./Qwen3-32B \\
       --tasks SWE-bench/SWE-bench_Verified --sandbox docker --concurrency 32 --out runs/verified
       a server that takes token ids, and real repositories
+  swe-aem rollout --agent native --policy chat:https://api.openai.com/v1 --model NAME --out runs/api
+      any chat API, with the key in OPENAI_API_KEY: to evaluate, not to train
   swe-aem rollout --agent replay --replay-from runs/first --out runs/again
       the stored actions once more, in fresh sandboxes
 
@@ -112,6 +117,8 @@ _PANELS = {
 @with_settings(RolloutConfig, _PANELS)
 def rollout(
     given: dict[str, Any],
+    model: ModelName = None,
+    api_key_env: ApiKeyEnv = None,
     ids_from: IdsFrom = None,
     no_limits: NoLimits = False,
     no_twins: NoTwins = False,
@@ -138,6 +145,7 @@ def rollout(
     Without options: the gold patches of all bundled tasks, in bubblewrap. One trajectory is one line of
     OUT/trajectories/*.jsonl, which datasets.load_dataset("OUT") reads; OUT/summary.json has the numbers.
     """
+    given |= policy_options(model, api_key_env)
     if ids_from is not None:
         from swe_aem.tasks.select import read_ids
 

@@ -1,21 +1,25 @@
-"""Policies: token ids in, sampled ids and log-probabilities out.
+"""Policies: token ids in, sampled ids and log-probabilities out; or, behind a chat API, messages in and out.
 
-`open_policy_factory` opens the policy of a run: a script by its name, a server by its URL, or a model in this process.
+`open_policy_factory` opens the policy of a run: a script by its name, a server by its URL, a model in this process, or
+a chat API.
 Importing this package does not import torch; `swe_aem.policy.sampling`, which samples a model in a batch, does.
 """
 
-from swe_aem.policy.errors import ContextOverflow
+from swe_aem.policy.errors import ContextOverflow, RunRefused
 from swe_aem.policy.fingerprint import tokenizer_fingerprint
 from swe_aem.policy.kinds import names_chat_api
 from swe_aem.policy.registry import (
+    COMPLETIONS,
     POLICIES,
     SCRIPTS,
     PolicyFactory,
     ScriptContext,
     check_policy,
     is_own_policy,
+    is_server,
     listed_scripts,
     open_policy_factory,
+    policy_setting,
     takes_messages,
 )
 from swe_aem.policy.requests import RequestConfig
@@ -27,12 +31,14 @@ from swe_aem.policy.vllm_control import ServedModel, ServerControl
 
 __all__ = [
     "BYTE_TOKENIZER_NAME",
+    "COMPLETIONS",
     "POLICIES",
     "QWEN3_CONTROL_TOKENS",
     "SCRIPTS",
     "ContextOverflow",
     "PolicyFactory",
     "RequestConfig",
+    "RunRefused",
     "ScriptContext",
     "ScriptTools",
     "ServedModel",
@@ -44,10 +50,12 @@ __all__ = [
     "VllmServer",
     "check_policy",
     "is_own_policy",
+    "is_server",
     "listed_scripts",
     "load_tokenizer",
     "names_chat_api",
     "open_policy_factory",
+    "policy_setting",
     "takes_messages",
     "tokenizer_fingerprint",
 ]

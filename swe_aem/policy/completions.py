@@ -9,34 +9,29 @@ the request has failed, and the caller decides.
 
 import asyncio
 import itertools
-import json
-import ssl
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from swe_aem.core import Completion, SamplingParams
 from swe_aem.core.base import Frozen
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy.completions_wire import probe_body, read_completion, read_probe, request_body
+from swe_aem.policy.api_key import read_key
+from swe_aem.policy.completions_wire import Unsuitable, probe_body, read_completion, read_probe, request_body
 from swe_aem.policy.entropy import TOP
-from swe_aem.policy.errors import ContextOverflow, NothingSampled
-
-if TYPE_CHECKING:
-    import httpx
+from swe_aem.policy.errors import ContextOverflow, NothingSampled, RunRefused
+from swe_aem.policy.http import Http
+from swe_aem.policy.refusals import Answer, KeyUse, listed, why_forbidden, why_refused
+from swe_aem.suggest import did_you_mean
 
 _NOTHING_SAMPLED = frozenset({429, 503})
 _CERTAIN_LOGPROB = -1e-4
 """A best token with a log-probability above this is so likely that the temperature hardly changes it."""
 _PROBES_UNTIL_WARNING = 8
-_KEEPALIVE_S = 2.0
-"""Shorter than the servers' own limit (uvicorn: 5 s), so that no request uses a connection that is being closed."""
-_CLIENTS = 32
-"""HTTP clients that requests take turns at: a client walks through all of its connections at every request, so one
-client with hundreds of connections is slow."""
+_CHAT_INSTEAD = "an API that takes messages and no token ids is evaluated with --policy chat:URL --model NAME"
 
 
 class CompletionsConfig(Frozen):
@@ -47,8 +42,8 @@ class CompletionsConfig(Frozen):
     model: str | None = None
     """Served name of the model. None takes the only model that the server lists, not counting adapters, which name a
     parent."""
-    api_key: str | None = None
-    """Sent as a bearer token."""
+    api_key_env: str | None = None
+    """The environment variable that holds the key, which is sent as a bearer token."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     """Seconds that one attempt may take from sending to the last byte."""
     connect_timeout_s: Annotated[float, Field(gt=0)] = 10.0
@@ -65,12 +60,15 @@ class CompletionsPolicy:
     """A policy on one server; any number of requests at once, which the server batches."""
 
     def __init__(self, config: CompletionsConfig) -> None:
-        import httpx
-
-        try:
-            root = httpx.URL(_root(config.url))
-        except httpx.InvalidURL as error:
-            raise UserError(f"{config.url}: not a URL: {error}") from error
+        key = read_key(config.api_key_env)
+        self._key = KeyUse(config.api_key_env, key is not None)
+        self._root = _root(config.url)
+        self._http = Http(
+            config.url,
+            key=key,
+            request_timeout_s=config.request_timeout_s,
+            connect_timeout_s=config.connect_timeout_s,
+        )
         self.config = config
         self.name: str = config.model or ""
         self.version = 0
@@ -83,37 +81,35 @@ class CompletionsPolicy:
         self._scaling_checked: set[float] = {0.0, 1.0}
         self._scaling_lock = asyncio.Lock()
         self._inconclusive_probes = 0
-        headers = {"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}
-        trusted = ssl.create_default_context()
-        self._clients = [
-            httpx.AsyncClient(
-                base_url=root,
-                headers=headers,
-                timeout=httpx.Timeout(None, connect=config.connect_timeout_s),
-                limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_S),
-                verify=trusted,
-                trust_env=False,
-            )
-            for _ in range(_CLIENTS)
-        ]
-        self._turn = itertools.cycle(self._clients)
+        self._works = False
+        """Was a request answered? Before, a refusal is told as one of the whole run."""
 
     async def open(self) -> None:
         """Ask the server for its models. Raises `UserError` if it cannot be reached or does not have the model."""
+        url = f"{self._root}/v1/models"
         try:
-            response = await self._send("GET", "/v1/models")
-            cards = {card["id"]: card for card in response.json()["data"]} if response.status_code == 200 else None
-        except (PolicyError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"no completions server at {self.config.url}: {error}") from error
+            answer = await self._send("GET", "/v1/models", attempts=1)
+        except PolicyError as error:
+            raise RunRefused(f"no completions server at {self.config.url}: {error}") from error
+        if (why := self._why_refused(url, answer)) is not None:
+            raise RunRefused(why)
+        try:
+            cards = {card["id"]: card for card in answer.body["data"]} if answer.status == 200 else None
+        except (KeyError, TypeError) as error:
+            raise RunRefused(
+                f"no completions server at {self.config.url}: {url} lists no models: {answer.message}"
+            ) from error
         if cards is None:
-            raise UserError(f"{self.config.url}/v1/models answers {response.status_code}: {_message(response)}")
+            raise RunRefused(
+                f"no completions server at {self.config.url}: {url} answers {answer.status}: {answer.message}; "
+                f"{_CHAT_INSTEAD}"
+            )
         ours = self.config.model
         wanted = [name for name, card in cards.items() if (name == ours if ours else not card.get("parent"))]
         if len(wanted) != 1:
-            wanted_model = f"a model {ours}" if ours else "exactly one model (adapters do not count)"
-            raise UserError(
-                f"{self.config.url} serves {', '.join(cards) or 'no model'}; it has to serve {wanted_model}"
-            )
+            wanted_model = f"the model {ours}{did_you_mean(ours, cards)}" if ours else "one model"
+            which = "" if ours else "; choose one with --model NAME"
+            raise RunRefused(f"{self.config.url} does not serve {wanted_model}{listed(cards)}{which}")
         self.name = wanted[0]
         self.engine = cards[self.name].get("owned_by")
         self._max_model_tokens = cards[self.name].get("max_model_len")
@@ -129,15 +125,18 @@ class CompletionsPolicy:
         params = self._fitted(prompt_ids, params)
         version = self.version
         response = await self._send("POST", "/v1/completions", self._request(prompt_ids, params))
-        completion = read_completion(self._body(response), params, version)
+        try:
+            completion = read_completion(self._body(response), params, version)
+        except Unsuitable as error:
+            raise RunRefused(f"{self._root}/v1/completions: {error}; {_CHAT_INSTEAD}") from error
+        self._works = True
         with suppress(NothingSampled):  # then the next response is checked
             await self._check_scaling(params.temperature, prompt_ids, completion)
         return completion
 
     async def close(self) -> None:
         """Close all connections."""
-        for client in self._clients:
-            await client.aclose()
+        await self._http.close()
 
     def _request(self, prompt_ids: Sequence[int], params: SamplingParams) -> dict[str, Any]:
         return request_body(self.name, prompt_ids, params, top_logprobs=self.config.top_logprobs)
@@ -188,58 +187,57 @@ class CompletionsPolicy:
                 stacklevel=2,
             )
 
-    def _body(self, response: "httpx.Response") -> Any:
+    def _body(self, answer: Answer) -> Any:
         """The JSON of a successful answer."""
-        if response.status_code == 400 and _is_overflow(_message(response)):
-            raise ContextOverflow(_message(response))
-        if response.status_code != 200:
-            raise PolicyError(f"{self.config.url} answers {response.status_code}: {_message(response)}")
-        try:
-            return response.json()
-        except ValueError as error:
-            raise PolicyError(f"{self.config.url} sent a body that is not JSON: {error}") from error
+        if answer.is_overflow:
+            raise ContextOverflow(answer.message)
+        if answer.status != 200:
+            said = f"{self._root}/v1/completions answers {answer.status}: {answer.message}"
+            if (why := self._why_refused(f"{self._root}/v1/completions", answer)) is not None:
+                raise RunRefused(why)
+            if not self._works and answer.status in (400, 403, 404, 405, 422) and not self._is_of_model(answer):
+                raise RunRefused(f"{said}; {_CHAT_INSTEAD}" if answer.status in (404, 405) else said)
+            raise PolicyError(said)
+        if answer.body is None:
+            raise PolicyError(f"{self.config.url} sent a body that is not JSON: {answer.message}")
+        return answer.body
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> "httpx.Response":
-        """Send one request; it is retried only if nothing can have been sampled."""
-        problem = ""
-        for attempt in range(1, self.config.attempts + 1):
+    def _why_refused(self, url: str, answer: Answer) -> str | None:
+        """Why the server would refuse every request; None if it is not known to."""
+        if answer.status == 403 and not self._works:
+            return why_forbidden(url, answer, self._key)
+        return why_refused(url, answer, self._key) if not (answer.is_page and self._works) else None
+
+    def _is_of_model(self, answer: Answer) -> bool:
+        """Does the server lack the model, as one that was restarted lacks an adapter? It may get it again."""
+        return answer.status == 404 and bool(self.name) and self.name in answer.message
+
+    async def _send(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, attempts: int | None = None
+    ) -> Answer:
+        """Send one request; it is retried only if nothing can have been sampled. `attempts`: those at a connection."""
+        problem, made = "", 0
+        while made < self.config.attempts:
+            made += 1
             try:
-                response = await self._attempt(method, path, body)
-            except _NotConnected as error:
+                answer = Answer.of(await self._http.send(method, self._root + path, body))
+            except NothingSampled as error:
                 problem = str(error)
+                if made == attempts:
+                    raise
             else:
-                if response.status_code not in _NOTHING_SAMPLED:
-                    return response
-                problem = f"status {response.status_code}: {_message(response)}"
-            if attempt < self.config.attempts:
-                await asyncio.sleep(min(10.0, self.config.backoff_s * 2 ** (attempt - 1)))
-        raise NothingSampled(f"{self.config.url}: {problem} ({self.config.attempts} attempts)")
-
-    async def _attempt(self, method: str, path: str, body: dict[str, Any] | None) -> "httpx.Response":
-        import httpx
-
-        limit = asyncio.timeout(self.config.request_timeout_s)
-        try:
-            async with limit:
-                return await next(self._turn).request(method, path, json=body)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _NotConnected(f"cannot connect: {error}") from error
-        except httpx.HTTPError as error:
-            raise PolicyError(f"the request to {self.config.url} failed: {type(error).__name__}: {error}") from error
-        except TimeoutError as error:
-            if limit.expired():
-                raise PolicyError(f"{self.config.url} gave no answer in {self.config.request_timeout_s:g} s") from error
-            raise
-
-
-class _NotConnected(Exception):
-    """No connection was made, so the server did not get the request."""
+                if answer.status not in _NOTHING_SAMPLED:
+                    return answer
+                problem = f"{self.config.url}: status {answer.status}: {answer.message}"
+            if made < self.config.attempts:
+                await asyncio.sleep(min(10.0, self.config.backoff_s * 2 ** (made - 1)))
+        raise NothingSampled(f"{problem} ({made} attempts)")
 
 
 @asynccontextmanager
-async def open_completions(url: str) -> AsyncIterator[CompletionsPolicy]:
+async def open_completions(config: CompletionsConfig) -> AsyncIterator[CompletionsPolicy]:
     """A policy whose server was checked, for the length of an `async with`."""
-    policy = CompletionsPolicy(CompletionsConfig(url=url))
+    policy = CompletionsPolicy(config)
     try:
         await policy.open()
         yield policy
@@ -249,20 +247,3 @@ async def open_completions(url: str) -> AsyncIterator[CompletionsPolicy]:
 
 def _root(url: str) -> str:
     return url.rstrip("/").removesuffix("/completions").removesuffix("/v1")
-
-
-def _message(response: "httpx.Response") -> str:
-    """The server's error message, cut to 500 characters."""
-    try:
-        body = response.json()
-    except ValueError:
-        return response.text[:500]
-    error = body.get("error", body) if isinstance(body, dict) else body
-    message = error.get("message", error) if isinstance(error, dict) else error
-    return (message if isinstance(message, str) else json.dumps(message))[:500]
-
-
-def _is_overflow(message: str) -> bool:
-    """Does a server's 400 say that the prompt is too long? The API has no code for that, so its words are searched."""
-    words = message.lower()
-    return any(phrase in words for phrase in ("context length", "context window", "max_model_len", "model length"))

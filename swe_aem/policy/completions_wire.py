@@ -11,6 +11,10 @@ from swe_aem.policy.entropy import estimated
 _TOKEN_PREFIX = "token_id:"
 
 
+class Unsuitable(Exception):
+    """The server does not report what token-exact rollouts need: no answer of it will do."""
+
+
 def request_body(
     model: str, prompt_ids: Sequence[int], params: SamplingParams, *, top_logprobs: int = 0
 ) -> dict[str, Any]:
@@ -36,11 +40,12 @@ def request_body(
 
 
 def read_completion(body: Any, params: SamplingParams, version: int) -> Completion:
-    """The completion in a server's answer; raises `PolicyError` if anything is missing or inconsistent."""
+    """The completion in a server's answer; raises `PolicyError` if anything is missing or inconsistent, and
+    `Unsuitable` if it has no log-probabilities or token ids at all."""
     choice = _only_choice(body)
     logprobs = choice.get("logprobs")
     if not isinstance(logprobs, dict):
-        raise PolicyError("the answer has no log-probabilities; the server must support `logprobs` in /v1/completions")
+        raise Unsuitable("the answer has no log-probabilities; the server must support `logprobs`")
     token_ids = _token_ids(choice, logprobs)
     values = logprobs.get("token_logprobs")
     if not isinstance(values, list) or not all(_is_logprob(value) for value in values):
@@ -101,7 +106,7 @@ def _token_ids(choice: dict[str, Any], logprobs: dict[str, Any]) -> list[int]:
     if ids is None:
         tokens = logprobs.get("tokens")
         if not isinstance(tokens, list) or not all(isinstance(t, str) and t.startswith(_TOKEN_PREFIX) for t in tokens):
-            raise PolicyError(
+            raise Unsuitable(
                 "the answer has no token ids: the server must honour `return_token_ids` (vLLM 0.10.2 or later) or "
                 "`return_tokens_as_token_ids` (for older ones start it with --return-tokens-as-token-ids)"
             )

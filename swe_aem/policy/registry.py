@@ -1,4 +1,8 @@
-"""Policies by name: the scripts, and what a URL or a directory stands for.
+"""Policies by name: the scripts, what a URL or a directory stands for, and chat APIs.
+
+    gold, ./DIR, http://host:8000, file.py:object     a name alone
+    chat:URL, litellm:MODEL                           short for {type: chat, url: URL}, {type: litellm, model: MODEL}
+    {type: http://host:8000, model: NAME}             short for {type: completions, url: http://host:8000, model: NAME}
 
 A script is one row of `SCRIPTS`. Nothing heavy is imported before a policy is opened.
 """
@@ -10,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from swe_aem.core import AnyPolicy, Policy, TaskRecord, Trajectory, TrajectoryKey, is_chat
+from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
 from swe_aem.extensions import ExtensionPoint
 from swe_aem.policy.demonstrator import HASTY_LOOKS, demonstrator
@@ -84,10 +91,19 @@ DEMO = PolicyScript("shows a small policy how tasks/nano are solved", _demo, lis
 HASTY = PolicyScript("the same, mostly without looking first", _hasty, listed=False)
 SCRIPTS: Mapping[str, PolicyScript] = {"gold": GOLD, "noop": NOOP, "replay": REPLAY, "demo": DEMO, "hasty": HASTY}
 """The policies of this package that have a name."""
+CHAT, LITELLM, COMPLETIONS = "chat", "litellm", "completions"
+SERVICES: Mapping[str, str] = {
+    CHAT: "swe_aem.policy.chat_config:ChatConfig",
+    LITELLM: "swe_aem.policy.chat_config:LitellmConfig",
+    COMPLETIONS: "swe_aem.policy.requests:CompletionsServers",
+}
+"""Policies of this package that have settings, by name: where the settings are. `opened()` of one gives the policy."""
+_SHORT = {CHAT: "url", LITELLM: "model"}
+"""Which setting may stand behind the name and a colon."""
 POLICIES: ExtensionPoint[Any] = ExtensionPoint(
     "policy",
     group="swe_aem.policies",
-    builtin={name: f"swe_aem.policy.registry:{name.upper()}" for name in SCRIPTS},
+    builtin={**{name: f"swe_aem.policy.registry:{name.upper()}" for name in SCRIPTS}, **SERVICES},
 )
 """Policies by name. One of a user's own is a class with `sample`, of which a run shares one object, or a function
 (`ScriptContext`, record, sample) -> policy, which is called for every attempt."""
@@ -100,8 +116,15 @@ def listed_scripts(*, for_harnesses: bool = False) -> tuple[str, ...]:
 
 def is_own_policy(name: str) -> bool:
     """Is it the name of a policy that is neither built in nor a server or model? Imports nothing."""
-    built_in = name in SCRIPTS or _is_url(name) or names_chat_api(name)
-    return not built_in and (name in POLICIES.names or ":" in name)
+    if POLICIES.is_builtin(name) or _is_url(name) or names_chat_api(name):
+        return False
+    return name in POLICIES.names or ":" in name
+
+
+def is_server(policy: str | Mapping[str, Any]) -> bool:
+    """Does a setting name servers of completions, which take token ids?"""
+    name = POLICIES.name_of(policy)
+    return name == COMPLETIONS or _is_url(name)
 
 
 def takes_messages(policy: str | Mapping[str, Any]) -> bool:
@@ -111,17 +134,48 @@ def takes_messages(policy: str | Mapping[str, Any]) -> bool:
     return names_chat_api(name) or (is_own_policy(name) and is_chat(POLICIES.find(name).value))
 
 
-def check_policy(policy: str | Mapping[str, Any]) -> None:
-    """Raises `UserError` if `policy` is neither a name nor a URL nor a directory. Imports nothing."""
+def policy_setting(policy: str | Mapping[str, Any]) -> str | dict[str, Any]:
+    """A setting in full: a name alone, or a mapping of `type` and of settings that differ from their defaults.
+
+    Raises `UserError` for settings of a built-in policy that do not fit; those of others are checked when they are
+    used. Imports none of theirs.
+    """
+    if not isinstance(policy, str) and POLICIES.key not in policy:
+        raise UserError(f"{', '.join(policy)} of which policy? Give --policy too, e.g. chat:URL")
     name = POLICIES.name_of(policy)
+    own = {} if isinstance(policy, str) else {key: one for key, one in policy.items() if key != POLICIES.key}
+    kind, colon, rest = name.partition(":")
+    if colon and names_chat_api(name):
+        name, own = kind, {_SHORT[kind]: rest} | own
+    elif _is_url(name) and own:
+        name, own = COMPLETIONS, {"url": name} | own
+    if name not in SERVICES:
+        return {POLICIES.key: name, **own} if own else name
+    if name in _SHORT and not own.get("model"):
+        raise UserError(f"policy {name} needs the name by which the API knows the model: add --model NAME")
+    model: type[BaseModel] = POLICIES.find(name).value
+    try:
+        return {POLICIES.key: name, **model.model_validate(own).model_dump(mode="json", exclude_defaults=True)}
+    except ValidationError as error:
+        raise UserError(f"policy {name}: {explain(error, model)}") from None
+
+
+def check_policy(policy: str | Mapping[str, Any]) -> None:
+    """Raises `UserError` if `policy` is neither a name nor a URL nor a directory, or its settings do not fit. Imports
+    nothing of a user's own."""
+    setting = policy_setting(policy)
+    name = POLICIES.name_of(setting)
     if is_own_policy(name):
         POLICIES.check(name)
-    elif not (name in SCRIPTS or _is_url(name) or Path(name).is_dir()):
-        own = [one for one in POLICIES.names if one not in SCRIPTS]
+    elif not (POLICIES.is_builtin(name) or _is_url(name) or Path(name).is_dir()):
+        own = [one for one in POLICIES.names if not POLICIES.is_builtin(one)]
         raise UserError(
             f"no policy {name}{did_you_mean(name, [*SCRIPTS, *own])}; give {', '.join([*listed_scripts(), *own])}, the "
-            "URL of a server (http://host:port), the directory of a model, package.module:object or file.py:object"
+            "URL of a server (http://host:port), chat:URL, litellm:MODEL, the directory of a model, "
+            "package.module:object or file.py:object"
         )
+    elif not isinstance(setting, str) and name not in SERVICES:
+        raise UserError(f"policy {name} takes no settings: give its name alone")
 
 
 @asynccontextmanager
@@ -134,12 +188,13 @@ async def open_policy_factory(
 ) -> AsyncIterator[PolicyFactory]:
     """The policies of a run, open for the length of an `async with`.
 
-    `policy` is the name of a script or of a user's own, the URL of a server, or several with commas between them, or
-    the directory of a model. What `takes_messages` needs no `renderer`. Scripts act through `tools` if the agent is not
-    the native one. `replay` repeats the trajectories of `replay_from`. Raises `UserError` if there is no such policy,
-    it does not fit, or the server or model cannot be used.
+    `policy` is the name of a script or of a user's own, the URL of a server, or several with commas between them, the
+    directory of a model, or a chat API. What `takes_messages` needs no `renderer`. Scripts act through `tools` if the
+    agent is not the native one. `replay` repeats the trajectories of `replay_from`. Raises `UserError` if there is no
+    such policy, it does not fit, or the server or model cannot be used.
     """
     check_policy(policy)
+    policy = policy_setting(policy)
     name = POLICIES.name_of(policy)
     context = None if renderer is None else ScriptContext(renderer, tools, replay_from or {})
     if is_own_policy(name):
@@ -148,7 +203,7 @@ async def open_policy_factory(
         return
     script = SCRIPTS.get(name)
     if script is None:
-        async with _open_shared(name) as shared:
+        async with _open_shared(policy) as shared:
             yield lambda record, sample: shared
         return
     if tools is not None and not script.for_harnesses:
@@ -178,11 +233,12 @@ async def _open_own(setting: str | Mapping[str, Any], context: ScriptContext | N
         await made.close()
 
 
-def _open_shared(policy: str) -> AbstractAsyncContextManager[Policy]:
-    if _is_url(policy):
-        from swe_aem.policy.vllm import open_served
-
-        return open_served(policy)
+def _open_shared(policy: str | Mapping[str, Any]) -> AbstractAsyncContextManager[AnyPolicy]:
+    """The one policy of a run that is no script: a service, a server by its URL alone, or a model."""
+    if isinstance(policy, str) and _is_url(policy):
+        policy = {POLICIES.key: COMPLETIONS, "url": policy}
+    if not isinstance(policy, str):
+        return POLICIES.make(policy).opened()
     from swe_aem.policy.transformers import open_transformers
 
     return open_transformers(Path(policy))

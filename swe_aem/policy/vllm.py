@@ -17,8 +17,9 @@ from contextlib import asynccontextmanager, suppress
 
 from swe_aem.core import Completion, Policy, SamplingParams
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy.completions import open_completions
+from swe_aem.policy.completions import CompletionsConfig, open_completions
 from swe_aem.policy.errors import ContextOverflow, NothingSampled
+from swe_aem.policy.requests import CompletionsServers
 from swe_aem.policy.vllm_control import ServedModel
 from swe_aem.policy.vllm_server import VllmClientConfig, VllmServer
 
@@ -226,14 +227,20 @@ def _shown(served: ServedModel) -> str:
 
 
 @asynccontextmanager
-async def open_served(urls: str) -> AsyncIterator[Policy]:
-    """The policy behind one URL, or several with commas between them, for the length of an `async with`. One server
-    that is not vLLM gets a plain completions client."""
-    several = tuple(url.strip() for url in urls.split(",") if url.strip())
-    if len(several) == 1:
-        async with open_completions(several[0]) as plain:
-            if plain.engine != "vllm":
-                yield plain
+async def open_served(servers: CompletionsServers) -> AsyncIterator[Policy]:
+    """The policy behind one URL or several, for the length of an `async with`. One server that is not vLLM gets a plain
+    completions client."""
+    urls = tuple(url.strip() for url in servers.url.split(",") if url.strip())
+    if len(urls) == 1:
+        plain = CompletionsConfig(
+            url=urls[0],
+            model=servers.model,
+            api_key_env=servers.api_key_env,
+            request_timeout_s=servers.request_timeout_s,
+        )
+        async with open_completions(plain) as policy:
+            if policy.engine != "vllm":
+                yield policy
                 return
-    async with VllmPolicy(VllmClientConfig(urls=several)) as policy:
+    async with VllmPolicy(VllmClientConfig(urls=urls, **servers.model_dump(exclude={"url"}))) as policy:
         yield policy

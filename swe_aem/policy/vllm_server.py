@@ -10,6 +10,7 @@ from pydantic import Field
 
 from swe_aem.core import Completion, SamplingParams
 from swe_aem.errors import PolicyError, UserError
+from swe_aem.policy.api_key import read_key
 from swe_aem.policy.completions import CompletionsConfig, CompletionsPolicy
 from swe_aem.policy.requests import RequestConfig
 from swe_aem.policy.slots import ServerLoad, Slots, adapted
@@ -25,8 +26,6 @@ class VllmClientConfig(RequestConfig):
     """`http://host:port` of each."""
     model: str | None = None
     """Served name; the one that they serve if not given."""
-    api_key: str | None = None
-    """Sent as a bearer token."""
     probe_s: _Seconds = 2.0
     """Seconds between two health checks of a server; far below what a restart takes, so that no restart is missed."""
     probe_limit_s: _Seconds = 10.0
@@ -45,13 +44,13 @@ class VllmServer:
             CompletionsConfig(
                 url=url,
                 model=config.model,
-                api_key=config.api_key,
+                api_key_env=config.api_key_env,
                 request_timeout_s=config.request_timeout_s,
                 attempts=1,
                 top_logprobs=config.top_logprobs,
             )
         )
-        self.control = ServerControl(url, api_key=config.api_key, limit_s=config.probe_limit_s)
+        self.control = ServerControl(url, api_key=read_key(config.api_key_env), limit_s=config.probe_limit_s)
         self.slots = Slots()
         self.url = self.control.url
         self._expected: ServedModel | None = None

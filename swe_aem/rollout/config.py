@@ -15,11 +15,29 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.errors import UserError
 from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
-from swe_aem.policy import BYTE_TOKENIZER_NAME, POLICIES, SCRIPTS, is_own_policy, listed_scripts, names_chat_api
+from swe_aem.policy import (
+    BYTE_TOKENIZER_NAME,
+    COMPLETIONS,
+    POLICIES,
+    SCRIPTS,
+    check_policy,
+    is_own_policy,
+    is_server,
+    listed_scripts,
+    names_chat_api,
+    policy_setting,
+)
 from swe_aem.reward import RewardSetting
 from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.suggest import did_you_mean
 from swe_aem.tasks import FAMILIES, LockPolicy
+
+
+class _NamedBy:
+    """Marks a mapping that a plain name is short for."""
+
+    NAME_KEY = POLICIES.key
+
 
 _Count = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0)]
@@ -93,11 +111,12 @@ class RolloutConfig(Frozen):
     """The loop around the policy: native, openhands, mini-swe-agent, the .py file of a harness, or an agent of your own
     in this process, as file.py:object, package.module:object or the name of an installed one. The name of a script
     (gold, noop, replay) is short for the native agent with that policy."""
-    policy: str | dict[str, Any] = "gold"
+    policy: str | Annotated[dict[str, Any], _NamedBy] = "gold"
     """Who decides: URL of a /v1/completions server that takes token ids (several with commas between them), path of a
-    model to run in this process, or a script: gold applies the gold patch, noop submits nothing, replay repeats the
-    actions of a store. Harnesses take gold and noop, not replay. Or a policy of your own, as file.py:object,
-    package.module:object or the name of an installed one."""
+    model to run in this process, chat:URL of a chat API (to evaluate, not to train; litellm:MODEL for others), or a
+    script: gold applies the gold patch, noop submits nothing, replay repeats the actions of a store. Harnesses take
+    gold and noop, not replay. Or a policy of your own, as file.py:object, package.module:object or the name of an
+    installed one."""
     tokenizer: str | None = None
     """Directory or tokenizer.json of the model, or `bytes` for the built-in byte tokenizer. If not given: the policy's
     own directory, for scripts and policies of your own `bytes`."""
@@ -194,12 +213,10 @@ class RolloutConfig(Frozen):
     @field_validator("policy")
     @classmethod
     def _is_a_policy(cls, value: Any) -> Any:
-        name = POLICIES.name_of(value)
-        if not isinstance(value, str) and (name in SCRIPTS or "://" in name):
-            raise ValueError(f"policy {name} takes no settings here: give its name alone")
-        if not isinstance(value, str) or is_own_policy(name):  # another name may be the path of a model
-            POLICIES.check(name)
-        return value
+        setting = policy_setting(value)
+        if not isinstance(setting, str) or is_own_policy(setting):  # another name may be the path of a model
+            check_policy(setting)
+        return setting
 
     @model_validator(mode="after")
     def _settings_are_honoured(self) -> "RolloutConfig":
@@ -210,12 +227,11 @@ class RolloutConfig(Frozen):
             raise ValueError("the policy replay needs replay_from: the directory of a store")
         if agent != NATIVE and self.scripted and not SCRIPTS[policy].for_harnesses:
             raise ValueError(f"policy {policy} is only for agent native: it acts through that agent's tools")
-        chat = names_chat_api(policy)
-        if chat and self.tokenizer is not None:
+        if names_chat_api(policy) and self.tokenizer is not None:
             raise ValueError("a chat API needs no tokenizer, for it reports no token ids: leave it out")
-        if self.tokenizer is None and "://" in policy and not chat:
+        if self.tokenizer is None and is_server(self.policy):
             raise ValueError("a policy behind a URL needs tokenizer: the directory or tokenizer.json of its model")
-        if self.native.top_p != 1 and "://" in policy and not chat:
+        if self.native.top_p != 1 and is_server(self.policy):
             raise ValueError(
                 "a policy behind a URL needs native.top_p 1: servers report log-probabilities of the nucleus alone"
             )
@@ -258,10 +274,27 @@ def default_directory(config: RolloutConfig) -> Path:
     return Path("runs") / f"{Path(config.tasks).stem}-{who}-{Path(config.sandbox.type.rpartition(':')[2]).name}"
 
 
-_FREE = ("scheduling", "oversample", "early_completion", "max_log_bytes", "harness.workers", "harness.conversations")
+_FREE_OF_POLICY = ("api_key_env", "price", "request_timeout_s", "attempts", "backoff_s", "patience_s")
+_FREE = (
+    "scheduling",
+    "oversample",
+    "early_completion",
+    "max_log_bytes",
+    "harness.workers",
+    "harness.conversations",
+    *(f"policy.{name}" for name in _FREE_OF_POLICY),
+)
 _MAY_GROW = ("group_size", "limit")
 
 
 def differences(stored: RolloutConfig, wanted: RolloutConfig) -> list[str]:
     """What keeps `wanted` from resuming a store that was made under `stored`, one sentence per setting."""
-    return changed(stored, wanted, free=_FREE, may_grow=_MAY_GROW)
+    return changed(_comparable(stored), _comparable(wanted), free=_FREE, may_grow=_MAY_GROW)
+
+
+def _comparable(config: RolloutConfig) -> dict[str, Any]:
+    """The settings, with a server's URL alone as the policy that it is short for."""
+    values = config.model_dump(mode="json")
+    if isinstance(config.policy, str) and is_server(config.policy):
+        values["policy"] = {POLICIES.key: COMPLETIONS, "url": config.policy}
+    return values

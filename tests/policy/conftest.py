@@ -29,6 +29,7 @@ class FaultyServer:
         self.models: Any = {"data": [MODEL]}
         self.answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self.requests: list[dict[str, Any]] = []
+        self.heads: list[str] = []
         self.connections = 0
         self.requested = asyncio.Event()
         self.disconnected = asyncio.Event()
@@ -47,6 +48,7 @@ class FaultyServer:
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.heads.append(head)
         lengths = [line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-length")]
         body = await reader.readexactly(int(lengths[0])) if lengths else b""
         if "/v1/models" in head.split("\r\n")[0]:

@@ -9,7 +9,7 @@ import pytest
 
 from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy import ContextOverflow, open_policy_factory
+from swe_aem.policy import ContextOverflow, RunRefused, open_policy_factory
 from swe_aem.policy.completions import CompletionsConfig, CompletionsPolicy, open_completions
 
 PARAMS = SamplingParams(max_tokens=10, stop_token_ids=(258,), seed=5)
@@ -53,12 +53,10 @@ async def test_requests_without_a_seed_get_different_ones(server, policy):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"token_ids": None}, "return_token_ids"),
         ({"token_ids": [7, 8]}, "3 log-probabilities for 2 token ids"),
         ({"token_ids": [7, 8, "258"]}, "non-negative integers"),
         ({"token_ids": [7, 8, -1]}, "non-negative integers"),
         ({"token_ids": [7, 8, True]}, "non-negative integers"),
-        ({"logprobs": None}, "no log-probabilities"),
         ({"logprobs": {"token_logprobs": [-1, None, -1]}}, "finite"),
         ({"logprobs": {"token_logprobs": [-1, float("nan"), -1]}}, "finite"),
         ({"finish_reason": "abort"}, "abort"),
@@ -73,6 +71,48 @@ async def test_an_answer_that_does_not_add_up(server, policy, make_choice, chang
     with pytest.raises(PolicyError, match=message):
         await sample(policy)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"token_ids": None}, "return_token_ids"), ({"logprobs": None}, "no log-probabilities")]
+)
+async def test_a_server_without_token_ids_ends_the_run(server, policy, make_choice, changes, message):
+    server.script = [{"choices": [make_choice(**changes)]}]
+    with pytest.raises(RunRefused, match=f"{message}.*--policy chat:URL") as caught:
+        await sample(policy)
+    assert f"{server.url}/v1/completions" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ((401, {"error": "no"}), r"refuses the key \(401: no\): name the environment variable"),
+        ((403, {"error": "no"}), "forbids the request"),
+        ((404, {"detail": "Not Found"}), "/v1/completions answers 404: Not Found; .*--policy chat:URL"),
+        (
+            (400, {"error": {"message": "Token id 9 is out of vocabulary"}}),
+            "answers 400: Token id 9 is out of vocabulary",
+        ),
+        ((307, {}), "redirects to"),
+    ],
+)
+async def test_what_a_server_refuses_at_the_first_request_ends_the_run(server, policy, make_choice, entry, message):
+    server.script = [entry]
+    with pytest.raises(RunRefused, match=message):
+        await sample(policy)
+    assert len(server.requests) == 1
+    server.script = [{"choices": [make_choice()]}]
+    await sample(policy)
+    server.script = [(400, {"error": {"message": "odd"}})]
+    with pytest.raises(PolicyError, match="odd"):
+        await sample(policy)
+
+
+async def test_a_key_comes_from_the_environment(server, monkeypatch):
+    monkeypatch.setenv("SERVER_KEY", "abc-0123456789")
+    async with open_completions(CompletionsConfig(url=server.url, api_key_env="SERVER_KEY")) as policy:
+        await sample(policy)
+    assert [head.lower().count("authorization: bearer abc-0123456789") for head in server.heads] == [1, 1]
 
 
 @pytest.mark.parametrize("body", [{}, [], {"choices": []}, {"choices": [{}, {}]}, {"choices": ["x"]}])
@@ -131,13 +171,12 @@ async def test_context_overflow_has_its_own_error(server, policy):
     with pytest.raises(ContextOverflow):
         await sample(policy)
     server.script = [(400, {"error": {"message": "top_p must be positive"}})]
-    with pytest.raises(PolicyError, match="top_p must be positive") as caught:
+    with pytest.raises(RunRefused, match="top_p must be positive"):
         await sample(policy)
-    assert not isinstance(caught.value, ContextOverflow)
 
 
 async def test_the_models_context_bounds_the_response(server):
-    async with open_completions(server.url + "/v1/") as policy:
+    async with open_completions(CompletionsConfig(url=server.url + "/v1/")) as policy:
         assert policy.name == "tiny"
         await sample(policy, prompt=[1] * 995)
         assert server.requests[0]["max_tokens"] == 5
@@ -165,22 +204,22 @@ async def test_one_failing_request_leaves_its_neighbours_alone(server, policy, m
 
 async def test_open_checks_the_model(server):
     server.models = {"data": [{"id": "a"}, {"id": "b"}]}
-    with pytest.raises(UserError, match="serves a, b"):
-        async with open_completions(server.url):
+    with pytest.raises(UserError, match="it serves a, b"):
+        async with open_completions(CompletionsConfig(url=server.url)):
             pass
     policy = CompletionsPolicy(CompletionsConfig(url=server.url, model="b"))
     await policy.open()
     assert policy.name == "b"
     await policy.close()
     policy = CompletionsPolicy(CompletionsConfig(url=server.url, model="c"))
-    with pytest.raises(UserError, match="serves a, b"):
+    with pytest.raises(UserError, match="it serves a, b"):
         await policy.open()
     await policy.close()
 
 
 async def test_a_loaded_adapter_is_not_taken_for_the_model(server):
     server.models = {"data": [{"id": "base", "parent": None}, {"id": "adapter", "parent": "base"}]}
-    async with open_completions(server.url) as policy:
+    async with open_completions(CompletionsConfig(url=server.url)) as policy:
         assert policy.name == "base"
     policy = CompletionsPolicy(CompletionsConfig(url=server.url, model="adapter"))
     await policy.open()
@@ -192,7 +231,7 @@ async def test_a_loaded_adapter_is_not_taken_for_the_model(server):
 async def test_open_refuses_what_is_not_a_completions_server(server, models):
     server.models = models
     with pytest.raises(UserError, match="no completions server"):
-        async with open_completions(server.url):
+        async with open_completions(CompletionsConfig(url=server.url)):
             pass
 
 

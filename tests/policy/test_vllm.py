@@ -8,6 +8,7 @@ import pytest
 from swe_aem.core import SamplingParams, unavailable_reason
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.errors import NothingSampled
+from swe_aem.policy.requests import CompletionsServers
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy, open_served
 from swe_aem.policy.vllm_control import read_load
 from swe_aem.testing.vllm import SimulatedVllm
@@ -202,11 +203,11 @@ async def test_cancelling_gives_the_slot_back():
 async def test_several_urls_and_one_that_is_missing():
     one, two = SimulatedVllm(top_logprobs=True), SimulatedVllm(top_logprobs=True)
     async with one, two, AsyncExitStack() as stack:
-        policy = await stack.enter_async_context(open_served(f"{one.url},{two.url}"))
+        policy = await stack.enter_async_context(open_served(CompletionsServers(url=f"{one.url},{two.url}")))
         assert isinstance(policy, VllmPolicy)
         assert (await ask(policy)).entropy_estimator == "top20"
     with pytest.raises(UserError, match="no completions server at"):
-        async with open_served("http://127.0.0.1:9,http://127.0.0.1:10"):
+        async with open_served(CompletionsServers(url="http://127.0.0.1:9,http://127.0.0.1:10")):
             pass
 
 

@@ -1,0 +1,48 @@
+"""Keys of APIs: read from the environment when a policy opens, and kept out of everything that is written or shown."""
+
+import os
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+from swe_aem.errors import UserError
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+"""A shorter value of a variable is no key, and would blacken words that have nothing to do with it."""
+
+
+def read_key(variable: str | None) -> str | None:
+    """The key in an environment variable; None if there is no such variable, or it is empty.
+
+    Raises `UserError` for a value that cannot be sent, without showing it.
+    """
+    key = os.environ.get(variable, "").strip() if variable else ""
+    if not key.isascii() or not key.isprintable():
+        raise UserError(f"the value of {variable} is no key: it has a line break or a character outside of ASCII")
+    return key or None
+
+
+def bearer(key: str | None) -> dict[str, str]:
+    """The header that carries a key."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def without_keys(text: str) -> str:
+    """A text of somebody else's, such as a server's error, in which no value of a variable that looks like a key's is
+    left."""
+    secrets = {value.strip() for name, value in os.environ.items() if _SECRET_NAME.search(name)}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text
+
+
+def refuse_key_in_url(url: str) -> None:
+    """Raise `ValueError` if a URL holds a key or a password: it is recorded with the run."""
+    parts = urlsplit(url)
+    named = [name for name, _ in parse_qsl(parts.query) if _SECRET_NAME.search(name)]
+    if parts.password is not None or parts.username is not None or named:
+        raise ValueError(
+            f"the URL of {parts.hostname} holds a key or a password, and is recorded with the run: put the key into an "
+            "environment variable and name that with --api-key-env"
+        )
