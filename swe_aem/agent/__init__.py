@@ -5,11 +5,13 @@
 
 from swe_aem.agent.config import NativeConfig, TurnLimits
 from swe_aem.agent.conversation import Conversation
+from swe_aem.agent.families import MODEL_FAMILIES
 from swe_aem.agent.grace import SANDBOX_GRACE_S, answering
 from swe_aem.agent.native import NativeAgent
+from swe_aem.agent.parsed import Message, ParsedCall, ParsedTurn
 from swe_aem.agent.prompt import Prompt, Sampled
 from swe_aem.agent.registry import AGENTS, NATIVE, is_own_agent, own_agent, tools_of_own_agent
-from swe_aem.agent.renderer import MODEL_FAMILIES, Message, ParsedCall, ParsedTurn, RendererConfig, TurnRenderer
+from swe_aem.agent.renderer import RendererConfig, TurnRenderer
 from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
 
 __all__ = [

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from swe_aem.agent.renderer import NAMELESS, Message, ParsedCall, ParsedTurn, call_id, no_doubles, read_arguments
+from swe_aem.agent.families.calls import no_doubles, read_arguments
+from swe_aem.agent.parsed import NAMELESS, Message, ParsedCall, ParsedTurn, call_id
 from swe_aem.core import ChatCompletion
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -15,8 +15,9 @@ from typing import Any
 
 from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.grace import answering
+from swe_aem.agent.parsed import Message, ParsedCall, ParsedTurn
 from swe_aem.agent.prompt import Sampled
-from swe_aem.agent.renderer import Message, ParsedCall, ParsedTurn, TurnRenderer
+from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.agent.transcript import Transcript
 from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
 from swe_aem.core import WALL_PER_LIMIT, AnyPolicy, Deadline, ExecResult, Sandbox, Stop, Task, ToolCall, Trajectory

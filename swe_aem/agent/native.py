@@ -11,9 +11,10 @@ import time
 
 from swe_aem.agent.config import NativeConfig
 from swe_aem.agent.grace import answering
+from swe_aem.agent.parsed import Message, ParsedCall
 from swe_aem.agent.prompt import Sampled
 from swe_aem.agent.prompts import Prompts
-from swe_aem.agent.renderer import Message, ParsedCall, TurnRenderer
+from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.agent.tools import SPECS, FittedCall, Toolbox, fit_call
 from swe_aem.agent.transcript import Transcript
 from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler

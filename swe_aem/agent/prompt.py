@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from swe_aem.agent.chat_message import encodable, read_message, sent_back
-from swe_aem.agent.renderer import Message, ParsedTurn, TurnRenderer
+from swe_aem.agent.parsed import Message, ParsedTurn
+from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.core import AnyPolicy, ChatPolicy, Policy, Response, SamplingParams, ToolCall, Usage, is_chat
 from swe_aem.errors import PolicyError
 
@@ -78,7 +79,7 @@ def first_prompt(
     if is_chat(policy):
         return ChatPrompt(policy, encodable(messages), tuple(tools))
     assert renderer is not None, "a policy that takes token ids has a tokenizer"
-    return TokenPrompt(policy, renderer, renderer.start(messages, tools))
+    return TokenPrompt(policy, renderer, renderer.start(messages, tools), tuple(tools))
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class TokenPrompt:
     policy: Policy
     renderer: TurnRenderer
     token_ids: list[int]
+    tools: Sequence[dict[str, Any]] = ()
     known: int = 0
     """How many of the ids are those of an earlier prompt and its response."""
 
@@ -110,7 +112,7 @@ class TokenPrompt:
         if not tokens or tokens != logprobs:
             raise PolicyError(f"policy {self.policy.name} returned {tokens} tokens with {logprobs} log-probabilities")
         return Sampled(
-            turn=self.renderer.parse(completion.token_ids, self.token_ids),
+            turn=self.renderer.parse(completion.token_ids, self.token_ids, self.tools),
             response=Response.of(completion, start=self.tokens, sample_s=sample_s, tool_calls=()),
             usage=Usage(prompt_tokens=self.tokens, completion_tokens=tokens, cached_tokens=self.known),
             context_tokens=self.tokens + tokens,
@@ -122,7 +124,7 @@ class TokenPrompt:
         bridged = self.renderer.bridge(self.token_ids, sampled.token_ids, answers)
         if bridged is None:
             return None
-        return TokenPrompt(self.policy, self.renderer, bridged, sampled.context_tokens)
+        return TokenPrompt(self.policy, self.renderer, bridged, self.tools, sampled.context_tokens)
 
 
 @dataclass(frozen=True)

@@ -5,29 +5,27 @@ to the exact ids of the last prompt and response, so nothing that was sampled is
 cannot be continued that way, `bridge` returns None and the trajectory ends; the conversation is never rendered a second
 time.
 
-A model family is a row of `MODEL_FAMILIES`, or a function of a user's own.
+The chat format is that of a model family (`swe_aem.agent.families`), or of a function of a user's own.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, field_validator
 
+from swe_aem.agent.families.calls import read_arguments, read_json
+from swe_aem.agent.families.choose import Choice, choose
+from swe_aem.agent.families.family import Family
+from swe_aem.agent.families.files import ModelFiles, known_files
+from swe_aem.agent.families.registry import AUTO, MODEL_FAMILIES
+from swe_aem.agent.parsed import Message, ParsedCall, ParsedTurn
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.extensions import ExtensionPoint
 from swe_aem.policy import Tokenizer
 
 if TYPE_CHECKING:
     from renderers.base import Renderer
-
-Message = dict[str, Any]
-"""A chat message: `role`, `content`, and for assistants `reasoning_content` and `tool_calls`."""
-
-
-NAMELESS = "malformed_tool_call"
-"""The name given to a call whose text names no tool."""
 
 
 class RendererConfig(Frozen):
@@ -35,11 +33,15 @@ class RendererConfig(Frozen):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    family: str = "qwen3"
-    """Model family whose chat format is used: qwen3, the name of an installed one, package.module:object or
-    file.py:object."""
-    enable_thinking: bool = True
-    """If false, each prompt ends with an empty thinking block, as in Qwen3's own template."""
+    family: str = AUTO
+    """Model family whose chat format is used: auto, which chooses it from the model's own files; a name such as qwen3,
+    qwen3-coder or gpt-oss (docs/models.md); the name of an installed one, package.module:object or file.py:object."""
+    enable_thinking: bool | None = None
+    """Whether the model thinks before it answers, where its family can switch that. Left out, the default of the
+    model's own chat template."""
+    reasoning_effort: str | None = None
+    """How much the model thinks, in the words of its family, such as low, medium or high for gpt-oss. Left out, the
+    default of the model's own chat template."""
 
     @field_validator("family")
     @classmethod
@@ -48,75 +50,8 @@ class RendererConfig(Frozen):
         return value
 
 
-class ParsedCall(Frozen):
-    """One tool call as the model wrote it."""
-
-    id: str = ""
-    """The id that a chat API gave it; empty where `call_id` makes one."""
-    name: str = ""
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    raw: str
-    """The text of the call."""
-    problem: str | None = None
-    """Why it is malformed, in words for the model; None if it is well formed."""
-    unclosed: bool = False
-    """True if the response ended before the call did."""
-    converted: int = 0
-    """1 if `arguments` was written as a JSON text or as null, else 0."""
-
-
-class ParsedTurn(Frozen):
-    """A parsed response."""
-
-    content: str
-    reasoning: str | None = None
-    calls: tuple[ParsedCall, ...] = ()
-
-    def message(self, number: int) -> Message:
-        """The response as a chat message in OpenAI's format. Arguments are JSON text; those of a malformed call are its
-        text as written.
-
-        `number` is the number of the response in its conversation, from which the ids of its calls are made.
-        """
-        message: Message = {"role": "assistant", "content": self.content}
-        if self.reasoning is not None:
-            message["reasoning_content"] = self.reasoning
-        if self.calls:
-            message["tool_calls"] = [
-                {
-                    "id": id,
-                    "type": "function",
-                    "function": {
-                        "name": call.name or NAMELESS,
-                        "arguments": call.raw if call.problem else json.dumps(call.arguments, ensure_ascii=False),
-                    },
-                }
-                for id, call in zip(self.call_ids(number), self.calls, strict=True)
-            ]
-        return message
-
-    def call_ids(self, number: int) -> list[str]:
-        """The ids of the calls of response `number` in its conversation."""
-        return [call.id or call_id(number, n) for n, call in enumerate(self.calls)]
-
-
-def call_id(response: int, n: int) -> str:
-    """The id of tool call number `n` in response number `response` of a conversation."""
-    return f"call_{response}_{n}"
-
-
-def qwen3(config: RendererConfig) -> Any:
-    """The chat format of Qwen3."""
-    from renderers.configs import Qwen3RendererConfig
-
-    # "all": an observation may come as a user message too, and earlier reasoning stays where it was sampled.
-    return Qwen3RendererConfig(enable_thinking=config.enable_thinking, thinking_retention="all")
-
-
-MODEL_FAMILIES: ExtensionPoint[Callable[[RendererConfig], Any]] = ExtensionPoint(
-    "model family", group="swe_aem.model_families", builtin={"qwen3": "swe_aem.agent.renderer:qwen3"}
-)
-"""The function that makes the `renderers` configuration of each model family from ours, by the family's name."""
+_THOUGHT = "I see."
+"""Thinking of scripted messages that have none, in formats whose prompts open it."""
 
 
 class TurnRenderer:
@@ -124,29 +59,47 @@ class TurnRenderer:
 
     def __init__(self, tokenizer: Tokenizer, config: RendererConfig | None = None) -> None:
         from renderers import create_renderer
-        from renderers.configs import BaseRendererConfig
 
         self.config = config or RendererConfig()
-        family = MODEL_FAMILIES.find(self.config.family).value
-        if not callable(family):
+        self.tokenizer = tokenizer
+        files = known_files(tokenizer)
+        self.choice: Choice | None = choose(files, tokenizer.name_or_path) if self.config.family == AUTO else None
+        """How the family was chosen; None if the configuration names it."""
+        self.family: str = self.choice.family if self.choice else self.config.family
+        """Name of the model family."""
+        found = MODEL_FAMILIES.find(self.family).value
+        self._read = found.read if isinstance(found, Family) else read_json
+        self._own_ids = isinstance(found, Family) and found.own_ids
+        self.json_arguments = not isinstance(found, Family) or found.json_arguments
+        """False if the format writes each argument of a call by itself."""
+        self.describes_tools = not isinstance(found, Family) or found.describes_tools
+        """False if the format tells a model nothing of its tools."""
+        self.parallel_calls = not isinstance(found, Family) or found.parallel
+        """False if the format has one call in a response."""
+        try:
+            self._renderer: Renderer = create_renderer(tokenizer, self._configuration(found, files))  # type: ignore[arg-type]
+        except (AssertionError, ValueError) as error:  # raised by the library if a control token is missing
+            if isinstance(error, UserError):
+                raise
             raise UserError(
-                f"model family {self.config.family} is {family!r:.60}: give a function that makes a configuration of "
+                f"tokenizer {tokenizer.name_or_path!r} does not fit the family {self.family!r}: {error}"
+            ) from error
+
+    def _configuration(self, found: Any, files: ModelFiles) -> Any:
+        from renderers.configs import BaseRendererConfig
+
+        if not callable(found) and not isinstance(found, Family):
+            raise UserError(
+                f"model family {self.family} is {found!r:.60}: give a function that makes a configuration of "
                 "the library renderers from a swe_aem.RendererConfig"
             )
-        self.tokenizer = tokenizer
-        self._tools: list[Any] = []
-        made: Any = family(self.config)
+        made: Any = found.configuration(self.config, files) if isinstance(found, Family) else found(self.config)
         if not isinstance(made, BaseRendererConfig):
             raise UserError(
-                f"model family {self.config.family} makes {made!r:.60}, which is no configuration of the "
+                f"model family {self.family} makes {made!r:.60}, which is no configuration of the "
                 "library renderers (renderers.configs)"
             )
-        try:
-            self._renderer: Renderer = create_renderer(tokenizer, made)  # type: ignore[arg-type]
-        except AssertionError as error:  # raised by the library if a control token is missing
-            raise UserError(
-                f"tokenizer {tokenizer.name_or_path!r} does not fit the family {self.config.family!r}: {error}"
-            ) from error
+        return made
 
     @property
     def stop_token_ids(self) -> tuple[int, ...]:
@@ -157,13 +110,26 @@ class TurnRenderer:
         """Token ids of the first prompt, up to where the assistant's first response begins.
 
         `messages` may hold assistant messages whose token ids are unknown: no token of a first prompt is trained on.
+        Raises `UserError` for tools in a format that has no place for them.
         """
+        if tools and not self.describes_tools:
+            raise UserError(
+                f"the chat format of {self.family} tells a model nothing of its tools: use an agent that needs none "
+                "(--agent mini-swe-agent), or write of them in prompts of your own (agent.prompts) and set "
+                "agent.describe_tools=false"
+            )
         return self._renderer.render_ids(self._guard(messages), tools=list(tools) or None, add_generation_prompt=True)  # type: ignore[arg-type]
 
-    def parse(self, completion_ids: Sequence[int], prompt_ids: Sequence[int] | None = None) -> ParsedTurn:
+    def parse(
+        self,
+        completion_ids: Sequence[int],
+        prompt_ids: Sequence[int] | None = None,
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> ParsedTurn:
         """Parse a response. Never fails: text that cannot be parsed is a malformed call.
 
-        `prompt_ids` shows whether the prompt has already opened a thinking block.
+        `prompt_ids` shows whether the prompt has already opened a thinking block. The schemas of the `tools` say which
+        type an argument has, in formats that do not write it: without them it is text.
         """
         ids = list(completion_ids)
         try:
@@ -172,7 +138,8 @@ class TurnRenderer:
             # The library catches JSON syntax errors only. A number of 5,000 digits or a million open brackets raises.
             problem = "a number in the call is too long, or its nesting is too deep"
             return ParsedTurn(content="", calls=(ParsedCall(raw=self.tokenizer.decode(ids), problem=problem),))
-        calls = tuple(_read_call(call) for call in parsed.tool_calls)
+        blocks = list({call.token_span or n: call for n, call in enumerate(parsed.tool_calls)}.values())
+        calls = tuple(call for block in blocks for call in self._read(block, tools))
         return ParsedTurn(content=parsed.content, reasoning=parsed.reasoning_content, calls=calls)
 
     def bridge(
@@ -183,85 +150,103 @@ class TurnRenderer:
         After a response that was cut off, and so has no stop token, the end of its turn is appended too. None if the
         response cannot be continued, for example because it ended inside its thinking block.
         """
-        done = [*prompt_ids, *completion_ids]
-        bridged = self._renderer.bridge_to_next_turn(list(prompt_ids), list(completion_ids), self._guard(messages))  # type: ignore[arg-type]
-        if bridged is None or bridged.token_ids[: len(done)] != done:
+        prompt, said = list(prompt_ids), list(completion_ids)
+        answers = self._guard(self._addressed(prompt, said, messages) if self._own_ids else messages)
+        try:
+            bridged = self._renderer.bridge_to_next_turn(prompt, said, answers)  # type: ignore[arg-type]
+        except (ValueError, RecursionError):  # some formats parse the response for it, as in `parse`
+            return None
+        if bridged is None or bridged.token_ids[: len(prompt) + len(said)] != prompt + said:
             return None
         return list(bridged.token_ids)
+
+    def _addressed(self, prompt: list[int], said: list[int], messages: Sequence[Message]) -> list[Message]:
+        """The messages with the ids and names of the calls that they answer as the response has them."""
+        try:
+            calls = list(self._renderer.parse_response(said, prompt_ids=prompt).tool_calls)
+        except (ValueError, RecursionError):
+            return list(messages)
+        addressed, number = [], 0
+        for message in messages:
+            if message["role"] == "tool":
+                called = calls[number] if number < len(calls) else None
+                number += 1
+                if called is not None and called.id:
+                    message = {**message, "tool_call_id": called.id}
+                if called is not None and called.name:
+                    message = {**message, "name": called.name}
+            addressed.append(message)
+        return addressed
 
     def render_assistant(self, message: Message) -> list[int]:
         """The token ids that a model would sample for `message`, stop token included; for scripted policies."""
         before = [{"role": "user", "content": "."}]
         prompt = self._renderer.render_ids(before, add_generation_prompt=True)  # type: ignore[arg-type]
         whole = self._renderer.render_ids([*before, self._guard_assistant(message)])  # type: ignore[arg-type]
-        stops = [n for n, token in enumerate(whole) if token in self.stop_token_ids]
-        if whole[: len(prompt)] != prompt or not stops or stops[-1] < len(prompt):
-            raise UserError(f"the family {self.config.family!r} cannot render a scripted assistant message")
-        return whole[len(prompt) : stops[-1] + 1]
+        said = self._behind(prompt, whole)
+        if said is None and not message.get("reasoning_content"):  # a prompt that opens thinking wants some
+            return self.render_assistant({**message, "reasoning_content": _THOUGHT})
+        if said is None:
+            raise UserError(f"the family {self.family!r} cannot render a scripted assistant message")
+        stops = [n for n, token in enumerate(said) if token in self.stop_token_ids]
+        return said[: stops[0] + 1] if stops else [*said, self._next_role(before, message, whole)]
+
+    def _next_role(self, before: list[Message], message: Message, whole: list[int]) -> int:
+        """The stop token of a format in which the marker of the next role ends a response."""
+        answer = {"role": "tool" if message.get("tool_calls") else "user", "content": "."}
+        answered = self._renderer.render_ids([*before, self._guard_assistant(message), answer])  # type: ignore[arg-type]
+        following = answered[len(whole) : len(whole) + 1] if answered[: len(whole)] == whole else []
+        return next((token for token in following if token in self.stop_token_ids), self.stop_token_ids[0])
+
+    def _behind(self, prompt: list[int], whole: list[int]) -> list[int] | None:
+        """What of `whole` comes after `prompt`; None if it does not begin with its text. Where a token of `whole` joins
+        the prompt's last characters to the next ones, these are tokenised alone."""
+        pairs = zip(prompt, whole, strict=False)
+        same = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(prompt), len(whole)))
+        if same == len(prompt):
+            return whole[same:]
+        opened = self.tokenizer.decode(prompt[same:])
+        if opened.startswith("<think>") and "</think>" not in opened and whole[same] != prompt[same]:
+            return [*self.tokenizer.encode(f"{_THOUGHT}\n</think>\n\n"), *whole[same:]]
+        for end in range(same + 1, len(whole) + 1):
+            text = self.tokenizer.decode(whole[same:end])
+            if len(text) >= len(opened):
+                rest = self.tokenizer.encode(self.tokenizer.untrusted(text[len(opened) :]))
+                return rest + whole[end:] if text.startswith(opened) else None
+        return None
 
     def _guard(self, messages: Sequence[Message]) -> list[Message]:
         return [
-            self._guard_assistant(message)
-            if message["role"] == "assistant"
-            else {**message, "content": self.tokenizer.untrusted(message["content"])}
+            self._guard_assistant(message) if message["role"] == "assistant" else self._guard_texts(message)
             for message in messages
         ]
 
+    def _guard_texts(self, message: Message) -> Message:
+        return {
+            key: self.tokenizer.untrusted(text) if key != "role" and isinstance(text, str) else text
+            for key, text in message.items()
+        }
+
     def _guard_assistant(self, message: Message) -> Message:
         """Keep control tokens out of content and arguments: a patch may contain their text."""
-        calls = [
-            {"type": "function", "function": {**call["function"], "arguments": self._guard_arguments(call)}}
-            for call in message.get("tool_calls", ())
-        ]
-        content = self.tokenizer.untrusted(message.get("content", ""))
+        content, calls = message.get("content", ""), []
+        for call in message.get("tool_calls", ()):
+            arguments = self._written(call["function"]["arguments"])
+            if arguments is None:
+                content = f"{content}\n{call['function']['arguments']}".strip()
+                continue
+            named = {"id": self.tokenizer.untrusted(call["id"])} if call.get("id") else {}
+            function = {**call["function"], "arguments": self.tokenizer.untrusted(arguments)}
+            calls.append({**named, "type": "function", "function": function})
+        content = self.tokenizer.untrusted(content)
         reasoning = self.tokenizer.untrusted(message.get("reasoning_content", ""))
         return {"role": "assistant", "content": content, "reasoning_content": reasoning, "tool_calls": calls}
 
-    def _guard_arguments(self, call: dict[str, Any]) -> str:
-        arguments = call["function"]["arguments"]
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        return self.tokenizer.untrusted(text)
-
-
-_PROBLEMS: dict[str, str] = {
-    "invalid_json": "the call is not valid JSON",
-    "unclosed_block": "the call has no closing tag",
-    "missing_name": "the call names no tool",
-    "malformed_structure": "the call does not have the required structure",
-    "unknown_tool": "there is no such tool",
-}
-
-
-def _read_call(call: Any) -> ParsedCall:
-    """A call of the library's as a `ParsedCall`, with the checks that later code relies on."""
-    status = str(call.status)
-    if status != "ok":
-        problem = _PROBLEMS.get(status, status)
-        return ParsedCall(raw=call.raw, problem=problem, unclosed=status == "unclosed_block")
-    if not isinstance(call.name, str) or not call.name.isidentifier():
-        return ParsedCall(raw=call.raw, problem="the name of the tool is not a plain word")
-    arguments = read_arguments(call.arguments)
-    if arguments is None:
-        return ParsedCall(name=call.name, raw=call.raw, problem='"arguments" is not a JSON object')
-    converted = int(not isinstance(call.arguments, dict))
-    return ParsedCall(name=call.name, arguments=arguments, raw=call.raw, converted=converted)
-
-
-def read_arguments(written: Any) -> dict[str, Any] | None:
-    """Arguments as they were written: an object, the JSON text of one, or null for none. None for anything else."""
-    if written is None:
-        return {}
-    if isinstance(written, str):
-        try:
-            written = json.loads(written, object_pairs_hook=no_doubles)
-        except (ValueError, RecursionError):
-            return None
-    return written if isinstance(written, dict) else None
-
-
-def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a JSON text; raises `ValueError` if a key comes twice, for then a value would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key comes twice")
-    return found
+    def _written(self, arguments: Any) -> str | None:
+        """The JSON text of a call's arguments. None for those of a malformed call in a format that writes each argument
+        by itself, and so cannot show it as a call."""
+        if not self.json_arguments:
+            arguments = {} if arguments == "null" else read_arguments(arguments)
+            if arguments is None:
+                return None
+        return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from swe_aem.agent.parsed import Message
 from swe_aem.agent.prompt import Sampled
-from swe_aem.agent.renderer import Message
 from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
 from swe_aem.core import Response, Stop, ToolCall
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from swe_aem.agent.config import TurnLimits
+from swe_aem.agent.parsed import Message
 from swe_aem.agent.prompt import Prompt, Sampled, first_prompt
-from swe_aem.agent.renderer import Message, TurnRenderer
+from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.agent.seed import request_seed
 from swe_aem.core import AnyPolicy, Deadline, SamplingParams, Stop, TrajectoryKey, unavailable_reason
 from swe_aem.errors import PolicyError

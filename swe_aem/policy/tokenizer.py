@@ -42,13 +42,23 @@ _MARK = "\ufdd0"
 class Tokenizer:
     """The tokenizer interface of the `renderers` library, over a `tokenizers.Tokenizer`."""
 
-    def __init__(self, backend: "tokenizers.Tokenizer", name_or_path: str, eos_token: str | None = None) -> None:
+    def __init__(
+        self,
+        backend: "tokenizers.Tokenizer",
+        name_or_path: str,
+        eos_token: str | None = None,
+        file: Path | None = None,
+    ) -> None:
         self._backend = backend
         self._plain = _without_control_tokens(backend, name_or_path)
         self.name_or_path = name_or_path
+        self.file = file
+        """The `tokenizer.json` that it was read from, None if it was made here."""
         self.unk_token_id: int | None = None
         self.eos_token_id = None if eos_token is None else backend.token_to_id(eos_token)
-        self.control_token_ids = frozenset(backend.get_added_tokens_decoder())
+        added = backend.get_added_tokens_decoder()
+        self.control_token_ids = frozenset(added)
+        self.control_tokens: frozenset[str] = frozenset(token.content for token in added.values())
 
     def __len__(self) -> int:
         """Number of token ids, control tokens included."""
@@ -100,7 +110,8 @@ def load_tokenizer(path: str | None) -> Tokenizer:
     if path is None:
         return Tokenizer(byte_level(), BYTE_TOKENIZER_NAME, eos_token="<|im_end|>")
     file = tokenizer_file(path)
-    return Tokenizer(read_backend(file), str(path), eos_token=_eos_token(file.with_name("tokenizer_config.json")))
+    eos_token = _eos_token(file.with_name("tokenizer_config.json"))
+    return Tokenizer(read_backend(file), str(path), eos_token=eos_token, file=file)
 
 
 def tokenizer_file(path: str) -> Path:
@@ -127,15 +138,15 @@ def read_backend(file: Path) -> "tokenizers.Tokenizer":
     return backend
 
 
-def byte_level() -> "tokenizers.Tokenizer":
-    """The library's tokenizer that has one token per byte and Qwen3's control tokens."""
+def byte_level(control_tokens: Iterable[str] = QWEN3_CONTROL_TOKENS) -> "tokenizers.Tokenizer":
+    """The library's tokenizer that has one token per byte and, from id 256 on, the control tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     vocabulary = {_byte_character(byte): byte for byte in range(256)}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(text, normalized=False) for text in QWEN3_CONTROL_TOKENS])
+    backend.add_special_tokens([AddedToken(text, normalized=False) for text in control_tokens])
     return backend
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swe_aem.agent.renderer import _PROBLEMS, RendererConfig, TurnRenderer
+from swe_aem.agent.families.calls import PROBLEMS
+from swe_aem.agent.renderer import RendererConfig, TurnRenderer
 from swe_aem.agent.tools import SPECS
 from swe_aem.errors import UserError
 from swe_aem.policy.tokenizer import load_tokenizer
@@ -158,11 +159,13 @@ def test_an_unknown_family_and_an_unfit_tokenizer_are_user_errors(tmp_path):
     with pytest.raises(UserError, match=r"no model family .*did you mean qwen3"):
         TurnRenderer(BYTES, RendererConfig(family="qwen0"))
     Tokenizer(models.BPE({"a": 0}, [])).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match="does not fit the family"):
+    with pytest.raises(UserError, match=r"is of no model family that is known .*its tokenizer has no control tokens"):
         TurnRenderer(load_tokenizer(str(tmp_path)))
+    with pytest.raises(UserError, match="does not fit the family 'qwen3'"):
+        TurnRenderer(load_tokenizer(str(tmp_path)), RendererConfig(family="qwen3"))
 
 
 def test_each_kind_of_malformed_call_has_words_for_the_model():
     from renderers.base import ToolCallParseStatus
 
-    assert set(_PROBLEMS) == {str(status.value) for status in ToolCallParseStatus} - {"ok"}
+    assert set(PROBLEMS) == {str(status.value) for status in ToolCallParseStatus} - {"ok"}
