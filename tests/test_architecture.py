@@ -31,6 +31,7 @@ PACKAGES = (
     "predictions",
     "train",
     "view",
+    "bench",
     "api",
     "doctor",
     "testing",

@@ -14,6 +14,7 @@ from swe_aem.cli.tell import complain, complain_of_extension
 from swe_aem.errors import ExtensionFailed, InfrastructureError, UserError
 
 VERBS = {
+    "bench": "Evaluate a policy on a task set: images, rollouts, verdicts, one page.",
     "rollout": "Run an agent on tasks, grade its patches, store the trajectories.",
     "train": "Train a policy by reinforcement learning: GRPO with AEM on live rollouts.",
     "serve": "Serve a policy with vLLM, for rollouts and training.",

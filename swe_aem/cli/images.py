@@ -7,11 +7,12 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.images_build import build
-from swe_aem.cli.images_pull import ImagesOfTasks, References, Selection, pull, run, size
+from swe_aem.cli.images_pull import ImagesOfTasks, References, Selection, pull, run
 from swe_aem.cli.options import EngineOf, Ids, Json, Limit, Split
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 from swe_aem.sandbox.engines import ENGINES, EngineName
+from swe_aem.sandbox.images.sizes import size
 from swe_aem.table import table
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def gc(
 
     Example: swe-aem images gc --high 80% --low 60% --dry-run
     """
-    from swe_aem.sandbox.images.collect import Watermark, parse_bytes, parse_share
+    from swe_aem.sandbox.images.collect import Watermark, parse_share
+    from swe_aem.sandbox.images.sizes import parse_bytes
     from swe_aem.sandbox.images.stock import obtained_by_us
 
     mark = Watermark(high=parse_share(high), low=parse_share(low))

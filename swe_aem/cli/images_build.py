@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from swe_aem.cli.images_pull import ImagesOfTasks, Mirrors, Selection, run, size
+from swe_aem.cli.images_pull import ImagesOfTasks, Mirrors, Selection, run
 from swe_aem.cli.options import EngineOf, Ids, Limit, Split
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 from swe_aem.sandbox.engines import ENGINES, EngineName
+from swe_aem.sandbox.images.sizes import size
 
 if TYPE_CHECKING:
     from swe_aem.sandbox.images.dockerfiles import Built

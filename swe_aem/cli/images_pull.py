@@ -17,6 +17,7 @@ from swe_aem.cli.tell import complain, tell
 from swe_aem.errors import UserError
 from swe_aem.sandbox.engines import ENGINES, EngineName
 from swe_aem.sandbox.images.pull import PullConfig, Pulled, Puller, Want
+from swe_aem.sandbox.images.sizes import size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -283,12 +284,3 @@ def _table(puller: Puller, wall_s: float) -> "Table":
         bytes_ = f"{size(row.layers.done_bytes)} of {size(row.layers.total_bytes)}" if row.layers.total_bytes else ""
         table.add_row(row.reference.familiar, row.phase, f"{done}/{known} layers", bytes_)
     return table
-
-
-def size(count: int | float) -> str:
-    """Bytes with a binary unit, e.g. 1.5 GiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

@@ -64,7 +64,7 @@ def as_bytes(text: str) -> int:
         raise typer.BadParameter(f"{text} is no size; give one such as 512m or 4g") from None
 
 
-_PANELS = {
+PANELS = {
     "Tasks": (
         Mirrored("tasks", metavar="SET", completion=complete_tasks),
         Mirrored("split"),
@@ -114,7 +114,7 @@ _PANELS = {
 
 
 @app.command(epilog=_EXAMPLES, cls=SectionedCommand)
-@with_settings(RolloutConfig, _PANELS)
+@with_settings(RolloutConfig, PANELS)
 def rollout(
     given: dict[str, Any],
     model: ModelName = None,

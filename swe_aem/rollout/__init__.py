@@ -20,6 +20,7 @@ from swe_aem.rollout.manifest import Manifest, claim, read_manifest
 from swe_aem.rollout.run import RolloutResult, RolloutRun, roll_out, wanted_trajectories
 from swe_aem.rollout.single_patch import grade_patch
 from swe_aem.rollout.store_tokenizer import name_tokenizer, require_token_ids, require_tokenizer
+from swe_aem.rollout.supply import TaskSupply
 from swe_aem.rollout.task_choice import chosen_tasks
 from swe_aem.rollout.used import grading_extensions, used_extensions
 from swe_aem.rollout.verdict_rewards import by_verdict_alone, verdict_rewards
@@ -35,6 +36,7 @@ __all__ = [
     "RolloutRun",
     "RunAborted",
     "SchedulingConfig",
+    "TaskSupply",
     "block_size",
     "by_verdict_alone",
     "chosen_tasks",

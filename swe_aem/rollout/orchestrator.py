@@ -12,6 +12,7 @@ store.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,6 +30,7 @@ from swe_aem.rollout.gate import StartGate
 from swe_aem.rollout.group import RolloutGroup
 from swe_aem.rollout.patch_grading import grading_context
 from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.supply import TaskSupply
 from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
 from swe_aem.rollout.unrewarded import keep_unrewarded, kept_where
 from swe_aem.store import StoreWriter
@@ -50,8 +52,10 @@ class Orchestrator:
         *,
         run: str,
         rewards: Rewards | None = None,
+        supply: TaskSupply | None = None,
     ) -> None:
-        """`rewards` default to those of the configuration."""
+        """`rewards` default to those of the configuration. An open `supply` brings what tasks need; without one,
+        everything is there."""
         limits = config.scheduling
         self._config = config
         self._components = components
@@ -67,6 +71,9 @@ class Orchestrator:
         self._groups = tuple(groups)
         self._group_of = {key: group for group in groups for key in group.keys}
         self._unsettled: list[tuple[Trajectory, bytes]] = []
+        self._supply = supply
+        self._users: Counter[str] = Counter()
+        self._stopping = asyncio.Event()
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._main: asyncio.Task[None] | None = None
         self._drain: asyncio.TimerHandle | None = None
@@ -100,11 +107,13 @@ class Orchestrator:
         """Start nothing more and let what runs finish, but no longer than the drain limit."""
         if not self.interrupted:
             self.interrupted = True
+            self._stopping.set()
             self._drain = asyncio.get_running_loop().call_later(self._config.scheduling.drain_limit_s, self.cancel)
 
     def cancel(self) -> None:
         """Cancel everything that runs; sandboxes are closed before `run` returns. A second call changes nothing."""
         self.interrupted = True
+        self._stopping.set()
         # Once only: a second cancellation would break off the closing of sandboxes that the first one began.
         if self._main is not None and not self._cancelled:
             self._cancelled = True
@@ -151,18 +160,47 @@ class Orchestrator:
     async def _dispatch(self, tasks: asyncio.TaskGroup, context: RunContext) -> None:
         """Start one task per missing trajectory, group by group, each as soon as there is a slot for its agent."""
         for group in self._groups:
-            for key in group.missing:
-                await self._agent_slots.acquire()
-                slot = _AgentSlot(self._agent_slots)
-                if self.interrupted or (self._config.early_completion and group.complete):
-                    slot.release()
-                    break
-                task = tasks.create_task(self._one(group, key, context, slot))
-                # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-                task.add_done_callback(lambda _, key=key, slot=slot: self._left(key, slot))
-                group.started(key, task)
+            if group.missing and await self._supplied(group):
+                self._users[group.record.task.id] += 1
+                try:
+                    await self._start_missing(group, tasks, context)
+                finally:
+                    self._put_down(group)
             if self.interrupted:
                 return
+
+    async def _start_missing(self, group: RolloutGroup, tasks: asyncio.TaskGroup, context: RunContext) -> None:
+        for key in group.missing:
+            await self._agent_slots.acquire()
+            slot = _AgentSlot(self._agent_slots)
+            if self.interrupted or (self._config.early_completion and group.complete):
+                slot.release()
+                return
+            self._users[key.task_id] += 1
+            task = tasks.create_task(self._one(group, key, context, slot))
+            # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
+            task.add_done_callback(lambda _, key=key, slot=slot: self._left(group, key, slot))
+            group.started(key, task)
+
+    async def _supplied(self, group: RolloutGroup) -> bool:
+        """Can the group's task be worked on? Waits for that, but not longer than the run starts anything."""
+        if self._supply is None:
+            return True
+        bringing = asyncio.ensure_future(self._supply.bring(group.record))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({bringing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return bringing.done() and bringing.result()
+        finally:
+            bringing.cancel()
+            stopping.cancel()
+
+    def _put_down(self, group: RolloutGroup) -> None:
+        """One user of a task's sandboxes is done: a trajectory, or the start of all of them."""
+        task_id = group.record.task.id
+        self._users[task_id] -= 1
+        if self._supply is not None and self._users[task_id] == 0:
+            self._supply.release(group.record)
 
     async def _one(self, group: RolloutGroup, key: TrajectoryKey, context: RunContext, slot: "_AgentSlot") -> None:
         running = TrajectoryRun(context, group.record, key, slot.release)
@@ -217,8 +255,9 @@ class Orchestrator:
             raise RunAborted(message)
         self._progress.news.append(message)
 
-    def _left(self, key: TrajectoryKey, slot: "_AgentSlot") -> None:
+    def _left(self, group: RolloutGroup, key: TrajectoryKey, slot: "_AgentSlot") -> None:
         slot.release()
+        self._put_down(group)
         self._progress.left(str(key))
 
 

@@ -26,6 +26,7 @@ from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.store_tokenizer import run_tokenizer
+from swe_aem.rollout.supply import TaskSupply
 from swe_aem.rollout.unrewarded import pay_unrewarded, unrewarded_tasks
 from swe_aem.rollout.used import used_extensions
 from swe_aem.rollout.verdict_rewards import require_numbers
@@ -164,8 +165,15 @@ class RolloutRun:
         rows = self._open_store.writer.rows
         return tuple(self._store.load(rows[key]) for key in group.keys if key in rows)
 
-    async def run(self, groups: Sequence[RolloutGroup] | None = None, *, signals: bool = False) -> RolloutResult:
-        """Roll out what the store lacks of these groups, by default of one group per task. One call at a time.
+    async def run(
+        self,
+        groups: Sequence[RolloutGroup] | None = None,
+        *,
+        signals: bool = False,
+        supply: TaskSupply | None = None,
+    ) -> RolloutResult:
+        """Roll out what the store lacks of these groups, by default of one group per task. One call at a time. A
+        `supply` is opened for its length.
 
         `signals`: while trajectories run, the first Ctrl-C or SIGTERM calls `stop` and the second one `cancel`. Raises
         `UserError` for bad input, `RunAborted` if nothing works any more, `ExtensionFailed` if the reward function
@@ -188,7 +196,7 @@ class RolloutRun:
         progress.news.extend(opened.untold)
         opened.untold.clear()
         try:
-            interrupted = await self._orchestrate(groups, progress, signals=signals)
+            interrupted = await self._orchestrate(groups, progress, signals=signals, supply=supply)
         finally:
             opened.earlier = progress.summary()
             write_summary(self._store.directory, opened.earlier)
@@ -212,11 +220,14 @@ class RolloutRun:
             raise RuntimeError("a RolloutRun holds its store only inside `with RolloutRun(...) as rollout`")
         return self._opened
 
-    async def _orchestrate(self, groups: Sequence[RolloutGroup], progress: RunProgress, *, signals: bool) -> bool:
+    async def _orchestrate(
+        self, groups: Sequence[RolloutGroup], progress: RunProgress, *, signals: bool, supply: TaskSupply | None
+    ) -> bool:
         """Run an orchestrator with display and summary beside it; was it interrupted?"""
         opened = self._open_store
         lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
-        async with lent as backend, self._open_components(self._config, self._tasks) as components:
+        supplying = nullcontext() if supply is None else supply.open(progress.news.append)
+        async with lent as backend, self._open_components(self._config, self._tasks) as components, supplying:
             orchestrator = Orchestrator(
                 self._config,
                 groups,
@@ -226,6 +237,7 @@ class RolloutRun:
                 progress,
                 run=opened.run_id,
                 rewards=opened.rewards,
+                supply=supply,
             )
             if self._interrupted:
                 orchestrator.stop()

@@ -88,6 +88,7 @@ class DockerBackend:
         self._connected: docker.APIClient | None = None
         self._parent_group: str | None = None
         self._images: dict[str, dict[str, Any]] = {}
+        self._layers_of: dict[str, set[str]] = {}
         self._warden_volumes: dict[str, asyncio.Task[str]] = {}
         self._ledger = Ledger.of_engine(self.engine)
 
@@ -140,12 +141,19 @@ class DockerBackend:
         """The id of the image's configuration, which does not depend on the registry it was pulled from."""
         return (await self._image(image))["Id"]
 
+    def release_image(self, image: str) -> None:
+        """Give up what this process has reserved of an image and the layers on it: no sandbox of it is needed now."""
+        self._images.pop(image, None)
+        for name in (image, *self._layers_of.pop(image, ())):
+            self._ledger.release(name)
+
     async def has_layer(self, spec: SandboxSpec) -> bool | None:
         """Is there such a layer on the engine, made of the image as it is now? None for an image with volumes, which a
         commit leaves out."""
         if (await self._image(spec.image))["Config"]["Volumes"]:
             return None
         name = _layer_image(spec)
+        self._layers_of.setdefault(spec.image, set()).add(name)
         await self._ledger.reserve(name)
         try:
             layer = await self._call(self._inspect, name)

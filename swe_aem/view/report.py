@@ -15,6 +15,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.store import replace
 from swe_aem.train.records import HeldoutRates, HeldoutScore
+from swe_aem.view.html import readable, template
 from swe_aem.view.plots import MANY_STEPS, Drawn, draw
 from swe_aem.view.training_run import Example, TrainingRun, examples
 
@@ -23,8 +24,6 @@ SHOWN_CHARACTERS = 4000
 SHOWN_MESSAGES = 60
 """Messages shown of one example."""
 _DPI = 120
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
-"""Control characters, which HTML forbids, as their pictures."""
 
 
 class Written(Frozen):
@@ -51,7 +50,7 @@ def write_report(run: TrainingRun, out: Path) -> Written:
         data = base64.b64encode(image).decode()
         plots.append({"title": drawn.title, "caption": drawn.caption, "data": data})
     found = sentence(run)
-    page = _template().render(
+    page = template(Path(__file__).with_name("report.html.jinja")).render(
         name=run.directory.resolve().name,
         sentence=found,
         rates=list(rate_rows(run)),
@@ -236,25 +235,7 @@ def _cut(text: str) -> str:
     return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"
 
 
-def readable(text: str) -> str:
-    """`text` as UTF-8 and HTML can hold it: lone surrogates as escapes, control characters as pictures."""
-    return text.translate(_VISIBLE).encode("utf-8", "backslashreplace").decode()
-
-
 def _png(drawn: Drawn) -> bytes:
     buffer = io.BytesIO()
     drawn.figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
-
-
-def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja")

@@ -151,9 +151,9 @@ def test_help_has_choices_ranges_and_panels() -> None:
 
 
 def test_every_option_of_a_setting_reaches_it() -> None:
-    from swe_aem.cli.rollout import _PANELS
+    from swe_aem.cli.rollout import PANELS
 
-    for option in [one for many in _PANELS.values() for one in many]:
+    for option in [one for many in PANELS.values() for one in many]:
         model: object = RolloutConfig
         for part in option.setting.split("."):
             assert part in model.model_fields, option.setting  # type: ignore[attr-defined]

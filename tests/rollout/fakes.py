@@ -224,13 +224,15 @@ class Bench:
         )
 
     @asynccontextmanager
-    async def orchestrator(self) -> AsyncIterator[Orchestrator]:
+    async def orchestrator(self, **more: Any) -> AsyncIterator[Orchestrator]:
         config = self.config()
         store = Store(self.directory)
         with store.writer() as writer:
             self.progress = RunProgress(Totals(), wanted=0, group_size=config.group_size)
             groups = [group_of(config, record, writer.rows) for record in self.records]
-            yield Orchestrator(config, groups, self.components(), self.backend, writer, self.progress, run="run")
+            yield Orchestrator(
+                config, groups, self.components(), self.backend, writer, self.progress, run="run", **more
+            )
 
     async def run(self) -> dict[tuple[str, int], Trajectory]:
         """Roll out, and return what the store holds then."""

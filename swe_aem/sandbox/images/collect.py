@@ -6,7 +6,6 @@ unpacked it. The space that a removal frees is measured on the disk and not adde
 
 import asyncio
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,6 @@ from swe_aem.sandbox.layers import remove_layer, sweep_layers
 from swe_aem.sandbox.roots import live_images, live_layers, rootfs_dir
 
 _DRAFT_LIFE_S = 86400.0
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
 class Disk(NamedTuple):
@@ -93,16 +91,6 @@ def parse_share(text: str) -> float:
     return share
 
 
-def parse_bytes(text: str) -> int:
-    """`50GiB`, `50G` (both 1024-based) or `50GB` (1000-based) in bytes; raises `UserError`."""
-    found = _SIZE.fullmatch(text.strip())
-    if not found:
-        raise UserError(f"{text!r} is not a size; write e.g. 50GiB, 500MB or a number of bytes")
-    number, unit, binary = found.groups()
-    base = 1024 if binary or not text.strip().lower().endswith("b") else 1000
-    return int(float(number) * base ** " kmgt".index(unit.lower() or " "))
-
-
 class Collector:
     """Removes images: those of the engine and of the cache together, if they share a disk."""
 
@@ -121,16 +109,17 @@ class Collector:
         before = after = disk(path)
         removals: list[Removal] = []
         if mark.exceeded(before):
-            for item in _in_order(items):
+            for item in removal_order(items):
                 if mark.reached(after):
                     break
-                removals.append(await self._remove(item))
+                removals.append(await self.remove(item))
                 would = item.size_bytes if removals[-1].outcome == "would be removed" else 0
                 after = disk(path) if not self._dry_run else after._replace(free=after.free + would)
         reached = mark.reached(after) if mark.exceeded(before) else True
         return CollectionResult(disk=str(path), before=before, after=after, removals=tuple(removals), reached=reached)
 
-    async def _remove(self, item: StoredImage) -> Removal:
+    async def remove(self, item: StoredImage) -> Removal:
+        """Remove one image, unless it is in use or not ours."""
         if item.in_use or not item.ours:
             return Removal(item=item, outcome="kept", why=item.in_use or "not ours: neither pulled nor unpacked by us")
         if self._dry_run:
@@ -193,7 +182,7 @@ class Collector:
         return None
 
 
-def _in_order(items: Sequence[StoredImage]) -> list[StoredImage]:
+def removal_order(items: Sequence[StoredImage]) -> list[StoredImage]:
     """Least recently used first; the layers on an image come right before it, for without it they are of no use."""
     ordered: dict[tuple[str, ...], StoredImage] = {}
     for item in sorted(items, key=lambda item: item.used_s or 0.0):

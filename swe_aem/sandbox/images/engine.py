@@ -5,6 +5,7 @@ Not the docker SDK: its pull blocks a thread that nothing can cancel, without an
 the connection, and the engine then stops the pull.
 """
 
+import hashlib
 import json
 import os
 import socket
@@ -104,6 +105,30 @@ class Engine:
             tuple(self.kind.short_name(tag) for tag in tags if tag != "<none>:<none>"),
             tuple(self.kind.short_name(digest) for digest in digests if not digest.startswith("<none>")),
         )
+
+    async def layer_sizes(self, name: str) -> dict[str, int]:
+        """Sizes of an image's layers in bytes; images that share a layer have it under the same key. Empty if there is
+        no such image.
+
+        The history has sizes, and steps that made no layer; the layers have digests. A step of some size made a layer,
+        so its key has both the steps and the digests up to it.
+        """
+        try:
+            digests = (await self._json("GET", f"/images/{_quoted(name)}/json"))["RootFS"].get("Layers") or []
+            steps = await self._json("GET", f"/images/{_quoted(name)}/history") or []
+        except EngineError as error:
+            if error.status == 404:
+                return {}
+            raise
+        sizes: dict[str, int] = {}
+        key = ""
+        for step in reversed(steps):  # the latest comes first
+            digest = digests[min(len(sizes), len(digests) - 1)] if step["Size"] and digests else ""
+            text = f"{key} {digest} {step['Created']} {step['Size']} {step['CreatedBy']}"
+            key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+            if step["Size"]:
+                sizes[key] = step["Size"]
+        return sizes
 
     async def pull(self, reference: Reference, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
         """The engine's messages while it pulls; raises `EngineError`. No timeout: the caller watches the progress.

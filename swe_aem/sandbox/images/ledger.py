@@ -38,7 +38,7 @@ _HOLD_S = 30 * 86400.0
 """Longest hold, in seconds: whether a process on another host still runs cannot be checked from here."""
 _POLL_S = 0.02
 
-Origin = Literal["pull", "build", "unpack", "layer"]
+Origin = Literal["pull", "build", "unpack", "layer", "bench"]
 
 
 class LedgerEntry(Frozen):
@@ -47,8 +47,8 @@ class LedgerEntry(Frozen):
     name: str
     """Full reference, or the name of an unpacked root's directory."""
     origin: Origin | None = None
-    """How this program got it (`layer`: it kept what preparing a task's start wrote on top of an image); None if it
-    did not, so that it must not remove the image."""
+    """How this program got it (`layer`: it kept what preparing a task's start wrote on top of an image; `bench`: it was
+    pulled for as long as there is room for it); None if it did not, so that it must not remove the image."""
     image_id: str | None = None
     digest: str | None = None
     """The registry's digest of its manifest."""
@@ -68,7 +68,7 @@ class Ledger:
     def __init__(self, scope: str, full_name: Callable[[str], str] = canonical) -> None:
         self.directory = cache_dir() / "images" / scope
         self._full_name = full_name
-        self._reserved: set[tuple[int, str]] = set()
+        self._reserved: dict[tuple[int, str], Path] = {}
 
     @classmethod
     def of_engine(cls, engine: EngineKind = DOCKER) -> "Ledger":
@@ -83,15 +83,21 @@ class Ledger:
     # -- uses ---------------------------------------------------------------------------------------------------------
 
     async def reserve(self, name: str) -> None:
-        """Keep an image until this process ends; to be called before it is looked up. Never fails."""
+        """Keep an image until this process ends or `release`s it; to be called before it is looked up. Never fails."""
         mine = os.getpid(), self._full_name(name)
         if mine in self._reserved:
             return
         try:
-            await asyncio.to_thread(self._hold, mine[1])
-            self._reserved.add(mine)
+            self._reserved[mine] = await asyncio.to_thread(self._hold, mine[1])
         except OSError as error:  # a cache that cannot be written must not keep a sandbox from starting
             logger.debug("image %s could not be reserved: %s", name, error)
+
+    def release(self, name: str) -> None:
+        """Give up this object's reservation of an image. Never fails."""
+        path = self._reserved.pop((os.getpid(), self._full_name(name)), None)
+        if path is not None:
+            with suppress(OSError):
+                path.unlink()
 
     def use(self, name: str) -> None:
         """Note that an image is used now. Never fails."""

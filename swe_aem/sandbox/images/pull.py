@@ -130,7 +130,9 @@ class Puller:
         config: PullConfig | None = None,
         registries: Registries | None = None,
         credentials: AuthConfig | None = None,
+        origin: Literal["pull", "bench"] = "pull",
     ) -> None:
+        """`origin` is noted with each image: `pull` for one that is wanted for good."""
         self._engine = engine
         self._ledger = ledger
         self.config = config or PullConfig()
@@ -139,6 +141,7 @@ class Puller:
         self._gates: dict[str, RequestGate] = {}
         self._under_way: set[_Attempt] = set()
         self._full: PullError | None = None
+        self._origin: Literal["pull", "bench"] = origin
         self.rows: dict[str, PullState] = {}
 
     async def pull_all(
@@ -178,7 +181,7 @@ class Puller:
                 digest = self._digest_of(want, present)
                 _check(want, present, digest, "the engine")
                 row.phase = "present"
-                self._ledger.touch(str(want.reference))
+                self._seen(str(want.reference))
                 return self._result(row, "present", present, digest=digest)
             if self._full is not None:
                 raise self._full
@@ -191,9 +194,23 @@ class Puller:
         row.phase, row.note = "pulled", ""
         digest = row.layers.digest or want.digest
         name = str(want.reference)
-        entry = LedgerEntry(name=name, origin="pull", image_id=image.id, digest=digest, size_bytes=image.size_bytes)
+        entry = LedgerEntry(
+            name=name, origin=self._origin, image_id=image.id, digest=digest, size_bytes=image.size_bytes
+        )
         self._ledger.record(entry)
         return self._result(row, "pulled", image, digest=digest, source=str(source.registry))
+
+    def space_was_freed(self) -> None:
+        """Try again after the engine's disk was full."""
+        self._full = None
+
+    def _seen(self, name: str) -> None:
+        """Note that an image which is there was asked for: one that `bench` brought now stays, if that is wanted."""
+        entry = self._ledger.entry(name)
+        if entry is not None and entry.origin == "bench" and self._origin == "pull":
+            self._ledger.record(entry.model_copy(update={"origin": "pull"}))
+        else:
+            self._ledger.touch(name)
 
     def _digest_of(self, want: Want, image: EngineImage) -> str | None:
         """The manifest's digest of an image that is on the engine: as pinned if that is one of those it is known by.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.sandbox.images.collect import Disk, Watermark, parse_bytes, parse_share
+from swe_aem.sandbox.images.collect import Disk, Watermark, parse_share
 from swe_aem.sandbox.images.failures import PullFailure, classify, retry_after_s
 from swe_aem.sandbox.images.layers import Layers
 from swe_aem.sandbox.images.pins import read_pins, write_pins
@@ -15,6 +15,7 @@ from swe_aem.sandbox.images.reference import Reference, canonical
 from swe_aem.sandbox.images.registries import credentials_for, load_credentials, load_registries
 from swe_aem.sandbox.images.registry_wait import parse_retry_after
 from swe_aem.sandbox.images.request_gate import Backoff, RequestGate
+from swe_aem.sandbox.images.sizes import parse_bytes
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
