@@ -15,6 +15,10 @@ class UserError(SweAemError):
     """Bad input or a missing prerequisite; the message says what to change."""
 
 
+class TaskUnusable(UserError):
+    """What one task names cannot be used, such as its image or its work tree. Of many tasks a run leaves it out."""
+
+
 class RunAborted(SweAemError):
     """A run was stopped because nothing worked any more; its store is intact, and a rerun resumes it."""
 
@@ -40,8 +44,16 @@ class PolicyError(InfrastructureError):
     """The policy could not produce a completion although nothing is wrong with the request."""
 
 
+class BudgetSpent(PolicyError):
+    """A run's budget is used up, so a request was not sent. No failure: a rerun with more rolls the trajectory out."""
+
+
 class HarnessError(InfrastructureError):
     """A harness failed in a way that says nothing about the policy: a lost process, an exception of its own."""
+
+
+class HarnessRaised(HarnessError):
+    """The harness's own code raised; the message has its traceback."""
 
 
 class GraderError(InfrastructureError):

@@ -21,7 +21,7 @@ from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.agent.transcript import Transcript
 from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
 from swe_aem.core import WALL_PER_LIMIT, AnyPolicy, Deadline, ExecResult, Sandbox, Stop, Task, ToolCall, Trajectory
-from swe_aem.errors import PolicyError, SandboxDead, UserError
+from swe_aem.errors import ExtensionFailed, PolicyError, RunAborted, SandboxDead, UserError
 
 Converse = Callable[["Conversation"], Awaitable[Stop | str | None]]
 """An agent of a user's own: plays one trajectory. It returns when the work is handed in, or another `Stop`."""
@@ -159,7 +159,7 @@ class Conversation:
         self.require_unended()
         try:
             yield
-        except (TrajectoryEnded, PolicyError, SandboxDead) as error:
+        except (TrajectoryEnded, PolicyError, SandboxDead, RunAborted, ExtensionFailed, UserError) as error:
             self._ended = error
             raise
 

@@ -47,7 +47,8 @@ def rollout(
             weights: `{"tests": "fraction", "mine": {"type": my_function, "weight": 0.1}}`.
         out: directory of the store, by default `runs/TASKS-AGENT-SANDBOX`.
         settings: every other setting of a rollout, e.g. `tokenizer=DIR`, `time_limit_s=600`,
-            `scheduling={"concurrency": 16}` or `native={"max_turns": 50}`; `swe-aem rollout --help` names them.
+            `scheduling={"concurrency": 16}`, `native={"max_turns": 50}` or `budget={"usd": 20}`; `swe-aem rollout
+            --help` names them.
 
     Returns:
         `.trajectories()`, an iterator over the store's N x G `Trajectory`s (N tasks); `.summary`, their numbers;
@@ -56,8 +57,8 @@ def rollout(
     Raises:
         errors.UserError: a setting, the tasks or the store does not fit; the message says what to change.
         errors.RunAborted: too many attempts in a row failed on infrastructure; the same call resumes.
-        errors.ExtensionFailed: the reward function raised, which `__cause__` is, or gave what is no reward. What was
-            rolled out is kept.
+        errors.ExtensionFailed: the reward function, an agent or a policy of your own raised, which `__cause__` is, or
+            the reward is none. What was rolled out is kept.
         errors.InfrastructureError: the sandboxes' backend cannot be used.
     """
     config, chosen, directory = _resolved(tasks, sandbox, out, settings | _named(agent, policy, group_size, reward))

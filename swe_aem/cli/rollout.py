@@ -50,7 +50,8 @@ Examples:
 \b
 Repeat a command to resume after a crash or Ctrl-C: finished trajectories are kept. The first Ctrl-C
 lets running trajectories finish, the second one ends them. Exit code 1: too many infrastructure
-failures; 2: wrong input; 130: interrupted. More in docs/rollouts.md.
+failures, or tasks that were left out; 2: wrong input; 3: the budget is used up; 130: interrupted.
+More in docs/rollouts.md.
 """
 
 
@@ -88,6 +89,8 @@ PANELS = {
         Mirrored("native.top_p", help="Nucleus of sampling; train with 1."),
         Mirrored("native.seed", help="Every request's seed is made from it, task, sample and turn."),
         Mirrored("time_limit_s"),
+        Mirrored("budget.tokens", "--budget-tokens", metavar="N"),
+        Mirrored("budget.usd", "--budget-usd", metavar="X"),
     ),
     "Groups": (
         Mirrored("group_size"),
@@ -179,6 +182,8 @@ def _print_plan(settings: RolloutConfig, directory: Path) -> None:
 def _run(settings: RolloutConfig, directory: Path) -> int:
     """Roll out, say how it went, and return the exit code."""
     from swe_aem.rollout import chosen_tasks, roll_out
+    from swe_aem.rollout.display import money
+    from swe_aem.rollout.run_end import left_out_lines, spent_line
     from swe_aem.store import broken_task_lines
 
     try:
@@ -194,12 +199,19 @@ def _run(settings: RolloutConfig, directory: Path) -> int:
     )
     for line in table(list(summary.outcomes.items()), indent=2):
         typer.echo(line)
+    if summary.cost_usd is not None:
+        typer.echo(f"  {summary.billed_tokens:,} tokens were billed, {money(summary.cost_usd)}")
     for line in broken_task_lines(summary.broken_tasks):
+        complain(line)
+    for line in left_out_lines(summary.left_out):
         complain(line)
     if finished.interrupted:
         return 130
+    if finished.budget_spent:
+        complain(spent_line(settings.budget, summary))
+        return 3
     limit = settings.scheduling.max_failure_rate
     if finished.failure_rate > limit:
         complain(f"{finished.failure_rate:.1%} infrastructure failures, above --max-failure-rate {limit:.1%}")
         return 1
-    return 0
+    return 1 if summary.left_out else 0

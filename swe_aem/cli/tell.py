@@ -1,10 +1,13 @@
 """What a verb says to a person, on stderr; what it was asked for goes to stdout with `typer.echo`."""
 
 import traceback
+from pathlib import Path
 
 import typer
 
 from swe_aem.errors import ExtensionFailed
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def tell(text: str) -> None:
@@ -18,9 +21,10 @@ def complain(text: object) -> None:
 
 
 def complain_of_extension(error: ExtensionFailed) -> None:
-    """The traceback of the user's own code, without the frame that called it, and what it means for the run."""
+    """The traceback of the user's own code, without the frames that called it, and what it means for the run."""
     cause = error.__cause__
-    if cause is not None and cause.__traceback__ is not None:
-        own = cause.__traceback__.tb_next or cause.__traceback__
+    if cause is not None and (own := cause.__traceback__) is not None:
+        while own.tb_next is not None and Path(own.tb_frame.f_code.co_filename).is_relative_to(_PACKAGE):
+            own = own.tb_next
         tell("".join(traceback.format_exception(type(cause), cause, own)).rstrip())
     complain(error)

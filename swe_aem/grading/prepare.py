@@ -4,15 +4,17 @@ In most data sets the image has that repository. In others the bug must be appli
 the image (R2E-Gym), or there is no repository yet (Harbor).
 """
 
+import shlex
 from typing import Literal
 
 from swe_aem.core import Sandbox, TaskRecord
-from swe_aem.errors import InfrastructureError
+from swe_aem.errors import InfrastructureError, SandboxDead, TaskUnusable
 from swe_aem.grading.capture import GivenTree, record_given
 from swe_aem.grading.scrub import scrub_history
 from swe_aem.grading.shell import private_path, put_file, run_git_script
 
 PREPARE_TIMEOUT_S = 300.0
+_LOOK_S = 10.0
 
 
 async def prepare_for_agent(sandbox: Sandbox, record: TaskRecord, timeout_s: float = PREPARE_TIMEOUT_S) -> GivenTree:
@@ -20,14 +22,30 @@ async def prepare_for_agent(sandbox: Sandbox, record: TaskRecord, timeout_s: flo
 
     Afterwards the setup patch is applied, hidden paths are gone, and the history holds neither the code before that
     patch, nor those paths, nor anything later than HEAD. A sandbox that started on a kept layer has all that behind it.
-    Raises `InfrastructureError` with what is wrong, and `SandboxDead`.
+    Raises `TaskUnusable` if the image has no such work tree, `InfrastructureError` with what else is wrong, and
+    `SandboxDead`.
     """
     task = record.task
-    if sandbox.layer is None:
-        squashed = needs_preparing(record) and await _prepare(sandbox, record, task.workdir, "agent", timeout_s)
-        # A squashed history does not contain the base commit; the scrub then takes HEAD for it.
-        await scrub_history(sandbox, task.workdir, "" if squashed else task.base_commit, timeout_s)
-    return await record_given(sandbox, task.workdir)
+    try:
+        if sandbox.layer is None:
+            squashed = needs_preparing(record) and await _prepare(sandbox, record, task.workdir, "agent", timeout_s)
+            # A squashed history does not contain the base commit; the scrub then takes HEAD for it.
+            await scrub_history(sandbox, task.workdir, "" if squashed else task.base_commit, timeout_s)
+        return await record_given(sandbox, task.workdir)
+    except SandboxDead:
+        raise
+    except InfrastructureError as error:
+        if await _is_missing(sandbox, task.workdir):
+            raise TaskUnusable(
+                f"image {task.image} has no directory {task.workdir}: correct the task's workdir, or the image"
+            ) from error
+        raise
+
+
+async def _is_missing(sandbox: Sandbox, workdir: str) -> bool:
+    """Is there no such directory? Asked before anything of a policy has run."""
+    done = await sandbox.run(f"test -d {shlex.quote(workdir)}", timeout_s=_LOOK_S, cwd="/")
+    return done.exit_code == 1
 
 
 async def prepare_for_grading(

@@ -14,7 +14,7 @@ from typing import Any
 
 from swe_aem.agent import answering
 from swe_aem.core import WALL_PER_LIMIT, Deadline, Sandbox, Stop
-from swe_aem.errors import HarnessError, SandboxDead
+from swe_aem.errors import HarnessError, HarnessRaised, SandboxDead
 from swe_aem.harness.spec import INSIDE, HarnessSpec
 
 START_S = 180.0
@@ -195,7 +195,7 @@ class WorkerProcess:
                 conversation.calls.add(call)
                 call.add_done_callback(conversation.calls.discard)
             elif message["error"] is not None:
-                conversation.fail(HarnessError(f"the harness failed: {message['error']}"))
+                conversation.fail(HarnessRaised(f"the harness failed: {message['error']}"))
             elif message["end"] not in HARNESS_STOPS:
                 known = ", ".join(HARNESS_STOPS)
                 conversation.fail(HarnessError(f"converse returned {message['end']}, none of {known}"))

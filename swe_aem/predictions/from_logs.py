@@ -20,7 +20,7 @@ from swe_aem.predictions.summary import GradeSummary, summarise, write_grade_sum
 from swe_aem.reward import Rewards
 from swe_aem.rollout import RolloutConfig, claim, grading_extensions, read_manifest
 from swe_aem.rollout.manifest import NO_TOKENIZER
-from swe_aem.rollout.orchestrator import first_cause
+from swe_aem.rollout.orchestrator import raise_first
 from swe_aem.rollout.verdict_rewards import verdict_rewards
 from swe_aem.store import (
     Before,
@@ -170,7 +170,7 @@ async def _read_all(
         async with asyncio.TaskGroup() as tasks:
             reading = [tasks.create_task(one(item)) for item in items]
     except BaseExceptionGroup as group:
-        raise first_cause(group) from group
+        raise_first(group)
     return [task.result() for task in reading]
 
 

@@ -27,12 +27,13 @@ from swe_aem.predictions.summary import GradeSummary, earlier_wall_s, summarise,
 from swe_aem.reward import Rewards
 from swe_aem.rollout import RolloutConfig, claim, grading_extensions
 from swe_aem.rollout.breaker import describe
+from swe_aem.rollout.causes import counted
 from swe_aem.rollout.components import grading_components
 from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.display import show
 from swe_aem.rollout.gate import PhaseTimer, StartGate
 from swe_aem.rollout.manifest import NO_TOKENIZER
-from swe_aem.rollout.orchestrator import first_cause, prune_left_over
+from swe_aem.rollout.orchestrator import prune_left_over, raise_first
 from swe_aem.rollout.patch_grading import Failures, GradingContext, PatchGrading, grading_context
 from swe_aem.rollout.run import two_step_stop
 from swe_aem.rollout.verdict_rewards import verdict_rewards
@@ -195,7 +196,7 @@ class GradeRun:
             async with self._components.grader(gate) as grader, Controls() as controls:
                 context = grading_context(
                     self._config, run, self._components, backend, gate, grader, controls, self._directory,
-                    progress.news.append,
+                    progress.news.append, tasks=len({one.task_id for one in self._predictions}),
                 )  # fmt: skip
                 queue = iter([one for one in self._predictions if one.key not in writer.rows])
                 try:
@@ -203,7 +204,7 @@ class GradeRun:
                         for _ in range(limits.grading):
                             tasks.create_task(self._work(queue, context, writer, progress, disk))
                 except BaseExceptionGroup as group:
-                    raise first_cause(group) from group
+                    raise_first(group)
         finally:
             disk.shutdown()  # a verdict that is being written gets written
             await prune_left_over(backend, progress.news.append)
@@ -250,7 +251,7 @@ async def _graded(
     try:
         end = await grading.run(prediction.patch)
     except InfrastructureError as error:
-        why = "; ".join(failures.said) or describe(error)
+        why = counted(failures.said) or describe(error)
         done = draft.model_copy(update={"outcome": Outcome.GRADER_FAILURE, "error": why})
     else:
         if end.broken is not None:

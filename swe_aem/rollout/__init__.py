@@ -13,7 +13,7 @@ from swe_aem.rollout.components import (
     script_tools,
     turn_renderer,
 )
-from swe_aem.rollout.config import NATIVE, RolloutConfig, SchedulingConfig, default_directory
+from swe_aem.rollout.config import NATIVE, BudgetConfig, RolloutConfig, SchedulingConfig, default_directory
 from swe_aem.rollout.group import RolloutGroup, block_size
 from swe_aem.rollout.human import HumanSession, human_session, judge_human
 from swe_aem.rollout.manifest import Manifest, claim, read_manifest
@@ -27,6 +27,7 @@ from swe_aem.rollout.verdict_rewards import by_verdict_alone, verdict_rewards
 
 __all__ = [
     "NATIVE",
+    "BudgetConfig",
     "HumanSession",
     "Manifest",
     "RolloutComponents",

@@ -83,6 +83,19 @@ class SchedulingConfig(Frozen):
         return self.max_consecutive_failures or max(12, 3 * self.concurrency)
 
 
+class BudgetConfig(Frozen):
+    """What a run may use, over all processes that fill its store. It may differ when the store is resumed."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    tokens: _Count | None = None
+    """Prompt and sampled tokens of all requests, as an API bills them: a prompt counts at each turn. When they are used
+    up the run ends, and a rerun with more resumes it."""
+    usd: Annotated[float, Field(gt=0)] | None = None
+    """US dollars, for a policy whose responses have a cost. When they are used up the run ends, and a rerun with more
+    resumes it."""
+
+
 class RolloutConfig(Frozen):
     """Every setting of a rollout."""
 
@@ -150,6 +163,8 @@ class RolloutConfig(Frozen):
     """Compressed size up to which the log behind a verdict is kept; a longer one is cut. 0 keeps none."""
     time_limit_s: _Seconds = 1800.0
     """Seconds that the agent has for one trajectory. Starting the sandbox and grading do not count."""
+    budget: BudgetConfig = BudgetConfig()
+    """Tokens and money that the run may use."""
     native: NativeConfig = NativeConfig()
     """Turn and context limits, sampling and seed, for every agent; and the native agent's tools and prompts."""
     harness: HarnessConfig = HarnessConfig()
@@ -245,6 +260,8 @@ class RolloutConfig(Frozen):
             raise ValueError(f"agent {agent} takes no settings here: give its name alone")
         if self.max_passing_mutants is not None and self.lock is None:
             raise ValueError("max_passing_mutants needs lock: the file that `swe-aem tasks check --strength N` wrote")
+        if self.budget.usd is not None and self.scripted:
+            raise ValueError(f"budget.usd is for policies that cost money, but policy is {policy}")
         if self.early_completion and not self.oversample:
             raise ValueError("early_completion needs oversample: without it there is nothing to cancel")
         return self
@@ -277,6 +294,7 @@ def default_directory(config: RolloutConfig) -> Path:
 _FREE_OF_POLICY = ("api_key_env", "price", "request_timeout_s", "attempts", "backoff_s", "patience_s")
 _FREE = (
     "scheduling",
+    "budget",
     "oversample",
     "early_completion",
     "max_log_bytes",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from swe_aem.core import OUTCOME_TABLE, Outcome
 from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.spending import Spending
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,11 +55,25 @@ def rollout_facts(progress: RunProgress) -> dict[str, str]:
         "limits": str(sum(outcomes[limit] for limit in _LIMITS)),
         **({"broken tasks": str(len(totals.broken))} if totals.broken else {}),
         "infrastructure": f"{totals.failures} (+{totals.retries} attempts retried)",
+        **({"left out": f"{len(progress.left_out)} tasks"} if progress.left_out else {}),
         "tokens": f"{totals.tokens:,} ({totals.sampled_tokens:,} sampled)",
+        **_spending_facts(progress.spending),
         "s per turn": _seconds(totals.turn_s.mean()),
         "tool p95": _seconds(totals.tool_s.quantile(0.95)),
         "eta": duration(progress.eta_s),
     }
+
+
+def _spending_facts(spending: Spending) -> dict[str, str]:
+    """What was used and is left, where there is a budget or a cost."""
+    used, facts = spending.used, {}
+    if spending.is_limited or used.usd is not None:
+        left = "" if spending.tokens_left is None else f" ({spending.tokens_left:,} left)"
+        facts["billed"] = f"{used.tokens:,} tokens{left}"
+    if used.usd is not None or spending.usd_left is not None:
+        left = "" if spending.usd_left is None else f" ({money(spending.usd_left)} left)"
+        facts["cost"] = money(used.usd or 0.0) + left
+    return facts
 
 
 def running_fact(progress: RunProgress) -> str:
@@ -126,6 +141,11 @@ def _table(progress: RunProgress, title: str, facts: Facts) -> "Table":
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"
+
+
+def money(usd: float) -> str:
+    """US dollars, with parts of a cent where there is less than one dollar."""
+    return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"
 
 
 def duration(seconds: float | None) -> str:

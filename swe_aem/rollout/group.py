@@ -19,6 +19,8 @@ class RolloutGroup:
         self.keys = tuple(TrajectoryKey(record.task.id, sample) for sample in samples)
         self.missing = [key for key in self.keys if key.sample not in stored]
         """Trajectories that have no record yet, in order."""
+        self.left_out = False
+        """Can no trajectory of its task be rolled out here?"""
         self.rewards: list[float | None] = []
         """Rewards of the trajectories that were added here."""
         self._outstanding = set(self.missing)
@@ -34,6 +36,11 @@ class RolloutGroup:
     def ended(self) -> bool:
         """Is no trajectory outstanding?"""
         return not self._outstanding
+
+    def given_up(self) -> None:
+        """Those not started will not be, and what has no record now gets none."""
+        self._outstanding.clear()
+        self.left_out = True
 
     def started(self, key: TrajectoryKey, task: asyncio.Task[None]) -> None:
         """The trajectory is under way in that task."""

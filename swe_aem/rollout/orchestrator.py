@@ -6,6 +6,9 @@ Three limits: agents that live, sandboxes that start, evaluation scripts that ru
 only once it holds a grading slot, so at most 2 x concurrency + grading sandboxes exist, those of controls and replays
 not counted. A control's evaluation runs while whoever asked for it holds a grading slot and waits.
 
+A task whose image or work tree is not there is left out, and the others are rolled out. When the budget is used up,
+agents end at their next request, and what is graded is graded to its end.
+
 An unexpected exception in one trajectory is a bug: it cancels the others and leaves `run`. Nothing that ends this
 process loses or doubles a record, because a record is durable before it counts and a rerun starts from what is in the
 store.
@@ -13,16 +16,24 @@ store.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import in_baseline
 from swe_aem.core.scratch import sweep_scratch
-from swe_aem.errors import ExtensionFailed, InfrastructureError, RunAborted
+from swe_aem.errors import (
+    BudgetSpent,
+    ExtensionFailed,
+    InfrastructureError,
+    RunAborted,
+    TaskUnusable,
+    UserError,
+)
 from swe_aem.grading import Grader
 from swe_aem.reward import Rewards
-from swe_aem.rollout.breaker import Breaker, describe
+from swe_aem.rollout.breaker import Breaker, FirstAnswer, describe
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import Controls
@@ -53,9 +64,11 @@ class Orchestrator:
         run: str,
         rewards: Rewards | None = None,
         supply: TaskSupply | None = None,
+        leave_out: bool = True,
     ) -> None:
         """`rewards` default to those of the configuration. An open `supply` brings what tasks need; without one,
-        everything is there."""
+        everything is there. `leave_out`: a task that cannot be rolled out here costs itself only; otherwise it ends the
+        run."""
         limits = config.scheduling
         self._config = config
         self._components = components
@@ -65,6 +78,8 @@ class Orchestrator:
         self._run_id = run
         self._rewards = rewards or Rewards(config.reward)
         self._reward_failed: ExtensionFailed | None = None
+        self._leaves_out = leave_out
+        self._cut_off = 0  # trajectories that the end of the budget cut off
         self._gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
         self._agent_slots = asyncio.Semaphore(limits.concurrency)
         self._grading_slots = asyncio.Semaphore(limits.grading)
@@ -80,12 +95,15 @@ class Orchestrator:
         self._cancelled = False
         self.interrupted = False
         """Was the run ended by `stop` or `cancel`?"""
+        self.budget_spent = False
+        """Did the run end before all trajectories because what is left of its budget is not enough for another one?"""
 
     async def run(self) -> None:
-        """Return when every trajectory is in the store, or the run was interrupted.
+        """Return when every trajectory is in the store, the budget is used up, or the run was interrupted.
 
-        Raises `RunAborted` if too many attempts fail in a row or none succeeds after the last failures, `UserError` for
-        input that a component refuses, `ExtensionFailed` if a reward function failed and what was running has ended,
+        Raises `RunAborted` if too many attempts fail in a row, none succeeds after the last failures, or the policy
+        answers nothing; `UserError` for input that a component refuses or if no task can be rolled out here;
+        `ExtensionFailed` for code of a user's own that raised, of a reward function once what was running has ended;
         and whatever bug surfaces in a trajectory.
         """
         self._main = asyncio.create_task(self._run_all())
@@ -128,7 +146,9 @@ class Orchestrator:
                     async with asyncio.TaskGroup() as tasks:
                         await self._dispatch(tasks, context)
                 except BaseExceptionGroup as group:
-                    raise first_cause(group) from group
+                    raise_first(group)
+            self._tell_end()
+            self._require_usable()
             self._give_up_unsettled()
         finally:
             self._disk.shutdown()  # a record that is being written gets written
@@ -145,7 +165,9 @@ class Orchestrator:
             controls,
             self._writer.store.directory,
             self._progress.news.append,
+            tasks=self._unfinished,
         )
+        limit, spending = self._config.scheduling.consecutive_failures, self._progress.spending
         return RunContext(
             config=self._config,
             run=self._run_id,
@@ -153,12 +175,20 @@ class Orchestrator:
             gate=self._gate,
             grading=grading,
             grading_slots=self._grading_slots,
-            agent_breaker=Breaker("run the agent", self._config.scheduling.consecutive_failures),
+            agent_breaker=Breaker("run the agent", limit, tasks=self._unfinished),
+            first_answer=FirstAnswer(known=spending.used.tokens > 0),
+            spending=spending,
             progress=self._progress,
         )
 
+    @property
+    def _unfinished(self) -> int:
+        """How many tasks have something to roll out."""
+        return len({group.record.task.id for group in self._groups if group.missing})
+
     async def _dispatch(self, tasks: asyncio.TaskGroup, context: RunContext) -> None:
-        """Start one task per missing trajectory, group by group, each as soon as there is a slot for its agent."""
+        """Start one task per missing trajectory, group by group, each as soon as there is a slot for its agent, and the
+        budget has room for it."""
         for group in self._groups:
             if group.missing and await self._supplied(group):
                 self._users[group.record.task.id] += 1
@@ -166,15 +196,19 @@ class Orchestrator:
                     await self._start_missing(group, tasks, context)
                 finally:
                     self._put_down(group)
-            if self.interrupted:
+            if self.interrupted or self.budget_spent:
                 return
 
     async def _start_missing(self, group: RolloutGroup, tasks: asyncio.TaskGroup, context: RunContext) -> None:
         for key in group.missing:
             await self._agent_slots.acquire()
             slot = _AgentSlot(self._agent_slots)
-            if self.interrupted or (self._config.early_completion and group.complete):
+            has_room = await self._progress.spending.start(key)
+            enough = group.left_out or (self._config.early_completion and group.complete)
+            if self.interrupted or enough or not has_room:
                 slot.release()
+                self._progress.spending.end(key)
+                self.budget_spent |= not (self.interrupted or enough)
                 return
             self._users[key.task_id] += 1
             task = tasks.create_task(self._one(group, key, context, slot))
@@ -204,7 +238,18 @@ class Orchestrator:
 
     async def _one(self, group: RolloutGroup, key: TrajectoryKey, context: RunContext, slot: "_AgentSlot") -> None:
         running = TrajectoryRun(context, group.record, key, slot.release)
-        trajectory = await running.run()
+        try:
+            trajectory = await running.run()
+        except BudgetSpent:
+            self._cut_off += 1
+            self.budget_spent = True
+            return
+        except TaskUnusable as error:
+            if not self._leaves_out:
+                raise
+            group.given_up()
+            self._progress.leave_out(key.task_id, str(error))
+            return
         group.finished(key)
         try:
             trajectory = await self._rewards.give(trajectory)
@@ -255,9 +300,28 @@ class Orchestrator:
             raise RunAborted(message)
         self._progress.news.append(message)
 
+    def _tell_end(self) -> None:
+        """Say what the end of a budget cut off, and which failures came more than once."""
+        if self._cut_off:
+            self._progress.news.append(
+                f"{self._cut_off} trajectories still ran when the budget was used up, and are not stored"
+            )
+        for cause, times in self._progress.causes.times.items():
+            if times > 1:
+                self._progress.news.append(f"{times} times: {cause}")
+
+    def _require_usable(self) -> None:
+        """Raises `UserError` if no task could be rolled out here."""
+        left_out = self._progress.left_out
+        if left_out and len(left_out) == self._unfinished:
+            (task_id, why), others = next(iter(left_out.items())), len(left_out) - 1
+            more = f" ({others} more tasks cannot be rolled out)" if others else ""
+            raise UserError(f"{task_id}: {why}{more}")
+
     def _left(self, group: RolloutGroup, key: TrajectoryKey, slot: "_AgentSlot") -> None:
         slot.release()
         self._put_down(group)
+        self._progress.spending.end(key)
         self._progress.left(str(key))
 
 
@@ -283,8 +347,19 @@ class _AgentSlot:
             self._semaphore = None
 
 
-def first_cause(error: BaseException) -> BaseException:
-    """The first exception inside nested groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def raise_first(error: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """Raise the first exception inside nested groups; its notes have the others, each kind once with a count."""
+    first, *others = _leaves(error)
+    times = Counter(describe(one) for one in others)
+    for said, count in times.items():
+        alike = "the same" if said == describe(first) else said
+        first.add_note(f"{count} others ended with {alike}")
+    raise first from first.__cause__
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error

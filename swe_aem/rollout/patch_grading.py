@@ -59,16 +59,18 @@ def grading_context(
     controls: Controls,
     directory: Path,
     tell: Callable[[str], None],
+    *,
+    tasks: int = 1,
 ) -> GradingContext:
     """What a run shares. `gate` stands in front of `backend`; `directory` keeps what is known of broken tasks, and
-    `tell` is told of them."""
+    `tell` is told of them. `tasks` is how many the run has."""
     trials = Trials(config, run, components, gate, grader, controls)
     return GradingContext(
         config=config,
         run=run,
         components=components,
         grader=grader,
-        breaker=Breaker("grade a patch", config.scheduling.consecutive_failures),
+        breaker=Breaker("grade a patch", config.scheduling.consecutive_failures, tasks=tasks),
         attribution=Attribution(backend, trials),
         broken=BrokenTasks(directory, backend, trials, tell),
     )
@@ -191,7 +193,7 @@ class PatchGrading:
                     self._own_limits = await start.hit_its_limits()
                     return _convicted(self._record, finding.why)
             self._failures.note("grading", error, finding)
-            self._context.breaker.failed(error)
+            self._context.breaker.failed(error, self._record.task.id)
             raise
         finally:
             self.log = slot.kept_log

@@ -6,7 +6,12 @@ from collections import Counter, deque
 
 from swe_aem.core import Trajectory
 from swe_aem.core.outcomes import in_baseline
+from swe_aem.rollout.causes import Causes
+from swe_aem.rollout.spending import Spending, Used
 from swe_aem.store import Summary, Totals
+
+_TOLD = 10
+"""So many tasks that are left out are told of while a run lasts; its end names all."""
 
 
 class RunProgress:
@@ -20,14 +25,22 @@ class RunProgress:
         group_size: int,
         earlier: Summary | None = None,
         tell_groups: bool = True,
+        spending: Spending | None = None,
     ) -> None:
-        """`earlier` is the summary of what was done on the store before; `tell_groups` reports each group's rewards."""
+        """`earlier` is the summary of what was done on the store before; `tell_groups` reports each group's rewards.
+        Without `spending` there is no budget."""
         self.totals = totals
         self.wanted = wanted
         """Trajectories that the store will hold in the end."""
         self.group_size = group_size
         self.at_start = totals.trajectories
         """Trajectories that the store held already."""
+        self.spending = spending or Spending(earlier=used_before(totals, earlier))
+        """What requests have used, and the budget."""
+        self.causes = Causes()
+        """Causes of failed attempts."""
+        self.left_out: dict[str, str] = {}
+        """Tasks that cannot be rolled out here, each with the reason."""
         self.news: deque[str] = deque(maxlen=1000)
         """Messages for a person, oldest first; whoever shows them takes them out."""
         self.surplus_cancelled = 0
@@ -37,6 +50,7 @@ class RunProgress:
         self._phases: dict[str, str] = {}
         self._began = time.monotonic()
         self._earlier_wall_s = earlier.wall_s if earlier else 0.0
+        self._earlier_causes = earlier.failure_causes if earlier else {}
         self._earlier_surplus = earlier.surplus_cancelled if earlier else 0
 
     @property
@@ -65,8 +79,20 @@ class RunProgress:
         self._phases.pop(id, None)
 
     def failed(self, id: str, failure: str) -> None:
-        """An attempt ended in an infrastructure failure."""
-        self.news.append(f"{id}: {failure}")
+        """An attempt of a trajectory ended in an infrastructure failure. The first one of its cause is told, then the
+        10th, the 100th and so on."""
+        times = self.causes.add(failure.replace(id.rpartition(".")[0], "TASK"))
+        if times == 1:
+            self.news.append(f"{id}: {failure}")
+        elif _is_power_of_ten(times):
+            self.news.append(f"{id}: {failure} (the same {times} times by now)")
+
+    def leave_out(self, task_id: str, why: str) -> None:
+        """No trajectory of the task can be rolled out here."""
+        if task_id not in self.left_out:
+            self.left_out[task_id] = why
+            if len(self.left_out) <= _TOLD:
+                self.news.append(f"LEFT OUT: {task_id}: {why}")
 
     def stored(self, trajectory: Trajectory) -> None:
         """The trajectory is in the store."""
@@ -88,4 +114,23 @@ class RunProgress:
             group_size=self.group_size,
             surplus_cancelled=self._earlier_surplus + self.surplus_cancelled,
             wall_s=self._earlier_wall_s + self.elapsed_s,
+            billed_tokens=self.spending.used.tokens,
+            cost_usd=self.spending.used.usd,
+            failure_causes=self.causes.after(self._earlier_causes),
+            left_out=self.left_out,
         )
+
+
+def used_before(totals: Totals, earlier: Summary | None) -> Used:
+    """What was used on a store before: all that its trajectories took, and, as far as its summary knows, what left no
+    trajectory."""
+    used = Used(totals.billed_tokens, totals.cost_usd)
+    if earlier is not None:  # it may be some seconds older than the store, after a kill
+        used.tokens = max(used.tokens, earlier.billed_tokens)
+        if earlier.cost_usd is not None:
+            used.usd = max(used.usd or 0.0, earlier.cost_usd)
+    return used
+
+
+def _is_power_of_ten(number: int) -> bool:
+    return set(str(number)[1:]) == {"0"} and str(number)[0] == "1"

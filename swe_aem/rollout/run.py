@@ -24,7 +24,8 @@ from swe_aem.rollout.display import show
 from swe_aem.rollout.group import RolloutGroup, block_size, group_of
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
-from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.progress import RunProgress, used_before
+from swe_aem.rollout.spending import Ended, Spending, Used
 from swe_aem.rollout.store_tokenizer import run_tokenizer
 from swe_aem.rollout.supply import TaskSupply
 from swe_aem.rollout.unrewarded import pay_unrewarded, unrewarded_tasks
@@ -50,6 +51,8 @@ class RolloutResult(Frozen):
     """The numbers of the whole store."""
     interrupted: bool
     """Ended by `stop`, `cancel` or a signal before all trajectories were in the store."""
+    budget_spent: bool = False
+    """Ended before that because what is left of the budget is not enough for another trajectory."""
 
     @property
     def failure_rate(self) -> float:
@@ -181,6 +184,7 @@ class RolloutRun:
         each case.
         """
         opened = self._open_store
+        leave_out = groups is None  # who chooses groups needs all of them
         if groups is None:
             wanted = wanted_trajectories(self._config, self._tasks)
             groups = [self.group(record) for record in self._tasks]
@@ -192,15 +196,21 @@ class RolloutRun:
             group_size=self._config.group_size,
             earlier=opened.earlier,
             tell_groups=not self._brief,
+            spending=self._spending(opened),
         )
         progress.news.extend(opened.untold)
         opened.untold.clear()
         try:
-            interrupted = await self._orchestrate(groups, progress, signals=signals, supply=supply)
+            ended = await self._orchestrate(groups, progress, signals=signals, supply=supply, leave_out=leave_out)
         finally:
             opened.earlier = progress.summary()
             write_summary(self._store.directory, opened.earlier)
-        return RolloutResult(directory=self._store.directory, summary=opened.earlier, interrupted=interrupted)
+        return RolloutResult(
+            directory=self._store.directory,
+            summary=opened.earlier,
+            interrupted=ended.interrupted,
+            budget_spent=ended.budget_spent,
+        )
 
     def stop(self) -> None:
         """Start nothing more and let what runs finish, but no longer than the drain limit."""
@@ -220,10 +230,26 @@ class RolloutRun:
             raise RuntimeError("a RolloutRun holds its store only inside `with RolloutRun(...) as rollout`")
         return self._opened
 
+    def _spending(self, opened: _OpenStore) -> Spending:
+        totals, limits = opened.totals, self._config.native
+        billed = totals.most_billed_tokens
+        return Spending(
+            self._config.budget,
+            earlier=used_before(totals, opened.earlier),
+            ended=Ended(totals.trajectories if billed else 0, Used(billed, totals.most_usd)),
+            most_tokens=limits.max_turns * limits.max_context_tokens,
+        )
+
     async def _orchestrate(
-        self, groups: Sequence[RolloutGroup], progress: RunProgress, *, signals: bool, supply: TaskSupply | None
-    ) -> bool:
-        """Run an orchestrator with display and summary beside it; was it interrupted?"""
+        self,
+        groups: Sequence[RolloutGroup],
+        progress: RunProgress,
+        *,
+        signals: bool,
+        supply: TaskSupply | None,
+        leave_out: bool,
+    ) -> Orchestrator:
+        """Run an orchestrator with display and summary beside it; returns it for how it ended."""
         opened = self._open_store
         lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
         supplying = nullcontext() if supply is None else supply.open(progress.news.append)
@@ -238,6 +264,7 @@ class RolloutRun:
                 run=opened.run_id,
                 rewards=opened.rewards,
                 supply=supply,
+                leave_out=leave_out,
             )
             if self._interrupted:
                 orchestrator.stop()
@@ -248,7 +275,7 @@ class RolloutRun:
                     await self._report_while(orchestrator.run(), progress)
             finally:
                 self._orchestrator = None
-        return orchestrator.interrupted
+        return orchestrator
 
     async def _report_while(self, running: Awaitable[None], progress: RunProgress) -> None:
         """Await the run with the display and the summary file kept up to date beside it."""

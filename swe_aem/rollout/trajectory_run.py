@@ -8,24 +8,41 @@ trajectory.
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from swe_aem.agent import is_own_agent
 from swe_aem.core import AnyPolicy, Deadline, Outcome, Stop, TaskRecord, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import graded, needs_grading
-from swe_aem.errors import HarnessError, InfrastructureError, PolicyError, SandboxDead
+from swe_aem.errors import (
+    BudgetSpent,
+    ExtensionFailed,
+    HarnessError,
+    HarnessRaised,
+    InfrastructureError,
+    PolicyError,
+    SandboxDead,
+    SweAemError,
+    TaskUnusable,
+    UserError,
+)
 from swe_aem.grading import CapturedWork, GradeSlot
+from swe_aem.harness import BUNDLED
+from swe_aem.policy import is_own_policy
 from swe_aem.rollout.attribution import Attempt, Finding, Suspicion
-from swe_aem.rollout.breaker import Breaker
+from swe_aem.rollout.breaker import Breaker, FirstAnswer, describe
 from swe_aem.rollout.budget import backoff_s, sandbox_spec, trajectory_s
+from swe_aem.rollout.causes import counted
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.gate import PhaseTimer, StartGate
+from swe_aem.rollout.metered import metered
 from swe_aem.rollout.patch_grading import Failures, GradingContext, PatchGrading
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.recording import RecordingSandbox
+from swe_aem.rollout.spending import Spending
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,8 @@ class RunContext:
     whoever asks for it in grading holds one, and waits. Only after `grade_queue_limit_s` without a slot is one asked
     for beside them."""
     agent_breaker: Breaker
+    first_answer: FirstAnswer
+    spending: Spending
     progress: RunProgress
 
 
@@ -69,8 +88,8 @@ class TrajectoryRun:
         self._failures = Failures(lambda failure: self.context.progress.failed(str(self.key), failure))
 
     async def run(self) -> Trajectory:
-        """The terminal trajectory, without its reward. An exception that leaves here is a bug, a `UserError`, or
-        `RunAborted`."""
+        """The terminal trajectory, without its reward. An exception that leaves here is a bug, a `UserError`,
+        `ExtensionFailed` for code of the user's own, `RunAborted`, or `BudgetSpent`: then there is none."""
         why = await self.context.grading.broken.why(self.record)
         trajectory = await self._attempts() if why is None else self._broken(why, None)
         return trajectory.model_copy(update={"timings_s": self._timer.result(), "weight": self.record.weight})
@@ -84,9 +103,12 @@ class TrajectoryRun:
                 try:
                     async with bounded(f"trajectory {self.key}", budget):
                         draft, work, slot = await self._act(slots, attempt, budget)
+                except BudgetSpent:
+                    raise
                 except InfrastructureError as error:
                     failure = error
                 else:
+                    self.context.spending.end(self.key, finished=True)
                     self.context.agent_breaker.worked()
                     return await self._judge(draft, work, slot)
             began_s = time.monotonic()
@@ -96,6 +118,7 @@ class TrajectoryRun:
             budget = budget.postponed(time.monotonic() - began_s)  # a control uses nothing of the trajectory's
             if len(self._failures.said) >= limits.max_attempts or budget.expired():
                 return await self._given_up(Outcome.INFRASTRUCTURE, failure)
+            self.context.spending.again(self.key)
             await asyncio.sleep(backoff_s(limits, len(self._failures.said)))
 
     async def _act(
@@ -106,7 +129,7 @@ class TrajectoryRun:
         config, components, task = self.context.config, self.context.components, self.record.task
         limits = config.scheduling
         async with bounded("making the workspace", budget.within(limits.setup_limit_s)):
-            workspace = await asyncio.to_thread(components.workspace, task.id)
+            workspace = await self._workspace()
         spec = sandbox_spec(
             config, self.record, self.key.sample, run=self.context.run, role="agent", workspace=workspace
         )
@@ -133,14 +156,38 @@ class TrajectoryRun:
         with self._timer.phase("agent"):
             deadline = budget.within(config.time_limit_s)
             async with bounded("the agent", budget.within(config.time_limit_s + config.scheduling.guard_s)):
-                draft = await self.context.components.agent.run(
-                    self.record.task, sandbox, policy, sample=self.key.sample, deadline=deadline
-                )
+                with self._own_agents_errors():
+                    draft = await self.context.components.agent.run(
+                        self.record.task, sandbox, policy, sample=self.key.sample, deadline=deadline
+                    )
         if draft.stop is Stop.TIME_LIMIT and not draft.responses:
             raise InfrastructureError("the time limit came before the policy's first response")
         if draft.stop is Stop.SANDBOX_DEAD and not draft.responses:
             raise SandboxDead(draft.error or "the sandbox was gone before the policy's first response")
         return draft
+
+    @contextmanager
+    def _own_agents_errors(self) -> Iterator[None]:
+        """What code of a user's own raises in the body ends the run: trying it again shows the same."""
+        name = self.context.config.agent_name
+        try:
+            yield
+        except HarnessRaised as error:
+            if name in BUNDLED:
+                raise
+            raise ExtensionFailed(f"agent {name}: {error}") from None
+        except SweAemError:
+            raise
+        except Exception as error:
+            if not is_own_agent(name):
+                raise
+            raise ExtensionFailed(f"agent {name} raised {describe(error)}") from error
+
+    async def _workspace(self) -> Path | None:
+        try:
+            return await asyncio.to_thread(self.context.components.workspace, self.record.task.id)
+        except UserError as error:
+            raise TaskUnusable(str(error)) from error
 
     async def _blame(self, attempt: Attempt, error: InfrastructureError) -> Finding:
         """Whose failure a failed attempt of the agent was."""
@@ -151,7 +198,7 @@ class TrajectoryRun:
         if finding.blame == "policy" or finding.works:
             context.agent_breaker.worked()
         else:
-            context.agent_breaker.failed(error)
+            context.agent_breaker.failed(error, self.record.task.id)
         return finding
 
     async def _judge(self, draft: Trajectory, work: CapturedWork, slot: GradeSlot) -> Trajectory:
@@ -199,9 +246,12 @@ class TrajectoryRun:
         return await slots.enter_async_context(self.context.grading.slot(self.record, self.key.sample, workspace))
 
     def _policy(self) -> AnyPolicy:
-        policy = self.context.components.policies(self.record, self.key.sample)
+        context = self.context
+        policy = context.components.policies(self.record, self.key.sample)
         self.model = policy.name
-        return policy
+        name = context.config.policy_name
+        own = name if is_own_policy(name) else None
+        return metered(policy, self.key, context.spending, context.first_answer, own=own)
 
     def _killed(self, attempt: Attempt, finding: Finding) -> Trajectory:
         """The terminal trajectory of a policy that killed its sandbox, with all that it sampled."""
@@ -227,7 +277,7 @@ class TrajectoryRun:
         )
         update = {
             "outcome": outcome,
-            "error": "; ".join(self._failures.said),
+            "error": counted(self._failures.said),
             "attempt": max(0, len(self._failures.said) - 1),
         }
         return (draft or self._nothing()).model_copy(update=update)

@@ -19,7 +19,7 @@ from typing import Self, assert_never
 
 from swe_aem.core import Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.core.owner import Lease, start_ticks
-from swe_aem.errors import StartError, UserError
+from swe_aem.errors import StartError, TaskUnusable, UserError
 from swe_aem.sandbox import cgroup, host_system, isolation
 from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.channel import Channel
@@ -78,7 +78,7 @@ class BubblewrapBackend:
             return None
         root = self._rootfs or rootfs_dir(image)
         if not (root / "bin").exists():
-            raise UserError(
+            raise TaskUnusable(
                 f"image {image!r} has no unpacked root file system at {root}: once the docker engine has it, run "
                 f"`swe-aem images unpack {image}`, or use the sandbox docker"
             )

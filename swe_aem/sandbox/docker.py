@@ -32,7 +32,7 @@ from pydantic import ValidationError
 
 from swe_aem.core import LimitHits, Limits, Sandbox, SandboxInfo, SandboxSpec
 from swe_aem.core.owner import Lease
-from swe_aem.errors import InfrastructureError, SandboxDead, StartError, UserError
+from swe_aem.errors import InfrastructureError, SandboxDead, StartError, TaskUnusable, UserError
 from swe_aem.sandbox.attach import WARDEN_DIR
 from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.cgroup import counter, shared_parent
@@ -196,7 +196,7 @@ class DockerBackend:
         image = await self._image(spec.image)
         user = spec.user or image["Config"].get("User") or "0"
         if is_blackhole(spec.network) and not is_root(user):
-            raise UserError(
+            raise TaskUnusable(
                 f"network 'blackhole' needs root in the container to set its route, not {user!r}: set `user: root`"
             )
         start = image["Id"] if spec.layer is None else _layer_image(spec)
@@ -369,7 +369,7 @@ class DockerBackend:
         except ImageNotFound:
             from swe_aem.sandbox.images.recipes import how_to_get
 
-            raise UserError(
+            raise TaskUnusable(
                 f"the {self.name} engine has no image {reference!r}: get it with "
                 f"{how_to_get(reference, self.engine.name)}"
             ) from None

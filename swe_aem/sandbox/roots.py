@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from swe_aem.cache import cache_dir
 from swe_aem.core.base import Frozen
 from swe_aem.core.owner import Lease
-from swe_aem.errors import UserError
+from swe_aem.errors import TaskUnusable, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +33,13 @@ def rootfs_dir(image: str) -> Path:
 def rootfs_environment(root: Path, image: str) -> dict[str, str]:
     """The environment of the image that a root was unpacked from; empty for a root that was not unpacked by us.
 
-    Raises `UserError` for a root that an earlier version unpacked without it.
+    Raises `TaskUnusable` for a root that an earlier version unpacked without it.
     """
     try:
         entries: list[str] = json.loads((root / ROOTFS_ENV).read_text())
     except FileNotFoundError:
         if (root / ROOTFS_DIGEST).exists():
-            raise UserError(
+            raise TaskUnusable(
                 f"{root} was unpacked without the image's environment: run `swe-aem images unpack {image}` again"
             ) from None
         return {}

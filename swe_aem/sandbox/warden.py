@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, assert_never
 
 from swe_aem.core import BASE_ENV, ExecResult, LimitHits, Limits, SandboxSpec, Tree, TreeChange
-from swe_aem.errors import InfrastructureError, SandboxDead, UserError
+from swe_aem.errors import InfrastructureError, SandboxDead, TaskUnusable, UserError
 from swe_aem.sandbox.channel import Channel, Operation
 
 _RUN = struct.Struct("<IIII")
@@ -73,9 +73,9 @@ def is_blackhole(network: Literal["none", "blackhole"]) -> bool:
 
 
 def check_workdir(workdir: str) -> None:
-    """Raises `UserError` where a directory cannot be a sandbox's work tree."""
+    """Raises `TaskUnusable` where a directory cannot be a sandbox's work tree."""
     if not workdir.startswith("/") or os.path.normpath(workdir).strip("/") == "":
-        raise UserError(
+        raise TaskUnusable(
             f"workdir {workdir!r} cannot be a work tree: it must be an absolute path, and not the whole file system"
         )
 

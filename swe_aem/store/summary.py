@@ -6,12 +6,12 @@ that a resumed run has the totals of all its processes.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ConfigDict
 
-from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory
+from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory, Usage
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.core.outcomes import in_baseline, is_infrastructure_failure, is_resolved
@@ -72,6 +72,16 @@ class Summary(Frozen):
     """Tokens of all trajectories, prompts and observations included."""
     sampled_tokens: int
     """Tokens that the policy sampled."""
+    billed_tokens: int = 0
+    """Prompt and sampled tokens of every request, as an API bills them: a prompt counts at each turn, and so does what
+    attempts used that left no record."""
+    cost_usd: float | None = None
+    """What all requests cost; null where no response says."""
+    failure_causes: dict[str, int] = {}
+    """How often attempts failed for each cause, those of trajectories that succeeded later included."""
+    left_out: dict[str, str] = {}
+    """Task id to why it was not rolled out, for tasks that name what is not there, such as an image. A rerun tries them
+    again."""
     seconds_per_turn: float | None
     """Mean seconds of the policy per response."""
     tool_p50_s: float | None
@@ -112,6 +122,10 @@ class Totals:
         self.resolved = self.with_reward = self.failures = self.retries = 0
         self.turns = self.tool_calls = self.malformed_calls = self.converted_calls = 0
         self.tokens = self.sampled_tokens = 0
+        self.billed_tokens = self.most_billed_tokens = 0
+        self.cost_usd: float | None = None
+        self.most_usd: float | None = None
+        """The most that one trajectory cost; `most_billed_tokens` likewise."""
         self.turn_s, self.tool_s = Measurements(), Measurements()
         self.phase_s: defaultdict[str, Measurements] = defaultdict(Measurements)
 
@@ -147,11 +161,32 @@ class Totals:
                 self.malformed_calls += call.status == "malformed"
                 self.converted_calls += call.converted > 0
                 self.tool_s.add(call.wall_s)
+        self._add_bill([response.used for response in trajectory.all_responses])
         for phase, seconds in trajectory.timings_s.items():
             self.phase_s[phase].add(seconds)
 
-    def summary(self, *, wanted: int, group_size: int, surplus_cancelled: int, wall_s: float) -> Summary:
-        """The summary of what has been added so far."""
+    def _add_bill(self, used: Sequence[Usage]) -> None:
+        tokens = sum(one.tokens for one in used)
+        self.billed_tokens += tokens
+        self.most_billed_tokens = max(self.most_billed_tokens, tokens)
+        costs = [one.cost_usd for one in used if one.cost_usd is not None]
+        if costs:
+            self.cost_usd = (self.cost_usd or 0.0) + sum(costs)
+            self.most_usd = max(self.most_usd or 0.0, sum(costs))
+
+    def summary(
+        self,
+        *,
+        wanted: int,
+        group_size: int,
+        surplus_cancelled: int,
+        wall_s: float,
+        billed_tokens: int | None = None,
+        cost_usd: float | None = None,
+        failure_causes: Mapping[str, int] | None = None,
+        left_out: Mapping[str, str] | None = None,
+    ) -> Summary:
+        """The summary of what has been added so far. The last four are what the trajectories alone do not say."""
         start, agent, grade = (self.phase_s[phase] for phase in ("start", "agent", "grade"))
         return Summary(
             agent=", ".join(sorted(filter(None, self.agents))) or None,
@@ -175,6 +210,10 @@ class Totals:
             converted_calls=self.converted_calls,
             tokens=self.tokens,
             sampled_tokens=self.sampled_tokens,
+            billed_tokens=self.billed_tokens if billed_tokens is None else billed_tokens,
+            cost_usd=self.cost_usd if cost_usd is None else cost_usd,
+            failure_causes=dict(sorted((failure_causes or {}).items(), key=lambda one: -one[1])),
+            left_out=dict(sorted((left_out or {}).items())),
             seconds_per_turn=self.turn_s.mean(),
             tool_p50_s=self.tool_s.quantile(0.5),
             tool_p95_s=self.tool_s.quantile(0.95),

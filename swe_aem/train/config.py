@@ -19,7 +19,7 @@ from swe_aem.core.outcome import LimitsReward
 from swe_aem.core.settings import changed, load
 from swe_aem.errors import UserError
 from swe_aem.policy import names_chat_api
-from swe_aem.rollout import RolloutConfig
+from swe_aem.rollout import BudgetConfig, RolloutConfig
 from swe_aem.serve import ServersConfig
 from swe_aem.tasks import FAMILIES
 from swe_aem.train.task_samplers import TaskSamplerSetting
@@ -196,6 +196,8 @@ class TrainConfig(Frozen):
             raise ValueError("rollout.policy is the model that is trained: leave it out")
         if self.rollout.group_size < 2:
             raise ValueError("rollout.group_size must be 2 or more: a group is its own baseline")
+        if self.rollout.budget != BudgetConfig():
+            raise ValueError("rollout.budget is for rollouts: training ends after its steps, so leave it out")
         if self.rollout.native.top_p != 1 or self.rollout.native.temperature == 0:
             raise ValueError("train with rollout.native.top_p 1 and a temperature above 0: others change the sampler")
         if self.oversampled_groups is not None and self.oversampled_groups < self.groups_per_step:

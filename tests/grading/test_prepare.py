@@ -3,7 +3,7 @@
 import pytest
 
 from swe_aem.core import AnswerKey, Task, TaskRecord
-from swe_aem.errors import InfrastructureError
+from swe_aem.errors import InfrastructureError, TaskUnusable
 from swe_aem.grading import capture_work, prepare_for_agent, prepare_for_grading
 from swe_aem.grading.apply import wanted_state, write_state
 from swe_aem.grading.comparing import delta_of
@@ -116,3 +116,11 @@ async def test_a_setup_patch_that_does_not_fit_is_an_infrastructure_failure(bug,
     repo.commit("another", {"one.py": "nothing\n"})
     with pytest.raises(InfrastructureError, match=r"(?s)t-1: .*the setup patch does not apply"):
         await prepare_for_agent(at(repo.path), record_of(repo, setup_patch=patch))
+
+
+async def test_an_image_without_the_work_tree_makes_the_task_unusable(repo, at, tmp_path):
+    repo.commit("start", {"a.py": "a\n"})
+    record = record_of(repo)
+    absent = record.model_copy(update={"task": record.task.model_copy(update={"workdir": str(tmp_path / "absent")})})
+    with pytest.raises(TaskUnusable, match=r"image i has no directory .*absent: correct the task's workdir"):
+        await prepare_for_agent(at(tmp_path), absent)

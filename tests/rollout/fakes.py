@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.core import (
+    AnyPolicy,
+    ChatCompletion,
     Completion,
     Deadline,
-    Policy,
+    Response,
     SamplingParams,
     Sandbox,
     SandboxBackend,
@@ -21,15 +23,19 @@ from swe_aem.core import (
     TestStatus,
     Trajectory,
     Tree,
+    Usage,
     Verdict,
+    is_chat,
 )
 from swe_aem.grading import CapturedWork, Delta, GivenTree, StartLayers
 from swe_aem.grading.capture import WorkFile
 from swe_aem.grading.delta import FILE
+from swe_aem.policy import PolicyFactory
 from swe_aem.rollout import RolloutComponents, RolloutConfig, SchedulingConfig
 from swe_aem.rollout.group import group_of
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.spending import Spending
 from swe_aem.store import Store, Totals
 from swe_aem.testing.builders import make_trajectory
 from swe_aem.testing.sandbox import FakeBackend
@@ -68,7 +74,9 @@ class FakeAgent:
     running: int = 0
     most: int = 0
 
-    async def run(self, task: Task, sandbox: Sandbox, policy: Policy, *, sample: int, deadline: Deadline) -> Trajectory:
+    async def run(
+        self, task: Task, sandbox: Sandbox, policy: AnyPolicy, *, sample: int, deadline: Deadline
+    ) -> Trajectory:
         self.runs.append((task.id, sample))
         self.running += 1
         self.most = max(self.most, self.running)
@@ -78,6 +86,49 @@ class FakeAgent:
             self.running -= 1
         drafted = make_trajectory(task.id, sample, stop=stop, patch="", outcome=None, reward=None, verdict=None)
         return drafted.model_copy(update={"timings_s": {}, "model": policy.name})
+
+
+@dataclass
+class FakeChat:
+    """Chat policy whose every answer takes 90 tokens of prompt and 10 of response, and costs a cent."""
+
+    name: str = "fake-chat"
+    cost_usd: float | None = 0.01
+    asked: list[str] = field(default_factory=list)
+    """Trajectories, one for each request."""
+    fails: Callable[["FakeChat"], Exception | None] = lambda chat: None
+    """What a request raises, once it is among those asked."""
+
+    async def chat(
+        self, messages: Sequence[Any], tools: Sequence[Any], params: SamplingParams, *, trajectory_id: str
+    ) -> ChatCompletion:
+        self.asked.append(trajectory_id)
+        await asyncio.sleep(0)
+        if (error := self.fails(self)) is not None:
+            raise error
+        usage = Usage(prompt_tokens=90, completion_tokens=10, cost_usd=self.cost_usd)
+        return ChatCompletion(message={"role": "assistant", "content": ""}, finish_reason="stop", usage=usage)
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class AskingAgent(FakeAgent):
+    """Agent that asks a chat policy so many times, by task and sample, and then submits."""
+
+    turns: Callable[[str, int], int] = lambda task_id, sample: 5
+
+    async def run(
+        self, task: Task, sandbox: Sandbox, policy: AnyPolicy, *, sample: int, deadline: Deadline
+    ) -> Trajectory:
+        assert is_chat(policy)
+        responses = []
+        for _ in range(self.turns(task.id, sample)):
+            given = await policy.chat([], [], SamplingParams(max_tokens=10), trajectory_id=f"{task.id}.{sample}")
+            responses.append(Response.of_chat(given, sample_s=0.1, tool_calls=()))
+        drafted = await super().run(task, sandbox, policy, sample=sample, deadline=deadline)
+        return drafted.model_copy(update={"responses": tuple(responses), "token_ids": ()})
 
 
 GRADED = Verdict(resolved=True, patch_applied=True, fail_to_pass={"t::a": TestStatus.PASSED})
@@ -204,8 +255,11 @@ class Bench:
     agent: FakeAgent = field(default_factory=FakeAgent)
     grader: FakeGrader = field(default_factory=FakeGrader)
     backend: FakeBackend = field(default_factory=FakeBackend)
+    most_tokens: int = 1_000_000
+    """What the limits allow a trajectory to use."""
     prepare: Callable[[Sandbox, TaskRecord], Awaitable[GivenTree]] = prepare
     capture: Callable[[Sandbox, str, GivenTree], Awaitable[CapturedWork]] = capture
+    policies: PolicyFactory = lambda record, sample: FakePolicy()
     scheduling: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -216,7 +270,7 @@ class Bench:
     def components(self) -> RolloutComponents:
         return RolloutComponents(
             agent=self.agent,
-            policies=lambda record, sample: FakePolicy(),
+            policies=self.policies,
             grader=self.grader,
             prepare=self.prepare,
             capture=self.capture,
@@ -228,7 +282,8 @@ class Bench:
         config = self.config()
         store = Store(self.directory)
         with store.writer() as writer:
-            self.progress = RunProgress(Totals(), wanted=0, group_size=config.group_size)
+            spending = Spending(config.budget, most_tokens=self.most_tokens)
+            self.progress = RunProgress(Totals(), wanted=0, group_size=config.group_size, spending=spending)
             groups = [group_of(config, record, writer.rows) for record in self.records]
             yield Orchestrator(
                 config, groups, self.components(), self.backend, writer, self.progress, run="run", **more

@@ -177,7 +177,7 @@ async def test_a_host_out_of_memory_is_no_policys_doing(bench: MakeBench, monkey
     made = bench(1, agent=FakeAgent(behaviour=kill), backend=FakeBackend(kills))
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.attempt) == (Outcome.INFRASTRUCTURE, 2)
-    assert one.error.count("the host ran out of memory") == 3
+    assert one.error == "agent: SandboxDead: connection lost (the host ran out of memory) (3 times)"
 
 
 async def test_neighbours_that_were_lost_without_a_policy_in_them_say_infrastructure(bench: MakeBench) -> None:
@@ -266,7 +266,8 @@ async def test_a_host_without_space_for_a_capture_convicts_nobody(bench: MakeBen
 
     made = bench(1, agent=FakeAgent(behaviour=trap), capture=without_space, scheduling={"max_attempts": 4})
     one = (await made.run())["task-0", 0]
-    assert (one.outcome, one.reward, one.error.count("HostFailed")) == (Outcome.INFRASTRUCTURE, None, 4)
+    assert (one.outcome, one.reward) == (Outcome.INFRASTRUCTURE, None)
+    assert one.error.endswith("No space left on device (4 times)")
 
 
 async def test_a_call_that_the_time_limit_cut_off_hides_no_spoiled_capture(bench: MakeBench) -> None:
@@ -480,7 +481,8 @@ async def test_a_control_that_fails_before_the_patch_is_graded_convicts_nobody(b
 
     made = bench(1, grader=FakeGrader(judging=fail), scheduling={"max_attempts": 4})
     one = (await made.run())["task-0", 0]
-    assert (one.outcome, one.reward, one.error.count("ControlFailed")) == (Outcome.GRADER_FAILURE, None, 4)
+    assert (one.outcome, one.reward) == (Outcome.GRADER_FAILURE, None)
+    assert one.error.endswith("connection lost (4 times)")
 
 
 async def test_the_budget_of_a_grade_does_not_run_while_a_control_does(
@@ -544,7 +546,7 @@ async def test_a_grade_that_could_not_start_is_stored_where_the_control_works(be
 
     one = (await bench(1, backend=Backend()).run())["task-0", 0]
     assert (one.outcome, one.reward) == (Outcome.GRADER_FAILURE, None)
-    assert one.error.count("StartError") == 3
+    assert one.error == "grading: StartError: the fake was told to fail this start (3 times)"
 
 
 @pytest.mark.parametrize(("starved_s", "grades"), [(3.0, 2), (1.0, 1)])

@@ -214,8 +214,7 @@ async def test_starts_that_always_fail_end_as_infrastructure(bench: MakeBench) -
     made = bench(2, backend=Backend(), scheduling=ONE_AFTER_THE_OTHER)
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward, one.attempt) == (Outcome.INFRASTRUCTURE, None, 2)
-    assert one.error is not None
-    assert one.error.count("StartError") == 3
+    assert one.error == "agent: StartError: the fake was told to fail this start (3 times)"
     assert made.progress.totals.retries == 2
 
 
@@ -270,7 +269,8 @@ async def test_a_grade_that_never_works_keeps_the_trajectory_without_reward(benc
     assert one.patch
     assert one.responses
     assert one.error is not None
-    assert one.error.count("grading: GraderError: container lost") == 3
+    assert one.error.startswith("grading: GraderError: container lost; grading: GraderError: container lost (a control")
+    assert one.error.endswith("(2 times)")
 
 
 async def test_a_grading_sandbox_that_does_not_start_is_replaced(bench: MakeBench) -> None:

@@ -1,0 +1,111 @@
+"""`metered`: a policy whose every request is counted, and refused once the budget is used up.
+
+It stands between an agent and its policy, for one trajectory, so that no agent has to know of budgets. What an own
+policy raises is told apart here too: its own exception ends the run, and is not tried again.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from swe_aem.core import (
+    AnyPolicy,
+    ChatCompletion,
+    ChatPolicy,
+    Completion,
+    Policy,
+    SamplingParams,
+    TrajectoryKey,
+    Usage,
+    is_chat,
+    unavailable_reason,
+)
+from swe_aem.errors import ExtensionFailed, PolicyError, SweAemError
+from swe_aem.policy import ContextOverflow
+from swe_aem.rollout.breaker import FirstAnswer, describe
+from swe_aem.rollout.spending import Spending
+
+
+def metered(
+    policy: AnyPolicy, key: TrajectoryKey, spending: Spending, first: FirstAnswer, *, own: str | None = None
+) -> AnyPolicy:
+    """The policy of one trajectory, with its requests counted; `own` is its name if a user brought it.
+
+    Raises `UserError` if there is a budget in money and its responses have no cost.
+    """
+    if is_chat(policy):
+        return _MeteredChat(policy, key, spending, first, own)
+    spending.require_cost(known=False)
+    return _MeteredPolicy(policy, key, spending, first, own)
+
+
+class _Metered:
+    def __init__(
+        self, policy: AnyPolicy, key: TrajectoryKey, spending: Spending, first: FirstAnswer, own: str | None
+    ) -> None:
+        self.name = policy.name
+        self._policy = policy
+        self._key, self._spending, self._first, self._own = key, spending, first, own
+
+    @property
+    def unavailable_reason(self) -> str | None:
+        """Why nothing can be sampled now; None while the policy can, or does not report it."""
+        return unavailable_reason(self._policy)
+
+    async def close(self) -> None:
+        """Nothing: the policy belongs to whoever opened it."""
+
+    def _answered(self, usage: Usage) -> None:
+        self._first.came()
+        self._spending.count(self._key, usage)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._spending.require_left()
+        try:
+            yield
+        except ContextOverflow:
+            self._first.came()  # it works
+            raise
+        except PolicyError as error:
+            self._first.failed(error)
+            raise
+        except SweAemError:
+            raise
+        except Exception as error:
+            if self._own is None:
+                raise
+            raise ExtensionFailed(f"policy {self._own} raised {describe(error)}") from error
+
+
+class _MeteredPolicy(_Metered):
+    """A policy that takes token ids."""
+
+    _policy: Policy
+
+    async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
+        """Sample one response, as `core.Policy` says; raises `BudgetSpent` too."""
+        with self._asking():
+            completion = await self._policy.sample(prompt_ids, params, trajectory_id=trajectory_id)
+        self._answered(Usage(prompt_tokens=len(prompt_ids), completion_tokens=len(completion.token_ids)))
+        return completion
+
+
+class _MeteredChat(_Metered):
+    """A policy that takes messages."""
+
+    _policy: ChatPolicy
+
+    async def chat(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]],
+        params: SamplingParams,
+        *,
+        trajectory_id: str,
+    ) -> ChatCompletion:
+        """Answer messages, as `core.ChatPolicy` says; raises `BudgetSpent` too."""
+        with self._asking():
+            completion = await self._policy.chat(messages, tools, params, trajectory_id=trajectory_id)
+        self._answered(completion.usage)
+        return completion
