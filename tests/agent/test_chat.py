@@ -1,17 +1,23 @@
 """Agents with a chat API: what it is asked, what is kept, and every way to end."""
 
+import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from swe_aem.agent import NativeAgent, NativeConfig, TurnLimits
 from swe_aem.agent.conversation import OwnAgent
 from swe_aem.agent.tools import SPECS
-from swe_aem.core import ChatCompletion, Deadline, Stop, Usage
+from swe_aem.core import ChatCompletion, Deadline, SandboxSpec, Stop, Task, Usage
 from swe_aem.errors import PolicyError
 from swe_aem.policy import ContextOverflow
+from swe_aem.store.trajectory_row import from_row, to_row
 from swe_aem.testing.chat import ScriptedChat, calls
+from swe_aem.testing.sandbox import FakeSandbox
 from tests.agent.test_own_agent import RUN, looking
 
 CONFIG = NativeConfig(max_context_tokens=200_000)
@@ -215,3 +221,53 @@ async def test_an_own_agent_converses_with_a_chat_api(task, make_sandbox):
     ]
     assert policy.requests[1].messages[2]["tool_call_id"] == "api-run-0"
     assert [[call.status for call in one.tool_calls] for one in trajectory.responses] == [["ok"], ["malformed"], []]
+
+
+names = st.sampled_from(["bash", "submit", "str_replace_editor", "no_such", "", "a b", "é", "x" * 65]) | st.none()
+written = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["", "null", "{}", "[]", "1e999", '{"command": "ls"', '"{}"', "{" * 2000, '{"a": 1, "a": 2}']),
+    st.builds(lambda command: json.dumps({"command": command}), st.text(max_size=10) | st.integers()),
+    st.none(),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+)
+ids = st.sampled_from(["a", "b", "", None])
+
+
+@st.composite
+def odd_messages(draw):
+    called = draw(st.lists(st.tuples(names, written, ids), max_size=3))
+    message = {"role": "assistant", "content": draw(st.none() | st.text(max_size=10))}
+    if called or draw(st.booleans()):
+        message["tool_calls"] = [{"id": id, "function": {"name": name, "arguments": text}} for name, text, id in called]
+    return message
+
+
+AGENT = NativeAgent(CONFIG.model_copy(update={"max_turns": 5}))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(odd_messages(), min_size=1, max_size=4))
+def test_every_request_is_one_that_an_api_takes(messages):
+    """Whatever the model writes: calls of the history are well formed, and each has its answer."""
+    policy = ScriptedChat(messages)
+    sandbox = FakeSandbox("fake", SandboxSpec(image="i"))
+    task = Task(id="t", repo="o/r", base_commit="c", problem_statement="\ud800", image="i")
+    trajectory = asyncio.run(AGENT.run(task, sandbox, policy, sample=0, deadline=Deadline.after(60)))
+    assert len(trajectory.responses) == len(policy.requests)
+    assert from_row(json.loads(json.dumps(to_row(trajectory)))) == trajectory, "it can be stored"
+    for request in policy.requests:
+        turns = iter(request.messages[2:])
+        for message in turns:
+            if message["role"] == "user":
+                continue
+            assert message["role"] == "assistant"
+            sent = message.get("tool_calls") or []
+            assert len({call["id"] for call in sent}) == len(sent)
+            for call in sent:
+                assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", call["function"]["name"])
+                assert isinstance(json.loads(call["function"]["arguments"]), dict)
+                answer = next(turns)
+                assert (answer["role"], answer["tool_call_id"]) == ("tool", call["id"])
+            if not sent:
+                assert isinstance(message["content"], str)
