@@ -241,7 +241,8 @@ class ChatApiPolicy:
             )
         for _ in range(1 + tried.lost):
             tried.count(completion.usage)
-        return completion.model_copy(update={"usage": tried.usage})
+        alone = completion.usage.tokens if tried.usage != completion.usage else 0
+        return completion.model_copy(update={"usage": tried.usage, "context_tokens": alone})
 
     def _backoff_s(self, failures: int) -> float:
         """Seconds before another attempt, different for each request so that they do not all come at once."""

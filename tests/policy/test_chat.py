@@ -377,7 +377,9 @@ async def test_failures_end_after_the_attempts(api):
 async def test_a_slow_api_is_given_up_at_the_timeout(api):
     api.script = ["stall", answer()]
     async with opened(api, request_timeout_s=0.2) as policy:
-        assert (await ask(policy)).usage.prompt_tokens == 200, "the lost answer counts like the one that came"
+        came = await ask(policy)
+        assert came.usage.prompt_tokens == 200, "the lost answer counts like the one that came"
+        assert came.usage.tokens == 2 * came.context_tokens, "and fills no context"
 
 
 @pytest.mark.parametrize(
