@@ -1,4 +1,4 @@
-"""`SharedWork`: work that several callers wait for at once, and that none of them owns."""
+"""`SharedWork`: work that several callers wait for at once, and that none of them owns. `ended`: the end of a task."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -37,3 +37,16 @@ class SharedWork(Generic[T]):
             return await work()
         finally:
             del self._running[key]
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Wait until a task has ended, however often the caller is cancelled meanwhile; only then is the cancellation
+    raised. What the task raised is not."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

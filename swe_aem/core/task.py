@@ -74,6 +74,8 @@ class TaskRecord(Frozen):
     split: str | None = None
     weight: float = 1.0
     """What its trajectories count in training, 0..1; below 1 for a task whose tests preflight found flaky."""
+    flaky: tuple[str, ...] = ()
+    """Its tests whose results differed between equal runs of preflight, as a lock says; they get no twins."""
     repository: Path | None = None
     """The git repository of this host whose `base_commit` is the working tree; None if the image has the tree, or the
     set's packages have."""

@@ -45,6 +45,9 @@ class Verdict(Frozen):
     """FAIL_TO_PASS tests, and a few PASS_TO_PASS tests, whose twin, a test that contradicts it, ran too."""
     twin_s: float = 0.0
     """Seconds of the evaluations with twins, their sandboxes included."""
+    odd_once: tuple[str, ...] = ()
+    """What was odd in one evaluation with twins and not in the next, one line each. It is no evidence and changes
+    nothing: a test may be flaky."""
     cause: str = ""
     """Why there are no results although the evaluation was tried more than once: what the patch does to the grading,
     e.g. that its sandbox dies. Empty where the tests decided."""

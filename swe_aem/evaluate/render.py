@@ -39,6 +39,7 @@ def lines(run: RunReport) -> Iterator[str]:
     yield "  outcomes: " + ", ".join(f"{name} {count}" for name, count in run.outcomes.items())
     yield from _official_lines(run)
     yield from _remark_lines("evidence of cheating", run.evidence)
+    yield from _remark_lines("odd in one run of the tests and not in the next", run.odd_once)
     yield from _remark_lines("no verdict", run.failures)
     if run.mean_turns:
         cost = f"{run.sampled_tokens_per_resolved:,.0f}" if run.sampled_tokens_per_resolved is not None else "-"

@@ -91,6 +91,8 @@ class RunReport(Frozen):
     """Samples on which the verdict says something else."""
     evidence: tuple[Remark, ...]
     """Samples with evidence of cheating."""
+    odd_once: tuple[Remark, ...]
+    """Samples that did something odd in one evaluation with twins and not in the next."""
     failures: tuple[Remark, ...]
     """Samples without a verdict, with the cause."""
     weak_tasks: WeakTasks | None = None
@@ -157,6 +159,7 @@ def report(
         official_resolved=scores.official_resolved,
         differences=scores.differences,
         evidence=scores.evidence,
+        odd_once=scores.odd_once,
         failures=scores.failures,
         weak_tasks=weak,
     )

@@ -69,6 +69,9 @@ class Scores(Frozen):
     """Samples on which the verdict says something else."""
     evidence: tuple[Remark, ...] = ()
     """Samples with evidence of cheating, each with the first line of it."""
+    odd_once: tuple[Remark, ...] = ()
+    """Samples that did something odd in one evaluation with twins and not in the next, each with the first line of
+    it."""
     failures: tuple[Remark, ...] = ()
     """Samples without a verdict, each with the cause."""
 
@@ -114,6 +117,7 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
     official: list[bool] = []
     differences: list[Difference] = []
     evidence: list[Remark] = []
+    odd_once: list[Remark] = []
     failures: list[Remark] = []
     for trajectory in trajectories:
         assert trajectory.outcome is not None  # a store takes nothing else
@@ -129,6 +133,7 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
             official += [verdict.official_resolved] if verdict.official_resolved is not None else []
             differences += _difference(trajectory, verdict)
             evidence += [_remark(trajectory, line) for line in verdict.integrity[:1]]
+            odd_once += [_remark(trajectory, line) for line in verdict.odd_once[:1]]
         samples[trajectory.task_id] += 1
         resolved[trajectory.task_id] += is_resolved(trajectory)
         turns[trajectory.task_id] += len(trajectory.responses)
@@ -146,6 +151,7 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
         official_resolved=sum(official),
         differences=tuple(differences),
         evidence=tuple(evidence),
+        odd_once=tuple(odd_once),
         failures=tuple(failures),
     )
 

@@ -148,6 +148,7 @@ class Grader:
             record.key.eval_type,
             record.key.log_parser,
             record.task.problem_statement,
+            record.flaky,
             rules_digest(),
         )
         return await self._twins.kept(digest_of(image, record, *more), lambda: self._twin_control(record, spec))
@@ -156,7 +157,7 @@ class Grader:
         limit_s = record.key.timeout_s + CONTROL_EXTRA_S
         async with self._slot(record, spec, record) as slot:
             files = await slot.test_files(Deadline.after(limit_s))
-        make = partial(make_twins, record.key, record.task.problem_statement, files)
+        make = partial(make_twins, record.key, record.task.problem_statement, files, flaky=record.flaky)
         twins = await asyncio.to_thread(make)
         if not twins.usable:
             return twins

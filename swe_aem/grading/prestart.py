@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from swe_aem.core import Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.core.shared_work import ended
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +40,11 @@ class PrestartedSandbox:
         self._done.set()
         if not self._opened.done():
             self._task.cancel()
-        cancelled: asyncio.CancelledError | None = None
-        while not self._task.done():
-            try:
-                await asyncio.wait([self._task])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if self._opened.done() and not self._opened.cancelled():
-            self._opened.exception()  # a failed start that nobody asked for is not reported
-        if cancelled is not None:
-            raise cancelled
+        try:
+            await ended(self._task)
+        finally:
+            if self._opened.done() and not self._opened.cancelled():
+                self._opened.exception()  # a failed start that nobody asked for is not reported
         if not self._task.cancelled() and (failure := self._task.exception()) is not None:
             # A failed end must not take a verdict back: the work is done, and `prune` removes the sandbox later.
             logger.warning("a sandbox of %s did not end well", self._spec.image, exc_info=failure)

@@ -38,6 +38,8 @@ class GradeSummary(Frozen):
     """Verdicts that differ from that."""
     evidence: tuple[Remark, ...]
     """Verdicts with evidence of cheating."""
+    odd_once: tuple[Remark, ...]
+    """Verdicts on patches that did something odd in one evaluation with twins and not in the next."""
     outcomes: dict[str, int]
     left_out: tuple[str, ...]
     """What was said of the source of the predictions."""
@@ -59,6 +61,7 @@ def summarise(rows: Iterable[GradedPrediction], *, wanted: int, notes: Sequence[
         official_resolved=scores.official_resolved,
         differences=scores.differences,
         evidence=scores.evidence,
+        odd_once=scores.odd_once,
         outcomes=scores.outcomes,
         left_out=tuple(notes),
         wall_s=wall_s,

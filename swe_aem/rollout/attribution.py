@@ -2,9 +2,15 @@
 
 1. Direct evidence: the sandbox's own counters, then engine, host and neighbours. Where the sandbox's own limits were
    hit meanwhile, the others do not excuse it.
-2. Otherwise it is measured: the same calls, or the same patch, again beside a control. What dies again beside a sound
-   control is the policy's doing; what survives is an infrastructure failure, and is retried.
-3. A third loss of fresh samples beside sound controls is the policy's doing, whatever the replays said.
+2. Otherwise it is measured, in rounds: the same calls, or the same patch, again beside a `Companion`. Ten in a row that
+   fail beside companions that work are the policy's doing. One that works is an infrastructure failure, and is
+   retried; a companion that fails too begins the count again.
+3. So are ten attempts of an agent in a row that are lost beside companions, whatever replays of its calls showed.
+
+If something takes each sandbox with probability q, whatever is in it, a grade fails beside a companion that works with
+probability q(1 - q), and an agent's or a replay's sandbox goes before that of its companion with at most q - q^2/2. The
+chance of a wrong verdict is q to begin with, times the tenth power of that, and a little more because a count may begin
+again: per trajectory 1e-11 for q = 0.1, 7e-7 (grades) and 1e-4 (agents) for q = 0.5.
 """
 
 from dataclasses import dataclass, field
@@ -14,17 +20,14 @@ from swe_aem.core import LimitHits, Sandbox, SandboxBackend, Stop, TaskRecord, T
 from swe_aem.core.base import Frozen
 from swe_aem.errors import ControlFailed, HostFailed, InfrastructureError, SandboxDead, Starved
 from swe_aem.rollout.breaker import describe
+from swe_aem.rollout.companions import Companion
 from swe_aem.rollout.controls import Control
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses, MemoryMark
 from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.rollout.trials import Trials
 
-LOSSES_THAT_DECIDE = 3
-"""So many losses of fresh samples beside sound controls are the policy's doing."""
-_REPLAYS = 2
-"""So often an agent's calls must kill a fresh sandbox: one that died may have been killed from outside."""
-GRADES_THAT_DECIDE = 2
-"""So many grades of the same patch must fail before a control decides."""
+ROUNDS_THAT_DECIDE = 10
+"""So many failures in a row, each beside a companion that works, are the policy's doing."""
 
 
 class Finding(Frozen):
@@ -45,6 +48,8 @@ class Attempt:
     """The agent's sandbox, once it is prepared."""
     draft: Trajectory | None = None
     """What the agent handed over."""
+    companion: Companion | None = None
+    """What ran beside it, if something was lost before."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class GradeStart:
     memory: MemoryMark
     hits: LimitHits
     """What its limits had done by then."""
+    companion: Companion | None = None
+    """What runs beside it, if a grade of the patch failed before."""
 
     async def hit_its_limits(self) -> bool:
         """Did its own limits do something to it since?"""
@@ -62,20 +69,47 @@ class GradeStart:
 
 
 @dataclass
+class Rounds:
+    """Failures of one trajectory without evidence of an infrastructure failure. The first has no companion: it says
+    that the next needs one."""
+
+    suspected: bool = False
+    """Was there any?"""
+    open: bool = False
+    """Does the latest one call for another round, however many attempts there were?"""
+    in_a_row: int = 0
+    """The latest ones, each beside a companion that worked."""
+
+    async def failed(self, companion: Companion | None) -> Control | None:
+        """Count a failure; returns the companion's result."""
+        self.suspected = self.open = True
+        if companion is None:
+            return None
+        control = await companion.result()
+        if control.sound:
+            self.in_a_row += 1
+        else:
+            self.excused()
+        return control
+
+    def excused(self) -> None:
+        """There is evidence that the infrastructure fails: begin again."""
+        self.open, self.in_a_row = False, 0
+
+    @property
+    def decided(self) -> bool:
+        """Are there enough?"""
+        return self.in_a_row >= ROUNDS_THAT_DECIDE
+
+
+@dataclass
 class Suspicion:
     """What one trajectory lost so far without evidence of an infrastructure failure."""
 
-    losses: int = 0
-    """Agents' sandboxes."""
-    dead_graders: int = 0
-    """Grading sandboxes with its patch in them."""
-    failed_grades: int = 0
-    """Grades of its patch that failed otherwise."""
-
-    @property
-    def undecided(self) -> bool:
-        """Did grades fail, but too few to decide?"""
-        return 0 < self.dead_graders < LOSSES_THAT_DECIDE or 0 < self.failed_grades < GRADES_THAT_DECIDE
+    agent: Rounds = field(default_factory=Rounds)
+    """Agents' sandboxes that a replay did not lose."""
+    grading: Rounds = field(default_factory=Rounds)
+    """Grades of its patch."""
 
 
 @dataclass
@@ -104,22 +138,38 @@ class Attribution:
             return Finding(blame="infrastructure", why=why)
         own_limits = await attempt.sandbox.hit_its_limits()
         if not own_limits and (excuse := await self._excuse(attempt.memory)):
+            suspicion.agent.excused()
             return Finding(blame="infrastructure", why=excuse)
         control = await self.trials.sandbox_control(record)
         if not control.sound:
+            suspicion.agent.excused()
             return self._unsound(control)
-        complete, recording = attempt.draft.stop is not Stop.SANDBOX_DEAD, attempt.sandbox.recording
-        for _ in range(_REPLAYS):
-            if not await self.trials.dies_again(record, key.sample, recording, complete=complete):
-                break
-        else:
+        replays = await self._replays(record, key, attempt)
+        if replays.decided:
             convicted = f"the same calls kill a fresh sandbox too: {why}"
             return await self._confirmed(attempt.memory, convicted, own_limits=own_limits)
-        suspicion.losses += 1
-        if suspicion.losses >= LOSSES_THAT_DECIDE:
-            convicted = f"{suspicion.losses} sandboxes in a row: {why}"
+        control = await suspicion.agent.failed(attempt.companion)
+        if control is not None and not control.sound:
+            return self._unsound(control)
+        if suspicion.agent.decided:
+            convicted = f"{suspicion.agent.in_a_row} sandboxes in a row beside sound controls: {why}"
             return await self._confirmed(attempt.memory, convicted, own_limits=own_limits)
         return Finding(blame="infrastructure", why=why, works=True)
+
+    async def _replays(self, record: TaskRecord, key: TrajectoryKey, attempt: Attempt) -> Rounds:
+        """The calls of a lost sandbox made again, beside companions, until something speaks for the policy or there
+        are enough."""
+        assert attempt.sandbox is not None
+        assert attempt.draft is not None
+        complete, rounds = attempt.draft.stop is not Stop.SANDBOX_DEAD, Rounds()
+        while not rounds.decided:
+            async with self.trials.sandbox_companion(record) as companion:
+                if not await self.trials.dies_again(record, key.sample, attempt.sandbox.recording, complete=complete):
+                    break
+                control = await rounds.failed(companion)
+            if control is None or not control.sound:
+                break
+        return rounds
 
     async def of_grading(
         self,
@@ -128,27 +178,22 @@ class Attribution:
         suspicion: Suspicion,
         error: InfrastructureError,
     ) -> Finding:
-        """Whose failure it was that a grade which began as `start` says broke off with `error`.
-
-        A grade whose sandbox died must do so three times: it may have been killed from outside.
-        """
-        why = describe(error)
+        """Whose failure it was that a grade which began as `start` says broke off with `error`."""
+        why, rounds = describe(error), suspicion.grading
         if isinstance(error, (Starved, ControlFailed, HostFailed)):
             return Finding(blame="infrastructure", why=why)
         own_limits = await start.hit_its_limits()
         if not own_limits and (excuse := await self._excuse(start.memory)):
+            rounds.excused()
             return Finding(blame="infrastructure", why=excuse)
-        dead = isinstance(error, SandboxDead)
-        suspicion.dead_graders += dead
-        suspicion.failed_grades += not dead
-        enough = suspicion.dead_graders >= LOSSES_THAT_DECIDE or suspicion.failed_grades >= GRADES_THAT_DECIDE
-        if not enough:
+        control = await rounds.failed(start.companion)
+        if control is None:
             return Finding(blame="infrastructure", why=why)
-        control = await self.trials.grading_control(record)
         if not control.sound:
             return self._unsound(control)
-        failed = suspicion.dead_graders + suspicion.failed_grades
-        convicted = f"grading failed {failed} times beside a sound control: {why}"
+        if not rounds.decided:
+            return Finding(blame="infrastructure", why=why, works=True)
+        convicted = f"grading failed {rounds.in_a_row} times in a row beside sound controls: {why}"
         return await self._confirmed(start.memory, convicted, own_limits=own_limits)
 
     async def lost_without_policy(self, record: TaskRecord) -> None:

@@ -17,10 +17,11 @@ from typing import NamedTuple
 from swe_aem.core import Deadline, Sandbox, SandboxBackend, TaskRecord, TestStatus, Verdict, bounded
 from swe_aem.errors import InfrastructureError, SandboxDead
 from swe_aem.grading import CapturedWork, Delta, Grader, GradeSlot, NotApplied
-from swe_aem.rollout.attribution import LOSSES_THAT_DECIDE, Attribution, Finding, GradeStart, Suspicion
+from swe_aem.rollout.attribution import ROUNDS_THAT_DECIDE, Attribution, Finding, GradeStart, Suspicion
 from swe_aem.rollout.breaker import Breaker, describe
 from swe_aem.rollout.broken_tasks import BrokenTasks
 from swe_aem.rollout.budget import backoff_s, grade_attempt_s, sandbox_spec, start_s, twins_s
+from swe_aem.rollout.companions import Companion
 from swe_aem.rollout.components import GradingComponents
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import Controls
@@ -154,9 +155,10 @@ class PatchGrading:
                 async with AsyncExitStack() as slots:
                     if slot is None or attempt > 1:
                         slot = await self._open_slot(slots)
-                    verdict = await self._attributed(work, slot)
+                    companion = await self._companion(slots) if self._suspicion.grading.suspected else None
+                    verdict = await self._attributed(work, slot, companion)
             except InfrastructureError:
-                more = LOSSES_THAT_DECIDE if self._suspicion.undecided else 0  # one grade alone convicts nobody
+                more = ROUNDS_THAT_DECIDE if self._suspicion.grading.open else 0  # one grade alone convicts nobody
                 if attempt >= limits.max_attempts + more:
                     raise
                 await asyncio.sleep(backoff_s(limits, min(attempt, limits.max_attempts)))
@@ -166,13 +168,15 @@ class PatchGrading:
                     return verdict
                 starved = True
 
-    async def _attributed(self, work: CapturedWork | str, slot: GradeSlot) -> Verdict | None:
+    async def _attributed(
+        self, work: CapturedWork | str, slot: GradeSlot, companion: Companion | None
+    ) -> Verdict | None:
         """One attempt to grade. A failure that is the patch's doing is a verdict; any other is raised."""
         attribution, since = self._context.attribution, self._context.attribution.memory.mark()
         start, finding, entered = None, None, False
         try:
             sandbox = await self._ready(slot)
-            start = GradeStart(sandbox, since, await sandbox.limit_hits())
+            start = GradeStart(sandbox, since, await sandbox.limit_hits(), companion)
             entered = isinstance(work, str)  # a sandbox beside the slot's, where it is applied
             delta = await (self._apply(work, slot) if isinstance(work, str) else self._delta(work, slot))
             if isinstance(delta, Delta):
@@ -193,7 +197,10 @@ class PatchGrading:
                     self._own_limits = await start.hit_its_limits()
                     return _convicted(self._record, finding.why)
             self._failures.note("grading", error, finding)
-            self._context.breaker.failed(error, self._record.task.id)
+            if finding is not None and finding.works:
+                self._context.breaker.worked()
+            else:
+                self._context.breaker.failed(error, self._record.task.id)
             raise
         finally:
             self.log = slot.kept_log
@@ -233,6 +240,9 @@ class PatchGrading:
     async def _open_slot(self, slots: AsyncExitStack) -> GradeSlot:
         workspace = await asyncio.to_thread(self._context.components.workspace, self._record.task.id)
         return await slots.enter_async_context(self._context.slot(self._record, self._sample, workspace))
+
+    async def _companion(self, slots: AsyncExitStack) -> Companion:
+        return await slots.enter_async_context(self._context.attribution.trials.grading_companion(self._record))
 
     async def _why_broken(self, verdict: Verdict) -> str | None:
         """Why the task is broken, if that is what the verdict shows; raises the last `InfrastructureError` if no

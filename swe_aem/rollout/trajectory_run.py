@@ -9,7 +9,7 @@ trajectory.
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,11 @@ from swe_aem.errors import (
 from swe_aem.grading import CapturedWork, GradeSlot
 from swe_aem.harness import BUNDLED
 from swe_aem.policy import is_own_policy
-from swe_aem.rollout.attribution import Attempt, Finding, Suspicion
+from swe_aem.rollout.attribution import ROUNDS_THAT_DECIDE, Attempt, Finding, Suspicion
 from swe_aem.rollout.breaker import Breaker, FirstAnswer, describe
 from swe_aem.rollout.budget import backoff_s, sandbox_spec, trajectory_s
 from swe_aem.rollout.causes import counted
+from swe_aem.rollout.companions import Companion
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.gate import PhaseTimer, StartGate
@@ -99,27 +100,32 @@ class TrajectoryRun:
         budget = Deadline.after(trajectory_s(self.context.config))
         while True:
             attempt = self.context.grading.attribution.begin()
-            async with AsyncExitStack() as slots:
-                try:
-                    async with bounded(f"trajectory {self.key}", budget):
-                        draft, work, slot = await self._act(slots, attempt, budget)
-                except BudgetSpent:
-                    raise
-                except InfrastructureError as error:
-                    failure = error
-                else:
-                    self.context.spending.end(self.key, finished=True)
-                    self.context.agent_breaker.worked()
-                    return await self._judge(draft, work, slot)
-            began_s = time.monotonic()
-            finding = await self._blame(attempt, failure)
+            async with AsyncExitStack() as companions:
+                if self._suspicion.agent.suspected:
+                    attempt.companion = await companions.enter_async_context(self._companion())
+                async with AsyncExitStack() as slots:
+                    try:
+                        async with bounded(f"trajectory {self.key}", budget):
+                            draft, work, slot = await self._act(slots, attempt, budget)
+                    except BudgetSpent:
+                        raise
+                    except InfrastructureError as error:
+                        failure = error
+                    else:
+                        self.context.spending.end(self.key, finished=True)
+                        self.context.agent_breaker.worked()
+                        await companions.aclose()
+                        return await self._judge(draft, work, slot)
+                began_s = time.monotonic()
+                finding = await self._blame(attempt, failure)
             if finding.blame == "policy":
                 return self._killed(attempt, finding)
             budget = budget.postponed(time.monotonic() - began_s)  # a control uses nothing of the trajectory's
-            if len(self._failures.said) >= limits.max_attempts or budget.expired():
+            most = limits.max_attempts + (ROUNDS_THAT_DECIDE if self._suspicion.agent.open else 0)
+            if len(self._failures.said) >= most or budget.expired():
                 return await self._given_up(Outcome.INFRASTRUCTURE, failure)
             self.context.spending.again(self.key)
-            await asyncio.sleep(backoff_s(limits, len(self._failures.said)))
+            await asyncio.sleep(backoff_s(limits, min(len(self._failures.said), limits.max_attempts)))
 
     async def _act(
         self, slots: AsyncExitStack, attempt: Attempt, budget: Deadline
@@ -244,6 +250,9 @@ class TrajectoryRun:
 
     async def _open_slot(self, slots: AsyncExitStack, workspace: Path | None) -> GradeSlot:
         return await slots.enter_async_context(self.context.grading.slot(self.record, self.key.sample, workspace))
+
+    def _companion(self) -> AbstractAsyncContextManager[Companion]:
+        return self.context.grading.attribution.trials.sandbox_companion(self.record)
 
     def _policy(self) -> AnyPolicy:
         context = self.context

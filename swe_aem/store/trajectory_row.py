@@ -72,6 +72,7 @@ class VerdictRow(TypedDict):
     integrity: list[str]
     twinned: list[str]
     twin_s: float
+    odd_once: list[str]
     cause: str
     exit_code: int | None
     test_exit_code: int | None
@@ -257,6 +258,7 @@ def _verdict_to_row(verdict: Verdict) -> VerdictRow:
         "integrity": [escape(line) for line in verdict.integrity],
         "twinned": [escape(test) for test in verdict.twinned],
         "twin_s": verdict.twin_s,
+        "odd_once": [escape(line) for line in verdict.odd_once],
         "cause": escape(verdict.cause),
         "exit_code": verdict.exit_code,
         "test_exit_code": verdict.test_exit_code,
@@ -277,6 +279,7 @@ def _verdict_from_row(row: Mapping[str, Any]) -> Verdict:
             "stripped_files": tuple(unescape(path) for path in row["stripped_files"]),
             "integrity": tuple(unescape(line) for line in row["integrity"]),
             "twinned": tuple(unescape(test) for test in row["twinned"]),
+            "odd_once": tuple(unescape(line) for line in row["odd_once"]),
             "cause": unescape(row["cause"]),
             "log_tail": unescape(row["log_tail"]),
         }

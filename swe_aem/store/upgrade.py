@@ -12,7 +12,7 @@ is refused. A store of an older format is read and never appended to, so no stor
        a training run's settings have `importance_sampling`
     6  verdicts have `official_resolved`, `twinned` and `twin_s`; logs of evaluations are kept beside the rows
     7  trajectories have `response_rewards` and `reward_terms`
-    8  responses have `usage`, branches `messages`: a chat API reports no token ids
+    8  responses have `usage`, branches `messages`: a chat API reports no token ids; verdicts have `odd_once`
 """
 
 from collections.abc import Mapping
@@ -42,6 +42,7 @@ _NEW_IN_VERDICTS = {
     "official_resolved": None,
     "twinned": [],
     "twin_s": 0.0,
+    "odd_once": [],
 }
 _NEW_IN_RESPONSES = {"usage": None}
 _NEW_IN_ROWS = {"response_rewards": None, "reward_terms": "{}"}

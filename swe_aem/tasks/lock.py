@@ -99,8 +99,8 @@ class LockEntry(Frozen):
 
 
 def record_digest(record: TaskRecord) -> str:
-    """SHA-256 of a task and its answer key, without the split."""
-    content = record.model_dump_json(exclude={"split", "weight"})
+    """SHA-256 of a task and its answer key, without the split and what a lock says."""
+    content = record.model_dump_json(exclude={"split", "weight", "flaky"})
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -172,7 +172,7 @@ def apply_lock(
             continue
         task = record.task.model_copy(update={"network": entry.network})
         weight = 1.0 if entry.passed else min(entry.weight, 1 - 1 / (entry.gold_runs + 1))
-        kept.append(record.model_copy(update={"task": task, "weight": weight}))
+        kept.append(record.model_copy(update={"task": task, "weight": weight, "flaky": entry.flaky}))
     shown = ", ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
     if refused and (rule.needs_all or not kept):
         bounded = max_passing_mutants is not None

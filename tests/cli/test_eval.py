@@ -100,12 +100,16 @@ def test_where_swebenchs_rule_alone_says_something_else_is_listed_with_the_reaso
     directory = store(tmp_path / "run", [[GOOD], [], [FAULT], []])
     verdict = Verdict(resolved=False, official_resolved=True, patch_applied=True, integrity=("its twins passed",))
     cheat = trajectory(TASKS.records[1].task.id, 0, Outcome.INTEGRITY_VIOLATION)
+    odd = trajectory(TASKS.records[3].task.id, 0, Outcome.RESOLVED)
+    once = Verdict(resolved=True, patch_applied=True, odd_once=("a twin passed", "another"))
     with Store(directory).writer() as writer:
         writer.append(cheat.model_copy(update={"verdict": verdict}))
+        writer.append(odd.model_copy(update={"verdict": once}))
     text = run(directory)
     assert "swebench's rule alone: 1 of 1 samples resolved; the verdict differs on 1" in text
     assert f"{cheat.id}  unresolved  resolved  its twins passed" in " ".join(text.split(" ")).replace("   ", "  ")
     assert f"evidence of cheating: {cheat.id}: its twins passed" in text
+    assert f"odd in one run of the tests and not in the next: {odd.id}: a twin passed" in text
     assert f"no verdict: {TASKS.records[2].task.id}.0" in text
     (found,) = json.loads(run(directory, "--json"))["runs"]
     assert [(one["task_id"], one["why"]) for one in found["differences"]] == [(cheat.task_id, "its twins passed")]

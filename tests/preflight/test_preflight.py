@@ -293,7 +293,7 @@ def lock(tmp_path: Path, *found: dict[str, Any]) -> Path:
     return path
 
 
-FLAKY = {"passed": False, "problems": ["flaky: t"], "gold_resolved": 2}
+FLAKY = {"passed": False, "problems": ["flaky: t"], "flaky": ("t",), "gold_resolved": 2}
 BROKEN = {"passed": False, "problems": ["doing nothing resolves it"], "noop_resolved": 1}
 
 
@@ -324,6 +324,7 @@ def test_require_refuses_and_drop_leaves_out(tmp_path: Path, changes: list[dict]
 def test_weigh_keeps_what_is_only_flaky(tmp_path: Path) -> None:
     found = apply_lock(TASKS, lock(tmp_path, FLAKY, BROKEN, {}), "docker", "weigh")
     assert [round(record.weight, 3) for record in found] == [0.667, 1.0]
+    assert [record.flaky for record in found] == [("t",), ()]
     with pytest.raises(UserError, match="3 of 3"):
         apply_lock(TASKS, lock(tmp_path, BROKEN, BROKEN, BROKEN), "docker", "weigh")
 

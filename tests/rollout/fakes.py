@@ -210,7 +210,7 @@ class FakeSlot:
         return await self.grade("", deadline)
 
     async def delta(self, work: CapturedWork) -> Delta:
-        await self.ready
+        await self.sandbox()
         self.grader.compared += 1
         self.grader.comparing(self.grader.compared)
         return Delta(patch="diff --git a/x b/x\n") if work.files else Delta()
@@ -222,7 +222,7 @@ class FakeSlot:
         await self.grader.judging(self.grader)
 
     async def grade(self, patch: Delta | str, deadline: Deadline, *, twins: bool = True) -> Verdict:
-        sandbox = await self.ready
+        sandbox = await self.sandbox()
         self.grader.graded.append(self.record.task.id)
         self.grader.running += 1
         self.grader.most = max(self.grader.most, self.grader.running)

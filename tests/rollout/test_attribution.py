@@ -1,6 +1,7 @@
 """Whose failure it was: every branch of the rule, over fakes."""
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +23,8 @@ from swe_aem.core import (
 from swe_aem.errors import ControlFailed, GraderError, HostFailed, InfrastructureError, SandboxDead, Starved
 from swe_aem.grading import CapturedWork, GivenTree, StartLayers
 from swe_aem.grading.parser import ParseTimeout
-from swe_aem.rollout import RunAborted, patch_grading, trajectory_run
+from swe_aem.rollout import RunAborted, attribution, patch_grading, trajectory_run
+from swe_aem.rollout.attribution import ROUNDS_THAT_DECIDE
 from swe_aem.rollout.evidence import HostMemory, InnocentLosses
 from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.sandbox import open_backend
@@ -64,6 +66,13 @@ async def trap(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
     return Stop.SUBMITTED
 
 
+async def close_all_with_a_control(made: Any) -> None:
+    """End every sandbox as soon as a control has one."""
+    await until(lambda: any(one.spec.labels["role"] == "control" for one in made.backend.live))
+    for one in made.backend.live:
+        await one.close()
+
+
 def roles(made: Any) -> Counter[str]:
     return Counter(sandbox.spec.labels["role"] for sandbox in made.backend.opened)
 
@@ -78,7 +87,7 @@ async def test_calls_that_kill_a_fresh_sandbox_too_are_the_policys_doing(bench: 
     assert "the same calls kill a fresh sandbox too: SandboxDead: connection lost" in one.error
     assert one.responses, "what was sampled is trained on"
     assert (len(made.agent.runs), made.grader.graded) == (1, [])
-    assert (roles(made)["agent"], roles(made)["control"]) == (1, 3)
+    assert (roles(made)["agent"], roles(made)["control"]) == (1, 1 + 2 * ROUNDS_THAT_DECIDE)
     assert not made.backend.live
 
 
@@ -97,8 +106,8 @@ async def test_calls_that_a_fresh_sandbox_survives_are_retried(bench: MakeBench)
 
 async def test_a_replay_that_dies_elsewhere_proves_nothing(bench: MakeBench) -> None:
     def anywhere(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
-        replays = [one for one in made.backend.opened if one.spec.labels["role"] == "control"][1:]
-        return kills(sandbox, KILL if command == "first" and sandbox in replays else command)
+        control = sandbox.spec.labels["role"] == "control"
+        return kills(sandbox, KILL if command == "first" and control else command)
 
     async def work(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
         await sandbox.run("first", timeout_s=1)
@@ -108,15 +117,31 @@ async def test_a_replay_that_dies_elsewhere_proves_nothing(bench: MakeBench) -> 
     assert (await made.run())["task-0", 0].outcome is Outcome.RESOLVED
 
 
-async def test_a_third_loss_of_fresh_samples_beside_sound_controls_decides(bench: MakeBench) -> None:
+async def test_losses_of_fresh_samples_in_a_row_beside_sound_controls_decide(bench: MakeBench) -> None:
     def original_only(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
         return kills(sandbox, command if sandbox.spec.labels["role"] == "agent" else "")
 
     made = bench(1, agent=FakeAgent(behaviour=kill), backend=FakeBackend(original_only))
     one = (await made.run())["task-0", 0]
-    assert (one.outcome, one.reward, one.attempt) == (Outcome.SANDBOX_KILLED, 0.0, 2)
-    assert "3 sandboxes in a row" in one.error
-    assert len(made.agent.runs) == 3
+    assert (one.outcome, one.reward, one.attempt) == (Outcome.SANDBOX_KILLED, 0.0, ROUNDS_THAT_DECIDE)
+    assert f"{ROUNDS_THAT_DECIDE} sandboxes in a row" in one.error
+    assert len(made.agent.runs) == 1 + ROUNDS_THAT_DECIDE, "the first one has no companion"
+
+
+async def test_a_loss_beside_a_companion_that_is_lost_too_begins_the_count_again(bench: MakeBench) -> None:
+    async def work(agent: Any, task: Any, sandbox: Any, sample: int) -> Stop:
+        if len(agent.runs) == ROUNDS_THAT_DECIDE:
+            await close_all_with_a_control(made)
+        return await last_call(sandbox, KILL if len(agent.runs) < ROUNDS_THAT_DECIDE + 5 else "work")
+
+    def original_only(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+        return kills(sandbox, command if sandbox.spec.labels["role"] == "agent" else "")
+
+    made = bench(
+        1, agent=FakeAgent(behaviour=work), backend=FakeBackend(original_only), scheduling={"max_attempts": 30}
+    )
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, ROUNDS_THAT_DECIDE + 4)
 
 
 async def test_samples_that_kill_at_the_same_time_do_not_excuse_each_other(bench: MakeBench) -> None:
@@ -128,7 +153,7 @@ async def test_samples_that_kill_at_the_same_time_do_not_excuse_each_other(bench
         scheduling={"concurrency": 12, "max_consecutive_failures": 2},
     )
     assert Counter(one.outcome for one in (await made.run()).values()) == {Outcome.SANDBOX_KILLED: 12}
-    assert roles(made)["control"] == 1 + 2 * 12, "one control for all"
+    assert roles(made)["control"] == 1 + 2 * ROUNDS_THAT_DECIDE * 12, "one control for all, and replays with theirs"
 
 
 @pytest.mark.parametrize(("every", "outcome"), [(True, Outcome.SANDBOX_KILLED), (False, Outcome.RESOLVED)])
@@ -141,7 +166,8 @@ async def test_the_sandboxs_own_counters_come_first(bench: MakeBench, every: boo
     made = bench(1, agent=FakeAgent(behaviour=kill), backend=FakeBackend(bomb))
     made.backend.down = True  # nothing else excuses it
     assert (await made.run())["task-0", 0].outcome is outcome
-    assert roles(made)["control"] == (3 if every else 2), "the control, and replays until one survives"
+    rounds = ROUNDS_THAT_DECIDE if every else 1
+    assert roles(made)["control"] == 1 + 2 * rounds, "the control, and replays with theirs until one survives"
 
 
 @pytest.mark.parametrize("exit_code", [137, 0])
@@ -244,7 +270,11 @@ async def test_a_sandbox_that_is_gone_before_the_first_response_is_infrastructur
 
 
 @pytest.mark.parametrize("how", ["fails", "never ends"])
-async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(bench: MakeBench, how: str) -> None:
+async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(
+    bench: MakeBench, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(attribution, "ROUNDS_THAT_DECIDE", 2)
+
     async def spoiled(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
         if "/testbed/trap" in sandbox.files:
             if how == "never ends":
@@ -416,25 +446,24 @@ def raises(error: Exception) -> Callable[[FakeSandbox], None]:
 
 
 @pytest.mark.parametrize(
-    ("error", "grades"),
+    "error",
     [
-        (GraderError("the evaluation script did not start"), 2),
-        (ParseTimeout("the log parser took more than 10 s"), 2),
-        (SandboxDead("connection lost"), 3),
+        GraderError("the evaluation script did not start"),
+        ParseTimeout("the log parser took more than 10 s"),
+        SandboxDead("connection lost"),
     ],
 )
 @pytest.mark.parametrize("attempts", [1, 3])
 async def test_a_patch_that_fails_again_beside_a_sound_control_is_unresolved(
-    bench: MakeBench, error: InfrastructureError, grades: int, attempts: int
+    bench: MakeBench, error: InfrastructureError, attempts: int
 ) -> None:
     grader = FakeGrader(grading=unless_gold(raises(error)))
-    made = bench(1, grader=grader, scheduling={"max_attempts": attempts})
+    made = bench(1, grader=grader, scheduling={"max_attempts": attempts, "max_consecutive_failures": 3})
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward) == (Outcome.UNRESOLVED, 0.0)
     assert str(error) in one.verdict.cause
     assert one.verdict.fail_to_pass == {"t::a": TestStatus.MISSING}
-    assert roles(made)["grader"] == grades
-    assert len(made.agent.runs) == 1
+    assert roles(made) == {"agent": 1, "grader": 1 + ROUNDS_THAT_DECIDE, "control": ROUNDS_THAT_DECIDE}
 
 
 @pytest.mark.parametrize("when", ["with the patch in it", "before"])
@@ -456,7 +485,8 @@ async def test_nothing_else_excuses_a_grading_sandbox_whose_own_limits_its_patch
     made = bench(1, grader=FakeGrader(grading=unless_gold(bomb)), backend=Backend())
     wanted = Outcome.UNRESOLVED if when == "with the patch in it" else Outcome.GRADER_FAILURE
     assert (await made.run())["task-0", 0].outcome is wanted
-    assert roles(made)["grader"] == 3, "one that was killed may have been killed from outside, whatever its limits did"
+    grades = 1 + ROUNDS_THAT_DECIDE if when == "with the patch in it" else 3
+    assert roles(made)["grader"] == grades, "it may have been killed from outside, whatever its limits did"
 
 
 @pytest.mark.parametrize(
@@ -510,7 +540,46 @@ async def test_a_grading_sandbox_that_was_lost_while_it_waited_is_no_loss_of_the
     assert "was lost while it waited" in made.progress.news[0]
 
 
-async def test_work_that_cannot_be_compared_twice_is_unresolved(bench: MakeBench) -> None:
+@pytest.mark.parametrize("when", ["agents work", "patches are graded"])
+async def test_what_takes_sandboxes_at_random_convicts_nobody(bench: MakeBench, when: str) -> None:
+    dice = random.Random(20261129)
+
+    def taken(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
+        return kills(sandbox, KILL if command == hit and dice.random() < 0.5 else command)
+
+    hit = "work" if when == "agents work" else "grade"
+    made = bench(
+        40,
+        agent=FakeAgent(behaviour=lambda agent, task, sandbox, sample: last_call(sandbox, "work")),
+        backend=FakeBackend(taken),
+        scheduling={"max_attempts": 60, "max_consecutive_failures": 999},
+    )
+    assert Counter(one.outcome for one in (await made.run()).values()) == {Outcome.RESOLVED: 40}
+
+
+@pytest.mark.parametrize("taken", ["while it is graded", "while it is held"])
+async def test_a_grade_that_fails_beside_a_companion_that_fails_too_begins_the_count_again(
+    bench: MakeBench, taken: str
+) -> None:
+    async def grading(grader: Any, record: TaskRecord, patch: Any, sandbox: FakeSandbox) -> Verdict:
+        if patch == record.key.gold_patch:
+            if taken == "while it is graded" and len(graded) == ROUNDS_THAT_DECIDE:
+                raise SandboxDead("connection lost")
+            return await resolve(grader, record, patch, sandbox)
+        graded.append(sandbox)
+        if taken == "while it is held" and len(graded) == ROUNDS_THAT_DECIDE:
+            await close_all_with_a_control(made)
+        if len(graded) < ROUNDS_THAT_DECIDE + 5:
+            raise SandboxDead("connection lost")
+        return await resolve(grader, record, patch, sandbox)
+
+    graded: list[FakeSandbox] = []
+    made = bench(1, grader=FakeGrader(grading=grading), scheduling={"max_attempts": 30})
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, ROUNDS_THAT_DECIDE + 4)
+
+
+async def test_work_that_can_never_be_compared_is_unresolved(bench: MakeBench) -> None:
     def fail(times: int) -> None:
         raise GraderError("the host's git failed on it")
 

@@ -255,7 +255,8 @@ async def test_a_failed_grade_is_repeated_without_the_agent(bench: MakeBench) ->
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 1)
     assert len(made.agent.runs) == 1
-    assert len(made.backend.opened) == 1 + 2
+    roles = [sandbox.spec.labels["role"] for sandbox in made.backend.opened]
+    assert (roles.count("agent"), roles.count("grader")) == (1, 2)
 
 
 async def test_a_grade_that_never_works_keeps_the_trajectory_without_reward(bench: MakeBench) -> None:

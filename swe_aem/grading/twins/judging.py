@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple
 
 from swe_aem.core import AnswerKey, TestStatus, Verdict
@@ -50,9 +50,10 @@ def measured_twins(twins: Twins, gold: Sequence[Verdict], beside: Twin | None) -
     changed = {test for twin in usable for test in twin.names}
     why_not = {test: why for test, why in why_not.items() if test not in changed}
     eval_s = max((verdict.eval_s for verdict in gold), default=0.0)
+    found = {"why_not": why_not, "eval_s": eval_s}
     if not usable and beside is not None:
-        return Twins(runs=(beside,), why_not=why_not, eval_s=eval_s)
-    return Twins(runs=usable, beside=beside, why_not=why_not, eval_s=eval_s)
+        return twins.model_copy(update={**found, "runs": (beside,), "beside": None})
+    return twins.model_copy(update={**found, "runs": usable, "beside": beside})
 
 
 class _Odd(NamedTuple):
@@ -84,13 +85,13 @@ async def judged_by_twins(verdict: Verdict, key: AnswerKey, twins: Twins, run: R
         ran += _ran(beside, said.original)
         if not any(odd):
             twin, odd = beside, _Odd(_odd(beside, said.original, verdict).passed, ())
-    final, evidence = verdict, ()
-    if any(odd) or not _passes(said.original or verdict, verdict):
+    final, evidence, first_odd = verdict, (), odd
+    if any(odd) or not _passes(said.original or verdict, verdict, twins.flaky):
         again = twin if odd.passed else _RANDOM.choice(twins.runs)
         said = await _in_random_order(key, again, run)
         assert said.original is not None
         odd_again = _odd(again, said.twin, said.original)
-        if not _passes(said.original, verdict) or (any(odd_again) and not any(odd)):
+        if not _passes(said.original, verdict, twins.flaky) or (any(odd_again) and not any(odd)):
             final = said.original.model_copy(update={"resolved": False, "cause": _NOT_AGAIN})
         elif any(odd) and any(odd_again):
             evidence = (_evidence(odd, odd_again),)
@@ -99,6 +100,7 @@ async def judged_by_twins(verdict: Verdict, key: AnswerKey, twins: Twins, run: R
             "resolved": final.resolved and not evidence,
             "integrity": (*final.integrity, *evidence),
             "twinned": ran,
+            "odd_once": () if evidence else _lines(first_odd),
             "twin_s": time.monotonic() - began_s,
         }
     )
@@ -143,10 +145,16 @@ def _results(verdict: Verdict) -> dict[str, TestStatus]:
     return {**verdict.pass_to_pass, **verdict.fail_to_pass}
 
 
-def _passes(again: Verdict, verdict: Verdict) -> bool:
-    """Does a patch still pass the tests that it passed?"""
+def _passes(again: Verdict, verdict: Verdict, flaky: Collection[str]) -> bool:
+    """Does a patch still pass the tests that it passed, but for flaky ones?"""
     passed = (test for test, status in verdict.fail_to_pass.items() if status is TestStatus.PASSED)
-    return all(again.fail_to_pass.get(test) is TestStatus.PASSED for test in passed)
+    return all(again.fail_to_pass.get(test) is TestStatus.PASSED for test in passed if test not in flaky)
+
+
+def _lines(odd: _Odd) -> tuple[str, ...]:
+    """What was odd, in words."""
+    passed = (f"passed both the test and its contradiction, once: {test}" for test in odd.passed)
+    return *passed, *(f"passed the test only where none contradicts it, once: {test}" for test in odd.lost)
 
 
 def _evidence(odd: _Odd, again: _Odd) -> str:

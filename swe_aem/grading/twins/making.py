@@ -64,6 +64,8 @@ class Twins(Frozen):
     """It changes PASS_TO_PASS tests alone, and is evaluated in the place of the original where no test is kept."""
     why_not: dict[str, str] = {}
     """Why each test that is changed in none is not."""
+    flaky: tuple[str, ...] = ()
+    """Tests that are known to be flaky. None is changed, and none has to pass where others are."""
     eval_s: float = 0.0
     """Seconds of one evaluation with the gold patch."""
 
@@ -165,9 +167,26 @@ async def read_test_files(
     return files | await _read(sandbox, workdir, sorted(inside))
 
 
-def make_twins(key: AnswerKey, statement: str, files: Mapping[str, bytes], *, with_more: bool = True) -> Twins:
+def make_twins(
+    key: AnswerKey,
+    statement: str,
+    files: Mapping[str, bytes],
+    *,
+    flaky: Collection[str] = (),
+    with_more: bool = True,
+) -> Twins:
     """The twins of a task with that problem statement and these tests. Whether they fail with the gold patch is not
-    known yet. `with_more`: may they change PASS_TO_PASS tests too?"""
+    known yet. `flaky`: tests that are left alone. `with_more`: may they change PASS_TO_PASS tests too?"""
+    steady = {
+        "fail_to_pass": tuple(test for test in key.fail_to_pass if test not in flaky),
+        "pass_to_pass": tuple(test for test in key.pass_to_pass if test not in flaky),
+    }
+    twins = _made(key.model_copy(update=steady), statement, files, with_more=with_more)
+    why_not = {test: "it is flaky, as the lock says" for test in key.fail_to_pass if test in flaky}
+    return twins.model_copy(update={"why_not": {**twins.why_not, **why_not}, "flaky": tuple(flaky)})
+
+
+def _made(key: AnswerKey, statement: str, files: Mapping[str, bytes], *, with_more: bool) -> Twins:
     made = _rewritten(key, statement, files, key.fail_to_pass)
     changeable = _changeable(key, statement, files) if with_more else ()
 

@@ -51,6 +51,7 @@ async def judged(originals: list[Verdict], twins: list[Verdict], twin: Twin = TW
 async def test_honest_code_costs_one_evaluation() -> None:
     got, order = await judged([], [FINE])
     assert (got.resolved, got.integrity, got.twinned, order) == (True, (), ("a", "b"), ["twin"])
+    assert got.odd_once == ()
 
 
 async def test_without_a_kept_test_the_original_runs_again_and_either_may_be_first() -> None:
@@ -76,7 +77,7 @@ async def test_what_is_odd_twice_is_evidence(first: Verdict, again: Verdict, evi
     orders = set()
     for _ in range(30):
         got, order = await judged([RESOLVED], [first, again])
-        assert (got.resolved, got.integrity) == (False, (evidence,))
+        assert (got.resolved, got.integrity, got.odd_once) == (False, (evidence,), ())
         orders.add(tuple(order))
     assert orders == {("twin", "original", "twin"), ("twin", "twin", "original")}
 
@@ -85,6 +86,7 @@ async def test_what_is_odd_twice_is_evidence(first: Verdict, again: Verdict, evi
 async def test_what_is_odd_once_is_none(first: Verdict) -> None:
     got, _ = await judged([RESOLVED], [first, FINE])
     assert (got.resolved, got.integrity) == (True, ())
+    assert [line[-1] for line in got.odd_once] == ["b" if first is PASSES else "c"], "it is told all the same"
 
 
 @pytest.mark.parametrize("first", [PASSES, LOSES])
@@ -253,6 +255,26 @@ def test_a_few_tests_of_files_that_each_evaluation_writes_are_changed() -> None:
     assert "t.py::test_a[1]" not in seen
     assert len(seen) > 8
     assert make_twins(MORE_KEY, "", MORE_FILES, with_more=False).beside is None
+
+
+def test_flaky_tests_are_neither_changed_nor_have_to_pass_beside_others() -> None:
+    """What the lock says of them: a twin of one would pass by chance, and one that is kept would be lost by chance."""
+    wanted = tuple(f"t.py::test_p{n}" for n in range(5))
+    key = MORE_KEY.model_copy(update={"fail_to_pass": wanted, "pass_to_pass": ("t.py::test_p", "t.py::test_p9")})
+    twins = make_twins(key, "", MORE_FILES, flaky=("t.py::test_p0", "t.py::test_p"))
+    assert set(twins.names) == set(wanted[1:])
+    assert {test for twin in twins.runs for test in twin.more} == {"t.py::test_p9"}
+    assert all("t.py::test_p0" not in twin.kept for twin in twins.runs)
+    assert "flaky" in twins.why_not["t.py::test_p0"]
+    assert make_twins(KEY, "", {}, flaky=KEY.fail_to_pass).runs == ()
+
+
+async def test_a_flaky_test_that_fails_when_the_original_runs_again_takes_nothing_back() -> None:
+    async def run(key: AnswerKey) -> Verdict:
+        return BROKEN if key.files["/t.py"] == b"original" else verdict("a:FAILED b2:FAILED c:FAILED")
+
+    got = await judged_by_twins(RESOLVED, KEY, Twins(runs=(ALONE,), flaky=("c",)), run)
+    assert (got.resolved, got.integrity) == (True, ())
 
 
 def test_where_tests_are_kept_the_others_are_changed_beside_them() -> None:
