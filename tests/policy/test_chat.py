@@ -9,83 +9,25 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from swe_aem.core import SamplingParams, unavailable_reason
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy import ContextOverflow, RunRefused, open_policy_factory
 from swe_aem.policy.chat import base_url, endpoint, open_chat
 from swe_aem.policy.chat_config import ChatConfig
+from tests.policy.chat_api import USAGE, ChatApi, answer, serving
 from tests.waiting import until
 
 PARAMS = SamplingParams(max_tokens=100, seed=(1 << 40) + 5)
 ASK = [{"role": "user", "content": "Fix it."}]
 TOOL = {"type": "function", "function": {"name": "bash", "parameters": {"type": "object", "properties": {}}}}
 KEY = "sk-test-0123456789"
-USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-
-
-def answer(content: Any = "Hello.", *, finish: str = "stop", usage: Any = USAGE, **message: Any) -> dict[str, Any]:
-    """A well-formed answer of a chat API."""
-    said = {"role": "assistant", "content": content, **message}
-    body = {"id": "1", "object": "chat.completion", "choices": [{"index": 0, "message": said, "finish_reason": finish}]}
-    return body | ({} if usage is None else {"usage": usage})
-
-
-class ChatApi:
-    """Answers requests with what `script` says, one entry each; the last one repeats. An entry is a body,
-    (status, body), (status, body, headers), or a fault: `drop`, `truncate`, `page`, `stall`."""
-
-    def __init__(self) -> None:
-        self.script: list[Any] = [answer()]
-        self.models: Any = {"data": [{"id": "gpt-x", "owned_by": "openai"}, {"id": "gpt-x-mini", "owned_by": "openai"}]}
-        self.key: str | None = None
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[Any] = []
-        self.arrived = asyncio.Event()
-        self.url = ""
-
-    async def list_models(self, request: web.Request) -> web.StreamResponse:
-        if self.key is not None and request.headers.get("Authorization") != f"Bearer {self.key}":
-            return web.json_response({"error": {"message": f"wrong key {KEY}"}}, status=401)
-        status, body = self.models if isinstance(self.models, tuple) else (200, self.models)
-        return web.json_response(body, status=status)
-
-    async def complete(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(await request.json())
-        self.headers.append(request.headers)
-        self.arrived.set()
-        entry = self.script[min(len(self.requests), len(self.script)) - 1]
-        if entry == "stall":
-            await asyncio.sleep(60)
-        if entry in ("drop", "truncate"):
-            if entry == "truncate":
-                response = web.StreamResponse(headers={"Content-Length": "1000"})
-                await response.prepare(request)
-                await response.write(b'{"choices": [')
-            assert request.transport is not None
-            request.transport.close()
-            return web.Response()
-        if entry == "page":
-            return web.Response(text="<html>Welcome</html>", content_type="text/html")
-        status, body, headers = (*entry, {})[:3] if isinstance(entry, tuple) else (200, entry, {})
-        return web.json_response(body, status=status, headers=headers)
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[ChatApi]:
-    served = ChatApi()
-    app = web.Application()
-    app.router.add_get("/v1/models", served.list_models)
-    app.router.add_post("/v1/chat/completions", served.complete)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    served.url = f"http://127.0.0.1:{port}/v1"
-    yield served
-    await runner.cleanup()
+    async with serving() as served:
+        yield served
 
 
 def config(api: ChatApi, **changes: Any) -> ChatConfig:
@@ -510,7 +452,7 @@ async def test_a_wrong_key_is_told_when_the_policy_opens_and_never_shown(api, mo
     monkeypatch.setenv("SOME_KEY", KEY)
     api.key = "another"
     with pytest.raises(
-        RunRefused, match=r"refuses the key \(401: wrong key \*\*\*\): is the value of SOME_KEY"
+        RunRefused, match=r"refuses the key \(401: wrong key Bearer \*\*\*\): is the value of SOME_KEY"
     ) as caught:
         async with opened(api, api_key_env="SOME_KEY"):
             pass
