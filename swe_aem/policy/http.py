@@ -7,7 +7,7 @@ import ssl
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.api_key import bearer, without_keys
@@ -101,7 +101,7 @@ def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for a URL (HTTPS_PROXY, ALL_PROXY, NO_PROXY); none for this host."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass_environment(host):
+    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass(host):
         return None
     proxies = getproxies_environment()
     return proxies.get(parts.scheme) or proxies.get("all")

@@ -14,7 +14,7 @@ from swe_aem.extras import needs
 from swe_aem.policy.api_key import read_key, without_keys
 from swe_aem.policy.chat import ChatApiPolicy
 from swe_aem.policy.chat_config import LitellmConfig
-from swe_aem.policy.errors import NothingSampled
+from swe_aem.policy.errors import NothingSampled, RunRefused
 from swe_aem.policy.refusals import Answer, KeyUse
 
 
@@ -26,10 +26,11 @@ class LitellmTransport:
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         with needs("litellm", "give --policy chat:URL if its API resembles OpenAI's"):
             import litellm
-        litellm.telemetry = False
-        litellm.suppress_debug_info = True
         self._litellm: Any = litellm
+        self._litellm.telemetry = False
+        self._litellm.suppress_debug_info = True
         self._key, self._timeout_s = read_key(config.api_key_env), config.request_timeout_s
+        self._model = config.model
         self.url = f"litellm:{config.model}"
         self.key = KeyUse(config.api_key_env, self._key is not None)
 
@@ -47,7 +48,16 @@ class LitellmTransport:
         return Answer(200, "", answered)
 
     async def models(self) -> dict[str, str]:
-        """litellm asks no provider for its models."""
+        """No list: litellm asks no provider for one. Raises `RunRefused` for a model of a provider that it does not
+        know."""
+        try:
+            self._litellm.get_llm_provider(model=self._model)
+        except self._litellm.BadRequestError as error:
+            said = without_keys(str(error)).partition("Pass model as")[0].strip()
+            raise RunRefused(
+                f"{self.url}: litellm does not know this model's provider; give litellm:PROVIDER/MODEL, e.g. "
+                f"litellm:anthropic/NAME ({said})"
+            ) from error
         return {}
 
     async def close(self) -> None:
@@ -72,6 +82,7 @@ async def open_litellm(config: LitellmConfig) -> AsyncIterator[ChatApiPolicy]:
     """The policy that litellm reaches, for the length of an `async with`."""
     policy = ChatApiPolicy(config, LitellmTransport(config))
     try:
+        await policy.open()
         yield policy
     finally:
         await policy.close()

@@ -46,6 +46,11 @@ class FirstAnswer:
         self._known = known
         self._failures = 0
 
+    @property
+    def known(self) -> bool:
+        """Has the policy answered a request, in this process or an earlier one?"""
+        return self._known
+
     def came(self) -> None:
         """The policy answered a request."""
         self._known = True

@@ -28,10 +28,12 @@ from swe_aem.errors import (
     ExtensionFailed,
     InfrastructureError,
     RunAborted,
+    SweAemError,
     TaskUnusable,
     UserError,
 )
 from swe_aem.grading import Grader
+from swe_aem.policy import RunRefused
 from swe_aem.reward import Rewards
 from swe_aem.rollout.breaker import Breaker, FirstAnswer, describe
 from swe_aem.rollout.components import RolloutComponents
@@ -77,7 +79,7 @@ class Orchestrator:
         self._progress = progress
         self._run_id = run
         self._rewards = rewards or Rewards(config.reward)
-        self._reward_failed: ExtensionFailed | None = None
+        self._ends_with: SweAemError | None = None
         self._leaves_out = leave_out
         self._cut_off = 0  # trajectories that the end of the budget cut off
         self._gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
@@ -104,7 +106,8 @@ class Orchestrator:
         Raises `RunAborted` if too many attempts fail in a row, none succeeds after the last failures, or the policy
         answers nothing; `UserError` for input that a component refuses or if no task can be rolled out here;
         `ExtensionFailed` for code of a user's own that raised, of a reward function once what was running has ended;
-        and whatever bug surfaces in a trajectory.
+        `RunRefused`, once what was running has ended, for a policy that worked and now refuses everything; and whatever
+        bug surfaces in a trajectory.
         """
         self._main = asyncio.create_task(self._run_all())
         try:
@@ -118,8 +121,8 @@ class Orchestrator:
                 self._drain.cancel()
         if not (self._main.cancelled() and self.interrupted):
             self._main.result()
-        if self._reward_failed is not None:
-            raise self._reward_failed
+        if self._ends_with is not None:
+            raise self._ends_with
 
     def stop(self) -> None:
         """Start nothing more and let what runs finish, but no longer than the drain limit."""
@@ -244,6 +247,11 @@ class Orchestrator:
             self._cut_off += 1
             self.budget_spent = True
             return
+        except RunRefused as error:
+            if not context.first_answer.known:
+                raise
+            self._end_with(error, str(error))  # what is finished was paid for
+            return
         except TaskUnusable as error:
             if not self._leaves_out:
                 raise
@@ -280,10 +288,15 @@ class Orchestrator:
         """Keep a trajectory whose reward function failed, and end the run: what runs may finish first."""
         directory = self._writer.store.directory
         await asyncio.get_running_loop().run_in_executor(self._disk, keep_unrewarded, directory, trajectory, log)
-        if self._reward_failed is None:
-            self._progress.news.append(f"{error}; running trajectories may finish, and then the run ends")
-            self._reward_failed = ExtensionFailed(f"{error}. {kept_where(directory)}")
-            self._reward_failed.__cause__ = error.__cause__
+        ending = ExtensionFailed(f"{error}. {kept_where(directory)}")
+        ending.__cause__ = error.__cause__
+        self._end_with(ending, str(error))
+
+    def _end_with(self, error: SweAemError, why: str) -> None:
+        """End the run with an error once what runs has finished; only the first one is told."""
+        if self._ends_with is None:
+            self._progress.news.append(f"{why}; running trajectories may finish, and then the run ends")
+            self._ends_with = error
             self.stop()
 
     def _give_up_unsettled(self) -> None:

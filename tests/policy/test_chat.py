@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from swe_aem.core import SamplingParams, unavailable_reason
 from swe_aem.errors import PolicyError, UserError
@@ -516,7 +517,7 @@ def test_addresses(url, base):
     "url", ["https://me:secret@host/v1", "https://host/v1?key=abc", "https://host/v1?access_token=a"]
 )
 def test_a_url_with_a_key_is_refused_and_not_repeated(url):
-    with pytest.raises(ValueError, match="--api-key-env") as caught:
+    with pytest.raises(ValidationError, match="--api-key-env") as caught:
         ChatConfig(url=url, model="m")
     assert "secret" not in str(caught.value.errors()[0]["msg"])
 

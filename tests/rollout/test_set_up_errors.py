@@ -1,5 +1,6 @@
 """Errors of a set-up: told at once and once, and a task that cannot be used costs itself only."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,12 +19,12 @@ from swe_aem.errors import (
     TaskUnusable,
     UserError,
 )
-from swe_aem.policy import ContextOverflow
+from swe_aem.policy import ContextOverflow, RunRefused
 from swe_aem.rollout.breaker import Breaker
 from swe_aem.rollout.causes import Causes, counted
 from swe_aem.rollout.orchestrator import raise_first
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
-from tests.rollout.fakes import AskingAgent, FakeAgent, FakeChat, submit
+from tests.rollout.fakes import GRADED, AskingAgent, FakeAgent, FakeChat, submit
 
 MakeBench = Callable[..., Any]
 
@@ -59,6 +60,36 @@ async def test_a_policy_that_has_answered_may_fail_for_longer(bench: MakeBench) 
     chat = FakeChat(fails=lambda chat: PolicyError("restarts") if 6 <= len(chat.asked) <= 9 else None)
     made = asking(bench, 3, chat, scheduling={"concurrency": 1, "max_attempts": 9})
     assert len(await made.run()) == 3
+
+
+async def test_what_is_graded_when_a_policy_starts_to_refuse_everything_is_kept(bench: MakeBench) -> None:
+    """A key is withdrawn, an account runs out of credit: what was finished was paid for."""
+    refused = asyncio.Event()
+
+    def fails(chat: FakeChat) -> Exception | None:
+        if len(chat.asked) < 4:
+            return None
+        refused.set()
+        return RunRefused("the account has no credit left")
+
+    async def after_the_refusal(*_: Any) -> Any:
+        await refused.wait()
+        return GRADED
+
+    agent = AskingAgent(turns=lambda task_id, sample: 1 if task_id == "task-0" else 9)
+    made = asking(bench, 9, FakeChat(fails=fails), agent=agent, scheduling={"concurrency": 2})
+    made.grader.grading = after_the_refusal
+    with pytest.raises(RunRefused, match="no credit left"):
+        await made.run()
+    assert list(made.stored()) == [("task-0", 0)]
+    assert len([line for line in made.progress.news if "no credit left" in line]) == 1
+
+
+async def test_a_policy_that_refuses_the_first_request_ends_the_run_at_once(bench: MakeBench) -> None:
+    made = asking(bench, 9, always(RunRefused("http://x has no model m")), scheduling={"concurrency": 2})
+    with pytest.raises(RunRefused, match="no model m"):
+        await made.run()
+    assert not made.progress.news
 
 
 async def test_a_prompt_that_is_too_long_is_an_answer(bench: MakeBench) -> None:
