@@ -26,18 +26,14 @@ class TaskImages:
     def __init__(self, window: ImageWindow) -> None:
         self._window = window
 
-    @property
-    def failed(self) -> dict[str, str]:
-        """Images that could not be had, each with the reason."""
-        return self._window.failed
-
     def open(self, tell: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
         """Bring images for the length of an `async with`."""
         return self._window.open(tell)
 
-    async def bring(self, record: TaskRecord) -> bool:
-        """Wait for the task's image; False if it cannot be had."""
-        return await self._window.bring(record.task.image) is None
+    async def bring(self, record: TaskRecord) -> str | None:
+        """Wait for the task's image; None, or why it cannot be had."""
+        why = await self._window.bring(record.task.image)
+        return None if why is None else f"its image {record.task.image} cannot be had: {why}"
 
     def release(self, record: TaskRecord) -> None:
         """The task is done with its image."""

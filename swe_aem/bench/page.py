@@ -10,7 +10,8 @@ from swe_aem.core import Trajectory, TrajectoryKey
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcomes import in_baseline, is_resolved
 from swe_aem.evaluate import Estimate, RunReport, clustered, evaluate_directory, lines
-from swe_aem.store import Store, replace
+from swe_aem.rollout.display import money
+from swe_aem.store import Store, read_summary, replace
 from swe_aem.table import table
 from swe_aem.view.html import readable, template
 
@@ -31,7 +32,6 @@ class SampleRow(Frozen):
     turns: int
     tokens: int
     """Tokens that the policy sampled."""
-    cost_usd: float | None
     agent_s: float
     note: str
     """Why there is no verdict, or what a person should know of it."""
@@ -50,25 +50,23 @@ class BenchPage(Frozen):
     official: Estimate | None
     """The same by swebench's rule alone."""
     rows: tuple[SampleRow, ...]
-    without_image: dict[str, str]
-    """Tasks whose image could not be had, by id, each with the reason."""
+    left_out: dict[str, str]
+    """Tasks that were not run, by id, each with the reason."""
+    billed_tokens: int
+    """Prompt and sampled tokens of all requests, those of lost attempts included."""
+    cost_usd: float | None
+    """What all requests cost; None where that is not known."""
     notes: tuple[str, ...]
 
-    @property
-    def cost_usd(self) -> float | None:
-        """What all trajectories cost, as far as that is known."""
-        known = [row.cost_usd for row in self.rows if row.cost_usd is not None]
-        return sum(known) if known else None
 
-
-def read_page(directory: Path, *, model: str, without_image: dict[str, str]) -> BenchPage | None:
+def read_page(directory: Path, *, model: str) -> BenchPage | None:
     """The page of a store; None if the store has no trajectory yet."""
     rows = tuple(sorted(map(_row, Store(directory).trajectories()), key=lambda row: (row.task_id, row.sample)))
     if not rows:
         return None
     notes: list[str] = []
     report, scores = evaluate_directory(directory, tell=notes.append)
-    config = report.config
+    config, summary = report.config, read_summary(directory)
     return BenchPage(
         model=model,
         agent=config.agent_name if config else "",
@@ -77,7 +75,9 @@ def read_page(directory: Path, *, model: str, without_image: dict[str, str]) -> 
         own=clustered([task.rate for task in scores.judged], scores.samples) if scores.judged else None,
         official=_official(rows),
         rows=rows,
-        without_image=without_image,
+        left_out=summary.left_out if summary is not None else {},
+        billed_tokens=summary.billed_tokens if summary is not None else 0,
+        cost_usd=summary.cost_usd if summary is not None else None,
         notes=tuple(notes),
     )
 
@@ -121,9 +121,10 @@ def facts(page: BenchPage) -> Iterator[tuple[str, str]]:
         yield "pass@1, whatever is missing", f"between {low:.1%} and {high:.1%}"
     yield "agent", page.agent
     yield "tokens sampled", f"{sum(row.tokens for row in page.rows):,}"
+    yield "tokens billed, prompts included", f"{page.billed_tokens:,}"
     if page.cost_usd is not None:
-        per = f", {page.cost_usd / run.resolved:.2f} per resolved sample" if run.resolved else ""
-        yield "cost in US dollars", f"{page.cost_usd:.2f}{per}"
+        per = f", {money(page.cost_usd / run.resolved)} per resolved sample" if run.resolved else ""
+        yield "cost", f"{money(page.cost_usd)}{per}"
     if run.mean_turns is not None and run.mean_agent_s is not None:
         yield "per sample", f"{run.mean_turns:.1f} turns, {run.mean_agent_s:.0f} s of agent"
 
@@ -134,8 +135,8 @@ def text_lines(page: BenchPage) -> Iterator[str]:
     yield number(page)
     yield ""
     yield from table(list(facts(page)), indent=2)
-    for task_id, why in page.without_image.items():
-        yield f"  NOT RUN, its image cannot be had: {task_id}: {why}"
+    for task_id, why in page.left_out.items():
+        yield f"  LEFT OUT: {task_id}: {why}"
     for note in page.notes:
         yield f"  NOTE: {note}"
     yield ""
@@ -165,7 +166,6 @@ def _row(trajectory: Trajectory) -> SampleRow:
     assert trajectory.outcome is not None  # a store takes nothing else
     counts, verdict = in_baseline(trajectory), trajectory.verdict
     used = [response.used for response in trajectory.all_responses]
-    costs = [one.cost_usd for one in used if one.cost_usd is not None]
     official = verdict.official_resolved if verdict is not None else None
     if counts and not trajectory.patch.strip():
         official = False  # nothing to apply: swebench's harness counts it as unresolved without running tests
@@ -177,7 +177,6 @@ def _row(trajectory: Trajectory) -> SampleRow:
         official=official,
         turns=len(trajectory.responses),
         tokens=sum(one.completion_tokens for one in used),
-        cost_usd=sum(costs) if costs else None,
         agent_s=trajectory.timings_s.get("agent", 0.0),
         note=trajectory.error or next(iter(verdict.integrity if verdict is not None else ()), ""),
     )

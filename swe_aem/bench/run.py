@@ -18,7 +18,7 @@ from swe_aem.rollout import NATIVE, RolloutConfig, RolloutGroup, RolloutRun, wan
 from swe_aem.rollout.group import group_of
 from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.engines import EngineName
-from swe_aem.store import Store, predictions, read_summary, replace
+from swe_aem.store import Store, Summary, predictions, read_summary, replace
 from swe_aem.tasks import TaskSet
 
 
@@ -27,9 +27,11 @@ class BenchResult(Frozen):
 
     page: BenchPage | None
     """None if the store is empty."""
+    summary: Summary | None
+    """The numbers of the store."""
     interrupted: bool
-    failure_rate: float
-    """Share of trajectories that ended in an infrastructure failure, 0..1."""
+    budget_spent: bool
+    """Ended because what is left of the budget is not enough for another trajectory."""
 
 
 async def bench(
@@ -54,22 +56,19 @@ async def bench(
             groups = {record.task.id: rollout.group(record) for record in tasks}
             todo = by_image(record for record in tasks if groups[record.task.id].missing)
             forget = getattr(backend, "release_image", _nothing)
-            failed: dict[str, str] = {}
-            interrupted = False
+            interrupted = budget_spent = False
             try:
                 async with _supplied(config, todo, forget, disk_bytes, mirrors) as (supply, images):
                     plan = _plan(config, tasks, groups.values(), images, directory)
                     for line in plan.lines(disk_asked=disk_bytes is not None):
                         tell(line)
-                    try:
-                        if todo:
-                            missing = [groups[record.task.id] for record in todo]
-                            interrupted = (await rollout.run(missing, signals=signals, supply=supply)).interrupted
-                    finally:
-                        failed = {} if supply is None else _without_image(todo, supply)
+                    if todo:
+                        missing = [groups[record.task.id] for record in todo]
+                        ended = await rollout.run(missing, signals=signals, supply=supply, leave_out=True)
+                        interrupted, budget_spent = ended.interrupted, ended.budget_spent
             finally:
-                page = _write(config, directory, failed)
-    return BenchResult(page=page, interrupted=interrupted, failure_rate=_failure_rate(directory))
+                page = _write(config, directory)
+    return BenchResult(page=page, summary=read_summary(directory), interrupted=interrupted, budget_spent=budget_spent)
 
 
 async def plan_lines(
@@ -160,24 +159,13 @@ def _plan(
     )
 
 
-def _without_image(todo: Iterable[TaskRecord], supply: TaskImages) -> dict[str, str]:
-    """Tasks whose image could not be had, by id, each with the reason."""
-    failed = supply.failed
-    return {record.task.id: failed[record.task.image] for record in todo if record.task.image in failed}
-
-
-def _failure_rate(directory: Path) -> float:
-    summary = read_summary(directory)
-    return summary.infrastructure_failures / max(1, summary.trajectories) if summary is not None else 0.0
-
-
 def _nothing(image: str) -> None:
     """Nothing is reserved where no sandbox was opened."""
 
 
-def _write(config: RolloutConfig, directory: Path, failed: dict[str, str]) -> BenchPage | None:
+def _write(config: RolloutConfig, directory: Path) -> BenchPage | None:
     """Write what the store says so far: predictions, one file per sample, and the page."""
-    page = read_page(directory, model=model_of(config), without_image=failed)
+    page = read_page(directory, model=model_of(config))
     if page is None:
         return None
     for sample in range(config.group_size):

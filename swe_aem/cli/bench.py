@@ -39,8 +39,8 @@ Examples:
 
 \b
 Repeat a command to resume after a crash or Ctrl-C: finished trajectories are kept, and images that were
-pulled stay. Exit code 1: a task has no result, for its image or the infrastructure; 2: wrong input; 130:
-interrupted. More in docs/bench.md.
+pulled stay. Exit code 1: too many infrastructure failures, or tasks that were left out; 2: wrong input;
+3: the budget is used up; 130: interrupted. More in docs/bench.md.
 """
 
 _LEFT_OUT = ("--tasks", "--disk", "--reward", "--replay-from", "--oversample", "--early-completion")
@@ -150,6 +150,7 @@ def _run(
 ) -> int:
     """Work through the set, print the page, and return the exit code."""
     from swe_aem.bench import bench, plan_lines, text_lines
+    from swe_aem.rollout.run_end import left_out_lines, spent_line
 
     if dry_run:
         for line in asyncio.run(plan_lines(settings, tasks, directory, disk_bytes=disk, mirrors=mirror)):
@@ -160,15 +161,21 @@ def _run(
     except RunAborted as error:
         complain(error)
         return 1
-    if done.page is None:
+    if done.page is None or done.summary is None:
         complain(f"{directory} has no result yet")
         return 130 if done.interrupted else 1
     typer.echo("\n".join(text_lines(done.page)))
     tell(f"{directory / 'report.html'}, {directory / 'report.txt'}, {directory / 'preds.json'}")
+    for line in left_out_lines(done.summary.left_out):
+        complain(line)
     if done.interrupted:
         return 130
+    if done.budget_spent:
+        complain(spent_line(settings.budget, done.summary))
+        return 3
+    failure_rate = done.summary.infrastructure_failures / max(1, done.summary.trajectories)
     limit = settings.scheduling.max_failure_rate
-    if done.failure_rate > limit:
-        complain(f"{done.failure_rate:.1%} infrastructure failures, above --max-failure-rate {limit:.1%}")
+    if failure_rate > limit:
+        complain(f"{failure_rate:.1%} infrastructure failures, above --max-failure-rate {limit:.1%}")
         return 1
-    return 1 if done.page.without_image else 0
+    return 1 if done.summary.left_out else 0

@@ -227,10 +227,15 @@ class Orchestrator:
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({bringing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return bringing.done() and bringing.result()
         finally:
             bringing.cancel()
             stopping.cancel()
+        if not bringing.done():
+            return False
+        if (why := bringing.result()) is not None:
+            group.given_up()
+            self._progress.leave_out(group.record.task.id, why)
+        return why is None
 
     def _put_down(self, group: RolloutGroup) -> None:
         """One user of a task's sandboxes is done: a trajectory, or the start of all of them."""

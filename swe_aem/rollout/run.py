@@ -174,17 +174,19 @@ class RolloutRun:
         *,
         signals: bool = False,
         supply: TaskSupply | None = None,
+        leave_out: bool | None = None,
     ) -> RolloutResult:
         """Roll out what the store lacks of these groups, by default of one group per task. One call at a time. A
-        `supply` is opened for its length.
+        `supply` is opened for its length. `leave_out`: a task that cannot be rolled out costs itself only; by default
+        that holds where no groups are given.
 
         `signals`: while trajectories run, the first Ctrl-C or SIGTERM calls `stop` and the second one `cancel`. Raises
         `UserError` for bad input, `RunAborted` if nothing works any more, `ExtensionFailed` if the reward function
-        fails, and bugs; `summary.json` is up to date in
-        each case.
+        fails, and bugs; `summary.json` is up to date in each case.
         """
         opened = self._open_store
-        leave_out = groups is None  # who chooses groups needs all of them
+        if leave_out is None:
+            leave_out = groups is None  # who chooses groups needs all of them
         if groups is None:
             wanted = wanted_trajectories(self._config, self._tasks)
             groups = [self.group(record) for record in self._tasks]

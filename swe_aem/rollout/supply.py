@@ -14,8 +14,8 @@ class TaskSupply(Protocol):
         """Bring and take away for the length of an `async with`; `tell` is told what a person should know."""
         ...
 
-    async def bring(self, record: TaskRecord) -> bool:
-        """Wait until the task can be worked on; False if it cannot, so that it is left out."""
+    async def bring(self, record: TaskRecord) -> str | None:
+        """Wait until the task can be worked on; None, or why it cannot, so that it is left out."""
         ...
 
     def release(self, record: TaskRecord) -> None:

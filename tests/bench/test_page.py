@@ -11,7 +11,7 @@ from swe_aem.core import Outcome, TestStatus, Verdict
 from swe_aem.core.policy import Usage
 from swe_aem.core.trajectory import Response
 from swe_aem.rollout import RolloutConfig, claim
-from swe_aem.store import Store
+from swe_aem.store import Store, Totals, write_summary
 from swe_aem.tasks import load_tasks
 from swe_aem.testing.builders import make_trajectory
 
@@ -47,7 +47,7 @@ def test_the_number_comes_first_and_official_verdicts_stand_beside_it(tmp_path: 
         {"verdict": None, "patch": "", "outcome": Outcome.EMPTY_PATCH, "reward": 0.0},
         {"verdict": None, "outcome": Outcome.INFRASTRUCTURE, "reward": None, "error": "the engine was gone"},
     )
-    page = read_page(directory, model="a model", without_image={})
+    page = read_page(directory, model="a model")
     assert page is not None
     assert page.own is not None
     assert page.official is not None
@@ -69,29 +69,41 @@ def test_the_number_comes_first_and_official_verdicts_stand_beside_it(tmp_path: 
     assert "&lt;b&gt;wrote" in html
 
 
-def test_what_was_not_run_is_named(tmp_path: Path) -> None:
-    page = read_page(store(tmp_path, {}), model="m", without_image={"task-9": "not in the registry: <gone>"})
+def summary(directory: Path, **changes: Any) -> None:
+    totals = Totals()
+    for trajectory in Store(directory).trajectories():
+        totals.add(trajectory)
+    write_summary(directory, totals.summary(wanted=4, group_size=1, surplus_cancelled=0, wall_s=1.0, **changes))
+
+
+def test_what_was_left_out_is_named(tmp_path: Path) -> None:
+    store(tmp_path, {})
+    summary(tmp_path, left_out={"task-9": "its image is <gone>"})
+    page = read_page(tmp_path, model="m")
     assert page is not None
     text = "\n".join(text_lines(page))
     assert "So far: 1 of 4 trajectories" in text
-    assert "NOT RUN, its image cannot be had: task-9: not in the registry: <gone>" in text
+    assert "LEFT OUT: task-9: its image is <gone>" in text
     write_pages(page, tmp_path)
-    assert "task-9: not in the registry: &lt;gone&gt;" in (tmp_path / "report.html").read_text()
+    assert "task-9: its image is &lt;gone&gt;" in (tmp_path / "report.html").read_text()
 
 
-def test_tokens_and_cost_of_a_chat_api_are_those_that_it_reported(tmp_path: Path) -> None:
+def test_tokens_and_cost_of_a_chat_api_are_those_that_were_billed(tmp_path: Path) -> None:
     usage = Usage(prompt_tokens=1000, completion_tokens=250, cost_usd=0.5)
     response = Response(start=0, end=0, logprobs=(), version=0, finish_reason="stop", sample_s=1.0, usage=usage)
     chat = {"token_ids": (), "responses": (response, response)}
-    page = read_page(store(tmp_path, chat, chat), model="m", without_image={})
+    store(tmp_path, chat, chat)
+    summary(tmp_path, cost_usd=2.5)
+    page = read_page(tmp_path, model="m")
     assert page is not None
     text = "\n".join(text_lines(page))
     assert re.search(r"tokens sampled +1,000", text)
-    assert re.search(r"cost in US dollars +2\.00, 1\.00 per resolved sample", text)
+    assert re.search(r"tokens billed, prompts included +5,000", text)
+    assert re.search(r"cost +\$2\.50, \$1\.25 per resolved sample", text)
 
 
 def test_an_empty_store_has_no_page(tmp_path: Path) -> None:
-    assert read_page(store(tmp_path), model="m", without_image={}) is None
+    assert read_page(store(tmp_path), model="m") is None
 
 
 def plan(**changes: Any) -> str:

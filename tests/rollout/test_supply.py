@@ -29,12 +29,12 @@ class Supply:
     async def open(self, tell: Callable[[str], None]) -> AsyncIterator[None]:
         yield
 
-    async def bring(self, record: TaskRecord) -> bool:
+    async def bring(self, record: TaskRecord) -> str | None:
         self.events.append(("bring", record.task.id))
         if record.task.id in self.never:
             self.asked.set()
             await asyncio.Event().wait()
-        return record.task.id not in self.missing
+        return "it is not there" if record.task.id in self.missing else None
 
     def release(self, record: TaskRecord) -> None:
         self.events.append(("release", record.task.id))
@@ -68,6 +68,7 @@ async def test_a_task_that_cannot_be_had_is_left_out(bench: MakeBench) -> None:
     await run(made, supply)
     assert {task_id for task_id, _ in made.stored()} == {"task-0", "task-2"}
     assert ("release", "task-1") not in supply.events
+    assert made.progress.left_out == {"task-1": "it is not there"}
 
 
 async def test_a_failed_trajectory_lets_its_task_go_at_once(bench: MakeBench) -> None:

@@ -92,11 +92,6 @@ class ImageWindow:
         self.downloaded_bytes = 0
         """Compressed bytes that were downloaded."""
 
-    @property
-    def failed(self) -> dict[str, str]:
-        """Images that cannot be had, each with the reason."""
-        return {image: why for image, why in self._outcomes.items() if why is not None}
-
     @asynccontextmanager
     async def open(self, tell: Callable[[str], None]) -> AsyncIterator[None]:
         """Bring images for the length of an `async with`; `tell` is told of each that comes or goes."""
