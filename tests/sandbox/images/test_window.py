@@ -10,7 +10,9 @@ import docker
 import httpx
 import pytest
 
+from swe_aem.core import SandboxSpec
 from swe_aem.errors import InfrastructureError
+from swe_aem.sandbox.docker import DockerBackend
 from swe_aem.sandbox.images.engine import Engine, EngineImage, connect
 from swe_aem.sandbox.images.failures import PullFailure
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
@@ -252,6 +254,21 @@ async def test_layers_are_told_apart_by_their_digests_and_shared_ones_are_known(
         assert await engine.layer_sizes("gone") == {}
     assert sorted(one.values()) == sorted(two.values()) == [5, 90]
     assert one.keys() & two.keys() == alone.keys()
+
+
+@pytest.mark.docker
+async def test_a_backend_gives_up_an_image_that_no_task_needs(require_docker: None) -> None:
+    image, ledger = "swe-aem/micro:1", Ledger.of_engine()
+    async with DockerBackend() as backend:
+        await backend.has_layer(SandboxSpec(image=image, layer="0" * 32))
+        assert {name.partition(":")[0] for name in ledger.held()} == {
+            "docker.io/swe-aem/micro",
+            "docker.io/swe-aem/layer",
+        }
+        backend.release_image(image)
+        assert not ledger.held()
+        await backend.image_digest(image)
+        assert len(ledger.held()) == 1
 
 
 @pytest.mark.docker
