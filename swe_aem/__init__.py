@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Verdict,
     )
     from swe_aem.core.base import Settings
+    from swe_aem.models import check_model
     from swe_aem.policy import ScriptContext, ScriptTools, load_tokenizer
     from swe_aem.tasks import Family, Fields, LogParser, Reading, git_task, load_tasks
     from swe_aem.train.task_samplers import SampledGroup, TaskSamplerInputs
@@ -74,6 +75,7 @@ __all__ = [
     "Trajectory",
     "Usage",
     "Verdict",
+    "check_model",
     "errors",
     "evaluate",
     "git_task",
@@ -114,6 +116,7 @@ _MODULES = {
     "Trajectory": "swe_aem.core",
     "Usage": "swe_aem.core",
     "Verdict": "swe_aem.core",
+    "check_model": "swe_aem.models",
     "evaluate": "swe_aem.api.evaluation",
     "git_task": "swe_aem.tasks",
     "grade": "swe_aem.api.grading",

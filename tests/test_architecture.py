@@ -20,6 +20,7 @@ PACKAGES = (
     "policy",
     "serve",
     "agent",
+    "models",
     "gateway",
     "harness",
     "grading",

@@ -21,6 +21,7 @@ VERBS = {
     "sft": "Fine-tune a policy on resolved trajectories, as a warm start.",
     "init-tiny-model": "Make a small random model with its tokenizer, for experiments on a laptop.",
     "tasks": "List, show, check, choose, build and synthesise tasks.",
+    "models": "Check that a model's files fit the chat format of rollouts; list the families.",
     "images": "List, pull, build, unpack and remove the images that tasks run in.",
     "sandbox": "List, remove and enter sandboxes.",
     "harness": "List and install agents made elsewhere, e.g. OpenHands.",

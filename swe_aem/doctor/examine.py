@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import swe_aem.doctor.host as host
 import swe_aem.doctor.network as network
 import swe_aem.doctor.sandboxes as sandboxes
-from swe_aem.doctor.finding import Check, Finding, Level, Purpose, fail
+from swe_aem.core.finding import Finding, Level, fail
+from swe_aem.doctor.finding import Check, Purpose
 
 _EVERY = frozenset(Purpose)
 _CONTAINERS = frozenset({Purpose.DOCKER})

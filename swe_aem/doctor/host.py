@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from swe_aem.cache import cache_dir
-from swe_aem.doctor.finding import Finding, fail, ok, warn
+from swe_aem.core.finding import Finding, fail, ok, warn
 from swe_aem.sandbox.open_files import FILES_PER_TRAJECTORY
 
 _GIB = 1 << 30

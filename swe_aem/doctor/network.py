@@ -2,7 +2,7 @@
 
 import os
 
-from swe_aem.doctor.finding import Finding, ok, warn
+from swe_aem.core.finding import Finding, ok, warn
 
 _TIMEOUT_S = 4.0
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from swe_aem.core import Limits, SandboxInfo, SandboxSpec
-from swe_aem.doctor.finding import Finding, fail, ok, warn
+from swe_aem.core.finding import Finding, fail, ok, warn
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.sandbox import SANDBOXES, cgroup, open_backend
 from swe_aem.sandbox.host_system import HOST_IMAGE

@@ -14,7 +14,17 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from swe_aem.errors import UserError
+
+@torch.inference_mode()
+def keeps_rows(model: Any) -> bool:
+    """Can the states of `model` be kept by row? Yes if each layer has keys and values of one size for every token, and
+    nothing else: not with sliding windows, linear attention or compressed keys."""
+    cache = DynamicCache(config=model.config)
+    if any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return False
+    model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), past_key_values=cache, use_cache=True)
+    layers: list[Any] = cache.layers
+    return all(layer.keys.shape == layer.values.shape and layer.keys.shape[2] == 1 for layer in layers)
 
 
 class RowCache(Cache):
@@ -22,10 +32,8 @@ class RowCache(Cache):
     `advance`."""
 
     def __init__(self, model: Any) -> None:
-        """Raises `UserError` for a model with layers other than full attention, whose states cannot be kept by row."""
+        """For models of which `keeps_rows` is true."""
         layers = DynamicCache(config=model.config).layers
-        if any(type(layer) is not DynamicLayer for layer in layers):
-            raise UserError("this model has layers without full attention; serve it with vLLM (swe-aem serve)")
         self.lengths: list[int] = []
         """Tokens of each row."""
         self._device = model.device

@@ -21,7 +21,8 @@ import torch
 from swe_aem.core import Completion, SamplingParams
 from swe_aem.errors import PolicyError
 from swe_aem.policy.prefix_cache import PrefixCache
-from swe_aem.policy.sampling import BatchRow, SamplingBatch
+from swe_aem.policy.row_cache import keeps_rows
+from swe_aem.policy.sampling import BatchRow, OneByOneBatch, SamplingBatch
 
 _PREFIX_BYTES = 1 << 28
 """Bound of the prefix cache."""
@@ -53,7 +54,8 @@ class Sampler:
         self._max_batch = max_batch
         self._gather_s = gather_s
         self._prefixes = PrefixCache(_PREFIX_BYTES)
-        self._batch = SamplingBatch(model, self._prefixes)
+        self._side_by_side = keeps_rows(self._model)
+        self._batch = self._new_batch()
         self._asked: list[_Request] = []
         """Requests that are being sampled."""
         self._update: _Update | None = None
@@ -80,6 +82,9 @@ class Sampler:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
+
+    def _new_batch(self) -> SamplingBatch | OneByOneBatch:
+        return SamplingBatch(self._model, self._prefixes) if self._side_by_side else OneByOneBatch(self._model)
 
     def _put(self, item: _Request | _Update) -> None:
         if self._closed:
@@ -160,7 +165,7 @@ class Sampler:
 
     def _fail(self, what: str, cause: Exception | None = None) -> None:
         """Fail every request that is being sampled."""
-        self._batch = SamplingBatch(self._model, self._prefixes)
+        self._batch = self._new_batch()
         while self._asked:
             self._refuse(self._asked.pop(), what, cause)
         if self._closed and self._update is not None:

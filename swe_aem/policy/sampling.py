@@ -6,7 +6,8 @@ Every row draws one number per token from a generator of its own, so what a row 
 its neighbours. The log-probabilities are those of the whole temperature-scaled distribution, also where top-p cuts it;
 at temperature 0 the best token is taken and the distribution is the unscaled one.
 
-Rows join and leave a batch between two tokens. A cached prefix of a prompt is not computed again.
+Rows join and leave a batch between two tokens. A cached prefix of a prompt is not computed again. A model that keeps
+more than keys and values (`row_cache.keeps_rows`) reads its rows one by one, each with a cache of the model's own.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from transformers import DynamicCache
 
 from swe_aem.core import SamplingParams
 from swe_aem.policy.prefix_cache import PrefixCache
-from swe_aem.policy.row_cache import RowCache
+from swe_aem.policy.row_cache import RowCache, keeps_rows
 
 
 @dataclass(eq=False)
@@ -146,9 +147,48 @@ class SamplingBatch:
             del self.rows[-1]
 
 
+class OneByOneBatch:
+    """Rows whose states only the model itself can keep, a token for each row per step, one row after the other."""
+
+    def __init__(self, model: Any) -> None:
+        self.rows: list[BatchRow] = []
+        """Rows that are not done."""
+        self._model = model
+        self._caches: dict[BatchRow, Any] = {}
+
+    def join(self, rows: list[BatchRow]) -> None:
+        """Read the prompts of `rows`, and sample a first token for each row."""
+        rows = [row for row in rows if not row.done]
+        for row in rows:
+            self._read(row, row.prompt_ids)
+        self.rows += rows
+        self._remove_done()
+
+    def step(self) -> None:
+        """Sample one token for each row."""
+        for row in self.rows:
+            self._read(row, row.token_ids[-1:])
+        self._remove_done()
+
+    @torch.inference_mode()
+    def _read(self, row: BatchRow, token_ids: list[int]) -> None:
+        output = self._model(
+            input_ids=torch.tensor([token_ids], device=self._model.device),
+            past_key_values=self._caches.get(row),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._caches[row] = output.past_key_values
+        _take([row], output.logits[:, -1])
+
+    def _remove_done(self) -> None:
+        self.rows = [row for row in self.rows if not row.done]
+        self._caches = {row: self._caches[row] for row in self.rows}
+
+
 def sample_batch(model: Any, rows: list[BatchRow]) -> None:
     """Sample all `rows` to their end, in place."""
-    batch = SamplingBatch(model)
+    batch = SamplingBatch(model) if keeps_rows(model) else OneByOneBatch(model)
     batch.join(rows)
     while batch.rows:
         batch.step()

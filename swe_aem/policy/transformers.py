@@ -18,14 +18,15 @@ class TransformersPolicy:
     """Samples `model`, a Hugging Face causal language model, for any number of trajectories at once."""
 
     def __init__(self, model: Any, *, name: str, max_batch: int = 64, gather_s: float = 0.005) -> None:
-        """`max_batch` bounds the requests sampled together; `gather_s` is how long the first request waits for others.
-        Raises `UserError` for a model that has layers without full attention."""
+        """`max_batch` bounds the requests sampled together; `gather_s` is how long the first request waits for
+        others."""
         from swe_aem.policy.sampler import Sampler
 
         self.name = name
         self._sampler = Sampler(model, name, max_batch=max_batch, gather_s=gather_s)
-        self._max_model_tokens = int(model.config.max_position_embeddings)
-        self._vocabulary = int(model.config.vocab_size)
+        language = model.config.get_text_config()
+        self._max_model_tokens = int(language.max_position_embeddings)
+        self._vocabulary = int(language.vocab_size)
 
     @property
     def version(self) -> int:

@@ -10,6 +10,7 @@ from swe_aem.rollout.components import (
     components_of,
     open_agents,
     open_components,
+    require_fitting_model,
     script_tools,
     turn_renderer,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "open_agents",
     "open_components",
     "read_manifest",
+    "require_fitting_model",
     "require_token_ids",
     "require_tokenizer",
     "roll_out",

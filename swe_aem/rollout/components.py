@@ -20,6 +20,7 @@ from swe_aem.agent import (
 from swe_aem.core import Agent, Sandbox, SandboxBackend, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.grading import CapturedWork, GivenTree, Grader, capture_work, prepare_for_agent
 from swe_aem.harness import open_harness, read_harness_spec
+from swe_aem.models import require_fit
 from swe_aem.policy import (
     PolicyFactory,
     ScriptTools,
@@ -121,6 +122,14 @@ def turn_renderer(config: RolloutConfig) -> TurnRenderer | None:
     if takes_messages(config.policy):
         return None
     return TurnRenderer(load_tokenizer(config.tokenizer_path), config.renderer)
+
+
+def require_fitting_model(config: RolloutConfig) -> None:
+    """Raise `UserError` if the files of the model whose tokenizer a configuration names do not fit its chat format; a
+    second's look. Nothing is done without such files on this host."""
+    path = config.tokenizer_path
+    if path is not None and Path(path).exists() and (renderer := turn_renderer(config)) is not None:
+        require_fit(renderer)
 
 
 class StoredTrajectories(Mapping[TrajectoryKey, Trajectory]):

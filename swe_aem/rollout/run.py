@@ -18,7 +18,7 @@ from swe_aem.core import SandboxBackend, TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.policy import check_policy
 from swe_aem.reward import Rewards
-from swe_aem.rollout.components import RolloutComponents, open_components
+from swe_aem.rollout.components import RolloutComponents, open_components, require_fitting_model
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.display import show
 from swe_aem.rollout.group import RolloutGroup, block_size, group_of
@@ -309,6 +309,7 @@ async def roll_out(config: RolloutConfig, tasks: TaskSet, directory: Path, *, si
     """
     for note in tasks.notes:
         print(note, file=sys.stderr)
+    require_fitting_model(config)
     with RolloutRun(config, tasks, Store(directory)) as rollout:
         return await rollout.run(signals=signals)
 

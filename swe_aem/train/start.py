@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 def start_training(config: "TrainConfig", directory: Path) -> "RunSummary | None":
     """Refuse what cannot be trained or resumed before the libraries load, and train. Results and errors are those of
     `swe_aem.train.loop.train`; raises `UserError` if they are not installed."""
+    from swe_aem.rollout import require_fitting_model
     from swe_aem.train.directory import existing_run
     from swe_aem.train.refusals import refuse_at_start
 
     existing_run(config, directory)
     refuse_at_start(config)
+    require_fitting_model(config.rollout)
     if first_process():
         print("loading torch, transformers and trl", file=sys.stderr, flush=True)
     quiet()

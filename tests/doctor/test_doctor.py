@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from swe_aem.core.finding import fail, ok
 from swe_aem.doctor import CHECKS, Finding, Level, Purpose, examine, host, network, sandboxes
-from swe_aem.doctor.finding import Check, fail, ok
+from swe_aem.doctor.finding import Check
 from swe_aem.errors import UserError
 
 Patch = pytest.MonkeyPatch

@@ -74,6 +74,27 @@ async def test_logprobs_agree_with_a_plain_forward_pass(model, policy, temperatu
         assert completion.logprobs == pytest.approx(expected, abs=1e-4)
 
 
+async def test_a_model_with_sliding_windows_is_sampled_row_by_row(joins):
+    """Only the model itself knows what it keeps of a row; the log-probabilities are those of a plain pass too."""
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    from swe_aem.policy.transformers import TransformersPolicy
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size |= {"num_key_value_heads": 1, "head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1}
+    model = GptOssForCausalLM(GptOssConfig(vocab_size=VOCABULARY, sliding_window=8, **size)).eval()
+    policy = TransformersPolicy(model, name="windows", gather_s=0.02)
+    wanted = [params(seed=n) for n in range(4)]
+    completions = await asyncio.gather(
+        *(policy.sample(prompt, p, trajectory_id="t") for prompt, p in zip(PROMPTS, wanted, strict=True))
+    )
+    await policy.close()
+    for prompt, completion in zip(PROMPTS, completions, strict=True):
+        assert completion.logprobs == pytest.approx(reference(model, prompt, completion.token_ids, 1.0), abs=1e-4)
+    assert not joins, "no batch of rows side by side"
+
+
 async def test_requests_that_come_and_go_sample_what_each_samples_alone(model, policy, joins):
     """Twelve of many lengths, four at a time; every third prompt is an earlier one with more behind it."""
     rng = random.Random(0)
@@ -157,17 +178,6 @@ async def test_weights_of_another_model_are_refused(model, policy):
     with pytest.raises(PolicyError, match="did not take the weights"):
         await policy.update({"nonsense": torch.zeros(1)}, 1)
     assert (await policy.sample([1], params(), trajectory_id="t")).version == 0
-
-
-def test_a_model_without_full_attention_is_refused():
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from swe_aem.policy.transformers import TransformersPolicy
-
-    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
-    config = Qwen2Config(**sizes, num_hidden_layers=2, use_sliding_window=True, sliding_window=8, max_window_layers=1)
-    with pytest.raises(UserError, match="serve it with vLLM"):
-        TransformersPolicy(Qwen2ForCausalLM(config), name="windows")
 
 
 async def test_seeds_decide(policy):
