@@ -32,15 +32,16 @@ pytestmark = pytest.mark.slow
 DEADLY = "the deadly command"
 
 
-def kill(kind: str, id: str) -> None:
-    """End a sandbox from outside, as an operator or a crash would."""
+def kill(kind: str, id: str) -> bool:
+    """End a sandbox from outside, as an operator or a crash would. Did it run?"""
     if kind == "docker":
-        subprocess.run(["docker", "kill", id], capture_output=True, check=False)
-        return
+        return subprocess.run(["docker", "kill", id], capture_output=True, check=False).returncode == 0
     with suppress(FileNotFoundError, ProcessLookupError, ValueError):
         pid = json.loads((state_dir() / id / "entry.json").read_text())["pid"]
         if pid is not None:
             os.killpg(pid, signal.SIGKILL)
+            return True
+    return False
 
 
 class Mortal(RecordingSandbox):
@@ -173,8 +174,8 @@ def test_a_task_whose_tests_want_more_memory_than_a_sandbox_has_is_broken_under_
 
 
 class Killer:
-    """Takes half of all sandboxes of a store's run, each at a random moment of its first seconds, and the first one at
-    once."""
+    """Takes half of all sandboxes of a store's run, each at a random moment of its first seconds, and the first of
+    agents as soon as they run."""
 
     def __init__(self, kind: str, backend: SandboxBackend, store: Path, longest_s: float) -> None:
         self._kind, self._backend, self._store, self._longest_s = kind, backend, store, longest_s
@@ -197,17 +198,20 @@ class Killer:
             while True:
                 for info in await self._backend.ls():
                     if info.id not in self._met and info.labels.get("run") == run:
-                        first = not self._met
                         self._met.add(info.id)
-                        if first or self._dice.random() < 0.5:
-                            delay_s = 0.0 if first else self._dice.random() * self._longest_s
-                            strikes.create_task(self._strike(info.id, delay_s))
+                        if self.killed < 3 and info.labels["role"] == "agent":
+                            strikes.create_task(self._strike(info.id, 0.0, tries=100))
+                        elif self._dice.random() < 0.5:
+                            strikes.create_task(self._strike(info.id, self._dice.random() * self._longest_s))
                 await asyncio.sleep(0.02)
 
-    async def _strike(self, id: str, delay_s: float) -> None:
+    async def _strike(self, id: str, delay_s: float, *, tries: int = 1) -> None:
         await asyncio.sleep(delay_s)
-        await asyncio.to_thread(kill, self._kind, id)
-        self.killed += 1
+        for _ in range(tries):
+            if await asyncio.to_thread(kill, self._kind, id):
+                self.killed += 1
+                return
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.timeout(600)
