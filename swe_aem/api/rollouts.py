@@ -37,9 +37,9 @@ def rollout(
         agent: `native`, `openhands`, `mini-swe-agent`, the .py file of a harness, or an agent of your own: `async def
             converse(conversation)`, a `Settings` class with such a method, or the name of one. `gold`, `noop` and
             `replay` are short for the native agent with that policy.
-        policy: URL of a completions server that takes token ids, path of a model to run in this process, `gold` (the
-            default), `noop`, `replay`, or a policy of your own: its class, an instance of its `Settings` class, or its
-            name.
+        policy: URL of a completions server that takes token ids, path of a model to run in this process, a chat API to
+            evaluate, `{"type": "chat", "url": URL, "model": NAME}`, `gold` (the default), `noop`, `replay`, or a policy
+            of your own: its class, an instance of its `Settings` class, or its name.
         sandbox: `Bubblewrap(...)`, `Docker(...)`, `Podman(...)`, the name of one, or a sandbox of your own.
         group_size: G, trajectories per task; a later call may raise it.
         reward: a function `(trajectory, verdict) -> float`, 0 or more, or one number per response; the name of one

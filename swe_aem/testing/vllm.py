@@ -35,6 +35,8 @@ class SimulatedVllm:
         """HTTP statuses that the next requests for completions get in place of 200, in this order."""
         self.instead: dict[str, tuple[int, bytes]] = {}
         """Status and body that a path answers with in place of its own."""
+        self.key: str | None = None
+        """The key without which every path but /health answers 401."""
         self.well = True
         """False makes /health answer 503."""
         self.stuck = False
@@ -69,7 +71,8 @@ class SimulatedVllm:
                 line, *headers = head.split("\r\n")
                 lengths = [one.split(":")[1] for one in headers if one.lower().startswith("content-length")]
                 body = await reader.readexactly(int(lengths[0])) if lengths else b""
-                status, answer = await self._answer(line.split()[1].partition("?")[0], body)
+                path = line.split()[1].partition("?")[0]
+                status, answer = await self._answer(path, body) if self._may(path, headers) else (401, {"error": "no"})
                 data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
                 await writer.drain()
@@ -77,6 +80,10 @@ class SimulatedVllm:
             pass
         finally:
             writer.close()
+
+    def _may(self, path: str, headers: list[str]) -> bool:
+        given = [one.partition(":")[2].strip() for one in headers if one.lower().startswith("authorization:")]
+        return self.key is None or path == "/health" or given == [f"Bearer {self.key}"]
 
     async def _answer(self, path: str, body: bytes) -> tuple[int, Any]:
         if path in self.instead:

@@ -200,6 +200,22 @@ async def test_cancelling_gives_the_slot_back():
         assert policy.servers[0].slots.in_flight == 0
 
 
+async def test_a_key_reaches_requests_and_health_checks(monkeypatch):
+    monkeypatch.setenv("SERVER_KEY", "abc-0123456789")
+    async with SimulatedVllm() as server:
+        server.key = "abc-0123456789"
+        async with opened(server, api_key_env="SERVER_KEY") as policy:
+            await ask(policy)
+            await until(lambda: policy.servers[0].last_load)
+            assert policy.unavailable_reason is None
+        with pytest.raises(UserError, match="name the environment variable that holds the key with --api-key-env"):
+            async with open_served(CompletionsServers(url=server.url)):
+                pass
+        with pytest.raises(UserError, match="does not serve the model m; it serves"):
+            async with open_served(CompletionsServers(url=server.url, model="m", api_key_env="SERVER_KEY")):
+                pass
+
+
 async def test_several_urls_and_one_that_is_missing():
     one, two = SimulatedVllm(top_logprobs=True), SimulatedVllm(top_logprobs=True)
     async with one, two, AsyncExitStack() as stack:
