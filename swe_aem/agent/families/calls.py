@@ -50,7 +50,8 @@ def read_function_tags(block: Any, tools: ToolSchemas) -> list[ParsedCall]:
 
 
 def read_argument_tags(block: Any, tools: ToolSchemas) -> list[ParsedCall]:
-    """`NAME<arg_key>KEY</arg_key><arg_value>VALUE</arg_value>`, as GLM writes it."""
+    """`NAME<arg_key>KEY</arg_key><arg_value>VALUE</arg_value>`, as GLM writes it. A value in which the text of
+    `</arg_value>` stands before that of `<arg_key>` cannot be told from two arguments, and is malformed."""
     return _read_tags(block, tools, _NAMED, _ARGUMENT, str)
 
 

@@ -104,7 +104,9 @@ def _arguments(renderer: TurnRenderer, chance: random.Random) -> dict[str, Any]:
         "items": [_text(renderer, chance, 3) for _ in range(chance.randrange(3))],
         "table": {"key": _text(renderer, chance, 3), "none": None},
     }
-    return {key: value for key, value in made.items() if key == "text" or chance.random() < 0.5}
+    chosen = {key: value for key, value in made.items() if key == "text" or chance.random() < 0.5}
+    # where values stand between tags, what ends one and begins the next cannot be in one
+    return chosen if renderer.json_arguments else json.loads(json.dumps(chosen).replace("</arg_value>", ""))
 
 
 def _response(renderer: TurnRenderer, chance: random.Random, calls: int | None = None) -> Message:
