@@ -1,6 +1,7 @@
 """Which tokenizer the token ids of a store are of: read with another one they are other text, often without error."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from swe_aem.core import Trajectory
@@ -33,7 +34,7 @@ def require_tokenizer(directory: Path, path: str | None) -> None:
     if manifest.tokenizer is None:
         raise UserError(unnamed_tokenizer(directory, manifest))
     if manifest.tokenizer == NO_TOKENIZER:
-        raise UserError(_no_token_ids(directory, manifest.config.policy_name))
+        raise UserError(_no_token_ids(directory, _model(manifest.config)))
     wanted = tokenizer_fingerprint(path)
     if manifest.tokenizer != wanted:
         raise UserError(
@@ -66,6 +67,12 @@ def name_tokenizer(directory: Path, path: str | None) -> str:
         content["tokenizer"] = tokenizer_fingerprint(path)
         replace(file, json.dumps(content, indent=2) + "\n")
         return content["tokenizer"]
+
+
+def _model(config: RolloutConfig) -> str:
+    """What a person calls the policy: the model behind a chat API, or the policy's own name."""
+    setting = config.policy
+    return str(setting.get("model", config.policy_name)) if isinstance(setting, Mapping) else setting
 
 
 def _no_token_ids(directory: Path, policy: str) -> str:

@@ -19,6 +19,7 @@ from swe_aem.rollout import (
     RolloutComponents,
     RolloutConfig,
     RolloutRun,
+    claim,
     components,
     name_tokenizer,
     open_components,
@@ -30,13 +31,14 @@ from swe_aem.rollout.components import StoredTrajectories
 from swe_aem.rollout.recompute import recompute_rewards
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
-from swe_aem.testing.builders import make_record
+from swe_aem.testing.builders import make_record, make_trajectory
 from swe_aem.testing.chat import ScriptedChat, calls
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.sft import SFTConfig, collect
 from tests.rollout.fakes import Bench
 
 REPLIES = [calls(("bash", {"command": "cat x"}), content="I look."), calls(("submit", {}))]
+API = {"type": "chat", "url": "http://127.0.0.1:1", "model": "some-model"}
 REFUSED = "has no token ids, for .* is a chat API, which reports none"
 
 
@@ -137,9 +139,7 @@ async def test_what_needs_token_ids_refuses_in_one_line(store: Store, tmp_path: 
         async with open_components(again, TaskSet("fakes", ())):
             pass
     with pytest.raises(ValidationError, match="only what a model samples can be trained on"):
-        TrainConfig.model_validate(
-            {"model": "m", "steps": 1, "groups_per_step": 1, "rollout": {"policy": "chat:http://127.0.0.1:1"}}
-        )
+        TrainConfig.model_validate({"model": "m", "steps": 1, "groups_per_step": 1, "rollout": {"policy": API}})
 
 
 @pytest.mark.torch
@@ -151,6 +151,15 @@ def test_advantages_are_not_replayed(store: Store) -> None:
         read_trajectories(store.directory)
 
 
+def test_the_refusal_calls_a_chat_api_by_its_model(tmp_path: Path) -> None:
+    config = RolloutConfig.model_validate({"agent": "native", "policy": API})
+    with Store(tmp_path).writer() as writer:
+        writer.append(make_trajectory("t", 0))
+    claim(tmp_path, config, [], stored_tasks=[], tokenizer="none")
+    with pytest.raises(UserError, match="no token ids, for some-model is a chat API"):
+        require_tokenizer(tmp_path, None)
+
+
 async def test_a_policy_made_for_each_attempt_is_found_out_by_its_trajectories(bench: Any) -> None:
     store = await roll_out(bench(1), "tests.rollout.test_chat_run:chatting")
     with pytest.raises(UserError, match=REFUSED):
@@ -158,9 +167,7 @@ async def test_a_policy_made_for_each_attempt_is_found_out_by_its_trajectories(b
 
 
 def test_a_chat_api_needs_no_tokenizer_and_takes_a_nucleus() -> None:
-    config = RolloutConfig.model_validate(
-        {"agent": "native", "policy": "chat:http://127.0.0.1:1", "native": {"top_p": 0.9}}
-    )
+    config = RolloutConfig.model_validate({"agent": "native", "policy": API, "native": {"top_p": 0.9}})
     assert config.tokenizer_path is None
     with pytest.raises(ValidationError, match="a chat API needs no tokenizer"):
         RolloutConfig.model_validate({"agent": "native", "policy": "litellm:x", "tokenizer": "bytes"})
