@@ -102,7 +102,7 @@ class ImageWindow:
             yield
         finally:
             self._bringing.cancel()
-            await asyncio.wait({self._bringing})
+            await asyncio.gather(self._bringing, return_exceptions=True)  # who waits for an image has its error
             for image in tuple(self._reserved):
                 self._give_up(image)
 
