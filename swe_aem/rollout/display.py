@@ -55,7 +55,7 @@ def rollout_facts(progress: RunProgress) -> dict[str, str]:
         "limits": str(sum(outcomes[limit] for limit in _LIMITS)),
         **({"broken tasks": str(len(totals.broken))} if totals.broken else {}),
         "infrastructure": f"{totals.failures} (+{totals.retries} attempts retried)",
-        **({"left out": f"{len(progress.left_out)} tasks"} if progress.left_out else {}),
+        **({"tasks left out": str(len(progress.left_out))} if progress.left_out else {}),
         "tokens": f"{totals.tokens:,} ({totals.sampled_tokens:,} sampled)",
         **_spending_facts(progress.spending),
         "s per turn": _seconds(totals.turn_s.mean()),

@@ -29,6 +29,6 @@ def spent_line(budget: BudgetConfig, summary: Summary) -> str:
         used.append(f"{money(summary.cost_usd or 0.0)} of {money(budget.usd)}")
     missing = summary.wanted - summary.trajectories
     return (
-        f"the budget is used up ({' and '.join(used)}; what is left is less than a trajectory has needed), and "
-        f"{missing} trajectories are missing: repeat the command with more to resume"
+        f"the budget has no room for another trajectory ({' and '.join(used)} are used, and the rest is less than one "
+        f"has needed); {missing} are missing: repeat the command with a larger budget to resume"
     )
