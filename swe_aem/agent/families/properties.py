@@ -9,11 +9,13 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from swe_aem.agent.parsed import Message
 from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.errors import UserError
+from swe_aem.policy import Tokenizer
 
 
 class Finding(NamedTuple):
@@ -80,11 +82,17 @@ _PIECES = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=8)
+def _pieces(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Pieces that the tokenizer gives back as they are: many write accents in their composed form (NFC)."""
+    return tuple(piece for piece in _PIECES if tokenizer.decode(tokenizer.encode(tokenizer.untrusted(piece))) == piece)
+
+
 def _text(renderer: TurnRenderer, chance: random.Random, pieces: int = 8) -> str:
     """Random text, in which the text of control tokens occurs."""
     control = sorted(renderer.tokenizer.control_tokens)
     return "".join(
-        chance.choice(control) if control and chance.random() < 0.2 else chance.choice(_PIECES)
+        chance.choice(control) if control and chance.random() < 0.2 else chance.choice(_pieces(renderer.tokenizer))
         for _ in range(chance.randrange(pieces))
     )
 
