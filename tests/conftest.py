@@ -178,12 +178,14 @@ def serve(vllm_program: str, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 @pytest.fixture(scope="session")
 def vllm_url(serve: Callable[..., Any]) -> Iterator[str]:
-    """URL of the one server that tests share: weights by file, adapters under names."""
+    """URL of the one server that tests share: weights by file, adapters under names, a chat API with tools."""
     lora = ("--enable-lora", "--max-lora-rank", "16", "--max-loras", "2")
+    template = str(Path(__file__).parent / "serve" / "chat_template.jinja")
+    chat = ("--chat-template", template, "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "True")
         patch.setenv("OMP_NUM_THREADS", "1")
-        with serve(extra=("--max-num-seqs", "32", *lora)) as server:
+        with serve(extra=("--max-num-seqs", "32", *lora, *chat)) as server:
             server.wait_ready(lambda line: None, 400)
             yield server.config.url
 

@@ -37,6 +37,8 @@ _ENDS: Mapping[str, Literal["stop", "length"]] = {
 """Reasons for which a response ends. A filter that withholds an answer belongs to the policy that is evaluated."""
 _DROPPED = frozenset({"refusal", "annotations", "audio", "function_call"})
 """Fields of an assistant message that are not sent back."""
+_SHORTEST_RESPONSE_TOKENS = 32
+"""A response for which there is less space is not asked for: the messages fill the model's context."""
 _BYTES_PER_TOKEN = 3
 """Bytes of text that make a token, at most, where an API does not count them."""
 
@@ -192,13 +194,17 @@ class Unreadable(Exception):
 def space_for_response(message: str, asked: int) -> int | None:
     """How many tokens a response may have, where a server says that messages and `asked` tokens of response together
     are too many for the model; None where the messages alone are, or it does not say."""
+    whole = re.search(r"cannot be greater than max_model_len=(\d+)", message)
+    if whole is not None and 0 < int(whole[1]) < asked:
+        return int(whole[1])
+    if re.search(r"at least \d+ input tokens|contains \d+ characters", message):
+        # vLLM counts a prompt only as far as it could fit beside the response, so that half as long a one is tried.
+        return asked // 2 if asked // 2 >= _SHORTEST_RESPONSE_TOKENS else None
     longest = re.search(r"context length (?:is|of) (?:only )?(\d+)", message)
-    prompt = re.search(
-        r"(at least )?(\d+) (?:tokens )?(?:in|from|of)? ?(?:the|your)? ?(?:input|messages|prompt)", message
-    )
+    prompt = re.search(r"(\d+) (?:tokens )?(?:in|from|of)? ?(?:the|your)? ?(?:input|messages|prompt)", message)
     if longest is None or prompt is None:
         return None
-    space = asked // 2 if prompt[1] else int(longest[1]) - int(prompt[2])
+    space = int(longest[1]) - int(prompt[1])
     return space if 0 < space < asked else None
 
 

@@ -219,6 +219,30 @@ async def test_a_response_gets_the_room_that_is_left(api):
     assert [request["max_tokens"] for request in api.requests] == [100, 40]
 
 
+async def test_a_limit_above_the_models_whole_context_is_lowered_until_the_response_fits(api):
+    """The words are those of vLLM 0.31, which counts a prompt only as far as it could fit."""
+    above = "max_tokens=5000 cannot be greater than max_model_len=1024. Please request fewer output tokens."
+    full = (
+        "This model's maximum context length is 1024 tokens. However, you requested {} output tokens and your prompt "
+    )
+    letters = "contains 207 characters (more than 0 characters, which is the upper bound for 0 input tokens)."
+    tokens = "contains at least 513 input tokens, for a total of at least 1025 tokens."
+    said = [above, full.format(1024) + letters, full.format(512) + tokens]
+    api.script = [*((400, {"error": {"message": one}}) for one in said), answer()]
+    async with opened(api) as policy:
+        await ask(policy, params=PARAMS.model_copy(update={"max_tokens": 5000}))
+    assert [request["max_tokens"] for request in api.requests] == [5000, 1024, 512, 256]
+
+
+async def test_messages_that_fill_the_context_are_found_out_after_a_few_requests(api):
+    said = "This model's maximum context length is 1024 tokens. Your prompt contains at least 1000 input tokens."
+    api.script = [(400, {"error": {"message": said}})]
+    async with opened(api) as policy:
+        with pytest.raises(ContextOverflow):
+            await ask(policy, params=PARAMS.model_copy(update={"max_tokens": 4096}))
+    assert len(api.requests) == 8
+
+
 @pytest.mark.parametrize(
     "error",
     [
