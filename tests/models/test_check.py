@@ -61,6 +61,7 @@ def test_prompts_are_those_of_the_published_template(model_of, published, family
     directory = model_of(family, published(name))
     renderer = TurnRenderer(load_tokenizer(str(directory)), RendererConfig(family=family))
     template = chat_template_of(renderer.tokenizer)
+    assert template is not None
     assert not [found for found in compare_first_prompts(renderer, template) if found.difference]
     if family not in TURNS_DIFFER:
         assert not [found for found in compare_turns(renderer, template) if found.difference and not found.in_response]

@@ -97,7 +97,8 @@ async def test_a_random_model_is_served_token_for_token(family: str, serve: Any,
     renderer = TurnRenderer(tokenizer, RendererConfig(family=family))
     model = random_model(family, size_of(tokenizer))
     model.save_pretrained(directory)
-    with serve(model=str(directory), sync="none", extra=("--max-num-seqs", "4", "--skip-tokenizer-init")) as server:
+    (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}', encoding="utf-8")
+    with serve(model=str(directory), sync="none", extra=("--max-num-seqs", "4")) as server:
         server.wait_ready(lambda line: None, 600)
         async with VllmPolicy(VllmClientConfig(urls=(server.config.url,))) as policy:
             trajectory = await rolled_out(policy, renderer)
