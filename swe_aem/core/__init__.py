@@ -16,6 +16,7 @@ from swe_aem.core.policy import (
     Policy,
     SamplingParams,
     Usage,
+    WaitReporting,
     is_chat,
     unavailable_reason,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "TreeEntry",
     "Usage",
     "Verdict",
+    "WaitReporting",
     "bounded",
     "is_chat",
     "unavailable_reason",

@@ -135,10 +135,22 @@ class HealthReporting(Protocol):
         ...
 
 
-def unavailable_reason(policy: AnyPolicy) -> str | None:
-    """Why a policy cannot sample now, None if it can or does not report it.
+@runtime_checkable
+class WaitReporting(Protocol):
+    """A policy that can report what the request of one trajectory waits for, while those of others are answered."""
+
+    def waits_for(self, trajectory_id: str) -> str | None:
+        """Why the last request of a trajectory has no answer yet, also just after it was cancelled; None if the policy
+        works on it, or has answered it."""
+        ...
+
+
+def unavailable_reason(policy: AnyPolicy, trajectory_id: str = "") -> str | None:
+    """Why a policy cannot sample for a trajectory now, None if it can or does not report it.
 
     A deadline that passes while there is a reason is an infrastructure failure, and no time limit that the policy
     reached.
     """
+    if isinstance(policy, WaitReporting) and (waits_for := policy.waits_for(trajectory_id)) is not None:
+        return waits_for
     return policy.unavailable_reason if isinstance(policy, HealthReporting) else None

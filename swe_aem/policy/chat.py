@@ -109,14 +109,16 @@ class ChatApiPolicy:
         self._dialect = Dialect(config.model, config.extra_body)
         self._pace = Pace()
         self._served: dict[str, str] = {}
+        self._waits: dict[str, str] = {}
+        """What the request of a trajectory waits for, until it is answered."""
         self._works = False
         """Was a request answered? Before, a refusal is told as one of the whole run."""
         self._warned = False
 
-    @property
-    def unavailable_reason(self) -> str | None:
-        """Why requests have to wait now (`core.HealthReporting`)."""
-        return self._pace.holding_back
+    def waits_for(self, trajectory_id: str) -> str | None:
+        """What keeps the last request of a trajectory from an answer: a rate limit or a failing API; None if it was
+        answered, or is being answered (`core.WaitReporting`)."""
+        return self._waits.get(trajectory_id)
 
     async def open(self) -> None:
         """Ask for the list of models. Raises `UserError` if the API cannot be reached or refuses the key, or the server
@@ -141,9 +143,10 @@ class ChatApiPolicy:
         trajectory_id: str,
     ) -> ChatCompletion:
         """Answer messages, as `core.ChatPolicy` says. Raises `RunRefused` if the API would refuse every request."""
-        tried = _Tried(asyncio.get_running_loop().time())
+        tried = _Tried(trajectory_id, asyncio.get_running_loop().time())
+        self._waits.pop(trajectory_id, None)
         while True:
-            sent_s = await self._pace.enter()
+            sent_s = await self._entered(tried)
             body = self._dialect.body(messages, tools, params)
             try:
                 answer = _unwrapped(await self._transport.post(body))
@@ -171,6 +174,16 @@ class ChatApiPolicy:
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.close()
+
+    async def _entered(self, tried: "_Tried") -> float:
+        """Wait for the turn of a request; when it may be sent, as `Pace.enter`."""
+        held = self._pace.holding_back
+        if held is not None and not tried.failures:
+            self._waits[tried.trajectory_id] = held
+        sent_s = await self._pace.enter()
+        if not tried.failures:
+            self._waits.pop(tried.trajectory_id, None)
+        return sent_s
 
     def _too_fast(self, answer: Answer, wait_s: float | None, sent_s: float, started_s: float) -> bool:
         """Is it the answer to a request that came too fast? Then everything waits. Raises `RunRefused` if the limit
@@ -227,11 +240,14 @@ class ChatApiPolicy:
         tried.failures += 1
         if tried.failures >= self._config.attempts:
             raise PolicyError(f"{problem} ({tried.failures} attempts)")
+        # Until the answer: an attempt after a failure has the less time.
+        self._waits[tried.trajectory_id] = problem
         await asyncio.sleep(wait_s if wait_s is not None else self._backoff_s(tried.failures))
 
     def _counted(self, completion: ChatCompletion, tried: "_Tried") -> ChatCompletion:
         """The completion with all that was taken until it came."""
         self._works = True
+        self._waits.pop(tried.trajectory_id, None)
         self._pace.answered()
         if not self._dialect.counts_tokens and not self._warned:
             self._warned = True
@@ -307,6 +323,7 @@ def _unwrapped(answer: Answer) -> Answer:
 class _Tried:
     """The attempts at one response."""
 
+    trajectory_id: str
     since_s: float
     failures: int = 0
     lost: int = 0

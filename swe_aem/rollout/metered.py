@@ -49,8 +49,8 @@ class _Metered:
 
     @property
     def unavailable_reason(self) -> str | None:
-        """Why nothing can be sampled now; None while the policy can, or does not report it."""
-        return unavailable_reason(self._policy)
+        """Why nothing can be sampled for this trajectory now; None while the policy can, or does not report it."""
+        return unavailable_reason(self._policy, str(self._key))
 
     async def close(self) -> None:
         """Nothing: the policy belongs to whoever opened it."""

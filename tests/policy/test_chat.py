@@ -400,10 +400,10 @@ async def test_a_rate_limit_is_no_failure(api, headers):
 async def test_a_rate_limit_holds_back_everything_and_says_so(api):
     api.script = [(429, {"error": {"message": "slow down"}}, {"Retry-After": "600"})]
     async with opened(api) as policy:
-        assert unavailable_reason(policy) is None
+        assert unavailable_reason(policy, "t.0") is None
         first = asyncio.create_task(ask(policy))
-        await until(lambda: unavailable_reason(policy))
-        assert "slow down" in str(unavailable_reason(policy))
+        await until(lambda: unavailable_reason(policy, "t.0"))
+        assert "slow down" in str(unavailable_reason(policy, "t.0"))
         second = asyncio.create_task(ask(policy))
         for _ in range(20):
             await asyncio.sleep(0)
@@ -414,7 +414,33 @@ async def test_a_rate_limit_holds_back_everything_and_says_so(api):
             for one in await asyncio.gather(first, second, return_exceptions=True)
         )
         assert len(api.requests) == 1, "nothing is sent before the time that the API asks for"
-        assert unavailable_reason(policy), "the deadline of a trajectory that waits asks after its request is cancelled"
+        assert unavailable_reason(policy, "t.0"), "the deadline of a trajectory that waits asks after its request is cancelled"
+
+
+async def test_a_failing_api_is_what_a_request_waits_for(api):
+    api.script = [(500, {"error": {"message": "out of order"}}, {"Retry-After": "600"}), answer()]
+    async with opened(api) as policy:
+        failing = asyncio.create_task(ask(policy))
+        await until(lambda: "out of order" in str(unavailable_reason(policy, "t.0")))
+        failing.cancel()
+        await asyncio.gather(failing, return_exceptions=True)
+        assert "out of order" in str(unavailable_reason(policy, "t.0"))
+        assert unavailable_reason(policy, "other.0") is None
+        await ask(policy)
+        assert unavailable_reason(policy, "t.0") is None
+
+
+async def test_a_slow_answer_is_no_wait_for_the_rate_limit_of_others(api):
+    api.script = ["stall", (429, {"error": {"message": "slow down"}}, {"Retry-After": "600"})]
+    async with opened(api) as policy:
+        slow = asyncio.create_task(policy.chat(ASK, (), PARAMS, trajectory_id="slow.0"))
+        await until(lambda: api.requests)
+        refused = asyncio.create_task(ask(policy))
+        await until(lambda: unavailable_reason(policy, "t.0"))
+        slow.cancel()
+        refused.cancel()
+        await asyncio.gather(slow, refused, return_exceptions=True)
+        assert unavailable_reason(policy, "slow.0") is None, "it was the model that took so long"
 
 
 async def test_requests_in_flight_adapt_to_a_rate_limit(api):
