@@ -39,6 +39,8 @@ _DROPPED = frozenset({"refusal", "annotations", "audio", "function_call"})
 """Fields of an assistant message that are not sent back."""
 _SHORTEST_RESPONSE_TOKENS = 32
 """A response for which there is less space is not asked for: the messages fill the model's context."""
+_MOST = 1e12
+"""A larger number of tokens or dollars is none."""
 _BYTES_PER_TOKEN = 3
 """Bytes of text that make a token, at most, where an API does not count them."""
 
@@ -105,12 +107,13 @@ class Dialect:
         if not isinstance(choice, dict) or not isinstance(message, dict):
             raise Unreadable(f"the answer has no message: {answer.message or 'it is empty'}", None)
         reason = choice.get("finish_reason") or "stop"
-        if reason not in _ENDS:
+        end = _ENDS.get(reason) if isinstance(reason, str) else None
+        if end is None:
             raise Unreadable(f"the API ended the response for the reason {reason!r}", usage)
         read = self._incoming(message)
         if reason == "content_filter" and not read["content"]:
             read["content"] = "(The content filter of the API withheld the answer.)"
-        return ChatCompletion(message=read, finish_reason=_ENDS[reason], usage=usage)
+        return ChatCompletion(message=read, finish_reason=end, usage=usage)
 
     def _refused_field(self, answer: Answer, body: Mapping[str, Any]) -> str | None:
         """The field of the request that a refusal is about."""
@@ -155,7 +158,8 @@ class Dialect:
         read |= {"role": "assistant", "content": text or _text(message.get("refusal"))}
         if thought:
             read["reasoning_content"] = thought
-        if calls := message.get("tool_calls"):
+        calls = message.get("tool_calls")
+        if isinstance(calls, list) and calls:
             read["tool_calls"] = [_call(call, number) for number, call in enumerate(calls)]
         else:
             read.pop("tool_calls", None)
@@ -174,7 +178,7 @@ class Dialect:
         cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
         cached = cached or _count(usage.get("prompt_cache_hit_tokens")) or _count(usage.get("cached_tokens"))
         cached, said = min(cached, prompt), usage.get("cost")
-        cost = float(said) if isinstance(said, int | float) and not isinstance(said, bool) and said >= 0 else None
+        cost = float(said) if _is_amount(said) else None
         return Usage(
             prompt_tokens=prompt,
             completion_tokens=completion,
@@ -250,7 +254,12 @@ def _parsable(call: Mapping[str, Any]) -> dict[str, Any]:
 
 def _count(value: Any) -> int:
     """A number of tokens; 0 for what is none."""
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0
+    return int(value) if _is_amount(value) else 0
+
+
+def _is_amount(value: Any) -> bool:
+    """Is it a number that can be counted with? JSON has numbers that are too large for one, and servers write NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST
 
 
 def _estimated(value: Any) -> int:

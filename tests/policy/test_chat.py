@@ -1,16 +1,18 @@
 """`ChatApiPolicy` against a chat API of this process: rate limits, failures, refusals, odd answers, what is counted."""
 
 import asyncio
+import copy
 import json
 import socket
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from swe_aem.agent.chat_message import read_message, sent_back
 from swe_aem.core import SamplingParams, unavailable_reason
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy import ContextOverflow, RunRefused, open_policy_factory
@@ -587,3 +589,42 @@ async def test_the_factory_opens_a_short_form(api):
         record: Any = None
         assert factory(record, 0) is factory(record, 1)
         assert factory(record, 0).name == "gpt-x"
+
+
+_ODD = [None, True, 5, -1, 1e400, "", "x", "\ud800", [], [5], [{}], {}, {"a": 1}]
+_FULL = answer(
+    "Hello.",
+    finish="tool_calls",
+    usage=USAGE | {"cost": 0.5, "prompt_tokens_details": {"cached_tokens": 10}},
+    reasoning_content="Hm.",
+    tool_calls=[{"id": "c1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls"}'}}],
+)
+
+
+def _places(value: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
+    yield above
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        yield from _places(item, *above, name)
+
+
+@pytest.mark.parametrize("place", list(_places(_FULL)), ids=lambda place: ".".join(map(str, place)) or "all")
+async def test_whatever_stands_at_a_place_of_an_answer(api, place):
+    """It is a response, which later requests can hold, or a failure of the API."""
+    async with opened(api, attempts=1) as policy:
+        for odd in _ODD:
+            body = {"": copy.deepcopy(_FULL)}
+            at: Any = body
+            for name in ("", *place)[:-1]:
+                at = at[name]
+            at[("", *place)[-1]] = odd
+            api.script = [(200, body[""])]
+            try:
+                completion = await ask(policy)
+            except (PolicyError, UserError):
+                continue
+            said = sent_back(completion.message, read_message(completion, 1))
+            assert 0 <= completion.usage.tokens < 10**13
+            assert completion.usage.cost_usd is None or completion.usage.cost_usd >= 0
+            api.script = [answer()]
+            await ask(policy, [*ASK, said])
