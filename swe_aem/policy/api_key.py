@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 from swe_aem.errors import UserError
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_named: set[str] = set()
+"""Variables that a key was read from, whatever they are called."""
 _SHORTEST_SECRET = 8
 """A shorter value of a variable is no key, and would blacken words that have nothing to do with it."""
 
@@ -16,7 +18,10 @@ def read_key(variable: str | None) -> str | None:
 
     Raises `UserError` for a value that cannot be sent, without showing it.
     """
-    key = os.environ.get(variable, "").strip() if variable else ""
+    if not variable:
+        return None
+    _named.add(variable)
+    key = os.environ.get(variable, "").strip()
     if not key.isascii() or not key.isprintable():
         raise UserError(f"the value of {variable} is no key: it has a line break or a character outside of ASCII")
     return key or None
@@ -28,9 +33,9 @@ def bearer(key: str | None) -> dict[str, str]:
 
 
 def without_keys(text: str) -> str:
-    """A text of somebody else's, such as a server's error, in which no value of a variable that looks like a key's is
-    left."""
-    secrets = {value.strip() for name, value in os.environ.items() if _SECRET_NAME.search(name)}
+    """A text of somebody else's, such as a server's error, in which no key is left: no value of a variable that a key was
+    read from, or that looks like a key's."""
+    secrets = {value.strip() for name, value in os.environ.items() if name in _named or _SECRET_NAME.search(name)}
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")

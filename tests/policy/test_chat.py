@@ -628,3 +628,11 @@ async def test_whatever_stands_at_a_place_of_an_answer(api, place):
             assert completion.usage.cost_usd is None or completion.usage.cost_usd >= 0
             api.script = [answer()]
             await ask(policy, [*ASK, said])
+
+
+async def test_no_error_shows_the_key_whatever_its_variable_is_called(api, monkeypatch):
+    monkeypatch.setenv("MY_LOGIN", "private-0123456789")
+    api.script = [(400, {"error": {"message": "you sent Bearer private-0123456789"}})]
+    with pytest.raises(RunRefused, match=r"you sent Bearer \*\*\*"):
+        async with opened(api, api_key_env="MY_LOGIN") as policy:
+            await ask(policy)
