@@ -56,10 +56,13 @@ def litellm(monkeypatch: pytest.MonkeyPatch) -> Stub:
     return stub
 
 
+TOOL = {"type": "function", "function": {"name": "bash", "parameters": {"type": "object", "properties": {}}}}
+
+
 async def ask(**settings: Any) -> Any:
     config = LitellmConfig.model_validate({"model": "anthropic/m", "backoff_s": 0.001} | settings)
     async with open_litellm(config) as policy:
-        return await policy.chat(ASK, [], PARAMS, trajectory_id="t.0")
+        return await policy.chat(ASK, [TOOL], PARAMS, trajectory_id="t.0")
 
 
 async def test_answers_have_the_cost_that_litellm_knows(litellm: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +102,7 @@ async def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         await ask()
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 async def test_litellm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     async with serving() as api:
