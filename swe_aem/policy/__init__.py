@@ -5,7 +5,7 @@ a chat API.
 Importing this package does not import torch; `swe_aem.policy.sampling`, which samples a model in a batch, does.
 """
 
-from swe_aem.policy.errors import ContextOverflow, RunRefused
+from swe_aem.policy.errors import AnswersLost, ContextOverflow, RunRefused
 from swe_aem.policy.fingerprint import tokenizer_fingerprint
 from swe_aem.policy.kinds import names_chat_api
 from swe_aem.policy.registry import (
@@ -35,6 +35,7 @@ __all__ = [
     "POLICIES",
     "QWEN3_CONTROL_TOKENS",
     "SCRIPTS",
+    "AnswersLost",
     "ContextOverflow",
     "PolicyFactory",
     "RequestConfig",

@@ -33,8 +33,8 @@ def bearer(key: str | None) -> dict[str, str]:
 
 
 def without_keys(text: str) -> str:
-    """A text of somebody else's, such as a server's error, in which no key is left: no value of a variable that a key was
-    read from, or that looks like a key's."""
+    """A text of somebody else's, such as a server's error, in which no key is left: no value of a variable that a key
+    was read from, or whose name is that of a key."""
     secrets = {value.strip() for name, value in os.environ.items() if name in _named or _SECRET_NAME.search(name)}
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:

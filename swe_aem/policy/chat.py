@@ -26,7 +26,7 @@ from swe_aem.errors import PolicyError
 from swe_aem.policy.api_key import read_key
 from swe_aem.policy.chat_config import ChatConfig, ChatRequests
 from swe_aem.policy.chat_wire import Dialect, Unreadable, space_for_response
-from swe_aem.policy.errors import ContextOverflow, NothingSampled, RunRefused
+from swe_aem.policy.errors import AnswersLost, ContextOverflow, NothingSampled, RunRefused
 from swe_aem.policy.http import Http, proxy_for
 from swe_aem.policy.pace import Pace
 from swe_aem.policy.refusals import Answer, KeyUse, listed, why_forbidden, why_not_found, why_refused
@@ -155,6 +155,7 @@ class ChatApiPolicy:
                 continue
             except PolicyError as error:
                 tried.lost += 1
+                tried.lost_usage = self._dialect.estimated(body, self._config.price)
                 await self._again(tried, str(error), None)
                 continue
             finally:
@@ -236,10 +237,14 @@ class ChatApiPolicy:
         return f"; it does not list the model {self.name}{did_you_mean(self.name, self._served)}"
 
     async def _again(self, tried: "_Tried", problem: str, wait_s: float | None) -> None:
-        """Count a failed attempt and wait before the next. Raises `PolicyError` after the last one."""
+        """Count a failed attempt and wait before the next. Raises `PolicyError` after the last one, with what the
+        attempts took."""
         tried.failures += 1
         if tried.failures >= self._config.attempts:
-            raise PolicyError(f"{problem} ({tried.failures} attempts)")
+            for _ in range(tried.lost):
+                tried.count(tried.lost_usage)
+            said = f"{problem} ({tried.failures} attempts)"
+            raise PolicyError(said) if tried.usage is None else AnswersLost(said, tried.usage)
         # Until the answer: an attempt after a failure has the less time.
         self._waits[tried.trajectory_id] = problem
         await asyncio.sleep(wait_s if wait_s is not None else self._backoff_s(tried.failures))
@@ -328,6 +333,8 @@ class _Tried:
     failures: int = 0
     lost: int = 0
     """Answers that were lost, and may have been paid for."""
+    lost_usage: Usage | None = None
+    """What such an answer takes at least, for its prompt."""
     usage: Usage | None = None
     """What the API says that it took."""
 

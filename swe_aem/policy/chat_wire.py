@@ -8,12 +8,15 @@ so that an assistant message goes back as it came.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from swe_aem.core import ChatCompletion, SamplingParams, Usage
 from swe_aem.errors import UserError
 from swe_aem.policy.chat_config import Price
 from swe_aem.policy.refusals import Answer
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 _REASONING = ("reasoning_content", "reasoning")
 """Names for the text of the reasoning: DeepSeek's and SGLang's, vLLM's and OpenRouter's."""
@@ -114,6 +117,12 @@ class Dialect:
         if reason == "content_filter" and not read["content"]:
             read["content"] = "(The content filter of the API withheld the answer.)"
         return ChatCompletion(message=read, finish_reason=end, usage=usage)
+
+    def estimated(self, body: Mapping[str, Any], price: Price | None) -> Usage:
+        """What the prompt of a request takes, from its length."""
+        prompt = _estimated({"messages": body["messages"], "tools": body.get("tools")})
+        cost_usd = None if price is None else price.cost_usd(prompt, 0, 0)
+        return Usage(prompt_tokens=prompt, completion_tokens=0, cached_tokens=0, cost_usd=cost_usd)
 
     def _refused_field(self, answer: Answer, body: Mapping[str, Any]) -> str | None:
         """The field of the request that a refusal is about."""
@@ -257,7 +266,7 @@ def _count(value: Any) -> int:
     return int(value) if _is_amount(value) else 0
 
 
-def _is_amount(value: Any) -> bool:
+def _is_amount(value: Any) -> "TypeIs[int | float]":
     """Is it a number that can be counted with? JSON has numbers that are too large for one, and servers write NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST
 

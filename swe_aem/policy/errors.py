@@ -1,5 +1,6 @@
 """Errors of policies that refine those of `swe_aem.errors`."""
 
+from swe_aem.core import Usage
 from swe_aem.errors import PolicyError, UserError
 
 
@@ -9,6 +10,15 @@ class ContextOverflow(PolicyError):
 
 class NothingSampled(PolicyError):
     """The server cannot have sampled anything for the request, so it may be sent again, to this or another server."""
+
+
+class AnswersLost(PolicyError):
+    """No attempt at a request came to an answer, but some may have been paid for."""
+
+    def __init__(self, message: str, usage: Usage) -> None:
+        super().__init__(message)
+        self.usage = usage
+        """What they took, as far as it is known, and what their prompts have at least otherwise."""
 
 
 class RunRefused(UserError):

@@ -21,7 +21,7 @@ from swe_aem.core import (
     unavailable_reason,
 )
 from swe_aem.errors import ExtensionFailed, PolicyError, SweAemError
-from swe_aem.policy import ContextOverflow
+from swe_aem.policy import AnswersLost, ContextOverflow
 from swe_aem.rollout.breaker import FirstAnswer, describe
 from swe_aem.rollout.spending import Spending
 
@@ -68,6 +68,8 @@ class _Metered:
             self._first.came()  # it works
             raise
         except PolicyError as error:
+            if isinstance(error, AnswersLost):
+                self._spending.count_lost(self._key, error.usage)
             self._first.failed(error)
             raise
         except SweAemError:

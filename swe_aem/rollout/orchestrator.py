@@ -179,7 +179,7 @@ class Orchestrator:
             grading=grading,
             grading_slots=self._grading_slots,
             agent_breaker=Breaker("run the agent", limit, tasks=self._unfinished),
-            first_answer=FirstAnswer(known=spending.used.tokens > 0),
+            first_answer=FirstAnswer(known=self._progress.totals.billed_tokens > 0),
             spending=spending,
             progress=self._progress,
         )

@@ -140,13 +140,17 @@ class Spending:
         """A request of a trajectory was answered. Raises `UserError` if there is a budget in money and the response has
         no cost."""
         tokens, usd = usage.tokens, usage.cost_usd
-        self.used.add(tokens, usd)
-        if (running := self._running.get(key)) is not None:
-            running.add(tokens, usd)
+        self.count_lost(key, usage)
         if usd is not None and tokens:
             self._dearest_token_usd = max(self._dearest_token_usd or 0.0, usd / tokens)
         elif usd is None:
             self.require_cost(known=False)
+
+    def count_lost(self, key: TrajectoryKey, usage: Usage) -> None:
+        """A request of a trajectory came to no answer, and was paid for all the same. Its cost may be unknown."""
+        self.used.add(usage.tokens, usage.cost_usd)
+        if (running := self._running.get(key)) is not None:
+            running.add(usage.tokens, usage.cost_usd)
         self._changed.set()
 
     def require_cost(self, *, known: bool) -> None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from swe_aem.agent.chat_message import read_message, sent_back
 from swe_aem.core import SamplingParams, unavailable_reason
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy import ContextOverflow, RunRefused, open_policy_factory
+from swe_aem.policy import AnswersLost, ContextOverflow, RunRefused, open_policy_factory
 from swe_aem.policy.chat import base_url, endpoint, open_chat
 from swe_aem.policy.chat_config import ChatConfig
 from tests.policy.chat_api import USAGE, ChatApi, answer, serving
@@ -416,7 +416,9 @@ async def test_a_rate_limit_holds_back_everything_and_says_so(api):
             for one in await asyncio.gather(first, second, return_exceptions=True)
         )
         assert len(api.requests) == 1, "nothing is sent before the time that the API asks for"
-        assert unavailable_reason(policy, "t.0"), "the deadline of a trajectory that waits asks after its request is cancelled"
+        assert unavailable_reason(policy, "t.0"), (
+            "the deadline of a trajectory that waits asks after its request is cancelled"
+        )
 
 
 async def test_a_failing_api_is_what_a_request_waits_for(api):
@@ -636,3 +638,21 @@ async def test_no_error_shows_the_key_whatever_its_variable_is_called(api, monke
     with pytest.raises(RunRefused, match=r"you sent Bearer \*\*\*"):
         async with opened(api, api_key_env="MY_LOGIN") as policy:
             await ask(policy)
+
+
+async def test_what_attempts_took_that_all_failed_is_told(api):
+    async def lost(fault: Any) -> PolicyError:
+        api.script = [fault]
+        async with opened(api, attempts=2, price={"input_usd": 1, "output_usd": 2}) as policy:
+            with pytest.raises(PolicyError) as failed:
+                await ask(policy)
+        return failed.value
+
+    said_so = await lost(answer("x", finish="error"))
+    assert isinstance(said_so, AnswersLost)
+    assert (said_so.usage.tokens, said_so.usage.cost_usd) == (220, pytest.approx(240e-6))
+    broke_off = await lost("drop")
+    assert isinstance(broke_off, AnswersLost)
+    assert broke_off.usage.prompt_tokens > 0
+    assert broke_off.usage.cost_usd
+    assert not isinstance(await lost((500, {"error": {"message": "out of order"}})), AnswersLost)

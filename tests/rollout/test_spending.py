@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 
-from swe_aem.core import TrajectoryKey, Usage, Verdict
+from swe_aem.core import SamplingParams, TrajectoryKey, Usage, Verdict, is_chat
 from swe_aem.errors import BudgetSpent, PolicyError, UserError
+from swe_aem.policy import AnswersLost
 from swe_aem.rollout import BudgetConfig, RolloutConfig, RolloutRun
+from swe_aem.rollout.breaker import FirstAnswer
 from swe_aem.rollout.display import rollout_facts
+from swe_aem.rollout.metered import metered
 from swe_aem.rollout.spending import Ended, Spending, Used
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
+from swe_aem.testing.chat import ScriptedChat
 from tests.rollout.fakes import AskingAgent, FakeChat, FakeGrader, resolve
 from tests.waiting import until
 
@@ -94,6 +98,18 @@ async def test_nothing_is_sent_once_the_budget_is_used_up() -> None:
     spending.count(key(0), used(100))
     with pytest.raises(BudgetSpent):
         spending.require_left()
+
+
+async def test_what_attempts_took_that_all_failed_is_of_the_budget() -> None:
+    spending = Spending(BudgetConfig(tokens=100))
+    policy = metered(ScriptedChat([AnswersLost("lost", used(70))]), key(0), spending, FirstAnswer(known=True))
+    assert is_chat(policy)
+    for _ in range(2):
+        with pytest.raises(AnswersLost):
+            await policy.chat([], [], SamplingParams(max_tokens=1), trajectory_id="t.0")
+    with pytest.raises(BudgetSpent):
+        await policy.chat([], [], SamplingParams(max_tokens=1), trajectory_id="t.0")
+    assert spending.used.tokens == 140
 
 
 async def test_a_budget_in_money_needs_a_cost() -> None:
