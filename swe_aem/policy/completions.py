@@ -27,6 +27,7 @@ from swe_aem.policy.http import Http
 from swe_aem.policy.refusals import Answer, KeyUse, listed, why_forbidden, why_refused
 from swe_aem.suggest import did_you_mean
 
+_LIST_LIMIT_S = 30.0
 _NOTHING_SAMPLED = frozenset({429, 503})
 _CERTAIN_LOGPROB = -1e-4
 """A best token with a log-probability above this is so likely that the temperature hardly changes it."""
@@ -88,7 +89,7 @@ class CompletionsPolicy:
         """Ask the server for its models. Raises `UserError` if it cannot be reached or does not have the model."""
         url = f"{self._root}/v1/models"
         try:
-            answer = await self._send("GET", "/v1/models", attempts=1)
+            answer = await self._send("GET", "/v1/models", attempts=1, limit_s=_LIST_LIMIT_S)
         except PolicyError as error:
             raise RunRefused(f"no completions server at {self.config.url}: {error}") from error
         if (why := self._why_refused(url, answer)) is not None:
@@ -213,14 +214,21 @@ class CompletionsPolicy:
         return answer.status == 404 and bool(self.name) and self.name in answer.message
 
     async def _send(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, attempts: int | None = None
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        attempts: int | None = None,
+        limit_s: float | None = None,
     ) -> Answer:
-        """Send one request; it is retried only if nothing can have been sampled. `attempts`: those at a connection."""
+        """Send one request; it is retried only if nothing can have been sampled. `attempts`: those at a connection;
+        `limit_s`: how long an answer may take, where that is less than a response."""
         problem, made = "", 0
         while made < self.config.attempts:
             made += 1
             try:
-                answer = Answer.of(await self._http.send(method, self._root + path, body))
+                answer = Answer.of(await self._http.send(method, self._root + path, body, limit_s=limit_s))
             except NothingSampled as error:
                 problem = str(error)
                 if made == attempts:

@@ -48,6 +48,8 @@ class VllmPolicy:
         self._weights_fixed = asyncio.Lock()
         """Held by a health check, and while weights change, so that a check sees the old ones or the new ones."""
         self._changed = asyncio.Event()
+        self._waits: dict[str, str] = {}
+        """Why the request of a trajectory was refused, until one of it is answered."""
         self._watchers: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "VllmPolicy":
@@ -92,15 +94,19 @@ class VllmPolicy:
             params = params.model_copy(update={"seed": next(self._seeds)})
         loop = asyncio.get_running_loop()
         pause_s, refused_s = _BACKOFF_S[0], 0.0
+        self._waits.pop(trajectory_id, None)
         while True:
             server = await self._server_for(trajectory_id)
             if not await server.slots.acquire():
                 continue
             sent_s = loop.time()
             try:
-                return await server.sample(prompt_ids, params, trajectory_id)
+                completion = await server.sample(prompt_ids, params, trajectory_id)
+                self._waits.pop(trajectory_id, None)
+                return completion
             except NothingSampled as error:
                 server.suspect(str(error))
+                self._waits[trajectory_id] = str(error)
                 refused_s += loop.time() - sent_s + pause_s
                 if refused_s > self.config.patience_s:
                     raise
@@ -173,6 +179,10 @@ class VllmPolicy:
     def unavailable_reason(self) -> str | None:
         """Why each server is out of rotation, if all are; None while at least one is in (`core.HealthReporting`)."""
         return self._reasons() if all(server.out_reason for server in self.servers) else None
+
+    def waits_for(self, trajectory_id: str) -> str | None:
+        """Why servers refuse the last request of a trajectory; None if they do not (`core.WaitReporting`)."""
+        return self._waits.get(trajectory_id)
 
     async def wait_all_in_rotation(self) -> None:
         """Return when all servers are in rotation, or after `patience_s`."""

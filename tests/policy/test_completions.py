@@ -153,6 +153,17 @@ async def test_endless_refusal_ends_with_an_error(server, policy):
     assert len(server.requests) == 3
 
 
+async def test_a_server_that_says_nothing_is_not_waited_for_as_long_as_a_response(monkeypatch):
+    monkeypatch.setattr("swe_aem.policy.completions._LIST_LIMIT_S", 0.05)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UserError, match=r"no completions server .* gave no answer in 0\.05 s"):
+            async with asyncio.timeout(60), open_completions(CompletionsConfig(url=url)):
+                pass
+
+
 async def test_no_server_at_all():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

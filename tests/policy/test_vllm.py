@@ -124,6 +124,19 @@ async def test_patience_is_for_servers_and_not_for_slots():
         assert server.statuses == []
 
 
+async def test_a_server_that_refuses_is_what_a_request_waits_for():
+    async with SimulatedVllm() as server, opened(server) as policy:
+        server.statuses = [503] * 1000
+        refused = asyncio.create_task(policy.sample([5], PARAMS, trajectory_id="t.0"))
+        await until(lambda: "503" in str(unavailable_reason(policy, "t.0")))
+        refused.cancel()
+        await asyncio.gather(refused, return_exceptions=True)
+        assert "503" in str(unavailable_reason(policy, "t.0")), "a deadline asks after the request is cancelled"
+        server.statuses = []
+        await policy.sample([5], PARAMS, trajectory_id="t.0")
+        assert unavailable_reason(policy, "t.0") is None
+
+
 async def test_patience_ends_with_the_refusals():
     async with SimulatedVllm() as server, opened(server, patience_s=0.5) as policy:
         server.statuses = [503] * 1000
