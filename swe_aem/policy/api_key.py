@@ -2,11 +2,13 @@
 
 import os
 import re
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from swe_aem.errors import UserError
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_KEY_FIELD = re.compile(r"api[-_]?key|authorization|secret|password", re.IGNORECASE)
 _named: set[str] = set()
 """Variables that a key was read from, whatever they are called."""
 _SHORTEST_SECRET = 8
@@ -51,3 +53,18 @@ def refuse_key_in_url(url: str) -> None:
             f"the URL of {parts.hostname} holds a key or a password, and is recorded with the run: put the key into an "
             "environment variable and name that with --api-key-env"
         )
+
+
+def refuse_key_in_fields(fields: Any) -> None:
+    """Raise `ValueError` if fields of a request, which are recorded with the run, hold a key, at any depth."""
+    if isinstance(fields, dict):
+        for name, value in fields.items():
+            if _KEY_FIELD.search(str(name)):
+                raise ValueError(
+                    f"{name} holds a key, and is recorded with the run: put it into an environment variable and name "
+                    "that with --api-key-env"
+                )
+            refuse_key_in_fields(value)
+    elif isinstance(fields, list | tuple):
+        for value in fields:
+            refuse_key_in_fields(value)

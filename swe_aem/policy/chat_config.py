@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from swe_aem.core import ChatPolicy
 from swe_aem.core.base import Frozen
-from swe_aem.policy.api_key import refuse_key_in_url
+from swe_aem.policy.api_key import refuse_key_in_fields, refuse_key_in_url
 
 _Usd = Annotated[float, Field(ge=0)]
 _OWN_FIELDS = frozenset(
@@ -61,6 +61,7 @@ class ChatRequests(Frozen):
     def _is_not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
         if taken := sorted(value.keys() & _OWN_FIELDS):
             raise ValueError(f"{', '.join(taken)} cannot be set here: settings of the run decide it")
+        refuse_key_in_fields(value)
         return value
 
 

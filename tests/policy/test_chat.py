@@ -656,3 +656,10 @@ async def test_what_attempts_took_that_all_failed_is_told(api):
     assert broke_off.usage.prompt_tokens > 0
     assert broke_off.usage.cost_usd
     assert not isinstance(await lost((500, {"error": {"message": "out of order"}})), AnswersLost)
+
+
+@pytest.mark.parametrize("fields", [{"api_key": KEY}, {"extra_headers": {"Authorization": f"Bearer {KEY}"}}])
+def test_a_key_in_further_fields_is_refused_without_being_shown(fields):
+    with pytest.raises(ValidationError, match="--api-key-env") as refused:
+        ChatConfig.model_validate({"url": "http://x", "model": "m", "extra_body": fields})
+    assert KEY not in refused.value.errors()[0]["msg"]
