@@ -167,15 +167,18 @@ def check_policy(policy: str | Mapping[str, Any]) -> None:
     name = POLICIES.name_of(setting)
     if is_own_policy(name):
         POLICIES.check(name)
-    elif not (POLICIES.is_builtin(name) or _is_url(name) or Path(name).is_dir()):
+    elif POLICIES.is_builtin(name) or _is_url(name) or Path(name).is_dir():
+        if not isinstance(setting, str) and name not in SERVICES:
+            raise UserError(f"policy {name} takes no settings: give its name alone")
+    elif not isinstance(setting, str):
+        POLICIES.check(name)  # one that a store names need not be installed here
+    else:
         own = [one for one in POLICIES.names if not POLICIES.is_builtin(one)]
         raise UserError(
             f"no policy {name}{did_you_mean(name, [*SCRIPTS, *own])}; give {', '.join([*listed_scripts(), *own])}, the "
             "URL of a server (http://host:port), chat:URL, litellm:MODEL, the directory of a model, "
             "package.module:object or file.py:object"
         )
-    elif not isinstance(setting, str) and name not in SERVICES:
-        raise UserError(f"policy {name} takes no settings: give its name alone")
 
 
 @asynccontextmanager

@@ -241,7 +241,7 @@ async def test_policies_by_name(own: Path, renderer) -> None:
         ({"agent": "own.py:Small", "policy": "gold", "harness": {"workers": 2}}, "only for harnesses"),
         ({"agent": "own.py:Small", "policy": "gold", "native": {"describe_tools": False}}, "only for agent native"),
         ({"agent": {"type": "openhands", "x": 1}, "policy": "gold"}, "agent openhands takes no settings here"),
-        ({"policy": {"type": "gold", "x": 1}}, "policy gold takes no settings here"),
+        ({"policy": {"type": "gold", "x": 1}}, "policy gold takes no settings"),
         ({"policy": "own.py:a b"}, "is no name of a Python object"),
         ({"renderer": {"family": "qwen"}}, "no model family 'qwen'"),
     ],
