@@ -76,6 +76,7 @@ class RolloutWorker:
         self._order = asyncio.Lock()
         self._choosing = asyncio.Lock()
         self._scheduled: dict[int, Future[Step]] = {}
+        self._turns: set[asyncio.Task[Any]] = set()
         self._tasks = chosen_tasks(config.rollout)
         self._backend = open_backend(config.rollout.sandbox)
         self._rollout = self._run_of(config.rollout, self._tasks, directory / "rollouts")
@@ -160,8 +161,8 @@ class RolloutWorker:
         self._closing = True
         for rollout in self._running:
             rollout.cancel()
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=_CLOSE_S)
+        if ending := {*self._running.values(), *self._turns}:
+            await asyncio.wait(ending, timeout=_CLOSE_S)
         await self._lifetimes.aclose()
 
     def _run_of(self, config: RolloutConfig, tasks: TaskSet, directory: Path) -> RolloutRun:
@@ -186,9 +187,12 @@ class RolloutWorker:
 
     async def _in_turn(self, number: int) -> Step:
         """Step after step, also where several are scheduled."""
+        turn = asyncio.current_task()
+        assert turn is not None
+        self._turns.add(turn)
+        turn.add_done_callback(self._turns.discard)
         async with self._order:
-            if self._closing:
-                raise Interrupted(f"step {number} was not begun")
+            self._require_open(f"step {number}")
             return await self._step(number)
 
     async def _prepare(self, steps: Sequence[int], weights: Mapping[str, Any], version: int) -> None:
@@ -248,6 +252,7 @@ class RolloutWorker:
 
     async def _roll_out(self, rollout: RolloutRun, groups: Sequence[RolloutGroup] | None, what: str) -> None:
         """Fill the store with what the groups lack; raises what `RolloutRun.run` does."""
+        self._require_open(what)  # it may have been closed while the groups were chosen
         task = asyncio.current_task()
         assert task is not None
         self._running[rollout] = task
@@ -257,6 +262,10 @@ class RolloutWorker:
             del self._running[rollout]
         if result.interrupted:
             raise Interrupted(f"{what} was interrupted; finished trajectories are kept")
+
+    def _require_open(self, what: str) -> None:
+        if self._closing:
+            raise Interrupted(f"{what} was not begun")
 
 
 class Interrupted(SweAemError):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome, Response, Stop, TestStatus, ToolCall, Trajectory, Verdict
 from swe_aem.errors import UserError
-from swe_aem.store import Store
+from swe_aem.store import FORMAT, Store
 from swe_aem.store.files import replace
 from swe_aem.store.trajectory_row import from_row, to_row
 from swe_aem.testing.builders import make_trajectory
@@ -312,7 +312,10 @@ def test_one_writer_at_a_time_and_the_lock_ends_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("format", "said"),
-    [(99, "format 99 was written by a newer swe-aem, and this one reads up to 7"), (2, "format 2 is older than 3")],
+    [
+        (99, f"format 99 was written by a newer swe-aem, and this one reads up to {FORMAT}"),
+        (2, "format 2 is older than 3"),
+    ],
 )
 def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: int, said: str) -> None:
     monkeypatch.setattr("swe_aem.store.trajectory_row.FORMAT", format)

@@ -99,6 +99,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.nightly
 def test_training_waits_for_evaluations_and_rollouts_longer_than_the_limit(model: Path, tmp_path: Path) -> None:
     done = run_both("slow_first", TRAIN_LIMIT_S, str(model), str(tmp_path))
     assert [status for status, _ in done] == [0, 0], done

@@ -160,6 +160,17 @@ def test_a_stored_step_is_sent_nothing_and_the_one_begun_ahead_of_it_is(work: Wo
     assert sent in ([1], [1, 2]), "step 3 is begun when step 2 is asked for, and may have ended when its turn comes"
 
 
+def test_what_a_closing_worker_had_not_begun_is_not_begun(work: Work) -> None:
+    """A step whose tasks were being chosen when the worker was closed; its rollout would outlive the event loop."""
+
+    def use(worker: RolloutWorker) -> None:
+        worker._closing = True
+        with pytest.raises(rollout_worker.Interrupted, match="step 2 was not begun"):
+            worker._wait(worker._submit(worker._roll_out(worker._rollout, [], "step 2")))
+
+    work(configuration(2), use)
+
+
 class Noted:
     """A task sampler that notes what it was given, and what it saw; its dice are not ours."""
 

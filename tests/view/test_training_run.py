@@ -16,7 +16,7 @@ from swe_aem.store import FORMAT, Store
 from swe_aem.train.records import StepMetrics, read_metrics
 from swe_aem.view.training_run import examples, read_training_run
 
-NO_NUMBERS = ("step", "outcomes", "broken_tasks", "format")
+NO_NUMBERS = ("step", "outcomes", "broken_tasks", "reward_terms", "estimator", "format")
 FIELDS = {name: field for name, field in StepMetrics.model_fields.items() if name not in NO_NUMBERS}
 whole = st.integers(-(1 << 53), 1 << 53) | st.none()
 number = st.floats(allow_nan=False, allow_infinity=False) | whole
@@ -26,6 +26,7 @@ metric_lines = st.fixed_dictionaries(
         **{field.alias or name: whole if field.annotation == int | None else number for name, field in FIELDS.items()},
         "outcomes": st.dictionaries(st.sampled_from([*Outcome, "unheard of"]), st.integers(0, 64), max_size=3),
         "broken_tasks": st.lists(st.text(), max_size=2),
+        "reward_terms": st.none() | st.dictionaries(st.text(), st.none() | st.floats(-9, 9), max_size=2),
         "unknown/key": st.recursive(number, lambda inner: st.lists(inner, max_size=2), max_leaves=3) | st.text(),
     },
 )

@@ -102,6 +102,7 @@ def test_held_out_tasks_are_unseen_bugs_in_unseen_layouts() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_demonstrations_show_no_held_back_kind_function_or_bug() -> None:
     demos = compose(ComposeConfig(functions=nano() / "functions", demos=120, splits=(DEMOS,)))[DEMOS]
     both = rows(TRAIN) + rows(HELDOUT)
