@@ -8,10 +8,9 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import with_settings
-from swe_aem.cli.options import ApiKeyEnv, IdsFrom, ModelName, NoLimits, NoTwins, complete_tasks, policy_options
+from swe_aem.cli.options import ApiKeyEnv, IdsFrom, ModelName, NoLimits, NoTwins, complete_tasks, with_short_options
 from swe_aem.cli.rollout import PANELS
 from swe_aem.cli.tell import complain, tell
-from swe_aem.core import Limits
 from swe_aem.core.settings import load
 from swe_aem.errors import RunAborted, UserError
 from swe_aem.policy import check_policy
@@ -116,14 +115,10 @@ def bench(
     """
     from swe_aem.bench import bench_directory
 
-    given |= policy_options(model, api_key_env)
-    if ids_from is not None:
-        from swe_aem.tasks.select import read_ids
-
-        given["ids"] = (*given.get("ids", ()), *read_ids(ids_from))
-    if no_limits:
-        given = {f"limits.{name}": None for name in Limits.model_fields} | given
-    given |= {"tasks": tasks, **({"twins": False} if no_twins else {})}
+    given = with_short_options(
+        given, model=model, api_key_env=api_key_env, ids_from=ids_from, no_limits=no_limits, no_twins=no_twins
+    )
+    given["tasks"] = tasks
     settings = load(RolloutConfig, config, given, assignments or ())
     if not {"agent", "policy"} & settings.model_fields_set:
         raise UserError("say what to evaluate: --policy URL, DIR or NAME; --policy gold only checks the set")

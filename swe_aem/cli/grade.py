@@ -9,10 +9,18 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.mirror import Mirrored, with_settings
-from swe_aem.cli.options import SANDBOX_HELP, IdsFrom, NoLimits, NoTwins, as_setting, complete_sandbox, complete_tasks
+from swe_aem.cli.options import (
+    SANDBOX_HELP,
+    IdsFrom,
+    NoLimits,
+    NoTwins,
+    as_setting,
+    complete_sandbox,
+    complete_tasks,
+    with_short_options,
+)
 from swe_aem.cli.rollout import as_bytes
 from swe_aem.cli.tell import complain, tell
-from swe_aem.core import Limits
 from swe_aem.core.settings import load
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig
@@ -111,14 +119,7 @@ def grade(
     given = _of_store(predictions) | given
     if "tasks" not in given:
         raise UserError("--tasks is missing: name the set that the predictions are for")
-    if ids_from is not None:
-        from swe_aem.tasks.select import read_ids
-
-        given["ids"] = (*given.get("ids", ()), *read_ids(ids_from))
-    if no_limits:
-        given = {f"limits.{name}": None for name in Limits.model_fields} | given
-    if no_twins:
-        given = given | {"twins": False}
+    given = with_short_options(given, ids_from=ids_from, no_limits=no_limits, no_twins=no_twins)
     if from_logs:
         raise typer.Exit(_read_again(predictions, out, given, assignments or ()))
     raise typer.Exit(_grade(predictions, out, load(RolloutConfig, None, given, assignments or ())))

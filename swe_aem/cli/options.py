@@ -1,5 +1,6 @@
 """Options that several verbs share, and what a shell completes for them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,12 +122,6 @@ ApiKeyEnv = Annotated[
 ]
 
 
-def policy_options(model: str | None, api_key_env: str | None) -> dict[str, Any]:
-    """`--model` and `--api-key-env` as settings of the policy."""
-    named = {"model": model, "api_key_env": api_key_env}
-    return {f"policy.{name}": value for name, value in named.items() if value is not None}
-
-
 EngineOf = Annotated[EngineName, typer.Option("--engine", help="The engine whose images these are.")]
 NoTwins = Annotated[
     bool,
@@ -139,6 +134,32 @@ NoTwins = Annotated[
 NoLimits = Annotated[
     bool, typer.Option("--no-limits", help="No limits but time: for hosts without a writable control group.")
 ]
+
+
+def with_short_options(
+    given: Mapping[str, Any],
+    *,
+    model: str | None = None,
+    api_key_env: str | None = None,
+    ids_from: Path | None = None,
+    no_limits: bool = False,
+    no_twins: bool = False,
+) -> dict[str, Any]:
+    """The settings of a rollout that were given, with those that its options of other names stand for."""
+    settings = dict(given)
+    named = {"model": model, "api_key_env": api_key_env}
+    settings |= {f"policy.{name}": value for name, value in named.items() if value is not None}
+    if ids_from is not None:
+        from swe_aem.tasks.select import read_ids
+
+        settings["ids"] = (*settings.get("ids", ()), *read_ids(ids_from))
+    if no_limits:
+        from swe_aem.core import Limits
+
+        settings = {f"limits.{name}": None for name in Limits.model_fields} | settings
+    if no_twins:
+        settings["twins"] = False
+    return settings
 
 
 def complete_estimator(incomplete: str) -> list[str]:

@@ -21,10 +21,9 @@ from swe_aem.cli.options import (
     complete_reward,
     complete_sandbox,
     complete_tasks,
-    policy_options,
+    with_short_options,
 )
 from swe_aem.cli.tell import complain
-from swe_aem.core import Limits
 from swe_aem.core.settings import load
 from swe_aem.errors import RunAborted
 from swe_aem.policy import check_policy
@@ -148,15 +147,9 @@ def rollout(
     Without options: the gold patches of all bundled tasks, in bubblewrap. One trajectory is one line of
     OUT/trajectories/*.jsonl, which datasets.load_dataset("OUT") reads; OUT/summary.json has the numbers.
     """
-    given |= policy_options(model, api_key_env)
-    if ids_from is not None:
-        from swe_aem.tasks.select import read_ids
-
-        given["ids"] = (*given.get("ids", ()), *read_ids(ids_from))
-    if no_limits:
-        given = {f"limits.{name}": None for name in Limits.model_fields} | given
-    if no_twins:
-        given = given | {"twins": False}
+    given = with_short_options(
+        given, model=model, api_key_env=api_key_env, ids_from=ids_from, no_limits=no_limits, no_twins=no_twins
+    )
     settings = load(RolloutConfig, config, given, assignments or ())
     check_policy(settings.policy)
     directory = out or default_directory(settings)
