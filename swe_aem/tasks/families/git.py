@@ -110,7 +110,8 @@ def git_task(
         fix_commit: the commit that fixes the problem. `base_commit` is its first parent then, and the patches are what
             it changes; each of these may be given instead.
         base_commit: the commit that an agent starts from.
-        gold_patch, test_patch: git diffs against `base_commit`: the solution, and the tests that an agent never sees.
+        gold_patch: the solution, a git diff against `base_commit`.
+        test_patch: the tests, which an agent never sees, a git diff against `base_commit`.
         pass_to_pass: tests that pass before the fix and must not break.
         test_cmd: the command that runs the tests, or several. By default pytest on the files of the test patch.
         select: what is appended to the last command: `files` of the test patch, or `none`. By default `files` if the
