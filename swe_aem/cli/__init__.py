@@ -33,6 +33,7 @@ VERBS = {
     "recompute-rewards": "Give stored trajectories the rewards of another function; runs nothing.",
     "replay-advantages": "Recompute advantages of stored groups under other AEM settings; needs no GPU.",
     "diagnose": "Check AEM's assumptions on a store and its policy, as in the paper.",
+    "view": "Look at runs in a browser: trajectories, training curves, comparisons; live.",
     "report": "Draw a training run: plots and one HTML page.",
     "name-tokenizer": "Say which tokenizer a store of an older version was rolled out with.",
     "export": "Write a store in other formats, e.g. predictions for the SWE-bench harness.",

@@ -15,15 +15,19 @@ def readable(text: str) -> str:
     return text.translate(_VISIBLE).encode("utf-8", "backslashreplace").decode()
 
 
-def template(path: Path) -> "jinja2.Template":
-    """The template in a file; it escapes what is put into it."""
+def environment(folder: Path) -> "jinja2.Environment":
+    """The templates of a folder; they escape what is put into them, and an unknown name in one is an error."""
     import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(path.parent),
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(path.name)
+
+
+def template(path: Path) -> "jinja2.Template":
+    """The template in a file, with those beside it to include."""
+    return environment(path.parent).get_template(path.name)
