@@ -10,6 +10,7 @@ from swe_aem.errors import ControlFailed, HostFailed, InfrastructureError, Start
 from swe_aem.grading import Change, clean_delta, render_delta
 from swe_aem.preflight.mutants import Mutants, make_mutants
 from swe_aem.preflight.probe import Network, NotChecked, Probe
+from swe_aem.rollout import ROUNDS_THAT_DECIDE
 from swe_aem.tasks import LockEntry
 
 _TIMES_AS_LONG = 10
@@ -70,18 +71,31 @@ def _bounded(probe: Probe, entry: LockEntry) -> Probe:
 async def _passes(probe: Probe, changes: tuple[Change, ...], network: Network) -> bool | None:
     """Do the tests let a mutant pass? None if nothing of it could be graded.
 
-    Grading that fails every time, beside a gold patch that is graded well, is the mutant's doing: as for a policy, it
-    is not paid. Other infrastructure failures are raised.
+    Grading that fails many times in a row, each time beside a gold patch that is graded well, is the mutant's doing: as
+    for a policy, it is not paid. Other infrastructure failures are raised.
     """
     delta = await asyncio.to_thread(render_delta, changes)
-    failure: InfrastructureError | None = None
-    for _ in range(probe.config.scheduling.max_attempts):
+    in_a_row = excused = 0
+    while in_a_row < ROUNDS_THAT_DECIDE:
         try:
             verdict = (await probe.run(delta, network)).verdict
             return verdict.resolved if verdict.patch_applied else None
         except InfrastructureError as error:
-            failure = error
-    if isinstance(failure, (Starved, ControlFailed, HostFailed, StartError)):
-        raise failure
-    await probe.golds(1, network)
+            if await _is_the_mutants_doing(probe, error, network):
+                in_a_row += 1
+                continue
+            in_a_row, excused = 0, excused + 1
+            if excused >= probe.config.scheduling.max_attempts:
+                raise
     return False
+
+
+async def _is_the_mutants_doing(probe: Probe, error: InfrastructureError, network: Network) -> bool:
+    """Was it the mutant that kept grading from a verdict, as far as one failure can say: is the gold patch graded?"""
+    if isinstance(error, (Starved, ControlFailed, HostFailed, StartError)):
+        return False
+    try:
+        await probe.golds(1, network)
+    except InfrastructureError:
+        return False
+    return True

@@ -4,6 +4,7 @@
 """
 
 from swe_aem.errors import RunAborted
+from swe_aem.rollout.attribution import ROUNDS_THAT_DECIDE
 from swe_aem.rollout.budget import grade_attempt_s, sandbox_spec
 from swe_aem.rollout.components import (
     RolloutComponents,
@@ -28,6 +29,7 @@ from swe_aem.rollout.verdict_rewards import by_verdict_alone, verdict_rewards
 
 __all__ = [
     "NATIVE",
+    "ROUNDS_THAT_DECIDE",
     "BudgetConfig",
     "HumanSession",
     "Manifest",

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from swe_aem.core import Deadline, SandboxSpec, TaskRecord, Verdict
-from swe_aem.errors import GraderError, Starved, UserError
+from swe_aem.errors import GraderError, SandboxDead, Starved, UserError
 from swe_aem.grading import Blob, Change, Delta
 from swe_aem.preflight import CheckConfig, CheckResult, RunCounts, StrengthConfig, check
-from swe_aem.rollout import RolloutConfig
+from swe_aem.rollout import ROUNDS_THAT_DECIDE, RolloutConfig
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import apply_lock, load_tasks, passing_shares, read_lock
 from swe_aem.testing.sandbox import FakeBackend
@@ -113,8 +113,21 @@ def test_a_mutant_that_grading_fails_on_beside_a_sound_gold_patch_is_not_paid(ru
     grader = MutantGrader(GraderError("no parser survives it"))
     (entry,) = run(grader, mutants=2).entries
     assert (entry.mutants, entry.mutants_passed) == (2, 0)
-    assert len(grader.mutants) == 6
-    assert grader.grades == 4  # gold and the empty patch, then gold beside each mutant
+    assert len(grader.mutants) == 2 * ROUNDS_THAT_DECIDE
+    assert grader.grades == 2 + 2 * ROUNDS_THAT_DECIDE  # gold and the empty patch, then gold beside each failure
+
+
+def test_a_mutant_that_passes_after_nine_lost_grades_passes(run: Any) -> None:
+    lost = [SandboxDead("taken")] * (ROUNDS_THAT_DECIDE - 1)
+    (entry,) = run(MutantGrader(*lost, GOOD), mutants=1).entries
+    assert (entry.mutants, entry.mutants_passed) == (1, 1)
+
+
+def test_a_failure_of_the_gold_patch_beside_a_mutant_begins_the_count_again(run: Any) -> None:
+    lost = [SandboxDead("taken")] * (ROUNDS_THAT_DECIDE + 1)
+    gold = (GOOD, GOOD, *[GOOD] * 5, SandboxDead("taken"), *[GOOD] * 9)
+    (entry,) = run(MutantGrader(*lost, GOOD, gold=gold), mutants=1).entries
+    assert (entry.mutants, entry.mutants_passed) == (1, 1)
 
 
 def test_infrastructure_failures_say_nothing_and_keep_what_is_known(run: Any) -> None:
