@@ -1,5 +1,6 @@
 """Settings with a closed set of values: each value has its own implementation, and any other value is an error."""
 
+import re
 from typing import Any, get_args
 
 import pytest
@@ -19,6 +20,7 @@ from swe_aem.tasks.lock import LOCK_RULES, LockPolicy
 from swe_aem.testing.builders import make_record, make_trajectory
 from swe_aem.train.training_row import baseline_reward
 from swe_aem.view.plots import OUTCOME_COLOURS
+from swe_aem.view.site import STATIC
 
 UNKNOWN: Any = "something new"
 
@@ -36,6 +38,8 @@ def test_every_value_is_in_its_registry(values: object, registry: dict[Any, Any]
 
 def test_every_outcome_has_a_rule_and_a_colour() -> None:
     assert set(OUTCOME_TABLE) == set(Outcome) == set(OUTCOME_COLOURS)
+    style = (STATIC / "style.css").read_text()
+    assert dict(re.findall(r"\.outcome-(\w+) \{ --outcome: (#\w+); \}", style)) == OUTCOME_COLOURS
 
 
 @pytest.mark.parametrize(

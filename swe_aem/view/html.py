@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import jinja2
 
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+_PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {127: "\u2421"}
 """Control characters, which HTML forbids, as their pictures."""
+_HIDDEN = (
+    *(range(0x80, 0xA0), range(0x200E, 0x2010), range(0x202A, 0x202F), range(0x2060, 0x2070), range(0xFFF9, 0xFFFC)),
+    *(range(0xE0000, 0xE0080), (0x61C, 0x200B, 0xFEFF)),
+)
+"""Characters that cannot be seen, or that change the direction of what is around them, so that a text reads as another
+one: https://trojansource.codes."""
+_VISIBLE = _PICTURES | {code: f"[U+{code:04X}]" for codes in _HIDDEN for code in codes}
 
 
 def readable(text: str) -> str:
-    """`text` as UTF-8 and HTML can hold it: lone surrogates as escapes, control characters as pictures."""
+    """`text` as a page or a terminal can show it, everything in it visible: lone surrogates as escapes, control
+    characters as pictures, and by their numbers what is invisible or turns the direction of writing."""
     return text.translate(_VISIBLE).encode("utf-8", "backslashreplace").decode()
 
 
