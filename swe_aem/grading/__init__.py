@@ -12,7 +12,7 @@ from swe_aem.grading.kept_log import NotReadable, read_kept_log
 from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.prepare import prepare_for_agent, prepare_for_grading
-from swe_aem.grading.rules import RUNNER_MODULES, is_test_name
+from swe_aem.grading.rules import RUNNER_MODULES, is_test_name, paths_of
 from swe_aem.grading.scrub import scrub_history
 from swe_aem.grading.twins.making import Twins
 
@@ -38,6 +38,7 @@ __all__ = [
     "clean_delta",
     "is_test_name",
     "matches",
+    "paths_of",
     "prepare_for_agent",
     "prepare_for_grading",
     "printable",

@@ -28,7 +28,7 @@ class Causes:
 
     def add(self, text: str, times: int = 1) -> int:
         """Count a failure, or several; how often its cause has come by now."""
-        pattern = _pattern(text)
+        pattern = cause_pattern(text)
         if pattern not in self._texts and len(self._texts) >= _KEPT:
             pattern = text = _OTHERS
         text = self._texts.setdefault(pattern, text)
@@ -37,11 +37,12 @@ class Causes:
 
     def after(self, earlier: Mapping[str, int]) -> dict[str, int]:
         """The counts of an earlier process and these together."""
-        both = Causes(dict(earlier), {_pattern(text): text for text in earlier})
+        both = Causes(dict(earlier), {cause_pattern(text): text for text in earlier})
         for text, times in self.times.items():
             both.add(text, times)
         return both.times
 
 
-def _pattern(text: str) -> str:
+def cause_pattern(text: str) -> str:
+    """What two failures of one cause have in common: the text without ids, addresses and measured seconds."""
     return _ID.sub("#", text)

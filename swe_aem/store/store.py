@@ -56,8 +56,7 @@ class Store:
     def trajectories(self) -> Iterator[Trajectory]:
         """Every trajectory in the order of writing; raises `UserError` with file and line for a damaged record."""
         for line in read_lines(self.folder):
-            _head(line)
-            yield from_row(upgrade_row(json.loads(line.data)))
+            yield read_row(line)[1]
 
     def index(self) -> dict[TrajectoryKey, StoredRow]:
         """Every row's place and outcome, after verifying every checksum; raises `UserError` as `trajectories` does."""
@@ -141,6 +140,13 @@ class StoreWriter:
 
     def _write_card(self) -> None:
         replace(self.store.directory / "README.md", dataset_card(len(self.rows)))
+
+
+def read_row(line: Line) -> tuple[StoredRow, Trajectory]:
+    """Place and content of a sound line; raises `UserError` for one of a format that cannot be read, and `ValueError`,
+    `KeyError` or `TypeError` for one that is no trajectory."""
+    _, row = _head(line)
+    return row, from_row(upgrade_row(json.loads(line.data)))
 
 
 def _head(line: Line) -> tuple[TrajectoryKey, StoredRow]:
