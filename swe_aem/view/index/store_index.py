@@ -4,6 +4,7 @@ The index is filled by a process of its own (`Indexer`), a stretch at a time, wh
 Every method may be called from any thread. Strings of answers are those of the trajectories: hostile ones too.
 """
 
+import glob
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,6 +80,10 @@ class StoreIndex:
             bytes_per_s=facts.get("bytes_per_s", 0.0),
             failure=self._indexer.failure(self.directory) if self._indexer is not None else None,
         )
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that the index takes."""
+        return tuple(sorted(self._database.parent.glob(f"{glob.escape(self._database.name)}*")))
 
     def build(self) -> None:
         """Index everything, here and now."""
