@@ -11,6 +11,7 @@ from typing import Any
 
 from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.train.config import TrainConfig
+from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import Step
 
 VOCABULARY = 64
@@ -113,7 +114,7 @@ class ScriptedFeed:
 class ScriptedSteps:
     """A `StepSource` whose trajectories depend on the number of the step and the place in it alone."""
 
-    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
+    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str, clock: StepClock) -> None:
         self._config = config
 
     def __enter__(self) -> "ScriptedSteps":

@@ -4,7 +4,6 @@ TRL's data set holds placeholders: prompts come from the trajectories, and `num_
 processes, are one group. The step's number follows from the trainer's own, so a resumed run asks for the right one.
 """
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.processes import Processes
+from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import Step, StepSource
 from swe_aem.train.training_row import TrainingRow, training_row
 
@@ -28,23 +28,24 @@ class Feed:
         processes: Processes,
         *,
         num_minibatches: int,
+        clock: StepClock,
         compact_filtering: bool = True,
     ) -> None:
-        """`source` is None on all processes but the first."""
+        """`source` is None on all processes but the first, where it shares the `clock`."""
         self._source = source
         self._processes = processes
         self._num_minibatches = num_minibatches
+        self._clock = clock
         self._compact_filtering = compact_filtering
         self.last: Step | None = None
         """The latest step, on the first process."""
-        self.rollout_wait_s = 0.0
-        """Seconds that training waited for it."""
 
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         """This process's rows of the next step, as many as there are prompts."""
         index, count = self._processes.index, self._processes.count
         number = trainer.state.global_step // self._num_minibatches + 1
-        weights = whole_weights(trainer)
+        with self._clock.phase("weights"):
+            weights = whole_weights(trainer)
         rolled_out = self._processes.first_does(f"step {number}", lambda: self._rows(number, trainer, weights))
         rows = self._processes.share(rolled_out)
         mine = rows[index * len(prompts) : (index + 1) * len(prompts)]
@@ -54,9 +55,8 @@ class Feed:
 
     def _rows(self, number: int, trainer: GRPOTrainer, weights: Mapping[str, Any]) -> list[TrainingRow]:
         assert self._source is not None
-        started_s = time.monotonic()
-        step = self.last = self._source.step(number, weights)
-        self.rollout_wait_s = time.monotonic() - started_s
+        with self._clock.phase("rollout_wait"):
+            step = self.last = self._source.step(number, weights)
         rows = [
             training_row(one, compact_filtering=self._compact_filtering, limits_reward=step.limits_reward)
             for group in step.groups

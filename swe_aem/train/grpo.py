@@ -28,6 +28,7 @@ from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
 from swe_aem.train.refusals import one_ratio_per_row, refuse_silent_changes
 from swe_aem.train.sharding import shard_gradients
+from swe_aem.train.step_clock import StepClock
 from swe_aem.train.training_row import RowFields
 
 
@@ -46,14 +47,16 @@ class AgentGRPOTrainer(GRPOTrainer):
         args: GRPOConfig,
         advantage: AdvantageConfig,
         importance_sampling: ImportanceSamplingConfig = NO_IMPORTANCE_SAMPLING,
+        clock: StepClock | None = None,
         **kwargs: Any,
     ) -> None:
         """`importance_sampling` weighs each token's advantage by the ratio of old policy to sampler; mode none does
-        not."""
+        not. `clock` counts the seconds of scoring and of checkpoints."""
         refuse_silent_changes(args, advantage, importance_sampling)
         self.advantage = advantage
         self._estimator = estimator_of(advantage)
         self.importance_sampling = importance_sampling
+        self._clock = clock or StepClock()
         self._scoring = False
         self._old: tuple[Tensor, Tensor] | None = None
         self._rewards: Tensor | None = None
@@ -112,6 +115,15 @@ class AgentGRPOTrainer(GRPOTrainer):
         return logps, entropy
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        with self._clock.phase("scoring"):
+            return self._scored(inputs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with self._clock.phase("checkpoint"):
+            super()._save_checkpoint(model, trial)
+
+    def _scored(self, inputs: Any) -> dict[str, Any]:
+        """What TRL makes of the rows that `rollout_func` gives, with the estimator's advantages."""
         self._scoring, self._old = True, None
         try:
             output = super()._generate_and_score_completions(inputs)

@@ -1,7 +1,6 @@
 """`metrics.jsonl`: one JSON object per step, written when the step is over; and the line that a person sees."""
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,12 @@ from transformers.training_args import TrainingArguments
 from swe_aem.store import replace
 from swe_aem.train.feed import Feed
 from swe_aem.train.records import METRICS, StepMetrics, read_metrics
+from swe_aem.train.step_clock import StepClock
 
 
 class Journal(TrainerCallback):
     """Joins TRL's metrics with those of the rollouts. On the first process only, and before callbacks that evaluate:
-    their seconds are not those of a step."""
+    their seconds are not those of optimising."""
 
     def __init__(
         self,
@@ -25,10 +25,12 @@ class Journal(TrainerCallback):
         num_minibatches: int,
         steps: int,
         done: int,
+        clock: StepClock,
         estimator: str | None = None,
     ) -> None:
-        """`done` steps are trained; lines of later ones, which a killed run may have left, are taken back. `estimator`
-        is the name that the advantage estimator's metrics begin with."""
+        """`done` steps are trained; lines of later ones, which a killed run may have left, are taken back. `clock` is
+        that of all that has phases of its own. `estimator` is the name that the advantage estimator's metrics begin
+        with."""
         self._path = directory / METRICS
         self._feed = feed
         self._num_minibatches = num_minibatches
@@ -36,16 +38,20 @@ class Journal(TrainerCallback):
         self._estimator = estimator
         kept = [metrics for metrics in read_metrics(directory) if metrics.step <= done]
         replace(self._path, "".join(metrics.line() for metrics in kept))
-        self._earlier_s = (kept[-1].wall_s or 0.0) if kept else 0.0
-        self._began = self._mark = self._step_end = time.monotonic()
+        self._wall_s = (kept[-1].wall_s or 0.0) if kept else 0.0
+        self._clock = clock
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the clock: an evaluation before training is no part of the first step."""
-        self._began = self._mark = self._step_end = time.monotonic()
+        self._clock.lap()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """An update begins, which asks for the step's rollouts where it is the first one of a step."""
+        self._clock.begin("optimising")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Note the time: the line is written after all callbacks have seen the end of the step."""
-        self._step_end = time.monotonic()
+        """The update has ended; other callbacks and the step's line come after it."""
+        self._clock.end()
 
     def on_log(
         self,
@@ -59,17 +65,16 @@ class Journal(TrainerCallback):
         step = self._feed.last
         if logs is None or step is None or "loss" not in logs:
             return
-        now = time.monotonic()
+        seconds = self._clock.lap()
+        self._wall_s += sum(seconds.values())
         metrics = StepMetrics.joined(
             step.metrics(),
             logs,
             step=step.number,
-            wall_s=self._earlier_s + now - self._began,
-            rollout_wait_s=self._feed.rollout_wait_s,
-            train_s=self._step_end - self._mark - self._feed.rollout_wait_s,
+            wall_s=self._wall_s,
+            seconds=seconds,
             estimator=self._estimator,
         )
-        self._mark = now
         with self._path.open("a", encoding="utf-8") as file:
             file.write(metrics.line())
         print(progress_line(metrics, self._steps), file=sys.stderr, flush=True)
@@ -77,8 +82,7 @@ class Journal(TrainerCallback):
 
 def progress_line(metrics: StepMetrics, steps: int) -> str:
     """What a person sees of a step, the seconds that the rest of `steps` will take included."""
-    train_s, rollout_wait_s = metrics.train_s or 0.0, metrics.rollout_wait_s or 0.0
-    left_s = (steps - metrics.step) * (rollout_wait_s + max(train_s, 0.0))
+    left_s = (steps - metrics.step) * ((metrics.step_s or 0.0) - (metrics.evaluation_s or 0.0))
     rate, entropy, failures = metrics.resolved_rate, metrics.response_entropy, metrics.infrastructure_failures
     parts = [
         f"step {metrics.step}/{steps}",
@@ -86,7 +90,7 @@ def progress_line(metrics: StepMetrics, steps: int) -> str:
         *([f"entropy {entropy:.3f}"] if entropy is not None else []),
         *([f"{failures:.0f} infrastructure failures"] if failures else []),
         *([f"dropped, for the task is broken: {', '.join(metrics.broken_tasks)}"] if metrics.broken_tasks else []),
-        f"rollout {metrics.rollout_s or 0.0:.1f} s, train {train_s:.1f} s",
+        f"rollout {metrics.rollout_s or 0.0:.1f} s, train {metrics.train_s or 0.0:.1f} s",
         f"about {left_s:.0f} s to go",
     ]
     return "  ".join(parts)

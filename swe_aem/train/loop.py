@@ -59,12 +59,14 @@ from swe_aem.train.refusals import (
     untrained,
 )
 from swe_aem.train.rollout_worker import RolloutWorker
+from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import StepSource
 
 _CHECKPOINTS = "checkpoints"
-OpenSource = Callable[[TrainConfig, Path, Any, str], AbstractContextManager[Any]]
-"""Makes a `StepSource` from the configuration, the directory, the model or a copy of it, and its name. It is a context
-manager that also evaluates if the configuration asks for it. `RolloutWorker` is the real one."""
+OpenSource = Callable[[TrainConfig, Path, Any, str, StepClock], AbstractContextManager[Any]]
+"""Makes a `StepSource` from the configuration, the directory, the model or a copy of it, its name, and the clock that
+counts the seconds of the trainer's phases. It is a context manager that also evaluates if the configuration asks for
+it. `RolloutWorker` is the real one."""
 
 
 def train(config: TrainConfig, directory: Path, open_source: OpenSource = RolloutWorker) -> RunSummary | None:
@@ -108,6 +110,7 @@ class _Run:
         self.directory = directory
         self.checkpoints = directory / _CHECKPOINTS
         self.processes = processes
+        self.clock = StepClock()
         self.began = time.monotonic()
         self.earlier_s = _earlier_s(directory)
 
@@ -127,7 +130,7 @@ class _Run:
         processing = load_processing(config.model)
         first_does = self.processes.first_does
         worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
-        evaluations = _Evaluations(config, self.directory, worker, self.processes)
+        evaluations = _Evaluations(config, self.directory, worker, self.processes, self.clock)
         first_does("removing what a killed process left", self._remove_torn)
         # The trainer comes first: what it refuses is refused before anything is rolled out.
         trainer = self._trainer(arguments, model, processing, worker, evaluations, done)
@@ -156,7 +159,7 @@ class _Run:
     def _source(self, model: Any) -> AbstractContextManager[Any]:
         """The source of steps."""
         sampled = copy.deepcopy(model) if self.config.servers is None else model
-        return self.open_source(self.config, self.directory, sampled, Path(self.config.model).name)
+        return self.open_source(self.config, self.directory, sampled, Path(self.config.model).name, self.clock)
 
     def _trainer(
         self,
@@ -175,6 +178,7 @@ class _Run:
             worker,
             self.processes,
             num_minibatches=config.num_minibatches,
+            clock=self.clock,
             compact_filtering=config.compact_filtering,
         )
         callbacks: list[TrainerCallback] = [checkpoints.Marker()]
@@ -186,6 +190,7 @@ class _Run:
                     num_minibatches=config.num_minibatches,
                     steps=config.steps,
                     done=done,
+                    clock=self.clock,
                     estimator=label_of(config.advantage),
                 )
             )
@@ -200,6 +205,7 @@ class _Run:
                 callbacks=callbacks,
                 advantage=config.advantage,
                 importance_sampling=config.importance_sampling,
+                clock=self.clock,
             )
             _try_optimiser(trainer, model)
         trainer.remove_callback(PrinterCallback)
@@ -227,21 +233,28 @@ class _Evaluations(TrainerCallback):
     the step before it."""
 
     def __init__(
-        self, config: TrainConfig, directory: Path, worker: RolloutWorker | None, processes: Processes
+        self,
+        config: TrainConfig,
+        directory: Path,
+        worker: RolloutWorker | None,
+        processes: Processes,
+        clock: StepClock,
     ) -> None:
         """`worker` is None on all processes but the first."""
         self._config = config
         self._directory = directory
         self._worker = worker
         self._processes = processes
+        self._clock = clock
         self.found: dict[int, HeldoutScore] = {}
 
     def run(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
         """Evaluate the policy after `step` steps: sampled, and with `greedy` also at temperature 0. All processes call
         this."""
-        self._processes.first_does(
-            f"the evaluation after {step} steps", lambda: self._evaluate(weights, step, greedy=greedy)
-        )
+        with self._clock.phase("evaluation"):
+            self._processes.first_does(
+                f"the evaluation after {step} steps", lambda: self._evaluate(weights, step, greedy=greedy)
+            )
 
     def _evaluate(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
         assert self._worker is not None

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -21,8 +21,14 @@ from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
 from swe_aem.store import replace
 from swe_aem.store.upgrade import FORMAT, upgrade_heldout, upgrade_step, upgrade_summary
+from swe_aem.train.step_clock import Phase
 
 METRICS, HELDOUT, SUMMARY = "metrics.jsonl", "heldout.jsonl", "summary.json"
+PHASES = tuple(f"{phase}_s" for phase in get_args(Phase))
+"""Fields of `StepMetrics` that divide the seconds of a step: each second is in one of them."""
+OLD_PHASES = ("rollout_wait_s", "train_s")
+"""The same for lines that were written before there were these."""
+_NOT_TRAINING: tuple[Phase, ...] = ("rollout_wait", "weights", "evaluation")
 
 
 class RolloutMetrics(Frozen):
@@ -83,10 +89,24 @@ class StepMetrics(RolloutMetrics):
     """Number of the step, from 1."""
     wall_s: float | None = None
     """Seconds since the start of training, over all processes that worked on the run."""
+    step_s: float | None = None
+    """Seconds from the line before, or the start of training, to this one: the sum of the fields in `PHASES`."""
     rollout_wait_s: float | None = None
-    """Seconds that training waited for the step's rollouts."""
+    """Seconds that training waited for the step's rollouts. Lines without `step_s` count `weights_s` here."""
+    weights_s: float | None = None
+    """Seconds in which training gathered its weights and waited until the policy that samples had them."""
+    scoring_s: float | None = None
+    """Seconds of passes over the step's rows with the old policy, and of their advantages."""
+    optimising_s: float | None = None
+    """Seconds of forward and backward passes and of the optimiser."""
+    evaluation_s: float | None = None
+    """Seconds of the evaluation after the step."""
+    checkpoint_s: float | None = None
+    """Seconds of writing the checkpoint of the step before, which is saved after that one's line."""
+    other_s: float | None = None
+    """The other seconds, such as those of dealing out rows and of trackers."""
     train_s: float | None = None
-    """Seconds of the step without that wait and without evaluations."""
+    """Seconds of the step in which training neither waited for rollouts or weights nor evaluated."""
     loss: float | None = None
     grad_norm: float | None = None
     learning_rate: float | None = None
@@ -126,6 +146,13 @@ class StepMetrics(RolloutMetrics):
     importance_high_share: float | None = Field(default=None, alias="importance/high_share")
     """The same above importance_sampling.high."""
 
+    def seconds_of_phases(self) -> dict[str, float]:
+        """Seconds of the step by the field that has them, each second once: those of `PHASES`, and of a line that is
+        older than these those of `OLD_PHASES`. A field that was not measured is left out."""
+        names = OLD_PHASES if self.step_s is None else PHASES
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+
     def of_estimator(self) -> dict[str, float]:
         """Metrics of the advantage estimator that have no field here, without its name."""
         prefix = f"{self.estimator}/"
@@ -143,15 +170,13 @@ class StepMetrics(RolloutMetrics):
         *,
         step: int,
         wall_s: float,
-        rollout_wait_s: float,
-        train_s: float,
+        seconds: Mapping[Phase, float],
         estimator: str | None = None,
     ) -> "StepMetrics":
-        """A step's line. Of what the trainer `logged`, the epoch means nothing here, and the mean and deviation of its
-        only reward function are those of `reward` and `reward_std` again."""
+        """A step's line; `seconds` are those of each phase of it. Of what the trainer `logged`, the epoch means nothing
+        here, and the mean and deviation of its only reward function are those of `reward` and `reward_std` again."""
         kept = {name: value for name, value in logged.items() if name != "epoch" and not name.startswith("rewards/")}
-        seconds = {"wall_s": wall_s, "rollout_wait_s": rollout_wait_s, "train_s": train_s}
-        own = {"step": step, "estimator": estimator, **seconds}
+        own = {"step": step, "estimator": estimator, "wall_s": wall_s, **_phases(seconds)}
         return StepMetrics.model_validate({**kept, **rollouts.model_dump(), **own})
 
     def line(self) -> str:
@@ -269,6 +294,13 @@ def read_lines(path: Path, kind: type[R], upgrade: Upgrade) -> Iterator[R]:
                 return  # a killed process left a part of a line
             raise UserError(f"{path}, line {number}: not a JSON object; delete that line and call again") from None
         yield _record(value, kind, upgrade, f"{path}, line {number}")
+
+
+def _phases(seconds: Mapping[Phase, float]) -> dict[str, float]:
+    """The fields of a step's line that the seconds of its phases give."""
+    found = {f"{phase}_s": seconds.get(phase, 0.0) for phase in get_args(Phase)}
+    train_s = sum(value for phase, value in seconds.items() if phase not in _NOT_TRAINING)
+    return {"step_s": sum(found.values()), **found, "train_s": train_s}
 
 
 def _record(value: object, kind: type[R], upgrade: Upgrade, where: str) -> R:

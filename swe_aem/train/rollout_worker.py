@@ -40,6 +40,7 @@ from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.policies import Updates, open_policy
 from swe_aem.train.schedule import EpochTask, Schedule
+from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import Step, choose
 from swe_aem.train.task_samplers import TASK_SAMPLERS
 
@@ -62,13 +63,16 @@ class _Live:
 class RolloutWorker:
     """Rolls out steps and evaluations. Use as a context manager, on the first process only."""
 
-    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
+    def __init__(
+        self, config: TrainConfig, directory: Path, model: Any, name: str, clock: StepClock | None = None
+    ) -> None:
         """`model` is the worker's own copy, or with servers the one that is trained; `directory` gets `rollouts/` and
-        the stores of evaluations."""
+        the stores of evaluations. `clock`, the caller's, counts the seconds in which a step waits for weights."""
         self._config = config
         self._directory = directory
         self._model = model
         self._name = name
+        self._clock = clock or StepClock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
         self._lifetimes = AsyncExitStack()
@@ -120,7 +124,9 @@ class RolloutWorker:
         """The step, as `StepSource.step` says. Up to `ahead` further steps are begun, each with the weights that are
         there then. The policy gets the weights only if one of these steps is not all in the store."""
         steps = range(number, min(number + self._config.ahead, self._config.steps) + 1)
-        self._wait(self._submit(self._prepare(steps, weights, number - 1)))
+        if self._wait(self._submit(self._any_lacks(steps))):
+            with self._clock.phase("weights"):
+                self._wait(self._submit(self._update(weights, number - 1)))
         for wanted in steps:
             if wanted not in self._scheduled:
                 self._scheduled[wanted] = self._submit(self._in_turn(wanted))
@@ -195,11 +201,9 @@ class RolloutWorker:
             self._require_open(f"step {number}")
             return await self._step(number)
 
-    async def _prepare(self, steps: Sequence[int], weights: Mapping[str, Any], version: int) -> None:
-        """Update the policy if something of these steps is still to be rolled out."""
-        groups = [await self._groups(number) for number in steps]
-        if any(map(self._lacks, groups)):
-            await self._update(weights, version)
+    async def _any_lacks(self, steps: Sequence[int]) -> bool:
+        """Is something of these steps still to be rolled out?"""
+        return any([self._lacks(await self._groups(number)) for number in steps])
 
     async def _update(self, weights: Mapping[str, Any], version: int) -> None:
         """Give the policy these weights, unless it has them."""

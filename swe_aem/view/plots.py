@@ -195,21 +195,27 @@ def outcomes(run: TrainingRun) -> "Figure | None":
 
 
 def seconds(run: TrainingRun) -> "Figure | None":
-    """Where the time of each step went."""
+    """Where the time of each step went, each second once."""
     phases = (
-        ("rollout_s", "rollouts", BLUE),
+        ("optimising_s", "optimising", GREEN),
         ("train_s", "training", GREEN),
+        ("scoring_s", "scoring", BLUE),
+        ("weights_s", "weights", PURPLE),
         ("rollout_wait_s", "waiting for rollouts", GREY),
+        ("evaluation_s", "evaluation", ORANGE),
+        ("checkpoint_s", "checkpoint", RED),
+        ("other_s", "other", "#d9d2c0"),
     )
-    found = {name: dict(zip(*run.series(name), strict=True)) for name, _, _ in phases}
-    steps = sorted({step for values in found.values() for step in values})
+    steps = [(step.step, found) for step in run.steps if (found := step.seconds_of_phases())]
     if not steps:
         return None
     figure, axes = _canvas()
     layers = [
-        (label, colour, [found[name].get(step, 0.0) for step in steps]) for name, label, colour in phases if found[name]
+        (label, colour, [found.get(name, 0.0) for _, found in steps])
+        for name, label, colour in phases
+        if any(found.get(name) for _, found in steps)
     ]
-    _stack(axes, steps, layers)
+    _stack(axes, [number for number, _ in steps], layers)
     axes.set(ylabel="seconds")
     _by_step(axes, beside=True)
     return figure
@@ -311,7 +317,12 @@ PLOTS: tuple[tuple[str, str, str, Callable[[TrainingRun], "Figure | None"]], ...
         estimator,
     ),
     ("outcomes", "Outcomes", "How each step's trajectories ended. Red: infrastructure failures.", outcomes),
-    ("seconds", "Seconds per phase", "Phases overlap where rollouts continue during training.", seconds),
+    (
+        "seconds",
+        "Seconds per phase",
+        "What the trainer did, each second once. Rollouts that go on beside it are only waited for.",
+        seconds,
+    ),
     (
         "clipping",
         "Clipping",

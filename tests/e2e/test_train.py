@@ -68,6 +68,27 @@ def test_a_run_leaves_what_it_promises(finished: Path, require_bubblewrap: None)
     assert (finished / "report.html").stat().st_size > 10_000
 
 
+def assert_seconds_add_up(out: Path) -> None:
+    """Each second of a step is of one phase, and the steps are the time from the start of training to their lines."""
+    wall_s = 0.0
+    for line in read_metrics(out):
+        assert line.step_s is not None
+        assert line.wall_s is not None
+        assert line.optimising_s, "a step trains"
+        wall_s += line.step_s
+        assert sum(line.seconds_of_phases().values()) == pytest.approx(line.step_s)
+        assert line.wall_s == pytest.approx(wall_s)
+
+
+def test_no_second_of_a_step_is_counted_twice(finished: Path) -> None:
+    assert_seconds_add_up(finished)
+    first, second = read_metrics(finished)
+    for line in (first, second):
+        assert line.rollout_wait_s, "on-policy: a step waits for its rollouts"
+        assert line.rollout_wait_s == pytest.approx(line.rollout_s, rel=0.2)
+    assert (first.checkpoint_s, bool(second.checkpoint_s)) == (0, True), "that of the step before"
+
+
 def test_stored_tokens_and_logprobs_are_those_of_the_policy_that_sampled(finished: Path) -> None:
     from swe_aem.train.models import load_model
 
@@ -138,6 +159,7 @@ def test_one_step_ahead_with_what_aem_is_compared_with(tmp_path: Path, require_b
     assert 0 < lines[1]["staleness"] <= 1, "turns that begin after the update are of the new version"
     assert lines[0]["importance/mean"] == pytest.approx(1, abs=1e-3)
     assert all(line["loss"] == line["loss"] for line in lines), "no loss is NaN"
+    assert_seconds_add_up(tmp_path)
 
 
 def test_ctrl_c_ends_it_cleanly_and_the_rerun_finishes(tmp_path: Path, require_bubblewrap: None) -> None:

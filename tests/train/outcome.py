@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-_TIMES = ("wall_s", "rollout_wait_s", "train_s", "step_time", "train_runtime")
+from swe_aem.train.records import PHASES
+
+_TIMES = (*PHASES, "step_s", "wall_s", "train_s", "step_time", "train_runtime")
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:

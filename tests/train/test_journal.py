@@ -1,6 +1,7 @@
 """metrics.jsonl: a line per step, also of a run that was killed."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +12,15 @@ pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.store import FORMAT
-from swe_aem.train import journal as module
 from swe_aem.train.journal import Journal
-from swe_aem.train.records import read_metrics
+from swe_aem.train.records import PHASES, read_metrics
+from swe_aem.train.step_clock import Phase, StepClock
 from swe_aem.train.steps import Step
 
 
-def journal(directory: Path, *, step: int, done: int) -> Journal:
-    feed: Any = SimpleNamespace(last=Step(number=step, groups=()), rollout_wait_s=0.5)
-    return Journal(directory, feed, num_minibatches=1, steps=4, done=done)
+def journal(directory: Path, *, step: int, done: int, clock: StepClock | None = None) -> Journal:
+    feed: Any = SimpleNamespace(last=Step(number=step, groups=()))
+    return Journal(directory, feed, num_minibatches=1, steps=4, done=done, clock=clock or StepClock())
 
 
 def log(one: Journal, **figures: Any) -> None:
@@ -35,7 +36,7 @@ def test_a_line_joins_rollouts_and_training(tmp_path: Path) -> None:
     more = {"rewards/resolved/mean": 0.5, "completions/mean_length": 3.0}
     log(journal(tmp_path, step=1, done=0), loss=0.5, reward=float("nan"), epoch=1, **more)
     (line,) = lines(tmp_path)
-    assert (line["step"], line["loss"], line["reward"], line["rollout_wait_s"]) == (1, 0.5, None, 0.5)
+    assert (line["step"], line["loss"], line["reward"], line["rollout_wait_s"]) == (1, 0.5, None, 0.0)
     assert line["format"] == FORMAT
     assert "epoch" not in line
     assert "rewards/resolved/mean" not in line, "it is that of `reward`"
@@ -48,34 +49,46 @@ def test_what_trl_says_at_the_end_is_no_step(tmp_path: Path) -> None:
     assert lines(tmp_path) == []
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The journal's clock, whose `now` a test moves, seconds."""
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    return clock
+class Time:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.clock = StepClock(lambda: self.now_s)
+
+    def spend(self, seconds: float, *phases: Phase) -> None:
+        """Let time pass inside of these phases."""
+        with ExitStack() as stack:
+            for phase in phases:
+                stack.enter_context(self.clock.phase(phase))
+            self.now_s += seconds
 
 
-def test_an_evaluation_between_a_step_and_its_line_is_in_no_steps_seconds(tmp_path: Path, clock: Any) -> None:
+def test_the_seconds_of_a_step_add_up_to_its_wall_time(tmp_path: Path) -> None:
+    """Of two steps, with an evaluation before them that is of neither."""
     nothing: Any = None
-    one = journal(tmp_path, step=1, done=0)
-    for _ in range(2):
-        clock.now += 3.0  # a step, of which 0.5 s are waiting
-        one.on_step_end(nothing, nothing, nothing)
-        clock.now += 100.0  # an evaluation
-        log(one, loss=0.5)
-    assert [(line["train_s"], line["wall_s"]) for line in lines(tmp_path)] == [(2.5, 103.0), (2.5, 206.0)]
-
-
-def test_an_evaluation_before_training_is_no_part_of_the_first_step(tmp_path: Path, clock: Any) -> None:
-    nothing: Any = None
-    one = journal(tmp_path, step=1, done=0)
-    clock.now += 100.0
+    time = Time()
+    one = journal(tmp_path, step=1, done=0, clock=time.clock)
+    time.spend(50, "evaluation")
     one.on_train_begin(nothing, nothing, nothing)
-    clock.now += 3.0
-    one.on_step_end(nothing, nothing, nothing)
-    log(one, loss=0.5)
-    assert [(line["train_s"], line["wall_s"]) for line in lines(tmp_path)] == [(2.5, 3.0)]
+    for _ in range(2):
+        time.spend(1)
+        one.on_step_begin(nothing, nothing, nothing)
+        time.spend(2, "scoring")
+        time.spend(3, "scoring", "weights")
+        time.spend(4, "scoring", "rollout_wait")
+        time.spend(5)
+        one.on_step_end(nothing, nothing, nothing)
+        time.spend(100, "evaluation")
+        log(one, loss=0.5)
+        time.spend(7, "checkpoint")
+    first, second = read_metrics(tmp_path)
+    for line, checkpoint_s in ((first, 0), (second, 7)):
+        seconds = (4, 3, 2, 5, 100, checkpoint_s, 1)
+        assert line.seconds_of_phases() == dict(zip(PHASES, seconds, strict=True))
+        assert line.step_s == sum(seconds)
+        assert line.train_s == 2 + 5 + checkpoint_s + 1, "neither waited nor evaluated"
+    assert (first.wall_s, second.wall_s) == (115, 115 + 122)
 
 
 def test_lines_after_the_checkpoint_and_a_torn_one_are_taken_back(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def metrics(steps: int, seed: int = 0) -> list[Line]:
         broken = int(random.random() < 0.2)
         limit = random.randrange(8)
         rollout_s, train_s, rollout_wait_s = random.uniform(20, 30), random.uniform(10, 14), random.uniform(0, 4)
-        wall_s += rollout_s + train_s + rollout_wait_s
+        weights_s, evaluation_s, checkpoint_s = random.uniform(0, 1), 8.0 * (step % 4 == 0), 2.0 * (step % 5 == 1)
+        step_s = rollout_wait_s + weights_s + train_s + evaluation_s
+        wall_s += step_s
         entropy = 0.9 * math.exp(-step / steps) + random.uniform(-0.03, 0.03)
         lines.append(
             {
@@ -77,8 +79,15 @@ def metrics(steps: int, seed: int = 0) -> list[Line]:
                 "sampled_tokens": random.randrange(8000, 12000),
                 "branch_share": random.uniform(0.01, 0.1),
                 "rollout_s": rollout_s,
-                "train_s": train_s,
+                "step_s": step_s,
                 "rollout_wait_s": rollout_wait_s,
+                "weights_s": weights_s,
+                "scoring_s": 0.3 * (train_s - checkpoint_s),
+                "optimising_s": 0.6 * (train_s - checkpoint_s),
+                "evaluation_s": evaluation_s,
+                "checkpoint_s": checkpoint_s,
+                "other_s": 0.1 * (train_s - checkpoint_s),
+                "train_s": train_s,
                 "loss": random.gauss(0, 0.01),
                 "grad_norm": random.uniform(0.2, 0.8),
                 "learning_rate": 1e-5,

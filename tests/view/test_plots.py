@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from swe_aem.train.records import PHASES
 from swe_aem.view.plots import draw, moving_mean, smoothing_window
 from swe_aem.view.training_run import read_training_run
 
@@ -18,7 +19,6 @@ PLOT_OF_KEY = {
     "aem/alpha_token_mean": "alpha",
     "aem/unmodulated_share": "alpha",
     "outcomes": "outcomes",
-    "rollout_s": "seconds",
     "train_s": "seconds",
     "rollout_wait_s": "seconds",
     "clip_ratio/low_mean": "clipping",
@@ -43,9 +43,30 @@ PLOT_OF_KEY = {
     "tokens_per_s": "effort",
 }
 NO_PLOT = (
-    "wall_s", "version", "groups", "reward", "aem/alpha_min", "aem/alpha_max", "aem/entropy_min", "aem/entropy_max",
-    "learning_rate", "sampled_tokens",
+    "wall_s", "rollout_s", "step_s", *sorted({*PHASES} - {"rollout_wait_s"}), "version", "groups", "reward",
+    "aem/alpha_min", "aem/alpha_max", "aem/entropy_min", "aem/entropy_max", "learning_rate", "sampled_tokens",
 )  # fmt: skip
+
+
+LABELS = {
+    "optimising_s": "optimising", "scoring_s": "scoring", "weights_s": "weights", "checkpoint_s": "checkpoint",
+    "rollout_wait_s": "waiting for rollouts", "evaluation_s": "evaluation", "other_s": "other",
+}  # fmt: skip
+
+
+def test_each_second_of_a_step_is_drawn_once(tmp_path: Path, kit: Any) -> None:
+    figure = drawn(tmp_path, kit.jsonl(kit.metrics(6)))["seconds"]
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert sorted(legend) == sorted(LABELS[name] for name in PHASES)
+
+
+def test_a_line_without_a_division_of_its_step_shows_waiting_and_training(tmp_path: Path, kit: Any) -> None:
+    lines = [
+        {name: line[name] for name in ("step", "rollout_s", "rollout_wait_s", "train_s")} for line in kit.metrics(2)
+    ]
+    figure = drawn(tmp_path, kit.jsonl(lines))["seconds"]
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert sorted(legend) == ["training", "waiting for rollouts"]
 
 
 def drawn(directory: Path, text: str, **files: str) -> dict[str, Any]:
