@@ -12,6 +12,7 @@ from tests.conftest import TOGETHER
 
 PACKAGE = Path(__file__).parents[1] / "swe_aem"
 PACKAGES = (
+    "runlog",
     "core",
     "reward",
     "advantage",

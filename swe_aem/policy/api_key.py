@@ -6,13 +6,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from swe_aem.errors import UserError
+from swe_aem.runlog.secrets import SECRET_NAME, known_secret
 
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _KEY_FIELD = re.compile(r"api[-_]?key|authorization|secret|password", re.IGNORECASE)
-_named: set[str] = set()
-"""Variables that a key was read from, whatever they are called."""
-_SHORTEST_SECRET = 8
-"""A shorter value of a variable is no key, and would blacken words that have nothing to do with it."""
 
 
 def read_key(variable: str | None) -> str | None:
@@ -22,7 +18,7 @@ def read_key(variable: str | None) -> str | None:
     """
     if not variable:
         return None
-    _named.add(variable)
+    known_secret(variable)
     key = os.environ.get(variable, "").strip()
     if not key.isascii() or not key.isprintable():
         raise UserError(f"the value of {variable} is no key: it has a line break or a character outside of ASCII")
@@ -34,20 +30,10 @@ def bearer(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def without_keys(text: str) -> str:
-    """A text of somebody else's, such as a server's error, in which no key is left: no value of a variable that a key
-    was read from, or whose name is that of a key."""
-    secrets = {value.strip() for name, value in os.environ.items() if name in _named or _SECRET_NAME.search(name)}
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
-    return text
-
-
 def refuse_key_in_url(url: str) -> None:
     """Raise `ValueError` if a URL holds a key or a password: it is recorded with the run."""
     parts = urlsplit(url)
-    named = [name for name, _ in parse_qsl(parts.query) if _SECRET_NAME.search(name)]
+    named = [name for name, _ in parse_qsl(parts.query) if SECRET_NAME.search(name)]
     if parts.password is not None or parts.username is not None or named:
         raise ValueError(
             f"the URL of {parts.hostname} holds a key or a password, and is recorded with the run: put the key into an "

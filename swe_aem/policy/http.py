@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy.api_key import bearer, without_keys
+from swe_aem.policy.api_key import bearer
 from swe_aem.policy.errors import NothingSampled
 from swe_aem.policy.refusals import why_not_connected
+from swe_aem.runlog.secrets import without_keys
 
 if TYPE_CHECKING:
     import httpx

@@ -11,11 +11,12 @@ from typing import Any
 
 from swe_aem.errors import PolicyError
 from swe_aem.extras import needs
-from swe_aem.policy.api_key import read_key, without_keys
+from swe_aem.policy.api_key import read_key
 from swe_aem.policy.chat import ChatApiPolicy
 from swe_aem.policy.chat_config import LitellmConfig
 from swe_aem.policy.errors import NothingSampled, RunRefused
 from swe_aem.policy.refusals import Answer, KeyUse
+from swe_aem.runlog.secrets import without_keys
 
 
 class LitellmTransport:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from swe_aem.policy.api_key import without_keys
+from swe_aem.runlog.secrets import without_keys
 from swe_aem.suggest import did_you_mean
 
 if TYPE_CHECKING:

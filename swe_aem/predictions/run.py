@@ -2,6 +2,7 @@
 
     DIR/verdicts.jsonl     one line per prediction
     DIR/logs/              the log behind each verdict
+    DIR/failures.jsonl     every attempt that failed, one line each
     DIR/summary.json       the numbers
     DIR/config.json        settings, digests of tasks and patches: a directory belongs to one run
     DIR/broken_tasks.json  what controls showed of tasks whose tests were not found
@@ -13,7 +14,7 @@ those predictions again.
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 from swe_aem.core import Outcome, SandboxBackend, TaskRecord, Trajectory
@@ -31,14 +32,17 @@ from swe_aem.rollout.causes import counted
 from swe_aem.rollout.components import grading_components
 from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.display import show
+from swe_aem.rollout.failures import Failures
 from swe_aem.rollout.gate import PhaseTimer, StartGate
 from swe_aem.rollout.manifest import NO_TOKENIZER
 from swe_aem.rollout.orchestrator import prune_left_over, raise_first
-from swe_aem.rollout.patch_grading import Failures, GradingContext, PatchGrading, grading_context
+from swe_aem.rollout.patch_grading import GradingContext, PatchGrading, grading_context
+from swe_aem.rollout.progress import stored_text
 from swe_aem.rollout.run import two_step_stop
 from swe_aem.rollout.verdict_rewards import verdict_rewards
+from swe_aem.runlog import note
 from swe_aem.sandbox import open_backend
-from swe_aem.store import GradedWriter, graded_prediction, graded_writer
+from swe_aem.store import FailureLog, GradedWriter, graded_prediction, graded_writer
 from swe_aem.tasks import TaskSet
 
 PREDICTIONS = "predictions"
@@ -98,9 +102,12 @@ class GradeRun:
             return await self._run(backend, signals=signals)
 
     async def _run(self, backend: SandboxBackend, *, signals: bool) -> GradeResult:
-        with graded_writer(self._directory) as writer:
+        with ExitStack() as stack:
+            writer = stack.enter_context(graded_writer(self._directory))
             run = self._claim(writer)
-            progress = GradeProgress(len(self._predictions), earlier_wall_s(self._directory))
+            failures = FailureLog(self._directory)
+            stack.callback(failures.close)
+            progress = GradeProgress(len(self._predictions), earlier_wall_s(self._directory), failures)
             if again := writer.forget_failures():
                 progress.news.append(f"{len(again)} predictions without a verdict are tried again")
             for row in writer.rows.values():
@@ -183,7 +190,13 @@ class GradeRun:
 
     def _summary(self, writer: GradedWriter, progress: GradeProgress) -> GradeSummary:
         rows = list(writer.rows.values())
-        return summarise(rows, wanted=len(self._predictions), notes=self._notes, wall_s=progress.wall_s)
+        return summarise(
+            rows,
+            wanted=len(self._predictions),
+            notes=self._notes,
+            wall_s=progress.wall_s,
+            failed_attempts=progress.failed_attempts,
+        )
 
     async def _grade_all(
         self, writer: GradedWriter, progress: GradeProgress, backend: SandboxBackend, run: str
@@ -226,6 +239,7 @@ class GradeRun:
                 row = graded_prediction(done, wall_s)
                 await asyncio.get_running_loop().run_in_executor(disk, writer.append, row, log)
                 progress.add(done)
+                note(stored_text(done), about=str(done.key))
             finally:
                 progress.left(str(prediction.key))
 
@@ -245,11 +259,17 @@ async def _graded(
     )
     if not needs_grading(draft):
         return rewards(graded(draft, None)), 0.0, b""
-    timer = PhaseTimer(lambda phase: progress.phase(name, phase))
-    failures = Failures(lambda failure: progress.failed(name, failure))
+    failures = Failures(prediction.key, progress.failed, phase="grade")
+
+    def enter(phase: str) -> None:
+        failures.phase = phase
+        progress.phase(name, phase)
+
+    timer = PhaseTimer(enter)
     grading = PatchGrading(context, record, prediction.sample, timer, failures)
     try:
-        end = await grading.run(prediction.patch)
+        with failures.surfacing():
+            end = await grading.run(prediction.patch)
     except InfrastructureError as error:
         why = counted(failures.said) or describe(error)
         done = draft.model_copy(update={"outcome": Outcome.GRADER_FAILURE, "error": why})

@@ -26,6 +26,8 @@ class GradeSummary(Frozen):
     """Predictions that have a verdict."""
     failures: tuple[Remark, ...]
     """Predictions without one for infrastructure failures, with the cause. A rerun tries them again."""
+    failed_attempts: int = 0
+    """Lines of `failures.jsonl`: every attempt to grade that failed."""
     broken_tasks: dict[str, str]
     """Task id to why its tests cannot be run."""
     resolved: int
@@ -47,13 +49,16 @@ class GradeSummary(Frozen):
     """Seconds that all runs into this directory took."""
 
 
-def summarise(rows: Iterable[GradedPrediction], *, wanted: int, notes: Sequence[str], wall_s: float) -> GradeSummary:
+def summarise(
+    rows: Iterable[GradedPrediction], *, wanted: int, notes: Sequence[str], wall_s: float, failed_attempts: int = 0
+) -> GradeSummary:
     """The summary of these verdicts."""
     scores = score(row.trajectory() for row in rows)
     return GradeSummary(
         predictions=wanted,
         verdicts=scores.samples,
         failures=scores.failures,
+        failed_attempts=failed_attempts,
         broken_tasks=scores.broken_tasks,
         resolved=scores.resolved,
         pass_at_1=mean_pass_at_k(scores.judged, 1)[0],

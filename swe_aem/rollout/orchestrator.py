@@ -42,10 +42,11 @@ from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.gate import StartGate
 from swe_aem.rollout.group import RolloutGroup
 from swe_aem.rollout.patch_grading import grading_context
-from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.progress import RunProgress, stored_text
 from swe_aem.rollout.supply import TaskSupply
 from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
 from swe_aem.rollout.unrewarded import keep_unrewarded, kept_where
+from swe_aem.runlog import note
 from swe_aem.store import StoreWriter
 
 _PRUNE_LIMIT_S = 60.0
@@ -282,6 +283,7 @@ class Orchestrator:
     async def _store(self, trajectory: Trajectory, log: bytes) -> None:
         await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append, trajectory, log)
         self._progress.stored(trajectory)
+        note(stored_text(trajectory), about=str(trajectory.key))
         group = self._group_of[trajectory.key]
         group.stored(trajectory)
         if self._config.early_completion and group.complete:

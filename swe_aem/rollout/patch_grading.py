@@ -6,25 +6,24 @@ with controls.
 """
 
 import asyncio
-import math
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from swe_aem.core import Deadline, Sandbox, SandboxBackend, TaskRecord, TestStatus, Verdict, bounded
 from swe_aem.errors import InfrastructureError, SandboxDead
 from swe_aem.grading import CapturedWork, Delta, Grader, GradeSlot, NotApplied
-from swe_aem.rollout.attribution import ROUNDS_THAT_DECIDE, Attribution, Finding, GradeStart, Suspicion
-from swe_aem.rollout.breaker import Breaker, describe
+from swe_aem.rollout.attribution import ROUNDS_THAT_DECIDE, Attribution, GradeStart, Suspicion
+from swe_aem.rollout.breaker import Breaker
 from swe_aem.rollout.broken_tasks import BrokenTasks
 from swe_aem.rollout.budget import backoff_s, grade_attempt_s, sandbox_spec, start_s, twins_s
 from swe_aem.rollout.companions import Companion
 from swe_aem.rollout.components import GradingComponents
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import Controls
+from swe_aem.rollout.failures import Failures
 from swe_aem.rollout.gate import PhaseTimer, StartGate
 from swe_aem.rollout.trials import Trials
 
@@ -75,27 +74,6 @@ def grading_context(
         attribution=Attribution(backend, trials),
         broken=BrokenTasks(directory, backend, trials, tell),
     )
-
-
-@dataclass
-class Failures:
-    """Infrastructure failures of one trajectory, or of one prediction."""
-
-    tell: Callable[[str], None]
-    """Is told of each."""
-    said: list[str] = field(default_factory=list)
-    """Each as one phrase."""
-    since_s: float = math.inf
-    """When the first one came, on the monotonic clock."""
-
-    def note(self, what: str, error: InfrastructureError, finding: Finding | None = None) -> None:
-        """Record a failure, with what else is known of it."""
-        why = describe(error)
-        if finding is not None and finding.why != why:
-            why = f"{why} ({finding.why})"
-        self.since_s = min(self.since_s, time.monotonic())
-        self.said.append(f"{what}: {why}")
-        self.tell(self.said[-1])
 
 
 class PatchGraded(NamedTuple):
@@ -195,6 +173,7 @@ class PatchGrading:
                 finding = await attribution.of_grading(self._record, start, self._suspicion, error)
                 if finding.blame == "policy":
                     self._own_limits = await start.hit_its_limits()
+                    self._failures.convicted("grading", error, finding)
                     return _convicted(self._record, finding.why)
             self._failures.note("grading", error, finding)
             if finding is not None and finding.works:

@@ -1,17 +1,29 @@
 """`RunProgress`: how far a run is right now, for `display.py` to show."""
 
+import logging
 import math
 import time
 from collections import Counter, deque
+from pathlib import Path
 
 from swe_aem.core import Trajectory
 from swe_aem.core.outcomes import in_baseline
 from swe_aem.rollout.causes import Causes
 from swe_aem.rollout.spending import Spending, Used
-from swe_aem.store import Summary, Totals
+from swe_aem.runlog import note
+from swe_aem.store import FailedAttempt, FailureLog, Summary, Totals, read_failures
 
 _TOLD = 10
 """So many tasks that are left out are told of while a run lasts; its end names all."""
+
+
+class News(deque[str]):
+    """Messages for a person, oldest first; whoever shows them takes them out. `run.log` has each at once."""
+
+    def append(self, text: str) -> None:
+        """Add a message."""
+        note(text)
+        super().append(text)
 
 
 class RunProgress:
@@ -26,9 +38,10 @@ class RunProgress:
         earlier: Summary | None = None,
         tell_groups: bool = True,
         spending: Spending | None = None,
+        failures: FailureLog | None = None,
     ) -> None:
         """`earlier` is the summary of what was done on the store before; `tell_groups` reports each group's rewards.
-        Without `spending` there is no budget."""
+        Without `spending` there is no budget; without `failures` failed attempts are kept nowhere."""
         self.totals = totals
         self.wanted = wanted
         """Trajectories that the store will hold in the end."""
@@ -41,8 +54,7 @@ class RunProgress:
         """Causes of failed attempts."""
         self.left_out: dict[str, str] = {}
         """Tasks that cannot be rolled out here, each with the reason."""
-        self.news: deque[str] = deque(maxlen=1000)
-        """Messages for a person, oldest first; whoever shows them takes them out."""
+        self.news = News(maxlen=1000)
         self.surplus_cancelled = 0
         self.worked_s = -math.inf
         """When a trajectory that says something of the policy was last stored, on the monotonic clock."""
@@ -51,6 +63,7 @@ class RunProgress:
         self._began = time.monotonic()
         self._earlier_wall_s = earlier.wall_s if earlier else 0.0
         self._earlier_causes = earlier.failure_causes if earlier else {}
+        self._failures = failures
         self._earlier_surplus = earlier.surplus_cancelled if earlier else 0
 
     @property
@@ -70,22 +83,34 @@ class RunProgress:
         left = self.wanted - self.totals.trajectories - self.surplus_cancelled
         return max(0, left) * self.elapsed_s / done if done else None
 
+    @property
+    def failed_attempts(self) -> int:
+        """Attempts that failed, those of earlier processes included."""
+        return self._failures.count if self._failures is not None else 0
+
     def phase(self, id: str, name: str) -> None:
         """The trajectory enters a phase."""
         self._phases[id] = name
+        note(f"phase {name}")
 
     def left(self, id: str) -> None:
         """The trajectory is no longer under way."""
         self._phases.pop(id, None)
 
-    def failed(self, id: str, failure: str) -> None:
-        """An attempt of a trajectory ended in an infrastructure failure. The first one of its cause is told, then the
+    def failed(self, failed: FailedAttempt) -> None:
+        """An attempt of a trajectory failed. Of infrastructure failures the first one of its cause is told, then the
         10th, the 100th and so on."""
-        times = self.causes.add(failure.replace(id.rpartition(".")[0], "TASK"))
+        id = str(failed.key)
+        note(failure_text(failed), level=logging.ERROR, about=f"{id}#{failed.attempt}")
+        if self._failures is not None:
+            self._failures.append(failed)
+        if failed.blame != "infrastructure":
+            return
+        times = self.causes.add(cause_of(failed))
         if times == 1:
-            self.news.append(f"{id}: {failure}")
+            self.news.append(f"{id}: {failed.said}")
         elif _is_power_of_ten(times):
-            self.news.append(f"{id}: {failure} (the same {times} times by now)")
+            self.news.append(f"{id}: {failed.said} (the same {times} times by now)")
 
     def leave_out(self, task_id: str, why: str) -> None:
         """No trajectory of the task can be rolled out here."""
@@ -118,7 +143,37 @@ class RunProgress:
             cost_usd=self.spending.used.usd,
             failure_causes=self.causes.after(self._earlier_causes),
             left_out=self.left_out,
+            failed_attempts=self.failed_attempts,
         )
+
+
+def cause_of(failed: FailedAttempt) -> str:
+    """What is counted as one cause: the failure without the name of its task."""
+    return failed.said.replace(failed.task_id, "TASK")
+
+
+def failure_text(failed: FailedAttempt) -> str:
+    """A failed attempt as `run.log` has it: phase, cause, whose failure it was, traceback."""
+    return f"FAILED in phase {failed.phase}, blame {failed.blame}: {failed.said}\n{failed.traceback}"
+
+
+def stored_text(trajectory: Trajectory) -> str:
+    """A terminal trajectory as `run.log` has it: outcome, reward, seconds of each phase."""
+    assert trajectory.outcome is not None
+    seconds = ", ".join(f"{name} {value:.2f}" for name, value in trajectory.timings_s.items())
+    reward = "none" if trajectory.reward is None else f"{trajectory.reward:g}"
+    return f"stored: {trajectory.outcome.value}, reward {reward}" + (f", seconds: {seconds}" if seconds else "")
+
+
+def causes_before(directory: Path, earlier: Summary | None) -> dict[str, int]:
+    """How often attempts of earlier processes failed for each cause, those included that a killed one could not put
+    into the summary any more."""
+    kept = Causes()
+    for failed in read_failures(directory):
+        if failed.blame == "infrastructure":
+            kept.add(cause_of(failed))
+    said = dict(earlier.failure_causes) if earlier else {}
+    return {cause: max(said.get(cause, 0), kept.times.get(cause, 0)) for cause in {**said, **kept.times}}
 
 
 def used_before(totals: Totals, earlier: Summary | None) -> Used:

@@ -24,7 +24,7 @@ from swe_aem.rollout.display import show
 from swe_aem.rollout.group import RolloutGroup, block_size, group_of
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
-from swe_aem.rollout.progress import RunProgress, used_before
+from swe_aem.rollout.progress import RunProgress, causes_before, used_before
 from swe_aem.rollout.spending import Ended, Spending, Used
 from swe_aem.rollout.store_tokenizer import run_tokenizer
 from swe_aem.rollout.supply import TaskSupply
@@ -32,7 +32,7 @@ from swe_aem.rollout.unrewarded import pay_unrewarded, unrewarded_tasks
 from swe_aem.rollout.used import used_extensions
 from swe_aem.rollout.verdict_rewards import require_numbers
 from swe_aem.sandbox import open_backend, open_files
-from swe_aem.store import Store, StoreWriter, Summary, Totals, read_summary, write_summary
+from swe_aem.store import FailureLog, Store, StoreWriter, Summary, Totals, read_summary, write_summary
 from swe_aem.tasks import TaskSet
 
 OpenComponents = Callable[[RolloutConfig, TaskSet], AbstractAsyncContextManager[RolloutComponents]]
@@ -78,6 +78,7 @@ class _OpenStore:
     totals: Totals
     earlier: Summary | None
     """The summary of everything done on the store so far."""
+    failures: FailureLog
     untold: list[str]
     """Messages for the display of the next `run`."""
 
@@ -146,12 +147,16 @@ class RolloutRun:
             totals = Totals()
             for trajectory in self._store.trajectories():
                 totals.add(trajectory)
-            earlier = read_summary(self._store.directory)
+            earlier = self._before(totals)
+            failures = FailureLog(self._store.directory)
+            lifetime.callback(failures.close)
             torn = writer.quarantined
             untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
             untold += [f"{paid} trajectories that were without a reward have one now"] if paid else []
             untold += [few] if (few := open_files.shortage(self._config.scheduling.concurrency)) else []
-            self._opened = _OpenStore(lifetime.pop_all(), writer, rewards, manifest.run, totals, earlier, untold)
+            self._opened = _OpenStore(
+                lifetime.pop_all(), writer, rewards, manifest.run, totals, earlier, failures, untold
+            )
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -199,9 +204,10 @@ class RolloutRun:
             earlier=opened.earlier,
             tell_groups=not self._brief,
             spending=self._spending(opened),
+            failures=opened.failures,
         )
-        progress.news.extend(opened.untold)
-        opened.untold.clear()
+        while opened.untold:
+            progress.news.append(opened.untold.pop(0))
         try:
             ended = await self._orchestrate(groups, progress, signals=signals, supply=supply, leave_out=leave_out)
         finally:
@@ -231,6 +237,15 @@ class RolloutRun:
         if self._opened is None:
             raise RuntimeError("a RolloutRun holds its store only inside `with RolloutRun(...) as rollout`")
         return self._opened
+
+    def _before(self, totals: Totals) -> Summary | None:
+        """The summary of earlier processes, with the failed attempts that a killed one did not write there any more."""
+        earlier = read_summary(self._store.directory)
+        causes = causes_before(self._store.directory, earlier)
+        if not causes:
+            return earlier
+        known = earlier or totals.summary(wanted=0, group_size=1, surplus_cancelled=0, wall_s=0.0)
+        return known.model_copy(update={"failure_causes": causes})
 
     def _spending(self, opened: _OpenStore) -> Spending:
         totals, limits = opened.totals, self._config.native

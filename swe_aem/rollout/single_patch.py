@@ -3,13 +3,14 @@
 import sys
 from pathlib import Path
 
-from swe_aem.core import TaskRecord
+from swe_aem.core import TaskRecord, TrajectoryKey
 from swe_aem.grading import Grader
 from swe_aem.rollout.components import grading_components
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import Controls
+from swe_aem.rollout.failures import Failures
 from swe_aem.rollout.gate import PhaseTimer, StartGate
-from swe_aem.rollout.patch_grading import Failures, PatchGraded, PatchGrading, grading_context
+from swe_aem.rollout.patch_grading import PatchGraded, PatchGrading, grading_context
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import TaskSet
 
@@ -31,7 +32,8 @@ async def grade_patch(
         gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
         async with components.grader(gate) as grader, Controls() as controls:
             context = grading_context(config, _RUN, components, backend, gate, grader, controls, directory, _tell)
-            grading = PatchGrading(context, record, 0, PhaseTimer(lambda phase: None), Failures(_tell))
+            failures = Failures(TrajectoryKey(record.task.id, 0), lambda failed: _tell(failed.said), phase="grade")
+            grading = PatchGrading(context, record, 0, PhaseTimer(lambda phase: None), failures)
             return await grading.run(patch)
 
 

@@ -38,9 +38,10 @@ from swe_aem.rollout.causes import counted
 from swe_aem.rollout.companions import Companion
 from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
+from swe_aem.rollout.failures import Failures
 from swe_aem.rollout.gate import PhaseTimer, StartGate
 from swe_aem.rollout.metered import metered
-from swe_aem.rollout.patch_grading import Failures, GradingContext, PatchGrading
+from swe_aem.rollout.patch_grading import GradingContext, PatchGrading
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.rollout.spending import Spending
@@ -84,15 +85,20 @@ class TrajectoryRun:
     """May the terminal trajectory be stored? Not a failure for which the infrastructure was not seen to work since."""
 
     def __post_init__(self) -> None:
-        self._timer = PhaseTimer(lambda name: self.context.progress.phase(str(self.key), name))
+        self._timer = PhaseTimer(self._enter)
         self._suspicion = Suspicion()
-        self._failures = Failures(lambda failure: self.context.progress.failed(str(self.key), failure))
+        self._failures = Failures(self.key, self.context.progress.failed)
+
+    def _enter(self, phase: str) -> None:
+        self._failures.phase = phase
+        self.context.progress.phase(str(self.key), phase)
 
     async def run(self) -> Trajectory:
         """The terminal trajectory, without its reward. An exception that leaves here is a bug, a `UserError`,
         `ExtensionFailed` for code of the user's own, `RunAborted`, or `BudgetSpent`: then there is none."""
-        why = await self.context.grading.broken.why(self.record)
-        trajectory = await self._attempts() if why is None else self._broken(why, None)
+        with self._failures.surfacing():
+            why = await self.context.grading.broken.why(self.record)
+            trajectory = await self._attempts() if why is None else self._broken(why, None)
         return trajectory.model_copy(update={"timings_s": self._timer.result(), "weight": self.record.weight})
 
     async def _attempts(self) -> Trajectory:
@@ -201,6 +207,8 @@ class TrajectoryRun:
         finding = await context.grading.attribution.of_agent(self.record, self.key, attempt, self._suspicion, error)
         if finding.blame == "infrastructure":
             self._failures.note("agent", error, finding)
+        else:
+            self._failures.convicted("agent", error, finding)
         if finding.blame == "policy" or finding.works:
             context.agent_breaker.worked()
         else:

@@ -4,6 +4,7 @@
 """
 
 from swe_aem.store.export import predictions
+from swe_aem.store.failures import Blame, FailedAttempt, FailureLog, failed_attempt, read_failures
 from swe_aem.store.files import locked, replace
 from swe_aem.store.graded import (
     Before,
@@ -23,6 +24,9 @@ from swe_aem.store.upgrade import FORMAT
 __all__ = [
     "FORMAT",
     "Before",
+    "Blame",
+    "FailedAttempt",
+    "FailureLog",
     "GradedPrediction",
     "GradedWriter",
     "Store",
@@ -32,6 +36,7 @@ __all__ = [
     "Totals",
     "broken_task_lines",
     "existing_store",
+    "failed_attempt",
     "graded_prediction",
     "graded_writer",
     "is_graded_directory",
@@ -39,6 +44,7 @@ __all__ = [
     "locked",
     "log_path",
     "predictions",
+    "read_failures",
     "read_graded",
     "read_summary",
     "replace",

@@ -3,6 +3,8 @@
     DIR/README.md                        dataset card: `datasets.load_dataset(DIR)` works as the store lies
     DIR/trajectories/part-00000.jsonl    one checksummed line per trajectory; a new part when one is full
     DIR/logs/TASK.SAMPLE.zip             the log behind a verdict, `swe_aem.store.logs`
+    DIR/failures.jsonl                   attempts that failed, `swe_aem.store.failures`
+    DIR/run.log                          what the run did, line by line, `swe_aem.runlog`
     DIR/quarantine/                      torn lines that a crash left, kept for a person
 
 `Store(DIR)` reads; `with Store(DIR).writer() as writer` holds the directory's lock, repairs and appends.

@@ -56,8 +56,10 @@ class Summary(Frozen):
     """Infrastructure and grader failures that no retry cured."""
     broken_tasks: dict[str, str] = {}
     """Task id to why its tests cannot be run, for each task that a control showed to be broken."""
+    failed_attempts: int = 0
+    """Lines of `failures.jsonl`: every attempt that failed, also those that left nothing in the store."""
     retries: int
-    """Failed attempts, those of trajectories that succeeded later included."""
+    """Failed attempts of stored trajectories that were tried again."""
     surplus_cancelled: int
     """Trajectories cancelled because their group was complete; they leave no record."""
     turns: int
@@ -185,8 +187,9 @@ class Totals:
         cost_usd: float | None = None,
         failure_causes: Mapping[str, int] | None = None,
         left_out: Mapping[str, str] | None = None,
+        failed_attempts: int = 0,
     ) -> Summary:
-        """The summary of what has been added so far. The last four are what the trajectories alone do not say."""
+        """The summary of what has been added so far. The last five are what the trajectories alone do not say."""
         start, agent, grade = (self.phase_s[phase] for phase in ("start", "agent", "grade"))
         return Summary(
             agent=", ".join(sorted(filter(None, self.agents))) or None,
@@ -202,6 +205,7 @@ class Totals:
             outcomes={outcome.value: count for outcome, count in sorted(self.outcomes.items())},
             infrastructure_failures=self.failures,
             broken_tasks=dict(sorted(self.broken.items())),
+            failed_attempts=max(failed_attempts, self.retries + self.failures),  # older stores have no failures.jsonl
             retries=self.retries,
             surplus_cancelled=surplus_cancelled,
             turns=self.turns,

@@ -36,7 +36,7 @@ from swe_aem.rollout.group import group_of
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.spending import Spending
-from swe_aem.store import Store, Totals
+from swe_aem.store import FailureLog, Store, Totals
 from swe_aem.testing.builders import make_trajectory
 from swe_aem.testing.sandbox import FakeBackend
 
@@ -283,11 +283,15 @@ class Bench:
         store = Store(self.directory)
         with store.writer() as writer:
             spending = Spending(config.budget, most_tokens=self.most_tokens)
-            self.progress = RunProgress(Totals(), wanted=0, group_size=config.group_size, spending=spending)
+            failures = FailureLog(self.directory)
+            self.progress = RunProgress(
+                Totals(), wanted=0, group_size=config.group_size, spending=spending, failures=failures
+            )
             groups = [group_of(config, record, writer.rows) for record in self.records]
             yield Orchestrator(
                 config, groups, self.components(), self.backend, writer, self.progress, run="run", **more
             )
+            failures.close()
 
     async def run(self) -> dict[tuple[str, int], Trajectory]:
         """Roll out, and return what the store holds then."""

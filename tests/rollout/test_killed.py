@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from swe_aem.store import Store
+from swe_aem.store import Store, read_failures
 
 SCRIPT = Path(__file__).with_name("killable.py")
 
 
-def start(directory: Path, *, tasks: int, group_size: int, work_s: float) -> subprocess.Popen[str]:
+def start(directory: Path, *, tasks: int, group_size: int, work_s: float, failures: int = 0) -> subprocess.Popen[str]:
     """The process, with at least one agent running."""
-    command = [sys.executable, str(SCRIPT), str(directory), str(tasks), str(group_size), str(work_s)]
+    command = [sys.executable, str(SCRIPT), str(directory), *map(str, (tasks, group_size, work_s, failures))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     if not process.stdout.readline():
@@ -85,3 +85,23 @@ def test_two_processes_cannot_write_one_store(tmp_path: Path) -> None:
     first.communicate()
     assert second.returncode != 0
     assert f"being written by process {first.pid}" in second.stderr
+
+
+@pytest.mark.slow
+def test_failed_attempts_of_two_killed_processes_are_counted(tmp_path: Path) -> None:
+    for _ in range(2):
+        process = start(tmp_path, tasks=2, group_size=1, work_s=600, failures=2)
+        assert process.stdout is not None
+        assert process.stdout.readline(), "each of the two trajectories has failed twice and runs now"
+        process.kill()
+        process.communicate()
+    assert list(Store(tmp_path).trajectories()) == [], "nothing was stored"
+    assert not (tmp_path / "summary.json").exists(), "and no summary written"
+    process = start(tmp_path, tasks=2, group_size=1, work_s=0, failures=2)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["failed_attempts"], summary["retries"], summary["trajectories"]) == (12, 4, 2)
+    assert summary["failure_causes"] == {"agent: InfrastructureError: the attempt was lost": 12}
+    found = list(read_failures(tmp_path))
+    assert [(one.task_id, one.attempt) for one in found].count(("task-0", 2)) == 3

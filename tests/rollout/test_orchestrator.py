@@ -400,7 +400,7 @@ async def test_failures_after_the_last_success_are_not_stored(bench: MakeBench, 
 async def test_an_interrupted_run_does_not_store_failures_after_which_nothing_worked(bench: MakeBench) -> None:
     made = bench(9, backend=FakeBackend(fail_starts=10_000), scheduling={"max_consecutive_failures": 999})
     async with made.orchestrator() as orchestrator:
-        made.progress.failed = lambda id, failure: orchestrator.stop()
+        made.progress.failed = lambda failed: orchestrator.stop()
         await orchestrator.run()
         assert orchestrator.interrupted
     assert made.stored() == {}

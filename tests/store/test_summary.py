@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from swe_aem.core import Outcome
-from swe_aem.errors import UserError
+from swe_aem.errors import StartError, UserError
 from swe_aem.rollout.display import line, rollout_facts, show
 from swe_aem.rollout.progress import RunProgress
-from swe_aem.store import Summary, Totals, broken_task_lines, read_summary, write_summary
+from swe_aem.store import Summary, Totals, broken_task_lines, failed_attempt, read_summary, write_summary
 from swe_aem.store.measurements import Measurements
 from swe_aem.testing.builders import make_trajectory
 
@@ -36,6 +36,7 @@ def test_numbers(totals: Totals) -> None:
     assert (made.agent, made.policy) == (make_trajectory("t", 0).agent, make_trajectory("t", 0).model)
     assert (made.trajectories, made.wanted, made.groups, made.groups_complete) == (4, 6, 2, 1)
     assert (made.resolved, made.infrastructure_failures, made.retries) == (2, 1, 3)
+    assert made.failed_attempts == 4, "the retried ones and the one that no retry cured"
     assert made.resolved_rate == pytest.approx(2 / 3), "infrastructure failures are not in the denominator"
     assert made.outcomes == {"resolved": 1, "turn_limit": 1, "unresolved": 1, "infrastructure": 1}
     assert (made.turns, made.tool_calls, made.tokens, made.sampled_tokens) == (3, 3, 20, 6)
@@ -123,7 +124,8 @@ async def test_news_are_shown_on_a_terminal_and_elsewhere(totals: Totals, termin
 
     stream = Stream()
     progress = RunProgress(totals, wanted=6, group_size=2)
-    progress.failed("t.0", "agent: StartError: [no] engine")
+    place = {"task_id": "t", "sample": 0, "attempt": 1, "part": "agent", "phase": "start"}
+    progress.failed(failed_attempt(StartError("[no] engine"), **place))
     progress.group_ended("t", [1.0, None])
     task = asyncio.create_task(show(progress, every_s=0.1, stream=stream))
     await asyncio.sleep(0.7)

@@ -1,0 +1,29 @@
+"""`run.log`: what a run did and why it failed, in its directory, one line at a time. Standard library only, so that
+every package can write to it.
+
+    with run_log(DIR):              # nested ones write into the outermost
+        now_about("task-1.0#2")     # what this asyncio task writes from now on is about that attempt
+        note("pulled 3 images")     # a line
+
+Python's `logging` from level WARNING on, warnings, exceptions and signals that end the process arrive by themselves.
+"""
+
+from swe_aem.runlog.appended import AppendedFile
+from swe_aem.runlog.run_log import FILE, keep_in, note, now_about, run_log
+from swe_aem.runlog.secrets import known_secret, masked, without_keys
+from swe_aem.runlog.text import traceback_of, utc_now, visible
+
+__all__ = [
+    "FILE",
+    "AppendedFile",
+    "keep_in",
+    "known_secret",
+    "masked",
+    "note",
+    "now_about",
+    "run_log",
+    "traceback_of",
+    "utc_now",
+    "visible",
+    "without_keys",
+]

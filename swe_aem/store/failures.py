@@ -1,0 +1,112 @@
+"""`failures.jsonl`: every failed attempt of a run, one JSON object per line, also those that left nothing in the store.
+
+`read_failures(DIR)` reads it, also while the run writes it.
+"""
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from swe_aem.core import TrajectoryKey
+from swe_aem.core.base import Frozen
+from swe_aem.runlog import AppendedFile, masked, note, traceback_of, utc_now, visible
+
+FILE = "failures.jsonl"
+
+Blame = Literal["infrastructure", "policy", "extension", "input", "bug"]
+"""Whose failure it was found to be: `extension` is code of the user's own, `input` a setting or a task that cannot be
+used, `bug` this package's."""
+
+
+class FailedAttempt(Frozen):
+    """One attempt of a trajectory, or of grading its patch, that failed."""
+
+    model_config = ConfigDict(extra="ignore")  # a later version may write more
+
+    time: str = Field(default_factory=utc_now)
+    """When it failed: UTC, ISO 8601 with milliseconds."""
+    task_id: str
+    sample: int
+    attempt: int
+    """Which failed attempt of its trajectory it is, from 1 in each process."""
+    part: Literal["agent", "grading"]
+    """Was the agent rolled out, or its patch graded?"""
+    phase: str
+    """What was being done, as in a trajectory's `timings_s`: queue, start, prepare, agent, patch, grade ..."""
+    cause: str
+    """Class of the exception, e.g. StartError."""
+    message: str
+    """What the exception says."""
+    traceback: str = ""
+    """The whole traceback, causes included."""
+    blame: Blame = "infrastructure"
+    """Whose failure it was found to be."""
+    finding: str = ""
+    """Why, where more is known than the message says."""
+    host: str = Field(default_factory=socket.gethostname)
+
+    @property
+    def said(self) -> str:
+        """The failure as one phrase."""
+        why = f"{self.cause}: {self.message}" if self.message else self.cause
+        return f"{self.part}: {why}" + (f" ({self.finding})" if self.finding else "")
+
+    @property
+    def key(self) -> TrajectoryKey:
+        """Which trajectory of the run it is."""
+        return TrajectoryKey(self.task_id, self.sample)
+
+
+def failed_attempt(error: BaseException, **given: Any) -> FailedAttempt:
+    """The record of an exception; keys and what cannot be shown are taken out of its texts. `given` are the other
+    fields."""
+    texts = {"message": str(error), "traceback": traceback_of(error), "finding": given.pop("finding", "")}
+    shown = {name: masked(visible(text, indent="")) for name, text in texts.items()}
+    return FailedAttempt(cause=type(error).__name__, **shown, **given)
+
+
+class FailureLog:
+    """Appends to a directory's `failures.jsonl`; the directory is locked by whoever writes its store."""
+
+    def __init__(self, directory: Path) -> None:
+        self.count = sum(1 for _ in read_failures(directory))
+        """Failed attempts of all processes so far."""
+        self._path = directory / FILE
+        self._file: AppendedFile | None = None
+
+    def append(self, failed: FailedAttempt) -> None:
+        """Write a failed attempt, in one call. A full disk ends nothing: the run ends where its store cannot grow."""
+        self.count += 1
+        try:
+            if self._file is None:  # a run without failures has no such file
+                self._file = AppendedFile(self._path)
+        except OSError as error:
+            note(f"{self._path} cannot be written: {error.strerror}", level=logging.WARNING)
+        else:
+            self._file.append(json.dumps(failed.model_dump()).encode("ascii") + b"\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def read_failures(directory: Path) -> Iterator[FailedAttempt]:
+    """The failed attempts of a run in the order of failing, none if there is no file. A line that a killed process tore
+    is left out."""
+    try:
+        file = (directory / FILE).open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        for data in file:
+            try:
+                yield FailedAttempt.model_validate_json(data)
+            except ValidationError:
+                continue

@@ -1,0 +1,42 @@
+"""`failures.jsonl`: written line by line, read back whatever a kill left."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from swe_aem.errors import PolicyError
+from swe_aem.store import FailureLog, failed_attempt, read_failures
+
+PLACE = {"task_id": "t", "sample": 1, "attempt": 2, "part": "agent", "phase": "start"}
+
+
+def test_no_failures_no_file(tmp_path: Path) -> None:
+    failures = FailureLog(tmp_path)
+    failures.close()
+    assert (failures.count, list(tmp_path.iterdir()), list(read_failures(tmp_path))) == (0, [], [])
+
+
+def test_a_torn_line_is_left_out_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    for said in ("first", "second"):
+        failures = FailureLog(tmp_path)
+        failures.append(failed_attempt(PolicyError(said), **PLACE))
+        failures.close()
+        with (tmp_path / "failures.jsonl").open("ab") as file:
+            file.write(b'{"time": "2026-11')
+    assert [(one.message, str(one.key)) for one in read_failures(tmp_path)] == [("first", "t.1"), ("second", "t.1")]
+    assert FailureLog(tmp_path).count == 2
+
+
+def test_hostile_text_and_keys_are_shown_harmlessly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_API_KEY", "correct-horse-battery")
+    said = "\x1b[31mred\udcff\u202e correct-horse-battery\nsecond line " + "x" * 10_000_000
+    failures = FailureLog(tmp_path)
+    failures.append(failed_attempt(PolicyError(said), **PLACE))
+    failures.close()
+    data = (tmp_path / "failures.jsonl").read_bytes()
+    assert len(data) < 300_000
+    assert data.count(b"\n") == 1
+    message = json.loads(data)["message"]
+    assert message.startswith("\\x1b[31mred\\udcff\\u202e ***\nsecond line xxx")
+    assert "correct-horse" not in data.decode()
