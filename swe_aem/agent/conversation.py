@@ -85,7 +85,7 @@ class Conversation:
             answers = self._close()
             transcript.extend(sampled, answers, well_formed=any(call.status == "ok" for call in self._calls))
             self._calls, self._answers = [], []
-        if len(transcript.responses) >= self.limits.max_turns:
+        if transcript.turns >= self.limits.max_turns:
             raise TrajectoryEnded(Stop.TURN_LIMIT, f"{self.limits.max_turns} turns are over")
         self._pending = await transcript.sample()
         return self._pending.turn
@@ -111,7 +111,7 @@ class Conversation:
                 wall_s=0.0 if result is None else result.wall_s,
             )
         )
-        id = turn.call_ids(len(self._begun().responses) + 1)[number]
+        id = turn.call_ids(self._begun().turns + 1)[number]
         self._answers.append({"role": "tool", "tool_call_id": id, "name": call.name, "content": text})
 
     def say(self, text: str) -> None:
@@ -140,14 +140,11 @@ class Conversation:
         transcript = self._begun()
         if self._pending is not None:
             self._close()
-        return Trajectory(
+        return transcript.trajectory(
             task_id=self.task.id,
             sample=self._sample,
             agent=agent,
             model=self._policy.name,
-            token_ids=tuple(transcript.token_ids),
-            responses=tuple(transcript.responses),
-            messages=tuple(transcript.messages),
             stop=stop,
             error=error,
             timings_s={"agent": agent_s},

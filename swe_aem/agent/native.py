@@ -2,9 +2,9 @@
 
     prompt ──> policy ──> response ──> tool calls ──> observations ──> longer prompt ──> ...
 
-The prompt only ever grows: prompt n+1 is prompt n, response n and the observations, id by id or, for a chat API,
-message by message (`prompt.py`). A limit ends the trajectory with what was sampled so far, and so does a sandbox that
-dies. Any other infrastructure failure is raised, and there is no trajectory.
+The prompt only grows: prompt n+1 is prompt n, response n and the observations, id by id or, for a chat API, message by
+message (`prompt.py`, which also says where a new one begins). A limit ends the trajectory with what was sampled so far,
+and so does a sandbox that dies. Any other infrastructure failure is raised, and there is no trajectory.
 """
 
 import time
@@ -49,14 +49,11 @@ class NativeAgent:
         started = time.monotonic()
         episode = _Episode(self, task, sandbox, policy, sample, deadline)
         stop, error = await episode.play()
-        return Trajectory(
+        return episode.transcript.trajectory(
             task_id=task.id,
             sample=sample,
             agent=self.name,
             model=policy.name,
-            token_ids=tuple(episode.transcript.token_ids),
-            responses=tuple(episode.transcript.responses),
-            messages=tuple(episode.transcript.messages),
             stop=stop,
             error=error,
             timings_s={"agent": time.monotonic() - started},
@@ -167,7 +164,7 @@ class _Episode:
             cut_off = sampled.response.finish_reason == "length"
             text = self._cut_off(sampled, calls) if cut_off else self.prompts.render("no_call")
             return [{"role": "user", "content": text}]
-        ids = sampled.turn.call_ids(len(self.transcript.responses))
+        ids = sampled.turn.call_ids(self.transcript.turns)
         return [
             {"role": "tool", "tool_call_id": id, "name": call.name, "content": call.observation}
             for id, call in zip(ids, calls, strict=False)

@@ -4,13 +4,14 @@
                                                           ^                   │
                                                           └── after(Sampled, answers)
 
-A `TokenPrompt` only grows: it begins with the exact ids of everything before it. A `ChatPrompt` is a list of messages,
-in which each response is as the API gave it.
+A `TokenPrompt` begins with the exact ids of everything before it, unless thinking is left out of it: then it is made
+again of the messages, and begins a token stream of its own. A `ChatPrompt` is a list of messages, in which each
+response is as the API gave it.
 """
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from swe_aem.agent.chat_message import encodable, read_message, sent_back
@@ -33,7 +34,7 @@ class Sampled:
     token_ids: tuple[int, ...] = ()
     """Its token ids; none of a chat API."""
     said: Message = field(default_factory=dict)
-    """The message that a chat API gets again in later requests."""
+    """The response as a message of what is said later."""
 
     def with_calls(self, calls: Iterable[ToolCall]) -> Response:
         """The response with its tool calls."""
@@ -58,6 +59,11 @@ class Prompt(Protocol):
         """Token ids that end a response; none for a chat API."""
         ...
 
+    @property
+    def new_stream(self) -> bool:
+        """Does it begin a token stream in the middle of a conversation?"""
+        ...
+
     async def sample(self, params: SamplingParams, *, trajectory_id: str, number: int) -> Sampled:
         """The policy's response, which is number `number` of its conversation, from 1.
 
@@ -79,7 +85,7 @@ def first_prompt(
     if is_chat(policy):
         return ChatPrompt(policy, encodable(messages), tuple(tools))
     assert renderer is not None, "a policy that takes token ids has a tokenizer"
-    return TokenPrompt(policy, renderer, renderer.start(messages, tools), tuple(tools))
+    return TokenPrompt.of(policy, renderer, messages, tools)
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,26 @@ class TokenPrompt:
     tools: Sequence[dict[str, Any]] = ()
     known: int = 0
     """How many of the ids are those of an earlier prompt and its response."""
+    messages: Sequence[Message] = ()
+    """What was said, as messages."""
+    thoughts: frozenset[int] = frozenset()
+    """The places in `messages` whose thinking is in the ids."""
+    new_stream: bool = False
+    """Made of the messages in the middle of a conversation, because thinking is left out of it."""
+
+    @staticmethod
+    def of(
+        policy: Policy,
+        renderer: TurnRenderer,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]],
+        *,
+        new_stream: bool = False,
+    ) -> "TokenPrompt":
+        """The prompt that messages make."""
+        said, ids = tuple(messages), renderer.start(messages, tools)
+        thoughts = renderer.kept_thinking(said, tools)
+        return TokenPrompt(policy, renderer, ids, tuple(tools), messages=said, thoughts=thoughts, new_stream=new_stream)
 
     @property
     def tokens(self) -> int:
@@ -111,20 +137,29 @@ class TokenPrompt:
         tokens, logprobs = len(completion.token_ids), len(completion.logprobs)
         if not tokens or tokens != logprobs:
             raise PolicyError(f"policy {self.policy.name} returned {tokens} tokens with {logprobs} log-probabilities")
+        turn = self.renderer.parse(completion.token_ids, self.token_ids, self.tools)
         return Sampled(
-            turn=self.renderer.parse(completion.token_ids, self.token_ids, self.tools),
+            turn=turn,
             response=Response.of(completion, start=self.tokens, sample_s=sample_s, tool_calls=()),
             usage=Usage(prompt_tokens=self.tokens, completion_tokens=tokens, cached_tokens=self.known),
             context_tokens=self.tokens + tokens,
             token_ids=completion.token_ids,
+            said=turn.message(number),
         )
 
     def after(self, sampled: Sampled, answers: Sequence[Message]) -> "TokenPrompt | None":
-        """The next prompt, which begins with the exact ids of this one and its response."""
+        """The next prompt. It begins with the exact ids of this one and its response, unless thinking that is in them
+        is left out of it."""
+        said = (*self.messages, sampled.said, *answers)
+        thoughts = self.thoughts | {len(self.messages)} if (sampled.turn.reasoning or "").strip() else self.thoughts
+        if not thoughts <= self.renderer.kept_thinking(said, self.tools):
+            return TokenPrompt.of(self.policy, self.renderer, said, self.tools, new_stream=True)
         bridged = self.renderer.bridge(self.token_ids, sampled.token_ids, answers)
         if bridged is None:
             return None
-        return TokenPrompt(self.policy, self.renderer, bridged, self.tools, sampled.context_tokens)
+        return replace(
+            self, token_ids=bridged, known=sampled.context_tokens, messages=said, thoughts=thoughts, new_stream=False
+        )
 
 
 @dataclass(frozen=True)
@@ -138,6 +173,7 @@ class ChatPrompt:
     """What the API counted up to the last response; what was said since is not counted yet."""
     token_ids: tuple[int, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    new_stream: bool = False
 
     async def sample(self, params: SamplingParams, *, trajectory_id: str, number: int) -> Sampled:
         """The policy's response, as `Prompt.sample` says."""

@@ -2,15 +2,15 @@
 
 A conversation is rendered once, at its start. From then on it only grows: `bridge` appends the environment's messages
 to the exact ids of the last prompt and response, so nothing that was sampled is ever tokenised again. If a response
-cannot be continued that way, `bridge` returns None and the trajectory ends; the conversation is never rendered a second
-time.
+cannot be continued that way, `bridge` returns None and the trajectory ends. Only where the setting `thinking` asks for
+it is a conversation rendered again, without earlier thinking; then a second token stream begins, and the first stays.
 
 The chat format is that of a model family (`swe_aem.agent.families`), or of a function of a user's own.
 """
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, field_validator
 
@@ -42,6 +42,11 @@ class RendererConfig(Frozen):
     reasoning_effort: str | None = None
     """How much the model thinks, in the words of its family, such as low, medium or high for gpt-oss. Left out, the
     default of the model's own chat template."""
+    thinking: Literal["keep", "as_template"] = "keep"
+    """What becomes of earlier thinking. keep: it stays where it was sampled, so that a conversation is one token stream
+    and all of it is trained on. as_template: where the model's chat template leaves it out, as most do once a user
+    speaks again, the conversation is rendered again without it, and what was sampled before becomes a branch, which is
+    not trained on."""
 
     @field_validator("family")
     @classmethod
@@ -52,6 +57,9 @@ class RendererConfig(Frozen):
 
 _THOUGHT = "I see."
 """Thinking of scripted messages that have none, in formats whose prompts open it."""
+
+
+_MARK = "the thinking of message number {} of this conversation"
 
 
 class TurnRenderer:
@@ -119,6 +127,18 @@ class TurnRenderer:
                 "agent.describe_tools=false"
             )
         return self._renderer.render_ids(self._guard(messages), tools=list(tools) or None, add_generation_prompt=True)  # type: ignore[arg-type]
+
+    def kept_thinking(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> frozenset[int]:
+        """The places in `messages` of assistant messages whose thinking belongs in the next prompt.
+
+        With `thinking: keep` all that think; otherwise those whose thinking the family's chat template writes.
+        """
+        thinking = [n for n, message in enumerate(messages) if (message.get("reasoning_content") or "").strip()]
+        if self.config.thinking == "keep" or not thinking:
+            return frozenset(thinking)
+        marked = [_marked(message, n) for n, message in enumerate(messages)]
+        text = self.tokenizer.decode(self.start(marked, tools))
+        return frozenset(n for n in thinking if _MARK.format(n) in text)
 
     def parse(
         self,
@@ -250,3 +270,14 @@ class TurnRenderer:
             if arguments is None:
                 return None
         return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def _marked(message: Message, n: int) -> Message:
+    """A short message in the place of number `n`, with a mark for its thinking."""
+    short = {key: value for key, value in message.items() if key in ("role", "name", "tool_call_id")}
+    short["content"] = "." if (message.get("content") or "").strip() else ""
+    if message.get("reasoning_content"):
+        short["reasoning_content"] = _MARK.format(n)
+    if calls := message.get("tool_calls"):
+        short["tool_calls"] = [{**call, "function": {**call["function"], "arguments": "{}"}} for call in calls]
+    return short

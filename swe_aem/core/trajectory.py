@@ -99,8 +99,8 @@ class Response(Frozen):
 
 
 class Branch(Frozen):
-    """A token stream beside a trajectory's own: what was sampled after a harness had rewritten its history, or in a
-    second conversation. Spans point into its own `token_ids`."""
+    """A token stream beside a trajectory's own: what was sampled after a harness had rewritten its history, in a second
+    conversation, or with thinking that the other stream leaves out. Spans point into its own `token_ids`."""
 
     token_ids: tuple[int, ...]
     responses: tuple[Response, ...]

@@ -118,7 +118,7 @@ class GatewaySession:
             token_ids=tuple(main[-1].token_ids if main else first_prompt),
             responses=_responses(main),
             branches=tuple(branches),
-            messages=_messages(main),
+            messages=_messages(main[-1].path() if main else []),
             stop=stop,
         )
 
@@ -168,7 +168,11 @@ def _branch(path: list[Turn], skip: Collection[Turn]) -> Branch:
 
 def _responses(path: list[Turn], skip: Collection[Turn] = ()) -> tuple[Response, ...]:
     """The responses of a path without the turns in `skip`, each with the observations in the turn after it."""
-    return tuple(_response(turn, following) for turn, following in zip_longest(path, path[1:]) if turn not in skip)
+    return tuple(
+        _response(turn, following or next(iter(turn.next_streams()), None))
+        for turn, following in zip_longest(path, path[1:])
+        if turn not in skip
+    )
 
 
 def _response(turn: Turn, following: Turn | None) -> Response:

@@ -1,9 +1,10 @@
 """The turns of a session as a tree, and the place of a new request in it.
 
 A child's prompt begins with exactly its parent's prompt and response, so a path from a root to a leaf is one token
-stream, or for a chat API one conversation. A client that only appends extends one path. A client that drops the last
-response adds a fork; a client that rewrites its history, or starts a second conversation, adds a root. A repeated
-request is the same turn.
+stream, or for a chat API one conversation; a child whose prompt is made again, without earlier thinking, begins another
+stream of the same conversation. A client that only appends extends one path. A client that drops the last response adds
+a fork; a client that rewrites its history, or starts a second conversation, adds a root. A repeated request is the same
+turn.
 """
 
 import asyncio
@@ -50,6 +51,14 @@ class Turn:
         """The turns from the root to this one."""
         return [*(self.parent.path() if self.parent else ()), self]
 
+    def stream(self) -> "list[Turn]":
+        """The turns of its token stream up to this one."""
+        return [self] if self.parent is None or self.prompt.new_stream else [*self.parent.stream(), self]
+
+    def next_streams(self) -> "list[Turn]":
+        """The turns after this one that begin a token stream of their own."""
+        return [turn for turn in self.children if turn.prompt.new_stream]
+
 
 @dataclass(frozen=True)
 class Place:
@@ -87,9 +96,9 @@ class Tree:
         (self.roots if turn.parent is None else turn.parent.children).append(turn)
 
     def streams(self) -> list[list[Turn]]:
-        """The paths from a root to a last answered turn: first the path with the most sampled tokens, then the others
-        in the order in which they began."""
-        paths = [leaf.path() for leaf in _answered_leaves(self.roots)]
+        """The token streams, each up to a last answered turn: first the one with the most sampled tokens, then the
+        others in the order in which they began."""
+        paths = [leaf.stream() for leaf in _answered_leaves(self.roots)]
         longest = max(paths, key=_sampled_tokens, default=None)
         return [] if longest is None else [longest, *(path for path in paths if path is not longest)]
 
@@ -109,7 +118,8 @@ def _answered_leaves(turns: list[Turn]) -> list[Turn]:
     found = []
     for turn in turns:
         if turn.answer is not None:
-            found += _answered_leaves(turn.children) or [turn]
+            found += _answered_leaves([child for child in turn.children if not child.prompt.new_stream]) or [turn]
+            found += _answered_leaves(turn.next_streams())
     return found
 
 

@@ -75,11 +75,16 @@ def _continued(
         response = _response(renderer, said)
     except UserError as error:
         return Comparison(name, 0, str(error))
+    messages = [_SYSTEM, _USER, said, *answers]
+    if renderer.config.thinking == "as_template" and messages.index(said) not in renderer.kept_thinking(
+        messages, SPECS
+    ):
+        return _compared(name, renderer, template, messages, SPECS)
     ids = renderer.bridge(prompt, response, answers)
     if ids is None:
         return Comparison(name, 0, "no prompt can follow this response: a trajectory ends here")
     try:
-        text = _render(renderer, template, [_SYSTEM, _USER, said, *answers], SPECS)
+        text = _render(renderer, template, messages, SPECS)
     except TemplateRefused as refused:
         return _refused(name, refused)
     tail = ids[len(prompt) + len(response) :]
@@ -97,21 +102,6 @@ def _response(renderer: TurnRenderer, said: Message) -> list[int]:
 
 def _refused(name: str, refused: TemplateRefused) -> Comparison:
     return Comparison(name, 0, f"it refuses such a conversation ({refused})", refused=True)
-
-
-def _continue(
-    renderer: TurnRenderer, template: ChatTemplate, said: Message, answers: Sequence[Message]
-) -> tuple[list[int], str | None]:
-    """The ids of the next prompt, and where the template differs."""
-    first = [_SYSTEM, _USER]
-    prompt = renderer.start(first, SPECS)
-    try:
-        ids = renderer.bridge(prompt, renderer.render_assistant(said), answers)
-    except UserError as error:
-        return [], str(error)
-    if ids is None:
-        return [], "no prompt can follow this response: a trajectory ends here"
-    return ids, _difference(renderer, ids, _render(renderer, template, [*first, said, *answers], SPECS))
 
 
 def _difference(renderer: TurnRenderer, ids: Sequence[int], text: str) -> str | None:

@@ -21,6 +21,12 @@ RENDERERS = {
     for thinking in (True, False)
 }
 
+AS_TEMPLATE = {
+    tokenizer: TurnRenderer(load_tokenizer(path), RendererConfig(enable_thinking=True, thinking="as_template"))
+    for tokenizer, path in (("bytes", None), ("small", SMALL))
+}
+"""Renderers that leave thinking out where the chat template does."""
+
 
 class Played:
     """Plays replies (text with control tokens, an error, or a function that returns a completion) and keeps what it was

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from swe_aem.core import Stop
+from swe_aem.core import Deadline, Stop
 from swe_aem.errors import PolicyError
+from swe_aem.gateway import GatewaySession
 from swe_aem.gateway.messages import BadRequest
 from swe_aem.gateway.session import SessionEnded
 from swe_aem.policy import ContextOverflow
+from tests.gateway.conftest import AS_TEMPLATE, LIMITS, TASK, Played
 from tests.waiting import until
 
 LS = 'I look.\n<tool_call>\n{"arguments":{"command":  "ls"},"name":"bash"}\n</tool_call><|im_end|>'
@@ -43,6 +45,26 @@ async def test_a_trajectory_has_calls_observations_and_messages(play: Any) -> No
     assert call.wall_s > 0
     assert {(one.entropy, one.entropy_estimator) for one in trajectory.responses} == {(0.25, "top20")}
     assert policy.prompts[1][: len(policy.prompts[0]) + len(policy.sampled[0])] == policy.prompts[0] + policy.sampled[0]
+
+
+async def test_thinking_that_the_template_leaves_out_begins_another_stream() -> None:
+    renderer = AS_TEMPLATE["bytes"]
+    thoughts = [f"<think>\nthought {n}\n</think>\n\n" for n in range(3)]
+    policy = Played(renderer, [thoughts[0] + LS, thoughts[1] + LS, thoughts[2] + "Done.<|im_end|>"])
+    session = GatewaySession(TASK, 0, policy, renderer, LIMITS, Deadline.after(600))
+    history = START
+    for said in ({"role": "user", "content": "Not so fast."}, None):
+        history = following(history, await ask(session, history), "a.py") + ([said] if said else [])
+    await ask(session, history)
+    trajectory = session.trajectory("test", Stop.SUBMITTED)
+    (before,) = trajectory.branches
+    assert [len(stream.responses) for stream in (trajectory, before)] == [2, 1]
+    assert before.responses[0].tool_calls[0].observation == "a.py"
+    assert list(before.token_ids) == policy.prompts[0] + policy.sampled[0]
+    assert list(trajectory.token_ids) == policy.prompts[2] + policy.sampled[2]
+    assert ["thought 0" in renderer.tokenizer.decode(prompt) for prompt in policy.prompts] == [False, False, False]
+    assert "thought 1" in renderer.tokenizer.decode(policy.prompts[2])
+    assert sum(message["role"] == "assistant" for message in trajectory.messages) == 3
 
 
 async def test_sampling_parameters_are_the_runs(play: Any, renderer: Any) -> None:

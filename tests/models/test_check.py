@@ -78,6 +78,9 @@ def test_where_the_template_drops_earlier_reasoning_the_response_stays_as_it_was
     found = of(check_model(model_of("qwen3", published("qwen3")), rounds=1), check)
     assert found.level is Level.OK
     assert "the response stays as it was sampled" in found.found
+    config = RendererConfig(thinking="as_template")
+    found = of(check_model(model_of("qwen3", published("qwen3")), config, rounds=1), check)
+    assert found.found.endswith("tokens, the same as the chat template's")
 
 
 def test_what_follows_a_response_in_another_form_is_told(model_of, published):
