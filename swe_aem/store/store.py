@@ -24,12 +24,15 @@ from swe_aem.store.files import locked, replace
 from swe_aem.store.logs import keep_log
 from swe_aem.store.segments import Appender, Line, quarantine_torn_end, read_lines, seal
 from swe_aem.store.surrogates import unescape
-from swe_aem.store.trajectory_row import from_row, to_row
+from swe_aem.store.trajectory_row import from_row, to_row, without_tokens
 from swe_aem.store.upgrade import FORMAT, require_readable, require_resumable, upgrade_row
 
 _HEAD = re.compile(
     rb'\{"format": (\d+), "task_id": ("(?:[^"\\]|\\.)*"), "sample": (\d+), "attempt": \d+, "outcome": "(\w+)"'
 )
+
+_TOKEN_IDS, _BRANCHES = b', "token_ids": [', b', "branches": "'
+"""Keys of a row; in a string, their quotes have a backslash before them. What is between them is numbers alone."""
 
 
 class StoredRow(NamedTuple):
@@ -149,6 +152,31 @@ def read_row(line: Line) -> tuple[StoredRow, Trajectory]:
     `KeyError` or `TypeError` for one that is no trajectory."""
     _, row = _head(line)
     return row, from_row(upgrade_row(json.loads(line.data)))
+
+
+class RowTexts(NamedTuple):
+    """A row without its token ids and log-probabilities."""
+
+    place: StoredRow
+    trajectory: Trajectory
+    """As `without_tokens` gives it."""
+    token_ids: int
+    """How many token ids were left out."""
+
+
+def read_texts(line: Line) -> RowTexts:
+    """What `read_row` reads, but for token ids and log-probabilities: several times as fast. Raises as it does."""
+    _, place = _head(line)
+    data = line.data
+    start = data.find(_TOKEN_IDS)
+    end = data.find(b"]", start)
+    rest = data.find(_BRANCHES, end)
+    if place.format != FORMAT or min(start, end, rest) < 0:
+        trajectory = read_row(line)[1]
+        return RowTexts(place, trajectory, len(trajectory.token_ids))
+    ids = data[start + len(_TOKEN_IDS) : end]
+    trajectory = without_tokens(json.loads(data[:start] + data[rest:]))
+    return RowTexts(place, trajectory, ids.count(b",") + 1 if ids else 0)
 
 
 def _head(line: Line) -> tuple[TrajectoryKey, StoredRow]:

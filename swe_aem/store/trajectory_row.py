@@ -169,6 +169,14 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
     )
 
 
+def without_tokens(row: Mapping[str, Any]) -> Trajectory:
+    """The trajectory that `to_row` was given, but for token ids and log-probabilities, which are most of a row and may
+    be missing in this one. The spans of its responses are those of what is left out."""
+    responses = tuple(_response_from_row(response, []) for response in row["responses"])
+    plain = from_row({**row, "token_ids": (), "logprobs": [], "responses": (), "response_rewards": None})
+    return plain.model_copy(update={"responses": responses, "response_rewards": row["response_rewards"]})
+
+
 def _pack(value: Any) -> str:
     return escape(json.dumps(value, ensure_ascii=False))
 

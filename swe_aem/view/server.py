@@ -121,6 +121,7 @@ class ViewServer:
         if self._runner is not None:
             await self._runner.cleanup()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._site.close()
 
     async def _guarded(self, request: "web.Request") -> "web.StreamResponse":
         """Only for who has the token; every answer bears the headers."""

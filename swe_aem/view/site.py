@@ -5,6 +5,7 @@ A page is a function of a `Site` and an `Asked` that returns a `Shown`. It knows
 """
 
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -13,8 +14,10 @@ from swe_aem import __version__
 from swe_aem.core.base import Frozen
 from swe_aem.errors import SweAemError
 from swe_aem.suggest import did_you_mean
+from swe_aem.train.directory import ROLLOUTS
 from swe_aem.view.found import Kind, Run, find_runs
 from swe_aem.view.html import environment, readable
+from swe_aem.view.index import Indexer, StoreIndex
 
 if TYPE_CHECKING:
     import jinja2
@@ -120,6 +123,21 @@ class Site:
         self.pages = {page.name: page for page in pages}
         self._runs = find_runs(directories)
         self._templates: jinja2.Environment = environment(TEMPLATES)
+        self._indexer = Indexer()
+        self._indexes: dict[Path, StoreIndex] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """End the process that indexes stores."""
+        self._indexer.close()
+
+    def index(self, run: Run) -> StoreIndex:
+        """The index of a run's store; of a training run, that of its rollouts. A process of its own fills it."""
+        store = run.directory / ROLLOUTS if run.kind is Kind.TRAINING else run.directory
+        with self._lock:  # pages are made by several threads
+            if store not in self._indexes:
+                self._indexes[store] = StoreIndex(store, self._indexer)
+            return self._indexes[store]
 
     def runs(self, kind: Kind | None = None) -> list[Run]:
         """All runs that are there now, those of one kind only where it is given."""

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from swe_aem.store.segments import Line, segment_number, segment_path, segments, sound
-from swe_aem.store.store import read_row
+from swe_aem.store.store import read_texts
 from swe_aem.store.surrogates import escape
-from swe_aem.view.index.database import clear, opened, writing
+from swe_aem.view.index.database import clear, connect, writing
 from swe_aem.view.index.measure import Measured, measured
 from swe_aem.view.index.training import Grouping, changed_when, grouping_of
 from swe_aem.view.index.words import COLUMNS
@@ -106,24 +106,26 @@ class IndexBuilder:
     def __init__(self, store: Path, database: Path) -> None:
         self._store = store
         self._folder = store / "trajectories"
-        self._database = database
+        self._connection = connect(database)
         self._grouping: Grouping | None = None
         self._grouping_read: tuple[int, ...] = ()
 
     def stretch(self, seconds: float = STRETCH_S) -> bool:
         """Index for about so long; is there more to do?"""
         began = time.perf_counter()
-        with opened(self._database) as connection, writing(connection):
+        connection = self._connection
+        with writing(connection):
             seen = look(connection, self._folder)
             if not seen.same:
                 clear(connection)
                 seen = look(connection, self._folder)
             grouping = self._current_grouping()
-            write_facts(connection, group_size=grouping.size, limits_reward=grouping.limits_reward)
+            write_facts(
+                connection, group_size=grouping.size, limits_reward=grouping.limits_reward, wanted=grouping.wanted
+            )
             read_bytes, more = 0, False
             for segment in reversed(seen.unread):
-                more = time.perf_counter() - began > seconds
-                if more:
+                if more := more or (read_bytes > 0 and time.perf_counter() - began > seconds):
                     break
                 reader = _SegmentReader(connection, self._store, grouping, segment, is_last=segment is seen.known[-1])
                 more = not reader.read(until=began + seconds)
@@ -131,6 +133,10 @@ class IndexBuilder:
             if read_bytes:
                 write_facts(connection, bytes_per_s=read_bytes / (time.perf_counter() - began))
         return more
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
 
     def _current_grouping(self) -> Grouping:
         now = changed_when(self._store)
@@ -187,10 +193,11 @@ class _SegmentReader:
             self._damaged(self._lines, "its checksum does not fit")
             return
         try:
-            row, trajectory = read_row(line)
+            row = read_texts(line)
+            trajectory = row.trajectory
             versions = [response.version for response in trajectory.responses]
             found = measured(
-                trajectory,
+                row,
                 self._store,
                 block=self._grouping.block_of(trajectory.sample),
                 step=self._grouping.step_of(trajectory.task_id, trajectory.sample, versions),
@@ -202,7 +209,7 @@ class _SegmentReader:
             "segment": self._segment.number,
             "line": self._lines,
             "offset": line.offset,
-            "format": row.format,
+            "format": row.place.format,
             "seal": seal_of(line.data),
         }
         if self._is_first(found):

@@ -88,13 +88,12 @@ def place_of(store: Path) -> Place:
     return Place(folder / name, None)
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """The database, each statement on its own unless within `writing`."""
-    with closing(sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)) as connection:
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = NORMAL")
-        yield connection
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the database, each statement on its own unless within `writing`."""
+    connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from swe_aem.core.outcomes import in_baseline, is_resolved
 from swe_aem.grading import paths_of
 from swe_aem.rollout.causes import cause_pattern
 from swe_aem.store import log_path
+from swe_aem.store.store import RowTexts
 from swe_aem.store.surrogates import escape
 from swe_aem.view.index.texts import passages
 from swe_aem.view.index.words import COLUMNS, words_of
@@ -32,8 +33,9 @@ class Measured(NamedTuple):
     """Words for each of `COLUMNS`."""
 
 
-def measured(trajectory: Trajectory, store: Path, *, block: int, step: int | None) -> Measured:
-    """What is kept of a trajectory of the store in that directory."""
+def measured(read: RowTexts, store: Path, *, block: int, step: int | None) -> Measured:
+    """What is kept of a row of the store in that directory."""
+    trajectory = read.trajectory
     responses = trajectory.all_responses
     versions = [response.version for response in trajectory.responses]
     calls = [call for response in responses for call in response.tool_calls]
@@ -60,7 +62,7 @@ def measured(trajectory: Trajectory, store: Path, *, block: int, step: int | Non
         "turns": len(trajectory.responses),
         "tool_calls": len(calls),
         "malformed_calls": sum(call.status == "malformed" for call in calls),
-        "tokens": trajectory.tokens,
+        "tokens": read.token_ids or trajectory.tokens,
         "sampled_tokens": sum(response.used.completion_tokens for response in responses),
         "branches": len(trajectory.branches),
         "patch_bytes": len(trajectory.patch.encode("utf-8", "surrogatepass")),

@@ -354,6 +354,8 @@ class Progress(Frozen):
     """Bytes of the store's segments now."""
     bytes_per_s: float = Field(ge=0)
     """Measured while it was last indexed."""
+    wanted: int | None = None
+    """Trajectories that the run asks for; None if nothing says so."""
     failure: str | None = None
     """Why indexing stopped; None if it did not fail."""
 

@@ -7,17 +7,17 @@ Every method may be called from any thread. Strings of answers are those of the 
 import glob
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from swe_aem.core import Outcome, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
 from swe_aem.store import StoredRow
 from swe_aem.store.segments import Line, segment_path, sound
-from swe_aem.store.store import read_row
+from swe_aem.store.store import read_row, read_texts
 from swe_aem.store.surrogates import escape, unescape
 from swe_aem.view.index.build import IndexBuilder, look, read_facts, seal_of
-from swe_aem.view.index.database import empty, opened, place_of
+from swe_aem.view.index.database import connect, empty, place_of
 from swe_aem.view.index.groups import grouped, matrix_of
 from swe_aem.view.index.indexer import Indexer
 from swe_aem.view.index.model import (
@@ -63,7 +63,7 @@ class StoreIndex:
 
     def refresh(self) -> Progress:
         """Have what is new indexed, and say how far it is. Cheap: it looks at the segments' sizes."""
-        with opened(self._database) as connection:
+        with closing(connect(self._database)) as connection:
             seen = look(connection, self._folder)
             facts = read_facts(connection)
             rows = connection.execute("SELECT COUNT(*) FROM trajectories").fetchone()[0]
@@ -78,6 +78,7 @@ class StoreIndex:
             bytes_done=seen.bytes_done if seen.same else 0,
             bytes_total=seen.bytes_total,
             bytes_per_s=facts.get("bytes_per_s", 0.0),
+            wanted=facts.get("wanted"),
             failure=self._indexer.failure(self.directory) if self._indexer is not None else None,
         )
 
@@ -87,9 +88,9 @@ class StoreIndex:
 
     def build(self) -> None:
         """Index everything, here and now."""
-        builder = IndexBuilder(self.directory, self._database)
-        while builder.stretch():
-            pass
+        with closing(IndexBuilder(self.directory, self._database)) as builder:
+            while builder.stretch():
+                pass
 
     def totals(self, filter: Filter = ALL) -> Totals:
         """The trajectories that a filter lets through, in numbers."""
@@ -229,19 +230,19 @@ class StoreIndex:
 
     def load(self, key: TrajectoryKey) -> Trajectory:
         """Read a trajectory from the store. Raises `UserError` if it is not indexed, or if its row has changed."""
-        return self._read(key)[1]
+        return read_row(self._line(key))[1]
 
     def stored_row(self, key: TrajectoryKey) -> StoredRow:
         """Where a trajectory's row is; raises as `load` does."""
-        return self._read(key)[0]
+        return read_row(self._line(key))[0]
 
     def snippets(
         self, key: TrajectoryKey, text: str, text_in: TextPlace = "anywhere", *, most: int = 3
     ) -> list[Snippet]:
         """Where a searched text stands in a trajectory, the first places of many; reads its row."""
-        return snippets(passages(self.load(key)), text, text_in, most)
+        return snippets(passages(read_texts(self._line(key)).trajectory), text, text_in, most)
 
-    def _read(self, key: TrajectoryKey) -> tuple[StoredRow, Trajectory]:
+    def _line(self, key: TrajectoryKey) -> Line:
         with self._reading() as connection:
             row = self._row(connection, key)
         if row is None:
@@ -255,12 +256,12 @@ class StoreIndex:
             raise UserError(f"{path} cannot be read ({error}); the list follows what is there") from error
         if not sound(data) or seal_of(data) != row["seal"]:
             raise UserError(f"{path}, byte {row['offset']}: the row of {key} has changed; open the list again")
-        return read_row(Line(path, row["offset"], data))
+        return Line(path, row["offset"], data)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """One state of the index, for several statements; an empty one if it is of what the store held before."""
-        with opened(self._database) as connection:
+        with closing(connect(self._database)) as connection:
             connection.execute("BEGIN")
             if look(connection, self._folder).same:
                 yield connection

@@ -28,6 +28,8 @@ class Grouping(NamedTuple):
     """Task and block to the training step; None outside of training."""
     limits_reward: LimitsReward
     """Reward in the baseline of what ended at a limit."""
+    wanted: int | None
+    """Trajectories that the run asks for; None in training, which asks for more step after step."""
 
     def block_of(self, sample: int) -> int:
         """The number of a sample's group among those of its task."""
@@ -52,6 +54,7 @@ def grouping_of(store: Path) -> Grouping:
         size=config.config.group_size if config else None,
         steps=_steps(run) if is_training else None,
         limits_reward=_limits_reward(run) if is_training else "graded",
+        wanted=config.wanted if config and not is_training else None,
     )
 
 

@@ -30,11 +30,8 @@ def words_of(texts: Iterable[str]) -> str:
     """The words of some texts, and behind them the parts of their identifiers, as one text for the full-text table."""
     found = [_WORD.findall(text) for text in texts]
     whole = _BREAK.join(" ".join(words) for words in found)
-    identifiers: dict[str, None] = {}
-    for words in found:
-        for word in words:
-            if not word.islower() and word not in identifiers and len(identifiers) < _MOST_IDENTIFIERS:
-                identifiers[word] = None
+    different = {word for words in found for word in words if not word.islower()}
+    identifiers = sorted(different)[:_MOST_IDENTIFIERS]
     parts = [" ".join(several) for word in identifiers if len(several := _PART.split(word)) > 1]
     return _BREAK.join((whole, *parts))
 

@@ -30,9 +30,10 @@ def main() -> None:
         if not waiting:
             continue
         one = waiting.pop(0)
-        builder = builders.setdefault(one, IndexBuilder(Path(one.store), Path(one.database)))
         try:
-            more = builder.stretch()
+            if one not in builders:
+                builders[one] = IndexBuilder(Path(one.store), Path(one.database))
+            more = builders[one].stretch()
         except (OSError, sqlite3.Error) as error:
             more = False
             print(json.dumps({"store": one.store, "failure": f"indexing stopped: {error}"}), flush=True)

@@ -1,7 +1,12 @@
 """Every kind of page: one module each, with a row here."""
 
-from swe_aem.view.pages import runs
+from swe_aem.view.pages import groups, matrix, runs, trajectories
 from swe_aem.view.site import Page
 
-PAGES = (Page("runs", "/", runs.show),)
+PAGES = (
+    Page("runs", "/", runs.show),
+    Page("trajectories", "/{run}/trajectories", trajectories.show),
+    Page("groups", "/{run}/groups", groups.show),
+    Page("matrix", "/{run}/matrix", matrix.show),
+)
 """All pages. A path that comes first wins."""
