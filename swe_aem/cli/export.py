@@ -1,4 +1,4 @@
-"""`swe-aem export`: a store in other formats."""
+"""`swe-aem export`: what a run keeps, in other formats."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 
 @app.callback()
 def _export() -> None:
-    """Write a store in other formats."""
+    """Write what a run keeps in other formats."""
 
 
 @app.command(
@@ -41,3 +41,23 @@ def preds(
     found, left_out = predictions(Store(directory), sample, model_name)
     out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     typer.echo(f"{len(found)} predictions in {out}" + (f"; {left_out} tasks without one left out" if left_out else ""))
+
+
+@app.command(epilog="Example: swe-aem export trace runs/quickstart --out trace.json, then open it in ui.perfetto.dev")
+def trace(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A rollout, a grading or a training run, its --out.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("trace.json"),
+) -> None:
+    """Write when each phase ran as a trace for ui.perfetto.dev or chrome://tracing.
+
+    Of a training run it has the trainer's steps with their phases, and beside them the attempts of rollouts and
+    evaluations with theirs, in as many tracks as there were at once; counters say how many agents ran.
+    """
+    from swe_aem.store import replace
+    from swe_aem.view.trace import trace as trace_of
+
+    found = trace_of(directory)
+    replace(out, json.dumps(found) + "\n")
+    typer.echo(f"{out}: {len(found['traceEvents'])} events; open it in https://ui.perfetto.dev, which uploads nothing")

@@ -3,15 +3,21 @@
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.rollout.display import duration, running_fact
 from swe_aem.rollout.progress import RunProgress
-from swe_aem.store import FailureLog, Totals
+from swe_aem.store import FailureLog, PhaseLog, Totals
 
 
 class GradeProgress(RunProgress):
     """Counts of a grading. `GradeRun` writes, `rollout/display.py` reads."""
 
-    def __init__(self, wanted: int, earlier_wall_s: float, failures: FailureLog | None = None) -> None:
+    def __init__(
+        self,
+        wanted: int,
+        earlier_wall_s: float,
+        failures: FailureLog | None = None,
+        phases: PhaseLog | None = None,
+    ) -> None:
         """`wanted` predictions are to be graded; earlier runs took `earlier_wall_s` seconds."""
-        super().__init__(Totals(), wanted=wanted, group_size=1, tell_groups=False, failures=failures)
+        super().__init__(Totals(), wanted=wanted, group_size=1, tell_groups=False, failures=failures, phases=phases)
         self.official = self.differences = 0
         self._earlier_s = earlier_wall_s
 

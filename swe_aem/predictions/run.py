@@ -3,6 +3,7 @@
     DIR/verdicts.jsonl     one line per prediction
     DIR/logs/              the log behind each verdict
     DIR/failures.jsonl     every attempt that failed, one line each
+    DIR/phases.jsonl       when each phase of each attempt began and how long it took
     DIR/summary.json       the numbers
     DIR/config.json        settings, digests of tasks and patches: a directory belongs to one run
     DIR/broken_tasks.json  what controls showed of tasks whose tests were not found
@@ -42,7 +43,7 @@ from swe_aem.rollout.run import two_step_stop
 from swe_aem.rollout.verdict_rewards import verdict_rewards
 from swe_aem.runlog import note
 from swe_aem.sandbox import open_backend
-from swe_aem.store import FailureLog, GradedWriter, graded_prediction, graded_writer
+from swe_aem.store import FailureLog, GradedWriter, PhaseLog, graded_prediction, graded_writer
 from swe_aem.tasks import TaskSet
 
 PREDICTIONS = "predictions"
@@ -107,7 +108,9 @@ class GradeRun:
             run = self._claim(writer)
             failures = FailureLog(self._directory)
             stack.callback(failures.close)
-            progress = GradeProgress(len(self._predictions), earlier_wall_s(self._directory), failures)
+            phases = PhaseLog(self._directory)
+            stack.callback(phases.close)
+            progress = GradeProgress(len(self._predictions), earlier_wall_s(self._directory), failures, phases)
             if again := writer.forget_failures():
                 progress.news.append(f"{len(again)} predictions without a verdict are tried again")
             for row in writer.rows.values():
@@ -265,7 +268,10 @@ async def _graded(
         failures.phase = phase
         progress.phase(name, phase)
 
-    timer = PhaseTimer(enter)
+    def left(phase: str, began_s: float, seconds: float) -> None:
+        progress.phase_ended(prediction.key, len(failures.said) + 1, phase, began_s, seconds)
+
+    timer = PhaseTimer(enter, left)
     grading = PatchGrading(context, record, prediction.sample, timer, failures)
     try:
         with failures.surfacing():

@@ -13,11 +13,15 @@ logger = logging.getLogger(__name__)
 
 
 class PhaseTimer:
-    """Adds up the seconds of each phase of a trajectory and tells `on_phase` which one begins."""
+    """Adds up the seconds of each phase of a trajectory and tells which one begins and ends."""
 
-    def __init__(self, on_phase: Callable[[str], None]) -> None:
+    def __init__(
+        self, on_phase: Callable[[str], None], on_end: Callable[[str, float, float], None] = lambda *_: None
+    ) -> None:
+        """`on_phase` is told of a phase that begins, `on_end` of one that has ended: its name, when it began on the
+        monotonic clock, and its seconds."""
         self.seconds: dict[str, float] = {}
-        self._on_phase = on_phase
+        self._on_phase, self._on_end = on_phase, on_end
         self._began = time.monotonic()
 
     @contextmanager
@@ -28,7 +32,9 @@ class PhaseTimer:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+            seconds = time.monotonic() - began
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+            self._on_end(name, began, seconds)
 
     def restart(self) -> None:
         """Drop the phases of a failed attempt; `total` still counts from the first one."""

@@ -6,12 +6,12 @@ import time
 from collections import Counter, deque
 from pathlib import Path
 
-from swe_aem.core import Trajectory
+from swe_aem.core import Trajectory, TrajectoryKey
 from swe_aem.core.outcomes import in_baseline
 from swe_aem.rollout.causes import Causes
 from swe_aem.rollout.spending import Spending, Used
 from swe_aem.runlog import note
-from swe_aem.store import FailedAttempt, FailureLog, Summary, Totals, read_failures
+from swe_aem.store import FailedAttempt, FailureLog, PhaseLog, Summary, Totals, read_failures
 
 _TOLD = 10
 """So many tasks that are left out are told of while a run lasts; its end names all."""
@@ -39,9 +39,11 @@ class RunProgress:
         tell_groups: bool = True,
         spending: Spending | None = None,
         failures: FailureLog | None = None,
+        phases: PhaseLog | None = None,
     ) -> None:
         """`earlier` is the summary of what was done on the store before; `tell_groups` reports each group's rewards.
-        Without `spending` there is no budget; without `failures` failed attempts are kept nowhere."""
+        Without `spending` there is no budget; without `failures` and `phases` neither failed attempts nor the times of
+        phases are kept."""
         self.totals = totals
         self.wanted = wanted
         """Trajectories that the store will hold in the end."""
@@ -64,6 +66,7 @@ class RunProgress:
         self._earlier_wall_s = earlier.wall_s if earlier else 0.0
         self._earlier_causes = earlier.failure_causes if earlier else {}
         self._failures = failures
+        self._kept_phases = phases
         self._earlier_surplus = earlier.surplus_cancelled if earlier else 0
 
     @property
@@ -92,6 +95,12 @@ class RunProgress:
         """The trajectory enters a phase."""
         self._phases[id] = name
         note(f"phase {name}")
+
+    def phase_ended(self, key: TrajectoryKey, attempt: int, name: str, began_s: float, seconds: float) -> None:
+        """A phase of an attempt has ended, which began at `began_s` on the monotonic clock."""
+        if self._kept_phases is not None:
+            of = {"task_id": key.task_id, "sample": key.sample, "attempt": attempt}
+            self._kept_phases.append(name, began_s, seconds, **of)
 
     def left(self, id: str) -> None:
         """The trajectory is no longer under way."""

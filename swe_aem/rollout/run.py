@@ -32,7 +32,7 @@ from swe_aem.rollout.unrewarded import pay_unrewarded, unrewarded_tasks
 from swe_aem.rollout.used import used_extensions
 from swe_aem.rollout.verdict_rewards import require_numbers
 from swe_aem.sandbox import open_backend, open_files
-from swe_aem.store import FailureLog, Store, StoreWriter, Summary, Totals, read_summary, write_summary
+from swe_aem.store import FailureLog, PhaseLog, Store, StoreWriter, Summary, Totals, read_summary, write_summary
 from swe_aem.tasks import TaskSet
 
 OpenComponents = Callable[[RolloutConfig, TaskSet], AbstractAsyncContextManager[RolloutComponents]]
@@ -79,6 +79,7 @@ class _OpenStore:
     earlier: Summary | None
     """The summary of everything done on the store so far."""
     failures: FailureLog
+    phases: PhaseLog
     untold: list[str]
     """Messages for the display of the next `run`."""
 
@@ -150,12 +151,14 @@ class RolloutRun:
             earlier = self._before(totals)
             failures = FailureLog(self._store.directory)
             lifetime.callback(failures.close)
+            phases = PhaseLog(self._store.directory)
+            lifetime.callback(phases.close)
             torn = writer.quarantined
             untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
             untold += [f"{paid} trajectories that were without a reward have one now"] if paid else []
             untold += [few] if (few := open_files.shortage(self._config.scheduling.concurrency)) else []
             self._opened = _OpenStore(
-                lifetime.pop_all(), writer, rewards, manifest.run, totals, earlier, failures, untold
+                lifetime.pop_all(), writer, rewards, manifest.run, totals, earlier, failures, phases, untold
             )
         return self
 
@@ -205,6 +208,7 @@ class RolloutRun:
             tell_groups=not self._brief,
             spending=self._spending(opened),
             failures=opened.failures,
+            phases=opened.phases,
         )
         while opened.untold:
             progress.news.append(opened.untold.pop(0))

@@ -85,13 +85,16 @@ class TrajectoryRun:
     """May the terminal trajectory be stored? Not a failure for which the infrastructure was not seen to work since."""
 
     def __post_init__(self) -> None:
-        self._timer = PhaseTimer(self._enter)
+        self._timer = PhaseTimer(self._enter, self._left)
         self._suspicion = Suspicion()
         self._failures = Failures(self.key, self.context.progress.failed)
 
     def _enter(self, phase: str) -> None:
         self._failures.phase = phase
         self.context.progress.phase(str(self.key), phase)
+
+    def _left(self, phase: str, began_s: float, seconds: float) -> None:
+        self.context.progress.phase_ended(self.key, len(self._failures.said) + 1, phase, began_s, seconds)
 
     async def run(self) -> Trajectory:
         """The terminal trajectory, without its reward. An exception that leaves here is a bug, a `UserError`,

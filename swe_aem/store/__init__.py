@@ -17,6 +17,7 @@ from swe_aem.store.graded import (
     write_graded,
 )
 from swe_aem.store.logs import keep_log, log_path
+from swe_aem.store.phases import EndedPhase, PhaseLog, read_phases
 from swe_aem.store.store import Store, StoredRow, StoreWriter, existing_store
 from swe_aem.store.summary import Summary, Totals, broken_task_lines, read_summary, write_summary
 from swe_aem.store.upgrade import FORMAT
@@ -25,10 +26,12 @@ __all__ = [
     "FORMAT",
     "Before",
     "Blame",
+    "EndedPhase",
     "FailedAttempt",
     "FailureLog",
     "GradedPrediction",
     "GradedWriter",
+    "PhaseLog",
     "Store",
     "StoreWriter",
     "StoredRow",
@@ -46,6 +49,7 @@ __all__ = [
     "predictions",
     "read_failures",
     "read_graded",
+    "read_phases",
     "read_summary",
     "replace",
     "write_graded",

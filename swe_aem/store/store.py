@@ -4,6 +4,7 @@
     DIR/trajectories/part-00000.jsonl    one checksummed line per trajectory; a new part when one is full
     DIR/logs/TASK.SAMPLE.zip             the log behind a verdict, `swe_aem.store.logs`
     DIR/failures.jsonl                   attempts that failed, `swe_aem.store.failures`
+    DIR/phases.jsonl                     when each phase of each attempt began, `swe_aem.store.phases`
     DIR/run.log                          what the run did, line by line, `swe_aem.runlog`
     DIR/quarantine/                      torn lines that a crash left, kept for a person
 

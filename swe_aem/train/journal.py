@@ -40,10 +40,11 @@ class Journal(TrainerCallback):
         replace(self._path, "".join(metrics.line() for metrics in kept))
         self._wall_s = (kept[-1].wall_s or 0.0) if kept else 0.0
         self._clock = clock
+        self._done = done
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the clock: an evaluation before training is no part of the first step."""
-        self._clock.lap()
+        self._clock.start_step(self._done + 1)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """An update begins, which asks for the step's rollouts where it is the first one of a step."""
@@ -65,7 +66,7 @@ class Journal(TrainerCallback):
         step = self._feed.last
         if logs is None or step is None or "loss" not in logs:
             return
-        seconds = self._clock.lap()
+        seconds = self._clock.end_step()
         self._wall_s += sum(seconds.values())
         metrics = StepMetrics.joined(
             step.metrics(),

@@ -6,6 +6,7 @@
     DIR/sampler.jsonl     the tasks that each step rolls out
     DIR/summary.json      held-out rates before and after, steps, seconds
     DIR/heldout.jsonl     held-out rates of each evaluation
+    DIR/phases.jsonl      when each phase of the process that trains began, and its seconds
     DIR/policy/           the trained model
     DIR/rollouts/         the store of all trajectories, like that of `swe-aem rollout`
     DIR/heldout/          stores of the evaluations
@@ -31,7 +32,7 @@ from swe_aem.advantage.config import ADVANTAGES, label_of
 from swe_aem.core.used import changed_extensions, identities
 from swe_aem.errors import UserError
 from swe_aem.rollout import chosen_tasks
-from swe_aem.store import locked
+from swe_aem.store import PhaseLog, locked
 from swe_aem.train import checkpoints
 from swe_aem.train.config import LoraConfig, TrainConfig
 from swe_aem.train.directory import POLICY, claim_run_directory
@@ -110,13 +111,16 @@ class _Run:
         self.directory = directory
         self.checkpoints = directory / _CHECKPOINTS
         self.processes = processes
-        self.clock = StepClock()
+        self.phases = PhaseLog(directory) if processes.first else None
+        self.clock = StepClock(tell=self._keep)
         self.began = time.monotonic()
         self.earlier_s = _earlier_s(directory)
 
     def run(self, stack: ExitStack) -> RunSummary | None:
         """Load the model, train and evaluate it, and write the results; what is opened closes with `stack`."""
         config = self.config
+        if self.phases is not None:
+            stack.callback(self.phases.close)
         arguments = self._arguments()
         last = checkpoints.latest(self.checkpoints)
         done = _done(config, last)
@@ -148,6 +152,10 @@ class _Run:
         if config.heldout is not None:
             evaluations.run(weights, config.steps, greedy=config.heldout.greedy)
         return first_does("the summary", lambda: self._summary(evaluations))
+
+    def _keep(self, phase: str, began_s: float, seconds: float, step: int) -> None:
+        if self.phases is not None:
+            self.phases.append(phase, began_s, seconds, step=step)
 
     def _arguments(self) -> GRPOConfig:
         """The configuration of TRL's trainer. Raises `UserError` for wrong settings before anything is rolled out."""

@@ -15,6 +15,8 @@ pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.store import Store  # noqa: E402
 from swe_aem.train.records import read_heldout, read_metrics  # noqa: E402
+from swe_aem.view.trace import trace  # noqa: E402
+from tests.view.trace_rules import check, slices  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch]
 
@@ -78,6 +80,23 @@ def assert_seconds_add_up(out: Path) -> None:
         wall_s += line.step_s
         assert sum(line.seconds_of_phases().values()) == pytest.approx(line.step_s)
         assert line.wall_s == pytest.approx(wall_s)
+
+
+def test_its_trace_has_the_trainer_and_every_attempt(finished: Path) -> None:
+    found = trace(finished)
+    check(found)
+    for line in read_metrics(finished):
+        step = next(one for one in slices(found, "trainer") if one["name"] == f"step {line.step}")
+        assert step["dur"] / 1e6 == pytest.approx(line.step_s, abs=1e-3)
+        for phase in ("rollout_wait", "optimising", "scoring"):
+            parts = (
+                one for one in slices(found, "trainer") if one["name"] == phase and one["args"]["step"] == line.step
+            )
+            told_s = sum(one["dur"] for one in parts) / 1e6
+            assert told_s == pytest.approx(getattr(line, f"{phase}_s"), abs=0.1), "but for what is very short"
+    attempts = {(one["args"]["task"], one["args"]["sample"]) for one in slices(found, "rollouts")}
+    assert attempts == {(one.task_id, one.sample) for one in stored(finished).values()}
+    assert slices(found, "evaluation step-0-sampled")
 
 
 def test_no_second_of_a_step_is_counted_twice(finished: Path) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from swe_aem.store import Store, read_failures
+from swe_aem.store import Store, read_failures, read_phases
+from swe_aem.view.trace import trace
+from tests.view.trace_rules import check
 
 SCRIPT = Path(__file__).with_name("killable.py")
 
@@ -50,6 +52,12 @@ def test_kill_9_at_random_moments_then_the_same_command(tmp_path: Path) -> None:
     assert sorted(found) == sorted((f"task-{n}", sample) for n in range(16) for sample in range(4))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["trajectories"] == summary["resolved"] == summary["outcomes"]["resolved"] == 64
+    stored = {(one.task_id, one.sample): one.timings_s for one in Store(tmp_path).trajectories()}
+    last = {(one.task_id or "", one.sample or 0): one for one in read_phases(tmp_path) if one.phase == "agent"}
+    assert last.keys() == stored.keys()
+    for key, phase in last.items():
+        assert phase.seconds == pytest.approx(stored[key]["agent"], abs=1e-5), "it is that of the stored attempt"
+    check(trace(tmp_path))
 
 
 @pytest.mark.slow
