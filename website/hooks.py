@@ -6,6 +6,7 @@ from typing import Any
 
 import api_page
 import commands_page
+import glossary_page
 import mathml
 import outside
 import settings_page
@@ -17,6 +18,7 @@ GENERATED = {
     "reference/commands.md": commands_page.with_commands,
     "reference/settings.md": settings_page.with_settings,
     "reference/api.md": api_page.with_objects,
+    "glossary.md": glossary_page.with_words,
 }
 """Pages that are written in part by the code that they describe."""
 

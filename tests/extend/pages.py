@@ -1,4 +1,4 @@
-"""The pages of docs/extend/: what a reader saves, types and sees, in the order of the page.
+"""The pages of docs/extend/ and docs/learn/: what a reader saves, types and sees, in the order of the page.
 
 A block of a page is one of these:
 - a file, if the sentence before it says so: "Save it as `my_reward.py`:", or if its first line is `# my_reward.py`;
@@ -6,7 +6,8 @@ A block of a page is one of these:
 - `python` that is no file: run as a script of its own in that directory;
 - `text` behind one of these two: what it prints, among other lines; `...` stands for anything within a line;
 - without a language, or with `no-run` behind it (```` ```yaml no-run ````): only read. Another language must be one of
-  these two or a file.
+  these two or a file;
+- with `nightly` behind it: what takes minutes, which is typed in nightly tests only.
 """
 
 import re
@@ -15,7 +16,8 @@ from typing import NamedTuple
 
 from tests.extend.conftest import ROOT, Stranger
 
-PAGES = sorted((ROOT / "docs" / "extend").glob("*.md"))
+FOLDERS = ("extend", "learn")
+PAGES = [page for folder in FOLDERS for page in sorted((ROOT / "docs" / folder).glob("*.md"))]
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = r"[\w./-]+\.\w+"
 _SAVED = re.compile(rf"\b[Ss]ave\b[^.:]*?`(?P<file>{_FILE})`(?:(?!\.\s).)*$", re.DOTALL)
@@ -30,6 +32,7 @@ class Block(NamedTuple):
     runs: bool
     file: str | None
     body: str
+    nightly: bool = False
 
 
 def blocks(text: str) -> list[Block]:
@@ -40,16 +43,17 @@ def blocks(text: str) -> list[Block]:
         paragraph = text[: match.start()].rstrip().rpartition("\n\n")[2]
         file = _SAVED.search(paragraph) or _NAMED.match(match["body"])
         line = text.count("\n", 0, match.start()) + 1
-        found.append(Block(line, language, rest != "no-run", file and file["file"], match["body"]))
+        found.append(Block(line, language, rest != "no-run", file and file["file"], match["body"], rest == "nightly"))
     return found
 
 
-def follow(page: Path, stranger: Stranger, directory: Path) -> None:
-    """Do what a page says, in an empty directory; an `AssertionError` names the line of a block that is not true."""
+def follow(page: Path, stranger: Stranger, directory: Path, *, nightly: bool = False) -> None:
+    """Do what a page says, in an empty directory, with `nightly` also what takes minutes; an `AssertionError` names the
+    line of a block that is not true."""
     said = ""
     for block in blocks(page.read_text(encoding="utf-8")):
         where = f"{page.name}:{block.line}"
-        if not block.runs:
+        if not block.runs or (block.nightly and not nightly):
             continue
         if block.file is not None:
             (directory / block.file).parent.mkdir(parents=True, exist_ok=True)

@@ -1,19 +1,30 @@
-"""docs/extend/: each page is followed to its end in an empty directory, with the wheel installed."""
+"""docs/extend/ and docs/learn/: each page is followed to its end in an empty directory, with the wheel installed."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.extend.conftest import Stranger
-from tests.extend.pages import PAGES, Block, blocks, follow, is_said
+from tests.extend.pages import FOLDERS, PAGES, Block, blocks, follow, is_said
 
 
 @pytest.mark.slow
 @pytest.mark.bubblewrap
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_a_page_is_true(page: Path, require_bubblewrap: None, stranger: Stranger, tmp_path: Path) -> None:
     follow(page, stranger, tmp_path)
+
+
+LONG = [page for page in PAGES if any(block.nightly for block in blocks(page.read_text(encoding="utf-8")))]
+
+
+@pytest.mark.nightly
+@pytest.mark.bubblewrap
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("page", LONG, ids=lambda page: f"{page.parent.name}-{page.stem}")
+def test_what_takes_minutes_is_true(page: Path, require_bubblewrap: None, stranger: Stranger, tmp_path: Path) -> None:
+    follow(page, stranger, tmp_path, nightly=True)
 
 
 PAGE = """
@@ -49,6 +60,10 @@ import pathlib; assert pathlib.Path("z.py").exists()
 ```sh no-run
 false
 ```
+
+```sh nightly
+false
+```
 """
 
 
@@ -60,7 +75,9 @@ def test_blocks_are_what_the_sentences_before_them_say() -> None:
         ("python", True, "z.py"),
         ("python", True, None),
         ("sh", False, None),
+        ("sh", True, None),
     ]
+    assert [block.nightly for block in blocks(PAGE)] == [*[False] * 6, True]
     assert blocks(PAGE)[0] == Block(6, "python", True, "a/x.py", 'print("from the file", 12)\n')
 
 
@@ -95,6 +112,8 @@ def test_a_printed_line(line: str, found: bool) -> None:
     assert is_said(line, "x\na  b c\nz") is found
 
 
-def test_every_page_is_in_the_index() -> None:
-    index = next(page for page in PAGES if page.stem == "index").read_text(encoding="utf-8")
-    assert [page.name for page in PAGES if page.stem != "index" and f"]({page.name})" not in index] == []
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_page_is_in_the_index(folder: str) -> None:
+    pages = [page for page in PAGES if page.parent.name == folder]
+    index = next(page for page in pages if page.stem == "index").read_text(encoding="utf-8")
+    assert [page.name for page in pages if page.stem != "index" and f"]({page.name})" not in index] == []
