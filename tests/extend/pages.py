@@ -7,7 +7,7 @@ A block of a page is one of these:
 - `text` behind one of these two: what it prints, among other lines; `...` stands for anything within a line;
 - without a language, or with `no-run` behind it (```` ```yaml no-run ````): only read. Another language must be one of
   these two or a file;
-- with `nightly` behind it: what takes minutes, which is typed in nightly tests only.
+- with `nightly` behind it: what takes minutes, which is typed in nightly tests only, as is what it prints.
 """
 
 import re
@@ -37,13 +37,14 @@ class Block(NamedTuple):
 
 def blocks(text: str) -> list[Block]:
     """Every block of a page, in its order."""
-    found = []
+    found: list[Block] = []
     for match in _BLOCK.finditer(text):
         language, _, rest = match["info"].partition(" ")
         paragraph = text[: match.start()].rstrip().rpartition("\n\n")[2]
         file = _SAVED.search(paragraph) or _NAMED.match(match["body"])
         line = text.count("\n", 0, match.start()) + 1
-        found.append(Block(line, language, rest != "no-run", file and file["file"], match["body"], rest == "nightly"))
+        nightly = rest == "nightly" or (language == "text" and bool(found) and found[-1].nightly)
+        found.append(Block(line, language, rest != "no-run", file and file["file"], match["body"], nightly))
     return found
 
 
