@@ -320,7 +320,7 @@ PLOTS: tuple[tuple[str, str, str, Callable[[TrainingRun], "Figure | None"]], ...
     (
         "seconds",
         "Seconds per phase",
-        "What the trainer did, each second once. Rollouts that go on beside it are only waited for.",
+        "What the trainer did, each second once. Rollouts that continue beside it are only waited for.",
         seconds,
     ),
     (

@@ -1,12 +1,13 @@
-"""`TrainingRun`: what a training run left in its directory, put together; drawing is `plots.py`, text is `report.py`.
+"""`TrainingRun`: what a training run left in its directory, put together. `charts.py` draws it, and
+`training_words.py` says what it amounts to.
 
-    DIR/metrics.jsonl   one `StepMetrics` per step; needed
+    DIR/metrics.jsonl   one `StepMetrics` per step; this or the store is needed
     DIR/summary.json    held-out rates before and after; only of a run that has ended
     DIR/heldout.jsonl   held-out rates on the way
     DIR/config.yaml     the resolved settings
     DIR/rollouts/       the store of trajectories
 
-The run may still be going, or may have been killed: everything but the first steps can be missing.
+The run may still be going, or may have been killed: all but the start can be missing.
 """
 
 import math
@@ -19,6 +20,7 @@ from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory, TrajectoryKey
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.store import Store, StoredRow
+from swe_aem.train.directory import CONFIG, ROLLOUTS
 from swe_aem.train.records import (
     METRICS,
     HeldoutResult,
@@ -38,7 +40,7 @@ class TrainingRun(Frozen):
 
     directory: Path
     steps: tuple[StepMetrics, ...]
-    """At least one, ordered by `step`, each step once."""
+    """Ordered by `step`, each step once; none before the first one is finished."""
     heldout: tuple[HeldoutResult, ...]
     """Evaluations by step: those of summary.json at the two ends, and those of heldout.jsonl elsewhere."""
     summary: RunSummary | None
@@ -50,8 +52,8 @@ class TrainingRun(Frozen):
 
     @property
     def last_step(self) -> int:
-        """Number of the last step."""
-        return self.steps[-1].step
+        """Number of the last step that is finished, 0 before that."""
+        return self.steps[-1].step if self.steps else 0
 
     @property
     def ended(self) -> bool:
@@ -101,14 +103,12 @@ def read_training_run(directory: Path) -> TrainingRun:
     """Read a run's directory; raises `UserError` if it is none, or names file and line of what is damaged in it."""
     if not directory.is_dir():
         raise UserError(f"{directory}: no such directory; name the --out of a `swe-aem train`")
-    if not (directory / METRICS).is_file():
+    if not (directory / METRICS).is_file() and not (directory / ROLLOUTS).is_dir():
         raise UserError(f"{directory} is not a training run: it has no {METRICS}; name the --out of a `swe-aem train`")
     lines = read_metrics(directory)
-    if not lines:
-        raise UserError(f"{directory / METRICS} has no finished step yet; call again when the first step is done")
     steps = _once_each(lines)
     summary = read_run_summary(directory)
-    config = directory / "config.yaml"
+    config = directory / CONFIG
     return TrainingRun(
         directory=directory,
         steps=steps,
@@ -172,7 +172,7 @@ def examples(directory: Path) -> list[Example]:
     Only outcomes and places of the others are held in memory. What does not count in a baseline is left out. Empty
     without a store; raises `UserError` for a damaged one.
     """
-    store = Store(directory / "rollouts")
+    store = Store(directory / ROLLOUTS)
     told = {key: row for key, row in store.index().items() if OUTCOME_TABLE[row.outcome].in_baseline}
     chosen: dict[TrajectoryKey, tuple[str, StoredRow]] = {}
     for what, outcome in (("Late, resolved", Outcome.RESOLVED), ("Late, unresolved", Outcome.UNRESOLVED)):

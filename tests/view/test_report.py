@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
 from swe_aem.store import Store
-from swe_aem.view.report import SHOWN_CHARACTERS, conversation, duration, fact_rows, readable, sentence, write_report
+from swe_aem.view.report import SHOWN_CHARACTERS, conversation, readable, write_report
 from swe_aem.view.training_run import read_training_run
+from swe_aem.view.training_words import duration, fact_rows, sentence
 
 TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td"}
 TAGS |= {"details", "summary", "div", "pre"}

@@ -130,13 +130,17 @@ def test_infrastructure_failures_are_counted_from_either_key(tmp_path: Path) -> 
     assert read_training_run(write(tmp_path, '{"step": 1}\n')).infrastructure_failures is None
 
 
+@pytest.mark.parametrize("text", ["", '{"step": 1'])
+def test_a_run_that_has_not_finished_a_step(tmp_path: Path, text: str) -> None:
+    run = read_training_run(write(tmp_path, text))
+    assert (run.steps, run.last_step, run.ended, run.wall_s) == ((), 0, False, None)
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
         (None, "no such directory; name the --out"),
         ({}, "has no metrics.jsonl; name the --out"),
-        ({"metrics.jsonl": ""}, "no finished step yet"),
-        ({"metrics.jsonl": '{"step": 1'}, "no finished step yet"),
         ({"metrics.jsonl": '{"step": 1}\n', "summary.json": "{"}, "summary.json is not JSON; delete it"),
         ({"metrics.jsonl": '{"step": 1}\n', "summary.json": SUMMARY % '"many"'}, "summary.json: steps is "),
         ({"metrics.jsonl": '{"step": 1}\n', "heldout.jsonl": '{"step": 0}\nx\n'}, "heldout.jsonl, line 2"),

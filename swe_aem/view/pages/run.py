@@ -1,0 +1,17 @@
+"""The first page of a run, by what it is."""
+
+from swe_aem.view.found import Kind
+from swe_aem.view.pages import training, trajectories
+from swe_aem.view.site import Asked, NotThere, Shown, Site
+
+
+def show(site: Site, asked: Asked) -> Shown:
+    """The page of the run's kind."""
+    run = site.run(asked.values["run"])
+    match run.kind:
+        case Kind.TRAINING:
+            return training.show(site, asked, run)
+        case Kind.ROLLOUTS:
+            return trajectories.show(site, asked)
+        case Kind.GRADES:
+            raise NotThere(f"{run.name} has no page of its own")

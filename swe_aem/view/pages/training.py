@@ -1,0 +1,82 @@
+"""The page of a training run: did it learn, is AEM at work, what happened, and where to look on."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from swe_aem.view.aem import is_aem_at_work
+from swe_aem.view.charts import MANY_STEPS, Chart, charts
+from swe_aem.view.found import Run
+from swe_aem.view.site import Asked, Shown, Site
+from swe_aem.view.training_run import TrainingRun, read_training_run
+from swe_aem.view.training_words import fact_rows, later, rate_rows, sentence
+
+
+class Link(NamedTuple):
+    """Where to look on."""
+
+    text: str
+    href: str
+    why: str
+
+
+class Section(NamedTuple):
+    """Charts under one heading."""
+
+    title: str
+    charts: list[Chart]
+
+
+def show(site: Site, asked: Asked, run: Run) -> Shown:
+    """The page of one training run."""
+    found = read_training_run(run.directory)
+    return Shown(
+        template="training.html.jinja",
+        title=run.name,
+        values={
+            "directory": run.directory,
+            "run": found,
+            "sentence": sentence(found),
+            "rates": list(rate_rows(found)),
+            "later": later(found),
+            "aem": is_aem_at_work(found),
+            "facts": list(fact_rows(found)),
+            "links": list(_links(site, asked, run, found)),
+            "sections": _sections(found),
+            "smoothed": len(found.steps) > MANY_STEPS,
+        },
+        live=not found.ended,
+        charts=bool(found.steps or found.heldout),
+    )
+
+
+def _sections(run: TrainingRun) -> list[Section]:
+    sections: dict[str, list[Chart]] = {}
+    for chart in charts(run):
+        sections.setdefault(chart.section, []).append(chart)
+    return [Section(title, found) for title, found in sections.items()]
+
+
+def _links(site: Site, asked: Asked, run: Run, found: TrainingRun) -> Iterator[Link]:
+    """Pages about this run, and its stores."""
+    pages: tuple[tuple[str, str, dict[str, str], str], ...] = (
+        ("matrix", "Tasks by step", {}, "the solve rate of each task in each step"),
+        (
+            "matrix",
+            "Tasks that got worse",
+            {"sort": "change"},
+            "the same, the largest fall first, after a step to choose",
+        ),
+        ("config", "Settings", {}, "what was set, and how it differs from the defaults and from another run"),
+        ("failures", "Failures", {}, "every attempt that failed, with its cause"),
+    )
+    for page, text, query, why in pages:
+        if page in site.pages:
+            yield Link(text, asked.link(page, query=query, run=run.name), why)
+    stores = [one for one in site.runs() if one.part_of == run.name]
+    for store in stores:
+        what = (
+            "the rollouts of its steps"
+            if store.directory.parent == run.directory
+            else "an evaluation on held-out tasks"
+        )
+        yield Link(store.name, asked.link("run", run=store.name), what)
