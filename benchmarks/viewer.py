@@ -2,21 +2,27 @@
 
     python benchmarks/viewer.py make DIR [--trajectories 10000] [--tokens 32000]
     python benchmarks/viewer.py index DIR [--json FILE]
+    python benchmarks/viewer.py pages DIR [--json FILE]
 
 `make` writes a training run whose store is `DIR/rollouts`: about 1.2 MB per trajectory of 32,000 tokens. `index`
 indexes it in the cache folder (SWE_AEM_CACHE), times the queries of lists, and reads how much memory indexing took.
+`pages` starts `swe-aem view DIR` and fetches every kind of page from it: milliseconds until a page is there, and of the
+server's processor, which a busy machine does not change. The store should be indexed before.
 """
 
 import argparse
 import json
+import os
 import resource
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 from viewer_store import make, task_id
 
 from swe_aem.core import Outcome, TrajectoryKey
@@ -70,8 +76,7 @@ def indexed(store: Path) -> tuple[StoreIndex, dict[str, Any]]:
         if progress.failure is not None:
             sys.exit(progress.failure)
         if indexer.pid is not None:
-            status = Path(f"/proc/{indexer.pid}/status").read_text()
-            most_bytes = max(most_bytes, 1024 * int(status.partition("VmHWM:")[2].split()[0]))
+            most_bytes = max(most_bytes, memory_bytes(indexer.pid, "VmHWM"))
         time.sleep(1)
     indexer.close()
     return index, {
@@ -84,28 +89,91 @@ def indexed(store: Path) -> tuple[StoreIndex, dict[str, Any]]:
     }
 
 
+def pages(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Times of pages through the real server, and how much memory that took."""
+    command = [sys.executable, "-m", "swe_aem", "view", str(directory), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        url = httpx.URL(server.stdout.readline().strip())
+        with httpx.Client(base_url=url.copy_with(path="/", query=None), follow_redirects=True, timeout=120) as client:
+            client.get(url).raise_for_status()
+            before = memory_bytes(server.pid)
+            times = [fetched(client, server.pid, name, path) for name, path in _paths(directory.resolve().name)]
+        return {"memory_before_bytes": before, "most_memory_bytes": memory_bytes(server.pid, "VmHWM")}, times
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _paths(run: str) -> Iterator[tuple[str, str]]:
+    """Every kind of page of a run's store, by what it is."""
+    store = f"/{run}+rollouts"
+    yield "runs", "/"
+    for name, query in (
+        ("list", ""),
+        ("list, by tokens", "?sort=tokens"),
+        ("list, last page", "?page=999999"),
+        ("list, unresolved with edit_file", "?outcome=unresolved&tool=edit_file"),
+        ("list, searched, all have it", "?q=parse_header"),
+        ("list, searched, few have it", "?q=parse_header_1"),
+        ("list, 250 rows", "?size=250"),
+    ):
+        yield name, f"{store}/trajectories{query}"
+    yield "groups", f"{store}/groups"
+    yield "task by step", f"{store}/matrix"
+    yield "task by step, what got worse", f"{store}/matrix?pivot=8&sort=change"
+    for name in ("", "/tokens", "/log"):
+        yield f"trajectory{name}", f"{store}/trajectory/{task_id(0)}/0{name}"
+
+
+def fetched(client: httpx.Client, pid: int, name: str, path: str) -> dict[str, Any]:
+    """Milliseconds of one page: until it is there, and of the server's processor."""
+    statuses: set[int] = set()
+    began_s = cpu_s(pid)
+    times = measured(name, lambda: statuses.add(client.get(path).status_code))
+    return {**times, "cpu_ms": 1000 * (cpu_s(pid) - began_s) / ROUNDS, "status": max(statuses)}
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds that a process took so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes(pid: int, what: str = "VmRSS") -> int:
+    """Memory of a process: now, or with `VmHWM` the most that it had."""
+    return 1024 * int(Path(f"/proc/{pid}/status").read_text().partition(f"{what}:")[2].split()[0])
+
+
 def main() -> None:
-    """Run one of the two."""
+    """Run one of the three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     making = verbs.add_parser("make", help="write a store")
     making.add_argument("directory", type=Path)
     making.add_argument("--trajectories", type=int, default=10_000)
     making.add_argument("--tokens", type=int, default=32_000)
-    indexing = verbs.add_parser("index", help="index a store and time its queries")
-    indexing.add_argument("directory", type=Path)
-    indexing.add_argument("--json", type=Path)
+    for verb, what in (("index", "index a store and time its queries"), ("pages", "time pages through the server")):
+        timing = verbs.add_parser(verb, help=what)
+        timing.add_argument("directory", type=Path)
+        timing.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.verb == "make":
         total = make(given.directory, given.trajectories, given.tokens)
         print(f"{given.directory / 'rollouts'}: {total / 1e9:.2f} GB")
         return
-    index, facts = indexed(given.directory / "rollouts")
-    times = queries(index)
+    if given.verb == "index":
+        index, facts = indexed(given.directory / "rollouts")
+        times = queries(index)
+    else:
+        facts, times = pages(given.directory)
+    facts["load_average"] = os.getloadavg()[0]
     if given.json is not None:
         given.json.write_text(json.dumps({"facts": facts, "times": times}, indent=2) + "\n")
-    rows = [(one["name"], *(f"{one[key]:.1f}" for key in ("first_ms", "median_ms", "longest_ms"))) for one in times]
-    print(*table(rows, head=("query", "first ms", "median ms", "longest ms"), align="<>"), sep="\n")
+    columns = [name for name in times[0] if name != "name"]
+    rows = [(one["name"], *(f"{one[column]:.0f}" for column in columns)) for one in times]
+    print(*table(rows, head=("", *(column.replace("_", " ") for column in columns)), align="<>"), sep="\n")
     for name, value in facts.items():
         print(f"{name}: {value:,.0f}")
 

@@ -10,7 +10,7 @@ from swe_aem.view.site import Asked, Shown, Site
 COLUMNS: tuple[tuple[MatrixOrder, str], ...] = (("task", "task"), ("rate", "all"), ("change", "change"))
 """What tasks can be sorted by, and its heading."""
 _ORDERS: dict[str, MatrixOrder] = {column: column for column, _ in COLUMNS}
-_SHADES = 10
+_HEATS = 10
 """Colours from no trajectory resolved to all resolved."""
 
 
@@ -18,8 +18,8 @@ class Cell(NamedTuple):
     """One cell of the table."""
 
     cell: MatrixCell
-    shade: int | None
-    """0 to `_SHADES`; None where nothing counts."""
+    heat: int | None
+    """0 to `_HEATS`; None where nothing counts."""
     href: str
     """Its trajectories."""
 
@@ -96,11 +96,11 @@ def _row(asked: Asked, run: str, matrix: Matrix, row: MatrixRow) -> Row:
         return asked.link("trajectories", query=found.query(), run=run)
 
     cells = [
-        None if cell is None else Cell(cell, _shade(cell.rate), href(column))
+        None if cell is None else Cell(cell, _heat(cell.rate), href(column))
         for cell, column in zip(row.cells, matrix.columns, strict=True)
     ]
     return Row(row, href(None), cells)
 
 
-def _shade(rate: float | None) -> int | None:
-    return None if rate is None else round(rate * _SHADES)
+def _heat(rate: float | None) -> int | None:
+    return None if rate is None else round(rate * _HEATS)

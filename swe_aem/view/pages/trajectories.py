@@ -32,6 +32,8 @@ RANGES = (
     ("total_s", "seconds"),
 )
 """Conditions with a smallest and a largest value, and what forms call them."""
+_TOLD = {"q": "text", "in": "text in", "task_part": "task has", "has_error": "has an error"}
+"""What people read for parameters whose names say too little."""
 Here = Callable[[dict[str, str]], str]
 """From a query to the address of this page with it."""
 _WITH_SNIPPETS = 10
@@ -113,7 +115,7 @@ def show(site: Site, asked: Asked) -> Shown:
             "headings": [_heading(wanted, column, text, here) for column, text in COLUMNS],
             "facets": _facets(index, wanted, here),
             "conditions": [
-                (f"{name.replace('_', ' ')} {value}", here(wanted.without(name)))
+                (f"{_TOLD.get(name, name).replace('_', ' ')}: {value}", here(wanted.without(name)))
                 for name, value in wanted.conditions().items()
             ],
             "kept": _kept(wanted),
