@@ -82,6 +82,10 @@ class TurnRenderer:
         """False if the format writes each argument of a call by itself."""
         self.describes_tools = not isinstance(found, Family) or found.describes_tools
         """False if the format tells a model nothing of its tools."""
+        self.sorts_tools = isinstance(found, Family) and found.sorts_tools
+        """True if the model's own tokenizer sorts the keys of tools before its template writes them."""
+        self.template_has_tools = not isinstance(found, Family) or found.template_has_tools
+        """False if tools are described beside the family's chat template, which says nothing of them."""
         self.parallel_calls = not isinstance(found, Family) or found.parallel
         """False if the format has one call in a response."""
         try:

@@ -114,7 +114,8 @@ def _of_first_prompt(renderer: TurnRenderer) -> Iterator[Finding]:
     try:
         template = chat_template_of(renderer.tokenizer)
         if template is not None:
-            yield _finding(renderer, compare_first_prompt(renderer, template), strict=True)
+            compared = compare_first_prompt(renderer, template)
+            yield _finding(renderer, compared, strict=renderer.template_has_tools)
     except UserError as error:
         yield _not_compared(error)
 
@@ -130,7 +131,7 @@ def _of_template(renderer: TurnRenderer) -> Iterator[Finding]:
             )
             return
         for compared in compare_first_prompts(renderer, template):
-            yield _finding(renderer, compared, strict=compared.name == "with tools")
+            yield _finding(renderer, compared, strict=compared.name == "with tools" and renderer.template_has_tools)
         for compared in compare_turns(renderer, template):
             yield _turn(compared)
     except UserError as error:

@@ -70,21 +70,22 @@ def _continued(
     name: str, renderer: TurnRenderer, template: ChatTemplate, said: Message, answers: Sequence[Message]
 ) -> Comparison:
     """A response and what answers it, as a rollout continues it and as the template writes it."""
-    prompt = renderer.start([_SYSTEM, _USER], SPECS)
+    tools = SPECS if renderer.template_has_tools else ()
+    prompt = renderer.start([_SYSTEM, _USER], tools)
     try:
         response = _response(renderer, said)
     except UserError as error:
         return Comparison(name, 0, str(error))
     messages = [_SYSTEM, _USER, said, *answers]
     if renderer.config.thinking == "as_template" and messages.index(said) not in renderer.kept_thinking(
-        messages, SPECS
+        messages, tools
     ):
-        return _compared(name, renderer, template, messages, SPECS)
+        return _compared(name, renderer, template, messages, tools)
     ids = renderer.bridge(prompt, response, answers)
     if ids is None:
         return Comparison(name, 0, "no prompt can follow this response: a trajectory ends here")
     try:
-        text = _render(renderer, template, messages, SPECS)
+        text = _render(renderer, template, messages, tools)
     except TemplateRefused as refused:
         return _refused(name, refused)
     tail = ids[len(prompt) + len(response) :]
@@ -133,6 +134,7 @@ def _other_tokens(renderer: TurnRenderer, ours: Sequence[int], template: Sequenc
 
 def _render(renderer: TurnRenderer, template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Any]) -> str:
     """What the template writes under the renderer's settings, of messages in the first form that it takes."""
+    tools = _sorted(tools) if renderer.sorts_tools else tools
     config = renderer.config
     switches: dict[str, Any] = {}
     if config.enable_thinking is not None:
@@ -145,6 +147,13 @@ def _render(renderer: TurnRenderer, template: ChatTemplate, messages: Sequence[M
         except TemplateRefused:
             continue
     return template.render([_FORMS[-1](message) for message in messages], tools, **switches)
+
+
+def _sorted(value: Any) -> Any:
+    """The same JSON value with the keys of its objects in order."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _as_objects(message: Message) -> Message:

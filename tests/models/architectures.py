@@ -51,6 +51,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "nemotron-3.5": ("NemotronH", MAMBA),
     "deepseek-v3": ("DeepseekV3", ROUTED | LATENT | {"n_group": 1, "topk_group": 1}),
     "deepseek-r1": ("DeepseekV3", ROUTED | LATENT | {"n_group": 1, "topk_group": 1}),
+    "deepseek-v3.1": ("DeepseekV3", ROUTED | LATENT | {"n_group": 1, "topk_group": 1}),
     "deepseek-v4": ("DeepseekV4", {"moe_intermediate_size": 32, "n_routed_experts": 4, "num_experts_per_tok": 2}),
 }
 """Families to the class of an architecture of theirs in transformers, without its ending, and what it takes beside

@@ -16,6 +16,7 @@ from swe_aem.models import check_model, require_fit
 from swe_aem.models.chat_template import chat_template_of
 from swe_aem.models.comparison import compare_first_prompts, compare_turns
 from swe_aem.policy import load_tokenizer
+from tests.models.test_llama_cpp_templates import COPIES
 
 PUBLISHED = {
     "qwen3": ("qwen3",),
@@ -70,7 +71,8 @@ def test_prompts_are_those_of_the_published_template(model_of, published, family
 def test_the_page_on_models_has_a_row_per_family_and_names_what_is_compared():
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([^`]+)` \|[^|]*\| ([^|]*) \|[^|]*\|$", page, re.MULTILINE))
-    assert rows == {family: ", ".join(PUBLISHED.get(family, ("none",))) for family in FAMILIES}
+    copies = {family: [f"{name}*" for name, of in COPIES.items() if of == family] for family in FAMILIES}
+    assert rows == {family: ", ".join([*PUBLISHED.get(family, ()), *copies[family]]) or "none" for family in FAMILIES}
 
 
 def test_where_the_template_drops_earlier_reasoning_the_response_stays_as_it_was_sampled(model_of, published):

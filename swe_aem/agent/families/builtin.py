@@ -4,6 +4,9 @@ A format that ends a chain at each new user message, for its template drops earl
 what was sampled stays where it is, so that each prompt begins with the exact ids of everything before it.
 """
 
+import re
+from typing import Any
+
 from swe_aem.agent.families.calls import read_argument_tags, read_function_tags, read_invoke_tags
 from swe_aem.agent.families.family import Family
 from swe_aem.agent.families.files import ModelFiles
@@ -24,6 +27,17 @@ def _small_qwen3_5(files: ModelFiles) -> bool:
     return "enable_thinking is defined and enable_thinking is true" not in (files.template or "")
 
 
+def _word_for_tools(files: ModelFiles) -> dict[str, Any]:
+    """What Qwen3-Coder's template calls the tools that it lists: revisions of it differ."""
+    return {"tools_are": "tools"} if "You have access to the following tools:" in (files.template or "") else {}
+
+
+def _identity(files: ModelFiles) -> dict[str, Any]:
+    """What MiniMax's template says where there is no system message: M2 and M2.5 differ."""
+    found = re.search(r'set model_identity = "([^"]*)"', files.template or "")
+    return {"model_identity": found[1]} if found else {}
+
+
 QWEN3 = Family(
     name="qwen3",
     library="Qwen3RendererConfig",
@@ -39,6 +53,7 @@ QWEN3_CODER = Family(
     template=("<|im_start|>", _FUNCTION, _TAGGED_TOOLS),
     without=("<think>", "enable_thinking"),
     thinking="never",
+    from_files=_word_for_tools,
     read=read_function_tags,
     json_arguments=False,
 )
@@ -141,6 +156,7 @@ KIMI_K2 = Family(
     without=("<think>",),
     models=("kimi_k2",),
     thinking="never",
+    sorts_tools=True,
     own_ids=True,
 )
 KIMI_K2_5 = Family(
@@ -150,6 +166,7 @@ KIMI_K2_5 = Family(
     template=("<|im_middle|>", "tool_declare", "<|tool_calls_section_begin|>", "<think>", "<|media_begin|>"),
     models=("kimi_k25",),
     switch="thinking",
+    sorts_tools=True,
     own_ids=True,
 )
 MINIMAX_M2 = Family(
@@ -159,6 +176,7 @@ MINIMAX_M2 = Family(
     template=("]~!b[", "]~b]ai", "<minimax:tool_call>"),
     models=("minimax_m2", "minimax"),
     thinking="always",
+    from_files=_identity,
     read=read_invoke_tags,
     json_arguments=False,
 )
@@ -212,6 +230,14 @@ DEEPSEEK_V3 = Family(
     thinking="never",
     describes_tools=False,
 )
+
+
+def _begins_without_thinking(files: ModelFiles) -> dict[str, Any]:
+    """What begins an answer of DeepSeek V3.1 without thinking: copies of its template differ."""
+    copied = "<｜Assistant｜><think></think>" in (files.template or "")
+    return {"no_thinking": "<think></think>"} if copied else {}
+
+
 DEEPSEEK_R1 = Family(
     name="deepseek-r1",
     library="DeepSeekR1RendererConfig",
@@ -220,12 +246,24 @@ DEEPSEEK_R1 = Family(
     thinking="always",
     describes_tools=False,
 )
+DEEPSEEK_V3_1 = Family(
+    name="deepseek-v3.1",
+    library="swe_aem.agent.families.deepseek_v31:DeepSeekV31Renderer",
+    tokens=(*_DEEPSEEK, *_DEEPSEEK_TOOLS, *_THINK),
+    template=("<｜User｜>", "<｜tool▁output▁begin｜>", "thinking"),
+    without=("<｜tool▁outputs▁begin｜>",),
+    switch="thinking",
+    thinks=lambda files: False,
+    from_files=_begins_without_thinking,
+    template_has_tools=False,
+)
 _DEEPSEEK_TASKS = ("action", "query", "authority", "domain", "title", "read_url")
 DEEPSEEK_V4 = Family(
     name="deepseek-v4",
     library="swe_aem.agent.families.deepseek_v4:DeepSeekV4Renderer",
     tokens=(*_DEEPSEEK, *_THINK, "｜DSML｜", "<｜latest_reminder｜>", *(f"<｜{name}｜>" for name in _DEEPSEEK_TASKS)),
     template=("｜DSML｜",),
+    without=("You have access to a set of tools you can use to answer",),  # DeepSeek V3.2
     models=("deepseek_v4",),
     thinks=lambda files: False,
     efforts=("low", "high", "max"),
@@ -236,7 +274,8 @@ FAMILIES = {
     family.name: family
     for family in (
         QWEN3, QWEN3_CODER, QWEN3_5, QWEN3_6, QWEN3_8, GLM_4_5, GLM_5, GLM_5_1, GLM_5_3, GPT_OSS, KIMI_K2, KIMI_K2_5,
-        MINIMAX_M2, NEMOTRON_3, NEMOTRON_3_ULTRA, NEMOTRON_3_5, DEEPSEEK_V3, DEEPSEEK_R1, DEEPSEEK_V4,
+        MINIMAX_M2, NEMOTRON_3, NEMOTRON_3_ULTRA, NEMOTRON_3_5, DEEPSEEK_V3, DEEPSEEK_R1, DEEPSEEK_V3_1,
+        DEEPSEEK_V4,
     )
 }  # fmt: skip
 """The built-in families by name."""

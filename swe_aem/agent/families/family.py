@@ -39,8 +39,14 @@ class Family:
     """Reads the tool calls of a response."""
     json_arguments: bool = True
     """False if the format writes each argument by itself."""
+    from_files: Callable[[ModelFiles], dict[str, Any]] = lambda files: {}
+    """Further fields of the renderer's configuration, by what the model's own template writes."""
     describes_tools: bool = True
     """False if its template tells a model nothing of the tools that there are."""
+    template_has_tools: bool = True
+    """False if tools are described beside the template, which says nothing of them."""
+    sorts_tools: bool = False
+    """True if the model's own tokenizer sorts the keys of tools before its template writes them."""
     parallel: bool = True
     """False if a call ends the response, so that there is one in each."""
     own_ids: bool = False
@@ -51,7 +57,7 @@ class Family:
         from renderers import configs
 
         # "all": an observation may come as a user message too, and earlier reasoning stays where it was sampled.
-        fields: dict[str, Any] = {"thinking_retention": "all"}
+        fields: dict[str, Any] = {"thinking_retention": "all", **self.from_files(files)}
         if self.thinking == "switch":
             given = config.enable_thinking
             fields[self.switch] = self.thinks(files) if given is None else given

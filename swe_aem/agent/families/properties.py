@@ -328,15 +328,27 @@ def _extends(
     for answer in answers:
         content = _readable(answer["content"]).strip()
         assert content in tail, f"the answer {_short(answer['content'])} is not in the next prompt"
-    ending = tail[-len(opening) :]
-    ends = ending == opening or not (renderer.describes_tools or answers[-1]["role"] == "user")
-    assert ends, f"the next prompt ends with {_short(ending)} and not with {_short(opening)}"
+    expected = opening if answers[-1]["role"] == "user" else _opening_after_a_result(renderer)
+    ending = tail[-len(expected) :]
+    assert ending == expected, f"the next prompt ends with {_short(ending)} and not with {_short(expected)}"
 
 
 def _opening(renderer: TurnRenderer, prompt: list[int]) -> str:
     """How prompts end: the last characters of what opens the assistant's turn."""
     text = renderer.tokenizer.decode(prompt)
     return text[text.rindex("Fix it.") + len("Fix it.") :][-24:]
+
+
+def _opening_after_a_result(renderer: TurnRenderer) -> str:
+    """How prompts end behind what answers a call, as rendering the whole conversation has it."""
+    function = {"name": "act", "arguments": '{"text": "x"}'}
+    call = {"id": "call_1_0", "type": "function", "function": function}
+    called: list[Message] = [
+        {"role": "user", "content": "Help."},
+        {"role": "assistant", "content": "I act.", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1_0", "name": "act", "content": "Fix it."},
+    ]
+    return _opening(renderer, renderer.start(called, _tools(renderer)))
 
 
 def _readable(text: str) -> str:

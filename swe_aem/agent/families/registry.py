@@ -32,6 +32,7 @@ MODEL_FAMILIES: ExtensionPoint[Callable[..., Any]] = ExtensionPoint(
         "nemotron-3.5": f"{_BUILTIN}:NEMOTRON_3_5",
         "deepseek-v3": f"{_BUILTIN}:DEEPSEEK_V3",
         "deepseek-r1": f"{_BUILTIN}:DEEPSEEK_R1",
+        "deepseek-v3.1": f"{_BUILTIN}:DEEPSEEK_V3_1",
         "deepseek-v4": f"{_BUILTIN}:DEEPSEEK_V4",
     },
 )
