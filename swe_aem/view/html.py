@@ -1,5 +1,7 @@
 """HTML pages from Jinja templates, whatever text they show."""
 
+import re
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +18,22 @@ _HIDDEN = (
 one: https://trojansource.codes."""
 _VISIBLE = _PICTURES | {code: f"[U+{code:04X}]" for codes in _HIDDEN for code in codes}
 
+_TO_SHOW = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""The keys of `_VISIBLE` in ranges, which are found fast."""
+
 
 def readable(text: str) -> str:
     """`text` as a page or a terminal can show it, everything in it visible: lone surrogates as escapes, control
     characters as pictures, and by their numbers what is invisible or turns the direction of writing."""
-    return text.translate(_VISIBLE).encode("utf-8", "backslashreplace").decode()
+    shown = _TO_SHOW.sub(lambda match: _VISIBLE[ord(match[0])], text)
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
+def escaped_bytes(text: str) -> int:
+    """Bytes of `text` on a page, about."""
+    return len(escape(readable(text)).encode())
 
 
 def environment(folder: Path) -> "jinja2.Environment":

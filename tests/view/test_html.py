@@ -2,7 +2,7 @@
 
 import pytest
 
-from swe_aem.view.html import readable
+from swe_aem.view.html import _TO_SHOW, _VISIBLE, readable
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,7 @@ from swe_aem.view.html import readable
 )
 def test_what_cannot_be_seen_is_made_visible(text: str, shown: str) -> None:
     assert readable(text) == shown
+
+
+def test_the_pattern_finds_what_the_table_has() -> None:
+    assert {code for code in range(0x110000) if _TO_SHOW.match(chr(code))} == set(_VISIBLE)

@@ -1,0 +1,334 @@
+"""One trajectory: why it ended as it did, its turns, its patch, its verdict, and where its time went."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from swe_aem.audit import BY_NAME, Evidence, labelled
+from swe_aem.core import OUTCOME_TABLE, Response, Trajectory, TrajectoryKey
+from swe_aem.store import FailedAttempt, log_path, read_failures
+from swe_aem.view.index import IndexedTrajectory
+from swe_aem.view.listed import listed
+from swe_aem.view.site import Asked, NotThere, Shown, Site
+from swe_aem.view.stored import beside, crumbs, key_of, load, store_of
+from swe_aem.view.story import Budget, Clipped, TestGroup, Turn, patch_files, stream_of, tested, why
+from swe_aem.view.story.clip import changed
+from swe_aem.view.story.places import turn_of
+
+PAGE_BYTES = 1_000_000
+"""Text of trajectories that a page holds."""
+TURNS = 50
+"""Turns on one page."""
+CALLS = 40
+"""Calls of one turn that are shown."""
+TEXT = 6_000
+"""Characters of one text."""
+OBSERVATION = 4_000
+FILE = 30_000
+"""Characters of the diff of one file."""
+FILES = 100
+TESTS = {False: 300, True: 100}
+"""Tests of one group, failing and passing, that are shown."""
+LINES = 50
+"""Lines of evidence."""
+MEMBERS = 128
+"""Members of a group that are shown."""
+BRANCHES, BRANCH_TURNS = 20, 5
+"""Branches whose turns are on the page, and how many of them."""
+AUDITED_CALLS = 500
+AUDITED = 500_000
+"""Characters of a trajectory that is audited for its page; a larger one is audited when that is asked for."""
+PHASES = ("queue", "start", "sampling", "tools", "agent", "patch", "grade")
+
+
+class ShownText(NamedTuple):
+    """A text and its name within the trajectory, by which the whole of it can be had."""
+
+    name: str
+    clipped: Clipped
+    place: str
+
+
+class Bar(NamedTuple):
+    """A phase in a bar of 1,000 units."""
+
+    phase: str
+    seconds: float
+    start: float
+    width: float
+
+
+def show(site: Site, asked: Asked) -> Shown:
+    """The page of a trajectory."""
+    run = site.run(asked.values["run"])
+    key = key_of(asked.values["task"], asked.values["sample"])
+    one = load(site, run, key)
+    wanted = listed(asked.query)
+    around = beside(site, run, key, wanted)
+    budget = Budget(PAGE_BYTES)
+    labels = _labels(one, asked) if _is_small(one) or asked.query.get("audit") else None
+    values: dict[str, Any] = {
+        "one": one,
+        "why": [(clause.text, _href(asked, clause.place)) for clause in why(one)],
+        "facts": list(_facts(one)),
+        "terms": list(one.reward_terms.items())[:LINES],
+        "step": next((member.step for member in around.group if member.key == key), None),
+        "members": [_member(asked, member, key) for member in around.group[:MEMBERS]],
+        "previous": _link(asked, around.previous, wanted.at(1)),
+        "next": _link(asked, around.next, wanted.at(1)),
+        "also": [],
+        "evidence": _evidence(one),
+        "labels": list(labels or ()),
+        "not_audited": "" if labels is not None else asked.link("trajectory", query={"audit": "1"}, **asked.values),
+        "error": ShownText("", budget.clip(one.error, TEXT), "error") if one.error else None,
+        "failures": _failures(store_of(run), key),
+        "bars": list(_bars(one)),
+        "text_link": lambda place: asked.link("text", query={"place": place}, **asked.values),
+        "credit": None,
+        "credit_note": "",
+        **_verdict(budget, one),
+        **_patch(budget, one),
+        **_turns(budget, asked, one),
+        "log_link": asked.link("log", query={}, **asked.values) if log_path(store_of(run), key).is_file() else "",
+    }
+    return Shown(template="trajectory.html.jinja", title=str(key), values=values, crumbs=crumbs(site, asked, run))
+
+
+def _link(asked: Asked, key: TrajectoryKey | None, query: Mapping[str, str] | None = None) -> str:
+    """The page of another trajectory of the run; empty for none."""
+    if key is None:
+        return ""
+    return asked.link("trajectory", query=query, run=asked.values["run"], task=key.task_id, sample=str(key.sample))
+
+
+def _member(asked: Asked, member: IndexedTrajectory, key: TrajectoryKey) -> dict[str, Any]:
+    """A member of the group as the template takes it."""
+    return {
+        "sample": member.sample,
+        "outcome": member.outcome,
+        "reward": member.reward,
+        "here": member.key == key,
+        "href": _link(asked, member.key),
+    }
+
+
+def _is_small(one: Trajectory) -> bool:
+    """Is it audited in no time?"""
+    calls = [call for response in one.all_responses for call in response.tool_calls]
+    texts = sum(len(call.observation) + sum(len(str(value)) for value in call.arguments.values()) for call in calls)
+    return len(calls) < AUDITED_CALLS and texts + len(one.patch) < AUDITED
+
+
+def _failures(store: Path, key: TrajectoryKey) -> list[FailedAttempt]:
+    """The failed attempts of a trajectory, the last ones of many."""
+    return [failed for failed in read_failures(store) if failed.key == key][-LINES:]
+
+
+def _verdict(budget: Budget, one: Trajectory) -> dict[str, Any]:
+    """The tests and the end of the log, as the template takes them."""
+    if one.verdict is None:
+        return {"tests": [], "log_tail": None}
+    return {
+        "tests": [_tests(group, one.verdict.twinned) for group in tested(one.verdict)],
+        "log_tail": ShownText("", budget.clip(one.verdict.log_tail, TEXT), "log-tail"),
+    }
+
+
+def _patch(budget: Budget, one: Trajectory) -> dict[str, Any]:
+    """The patch, as the template takes it."""
+    files = patch_files(one.patch, one.verdict.stripped_files if one.verdict else ())
+    shown = [{"file": file, "text": budget.clip(file.text, FILE, changed)} for file in files[:FILES]]
+    return {"patch": shown, "more_files": max(0, len(files) - FILES)}
+
+
+def _turns(budget: Budget, asked: Asked, one: Trajectory) -> dict[str, Any]:
+    """One page of the turns of the trajectory, or of the branch that is asked for, as the template takes them."""
+    branch = _branch(one, asked.query.get("stream", ""))
+    stream = stream_of(one, branch)
+    count = len(stream.turns)
+    first = _first(asked.query.get("from", ""), count)
+
+    def at(index: int) -> str:
+        query = {"from": str(index + 1)} | ({} if branch is None else {"stream": str(branch + 1)})
+        return asked.link("trajectory", query=query, **asked.values)
+
+    named = f"{stream.name}.prompt" if stream.name else "prompt"
+    return {
+        "branch": branch,
+        "count": count,
+        "size": TURNS,
+        "first": first,
+        "earlier": at(first - TURNS) if first else "",
+        "later": at(first + TURNS) if first + TURNS < count else "",
+        "last": at((count - 1) // TURNS * TURNS) if count else "",
+        "prompt": [
+            (role[:100], ShownText("", budget.clip(text, TEXT), f"{named}{n}"))
+            for n, (role, text) in enumerate(stream.prompt[:CALLS], 1)
+        ],
+        "turns": [_turn(budget, turn) for turn in stream.turns[first : first + TURNS]],
+        "branches": [] if branch is not None else [_branch_of(budget, asked, one, n) for n in range(len(one.branches))],
+    }
+
+
+def _branch_of(budget: Budget, asked: Asked, one: Trajectory, index: int) -> dict[str, Any]:
+    """A branch as the template takes it: the first turns of the first few branches, and links to all."""
+    branch = one.branches[index]
+    turns = stream_of(one, index).turns[:BRANCH_TURNS] if index < BRANCHES else ()
+    return {
+        "number": index + 1,
+        "responses": len(branch.responses),
+        "tokens": len(branch.token_ids),
+        "href": asked.link("trajectory", query={"stream": str(index + 1)}, **asked.values),
+        "turns": [_turn(budget, turn) for turn in turns],
+    }
+
+
+def _branch(one: Trajectory, asked: str) -> int | None:
+    """Index of the branch that a query names; None for the trajectory's own stream."""
+    if not asked:
+        return None
+    if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked[:9]) <= len(one.branches):
+        raise NotThere(f"there is no branch {asked}; this trajectory has {len(one.branches)}")
+    return int(asked) - 1
+
+
+def _first(asked: str, turns: int) -> int:
+    """Index of the first turn on the page that a query names; the first page's where it names none."""
+    number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 1
+    return min(max(number, 1) - 1, max(turns - 1, 0)) // TURNS * TURNS
+
+
+def _href(asked: Asked, place: str) -> str:
+    """Where a place of the trajectory is; a turn may be on another page of its turns."""
+    if not place:
+        return ""
+    number = turn_of(place)
+    query = {"from": str((number - 1) // TURNS * TURNS + 1)} if number and number > TURNS else {}
+    return f"{asked.link('trajectory', query=query, **asked.values)}#{place}"
+
+
+def _facts(one: Trajectory) -> Iterator[tuple[str, str]]:
+    """(what, value) of the head."""
+    yield "agent", one.agent
+    yield "model", one.model
+    yield "stopped", (one.stop or "not recorded").replace("_", " ")
+    yield "attempts", f"{one.attempt + 1:,}" + (f", {one.attempt:,} of them failed" if one.attempt else "")
+    versions = sorted({response.version for response in one.responses})
+    if versions and one.token_exact:
+        yield "weight version", str(versions[0]) if len(versions) == 1 else f"{versions[0]} to {versions[-1]}"
+    sampled = sum(response.used.completion_tokens for response in one.responses)
+    yield "tokens", f"{one.tokens:,}, {sampled:,} of them sampled in {len(one.responses):,} turns"
+    if one.outcome is not None:
+        rule = OUTCOME_TABLE[one.outcome]
+        counts = "in its group's baseline" if rule.in_baseline else "in no baseline"
+        trained = "trained on" if rule.trained else "not trained on (a limit: compact filtering)"
+        yield "in training", f"{counts}, {trained if rule.in_baseline else 'not trained on'}"
+    if one.weight != 1:
+        yield "weight", f"{one.weight:.4g}"
+    costs = [response.usage.cost_usd for response in one.all_responses if response.usage]
+    if any(cost is not None for cost in costs):
+        yield "cost", f"${sum(cost or 0.0 for cost in costs):.4f}"
+
+
+def _turn(budget: Budget, turn: Turn) -> dict[str, Any]:
+    """A turn as the template takes it."""
+    calls = [
+        {
+            "call": call,
+            "subject": budget.clip(call.subject, 300).text,
+            "name": budget.clip(call.name, 100).text,
+            "code": ShownText("", budget.clip(call.code, TEXT), f"{call.place}.code") if call.code else None,
+            "change": ShownText("", budget.clip(call.change, TEXT, changed), f"{call.place}.change")
+            if call.change
+            else None,
+            "arguments": [
+                ShownText(budget.clip(name, 100).text, budget.clip(text, OBSERVATION), f"{call.place}.a{n}")
+                for n, (name, text) in enumerate(call.arguments[:CALLS], 1)
+            ],
+            "observation": ShownText("", budget.clip(call.observation, OBSERVATION), f"{call.place}.observation")
+            if call.observation
+            else None,
+        }
+        for call in turn.calls[:CALLS]
+    ]
+    return {
+        "turn": turn,
+        "response": turn.response,
+        "surprisal": _surprisal(turn.response),
+        "reasoning": ShownText("", budget.clip(turn.reasoning, TEXT), f"{turn.place}.reasoning")
+        if turn.reasoning
+        else None,
+        "text": ShownText("", budget.clip(turn.text, TEXT), f"{turn.place}.text") if turn.text else None,
+        "calls": calls,
+        "more_calls": max(0, len(turn.calls) - CALLS),
+        "answers": [
+            (role, ShownText("", budget.clip(text, OBSERVATION), f"{turn.place}.answer{n}"))
+            for n, (role, text) in enumerate(turn.answers[:CALLS], 1)
+        ],
+    }
+
+
+def _surprisal(response: Response | None) -> float | None:
+    """Mean of -log p over the sampled tokens, nats; None where no log-probabilities are known."""
+    if response is None or not response.logprobs:
+        return None
+    return max(0.0, -sum(response.logprobs) / len(response.logprobs))
+
+
+def _tests(group: TestGroup, twinned: tuple[str, ...]) -> dict[str, Any]:
+    """A group of tests as the template takes it."""
+    contradicted = frozenset(twinned)
+    most = TESTS[group.passing]
+    return {
+        "group": group,
+        "rows": [(name[:400], status, name in contradicted) for name, status in group.tests[:most]],
+        "more": max(0, len(group.tests) - most),
+    }
+
+
+def _evidence(one: Trajectory) -> list[tuple[str, str]]:
+    """(what, line) of everything beside the tests that grading found or that was odd."""
+    verdict = one.verdict
+    if verdict is None:
+        return []
+    lines = [("evidence", line) for line in verdict.integrity[:LINES]]
+    if verdict.cause:
+        lines.append(("cause", verdict.cause))
+    lines += [("odd once", line) for line in verdict.odd_once[:LINES]]
+    if verdict.official_resolved is not None and verdict.official_resolved != verdict.resolved:
+        says = "resolved" if verdict.official_resolved else "unresolved"
+        lines.append(("swebench", f"its own parser and rule alone say: {says}"))
+    if verdict.timed_out:
+        lines.append(("time", "the evaluation ran into its limit"))
+    if verdict.starved:
+        lines.append(("starved", f"{verdict.starved_s:.0f} of {verdict.eval_s:.0f} s others had the processors"))
+    if verdict.twinned:
+        lines.append(("twins", f"{len(verdict.twinned):,} tests ran beside a test that contradicts them"))
+    codes = (("script", verdict.exit_code), ("tests", verdict.test_exit_code))
+    known = ", ".join(f"{what} {code}" for what, code in codes if code is not None)
+    if known:
+        lines.append(("exit codes", known))
+    return [(what, line[:1000]) for what, line in lines]
+
+
+def _labels(one: Trajectory, asked: Asked) -> Iterator[tuple[str, str, list[tuple[Evidence, str]]]]:
+    """(label, what it means, evidence with where it is) of the audit."""
+    for name, found in labelled(one).labels.items():
+        places = [(piece, _href(asked, f"t{piece.turn}" if piece.turn else piece.place)) for piece in found]
+        yield name, BY_NAME[name].means, places
+
+
+def _bars(one: Trajectory) -> Iterator[Bar]:
+    """The phases of a trajectory one after the other; the agent's is told apart by what it waited for."""
+    seconds = {name: value for name, value in one.timings_s.items() if name != "total"}
+    if "agent" in seconds:
+        sampling = sum(response.sample_s for response in one.responses)
+        tools = sum(call.wall_s for response in one.responses for call in response.tool_calls)
+        seconds |= {"sampling": sampling, "tools": tools, "agent": max(0.0, seconds["agent"] - sampling - tools)}
+    phases = [name for name in (*PHASES, *sorted(seconds.keys() - set(PHASES))) if seconds.get(name, 0.0) > 0]
+    total = sum(seconds[name] for name in phases)
+    start = 0.0
+    for name in phases:
+        width = 1000 * seconds[name] / total
+        yield Bar(name, seconds[name], round(start, 1), round(width, 1))
+        start += width

@@ -1,0 +1,35 @@
+"""`tested`: what a verdict says, test by test."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from swe_aem.core import TestStatus, Verdict
+from swe_aem.grading.integrity import PASSING
+
+
+class TestGroup(NamedTuple):
+    """Tests of one kind that ended alike."""
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    kind: str
+    """`FAIL_TO_PASS` or `PASS_TO_PASS`."""
+    passing: bool
+    before: str
+    """What the task says of them without a patch."""
+    tests: tuple[tuple[str, TestStatus], ...]
+
+    @property
+    def place(self) -> str:
+        """Name of the group within the trajectory."""
+        return f"{self.kind.lower().replace('_', '-')}-{'passing' if self.passing else 'failing'}"
+
+
+def tested(verdict: Verdict) -> Iterator[TestGroup]:
+    """The tests of a verdict in groups, those that failed first; no empty groups."""
+    kinds = (("FAIL_TO_PASS", "fails", verdict.fail_to_pass), ("PASS_TO_PASS", "passes", verdict.pass_to_pass))
+    for passing in (False, True):
+        for kind, before, statuses in kinds:
+            found = tuple((name, status) for name, status in statuses.items() if (status in PASSING) is passing)
+            if found:
+                yield TestGroup(kind, passing, before, found)
