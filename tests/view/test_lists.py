@@ -148,7 +148,7 @@ def test_groups_and_solve_rates_lead_to_their_trajectories(site: Site) -> None:
     assert ids(html(site, "trajectories", query)) == ["c,d%.1", "c,d%.0"]
 
 
-@pytest.mark.parametrize("page", ["runs", "trajectories", "groups", "matrix"])
+@pytest.mark.parametrize("page", ["runs", "run", "trajectories", "groups", "matrix"])
 def test_hostile_content_is_text(site: Site, page: str) -> None:
     for query in ({}, {"q": "alert", "task": HOSTILE, "outcome": HOSTILE, "min_step": HOSTILE}, {"q": "alert"}):
         text = html(site, page, query)
@@ -157,6 +157,15 @@ def test_hostile_content_is_text(site: Site, page: str) -> None:
         assert not set(text) & {"\0", "\x1b", "\u202e"}
         assert "{{ 7" in text or "alert" not in text
         text.encode()
+
+
+def test_the_first_page_of_a_store_counts_and_leads_to_lists(site: Site, tmp_path: Path) -> None:
+    page = html(site, "run")
+    assert "2 of 5 that count, 40.0 %" in page
+    assert re.search(r'href="[^"]*outcome=unresolved">', page) is not None
+    assert re.search(r'href="[^"]*cause=the\+disk\+is\+full">', page) is not None
+    (tmp_path / "runs" / "one" / "summary.json").write_text("{")
+    assert "summary.json cannot be read" in html(site, "run")
 
 
 def test_runs_are_listed_with_how_far_they_are(site: Site, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def show(site: Site, asked: Asked) -> Shown:
     return Shown(
         template="groups.html.jinja",
         title=f"Groups of {run.name}",
-        crumbs=crumbs_of(site, asked, run),
+        crumbs=crumbs_of(asked, run),
         live=True,
         values={
             "tabs": tabs(asked, run),

@@ -62,7 +62,7 @@ def show(site: Site, asked: Asked) -> Shown:
     return Shown(
         template="matrix.html.jinja",
         title=f"Solve rates of {run.name}",
-        crumbs=crumbs_of(site, asked, run),
+        crumbs=crumbs_of(asked, run),
         live=True,
         values={
             "tabs": tabs(asked, run),

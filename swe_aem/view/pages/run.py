@@ -1,7 +1,7 @@
 """The first page of a run, by what it is."""
 
 from swe_aem.view.found import Kind
-from swe_aem.view.pages import training, trajectories
+from swe_aem.view.pages import store, training
 from swe_aem.view.site import Asked, NotThere, Shown, Site
 
 
@@ -12,6 +12,6 @@ def show(site: Site, asked: Asked) -> Shown:
         case Kind.TRAINING:
             return training.show(site, asked, run)
         case Kind.ROLLOUTS:
-            return trajectories.show(site, asked)
+            return store.show(site, asked, run)
         case Kind.GRADES:
             raise NotThere(f"{run.name} has no page of its own")

@@ -49,10 +49,9 @@ def _row(site: Site, asked: Asked, run: Run) -> Row:
         return _graded(asked, run)
     index = site.index(run)
     progress, totals = index.refresh(), index.totals()
-    page = "run" if "run" in site.pages else "trajectories"
     return Row(
         run=run,
-        href=asked.link(page, run=run.name) if page == "run" or run.kind is Kind.ROLLOUTS else None,
+        href=asked.link("run", run=run.name),
         written=_when(run),
         tasks=totals.tasks,
         done=totals.trajectories,

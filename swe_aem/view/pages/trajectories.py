@@ -79,10 +79,10 @@ def tabs(asked: Asked, run: Run) -> list[tuple[str, str, bool]]:
     return [(text, asked.link(page, run=run.name), page == asked.address.page) for page, text in pages]
 
 
-def crumbs_of(site: Site, asked: Asked, run: Run) -> tuple[Crumb, ...]:
-    """The run above its lists."""
-    page = "run" if "run" in site.pages else "trajectories"
-    return (Crumb(run.name, asked.link(page, run=run.name)),)
+def crumbs_of(asked: Asked, run: Run) -> tuple[Crumb, ...]:
+    """The run above its lists, and the training run that it is part of."""
+    names = (run.part_of, run.name) if run.part_of else (run.name,)
+    return tuple(Crumb(name, asked.link("run", run=name)) for name in names)
 
 
 def show(site: Site, asked: Asked) -> Shown:
@@ -99,7 +99,7 @@ def show(site: Site, asked: Asked) -> Shown:
     return Shown(
         template="trajectories.html.jinja",
         title=f"Trajectories of {run.name}",
-        crumbs=crumbs_of(site, asked, run),
+        crumbs=crumbs_of(asked, run),
         live=True,
         values={
             "tabs": tabs(asked, run),
