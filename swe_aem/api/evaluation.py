@@ -1,12 +1,12 @@
 """`evaluate`: the rates of a finished run, with their uncertainty."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from swe_aem.evaluate import RunReport, evaluate_directory
 from swe_aem.evaluate.report import DEFAULT_KS
 from swe_aem.rollout import RolloutResult
+from swe_aem.runlog import tell
 
 
 def evaluate(
@@ -37,6 +37,6 @@ def evaluate(
         ks=ks,
         lock=None if lock is None else Path(lock),
         weak=weak,
-        tell=lambda text: print(text, file=sys.stderr),
+        tell=tell,
     )
     return found

@@ -10,6 +10,7 @@ import typer
 
 from swe_aem import __version__
 from swe_aem.cli.command import LazyGroup
+from swe_aem.cli.logged import exit_code_of
 from swe_aem.cli.tell import complain, complain_of_extension
 from swe_aem.errors import ExtensionFailed, InfrastructureError, UserError
 
@@ -81,17 +82,14 @@ def main() -> None:
     """
     try:
         app()
-    except UserError as error:
-        complain(error)
-        sys.exit(2)
     except ExtensionFailed as error:
         complain_of_extension(error)
-        sys.exit(1)
-    except InfrastructureError as error:
+        sys.exit(exit_code_of(error))
+    except (UserError, InfrastructureError) as error:
         complain(error)
-        sys.exit(1)
+        sys.exit(exit_code_of(error))
     except OSError as error:  # a file that cannot be read or written; without a file it is a bug, and shown as one
         if error.filename is None:
             raise
         complain(f"{error.filename}: {error.strerror}")
-        sys.exit(2)
+        sys.exit(exit_code_of(error))

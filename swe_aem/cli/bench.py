@@ -15,6 +15,7 @@ from swe_aem.core.settings import load
 from swe_aem.errors import RunAborted, UserError
 from swe_aem.policy import check_policy
 from swe_aem.rollout import RolloutConfig
+from swe_aem.runlog import keep_in
 from swe_aem.sandbox.images.names import BUILT_HERE
 from swe_aem.sandbox.images.sizes import parse_bytes
 
@@ -123,6 +124,8 @@ def bench(
     if not {"agent", "policy"} & settings.model_fields_set:
         raise UserError("say what to evaluate: --policy URL, DIR or NAME; --policy gold only checks the set")
     check_policy(settings.policy)
+    if out is None and not dry_run:
+        keep_in(bench_directory(settings))
     chosen = _chosen(settings)
     if "sandbox" not in settings.model_fields_set and any(
         not record.task.image.startswith(BUILT_HERE) for record in chosen

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from swe_aem.cli.logged import log_runs
 from swe_aem.cli.tell import complain
 from swe_aem.suggest import did_you_mean
 
@@ -72,6 +73,7 @@ class LazyGroup(TyperGroup):
         module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
+        log_runs(command, cmd_name)
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

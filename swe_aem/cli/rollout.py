@@ -28,6 +28,7 @@ from swe_aem.core.settings import load
 from swe_aem.errors import RunAborted
 from swe_aem.policy import check_policy
 from swe_aem.rollout import RolloutConfig, default_directory
+from swe_aem.runlog import keep_in
 from swe_aem.table import table
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -156,6 +157,7 @@ def rollout(
     if dry_run:
         _print_plan(settings, directory)
     else:
+        keep_in(directory)
         raise typer.Exit(_run(settings, directory))
 
 

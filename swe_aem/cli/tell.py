@@ -1,23 +1,25 @@
 """What a verb says to a person, on stderr; what it was asked for goes to stdout with `typer.echo`."""
 
+import logging
 import traceback
 from pathlib import Path
 
-import typer
-
+from swe_aem import runlog
 from swe_aem.errors import ExtensionFailed
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def tell(text: str) -> None:
-    """A note: progress, what was left out, where something lies."""
-    typer.echo(text, err=True)
+    """A note: progress, what was left out, where something lies. It goes into the run's log too."""
+    runlog.tell(text)
 
 
 def complain(text: object) -> None:
-    """What went wrong, as one line that begins with the program's name."""
-    tell(f"swe-aem: {' '.join(str(text).split())}")
+    """What went wrong, as one line that begins with the program's name. The run's log has it with the traceback of an
+    exception."""
+    trace = runlog.traceback_of(text) if isinstance(text, BaseException) else ""
+    runlog.tell(f"swe-aem: {' '.join(str(text).split())}", level=logging.ERROR, log=trace)
 
 
 def complain_of_extension(error: ExtensionFailed) -> None:

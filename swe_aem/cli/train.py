@@ -10,6 +10,7 @@ import typer
 
 from swe_aem.cli.options import NoLimits
 from swe_aem.cli.tell import complain
+from swe_aem.runlog import keep_in
 from swe_aem.table import table
 from swe_aem.train.start import first_process, start_training
 
@@ -66,6 +67,7 @@ def train(
     if dry_run:
         _print_plan(settings, directory)
         return
+    keep_in(directory)
     code = _run(settings, directory)
     if code == 0 and report and first_process() and (directory / "summary.json").exists():
         _report(directory)

@@ -5,7 +5,6 @@ what the chat template writes is refused where the format was chosen from the fi
 named it.
 """
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from swe_aem.models.chat_template import chat_template_of
 from swe_aem.models.comparison import Comparison, compare_first_prompt, compare_first_prompts, compare_turns
 from swe_aem.models.files import end_tokens, vocabulary_size
 from swe_aem.policy import load_tokenizer
+from swe_aem.runlog import tell
 
 _NAME_IT = "name a family that fits, or this one to use it all the same: --set renderer.family={family}"
 
@@ -57,7 +57,7 @@ def require_fit(renderer: TurnRenderer) -> None:
         if finding.level is Level.FAIL:
             raise UserError(line)
         if finding.level is Level.WARN:
-            print(line, file=sys.stderr)
+            tell(line)
 
 
 def _files(renderer: TurnRenderer) -> Iterator[Finding]:

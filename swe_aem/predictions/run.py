@@ -41,7 +41,7 @@ from swe_aem.rollout.patch_grading import GradingContext, PatchGrading, grading_
 from swe_aem.rollout.progress import stored_text
 from swe_aem.rollout.run import two_step_stop
 from swe_aem.rollout.verdict_rewards import verdict_rewards
-from swe_aem.runlog import note
+from swe_aem.runlog import note, run_log
 from swe_aem.sandbox import open_backend
 from swe_aem.store import FailureLog, GradedWriter, PhaseLog, graded_prediction, graded_writer
 from swe_aem.tasks import TaskSet
@@ -98,9 +98,10 @@ class GradeRun:
         `signals`: the first Ctrl-C or SIGTERM calls `stop` and the second one `cancel`. Raises `UserError` for bad
         input or a directory of other inputs, `RunAborted` if nothing works any more; `summary.json` is up to date then.
         """
-        lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
-        async with lent as backend:
-            return await self._run(backend, signals=signals)
+        with run_log(self._directory):
+            lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
+            async with lent as backend:
+                return await self._run(backend, signals=signals)
 
     async def _run(self, backend: SandboxBackend, *, signals: bool) -> GradeResult:
         with ExitStack() as stack:

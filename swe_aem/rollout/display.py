@@ -4,11 +4,13 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from swe_aem.core import OUTCOME_TABLE, Outcome
 from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.spending import Spending
+from swe_aem.runlog import note
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +35,7 @@ async def show(
     seconds and whatever is news. What is shown are the `facts`, by default those of a rollout."""
     out = stream or sys.stderr
     if live and out.isatty():
-        await _show_table(progress, out, title, facts or rollout_facts)
+        await _show_table(progress, out, every_s, title, facts or rollout_facts)
     else:
         await _show_lines(progress, out, every_s, facts or rollout_facts)
 
@@ -96,7 +98,9 @@ async def _show_lines(progress: RunProgress, stream: TextIO, every_s: float, fac
             await asyncio.sleep(_TICK_S)
             _drain(progress, stream)
             if time.monotonic() >= due:
-                print(line(progress, facts), file=stream, flush=True)
+                text = line(progress, facts)
+                note(text)
+                _print(text, stream)
                 due += every_s
     finally:
         _drain(progress, stream)
@@ -104,10 +108,15 @@ async def _show_lines(progress: RunProgress, stream: TextIO, every_s: float, fac
 
 def _drain(progress: RunProgress, stream: TextIO) -> None:
     while progress.news:
-        print(progress.news.popleft(), file=stream, flush=True)
+        _print(progress.news.popleft(), stream)
 
 
-async def _show_table(progress: RunProgress, stream: TextIO, title: str, facts: Facts) -> None:
+def _print(text: str, stream: TextIO) -> None:
+    with suppress(OSError):  # the terminal is gone, e.g. with its ssh session
+        print(text, file=stream, flush=True)
+
+
+async def _show_table(progress: RunProgress, stream: TextIO, every_s: float, title: str, facts: Facts) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -119,10 +128,14 @@ async def _show_table(progress: RunProgress, stream: TextIO, title: str, facts: 
                 console.print(progress.news.popleft(), markup=False, highlight=False)
             live.update(_table(progress, title, facts), refresh=True)
 
+        due = time.monotonic() + every_s
         try:
             while True:
                 await asyncio.sleep(_TICK_S)
                 refresh()
+                if time.monotonic() >= due:
+                    note(line(progress, facts))
+                    due += every_s
         finally:
             refresh()
 

@@ -93,8 +93,9 @@ class RunProgress:
 
     def phase(self, id: str, name: str) -> None:
         """The trajectory enters a phase."""
+        if self._phases.get(id) != name:
+            note(f"phase {name}")
         self._phases[id] = name
-        note(f"phase {name}")
 
     def phase_ended(self, key: TrajectoryKey, attempt: int, name: str, began_s: float, seconds: float) -> None:
         """A phase of an attempt has ended, which began at `began_s` on the monotonic clock."""

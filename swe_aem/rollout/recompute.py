@@ -28,6 +28,7 @@ from swe_aem.rollout.manifest import FILE, Manifest, read_manifest
 from swe_aem.rollout.task_choice import chosen_tasks
 from swe_aem.rollout.unrewarded import FOLDER
 from swe_aem.rollout.verdict_rewards import is_graded, require_numbers
+from swe_aem.runlog import holds_only_log, move_log
 from swe_aem.store import FORMAT, Store, Totals, read_summary, replace, write_summary
 from swe_aem.store.logs import FOLDER as LOGS
 
@@ -84,13 +85,16 @@ def checked_reward(reward: str | Mapping[str, Any]) -> Any:
 @contextmanager
 def new_directory(directory: Path) -> Iterator[Path]:
     """A directory to fill, which gets its name at the end, whole. Raises `UserError` unless that is new."""
-    if directory.exists():
+    if directory.exists() and not holds_only_log(directory):
         raise UserError(f"{directory} exists already: choose another --out, for rewards are never mixed in one store")
     directory.parent.mkdir(parents=True, exist_ok=True)
     unfinished = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
     unfinished.mkdir()
     try:
         yield unfinished
+        if directory.exists():
+            move_log(directory, unfinished)
+            directory.rmdir()
         unfinished.rename(directory)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

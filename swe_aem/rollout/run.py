@@ -8,7 +8,6 @@ The command line, `swe_aem.rollout()`, training and the benchmarks all roll out 
 
 import asyncio
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from swe_aem.rollout.supply import TaskSupply
 from swe_aem.rollout.unrewarded import pay_unrewarded, unrewarded_tasks
 from swe_aem.rollout.used import used_extensions
 from swe_aem.rollout.verdict_rewards import require_numbers
+from swe_aem.runlog import run_log, tell
 from swe_aem.sandbox import open_backend, open_files
 from swe_aem.store import FailureLog, PhaseLog, Store, StoreWriter, Summary, Totals, read_summary, write_summary
 from swe_aem.tasks import TaskSet
@@ -326,11 +326,12 @@ async def roll_out(config: RolloutConfig, tasks: TaskSet, directory: Path, *, si
     `signals` and errors are those of `RolloutRun.run`. A task that is cancelled closes its sandboxes first; what was
     finished is kept.
     """
-    for note in tasks.notes:
-        print(note, file=sys.stderr)
-    require_fitting_model(config)
-    with RolloutRun(config, tasks, Store(directory)) as rollout:
-        return await rollout.run(signals=signals)
+    with run_log(directory):
+        for note in tasks.notes:
+            tell(note)
+        require_fitting_model(config)
+        with RolloutRun(config, tasks, Store(directory)) as rollout:
+            return await rollout.run(signals=signals)
 
 
 def _fingerprint(config: RolloutConfig) -> str:

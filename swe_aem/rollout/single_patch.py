@@ -1,6 +1,5 @@
 """`grade_patch`: one patch of one task on its way to a verdict, outside of a run."""
 
-import sys
 from pathlib import Path
 
 from swe_aem.core import TaskRecord, TrajectoryKey
@@ -11,6 +10,7 @@ from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.failures import Failures
 from swe_aem.rollout.gate import PhaseTimer, StartGate
 from swe_aem.rollout.patch_grading import PatchGraded, PatchGrading, grading_context
+from swe_aem.runlog import tell
 from swe_aem.sandbox import open_backend
 from swe_aem.tasks import TaskSet
 
@@ -31,11 +31,7 @@ async def grade_patch(
     async with open_backend(config.sandbox) as backend:
         gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
         async with components.grader(gate) as grader, Controls() as controls:
-            context = grading_context(config, _RUN, components, backend, gate, grader, controls, directory, _tell)
-            failures = Failures(TrajectoryKey(record.task.id, 0), lambda failed: _tell(failed.said), phase="grade")
+            context = grading_context(config, _RUN, components, backend, gate, grader, controls, directory, tell)
+            failures = Failures(TrajectoryKey(record.task.id, 0), lambda failed: tell(failed.said), phase="grade")
             grading = PatchGrading(context, record, 0, PhaseTimer(lambda phase: None), failures)
             return await grading.run(patch)
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -9,19 +9,37 @@ Python's `logging` from level WARNING on, warnings, exceptions and signals that 
 """
 
 from swe_aem.runlog.appended import AppendedFile
-from swe_aem.runlog.run_log import FILE, keep_in, note, now_about, run_log
+from swe_aem.runlog.log import (
+    FILE,
+    RunLog,
+    holds_only_log,
+    is_log,
+    keep_in,
+    move_log,
+    note,
+    now_about,
+    run_log,
+    show,
+    tell,
+)
 from swe_aem.runlog.secrets import known_secret, masked, without_keys
 from swe_aem.runlog.text import traceback_of, utc_now, visible
 
 __all__ = [
     "FILE",
     "AppendedFile",
+    "RunLog",
+    "holds_only_log",
+    "is_log",
     "keep_in",
     "known_secret",
     "masked",
+    "move_log",
     "note",
     "now_about",
     "run_log",
+    "show",
+    "tell",
     "traceback_of",
     "utc_now",
     "visible",

@@ -12,7 +12,6 @@ import asyncio
 import json
 import re
 import shutil
-import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from swe_aem.core.blocking import in_daemon_thread
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy import ServedModel, VllmPolicy, VllmServer
+from swe_aem.runlog import tell
 from swe_aem.serve.transport import Parcel, Transport, Weights
 
 
@@ -127,7 +127,7 @@ class WeightSync:
             server.expect(expected, version=parcel.version, name=self._policy.name)
         for server, error in failed.items():
             server.suspect(f"it did not load version {parcel.version}: {error}")
-            print(f"{server.url} is out of rotation: {server.out_reason}", file=sys.stderr, flush=True)
+            tell(f"{server.url} is out of rotation: {server.out_reason}")
 
     def _refuse(self, failed: Mapping[VllmServer, BaseException]) -> None:
         why = "; ".join(f"{server.url}: {error}" for server, error in failed.items())

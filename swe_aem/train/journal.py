@@ -1,12 +1,12 @@
 """`metrics.jsonl`: one JSON object per step, written when the step is over; and the line that a person sees."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
+from swe_aem.runlog import tell
 from swe_aem.store import replace
 from swe_aem.train.feed import Feed
 from swe_aem.train.records import METRICS, StepMetrics, read_metrics
@@ -78,7 +78,7 @@ class Journal(TrainerCallback):
         )
         with self._path.open("a", encoding="utf-8") as file:
             file.write(metrics.line())
-        print(progress_line(metrics, self._steps), file=sys.stderr, flush=True)
+        tell(progress_line(metrics, self._steps))
 
 
 def progress_line(metrics: StepMetrics, steps: int) -> str:

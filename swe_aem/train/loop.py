@@ -17,7 +17,6 @@ the others wait for it as `Processes` says.
 """
 
 import copy
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -32,6 +31,7 @@ from swe_aem.advantage.config import ADVANTAGES, label_of
 from swe_aem.core.used import changed_extensions, identities
 from swe_aem.errors import UserError
 from swe_aem.rollout import chosen_tasks
+from swe_aem.runlog import tell
 from swe_aem.store import PhaseLog, locked
 from swe_aem.train import checkpoints
 from swe_aem.train.config import LoraConfig, TrainConfig
@@ -90,7 +90,7 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = Rollou
             return _Run(config, directory, processes, open_source).run(stack)
         if not processes.first:
             return None
-        print(f"{directory} is finished; nothing to do", file=sys.stderr)
+        tell(f"{directory} is finished; nothing to do")
         return finished
 
 
@@ -129,7 +129,7 @@ class _Run:
         if config.rollout.tokenizer_path != config.model:
             refuse_other_tokenizer(config, tokenizer_of(config.model))
         if self.processes.first and (note := untrained(config, values)) is not None:
-            print(note, file=sys.stderr)
+            tell(note)
         model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)
         processing = load_processing(config.model)
         first_does = self.processes.first_does
@@ -143,7 +143,7 @@ class _Run:
         if last is not None:
             trainer.add_callback(checkpoints.RestoreRngState(lambda: trainer._load_rng_state(str(last))))
             if self.processes.first:
-                print(f"resuming from the checkpoint of step {done}", file=sys.stderr, flush=True)
+                tell(f"resuming from the checkpoint of step {done}")
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         weights = whole_weights(trainer)
         # `save_model` writes nothing where checkpoints are of shards; `_save` takes out of its dict what is tied.
@@ -221,7 +221,7 @@ class _Run:
 
     def _remove_torn(self) -> None:
         if torn := checkpoints.remove_torn(self.checkpoints):
-            print(f"removed {torn[0]}, which a killed process did not finish", file=sys.stderr)
+            tell(f"removed {torn[0]}, which a killed process did not finish")
 
     def _summary(self, evaluations: "_Evaluations") -> RunSummary:
         summary = RunSummary(
@@ -270,8 +270,8 @@ class _Evaluations(TrainerCallback):
         rollout = heldout_rollout(config, greedy=False)
         tasks = chosen_tasks(rollout)
         for note in tasks.notes:
-            print(note, file=sys.stderr)
-        print(f"evaluating the policy of {step} steps on {len(tasks)} tasks", file=sys.stderr, flush=True)
+            tell(note)
+        tell(f"evaluating the policy of {step} steps on {len(tasks)} tasks")
         sampled = self._worker.evaluate(rollout, weights, step, f"step-{step}-sampled")
         best = None
         if greedy:
@@ -282,7 +282,7 @@ class _Evaluations(TrainerCallback):
         shown = f"held out after {step} steps: {result.pass_at_1:.1%} ({result.low:.1%} to {result.high:.1%}) sampled"
         if result.greedy is not None:
             shown += f", {result.greedy:.1%} ({result.greedy_low:.1%} to {result.greedy_high:.1%}) greedy"
-        print(f"{shown}, {result.tasks} tasks", file=sys.stderr, flush=True)
+        tell(f"{shown}, {result.tasks} tasks")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Evaluate during training, after every `heldout.every` steps."""

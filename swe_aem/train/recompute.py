@@ -23,6 +23,7 @@ from swe_aem.rollout.recompute import (
     with_reward_identity,
     write_recomputed,
 )
+from swe_aem.runlog import is_log
 from swe_aem.store import Store, replace
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.directory import CONFIG, EXTENSIONS, HELDOUT, ROLLOUTS, recorded_extensions
@@ -57,7 +58,7 @@ def recompute_run(source: Path, reward: str | Mapping[str, Any], directory: Path
             recompute_rewards(store, reward, unfinished / HELDOUT / store.name)
         link(source / _LINKED, unfinished / _LINKED)
         for file in source.iterdir():
-            if file.is_file() and file.name not in (CONFIG, EXTENSIONS):
+            if file.is_file() and file.name not in (CONFIG, EXTENSIONS) and not is_log(file.name):
                 shutil.copy2(file, unfinished / file.name)
         _see_again(unfinished, config)
         before = recorded_extensions(source)

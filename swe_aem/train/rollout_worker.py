@@ -34,6 +34,7 @@ from swe_aem.rollout import (
     open_agents,
     turn_renderer,
 )
+from swe_aem.runlog import tell
 from swe_aem.sandbox import open_backend
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
@@ -101,7 +102,7 @@ class RolloutWorker:
 
     def __enter__(self) -> "RolloutWorker":
         for note in self._tasks.notes:
-            print(note, file=sys.stderr)
+            tell(note)
         try:
             self._locks.enter_context(self._rollout)
             self._thread.start()

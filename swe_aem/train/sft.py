@@ -6,7 +6,6 @@ Nothing is tokenised here, and only the verdict decides which trajectories are l
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.settings import changed
 from swe_aem.errors import UserError
 from swe_aem.rollout import require_token_ids, require_tokenizer
+from swe_aem.runlog import tell
 from swe_aem.store import existing_store, locked, replace
 
 _IGNORED = -100
@@ -185,7 +185,7 @@ def _held(folder: Path, origin: Mapping[str, Any]) -> Iterator[None]:
     with locked(folder):
         _refuse_others(folder, origin)
         if torn := remove_torn(folder):
-            print(f"removed {torn[0]}, which a killed process did not finish", file=sys.stderr)
+            tell(f"removed {torn[0]}, which a killed process did not finish")
         replace(folder / _ORIGIN, json.dumps(origin, indent=2) + "\n")
         yield
 

@@ -2,12 +2,12 @@
 them."""
 
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swe_aem.extras import needs
+from swe_aem.runlog import run_log, tell
 
 if TYPE_CHECKING:
     from swe_aem.train.config import TrainConfig
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 def start_training(config: "TrainConfig", directory: Path) -> "RunSummary | None":
     """Refuse what cannot be trained or resumed before the libraries load, and train. Results and errors are those of
     `swe_aem.train.loop.train`; raises `UserError` if they are not installed."""
+    with run_log(directory):
+        return _started(config, directory)
+
+
+def _started(config: "TrainConfig", directory: Path) -> "RunSummary | None":
     from swe_aem.rollout import require_fitting_model
     from swe_aem.train.directory import existing_run
     from swe_aem.train.refusals import refuse_at_start
@@ -25,7 +30,7 @@ def start_training(config: "TrainConfig", directory: Path) -> "RunSummary | None
     refuse_at_start(config)
     require_fitting_model(config.rollout)
     if first_process():
-        print("loading torch, transformers and trl", file=sys.stderr, flush=True)
+        tell("loading torch, transformers and trl")
     quiet()
     from swe_aem.train.loop import train
 

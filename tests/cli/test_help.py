@@ -36,7 +36,7 @@ def test_help_imports_no_verb_and_nothing_heavy() -> None:
         "print(sorted(heavy & set(sys.modules)), [m for m in sys.modules if m.startswith('swe_aem.cli.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[] ['swe_aem.cli.tell', 'swe_aem.cli.command']"
+    assert done.stdout.splitlines()[-1] == "[] ['swe_aem.cli.logged', 'swe_aem.cli.tell', 'swe_aem.cli.command']"
 
 
 def test_version() -> None:
@@ -94,7 +94,7 @@ def test_completing_a_verb_imports_none() -> None:
         "import sys, contextlib, swe_aem.cli\n"
         "sys.argv = ['swe-aem']\n"
         "with contextlib.suppress(SystemExit): swe_aem.cli.main()\n"
-        "kept = ('command', 'tell')\n"
+        "kept = ('command', 'logged', 'tell')\n"
         "print([m for m in sys.modules if m.startswith('swe_aem.cli.') and not m.endswith(kept)])"
     )
     environment = {"_SWE_AEM_COMPLETE": "complete_bash", "COMP_WORDS": "swe-aem ", "COMP_CWORD": "1"}

@@ -233,4 +233,4 @@ def test_a_run_with_a_model_that_does_not_fit_is_refused_before_anything_runs(
         words = [config, "--out", out]
     assert command(monkeypatch, verb, *words) == 2
     assert "stop tokens: the model ends with" in capsys.readouterr().err
-    assert not out.exists()
+    assert [path.name for path in out.iterdir()] == ["run.log"], "it says why"

@@ -16,6 +16,7 @@ from swe_aem.core import SandboxBackend
 from swe_aem.core.base import Frozen
 from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import UserError
+from swe_aem.runlog import holds_only_log, move_log
 from swe_aem.sandbox.images.engine import connect
 from swe_aem.tasks.built import RECIPES, place_of, set_name
 from swe_aem.tasks.lock import LOCK_FILE
@@ -154,7 +155,7 @@ async def _rows(
 
 
 def _refuse_foreign(place: Path) -> None:
-    if place.exists() and not (place / "packages").is_dir() and (not place.is_dir() or any(place.iterdir())):
+    if place.exists() and not (place / "packages").is_dir() and not (place.is_dir() and holds_only_log(place)):
         raise UserError(f"{place}: holds something else; name another directory with --out")
 
 
@@ -170,5 +171,6 @@ def _assemble(place: Path, parts: dict[str, Path], splits: dict[str, list[Any]])
         if place.exists():
             for lock in place.glob(f"*{LOCK_FILE}"):
                 shutil.copy2(lock, scratch / "new")  # its entries name the rows that they are for
+            move_log(place, scratch / "new")
             place.rename(scratch / "old")
         (scratch / "new").rename(place)

@@ -4,6 +4,7 @@ import faulthandler
 import logging
 import os
 import platform
+import re
 import shlex
 import signal
 import socket
@@ -12,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TextIO
@@ -61,7 +62,7 @@ class RunLog:
                 directory.mkdir(parents=True, exist_ok=True)
                 self._file = AppendedFile(directory / file_name())
             except OSError as error:
-                print(f"no {FILE} in {directory}: {error.strerror}", file=sys.stderr, flush=True)
+                show(f"no {FILE} in {directory}: {error.strerror}")
                 return
             waiting, self._waiting = self._waiting, []
             if self._file.size_bytes:
@@ -101,11 +102,13 @@ class RunLog:
             file.move_aside(file.path.with_name(f"{file.path.name}.1"))
             file.append(line(logging.INFO, "-", f"continues {file.path.name}.1").encode())
         if file.lost > self._told_lost:
-            missing = line(logging.WARNING, "-", f"{file.lost - self._told_lost} lines are missing: {file.why_lost}")
-            if file.append(missing.encode()):
-                self._told_lost = file.lost
-        if not file.append(made.encode()) and file.lost == 1:
-            print(f"{file.path} cannot be written: {file.why_lost}", file=sys.stderr, flush=True)
+            made = (
+                line(logging.WARNING, "-", f"{file.lost - self._told_lost} lines are missing: {file.why_lost}") + made
+            )
+        if file.append(made.encode()):
+            self._told_lost = file.lost
+        elif file.lost == 1:
+            show(f"{file.path} cannot be written: {file.why_lost}")
 
 
 @contextmanager
@@ -122,6 +125,7 @@ def run_log(directory: Path | None = None) -> Iterator[RunLog]:
         stack.callback(log.close)
         token = _current.set(log)
         stack.callback(_current.reset, token)
+        stack.callback(_about.reset, _about.set("-"))
         stack.enter_context(_everything(log))
         log.say(logging.INFO, "-", _started())
         if directory is not None:
@@ -146,6 +150,19 @@ def note(text: str, *, level: int = logging.INFO, about: str | None = None) -> N
     """Write a line into the open log, if there is one. `about` is the attempt, by default that of the context."""
     if (log := _log()) is not None:
         log.say(level, _about.get() if about is None else about, text)
+
+
+def tell(text: str, *, level: int = logging.INFO, log: str = "") -> None:
+    """Show a line to a person, on stderr, and write it into the open log, there with `log` behind it. A terminal that
+    is gone ends nothing."""
+    note(f"{text}\n{log}" if log else text, level=level)
+    show(text)
+
+
+def show(text: str) -> None:
+    """Show a line on stderr."""
+    with suppress(OSError):  # the terminal is gone, e.g. with its ssh session
+        print(text, file=sys.stderr, flush=True)
 
 
 def now_about(attempt: str) -> None:
@@ -179,7 +196,8 @@ def _kind(error: BaseException) -> str:
 
 def _started() -> str:
     program, *arguments = sys.argv or [""]
-    name = "swe-aem" if Path(program).name == "__main__.py" else Path(program).name
+    path = Path(program)
+    name = "swe-aem" if path.parts[-2:] == ("swe_aem", "__main__.py") else path.name
     return (
         f"started: swe-aem {_version()}, Python {platform.python_version()}, host {socket.gethostname()}, pid "
         f"{os.getpid()}, in {os.getcwd()}: {shlex.join([name, *arguments])}"
@@ -308,3 +326,20 @@ def _ending_signals(log: RunLog) -> Iterator[None]:
         for number in taken:
             if signal.getsignal(number) is end:
                 signal.signal(number, signal.SIG_DFL)
+
+
+def is_log(name: str) -> bool:
+    """Is that the name of a log of a run, or of a part of one?"""
+    return re.fullmatch(r"run(\.rank\d+)?\.log(\.1)?", name) is not None
+
+
+def holds_only_log(directory: Path) -> bool:
+    """Is nothing in a directory but the log of a run that wrote nothing else?"""
+    return all(is_log(path.name) for path in directory.iterdir())
+
+
+def move_log(directory: Path, place: Path) -> None:
+    """Move a directory's log to one that takes its name; what is open stays so."""
+    for path in directory.iterdir():
+        if is_log(path.name):
+            path.rename(place / path.name)
