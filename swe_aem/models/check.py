@@ -19,7 +19,9 @@ from swe_aem.models.files import end_tokens, vocabulary_size
 from swe_aem.policy import load_tokenizer
 from swe_aem.runlog import tell
 
-_NAME_IT = "name a family that fits, or this one to use it all the same: --set renderer.family={family}"
+_SETTING, _OPTION = "--set renderer.family=", "--family "
+"""How a family is named for a run, and for this check."""
+_NAME_IT = f"name a family that fits, or this one to use it all the same: {_SETTING}{{family}}"
 
 
 def check_model(
@@ -27,9 +29,20 @@ def check_model(
 ) -> list[Finding]:
     """Every finding about the model directory, or the tokenizer.json, at `path`.
 
-    `rounds` random conversations from `seed` are played per property. Nothing of the model but its small files is read,
-    and nothing is raised: what cannot be read is a finding too.
+    What is said of a family's name is for `swe-aem models check`. `rounds` random conversations from `seed` are played
+    per property. Nothing of the model but its small files is read, and nothing is raised: what cannot be read is a
+    finding too.
     """
+    return [_of_the_check(finding) for finding in _findings(path, config, rounds, seed)]
+
+
+def _of_the_check(finding: Finding) -> Finding:
+    """The finding with the option of the check where it names the setting of a run."""
+    said = {"found": finding.found.replace(_SETTING, _OPTION), "fix": finding.fix.replace(_SETTING, _OPTION)}
+    return finding.model_copy(update=said)
+
+
+def _findings(path: Path | str, config: RendererConfig | None, rounds: int, seed: int) -> list[Finding]:
     try:
         tokenizer = load_tokenizer(str(path))
     except UserError as error:

@@ -136,7 +136,7 @@ class Dialect:
 
     def _learn_limit(self, message: str, name: str, asked: int) -> bool:
         """The API calls the limit of a response otherwise, or has a lower one, which its message names."""
-        lower = [int(number) for number in re.findall(r"\d+", message.replace(",", "")) if 1 <= int(number) < asked]
+        lower = [number for number in _counts(message) if 1 <= number < asked]
         if "max_completion_tokens" in message and name == "max_tokens":
             self._limit_field = "max_completion_tokens"
         elif lower:
@@ -259,6 +259,12 @@ def _parsable(call: Mapping[str, Any]) -> dict[str, Any]:
     if fits:
         return dict(call)
     return {**call, "function": {**function, "arguments": json.dumps({"raw": function["arguments"]})}}
+
+
+def _counts(text: str) -> list[int]:
+    """The whole numbers of a text that stand by themselves: none of a date, a time, a version or a name."""
+    without_commas = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    return [int(number) for number in re.findall(r"(?<![\w.:/-])\d+(?![\w:/-]|\.\d)", without_commas)]
 
 
 def _count(value: Any) -> int:

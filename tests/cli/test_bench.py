@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 
 from swe_aem.cli import app
 from swe_aem.errors import UserError
+from tests.task_rows import write_tasks
 
 
 def bench(*words: object) -> Result:
@@ -62,31 +63,11 @@ def test_a_size_that_is_none_is_refused(tmp_path: Path) -> None:
     assert (result.exit_code, "write e.g. 50GiB" in " ".join(result.output.split())) == (2, True)
 
 
-def row(image: str) -> str:
-    return json.dumps(
-        {
-            "repo": "o/n",
-            "instance_id": "o__n-1",
-            "base_commit": "a" * 40,
-            "version": "1",
-            "problem_statement": "It fails.",
-            "patch": "diff --git a/x b/x\n",
-            "test_patch": "diff --git a/t b/t\n",
-            "FAIL_TO_PASS": ["t"],
-            "PASS_TO_PASS": [],
-            "eval_script": "true",
-            "log_parser": "parse_log_pytest",
-            "eval_type": "pass_and_fail",
-            "image": image,
-        }
-    )
-
-
 def test_published_images_are_pulled_into_an_engine_unless_a_sandbox_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
-    (tmp_path / "rows.jsonl").write_text(row("owner/image:1") + "\n")
+    write_tasks(tmp_path / "rows.jsonl", ["owner/image:1"])
     words = (tmp_path / "rows.jsonl", "--policy", "gold", "--dry-run", "--out", tmp_path / "out")
     refused = bench(*words)
     assert "no docker engine answers at unix:///nowhere" in str(refused.exception)
@@ -99,11 +80,11 @@ def test_published_images_are_pulled_into_an_engine_unless_a_sandbox_is_named(
 def test_the_plan_of_an_engine_names_its_disk_and_what_only_a_build_brings(
     tmp_path: Path, require_docker: None
 ) -> None:
-    (tmp_path / "rows.jsonl").write_text(row("registry.invalid/owner/image:1") + "\n")
+    write_tasks(tmp_path / "rows.jsonl", ["registry.invalid/owner/image:1"])
     said = bench(tmp_path / "rows.jsonl", "--policy", "gold", "--dry-run", "--disk", "5G", "--out", tmp_path / "out")
     assert said.exit_code == 0, said.output
     assert "images: 1 needed, 0 there, 1 to pull" in said.stdout
     assert "take at most 5.0 GiB (--disk)" in said.stdout
-    (tmp_path / "rows.jsonl").write_text(row("swe-aem/never-built:1") + "\n")
+    write_tasks(tmp_path / "rows.jsonl", ["swe-aem/never-built:1"])
     words = (tmp_path / "rows.jsonl", "--policy", "gold", "--dry-run", "--sandbox", "docker", "--out", tmp_path / "out")
     assert "swe-aem/never-built:1, and no registry has it" in str(bench(*words).exception)

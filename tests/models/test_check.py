@@ -100,9 +100,10 @@ def test_another_first_prompt_fails_where_the_family_was_chosen_and_warns_where_
     assert failed.level is Level.FAIL
     assert "'Tools" in failed.found
     assert "in the template 'Functions" in failed.found
-    assert "--set renderer.family=qwen3" in failed.fix
+    assert failed.fix.endswith(": --family qwen3")
     assert of(check_model(directory, RendererConfig(family="qwen3"), rounds=1), check).level is Level.WARN
-    with pytest.raises(UserError, match=f"first prompt with tools.*swe-aem models check {directory}"):
+    told = f"first prompt with tools.*--set renderer.family=qwen3.*swe-aem models check {directory}"
+    with pytest.raises(UserError, match=told):
         require_fit(TurnRenderer(load_tokenizer(str(directory))))
 
 

@@ -210,6 +210,17 @@ async def test_a_lower_limit_of_a_models_responses_is_kept(api):
     assert [request["max_tokens"] for request in api.requests] == [100, 64, 64]
 
 
+async def test_a_date_or_a_version_is_no_limit(api):
+    said = (
+        "max_tokens is too large: 9,000. The model m-2024 of 2025-06-01 (v2.1999, 2026/08/06 12:30:59, request "
+        "req_3000) supports at most 1,024 completion tokens."
+    )
+    api.script = [(400, {"error": {"message": said}}), answer()]
+    async with opened(api) as policy:
+        await ask(policy, params=PARAMS.model_copy(update={"max_tokens": 9000}))
+    assert [request["max_tokens"] for request in api.requests] == [9000, 1024]
+
+
 async def test_a_response_gets_the_room_that_is_left(api):
     said = (
         "This model's maximum context length is 4096 tokens. However, you requested 100 output tokens and your prompt "

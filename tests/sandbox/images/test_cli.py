@@ -21,6 +21,7 @@ from swe_aem.errors import UserError
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.images.recipes import how_to_get
 from swe_aem.tasks import load_tasks
+from tests.task_rows import write_tasks
 
 MakeImage = Callable[..., Any]
 
@@ -32,25 +33,6 @@ def images(*arguments: str) -> tuple[int, str, str]:
     except UserError as error:  # as `main` does
         return 2, "", str(error)
     return result.exit_code, result.stdout, result.stderr
-
-
-def write_tasks(path: Path, names: list[str]) -> None:
-    """A task set with one task for each image."""
-    row = {
-        "repo": "o/n",
-        "base_commit": "a" * 40,
-        "version": "1",
-        "problem_statement": "It fails.",
-        "patch": "diff --git a/x b/x\n",
-        "test_patch": "diff --git a/t b/t\n",
-        "FAIL_TO_PASS": ["t"],
-        "PASS_TO_PASS": [],
-        "eval_script": "true",
-        "log_parser": "parse_log_pytest",
-        "eval_type": "pass_and_fail",
-    }
-    rows = [row | {"instance_id": f"o__n-{number}", "image": name} for number, name in enumerate(names)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.mark.docker
