@@ -35,7 +35,8 @@ class RendererConfig(Frozen):
 
     family: str = AUTO
     """Model family whose chat format is used: auto, which chooses it from the model's own files; a name such as qwen3,
-    qwen3-coder or gpt-oss (docs/models.md); the name of an installed one, package.module:object or file.py:object."""
+    qwen3-coder or gpt-oss (swe-aem docs models); the name of an installed one, package.module:object or
+    file.py:object."""
     enable_thinking: bool | None = None
     """Whether the model thinks before it answers, where its family can switch that. Left out, the default of the
     model's own chat template."""

@@ -28,6 +28,7 @@ VERBS = {
     "harness": "List and install agents made elsewhere, e.g. OpenHands.",
     "init": "Begin a package of your own that adds to swe-aem, with a test and a README.",
     "doctor": "Check this host, and name the command that fixes what is wrong.",
+    "docs": "Read the docs of this version in the terminal: list the pages, or print one.",
     "grade": "Grade predictions, the patches of a store, or kept logs, as rollouts are graded.",
     "eval": "Report pass@1 with its interval and pass@k of a run, or compare two runs.",
     "audit": "Label trajectories by what they did on the way: tests, runner, grader, network.",

@@ -29,7 +29,7 @@ def _complete_label(incomplete: str) -> list[tuple[str, str]]:
 
 @app.command(
     epilog="Example: swe-aem audit runs/first --label probes_grader --limit 5. The labels, how they are found and what "
-    "they miss: docs/audit.md. Exit code 0 whatever is found."
+    "they miss: swe-aem docs audit. Exit code 0 whatever is found."
 )
 def audit(
     directory: Annotated[

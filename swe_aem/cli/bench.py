@@ -40,7 +40,7 @@ Examples:
 \b
 Repeat a command to resume after a crash or Ctrl-C: finished trajectories are kept, and images that were
 pulled stay. Exit code 1: too many infrastructure failures, or tasks that were left out; 2: wrong input;
-3: the budget is used up; 130: interrupted. More in docs/bench.md.
+3: the budget is used up; 130: interrupted. More: swe-aem docs bench
 """
 
 _LEFT_OUT = ("--tasks", "--disk", "--reward", "--replay-from", "--oversample", "--early-completion")

@@ -23,7 +23,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 @app.command(
     epilog="Example: swe-aem diagnose runs/quickstart/rollouts --model configs/quickstart/policy --version 0 "
     "--after runs/quickstart/policy --out diagnosis. Needs the extra `transformers` (torch); a GPU is used if there is "
-    "one. How to read it: docs/diagnose.md."
+    "one. How to read it: swe-aem docs diagnose."
 )
 def diagnose(
     directory: Store,

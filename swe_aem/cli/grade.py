@@ -47,8 +47,8 @@ PREDICTIONS is a preds.json (an object by instance id, or a list), a file with o
 line, or the --out of a rollout. Rows have instance_id, model_patch and model_name_or_path. OUT has
 verdicts.jsonl, one object per prediction, the logs, and summary.json. Repeat a command to resume
 after a crash or Ctrl-C: verdicts are kept. `swe-aem eval OUT` says more, and compares two.
-Exit code 1: some predictions have no verdict; 2: wrong input; 130: interrupted. More in
-docs/grade.md.
+Exit code 1: some predictions have no verdict; 2: wrong input; 130: interrupted. More:
+swe-aem docs grade
 """
 
 _PANELS = {

@@ -53,7 +53,7 @@ def check(
 
 @app.command("ls")
 def list_families() -> None:
-    """List the model families, built in or installed; docs/models.md says what was run with each.
+    """List the model families, built in or installed; `swe-aem docs models` says what was run with each.
 
     Example: swe-aem models ls
     """

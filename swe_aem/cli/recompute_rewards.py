@@ -24,7 +24,7 @@ Examples:
 
 \b
 A store never holds rewards of two functions, or of two versions of one, so --out must be new. Kept logs
-and checkpoints are linked where the file system can do that. More in docs/extend/reward.md.
+and checkpoints are linked where the file system can do that. More: swe-aem docs extend/reward
 """
 
 

@@ -51,7 +51,7 @@ Examples:
 Repeat a command to resume after a crash or Ctrl-C: finished trajectories are kept. The first Ctrl-C
 lets running trajectories finish, the second one ends them. Exit code 1: too many infrastructure
 failures, or tasks that were left out; 2: wrong input; 3: the budget is used up; 130: interrupted.
-More in docs/rollouts.md.
+More: swe-aem docs rollouts
 """
 
 

@@ -22,7 +22,7 @@ Examples:
 
 \b
 If a server answers at the port already, none is started. Ctrl-C ends the server with all its
-processes. More in docs/serving.md.
+processes. More: swe-aem docs serving
 """
 
 

@@ -30,7 +30,7 @@ Examples:
 \b
 Repeat a command to resume after a crash or Ctrl-C: training continues from the last checkpoint, with
 the trajectories that are stored. Exit code 1: infrastructure failed for good; 2: wrong input;
-130: interrupted. Needs the extra `train`. docs/training.md explains every figure and setting.
+130: interrupted. Needs the extra `train`. Every figure and setting: swe-aem docs training
 """
 
 

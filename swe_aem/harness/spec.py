@@ -95,7 +95,7 @@ def read_harness_spec(agent: str) -> HarnessSpec:
             f"no harness {agent}{did_you_mean(agent, BUNDLED)}: {error.strerror}; give one of {known}, or a .py file"
         ) from None
     if found is None:
-        raise UserError(f"{file} has no `# /// script` head; docs/bring-your-own-agent.md shows one")
+        raise UserError(f"{file} has no `# /// script` head; `swe-aem docs bring-your-own-agent` shows one")
     text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in found["content"].splitlines(True))
     try:
         head = tomllib.loads(text)

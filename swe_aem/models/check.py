@@ -51,7 +51,7 @@ def _findings(path: Path | str, config: RendererConfig | None, rounds: int, seed
     try:
         renderer = TurnRenderer(tokenizer, config)
     except UserError as error:
-        return [*found, fail("family", str(error), "docs/models.md lists the families and what each is chosen by")]
+        return [*found, fail("family", str(error), "`swe-aem docs models` lists them and what each is chosen by")]
     reason = renderer.choice.reason if renderer.choice is not None else "named by the settings"
     found.append(ok("family", f"{renderer.family}: {reason}"))
     found += _files(renderer)

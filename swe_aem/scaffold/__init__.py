@@ -30,7 +30,7 @@ class Kind:
     summary: str
     """What `swe-aem init --help` says of it."""
     page: str
-    """Its page in docs/extend/."""
+    """Its page, below `extend/` in the docs."""
     use: str
     """Command that uses it; `new-name` stands for its name."""
 
@@ -48,42 +48,42 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 name="family",
                 point="swe_aem.tasks.families.family:FAMILIES",
                 summary="How the rows of a data set become tasks.",
-                page="tasks.md",
+                page="tasks",
                 use="swe-aem tasks list --tasks ROWS.jsonl",
             ),
             Kind(
                 name="reward",
                 point="swe_aem.reward:REWARDS",
                 summary="What a trajectory is paid.",
-                page="reward.md",
+                page="reward",
                 use="swe-aem rollout --agent gold --limit 4 --reward new-name --out runs/new-name",
             ),
             Kind(
                 name="advantage",
                 point="swe_aem.advantage.config:ADVANTAGES",
                 summary="How rewards become advantages.",
-                page="advantage.md",
+                page="advantage",
                 use="swe-aem train configs/quickstart.yaml --set advantage=new-name --out runs/new-name",
             ),
             Kind(
                 name="agent",
                 point="swe_aem.agent:AGENTS",
                 summary="The loop between a policy and a sandbox.",
-                page="agent.md",
+                page="agent",
                 use="swe-aem rollout --agent new-name --policy gold --limit 4 --out runs/new-name",
             ),
             Kind(
                 name="sandbox",
                 point="swe_aem.sandbox:SANDBOXES",
                 summary="What commands run in.",
-                page="sandbox.md",
+                page="sandbox",
                 use="swe-aem rollout --agent gold --limit 4 --sandbox new-name --out runs/new-name",
             ),
             Kind(
                 name="task-sampler",
                 point="swe_aem.train.task_samplers:TASK_SAMPLERS",
                 summary="Which tasks a step of training rolls out.",
-                page="sampler.md",
+                page="sampler",
                 use="swe-aem train configs/quickstart.yaml --set task_sampler=new-name --out runs/new-name",
             ),
         )

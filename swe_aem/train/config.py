@@ -131,7 +131,7 @@ class TrainConfig(Frozen):
     not given. Groups whose rewards differ are trained on first; zero-variance groups only fill up."""
     task_sampler: TaskSamplerSetting = {"type": "epochs"}
     """Which tasks a step rolls out: `epochs`, all in a random order, then all again; `difficulty`, those whose solve
-    rate so far is near a half; or your own (docs/extend/sampler.md)."""
+    rate so far is near a half; or your own (swe-aem docs extend/sampler)."""
     num_minibatches: _Count = 1
     """Optimiser updates per step: the step's rows are split into so many minibatches."""
     micro_batch_size: _Count = 1
@@ -151,7 +151,7 @@ class TrainConfig(Frozen):
     scheduling."""
     advantage: AdvantageConfig = AEMConfig()
     """How rewards become advantages: `estimator`, aem if not given, or another one or your own
-    (docs/extend/advantage.md), and its settings."""
+    (swe-aem docs extend/advantage), and its settings."""
     grpo: TrlConfig = TrlConfig()
     """Fields of TRL's GRPOConfig that replace those of the preset (GRPO++ of DeepSWE, swe_aem/train/trl_config.py)."""
     servers: ServersConfig | None = None

@@ -70,7 +70,7 @@ def _refusal(files: ModelFiles, name: str, able: list[Family], fitting: list[Fam
         told = f"{name} is of no model family that is known ({seen}){_closest(files)}"
     return (
         f"{told}. Name its family (--set renderer.family=NAME, one of {', '.join(FAMILIES)}, or your own: "
-        "docs/extend/model-family.md), and see whether it fits: swe-aem models check DIR --family NAME"
+        "swe-aem docs extend/model-family), and see whether it fits: swe-aem models check DIR --family NAME"
     )
 
 

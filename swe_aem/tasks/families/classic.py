@@ -41,7 +41,7 @@ def read(where: str, row: Row, reading: Reading) -> TaskRecord:
     raise UserError(
         f"{where}: {field.id()} is a row of SWE-bench before version 5, which does not say how {repo} {version} is "
         f"tested: load the data set in version 5's format ({_V5_SETS}), or name it, or the commands, in a {FILE} "
-        "beside the rows (docs/datasets.md)"
+        "beside the rows (swe-aem docs datasets)"
     )
 
 

@@ -89,7 +89,7 @@ class Fields:
     def known_parser(self, column: str, name: str) -> str:
         """`name`, if a log parser has it; `column` is where the name came from."""
         if name not in PARSERS:
-            raise self.fail(column, f"is {name!r}, which is not a log parser; docs/datasets.md lists them")
+            raise self.fail(column, f"is {name!r}, which is not a log parser; `swe-aem docs datasets` lists them")
         return name
 
     def version(self) -> str:

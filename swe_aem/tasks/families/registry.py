@@ -64,7 +64,7 @@ class Families:
             known = "; ".join(f"{one.name} ({one.columns})" for one in map(self._family, FAMILIES.names))
             raise UserError(
                 f"{where}: the row's columns ({', '.join(sorted(row)[:12]) or 'none'}) match no known family: {known}. "
-                "What reads rows of your own is the setting family (docs/extend/tasks.md)"
+                "What reads rows of your own is the setting family (swe-aem docs extend/tasks)"
             )
         if not FAMILIES.is_builtin(name):
             self._record("family" if name == self._forced else f"family.{name}", FAMILIES, name)

@@ -49,7 +49,7 @@ class RepoSpec(Frozen):
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in PARSERS:
-            raise ValueError(f"there is no log parser {name!r}; docs/datasets.md lists them")
+            raise ValueError(f"there is no log parser {name!r}; `swe-aem docs datasets` lists them")
         return name
 
 

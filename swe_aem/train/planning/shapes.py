@@ -75,9 +75,9 @@ def shape_of(model: str) -> ModelShape:
             return KNOWN[Path(model).name]
         raise UserError(f"{model}: no config.json there, and its name is none of {', '.join(KNOWN)}")
     if count := experts(found):
-        raise UserError(f"{model} is a mixture of {count} experts, whose memory is not known: docs/memory.md")
+        raise UserError(f"{model} is a mixture of {count} experts, whose memory is not known: swe-aem docs memory")
     if other := sorted(set(found.get("layer_types") or ()) - _ATTENTION):
-        raise UserError(f"{model} has layers of the kind {other[0]}, whose memory is not known: docs/memory.md")
+        raise UserError(f"{model} has layers of the kind {other[0]}, whose memory is not known: swe-aem docs memory")
     values = dict(found)
     try:
         heads = int(values["num_attention_heads"])
