@@ -17,7 +17,7 @@ from swe_aem.runlog import AppendedFile, note
 
 FILE = "phases.jsonl"
 LIMIT_BYTES = 1 << 30
-"""Of the file. A trajectory takes about a kilobyte, so a million of them fit."""
+"""Largest size of the file. A trajectory takes about a kilobyte, so a million of them fit."""
 
 
 class EndedPhase(Frozen):
@@ -37,7 +37,7 @@ class EndedPhase(Frozen):
     attempt: int | None = None
     """From 1 in each process, as in `failures.jsonl`."""
     step: int | None = None
-    """Of the trainer's phases: the step whose seconds it is part of. 0 is before training."""
+    """For the trainer's phases: the step whose seconds it is part of. 0 is before training."""
 
     @property
     def ended_s(self) -> float:

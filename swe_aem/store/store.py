@@ -160,7 +160,7 @@ class RowTexts(NamedTuple):
 
     place: StoredRow
     trajectory: Trajectory
-    """As `without_tokens` gives it."""
+    """What `without_tokens` gives."""
     token_ids: int
     """How many token ids were left out."""
 

@@ -17,7 +17,7 @@ _SHORTEST_S = 0.001
 
 
 class StepClock:
-    """Counts the seconds of each phase. At each moment one phase goes on: the one that began last of those that have
+    """Counts the seconds of each phase. At each moment one phase runs: the one that began last of those that have
     not ended, and `other` where there is none. For one thread."""
 
     def __init__(
@@ -67,7 +67,7 @@ class StepClock:
         return seconds
 
     def _count(self) -> None:
-        """Give the time since the last call of this to the phase that went on."""
+        """Give the time since the last call of this to the phase that ran."""
         began_s, self._counted_s = self._counted_s, self._now()
         seconds = self._counted_s - began_s
         phase: Phase = self._under_way[-1] if self._under_way else "other"
