@@ -76,7 +76,10 @@ def look(connection: sqlite3.Connection, folder: Path) -> Seen:
     known, unread, sizes, same = [], [], {}, True
     paths = segments(folder)
     for path in paths:
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except FileNotFoundError:  # a store that is being removed
+            continue
         segment = indexed.pop(path.name, None) or _new(path, stat.st_ino)
         read_through = (segment.size, segment.mtime_ns) == (stat.st_size, stat.st_mtime_ns)
         same = same and segment.inode == stat.st_ino and (read_through or _begins(path, segment, stat))

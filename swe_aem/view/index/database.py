@@ -69,10 +69,16 @@ class Place(NamedTuple):
     """Why it lies in a temporary file; None if it lies in the cache."""
 
 
+_TEMPORARY: dict[Path, Place] = {}
+"""Places in temporary folders, by where they would be in the cache; for this process."""
+
+
 def place_of(store: Path) -> Place:
     """Where the index of a store lies; its folder is there and can be written."""
     folder = cache_dir() / FOLDER
     name = _name(store)
+    if (folder / name) in _TEMPORARY:
+        return _TEMPORARY[folder / name]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _create(folder / name)
@@ -84,7 +90,8 @@ def place_of(store: Path) -> Place:
             f"{folder} cannot be written ({error}): the index of {store} is in a temporary file, and is made again "
             "when the viewer starts again; SWE_AEM_CACHE names another folder"
         )
-        return Place(temporary / name, note)
+        place = _TEMPORARY[folder / name] = Place(temporary / name, note)
+        return place
     return Place(folder / name, None)
 
 
@@ -132,8 +139,10 @@ def _name(store: Path) -> str:
 
 
 def _create(path: Path) -> None:
-    """Make the tables; a file that is no database is replaced."""
+    """Make the tables unless they are there; a file that is no database is replaced."""
     try:
+        if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) and _has_tables(path):
+            return  # without waiting for who writes it
         _create_tables(path)
     except sqlite3.OperationalError as error:
         if "fts5" in str(error):
@@ -146,6 +155,11 @@ def _create(path: Path) -> None:
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         _create_tables(path)
+
+
+def _has_tables(path: Path) -> bool:
+    with closing(sqlite3.connect(path, timeout=WAIT_S)) as connection:
+        return connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'texts'").fetchone()[0] > 0
 
 
 def _create_tables(path: Path) -> None:

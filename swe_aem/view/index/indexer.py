@@ -1,6 +1,7 @@
 """`Indexer`: the process that fills indexes, seen from the one that asks them.
 
-    python -m swe_aem.view.index.worker     one JSON line per request on its input, one per failure on its output
+    python -m swe_aem.view.index.worker     one JSON line per request on its input, and on its output one per
+                                            failure, and per store for which it is over
 
 It takes turns between stores, so that a large one does not keep a small one waiting, and ends when its input does: with
 the process that started it, however that ends.
@@ -25,7 +26,7 @@ class Indexer:
         self._command = command
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, str | None] = {}
 
     @property
     def pid(self) -> int | None:
@@ -42,12 +43,11 @@ class Indexer:
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.write(line + "\n")
                     process.stdin.flush()
-                    self._failures.pop(str(store.absolute()), None)
                     return
                 process.wait()
 
     def failure(self, store: Path) -> str | None:
-        """Why the last request for a store came to nothing; None if it did not fail so far."""
+        """Why the last request for a store that has ended came to nothing; None if none failed."""
         return self._failures.get(str(store.absolute()))
 
     def close(self) -> None:

@@ -11,6 +11,8 @@ from swe_aem.view.index.model import FacetName, FacetValue, Filter, IndexedTraje
 from swe_aem.view.index.words import expression
 
 MOST_FACET_VALUES = 50
+_LARGEST = 1 << 62
+"""SQLite takes no larger number, and nothing here is as large."""
 
 _ORDERS = {
     "written": ("segment", "line"),
@@ -76,7 +78,7 @@ def where(filter: Filter) -> Where:
     for column in ("step", "reward", "turns", "tokens", "total_s"):
         for sign, end in ((">=", "min"), ("<=", "max")):
             if (limit := getattr(filter, f"{end}_{column}")) is not None:
-                add(f"{column} {sign} ?", limit)
+                add(f"{column} {sign} ?", max(-_LARGEST, min(_LARGEST, limit)))
     return Where(" AND ".join(conditions) or "1", values)
 
 

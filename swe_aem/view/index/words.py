@@ -1,14 +1,15 @@
 """How texts are searched: what a word is, and where a text that was found stands.
 
 A search is one or more words, each of which a trajectory must have; what stands in double quotes must stand together.
-Letter case and punctuation make no difference: `_parse_header` finds `_parse_header`, `parse_header()` and "parse
+Letter case and punctuation make no difference: `_parse_header` finds `parse_header()`, `parseHeader` and "parse
 header", and `"KeyError: 'x'"` finds `KeyError('x')`. A word is found where words begin, and where parts of an
 identifier begin: `Error` finds `KeyError` and `err` finds `my_errors`, but `rror` finds neither. A single letter is a
-whole word.
+whole word. Of very many words the first ones are looked for.
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from swe_aem.view.index.model import Snippet, TextPlace
 from swe_aem.view.index.texts import Passage
@@ -22,6 +23,7 @@ _TERM = re.compile(r'"([^"]*)"?|([^\s"]+)')
 _BREAK = " 0x0x0 "
 """Stands between the parts of two identifiers, so that no search finds them together."""
 _MOST_IDENTIFIERS = 20_000
+_MOST_TERMS = 32
 _SHOWN = 80
 """Characters of a snippet on either side of the match."""
 
@@ -67,7 +69,7 @@ def snippets(passages: Iterable[Passage], text: str, place: TextPlace, most: int
 
 def _terms(text: str) -> Iterator[list[str]]:
     """The words of each term of a search."""
-    for match in _TERM.finditer(text):
+    for match in islice(_TERM.finditer(text), _MOST_TERMS):
         if words := _WORD.findall(match[1] if match[1] is not None else match[2]):
             yield words
 

@@ -24,6 +24,7 @@ def main() -> None:
     os.nice(_NICE)
     requests = _Requests()
     builders: dict[_Request, IndexBuilder] = {}
+    failures: dict[_Request, str | None] = {}
     waiting: list[_Request] = []
     while (new := requests.read(wait=not waiting)) is not None:
         waiting += [one for one in dict.fromkeys(new) if one not in waiting]
@@ -34,9 +35,12 @@ def main() -> None:
             if one not in builders:
                 builders[one] = IndexBuilder(Path(one.store), Path(one.database))
             more = builders[one].stretch()
+            failure = None
         except (OSError, sqlite3.Error) as error:
-            more = False
-            print(json.dumps({"store": one.store, "failure": f"indexing stopped: {error}"}), flush=True)
+            more, failure = False, f"indexing stopped: {error}"
+        if failure != failures.get(one):
+            failures[one] = failure
+            print(json.dumps({"store": one.store, "failure": failure}), flush=True)
         if more:
             waiting.append(one)
 

@@ -163,6 +163,7 @@ def test_without_a_cache_that_can_be_written_the_index_is_temporary_and_says_so(
     assert index.note is not None
     assert "SWE_AEM_CACHE names another folder" in index.note
     assert not index.files()[0].is_relative_to(tmp_path)
+    assert StoreIndex(tmp_path / "store").files() == index.files()
 
 
 def test_a_store_that_cannot_be_written_is_indexed(tmp_path: Path) -> None:
@@ -185,6 +186,7 @@ def test_two_stores_of_the_same_name_have_an_index_each(tmp_path: Path) -> None:
     assert len(indexed(StoreIndex(tmp_path / "link"))) == 2
 
 
+@pytest.mark.slow
 def test_killed_while_it_indexes_it_resumes(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", samples(200, patch="x" * 20_000))
     index = StoreIndex(store)
@@ -211,6 +213,7 @@ def test_killed_while_it_indexes_it_resumes(tmp_path: Path) -> None:
     assert index.page(Filter(text="fix it")).total == 200
 
 
+@pytest.mark.slow
 async def test_two_viewers_index_one_store_at_once(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", samples(60))
     indexers = [Indexer(), Indexer()]
@@ -229,6 +232,7 @@ async def test_two_viewers_index_one_store_at_once(tmp_path: Path) -> None:
         assert connection.execute("SELECT COUNT(*), MAX(id) FROM trajectories").fetchone() == (60, 60)
 
 
+@pytest.mark.slow
 async def test_an_indexer_that_was_killed_is_started_again_and_ends_with_its_viewer(tmp_path: Path) -> None:
     stores = [write_store(tmp_path / f"store-{number}", samples(3)) for number in range(2)]
     indexer = Indexer()
@@ -249,6 +253,7 @@ async def test_an_indexer_that_was_killed_is_started_again_and_ends_with_its_vie
         os.kill(pid, 0)
 
 
+@pytest.mark.slow
 async def test_why_indexing_stopped_is_said(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", samples(3))
     indexer = Indexer()
@@ -258,6 +263,7 @@ async def test_why_indexing_stopped_is_said(tmp_path: Path) -> None:
             connection.execute("DROP TABLE labels")
         index.refresh()
         await until(lambda: index.refresh().failure is not None)
+        assert "no such table" in (index.refresh().failure or "")
     finally:
         indexer.close()
 
