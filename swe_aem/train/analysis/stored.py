@@ -80,8 +80,7 @@ def read_trajectories(
     for group, (_, members) in enumerate(stored_groups(directory)):
         for one in members:
             require_token_ids(directory, one)
-        rows = [training_row(one, compact_filtering=compact_filtering, limits_reward=limits_reward) for one in members]
-        found = [_tensors(group, one, row) for one, row in zip(members, rows, strict=True)]
+        found = group_tensors(group, members, compact_filtering=compact_filtering, limits_reward=limits_reward)
         versions = {number for one in found for number in one.versions}
         seen |= versions
         if version is None or versions == {version}:
@@ -97,6 +96,14 @@ def read_trajectories(
             "the directory `rollouts`)"
         )
     return trajectories
+
+
+def group_tensors(
+    number: int, members: Sequence[Trajectory], *, compact_filtering: bool, limits_reward: LimitsReward
+) -> list[TrajectoryTensors]:
+    """The trajectories of one group, which has that number; the settings are as in `read_trajectories`."""
+    rows = [training_row(one, compact_filtering=compact_filtering, limits_reward=limits_reward) for one in members]
+    return [_tensors(number, one, row) for one, row in zip(members, rows, strict=True)]
 
 
 def _tensors(group: int, trajectory: Trajectory, row: TrainingRow) -> TrajectoryTensors:

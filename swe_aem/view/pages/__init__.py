@@ -1,6 +1,6 @@
 """Every kind of page: one module each, with a row here."""
 
-from swe_aem.view.pages import groups, log, matrix, run, runs, text, trajectories, trajectory
+from swe_aem.view.pages import failures, groups, log, matrix, run, runs, text, tokens, trajectories, trajectory
 from swe_aem.view.site import Page
 
 PAGES = (
@@ -10,7 +10,9 @@ PAGES = (
     Page("groups", "/{run}/groups", groups.show),
     Page("matrix", "/{run}/matrix", matrix.show),
     Page("trajectory", "/{run}/trajectory/{task}/{sample}", trajectory.show),
+    Page("tokens", "/{run}/trajectory/{task}/{sample}/tokens", tokens.show),
     Page("text", "/{run}/trajectory/{task}/{sample}/text", text.show),
     Page("log", "/{run}/trajectory/{task}/{sample}/log", log.show),
+    Page("failures", "/{run}/failures", failures.show),
 )
 """All pages. A path that comes first wins."""

@@ -76,7 +76,7 @@ def show(site: Site, asked: Asked) -> Shown:
         "members": [_member(asked, member, key) for member in around.group[:MEMBERS]],
         "previous": _link(asked, around.previous, wanted.at(1)),
         "next": _link(asked, around.next, wanted.at(1)),
-        "also": [],
+        "also": [("tokens", asked.link("tokens", query={}, **asked.values), "t")],
         "evidence": _evidence(one),
         "labels": list(labels or ()),
         "not_audited": "" if labels is not None else asked.link("trajectory", query={"audit": "1"}, **asked.values),
