@@ -4,6 +4,8 @@ Every error is a `UserError` that names the setting by its dotted name, what was
 """
 
 import copy
+import json
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -75,14 +77,41 @@ def changed(
     for null, which is larger than any number.
     """
     found = []
-    for name, was, now in sorted(_pairs(_as_mapping(old), _as_mapping(new)), key=lambda pair: pair[0]):
-        if was == now or any(f"{name}.".startswith(f"{one}.") for one in free):
-            continue
-        if name in may_grow and _size(now) > _size(was):
-            continue
+    for name, was, now in _changes(old, new, free, may_grow):
         note = " (may only grow)" if name in may_grow else ""
         found.append(f"{name} was {shown(was, whole=True)} and is now {shown(now, whole=True)}{note}")
     return found
+
+
+def as_before(
+    old: BaseModel | Mapping[str, Any],
+    new: BaseModel | Mapping[str, Any],
+    *,
+    free: Collection[str] = (),
+    may_grow: Collection[str] = (),
+) -> str:
+    """The assignments that make the settings of sections those of `old` again, for a command line; empty if there are
+    none. Settings at the top have options of their own."""
+    plain = [
+        f"--set {shlex.quote(f'{name}={was if isinstance(was, str) else json.dumps(was)}')}"
+        for name, was, _ in _changes(old, new, free, may_grow)
+        if "." in name and isinstance(was, str | int | float | None)
+    ]
+    return " ".join(plain)
+
+
+def _changes(
+    old: BaseModel | Mapping[str, Any],
+    new: BaseModel | Mapping[str, Any],
+    free: Collection[str],
+    may_grow: Collection[str],
+) -> Iterator[tuple[str, Any, Any]]:
+    """Name, old and new value of each setting that differs and must not."""
+    for name, was, now in sorted(_pairs(_as_mapping(old), _as_mapping(new)), key=lambda pair: pair[0]):
+        if was == now or any(f"{name}.".startswith(f"{one}.") for one in free):
+            continue
+        if not (name in may_grow and _size(now) > _size(was)):
+            yield name, was, now
 
 
 def _beside(value: Any, directory: Path) -> Any:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from swe_aem.agent import AGENTS, NATIVE, NativeConfig, RendererConfig, TurnLimits
 from swe_aem.core import Limits
 from swe_aem.core.base import Frozen
-from swe_aem.core.settings import changed
+from swe_aem.core.settings import as_before, changed
 from swe_aem.errors import UserError
 from swe_aem.harness import BUNDLED, HarnessConfig, is_harness
 from swe_aem.policy import (
@@ -308,6 +308,11 @@ _MAY_GROW = ("group_size", "limit")
 def differences(stored: RolloutConfig, wanted: RolloutConfig) -> list[str]:
     """What keeps `wanted` from resuming a store that was made under `stored`, one sentence per setting."""
     return changed(_comparable(stored), _comparable(wanted), free=_FREE, may_grow=_MAY_GROW)
+
+
+def as_stored(stored: RolloutConfig, wanted: RolloutConfig) -> str:
+    """The assignments with which `wanted` resumes a store that was made under `stored`; empty if none do."""
+    return as_before(_comparable(stored), _comparable(wanted), free=_FREE, may_grow=_MAY_GROW)
 
 
 def _comparable(config: RolloutConfig) -> dict[str, Any]:

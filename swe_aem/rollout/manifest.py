@@ -16,7 +16,7 @@ from swe_aem.core.used import changed_extensions
 from swe_aem.errors import UserError
 from swe_aem.extensions import stored_names
 from swe_aem.policy import BYTE_TOKENIZER_NAME
-from swe_aem.rollout.config import RolloutConfig, differences
+from swe_aem.rollout.config import RolloutConfig, as_stored, differences
 from swe_aem.sandbox import host_system
 from swe_aem.store import replace
 from swe_aem.store.upgrade import FORMAT, upgrade_manifest
@@ -90,9 +90,10 @@ def claim(
         if not paid:
             stored = _with_reward(stored, config, extensions or {})
         if found := differences(stored.config, config):
+            given = as_stored(stored.config, config)
             raise UserError(
                 f"{directory} holds another run: {'; '.join(found)}. Choose another --out, or the same settings"
-                f"{or_recompute(found, directory)}"
+                f"{f': {given}' if given else ''}{or_recompute(found, directory)}"
             )
         if found := changed_extensions(stored.extensions, extensions or {}):
             raise UserError(

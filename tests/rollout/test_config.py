@@ -176,6 +176,25 @@ def test_nothing_is_added_to_a_store_that_other_code_made(tmp_path: Path) -> Non
     assert again({"family": "sha256:c"}).extensions == {"family": "sha256:c"}, "an older version recorded nothing"
 
 
+def test_a_store_from_before_the_families_says_with_which_settings_it_resumes(tmp_path: Path) -> None:
+    """Its family and its thinking are written out, where they are chosen from the model's files today."""
+    claim(tmp_path, BASE, (), stored_tasks=(), tokenizer="t")
+    file = tmp_path / "config.json"
+    written = json.loads(file.read_text())
+    written["config"]["renderer"] = {"family": "qwen3", "enable_thinking": True}
+    file.write_text(json.dumps({**written, "store_format": 6}))
+    with pytest.raises(UserError) as refused:
+        claim(tmp_path, BASE, (), stored_tasks=["task-0"], tokenizer="t")
+    assert str(refused.value) == (
+        f"{tmp_path} holds another run: renderer.enable_thinking was true and is now null; renderer.family was "
+        '"qwen3" and is now "auto". Choose another --out, or the same settings: --set renderer.enable_thinking=true '
+        "--set renderer.family=qwen3"
+    )
+    given = str(refused.value).partition("settings: --set ")[2].split(" --set ")
+    same = load(RolloutConfig, None, BASE.model_dump(exclude_unset=True), given)
+    assert claim(tmp_path, same, (), stored_tasks=["task-0"], tokenizer="t").config.renderer.family == "qwen3"
+
+
 def test_a_store_without_its_config_is_not_claimed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
         claim(tmp_path, BASE, (), stored_tasks=["task-0"], tokenizer="t")
