@@ -25,6 +25,7 @@ from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.failures import Failures
 from swe_aem.rollout.gate import PhaseTimer, StartGate
+from swe_aem.rollout.starvation import Starvation
 from swe_aem.rollout.trials import Trials
 
 
@@ -40,6 +41,7 @@ class GradingContext:
     breaker: Breaker
     attribution: Attribution
     broken: BrokenTasks
+    starvation: Starvation
 
     @asynccontextmanager
     async def slot(self, record: TaskRecord, sample: int, workspace: Path | None) -> AsyncIterator[GradeSlot]:
@@ -73,6 +75,7 @@ def grading_context(
         breaker=Breaker("grade a patch", config.scheduling.consecutive_failures, tasks=tasks),
         attribution=Attribution(backend, trials),
         broken=BrokenTasks(directory, backend, trials, tell),
+        starvation=Starvation(tell),
     )
 
 
@@ -214,7 +217,9 @@ class PatchGrading:
         limit = Deadline.after(grade_attempt_s(self._context.config, self._record))
         with self._timer.phase("grade"):
             async with bounded("grading", limit.postponed(twins_s(self._context.config, self._record))):
-                return await slot.grade(patch, limit)
+                verdict = await slot.grade(patch, limit)
+        self._context.starvation.add(verdict.eval_s, verdict.starved_s)
+        return verdict
 
     async def _open_slot(self, slots: AsyncExitStack) -> GradeSlot:
         workspace = await asyncio.to_thread(self._context.components.workspace, self._record.task.id)

@@ -60,7 +60,11 @@ class Recording:
 class RecordingSandbox:
     """The sandbox of an agent, every call of which is kept in `recording`."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(
+        self, sandbox: Sandbox, ended: Callable[[float, float], None] = lambda wall_s, starved_s: None
+    ) -> None:
+        """`ended` is told of each command how long it ran, and how long it was starved of processors."""
+        self._ended = ended
         self.id = sandbox.id
         self.private_dir, self.layer = sandbox.private_dir, sandbox.layer
         self.settle_command = sandbox.settle_command
@@ -88,6 +92,7 @@ class RecordingSandbox:
         async with self._kept(make, wall_s or timeout_s):
             result = await make(self.sandbox)
         self._known = result.limit_hits
+        self._ended(result.wall_s, result.starved_s)
         return result
 
     async def read_file(self, path: str, *, max_bytes: int = 64 << 20) -> bytes:

@@ -156,7 +156,7 @@ class TrajectoryRun:
                 async with bounded("preparing the repository", budget.within(limits.setup_limit_s)):
                     given = await components.prepare(sandbox, self.record)
             slot = await self._open_slot(slots, workspace)
-            attempt.sandbox = RecordingSandbox(sandbox)
+            attempt.sandbox = RecordingSandbox(sandbox, self.context.grading.starvation.add)
             attempt.draft = await self._draft(attempt.sandbox, budget)
             if attempt.draft.stop is Stop.SANDBOX_DEAD:
                 raise attempt.sandbox.recording.lost or SandboxDead(attempt.draft.error or "the sandbox is gone")

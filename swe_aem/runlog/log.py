@@ -49,6 +49,7 @@ class RunLog:
         self._told_lost = 0
         self._began_s = time.monotonic()
         self._enabled_faulthandler = False
+        self._last_error = ""
         self.exit_code: int | None = None
         """Exit code of the process, once known; a call from Python has none."""
 
@@ -77,14 +78,17 @@ class RunLog:
         """Write a line; the later ones of a text of several stand behind spaces."""
         made = line(level, about, text)
         with self._lock:
+            if level >= logging.ERROR and about == "-":
+                self._last_error = masked(visible(text)).partition("\n")[0]
             if self._file is None:
                 self._waiting = [*self._waiting[-_MOST_WAITING:], made]
             else:
                 self._write(made)
 
     def end(self, how: str) -> None:
-        """Write the last line."""
-        self.say(logging.INFO, "-", f"{_ENDED}{how} after {time.monotonic() - self._began_s:.1f} s")
+        """Write the last line; of a run that failed it has the last error, so that `tail -1` says why."""
+        why = f": {self._last_error}" if self.exit_code != 0 and self._last_error else ""
+        self.say(logging.INFO, "-", f"{_ENDED}{how} after {time.monotonic() - self._began_s:.1f} s{why}")
 
     def close(self) -> None:
         """Close the file."""
