@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import swe_aem.errors as errors
     from swe_aem.advantage.inputs import AdvantageInputs
     from swe_aem.agent import Conversation, RendererConfig
+    from swe_aem.api.advantages import advantages
     from swe_aem.api.evaluation import evaluate
     from swe_aem.api.grading import grade, grade_async
     from swe_aem.api.rollouts import rollout, rollout_async
@@ -75,6 +76,7 @@ __all__ = [
     "Trajectory",
     "Usage",
     "Verdict",
+    "advantages",
     "check_model",
     "errors",
     "evaluate",
@@ -116,6 +118,7 @@ _MODULES = {
     "Trajectory": "swe_aem.core",
     "Usage": "swe_aem.core",
     "Verdict": "swe_aem.core",
+    "advantages": "swe_aem.api.advantages",
     "check_model": "swe_aem.models",
     "evaluate": "swe_aem.api.evaluation",
     "git_task": "swe_aem.tasks",

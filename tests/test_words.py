@@ -19,6 +19,7 @@ SOURCES = {
 }
 PROSE = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "configs").rglob("*.yaml")),

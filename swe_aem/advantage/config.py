@@ -202,10 +202,10 @@ class _Sections(Frozen):
     advantage: AdvantageConfig
 
 
-def advantage_of(estimator: str, assignments: Sequence[str] = ()) -> AdvantageConfig:
-    """The section of an estimator by its name and `a=b` assignments of its settings. Raises `UserError` for names and
-    values that do not fit."""
-    section = {"advantage": {"estimator": estimator}}
+def advantage_of(estimator: str | Mapping[str, Any], assignments: Sequence[str] = ()) -> AdvantageConfig:
+    """The section of an estimator by its name, or by a mapping with its settings, and `a=b` assignments of them. Raises
+    `UserError` for names and values that do not fit."""
+    section = {"advantage": {"estimator": estimator} if isinstance(estimator, str) else dict(estimator)}
     return load(_Sections, section, assignments=[f"advantage.{one}" for one in assignments]).advantage
 
 

@@ -34,6 +34,7 @@ OTHERS = re.compile(
 OF_OTHERS = {
     "--cap-drop": "docker run",
     "--cgroup-parent": "docker run",
+    "--extra": "./start",
     "--gpu-memory-utilization": "vllm serve",
     "--logprobs-mode": "vllm serve",
     "--registry": "sandboxes/*/build.sh",
