@@ -4,6 +4,7 @@ It stands between an agent and its policy, for one trajectory, so that no agent 
 policy raises is told apart here too: its own exception ends the run, and is not tried again.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -97,6 +98,7 @@ class _MeteredChat(_Metered):
     """A policy that takes messages."""
 
     _policy: ChatPolicy
+    _last: Usage | None = None
 
     async def chat(
         self,
@@ -108,6 +110,22 @@ class _MeteredChat(_Metered):
     ) -> ChatCompletion:
         """Answer messages, as `core.ChatPolicy` says; raises `BudgetSpent` too."""
         with self._asking():
-            completion = await self._policy.chat(messages, tools, params, trajectory_id=trajectory_id)
+            try:
+                completion = await self._policy.chat(messages, tools, params, trajectory_id=trajectory_id)
+            except asyncio.CancelledError:
+                if self.unavailable_reason is None:  # the API works on it, and bills what it writes to its end
+                    self._spending.count_lost(self._key, _cut_off(self._last, params.max_tokens))
+                raise
+        self._last = completion.usage
         self._answered(completion.usage)
         return completion
+
+
+def _cut_off(last: Usage | None, max_tokens: int) -> Usage:
+    """What a request may have taken that was cut off: a prompt as long as the `last` one and its response, which is
+    what an API has counted so far, and a response as long as it may be; at the last one's price."""
+    if last is None:
+        return Usage(prompt_tokens=0, completion_tokens=max_tokens)
+    tokens = last.tokens + max_tokens
+    cost_usd = None if last.cost_usd is None or not last.tokens else last.cost_usd / last.tokens * tokens
+    return Usage(prompt_tokens=last.tokens, completion_tokens=max_tokens, cost_usd=cost_usd)

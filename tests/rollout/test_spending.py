@@ -112,6 +112,34 @@ async def test_what_attempts_took_that_all_failed_is_of_the_budget() -> None:
     assert spending.used.tokens == 140
 
 
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_request_that_is_cut_off_counts_unless_it_was_not_sent(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def stalls() -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        return ""
+
+    spending = Spending(BudgetConfig())
+    api = ScriptedChat(["Hi.", lambda messages: stalls()])
+    policy = metered(api, key(0), spending, FirstAnswer(known=True))
+    assert is_chat(policy)
+    first = await policy.chat([], [], SamplingParams(max_tokens=1), trajectory_id="t.0")
+    request = asyncio.ensure_future(policy.chat([], [], SamplingParams(max_tokens=50), trajectory_id="t.0"))
+    await asked.wait()
+    if waits:
+        monkeypatch.setattr(ScriptedChat, "unavailable_reason", "a rate limit", raising=False)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    before = first.usage.tokens
+    assert spending.used.tokens == (before if waits else 2 * before + 50)
+    assert spending.used.usd == pytest.approx(spending.used.tokens / 1e6)
+
+
 async def test_a_budget_in_money_needs_a_cost() -> None:
     spending = Spending(BudgetConfig(usd=1.0))
     with pytest.raises(UserError, match=r"policy.price.*--budget-tokens"):
