@@ -25,7 +25,7 @@ class Row(NamedTuple):
     group: Group
     href: str
     """Its trajectories."""
-    members: list[tuple[GroupMember, str | None]]
+    members: list[tuple[GroupMember, str]]
     """Each with the address of its page."""
 
 
@@ -69,7 +69,7 @@ def show(site: Site, asked: Asked) -> Shown:
             "listed": wanted,
             "flat": flat,
             "page": page,
-            "rows": [_row(site, asked, run.name, group) for group in page.groups],
+            "rows": [_row(asked, run.name, group) for group in page.groups],
             "headings": [
                 (text, sort(column), ("descending" if descending else "ascending") if column == order else None)
                 for column, text in COLUMNS
@@ -80,10 +80,8 @@ def show(site: Site, asked: Asked) -> Shown:
     )
 
 
-def _row(site: Site, asked: Asked, run: str, group: Group) -> Row:
-    def href(sample: int) -> str | None:
-        if "trajectory" not in site.pages:
-            return None
+def _row(asked: Asked, run: str, group: Group) -> Row:
+    def href(sample: int) -> str:
         return asked.link("trajectory", run=run, task=group.task_id, sample=str(sample))
 
     query = Listed(filter=Filter(tasks=(group.task_id,), min_step=group.step, max_step=group.step)).query()

@@ -61,7 +61,7 @@ class Row(NamedTuple):
     """One trajectory."""
 
     one: IndexedTrajectory
-    href: str | None
+    href: str
     snippets: list[Snippet]
 
 
@@ -75,7 +75,12 @@ def store_run(site: Site, asked: Asked) -> Run:
 
 def tabs(asked: Asked, run: Run) -> list[tuple[str, str, bool]]:
     """Links to the lists of a store: text, address, and whether it is this page."""
-    pages = (("trajectories", "trajectories"), ("groups", "groups"), ("matrix", "solve rates"))
+    pages = (
+        ("trajectories", "trajectories"),
+        ("groups", "groups"),
+        ("matrix", "solve rates"),
+        ("failures", "failures"),
+    )
     return [(text, asked.link(page, run=run.name), page == asked.address.page) for page, text in pages]
 
 
@@ -111,7 +116,7 @@ def show(site: Site, asked: Asked) -> Shown:
             "totals": index.totals(wanted.filter),
             "no_words": bool(wanted.filter.text) and not has_words(wanted.filter.text),
             "page": page,
-            "rows": _rows(site, asked, run, index, wanted, page.rows),
+            "rows": _rows(asked, run, index, wanted, page.rows),
             "headings": [_heading(wanted, column, text, here) for column, text in COLUMNS],
             "facets": _facets(index, wanted, here),
             "conditions": [
@@ -120,6 +125,7 @@ def show(site: Site, asked: Asked) -> Shown:
             ],
             "kept": _kept(wanted),
             "ranges": [(name, text, _ends(wanted, name)) for name, text in RANGES],
+            "has_ranges": any(any(_ends(wanted, name)) for name, _ in RANGES),
             "sizes": SIZES,
             "clear": here({}),
             "previous": here(wanted.at(page.number - 1)) if page.number > 1 else None,
@@ -128,17 +134,13 @@ def show(site: Site, asked: Asked) -> Shown:
     )
 
 
-def _rows(
-    site: Site, asked: Asked, run: Run, index: StoreIndex, wanted: Listed, found: tuple[IndexedTrajectory, ...]
-) -> list[Row]:
+def _rows(asked: Asked, run: Run, index: StoreIndex, wanted: Listed, found: tuple[IndexedTrajectory, ...]) -> list[Row]:
     rows = []
     for number, one in enumerate(found):
         searched = wanted.filter.text and number < _WITH_SNIPPETS
         snippets = index.snippets(one.key, wanted.filter.text, wanted.filter.text_in) if searched else []
-        href = None
-        if "trajectory" in site.pages:
-            query = wanted.at(1)
-            href = asked.link("trajectory", query=query, run=run.name, task=one.task_id, sample=str(one.sample))
+        query = wanted.at(1)
+        href = asked.link("trajectory", query=query, run=run.name, task=one.task_id, sample=str(one.sample))
         rows.append(Row(one, href, snippets))
     return rows
 
