@@ -1,13 +1,20 @@
 """`swe-aem bench` as a user runs it."""
 
+import asyncio
 import json
+import os
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from swe_aem.cli import app
 from swe_aem.errors import UserError
+from swe_aem.tasks import load_tasks
+from tests.policy.chat_api import answer, serving
 from tests.task_rows import write_tasks
 
 
@@ -37,6 +44,40 @@ def test_a_set_becomes_a_number_predictions_and_a_page_and_a_rerun_adds_what_is_
     assert all(one["model_patch"].startswith("diff --git") for one in patches.values())
     compared = CliRunner().invoke(app, ["eval", str(tmp_path), str(tmp_path)])
     assert "2 tasks that both have verdicts for" in compared.stdout
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.slow
+@pytest.mark.usefixtures("require_bubblewrap")
+async def test_a_chat_api_is_benched_from_its_rate_limit_to_the_page(tmp_path: Path) -> None:
+    """As a process of its own, against a server."""
+    (record,) = load_tasks("tasks/micro", limit=1).records
+    applies = f"git apply <<'END'\n{record.key.gold_patch}\nEND"
+
+    def solves(request: dict[str, Any]) -> dict[str, Any]:
+        asked = sum(message["role"] == "assistant" for message in request["messages"])
+        name, arguments = ("submit", {}) if asked else ("bash", {"command": applies})
+        call = {"id": f"c{asked}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        return answer(None, finish="tool_calls", tool_calls=[call])
+
+    async with serving() as api:
+        api.script = [(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"}), solves]
+        api.key = "sk-bench"
+        words = ["bench", "tasks/micro", "--policy", f"chat:{api.url}", "--model", "gpt-x", "--no-twins"]
+        settings = ["--limit", "1", "--set", "policy.price={input_usd: 1, output_usd: 2}", "--out", str(tmp_path)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "swe_aem", *words, *settings,
+            stdout=PIPE, stderr=PIPE, env=os.environ | {"OPENAI_API_KEY": api.key},
+        )  # fmt: skip
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert "1 of 1 samples of 1 tasks resolved" in out.decode()
+    assert len(api.requests) == 3
+    (one,) = json.loads((tmp_path / "preds.json").read_text()).values()
+    assert (one["model_name_or_path"], one["model_patch"].startswith("diff --git")) == ("gpt-x", True)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["cost_usd"] == pytest.approx(2 * 120e-6)
+    assert api.key not in "".join([out.decode(), err.decode(), (tmp_path / "report.html").read_text()])
 
 
 @pytest.mark.parametrize(

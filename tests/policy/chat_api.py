@@ -19,7 +19,8 @@ def answer(content: Any = "Hello.", *, finish: str = "stop", usage: Any = USAGE,
 
 class ChatApi:
     """Answers requests with what `script` says, one entry each; the last one repeats. An entry is a body,
-    (status, body), (status, body, headers), or a fault: `drop`, `truncate`, `page`, `stall`."""
+    (status, body), (status, body, headers), a function of the request that returns one of these, or a fault: `drop`,
+    `truncate`, `page`, `stall`."""
 
     def __init__(self) -> None:
         self.script: list[Any] = [answer()]
@@ -46,6 +47,8 @@ class ChatApi:
         if self.reply is not None:
             return web.json_response(self.reply(self.requests[-1]))
         entry = self.script[min(len(self.requests), len(self.script)) - 1]
+        if callable(entry):
+            entry = entry(self.requests[-1])
         if entry == "stall":
             await asyncio.sleep(60)
         if entry in ("drop", "truncate"):
