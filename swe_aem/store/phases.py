@@ -17,7 +17,7 @@ from swe_aem.runlog import AppendedFile, note
 
 FILE = "phases.jsonl"
 LIMIT_BYTES = 1 << 30
-"""Largest size of the file. A trajectory takes about a kilobyte, so a million of them fit."""
+"""Largest size of the file. A trajectory takes some two kilobytes, so half a million of them fit."""
 
 
 class EndedPhase(Frozen):

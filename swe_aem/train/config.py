@@ -167,7 +167,7 @@ class TrainConfig(Frozen):
     save_every: _Count = 5
     """Steps between checkpoints. A rerun resumes from the last one."""
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] | None = None
-    """Trackers that get the metrics in addition to metrics.jsonl; if not given, trackio where it is installed."""
+    """Trackers that get the metrics in addition to metrics.jsonl; none if not given."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that trains the policy and, without servers, samples from it; auto: an accelerator if there is one."""
     collective_timeout_s: _Count = 600

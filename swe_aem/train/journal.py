@@ -11,6 +11,7 @@ from swe_aem.store import replace
 from swe_aem.train.feed import Feed
 from swe_aem.train.records import METRICS, StepMetrics, read_metrics
 from swe_aem.train.step_clock import StepClock
+from swe_aem.train.trackers import Trackers
 
 
 class Journal(TrainerCallback):
@@ -26,11 +27,12 @@ class Journal(TrainerCallback):
         steps: int,
         done: int,
         clock: StepClock,
+        trackers: Trackers | None = None,
         estimator: str | None = None,
     ) -> None:
         """`done` steps are trained; lines of later ones, which a killed run may have left, are taken back. `clock` is
-        that of all that has phases of its own. `estimator` is the name that the advantage estimator's metrics begin
-        with."""
+        that of all that has phases of its own. `trackers` get each line too. `estimator` is the name that the advantage
+        estimator's metrics begin with."""
         self._path = directory / METRICS
         self._feed = feed
         self._num_minibatches = num_minibatches
@@ -40,6 +42,7 @@ class Journal(TrainerCallback):
         replace(self._path, "".join(metrics.line() for metrics in kept))
         self._wall_s = (kept[-1].wall_s or 0.0) if kept else 0.0
         self._clock = clock
+        self._trackers = trackers
         self._done = done
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -78,6 +81,8 @@ class Journal(TrainerCallback):
         )
         with self._path.open("a", encoding="utf-8") as file:
             file.write(metrics.line())
+        if self._trackers is not None:
+            self._trackers.log(metrics)
         tell(progress_line(metrics, self._steps))
 
 

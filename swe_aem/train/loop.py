@@ -6,6 +6,7 @@
     DIR/sampler.jsonl     the tasks that each step rolls out
     DIR/summary.json      held-out rates before and after, steps, seconds
     DIR/heldout.jsonl     held-out rates of each evaluation
+    DIR/trackers.json     what the trackers of the run got
     DIR/phases.jsonl      when each phase of the process that trains began, and its seconds
     DIR/policy/           the trained model
     DIR/rollouts/         the store of all trajectories, like that of `swe-aem rollout`
@@ -62,6 +63,7 @@ from swe_aem.train.refusals import (
 from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import StepSource
+from swe_aem.train.trackers import Trackers
 
 _CHECKPOINTS = "checkpoints"
 OpenSource = Callable[[TrainConfig, Path, Any, str, StepClock], AbstractContextManager[Any]]
@@ -113,6 +115,7 @@ class _Run:
         self.processes = processes
         self.phases = PhaseLog(directory) if processes.first else None
         self.clock = StepClock(tell=self._keep)
+        self.trackers: Trackers | None = None
         self.began = time.monotonic()
         self.earlier_s = _earlier_s(directory)
 
@@ -124,6 +127,10 @@ class _Run:
         arguments = self._arguments()
         last = checkpoints.latest(self.checkpoints)
         done = _done(config, last)
+        first_does = self.processes.first_does
+        self.trackers = first_does(
+            "opening the trackers", lambda: stack.enter_context(Trackers(config, self.directory, done=done))
+        )
         values = model_values(config.model)
         refuse_model(config, values)
         if config.rollout.tokenizer_path != config.model:
@@ -132,7 +139,6 @@ class _Run:
             tell(note)
         model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)
         processing = load_processing(config.model)
-        first_does = self.processes.first_does
         worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
         evaluations = _Evaluations(config, self.directory, worker, self.processes, self.clock)
         first_does("removing what a killed process left", self._remove_torn)
@@ -199,6 +205,7 @@ class _Run:
                     steps=config.steps,
                     done=done,
                     clock=self.clock,
+                    trackers=self.trackers,
                     estimator=label_of(config.advantage),
                 )
             )

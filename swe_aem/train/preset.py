@@ -6,7 +6,6 @@ from typing import Any
 from swe_aem.errors import UserError
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.models import on_cpu
-from swe_aem.train.refusals import reporters
 from swe_aem.train.trl_config import recipe
 
 
@@ -47,7 +46,7 @@ def grpo_arguments(config: TrainConfig, directory: Path, processes: int) -> dict
         "ignore_data_skip": True,
         "ddp_timeout": config.collective_timeout_s,
         "disable_tqdm": True,
-        "report_to": reporters(config),
+        "report_to": "none",  # `Trackers` reports
         "seed": config.seed,
         "use_cpu": on_cpu(config.device),
     }

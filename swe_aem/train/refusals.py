@@ -23,8 +23,6 @@ from swe_aem.train.task_samplers import TASK_SAMPLERS
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
 
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
-_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
-"""Packages of which a tracker needs one, by the tracker."""
 
 
 def refuse_at_start(config: TrainConfig) -> None:
@@ -66,13 +64,6 @@ def untrained(config: TrainConfig, values: Mapping[str, Any]) -> str | None:
         f"{config.model} is a mixture of experts: the adapter is on {_listed(config.lora.target_modules)}, and no "
         "weight of a routed expert is trained"
     )
-
-
-def reporters(config: TrainConfig) -> list[str]:
-    """Trackers that get the metrics in addition to metrics.jsonl."""
-    if config.report_to is not None:
-        return list(config.report_to)
-    return ["trackio"] if find_spec("trackio") else []
 
 
 def launched_sharded() -> bool:
@@ -168,13 +159,12 @@ def _extensions(config: TrainConfig) -> Iterator[str]:
 
 
 def _trackers(config: TrainConfig) -> Iterator[str]:
-    chosen, given = reporters(config), config.grpo.given()
+    chosen, given = config.report_to or (), config.grpo.given()
     for tracker in chosen:
-        packages = _PACKAGES[tracker]
-        if not any(find_spec(package) for package in packages):
+        if not find_spec(tracker):
             yield (
-                f"report_to has {tracker}, and {packages[0]} is not installed: uv pip install {packages[0]}, or "
-                "leave it out; metrics.jsonl has every metric"
+                f"report_to has {tracker}, and {tracker} is not installed: uv pip install {tracker}, or leave it out; "
+                "metrics.jsonl has every metric"
             )
     for name, readers in TRACKERS.items():
         if name in given and not set(readers) & set(chosen):

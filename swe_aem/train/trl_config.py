@@ -67,6 +67,7 @@ _NO_HUB = "the trained model lies in OUT/policy: upload it with hf upload"
 _OWN_CHECKPOINTS = "checkpoints are whole, in --out, and a signal ends a run cleanly"
 _NOISE = "log-probabilities of one policy must agree between two passes: nothing random may happen in them"
 _MODEL = "model and dtype say what is loaded"
+_NO_FREEZE = "a run may be resumed and continues in trackio: freeze its space with trackio.freeze when it has ended"
 _NO_EFFECT = "nothing in training reads it"
 _COMPILED = "micro-batches differ in width, and the fused head replaces the model's own forward: neither is compiled"
 
@@ -115,6 +116,7 @@ _UNUSED: Mapping[str, tuple[str, ...]] = {
     ),
     _NOISE: ("neftune_noise_alpha", "disable_dropout"),
     _MODEL: ("model_init_kwargs", "trust_remote_code", "use_liger_kernel", "liger_kernel_config"),
+    _NO_FREEZE: ("trackio_static_space_id",),
     _COMPILED: ("torch_compile", "torch_compile_backend", "torch_compile_mode"),
     _NO_EFFECT: (
         "do_train", "label_smoothing_factor", "average_tokens_across_devices", "include_num_input_tokens_seen",
@@ -147,7 +149,7 @@ _SWITCHES: Mapping[str, str] = {
 """Fields that are read only where another one is true."""
 TRACKERS: Mapping[str, tuple[str, ...]] = {
     "run_name": ("trackio", "wandb"),
-    **dict.fromkeys(("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"), ("trackio",)),
+    **dict.fromkeys(("project", "trackio_space_id", "trackio_bucket_id"), ("trackio",)),
 }
 """Fields that only some trackers read, and which."""
 
@@ -287,8 +289,6 @@ class TrlConfig(Frozen):
     """Space of the run in trackio."""
     trackio_bucket_id: str | None = None
     """Bucket of the run in trackio."""
-    trackio_static_space_id: str | None = None
-    """Space that trackio freezes the run in."""
 
     @model_serializer(mode="wrap")
     def _given(self, handler: Any) -> dict[str, Any]:
