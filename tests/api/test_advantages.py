@@ -98,7 +98,7 @@ def test_the_example_trains(
 
     advantages_of = sa.advantages
     monkeypatch.setattr(sa, "advantages", noting)
-    curve = example.main(["--steps", "2", "--tasks", "2", "--group", "4"])
+    curve = example.main(["--steps", "2", "--tasks", "1", "--group", "4"])
     assert len(curve) == 2
     assert differing == [True, True], "advantages where the rewards of a group differ, and only there"
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [["step", "1"], ["step", "2"]]
