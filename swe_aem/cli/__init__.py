@@ -61,7 +61,8 @@ app = typer.Typer(
 
 @app.callback(
     invoke_without_command=True,
-    epilog="Start here: swe-aem rollout --limit 4   (the bundled tasks, their gold patches, no model needed)",
+    epilog="Start here: swe-aem rollout --limit 4   (the bundled tasks, their gold patches, no model needed). "
+    "A run failed? Its directory has run.log.",
 )
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     """Train software-engineering agents by reinforcement learning.
