@@ -17,7 +17,6 @@ COLUMNS: tuple[tuple[SortColumn, str], ...] = (
     ("tool_calls", "calls"),
     ("malformed_calls", "malformed"),
     ("tokens", "tokens"),
-    ("sampled_tokens", "sampled"),
     ("patch_bytes", "patch"),
     ("total_s", "seconds"),
     ("attempt", "retries"),
