@@ -8,12 +8,14 @@ in order, so whoever waits for one waits only for those before it, which are in 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from swe_aem.errors import InfrastructureError
 from swe_aem.sandbox.images.collect import Collector, removal_order
-from swe_aem.sandbox.images.engine import Engine
+from swe_aem.sandbox.images.engine import Engine, EngineError
 from swe_aem.sandbox.images.failures import PullFailure
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.pull import Puller, Want
@@ -67,10 +69,12 @@ class ImageWindow:
         ahead: int,
         forget: Callable[[str], None] = lambda image: None,
         look_again_s: float = 5.0,
+        patience_s: float = 180.0,
     ) -> None:
         """`wanted` is image to the number of its users, in the order of use. At most `ahead` images are there that
         nobody has asked for yet. `forget` is called with an image that has no user left. Other processes free space
-        without telling, so whoever waits for it looks again every `look_again_s` seconds."""
+        without telling, so whoever waits for it looks again every `look_again_s` seconds. An engine that does not
+        answer is waited for `patience_s` seconds."""
         self._engine = engine
         self._puller = puller
         self._ledger = ledger
@@ -81,7 +85,7 @@ class ImageWindow:
         self._limit_bytes = limit_bytes
         self._most_ahead = ahead
         self._forget = forget
-        self._look_again_s = look_again_s
+        self._look_again_s, self._patience_s = look_again_s, patience_s
         self._outcomes: dict[str, str | None] = {}
         self._asked: set[str] = set()
         self._reserved: set[str] = set()
@@ -132,10 +136,27 @@ class ImageWindow:
 
     async def _bring_all(self) -> None:
         for image in self._place:
-            self._outcomes[image] = await self._obtain(image)
+            self._outcomes[image] = await self._obtain_patiently(image)
             if self._outcomes[image] is not None:
                 self._give_up(image)
             self._ring()
+
+    async def _obtain_patiently(self, image: str) -> str | None:
+        """`_obtain`, again and again while no engine answers, as where it is being started again."""
+        gone_since_s = None
+        while True:
+            try:
+                return await self._obtain(image)
+            except EngineError:
+                raise
+            except InfrastructureError as error:
+                now_s = time.monotonic()
+                if gone_since_s is None:
+                    gone_since_s = now_s
+                    self._told(f"{image} waits for the engine ({error})", None)
+                if now_s - gone_since_s >= self._patience_s:
+                    raise
+            await self._change()
 
     async def _obtain(self, image: str) -> str | None:
         """Bring one image when it is its turn; None, or why it cannot be had."""

@@ -80,10 +80,14 @@ class FakeEngine:
         """As a `Puller` has it."""
 
 
-def window(engine: FakeEngine, wanted: Sequence[str], limit: int | None, ahead: int = 3) -> ImageWindow:
+def window(
+    engine: FakeEngine, wanted: Sequence[str], limit: int | None, ahead: int = 3, patience_s: float = 60.0
+) -> ImageWindow:
     made: Any = engine
     counts = {name: wanted.count(name) for name in wanted}
-    return ImageWindow(made, made, engine.ledger, counts, limit_bytes=limit, ahead=ahead, look_again_s=0.01)
+    return ImageWindow(
+        made, made, engine.ledger, counts, limit_bytes=limit, ahead=ahead, look_again_s=0.01, patience_s=patience_s
+    )
 
 
 async def work_through(
@@ -210,10 +214,23 @@ async def test_when_the_engines_disk_is_full_what_is_done_makes_room() -> None:
 
 async def test_an_engine_that_is_gone_ends_the_wait() -> None:
     engine = FakeEngine({"o/a": {"a": 1}}, down=True)
-    shown = window(engine, ["o/a"], 100)
+    shown = window(engine, ["o/a"], 100, patience_s=0.0)
     async with shown.open(lambda text: None):
         with pytest.raises(InfrastructureError, match="gone"):
             await shown.bring("o/a")
+
+
+async def test_an_engine_that_is_started_again_is_waited_for() -> None:
+    engine, told = FakeEngine({"o/a": {"a": 1}}, down=True), []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        engine.down = False
+
+    shown = window(engine, ["o/a"], 100)
+    async with asyncio.timeout(60), shown.open(tell):
+        assert await shown.bring("o/a") is None
+    assert told[0] == "image o/a waits for the engine (the engine is gone)"
 
 
 async def test_an_image_that_bench_brought_stays_once_somebody_pulls_it() -> None:
