@@ -36,6 +36,7 @@ VERBS = {
     "replay-advantages": "Recompute advantages of stored groups under other AEM settings; needs no GPU.",
     "diagnose": "Check AEM's assumptions on a store and its policy, as in the paper.",
     "view": "Look at runs in a browser: trajectories, training curves, comparisons; live.",
+    "inspect": "Look at trajectories in a terminal: a table, or one from beginning to end.",
     "report": "Draw a training run: plots and one HTML page.",
     "name-tokenizer": "Say which tokenizer a store of an older version was rolled out with.",
     "export": "Write a store in other formats, e.g. predictions for the SWE-bench harness.",

@@ -38,7 +38,7 @@ BRANCHES, BRANCH_TURNS = 20, 5
 AUDITED_CALLS = 500
 AUDITED = 500_000
 """Characters of a trajectory that is audited for its page; a larger one is audited when that is asked for."""
-PHASES = ("queue", "start", "sampling", "tools", "agent", "patch", "grade")
+PHASES = ("prepare", "queue", "start", "sampling", "tools", "agent", "patch", "grade_queue", "grade")
 
 
 class ShownText(NamedTuple):
