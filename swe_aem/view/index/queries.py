@@ -46,8 +46,9 @@ class Where(NamedTuple):
     values: list[Any]
 
 
-def where(filter: Filter) -> Where:
-    """The rows of `trajectories` that a filter lets through."""
+def where(connection: sqlite3.Connection, filter: Filter) -> Where:
+    """The rows of `trajectories` that a filter lets through. A text is searched once for a connection, which asks for
+    one text only."""
     conditions: list[str] = []
     values: list[Any] = []
 
@@ -60,7 +61,10 @@ def where(filter: Filter) -> Where:
         if found is None:
             add("0")
         else:
-            add("id IN (SELECT rowid FROM texts WHERE texts MATCH ?)", found)
+            connection.execute(
+                "CREATE TEMP TABLE IF NOT EXISTS matched AS SELECT rowid AS id FROM texts WHERE texts MATCH ?", (found,)
+            )
+            add("id IN (SELECT id FROM matched)")
     for column, wanted in _listed(filter):
         if wanted:
             add(f"{column} IN ({', '.join('?' * len(wanted))})", *map(escape, wanted))
@@ -100,7 +104,7 @@ def order_by(order: Order) -> str:
 
 def facet(connection: sqlite3.Connection, name: FacetName, filter: Filter) -> tuple[FacetValue, ...]:
     """Values of one facet, the most frequent first; of the steps, in order."""
-    found = where(filter.model_copy(update=_OWN_CONDITION.get(name, {})))
+    found = where(connection, filter.model_copy(update=_OWN_CONDITION.get(name, {})))
     sums = "COUNT(*) AS n, SUM(counts) AS counted, SUM(counts AND resolved) AS resolved"
     if (table := _FACET_TABLES.get(name)) is not None:
         matching = f"SELECT id AS trajectory, counts, resolved FROM trajectories WHERE {found.sql}"

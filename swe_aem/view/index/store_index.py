@@ -94,8 +94,8 @@ class StoreIndex:
 
     def totals(self, filter: Filter = ALL) -> Totals:
         """The trajectories that a filter lets through, in numbers."""
-        found = where(filter)
         with self._reading() as connection:
+            found = where(connection, filter)
             row = connection.execute(
                 "SELECT COUNT(*) AS n, COUNT(DISTINCT task) AS tasks, SUM(counts) AS counted, "
                 "SUM(counts AND resolved) AS resolved, AVG(CASE WHEN counts THEN reward END) AS reward, "
@@ -126,8 +126,9 @@ class StoreIndex:
 
     def page(self, filter: Filter = ALL, order: Order = NEWEST_FIRST, *, number: int = 1, size: int = 50) -> Page:
         """One page of the trajectories that a filter lets through; the last one where `number` is beyond it."""
-        found, size = where(filter), min(max(size, 1), LARGEST_PAGE)
+        size = min(max(size, 1), LARGEST_PAGE)
         with self._reading() as connection:
+            found = where(connection, filter)
             count = f"SELECT COUNT(*) FROM trajectories WHERE {found.sql}"
             total = connection.execute(count, found.values).fetchone()[0]
             number = min(max(number, 1), max(1, -(-total // size)))
@@ -157,7 +158,7 @@ class StoreIndex:
         with self._reading() as connection:
             return grouped(
                 connection,
-                where(filter),
+                where(connection, filter),
                 zero_variance=zero_variance,
                 order=order,
                 descending=descending,
@@ -181,7 +182,7 @@ class StoreIndex:
         with self._reading() as connection:
             return matrix_of(
                 connection,
-                where(filter),
+                where(connection, filter),
                 pivot=pivot,
                 order=order,
                 descending=descending,
@@ -198,12 +199,14 @@ class StoreIndex:
 
     def neighbours(self, key: TrajectoryKey, filter: Filter = ALL, order: Order = NEWEST_FIRST) -> Neighbours:
         """What is before and after a trajectory in a list, and its group."""
-        found, sort = where(filter), order_by(order)
-        listed = (
-            f"SELECT id, ROW_NUMBER() OVER (ORDER BY {sort}) AS place, LAG(id) OVER (ORDER BY {sort}) AS before, "
-            f"LEAD(id) OVER (ORDER BY {sort}) AS after, COUNT(*) OVER () AS total FROM trajectories WHERE {found.sql}"
-        )
+        sort = order_by(order)
         with self._reading() as connection:
+            found = where(connection, filter)
+            listed = (
+                f"SELECT id, ROW_NUMBER() OVER (ORDER BY {sort}) AS place, LAG(id) OVER (ORDER BY {sort}) AS before, "
+                f"LEAD(id) OVER (ORDER BY {sort}) AS after, COUNT(*) OVER () AS total "
+                f"FROM trajectories WHERE {found.sql}"
+            )
             row = self._row(connection, key)
             if row is None:
                 return Neighbours(previous=None, next=None, place=None, total=0, group=())
