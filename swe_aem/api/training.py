@@ -13,7 +13,6 @@ from swe_aem.train.records import RunSummary
 from swe_aem.train.start import start_training
 from swe_aem.train.task_samplers import TASK_SAMPLERS, TaskSampler
 from swe_aem.view.report import write_report
-from swe_aem.view.training_run import read_training_run
 
 
 def train(
@@ -41,7 +40,7 @@ def train(
         task_sampler: which tasks a step rolls out: a function of `TaskSamplerInputs` that returns `count` task ids, a
             class of settings with such a `__call__` or an instance of one, or what the setting takes: a name, or a
             mapping of `type` and of settings. None keeps the file's.
-        report: draw `report.html` at the end.
+        report: write `report.html` at the end.
         settings: what replaces the file's settings, by section (`grpo={"learning_rate": 1e-5}`, the rest of the
             section stays as it is) or by dotted name (`**{"grpo.learning_rate": 1e-5}`).
 
@@ -67,5 +66,5 @@ def train(
     directory = Path("runs") / file.stem if out is None else Path(out)
     summary = start_training(read_config(file, options=options), directory)
     if report and summary is not None:
-        write_report(read_training_run(directory), directory)
+        write_report(directory)
     return summary

@@ -1,4 +1,4 @@
-"""`swe-aem report`: a training run as plots and one HTML page."""
+"""`swe-aem report`: the page of a training run as one HTML file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,26 +10,21 @@ from swe_aem.cli.tell import tell
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command(
-    epilog="Example: swe-aem report runs/first --out report. Needs the extra `train` (matplotlib), and no GPU."
-)
+@app.command(epilog="Example: swe-aem report runs/first --out report. `swe-aem view runs/first` shows the same live.")
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a training run, its --out.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where report.html and plots/ go. [default: DIR]", show_default=False)
+        Path | None, typer.Option("--out", help="Where report.html goes. [default: DIR]", show_default=False)
     ] = None,
 ) -> None:
-    """Draw a training run: did it learn, what did it cost, where did it go wrong.
+    """Write the page of a training run: did it learn, what did it cost, where did it go wrong.
 
-    report.html is one file that loads nothing from elsewhere; plots/*.png are the same plots apart. The run may still
-    be running, or may have been killed.
+    report.html is one file that loads nothing from elsewhere. The run may still be running, or may have been killed.
     """
     from swe_aem.view.report import write_report
-    from swe_aem.view.training_run import read_training_run
 
-    run = read_training_run(directory)
-    made = write_report(run, out or directory)
+    made = write_report(directory, out)
     typer.echo(made.sentence)
-    for note in run.notes:
+    for note in made.notes:
         tell(note)
-    typer.echo(f"{made.page}, {len(made.plots)} plots in {made.page.parent / 'plots'}")
+    typer.echo(str(made.page))

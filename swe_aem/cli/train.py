@@ -157,7 +157,6 @@ def _greedy(one: Any) -> str:
 
 def _report(directory: Path) -> None:
     from swe_aem.view.report import write_report
-    from swe_aem.view.training_run import read_training_run
 
-    written = write_report(read_training_run(directory), directory)
+    written = write_report(directory)
     typer.echo(f"open {written.page}")

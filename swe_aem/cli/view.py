@@ -12,6 +12,8 @@ from swe_aem.cli.tell import tell
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 PORT = 8437
 """Where the viewer listens unless it is told otherwise."""
+EXPORTED = 200
+"""Trajectories of each store that an export has pages of, unless it is told otherwise."""
 
 
 @app.command(
@@ -28,12 +30,45 @@ def view(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Whoever reaches it still needs the token.")
     ] = "127.0.0.1",
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="PATH",
+            help="Write pages that open without a server, and end: a folder; or, where PATH ends in .html, the page of "
+            "the only run as one file.",
+        ),
+    ] = None,
+    export_trajectories: Annotated[
+        int, typer.Option("--export-trajectories", min=0, help="Trajectories of each store that get pages in a folder.")
+    ] = EXPORTED,
 ) -> None:
     """Look at runs in a browser: rollouts, training runs, evaluations, grades; also while they run.
 
     Directories are searched for runs. The address that is printed holds a token; pages are for whoever has it.
     """
-    asyncio.run(_serve(directories, host, port))
+    if export is not None:
+        _export(directories, export, export_trajectories)
+    else:
+        asyncio.run(_serve(directories, host, port))
+
+
+def _export(directories: Sequence[Path], path: Path, trajectories: int) -> None:
+    from swe_aem.view.export import export_folder, export_page
+    from swe_aem.view.pages import PAGES
+    from swe_aem.view.site import Site
+
+    site = Site(directories, PAGES)
+    try:
+        if path.suffix == ".html":
+            made = export_page(site, path)
+        else:
+            made = export_folder(site, path, trajectories=trajectories, tell=tell)
+    finally:
+        site.close()
+    for run, count in made.left_out.items():
+        tell(f"{count} trajectories of {run} have no page there: --export-trajectories {trajectories} of each store")
+    typer.echo(f"{made.path}, {made.pages} pages" if made.pages > 1 else str(made.path))
 
 
 async def _serve(directories: Sequence[Path], host: str, port: int) -> None:

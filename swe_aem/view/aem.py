@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from swe_aem.advantage.config import AEMConfig
-from swe_aem.train.directory import CONFIG
 from swe_aem.view.training_run import TrainingRun
 
 _DIAGNOSIS = ("diagnose.json", "diagnose/diagnose.json")
@@ -70,8 +69,9 @@ def _sentence(run: TrainingRun, min_range: float) -> str:
         return "Whether AEM does anything is not known: no step has metrics of it yet."
     unchanged, deviation = _mean(shares), _mean(deviations)
     ranges = run.series("entropy_range")[1]
-    why = f"; entropy ranges over {_mean(ranges):.2g} nats within a group, and {CONFIG} has min_range {min_range:g}"
-    why = why if ranges else ""
+    why = ""
+    if ranges:
+        why = f"; entropy ranges over {_mean(ranges):.2g} nats within a group, and min_range is {min_range:g}"
     if unchanged > 1 - _FEW / 10 or deviation == 0:
         return f"AEM does nothing: every response keeps its advantage (α = 1) in {len(shares)} steps{why}."
     low, high = run.series("alpha_min")[1], run.series("alpha_max")[1]

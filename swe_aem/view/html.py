@@ -1,6 +1,7 @@
 """HTML pages from Jinja templates, whatever text they show."""
 
 import re
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ def escaped_bytes(text: str) -> int:
     return len(escape(readable(text)).encode())
 
 
+@cache
 def environment(folder: Path) -> "jinja2.Environment":
     """The templates of a folder; they escape what is put into them, and an unknown name in one is an error."""
     import jinja2

@@ -55,7 +55,8 @@ def static_file(name: str) -> Path | None:
 class ServerLinks:
     """Addresses as paths from the root of the server."""
 
-    exported = False
+    exported = alone = False
+    policy = ""
 
     def __init__(self, pages: dict[str, Page]) -> None:
         self._pages = pages

@@ -46,7 +46,11 @@ class Links(Protocol):
     """How addresses are written where a page is shown."""
 
     exported: bool
-    """Is the page one of a folder, without a server behind it?"""
+    """Is the page a file, without a server behind it?"""
+    alone: bool
+    """Is it the only one, so that links lead nowhere?"""
+    policy: str
+    """Content security policy that the page itself holds; empty where the server sends it."""
 
     def to(self, address: Address, at: Address) -> str:
         """The `href` for an address on the page `at`."""
@@ -167,6 +171,7 @@ class Site:
             live=shown.live and not asked.links.exported,
             charts=shown.charts,
             exported=asked.links.exported,
+            policy=asked.links.policy,
             version=__version__,
             link=asked.link,
             static=lambda name: asked.links.static(name, asked.address),

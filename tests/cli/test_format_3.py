@@ -159,10 +159,9 @@ def test_agent_and_policy_are_told_apart() -> None:
 
 
 def test_report(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the train extra")
     said = invoke("report", RUN, "--out", tmp_path)
     assert "the sampled rate stayed at 0.0%; the greedy rate rose from 0.0% to 50.0%" in said
-    assert "14 plots" in said
+    assert (tmp_path / "report.html").read_text().count("<figure") == 17
 
 
 def test_metrics_of_an_old_run_are_drawn() -> None:

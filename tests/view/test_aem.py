@@ -38,7 +38,12 @@ def line(unmodulated: float, std: float, span: float = 0.5) -> dict[str, Any]:
             "",
             "AEM does nothing: every response keeps its advantage (α = 1) in 1 steps; entropy ",
         ),
-        ([line(1.0, 0.0)], "advantage: {min_range: 0.75}", "ranges over 0.5 nats within a group, and config.yaml has "),
+        (
+            [line(1.0, 0.0)],
+            "advantage: {min_range: 0.75}",
+            "ranges over 0.5 nats within a group, and min_range is 0.75.",
+        ),
+        ([{"aem/unmodulated_share": 0.5, "aem/alpha_std": 0.5}], "", "of the responses (standard deviation 0.5, on "),
         ([{}], "advantage: max_rl", "AEM is not used: advantages are made by max_rl."),
         ([{"estimator": "mine"}], "advantage: aem", "AEM is not used: advantages are made by mine."),
         ([{}], "advantage: [", "Whether AEM does anything is not known"),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from swe_aem.view.aem import is_aem_at_work
 from swe_aem.view.charts import MANY_STEPS, Chart, charts
+from swe_aem.view.conversation import conversations
 from swe_aem.view.found import Run
 from swe_aem.view.site import Asked, Shown, Site
 from swe_aem.view.training_run import TrainingRun, read_training_run
@@ -29,6 +30,7 @@ class Section(NamedTuple):
 def show(site: Site, asked: Asked, run: Run) -> Shown:
     """The page of one training run."""
     found = read_training_run(run.directory)
+    sections = _sections(found)
     return Shown(
         template="training.html.jinja",
         title=run.name,
@@ -40,12 +42,14 @@ def show(site: Site, asked: Asked, run: Run) -> Shown:
             "later": later(found),
             "aem": is_aem_at_work(found),
             "facts": list(fact_rows(found)),
-            "links": list(_links(site, asked, run, found)),
-            "sections": _sections(found),
+            "links": [] if asked.links.alone else list(_links(site, asked, run, found)),
+            "sections": sections,
+            "examples": conversations(found.directory) if asked.links.alone else [],
+            "config": found.config if asked.links.alone else None,
             "smoothed": len(found.steps) > MANY_STEPS,
         },
         live=not found.ended,
-        charts=bool(found.steps or found.heldout),
+        charts=bool(sections),
     )
 
 

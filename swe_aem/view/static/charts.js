@@ -72,7 +72,7 @@ function layout(chart) {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: chart.name,
     font: { color: variable("text"), family: getComputedStyle(document.body).fontFamily, size: 12 },
-    margin: { l: 48, r: chart.right_unit ? 48 : 12, t: 8, b: 40 }, height: 320, hovermode: named ? "closest" : "x unified",
+    margin: { l: 48, r: chart.right_unit ? 48 : 12, t: 26, b: 40 }, height: 320, hovermode: named ? "closest" : "x unified",
     hoverlabel: { bgcolor: variable("panel"), bordercolor: variable("line"), font: { color: variable("text") } },
     barmode: stacked ? "stack" : "group", bargap: stacked && chart.series[0].x.length > 60 ? 0 : 0.2,
     dragmode: coarse ? false : "zoom", showlegend: chart.series.length > 1 || Boolean(chart.series[0].window),
