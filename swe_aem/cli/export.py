@@ -50,10 +50,11 @@ def trace(
     ],
     out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("trace.json"),
 ) -> None:
-    """Write when each phase ran as a trace for ui.perfetto.dev or chrome://tracing.
+    """Write when each phase ran, as a trace.
 
-    Of a training run it has the trainer's steps with their phases, and beside them the attempts of rollouts and
-    evaluations with theirs, in as many tracks as there were at once; counters say how many agents ran.
+    Open it in ui.perfetto.dev or chrome://tracing. Of a training run it has the trainer's steps with their phases, and
+    beside them the attempts of rollouts and evaluations with theirs, in as many tracks as there were at once; counters
+    say how many agents ran.
     """
     from swe_aem.store import replace
     from swe_aem.view.trace import trace as trace_of

@@ -38,7 +38,7 @@ class Tracked(Frozen):
     """Content of `trackers.json`."""
 
     id: str
-    """Of the run, in each tracker."""
+    """The name of the run in each tracker, or its end."""
     sent: dict[str, int] = {}
     """The last step that each tracker got."""
 
@@ -178,7 +178,8 @@ def _wandb(config: TrainConfig, directory: Path, id: str, done: int) -> Iterator
 
 
 def _name(config: TrainConfig, directory: Path, id: str) -> str:
-    """Of the run. Directories of one name are different runs, and trackio knows a run by its name alone."""
+    """The name of the run in trackio and wandb. Directories of one name are different runs, and trackio knows
+    a run by its name alone."""
     return config.grpo.run_name or f"{directory.resolve().name}-{id}"
 
 
@@ -188,7 +189,7 @@ _OPENERS: Mapping[str, Callable[[TrainConfig, Path, str, int], AbstractContextMa
     "wandb": _wandb,
 }
 _HINTS: Mapping[str, str] = {
-    TENSORBOARD: "install it anew",
+    TENSORBOARD: "install it again",
     "trackio": "log in with `hf auth login` where it has a space",
     "wandb": "log in with `wandb login`, set WANDB_MODE=offline",
 }
