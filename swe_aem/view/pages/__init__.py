@@ -1,6 +1,18 @@
 """Every kind of page: one module each, with a row here."""
 
-from swe_aem.view.pages import failures, groups, log, matrix, run, runs, text, tokens, trajectories, trajectory
+from swe_aem.view.pages import (
+    compare,
+    failures,
+    groups,
+    log,
+    matrix,
+    run,
+    runs,
+    text,
+    tokens,
+    trajectories,
+    trajectory,
+)
 from swe_aem.view.site import Page
 
 PAGES = (
@@ -13,6 +25,7 @@ PAGES = (
     Page("tokens", "/{run}/trajectory/{task}/{sample}/tokens", tokens.show),
     Page("text", "/{run}/trajectory/{task}/{sample}/text", text.show),
     Page("log", "/{run}/trajectory/{task}/{sample}/log", log.show),
+    Page("compare", "/compare", compare.show),
     Page("failures", "/{run}/failures", failures.show),
 )
 """All pages. A path that comes first wins."""

@@ -1,6 +1,6 @@
 """One trajectory: why it ended as it did, its turns, its patch, its verdict, and where its time went."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +76,7 @@ def show(site: Site, asked: Asked) -> Shown:
         "members": [_member(asked, member, key) for member in around.group[:MEMBERS]],
         "previous": _link(asked, around.previous, wanted.at(1)),
         "next": _link(asked, around.next, wanted.at(1)),
-        "also": [("tokens", asked.link("tokens", query={}, **asked.values), "t")],
+        "also": [("tokens", asked.link("tokens", query={}, **asked.values), "t"), *_compared(asked, one, around.group)],
         "evidence": _evidence(one),
         "labels": list(labels or ()),
         "not_audited": "" if labels is not None else asked.link("trajectory", query={"audit": "1"}, **asked.values),
@@ -84,8 +84,7 @@ def show(site: Site, asked: Asked) -> Shown:
         "failures": _failures(store_of(run), key),
         "bars": list(_bars(one)),
         "text_link": lambda place: asked.link("text", query={"place": place}, **asked.values),
-        "credit": None,
-        "credit_note": "",
+        "advantages": asked.link("tokens", query={"by": "advantage"}, **asked.values) if run.part_of else "",
         **_verdict(budget, one),
         **_patch(budget, one),
         **_turns(budget, asked, one),
@@ -110,6 +109,20 @@ def _member(asked: Asked, member: IndexedTrajectory, key: TrajectoryKey) -> dict
         "here": member.key == key,
         "href": _link(asked, member.key),
     }
+
+
+def _compared(asked: Asked, one: Trajectory, group: Sequence[IndexedTrajectory]) -> Iterator[tuple[str, str, str]]:
+    """A link to compare it with the best of its group, or with the worst if it is the best itself."""
+    others = [member for member in group if member.key != one.key and member.reward is not None]
+    if not others:
+        return
+    best, worst = (pick(others, key=lambda member: member.reward or 0.0) for pick in (max, min))
+    is_best = one.reward is not None and one.reward > (best.reward or 0.0)
+    other, what = (worst, "worst") if is_best else (best, "best")
+    pair = {"a": one.key, "b": other.key}
+    run = asked.values["run"]
+    query = {name: f"{run}/{key.task_id}/{key.sample}" for name, key in pair.items()}
+    yield f"compare with the {what} of its group", asked.link("compare", query=query), "c"
 
 
 def _is_small(one: Trajectory) -> bool:
@@ -165,7 +178,7 @@ def _turns(budget: Budget, asked: Asked, one: Trajectory) -> dict[str, Any]:
             (role[:100], ShownText("", budget.clip(text, TEXT), f"{named}{n}"))
             for n, (role, text) in enumerate(stream.prompt[:CALLS], 1)
         ],
-        "turns": [_turn(budget, turn) for turn in stream.turns[first : first + TURNS]],
+        "turns": [turn_values(budget, turn) for turn in stream.turns[first : first + TURNS]],
         "branches": [] if branch is not None else [_branch_of(budget, asked, one, n) for n in range(len(one.branches))],
     }
 
@@ -179,7 +192,7 @@ def _branch_of(budget: Budget, asked: Asked, one: Trajectory, index: int) -> dic
         "responses": len(branch.responses),
         "tokens": len(branch.token_ids),
         "href": asked.link("trajectory", query={"stream": str(index + 1)}, **asked.values),
-        "turns": [_turn(budget, turn) for turn in turns],
+        "turns": [turn_values(budget, turn) for turn in turns],
     }
 
 
@@ -230,7 +243,7 @@ def _facts(one: Trajectory) -> Iterator[tuple[str, str]]:
         yield "cost", f"${sum(cost or 0.0 for cost in costs):.4f}"
 
 
-def _turn(budget: Budget, turn: Turn) -> dict[str, Any]:
+def turn_values(budget: Budget, turn: Turn) -> dict[str, Any]:
     """A turn as the template takes it."""
     calls = [
         {
