@@ -5,7 +5,7 @@
 #     sudo benchmarks/fresh.sh [bookworm|noble] [root|user] [train|bench]...     all users and commands if none is named
 #     sudo benchmarks/fresh.sh user train -- --set steps=1                       what follows -- goes to the commands
 #
-# Needs root, debootstrap and slirp4netns (apt-get install debootstrap slirp4netns; for noble ubuntu-keyring too). The
+# Needs root, debootstrap and slirp4netns (apt-get install debootstrap slirp4netns; for noble Ubuntu's archive keyring too). The
 # system has processes, mounts and a network of its own, and the checkout is a clone of this one's last commit. Index
 # settings such as PIP_INDEX_URL or SWE_AEM_TORCH_INDEX and a bundle of certificates in SSL_CERT_FILE are handed on.
 set -euo pipefail
@@ -28,11 +28,14 @@ if [ "${1:-}" != --inside ]; then
     [ ${#commands[@]} -gt 0 ] || commands=(bench train)
     mkdir -p "$work"
     if [ ! -e "$work/$suite.tar" ]; then
-        options=(--variant=minbase --include=git,python3)
-        mirror=http://deb.debian.org/debian
-        [ "$suite" = bookworm ] || { options+=(--components=main,universe); mirror=http://archive.ubuntu.com/ubuntu; }
+        options=(--variant=minbase --include=git,python3) scripts=/usr/share/debootstrap/scripts
+        mirror=http://deb.debian.org/debian script=$scripts/$suite
+        if [ "$suite" = noble ]; then
+            options+=(--components=main,universe --keyring=/usr/share/keyrings/ubuntu-archive-keyring.gpg)
+            mirror=http://archive.ubuntu.com/ubuntu script=$scripts/gutsy # what every Ubuntu since then is a link to
+        fi
         rm -rf "$work/$suite"
-        debootstrap "${options[@]}" "$suite" "$work/$suite" "${FRESH_MIRROR:-$mirror}" >"$work/debootstrap.log"
+        debootstrap "${options[@]}" "$suite" "$work/$suite" "${FRESH_MIRROR:-$mirror}" "$script" >"$work/debootstrap.log"
         tar -C "$work/$suite" -cf "$work/$suite.tar.part" .
         mv "$work/$suite.tar.part" "$work/$suite.tar"
         rm -rf "${work:?}/$suite"
