@@ -54,6 +54,15 @@ def is_defined(dotted: str) -> bool:
     return all(re.search(rf"\b{name}\b", text) for name in names[:1])
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_says_what_it_is_for_and_what_comes_next(path: Path) -> None:
+    text = " ".join(path.read_text(encoding="utf-8").split())
+    assert re.search(r"After (this page|them|the last one) you|You (can|have) now|You have followed", text), (
+        "what can a reader do after it?"
+    )
+    assert re.search(r"Next: .*\]\(", text), "Next: [a page](page.md)"
+
+
 @pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def page(request: pytest.FixtureRequest) -> Path:
     return request.param

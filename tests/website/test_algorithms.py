@@ -24,6 +24,8 @@ def test_the_examples_of_a_page(page: Path) -> None:
     names: dict[str, object] = {}
     said = ""
     for block in blocks(page.read_text(encoding="utf-8")):
+        if not block.runs:
+            continue
         if block.language == "python":
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
