@@ -71,6 +71,11 @@ def credit_of(run: Run, group: Sequence[Trajectory], key: TrajectoryKey) -> Cred
         from swe_aem.train.analysis.stored import group_tensors, inputs_of, modulation
         from swe_aem.train.steps import cut, is_broken
     members = cut(tuple(group), config.rollout.group_size)
+    if len(members) < config.rollout.group_size:
+        raise UserError(
+            f"Its group has {len(members)} of {config.rollout.group_size} trajectories so far, and advantages are those "
+            "of the whole group"
+        )
     if is_broken(members):
         raise UserError("The task is broken: the group was dropped, and nothing of it was trained on")
     at = next((n for n, one in enumerate(members) if one.key == key), None)

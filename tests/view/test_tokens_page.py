@@ -61,9 +61,9 @@ def trained_run(directory: Path, members: list[Trajectory]) -> Run:
 
 def test_base_advantages_are_those_of_training_and_what_is_estimated_says_so(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the transformers extra")
-    members = [make_trajectory("t", n, reward=float(n == 0)) for n in range(4)]
+    members = [make_trajectory("t", n, reward=float(n == 0)) for n in range(7)]
     limit: dict[str, Any] = {"outcome": Outcome.TURN_LIMIT, "reward": 0.0}
-    members.append(make_trajectory("t", 4, **limit))
+    members.append(make_trajectory("t", 7, **limit))
     run = trained_run(tmp_path, members)
     found = credit_of(run, members, members[0].key)
     (one,) = found.responses
@@ -74,9 +74,11 @@ def test_base_advantages_are_those_of_training_and_what_is_estimated_says_so(tmp
     assert "estimate" in " ".join(found.notes)
     (other,) = credit_of(run, members, members[1].key).responses
     assert other is not None
-    assert other.base == pytest.approx(-1 / 4)
+    assert other.base == pytest.approx(-1 / 7)
+    with pytest.raises(UserError, match="7 of 8 trajectories so far"):
+        credit_of(run, members[:7], members[0].key)
     with pytest.raises(UserError, match="compact filtering"):
-        credit_of(run, members, members[4].key)
+        credit_of(run, members, members[7].key)
 
 
 def test_nothing_is_computed_for_what_was_not_trained_on_or_by_code_of_a_run(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def turn_values(budget: Budget, turn: Turn) -> dict[str, Any]:
                 for n, (name, text) in enumerate(call.arguments[:CALLS], 1)
             ],
             "observation": ShownText("", budget.clip(call.observation, OBSERVATION), f"{call.place}.observation")
-            if call.observation
+            if call.observation.strip()
             else None,
         }
         for call in turn.calls[:CALLS]
