@@ -73,8 +73,8 @@ def credit_of(run: Run, group: Sequence[Trajectory], key: TrajectoryKey) -> Cred
     members = cut(tuple(group), config.rollout.group_size)
     if len(members) < config.rollout.group_size:
         raise UserError(
-            f"Its group has {len(members)} of {config.rollout.group_size} trajectories so far, and advantages are those "
-            "of the whole group"
+            f"Its group has {len(members)} of {config.rollout.group_size} trajectories so far, and advantages are "
+            "those of the whole group"
         )
     if is_broken(members):
         raise UserError("The task is broken: the group was dropped, and nothing of it was trained on")
