@@ -27,7 +27,7 @@ _NOWHERE = "about:left-out"
 _LONGEST = 120
 """Characters of a file name; the middle of a longer one becomes a hash."""
 _OF_TRAJECTORY = ("trajectory", "text", "tokens", "log")
-_PLACES = ("from", "place", "stream")
+_PLACES = ("by", "from", "place", "response", "stream")
 """What the query of such a page says of the place in it; the rest is the list that one came from."""
 _NEEDS_A_SERVER = ("compare", "compare-runs")
 _POLICY = (

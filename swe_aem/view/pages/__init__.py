@@ -2,6 +2,8 @@
 
 from swe_aem.view.pages import (
     compare,
+    config,
+    evaluation,
     failures,
     groups,
     log,
@@ -26,6 +28,8 @@ PAGES = (
     Page("text", "/{run}/trajectory/{task}/{sample}/text", text.show),
     Page("log", "/{run}/trajectory/{task}/{sample}/log", log.show),
     Page("compare", "/compare", compare.show),
+    Page("config", "/{run}/config", config.show),
+    Page("evaluation", "/{run}/evaluation", evaluation.show),
     Page("failures", "/{run}/failures", failures.show),
 )
 """All pages. A path that comes first wins."""

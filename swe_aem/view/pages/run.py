@@ -1,8 +1,8 @@
 """The first page of a run, by what it is."""
 
 from swe_aem.view.found import Kind
-from swe_aem.view.pages import store, training
-from swe_aem.view.site import Asked, NotThere, Shown, Site
+from swe_aem.view.pages import evaluation, store, training
+from swe_aem.view.site import Asked, Shown, Site
 
 
 def show(site: Site, asked: Asked) -> Shown:
@@ -14,4 +14,4 @@ def show(site: Site, asked: Asked) -> Shown:
         case Kind.ROLLOUTS:
             return store.show(site, asked, run)
         case Kind.GRADES:
-            raise NotThere(f"{run.name} has no page of its own")
+            return evaluation.show_run(asked, run)

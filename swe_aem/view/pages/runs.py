@@ -73,7 +73,7 @@ def _graded(asked: Asked, run: Run) -> Row:
     outcomes = Counter(one.outcome for one in verdicts)
     return Row(
         run=run,
-        href=None,
+        href=asked.link("run", run=run.name),
         written=_when(run),
         tasks=len({one.instance_id for one in verdicts}),
         done=len(verdicts),

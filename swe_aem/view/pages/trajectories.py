@@ -79,6 +79,7 @@ def tabs(asked: Asked, run: Run) -> list[tuple[str, str, bool]]:
         ("groups", "groups"),
         ("matrix", "solve rates"),
         ("failures", "failures"),
+        ("evaluation", "evaluation"),
     )
     return [(text, asked.link(page, run=run.name), page == asked.address.page) for page, text in pages]
 

@@ -1,0 +1,40 @@
+"""The pages of an evaluation and of settings."""
+
+from pathlib import Path
+
+import pytest
+
+from swe_aem.errors import UserError
+from swe_aem.view.pages import PAGES, evaluation
+from swe_aem.view.server import ServerLinks
+from swe_aem.view.site import Address, Asked, Site
+
+
+def page(directory: Path, name: str, run: str, **query: str) -> str:
+    site = Site([directory], PAGES)
+    return site.html(Asked(Address(name, {"run": run}, query), ServerLinks(site.pages)))
+
+
+def test_an_evaluation_has_rates_and_tasks_with_links(whole_run: Path) -> None:
+    html = page(whole_run.parent, "evaluation", "first+rollouts")
+    assert "pass@1" in html
+    assert "50.0 %" in html
+    assert "5 of 10 samples with a verdict resolved" in html
+    assert 'href="/first%2Brollouts/trajectories?task=t5' in html
+
+
+def test_a_store_too_large_for_a_page_names_the_command(whole_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "MOST_BYTES", 1)
+    with pytest.raises(UserError, match="call swe-aem eval"):
+        page(whole_run.parent, "evaluation", "first+rollouts")
+
+
+def test_settings_stand_beside_those_of_another_run(whole_run: Path) -> None:
+    other = whole_run.parent / "second"
+    other.mkdir()
+    (other / "metrics.jsonl").write_text('{"step": 1}\n')
+    (other / "config.yaml").write_text("steps: 80\nmodel: <tiny>\ngrpo: {beta: 0}\n")
+    html = page(whole_run.parent, "config", "first", **{"with": "second"})
+    assert '<th scope="row">steps</th><td>40</td><td>80</td><td>differs</td>' in html
+    assert '<th scope="row">model</th><td>&lt;tiny&gt;</td><td>&lt;tiny&gt;</td><td></td>' in html
+    assert "grpo.beta" in html
