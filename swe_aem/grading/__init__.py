@@ -8,6 +8,7 @@ from swe_aem.grading.eval_types import results_from
 from swe_aem.grading.foreign import NotApplied
 from swe_aem.grading.grader import CONTROL_EXTRA_S, Grader, GradeSlot
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
+from swe_aem.grading.integrity import PASSING
 from swe_aem.grading.kept_log import NotReadable, read_kept_log
 from swe_aem.grading.layers import StartLayers
 from swe_aem.grading.parser import SwebenchParser
@@ -20,6 +21,7 @@ __all__ = [
     "CONFIGURATION_FILES",
     "CONTROL_EXTRA_S",
     "LINK",
+    "PASSING",
     "RUNNER_MODULES",
     "Blob",
     "CapturedWork",

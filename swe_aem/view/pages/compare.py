@@ -3,12 +3,12 @@
 from typing import Any, NamedTuple
 
 from swe_aem.core import TestStatus, Trajectory
+from swe_aem.grading import PASSING
 from swe_aem.view.pages.trajectory import CALLS, FILE, FILES, LINES, PAGE_BYTES, turn_values
 from swe_aem.view.site import Asked, Crumb, NotThere, Shown, Site
 from swe_aem.view.stored import key_of, load
 from swe_aem.view.story import Budget, Turn, patch_files, stream_of, why
 from swe_aem.view.story.clip import changed
-from swe_aem.view.story.tests import PASSING
 
 TURNS = 20
 """Turns of each side that are shown after they part."""

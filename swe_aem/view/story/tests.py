@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from swe_aem.core import TestStatus, Verdict
-from swe_aem.grading.integrity import PASSING
+from swe_aem.grading import PASSING
 
 
 class TestGroup(NamedTuple):
