@@ -1,10 +1,13 @@
 """The pages of an evaluation and of settings."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from swe_aem.core import Outcome
 from swe_aem.errors import UserError
+from swe_aem.store import Store
 from swe_aem.view.pages import PAGES, evaluation
 from swe_aem.view.server import ServerLinks
 from swe_aem.view.site import Address, Asked, Site
@@ -38,3 +41,15 @@ def test_settings_stand_beside_those_of_another_run(whole_run: Path) -> None:
     assert '<th scope="row">steps</th><td>40</td><td>80</td><td>differs</td>' in html
     assert '<th scope="row">model</th><td>&lt;tiny&gt;</td><td>&lt;tiny&gt;</td><td></td>' in html
     assert "grpo.beta" in html
+
+
+def test_two_runs_task_by_task(whole_run: Path, kit: Any) -> None:
+    with Store(whole_run.parent / "later").writer() as writer:
+        writer.append(kit.trajectory("t1", 0, Outcome.RESOLVED))
+        writer.append(kit.trajectory("t2", 0, Outcome.UNRESOLVED))
+    site = Site([whole_run.parent], PAGES)
+    address = Address("compare-runs", {}, {"a": "first+rollouts", "b": "later"})
+    html = site.html(Asked(address, ServerLinks(site.pages)))
+    assert "better on 1 tasks: t1" in html
+    assert "worse on 1 tasks: t2" in html
+    assert 'href="/later/trajectories?task=t2' in html

@@ -2,6 +2,7 @@
 
 from swe_aem.view.pages import (
     compare,
+    compare_runs,
     config,
     evaluation,
     failures,
@@ -28,6 +29,7 @@ PAGES = (
     Page("text", "/{run}/trajectory/{task}/{sample}/text", text.show),
     Page("log", "/{run}/trajectory/{task}/{sample}/log", log.show),
     Page("compare", "/compare", compare.show),
+    Page("compare-runs", "/compare-runs", compare_runs.show),
     Page("config", "/{run}/config", config.show),
     Page("evaluation", "/{run}/evaluation", evaluation.show),
     Page("failures", "/{run}/failures", failures.show),

@@ -1,5 +1,6 @@
 """What `swe-aem eval` says of a store, or of verdicts: rates with intervals, and each task."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from swe_aem.errors import UserError
@@ -33,11 +34,8 @@ def show(site: Site, asked: Asked) -> Shown:
 
 def show_run(asked: Asked, run: Run) -> Shown:
     """The evaluation of a run; raises `UserError` for a store that is empty or too large."""
-    store = run.directory / ROLLOUTS if run.kind is Kind.TRAINING else run.directory
-    if (size := sum(path.stat().st_size for path in segments(store / "trajectories"))) > MOST_BYTES:
-        raise UserError(
-            f"{store} holds {size / 1e9:.1f} GB, which takes too long to read for a page: call swe-aem eval {store}"
-        )
+    store = store_of(run)
+    require_small(store)
     notes: list[str] = []
     report, scores = evaluate_directory(store, tell=notes.append)
     return Shown(
@@ -52,6 +50,19 @@ def show_run(asked: Asked, run: Run) -> Shown:
             "rows": [_row(asked, run, report, task) for task in scores.tasks],
         },
     )
+
+
+def store_of(run: Run) -> Path:
+    """The directory that is evaluated."""
+    return run.directory / ROLLOUTS if run.kind is Kind.TRAINING else run.directory
+
+
+def require_small(store: Path) -> None:
+    """Raises `UserError` for a store that takes too long to read for a page."""
+    if (size := sum(path.stat().st_size for path in segments(store / "trajectories"))) > MOST_BYTES:
+        raise UserError(
+            f"{store} holds {size / 1e9:.1f} GB, which takes too long to read for a page: call swe-aem eval {store}"
+        )
 
 
 def _row(asked: Asked, run: Run, report: RunReport, task: TaskScore) -> Row:

@@ -1,0 +1,38 @@
+"""Two stores task by task: the difference of their rates, and the tasks that changed."""
+
+from swe_aem.errors import UserError
+from swe_aem.evaluate import caveats, compare, comparison_lines, evaluate_directory
+from swe_aem.view.found import Kind, Run
+from swe_aem.view.index import Filter, Order
+from swe_aem.view.listed import Listed
+from swe_aem.view.pages.evaluation import require_small, store_of
+from swe_aem.view.site import Asked, NotThere, Shown, Site
+
+
+def show(site: Site, asked: Asked) -> Shown:
+    """The stores that the query names as `a` and `b`."""
+    if not asked.query.get("a") or not asked.query.get("b"):
+        raise NotThere("name two runs in the address: /compare-runs?a=RUN&b=RUN")
+    first, second = site.run(asked.query["a"]), site.run(asked.query["b"])
+    for run in (first, second):
+        require_small(store_of(run))
+    (one, scores), (other, others) = (evaluate_directory(store_of(run), tell=lambda _: None) for run in (first, second))
+    if (found := compare(scores, others)) is None:
+        raise UserError(f"{first.name} and {second.name} share no task that both have a verdict for")
+    text = "\n".join(comparison_lines(found, first.name, second.name, caveats(one, other)))
+    changed = [
+        (what, [(task, _href(asked, first, task), _href(asked, second, task)) for task in tasks])
+        for what, tasks in (("worse", found.lost), ("better", found.gained))
+    ]
+    return Shown(
+        template="compare_runs.html.jinja",
+        title=f"{second.name} against {first.name}",
+        values={"text": text, "changed": changed, "first": first.name, "second": second.name},
+    )
+
+
+def _href(asked: Asked, run: Run, task: str) -> str:
+    if run.kind is Kind.GRADES:
+        return asked.link("run", run=run.name)
+    query = Listed(filter=Filter(tasks=(task,)), order=Order(by="task", descending=False)).query()
+    return asked.link("trajectories", query=query, run=run.name)
