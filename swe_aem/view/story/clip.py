@@ -60,6 +60,8 @@ class Budget:
 
     def clip(self, text: str, most: int, look: Look | None = None) -> Clipped:
         """`text`, its middle left out where it has more than `most` characters, or the page has no space for more."""
+        if min(len(text), most) > self.left_bytes:
+            most = min(most, _LEAST)  # a character takes a byte at least
         shown = clip(text, most, look)
         size = _size_bytes(shown)
         if size > self.left_bytes:
