@@ -10,7 +10,7 @@ from swe_aem.view.site import Asked, Shown, Site
 COLUMNS: tuple[tuple[MatrixOrder, str], ...] = (("task", "task"), ("rate", "all"), ("change", "change"))
 """What tasks can be sorted by, and its heading."""
 _ORDERS: dict[str, MatrixOrder] = {column: column for column, _ in COLUMNS}
-_HEATS = 10
+_LEVELS = 10
 """Colours from no trajectory resolved to all resolved."""
 
 
@@ -18,8 +18,8 @@ class Cell(NamedTuple):
     """One cell of the table."""
 
     cell: MatrixCell
-    heat: int | None
-    """0 to `_HEATS`; None where nothing counts."""
+    level: int | None
+    """0 to `_LEVELS`; None where nothing counts."""
     href: str
     """Its trajectories."""
 
@@ -96,11 +96,11 @@ def _row(asked: Asked, run: str, matrix: Matrix, row: MatrixRow) -> Row:
         return asked.link("trajectories", query=found.query(), run=run)
 
     cells = [
-        None if cell is None else Cell(cell, _heat(cell.rate), href(column))
+        None if cell is None else Cell(cell, _level(cell.rate), href(column))
         for cell, column in zip(row.cells, matrix.columns, strict=True)
     ]
     return Row(row, href(None), cells)
 
 
-def _heat(rate: float | None) -> int | None:
-    return None if rate is None else round(rate * _HEATS)
+def _level(rate: float | None) -> int | None:
+    return None if rate is None else round(rate * _LEVELS)

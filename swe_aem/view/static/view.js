@@ -10,9 +10,11 @@ async function refresh(seen) {
   const main = document.querySelector("main");
   const isBusy = main.contains(document.activeElement) && document.activeElement !== main;
   if (fresh && !isBusy && !String(getSelection())) {
-    const open = [...main.querySelectorAll("details[open][id]")].map((one) => one.id);
+    const open = new Map([...main.querySelectorAll("details[id]")].map((one) => [one.id, one.open]));
+    const places = [...main.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
     main.replaceChildren(...fresh.childNodes);
-    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    for (const [id, isOpen] of open) document.getElementById(id)?.toggleAttribute("open", isOpen);
+    main.querySelectorAll(".scroll").forEach((one, n) => (one.scrollLeft = places[n] ?? 0));
     document.dispatchEvent(new Event("view:refreshed"));
   }
   return isBusy ? seen : answer.headers.get("ETag");
