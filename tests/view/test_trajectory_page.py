@@ -89,7 +89,7 @@ def test_turns_show_what_was_called_and_what_came_back(tmp_path: Path) -> None:
     html = shown(tmp_path / "run", make_trajectory("t", 0, responses=(response,), messages=messages))
     text = " ".join(Parsed(html).text.split())
     for wanted in (
-        "Where is it? I look. bash ls pwd exit code 2 3 s red",
+        "Where is it? I look. bash ls pwd exit code 2 · 3 s red",
         "str_replace_editor str_replace a.py x -y +Y z",
         'search words ["a"] deep true timed out',
         "bash malformed raw {broken 0 s not JSON",
