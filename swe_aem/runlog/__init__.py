@@ -23,7 +23,7 @@ from swe_aem.runlog.log import (
     tell,
 )
 from swe_aem.runlog.secrets import known_secret, masked, without_keys
-from swe_aem.runlog.text import traceback_of, utc_now, visible
+from swe_aem.runlog.text import traceback_of, utc_now
 
 __all__ = [
     "FILE",
@@ -42,6 +42,5 @@ __all__ = [
     "tell",
     "traceback_of",
     "utc_now",
-    "visible",
     "without_keys",
 ]

@@ -10,7 +10,7 @@ class AppendedFile:
     def __init__(self, path: Path) -> None:
         """Raises `OSError` if the file cannot be opened. A torn last line of a killed process gets its line break."""
         self.path = path
-        self.fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.fd = self._opened()
         self.size_bytes = os.fstat(self.fd).st_size
         self.lost = 0
         """Entries that could not be written."""
@@ -32,13 +32,25 @@ class AppendedFile:
             self._torn = written < len(data)
         return written == len(data)
 
-    def move_aside(self, place: Path) -> None:
-        """Rename the file to `place` and continue in a new one of the old name, under the same file descriptor."""
-        os.replace(self.path, place)
-        fresh = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def move_aside(self, place: Path) -> bool:
+        """Rename the file to `place` and continue in a new one of the old name, under the same file descriptor; False,
+        and the file stays as it is, if that failed."""
+        try:
+            os.replace(self.path, place)
+            try:
+                fresh = self._opened()
+            except OSError:
+                os.replace(place, self.path)
+                raise
+        except OSError:  # e.g. the directory is gone, or too many files are open
+            return False
         os.dup2(fresh, self.fd, inheritable=False)
         os.close(fresh)
         self.size_bytes, self._torn = 0, False
+        return True
+
+    def _opened(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def close(self) -> None:
         """Close the file."""

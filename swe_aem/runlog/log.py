@@ -46,6 +46,7 @@ class RunLog:
         self._lock = threading.RLock()
         self._waiting: list[str] = []
         self._file: AppendedFile | None = None
+        self._refused: set[Path] = set()
         self._told_lost = 0
         self._began_s = time.monotonic()
         self._enabled_faulthandler = False
@@ -57,12 +58,13 @@ class RunLog:
         """Write into this directory from now on, what was said so far first. Only the first call counts. What cannot be
         written is told of once, and ends nothing."""
         with self._lock:
-            if self._file is not None:
+            if self._file is not None or directory in self._refused:
                 return
             try:
                 directory.mkdir(parents=True, exist_ok=True)
                 self._file = AppendedFile(directory / file_name())
             except OSError as error:
+                self._refused.add(directory)
                 show(f"no {FILE} in {directory}: {error.strerror}")
                 return
             waiting, self._waiting = self._waiting, []
@@ -79,7 +81,7 @@ class RunLog:
         made = line(level, about, text)
         with self._lock:
             if level >= logging.ERROR and about == "-":
-                self._last_error = masked(visible(text)).partition("\n")[0]
+                self._last_error = masked(text).partition("\n")[0]
             if self._file is None:
                 self._waiting = [*self._waiting[-_MOST_WAITING:], made]
             else:
@@ -99,11 +101,14 @@ class RunLog:
                 self._file.close()
             self._file, self._waiting = None, []
 
+    def forked(self) -> None:
+        """This is a forked child: whoever held the lock is not here and will not release it."""
+        self._lock = threading.RLock()
+
     def _write(self, made: str) -> None:
         assert self._file is not None
         file = self._file
-        if file.size_bytes >= MOST_BYTES:
-            file.move_aside(file.path.with_name(f"{file.path.name}.1"))
+        if file.size_bytes >= MOST_BYTES and file.move_aside(file.path.with_name(f"{file.path.name}.1")):
             file.append(line(logging.INFO, "-", f"continues {file.path.name}.1").encode())
         if file.lost > self._told_lost:
             made = (
@@ -113,6 +118,14 @@ class RunLog:
             self._told_lost = file.lost
         elif file.lost == 1:
             show(f"{file.path} cannot be written: {file.why_lost}")
+
+
+def _in_forked_child() -> None:
+    for log in _open:
+        log.forked()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
 
 
 @contextmanager
@@ -177,7 +190,7 @@ def now_about(attempt: str) -> None:
 
 def line(level: int, about: str, text: str) -> str:
     """A line as it stands in the file: time, level, attempt, text."""
-    return f"{utc_now()} {_LEVELS[_level(level)]} {one_word(visible(about))} {masked(visible(text))}\n"
+    return f"{utc_now()} {_LEVELS[_level(level)]} {one_word(visible(about))} {masked(text)}\n"
 
 
 def file_name() -> str:
@@ -204,8 +217,15 @@ def _started() -> str:
     name = "swe-aem" if path.parts[-2:] == ("swe_aem", "__main__.py") else path.name
     return (
         f"started: swe-aem {_version()}, Python {platform.python_version()}, host {socket.gethostname()}, pid "
-        f"{os.getpid()}, in {os.getcwd()}: {shlex.join([name, *arguments])}"
+        f"{os.getpid()}, in {_directory()}: {shlex.join([name, *arguments])}"
     )
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "a directory that is gone"
 
 
 def _version() -> str:

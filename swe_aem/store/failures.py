@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from swe_aem.core import TrajectoryKey
 from swe_aem.core.base import Frozen
-from swe_aem.runlog import AppendedFile, masked, note, traceback_of, utc_now, visible
+from swe_aem.runlog import AppendedFile, masked, note, traceback_of, utc_now
 
 FILE = "failures.jsonl"
 
@@ -66,7 +66,7 @@ def failed_attempt(error: BaseException, **given: Any) -> FailedAttempt:
     """The record of an exception; keys and what cannot be shown are taken out of its texts. `given` are the other
     fields."""
     texts = {"message": str(error), "traceback": traceback_of(error), "finding": given.pop("finding", "")}
-    shown = {name: masked(visible(text, indent="")) for name, text in texts.items()}
+    shown = {name: masked(text, indent="") for name, text in texts.items()}
     return FailedAttempt(cause=type(error).__name__, **shown, **given)
 
 

@@ -169,3 +169,83 @@ def test_a_signal_that_ends_the_process_is_written(tmp_path: Path, number: signa
     assert subprocess.run(command, check=False).returncode == -number
     assert f"ended: by {number.name} after" in lines(tmp_path)[-1]
     assert number.name in lines(tmp_path)[-2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://me:with@sign-{key}@host/x",
+        "Authorization: Token {key}",
+        "--set policy.env.AWS_SECRET_ACCESS_KEY={key}",
+        "aws_secret_access_key = {key}",
+        "--api-key {key}",
+        '{{"OPENAI_KEY": "{key} with spaces {key}"}}',
+        r"{{\"api_key\": \"{key}\"}}",
+        "a key of GitLab: glpat-{key}{key}",
+    ],
+)
+def test_what_looks_like_a_key_is_masked(tmp_path: Path, text: str) -> None:
+    with run_log(tmp_path):
+        note(text.format(key="hunter22hunter"))
+    assert "***" in said(tmp_path)[0]
+    assert "hunter" not in (tmp_path / "run.log").read_text()
+
+
+@pytest.mark.parametrize("text", ["KeyError: 'x'", "unknown key: sandbox.typ", "max_tokens=5", "api_key_env=MY_KEY"])
+def test_what_is_no_key_is_kept(tmp_path: Path, text: str) -> None:
+    with run_log(tmp_path):
+        note(text)
+    assert said(tmp_path) == [f"- {text}"]
+
+
+def test_a_key_of_several_lines_is_masked_and_so_is_one_where_a_text_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNING_KEY", "hunter-begin\nhunter-middle\nhunter-end")
+    monkeypatch.setenv("LONG_TOKEN", "hunter" * 10)
+    with run_log(tmp_path):
+        note(f"signed with\n{os.environ['SIGNING_KEY']}")
+        note(os.environ["LONG_TOKEN"] * 10_000)
+    assert "hunter" not in (tmp_path / "run.log").read_text()
+
+
+def test_a_file_that_cannot_be_moved_aside_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swe_aem.runlog.log.MOST_BYTES", 1000)
+    with run_log(tmp_path / "run"):
+        (tmp_path / "run").rename(tmp_path / "moved")
+        for number in range(50):
+            note(f"line {number} {'x' * 50}")
+    assert [line.split()[1] for line in said(tmp_path / "moved")] == ["line"] * 50
+
+
+def test_a_directory_that_cannot_be_written_is_told_of_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    with run_log(tmp_path / "file"), run_log(tmp_path / "file"):
+        keep_in(tmp_path / "file")
+    assert capsys.readouterr().err.count("no run.log in") == 1
+
+
+def test_a_forked_child_does_not_wait_for_a_lock_that_nobody_releases(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys, threading; from swe_aem.runlog import note, run_log\n"
+        "held, done = threading.Event(), threading.Event()\n"
+        "with run_log(pathlib.Path(sys.argv[1])) as log:\n"
+        "    def hold():\n"
+        "        with log._lock: held.set(); done.wait()\n"
+        "    threading.Thread(target=hold).start(); held.wait()\n"
+        "    child = os.fork()\n"
+        "    if not child: note('of the child'); os._exit(0)\n"
+        "    os.waitpid(child, 0); done.set()\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], check=True, timeout=60)
+    assert "- of the child" in said(tmp_path)
+
+
+def test_a_run_from_a_directory_that_is_gone_has_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with run_log(tmp_path):
+        pass
+    assert "in a directory that is gone: " in lines(tmp_path)[0]
