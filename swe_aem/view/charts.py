@@ -45,6 +45,8 @@ class Series(Frozen):
     """Is it drawn on the right scale?"""
     window: int = 0
     """Values in the moving mean that is drawn over it; 0 draws none."""
+    dash: bool = False
+    """Is it drawn dashed, so that it differs from another one of its colour?"""
 
 
 class Chart(Frozen):

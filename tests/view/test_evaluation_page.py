@@ -38,9 +38,33 @@ def test_settings_stand_beside_those_of_another_run(whole_run: Path) -> None:
     (other / "metrics.jsonl").write_text('{"step": 1}\n')
     (other / "config.yaml").write_text("steps: 80\nmodel: <tiny>\ngrpo: {beta: 0}\n")
     html = page(whole_run.parent, "config", "first", **{"with": "second"})
-    assert '<th scope="row">steps</th><td>40</td><td>80</td><td>differs</td>' in html
-    assert '<th scope="row">model</th><td>&lt;tiny&gt;</td><td>&lt;tiny&gt;</td><td></td>' in html
-    assert "grpo.beta" in html
+    changed, _, whole = html.partition("All settings")
+    assert '<th scope="row">steps</th><td>40</td><td>80</td>' in changed
+    assert '<th scope="row">grpo.beta</th><td>–</td><td>0</td>' in changed
+    assert ">model<" not in changed
+    assert '<th scope="row">model</th><td>&lt;tiny&gt;</td>' in whole
+
+
+def test_settings_say_what_differs_from_the_defaults_and_import_nothing(whole_run: Path) -> None:
+    (whole_run / "config.yaml").write_text(
+        "model: m\nsteps: 3\ngroups_per_step: 2\nsave_every: 7\ndevice: auto\n"
+        "advantage: {estimator: 'nowhere.to_be:Found'}\nrollout: {group_size: 4, policy: m, twins: true}\n"
+    )
+    html = page(whole_run.parent, "config", "first")
+    changed, _, whole = html.partition("All settings")
+    assert '<th scope="row">save_every</th><td>7</td><td>5</td>' in changed
+    assert '<th scope="row">steps</th><td>3</td><td>–</td>' in changed
+    assert '<th scope="row">rollout.group_size</th><td>4</td><td>1</td>' in changed
+    assert "nowhere.to_be:Found" in changed
+    assert ">device<" not in changed
+    assert ">rollout.twins<" not in changed
+    assert '<th scope="row">rollout.twins</th><td>true</td>' in whole
+
+
+def test_settings_of_another_version_are_shown_without_defaults(whole_run: Path) -> None:
+    html = page(whole_run.parent, "config", "first")
+    assert "The defaults are not known" in html
+    assert '<th scope="row">steps</th><td>40</td>' in html
 
 
 def test_two_runs_task_by_task(whole_run: Path, kit: Any) -> None:

@@ -1,19 +1,22 @@
-"""Two stores task by task: the difference of their rates, and the tasks that changed."""
+"""Two runs: training runs by their curves, others task by task, with the tasks that changed."""
 
 from swe_aem.errors import UserError
 from swe_aem.evaluate import caveats, compare, comparison_lines, evaluate_directory
 from swe_aem.view.found import Kind, Run
 from swe_aem.view.index import Filter, Order
 from swe_aem.view.listed import Listed
+from swe_aem.view.pages import compare_training
 from swe_aem.view.pages.evaluation import require_small, store_of
-from swe_aem.view.site import Asked, NotThere, Shown, Site
+from swe_aem.view.site import Asked, Crumb, NotThere, Shown, Site
 
 
 def show(site: Site, asked: Asked) -> Shown:
-    """The stores that the query names as `a` and `b`."""
+    """The runs that the query names as `a` and `b`. Of a training run and a store, the rollouts are compared."""
     if not asked.query.get("a") or not asked.query.get("b"):
         raise NotThere("name two runs in the address: /compare-runs?a=RUN&b=RUN")
     first, second = site.run(asked.query["a"]), site.run(asked.query["b"])
+    if first.kind is second.kind is Kind.TRAINING:
+        return compare_training.show(site, asked, first, second)
     for run in (first, second):
         require_small(store_of(run))
     (one, scores), (other, others) = (evaluate_directory(store_of(run), tell=lambda _: None) for run in (first, second))
@@ -27,6 +30,7 @@ def show(site: Site, asked: Asked) -> Shown:
     return Shown(
         template="compare_runs.html.jinja",
         title=f"{second.name} against {first.name}",
+        crumbs=tuple(Crumb(run.name, asked.link("run", run=run.name)) for run in (first, second)),
         values={"text": text, "changed": changed, "first": first.name, "second": second.name},
     )
 

@@ -41,7 +41,17 @@ def show(site: Site, asked: Asked) -> Shown:
     """A row per run; the stores of a training run below it."""
     rows = [_row(site, asked, run) for run in site.runs()]
     notes = {note for row in rows if row.run.kind is Kind.ROLLOUTS and (note := site.index(row.run).note)}
-    return Shown(template="runs.html.jinja", title="Runs", values={"rows": rows, "notes": sorted(notes)}, live=True)
+    runs = [row.run for row in rows]
+    return Shown(
+        template="runs.html.jinja",
+        title="Runs",
+        values={
+            "rows": rows,
+            "notes": sorted(notes),
+            "pairs": runs if len(runs) > 1 and not asked.links.exported else [],
+        },
+        live=True,
+    )
 
 
 def _row(site: Site, asked: Asked, run: Run) -> Row:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from swe_aem.errors import UserError
 from swe_aem.store import Summary, read_summary
+from swe_aem.view.beside import comparisons
 from swe_aem.view.found import Run
 from swe_aem.view.index import FacetName, FacetValue, Filter, StoreIndex
 from swe_aem.view.listed import Listed
@@ -45,6 +46,7 @@ def show(site: Site, asked: Asked, run: Run) -> Shown:
         values={
             "run": run,
             "tabs": tabs(asked, run),
+            "others": comparisons(site, asked, run),
             "note": index.note,
             "progress": progress,
             "damaged": index.damaged() if progress.damaged else (),

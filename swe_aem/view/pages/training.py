@@ -1,9 +1,10 @@
 """The page of a training run: did it learn, is AEM at work, what happened, and where to look on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from swe_aem.view.aem import is_aem_at_work
+from swe_aem.view.beside import comparisons
 from swe_aem.view.charts import MANY_STEPS, Chart, charts
 from swe_aem.view.conversation import conversations
 from swe_aem.view.found import Run
@@ -30,7 +31,7 @@ class Section(NamedTuple):
 def show(site: Site, asked: Asked, run: Run) -> Shown:
     """The page of one training run."""
     found = read_training_run(run.directory)
-    sections = _sections(found)
+    shown = sections(charts(found))
     return Shown(
         template="training.html.jinja",
         title=run.name,
@@ -43,21 +44,23 @@ def show(site: Site, asked: Asked, run: Run) -> Shown:
             "aem": is_aem_at_work(found),
             "facts": list(fact_rows(found)),
             "links": [] if asked.links.alone else list(_links(site, asked, run, found)),
-            "sections": sections,
+            "sections": shown,
+            "others": comparisons(site, asked, run),
             "examples": conversations(found.directory) if asked.links.alone else [],
             "config": found.config if asked.links.alone else None,
             "smoothed": len(found.steps) > MANY_STEPS,
         },
         live=not found.ended,
-        charts=bool(sections),
+        charts=bool(shown),
     )
 
 
-def _sections(run: TrainingRun) -> list[Section]:
-    sections: dict[str, list[Chart]] = {}
-    for chart in charts(run):
-        sections.setdefault(chart.section, []).append(chart)
-    return [Section(title, found) for title, found in sections.items()]
+def sections(found: Iterable[Chart]) -> list[Section]:
+    """Charts by their headings."""
+    by_title: dict[str, list[Chart]] = {}
+    for chart in found:
+        by_title.setdefault(chart.section, []).append(chart)
+    return [Section(title, of_it) for title, of_it in by_title.items()]
 
 
 def _links(site: Site, asked: Asked, run: Run, found: TrainingRun) -> Iterator[Link]:

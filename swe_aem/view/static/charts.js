@@ -34,7 +34,7 @@ function bars(one) {
 function traces(one) {
   const base = { x: one.x.map(text), y: one.y, name: text(one.label), yaxis: one.right ? "y2" : "y", legendgroup: one.label,
                  hovertemplate: "%{y:.5g}<extra>%{fullData.name}</extra>" };
-  const line = (width, share) => ({ color: clear(one.colour, share), width });
+  const line = (width, share) => ({ color: clear(one.colour, share), width, dash: one.dash ? "dash" : "solid" });
   switch (one.style) {
     case "band": {
       const edge = { ...base, type: "scatter", mode: one.x.length > 60 ? "lines" : "lines+markers", line: line(1, 0.9),
@@ -44,9 +44,11 @@ function traces(one) {
     }
     case "stack":
     case "bars":
-      return [{ ...base, type: "bar", marker: { color: colour(one.colour) }, ...bars(one) }];
+      return [{ ...base, type: "bar", marker: { color: colour(one.colour), pattern: { shape: one.dash ? "/" : "" } },
+                ...bars(one) }];
     case "intervals":
-      return [{ ...base, type: "scatter", mode: "markers", marker: { size: 8, color: colour(one.colour) }, ...bars(one) }];
+      return [{ ...base, type: "scatter", mode: "markers", ...bars(one),
+                marker: { size: 8, color: colour(one.colour), symbol: one.dash ? "diamond-open" : "circle" } }];
     default: {
       const dots = one.style === "dots";
       const faint = one.window && !dots;
