@@ -41,8 +41,12 @@ def _parts(message: dict[str, Any]) -> Iterator[str]:
     content = message.get("content")
     if content:
         yield content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-    for call in message.get("tool_calls") or ():
-        function = call.get("function", {})
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list | tuple) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict):  # as an API wrote it
+            yield f"→ {call if isinstance(call, str) else json.dumps(call, ensure_ascii=False, default=str)}"
+            continue
         yield f"→ {function.get('name', '?')} {_arguments(function.get('arguments', ''))}"
 
 

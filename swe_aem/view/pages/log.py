@@ -1,5 +1,6 @@
 """The kept log of an evaluation, a piece of bounded size at a time."""
 
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,6 +15,10 @@ from swe_aem.view.story.clip import coloured
 
 OUTPUT = "output.log"
 """The output of the evaluation in a kept log (`swe_aem.grading.kept_log`)."""
+MOST_BYTES = 256 << 20
+"""Bytes of a log that have pages: a page unpacks all that is before it, and a small file may hold terabytes."""
+_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, ValueError, OverflowError, RuntimeError)
+"""What `zipfile` raises for damaged files; `NotImplementedError`, for strange ones, is a `RuntimeError`."""
 
 
 class LogPiece(NamedTuple):
@@ -34,7 +39,9 @@ def show(site: Site, asked: Asked) -> Shown:
     if not path.is_file():
         raise NotThere(f"no log of {key} was kept; the end of it is on the page of the trajectory")
     piece = read_piece(path, asked.query.get("from", ""))
-    end = min(piece.start + SIZE, piece.total)
+    reached = min(piece.total, MOST_BYTES)
+    end = min(piece.start + SIZE, reached)
+    beyond = f"Pages end after {reached:,} of {piece.total:,} bytes. " if reached < piece.total else ""
 
     def at(number: int) -> str:
         return asked.link("log", query={"from": str(number)}, **asked.values)
@@ -49,11 +56,11 @@ def show(site: Site, asked: Asked) -> Shown:
             "end": end,
             "total": piece.total,
             "unit": "bytes",
-            "note": f"unzip -p {path} shows all of it.",
+            "note": f"{beyond}unzip -p {path} {OUTPUT} shows all of it.",
             "kind": "observation-whole",
             "earlier": at(piece.start - SIZE) if piece.start else "",
-            "later": at(piece.start + SIZE) if end < piece.total else "",
-            "last": at((piece.total - 1) // SIZE * SIZE) if piece.total > SIZE else "",
+            "later": at(piece.start + SIZE) if end < reached else "",
+            "last": at((reached - 1) // SIZE * SIZE) if reached > SIZE else "",
         },
     )
 
@@ -61,15 +68,19 @@ def show(site: Site, asked: Asked) -> Shown:
 def read_piece(path: Path, asked: str) -> LogPiece:
     """A piece of the output in a kept log; raises `UserError` for a file that cannot be read, `NotThere` if there is no
     output in it."""
+    if path.is_symlink():  # a store from elsewhere must not show, or export, other files of this machine
+        raise UserError(f"{path} is a link, and the log that a run keeps is none: it is not followed")
     try:
         with zipfile.ZipFile(path) as archive:
-            total = archive.getinfo(OUTPUT).file_size
-            start = start_of(asked, total)
-            with archive.open(OUTPUT) as file:
+            info = archive.getinfo(OUTPUT)
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a bound
+                raise UserError(f"{path} is packed otherwise than a run keeps its logs: unzip -p {path} {OUTPUT}")
+            start = start_of(asked, min(info.file_size, MOST_BYTES))
+            with archive.open(info) as file:
                 file.seek(start)  # reads what is before it, a block at a time
                 data = file.read(SIZE)
     except KeyError:
         raise NotThere(f"{path} holds no output of the evaluation") from None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    return LogPiece(data.decode("utf-8", "replace"), start, total)
+    return LogPiece(data.decode("utf-8", "replace"), start, info.file_size)
