@@ -118,7 +118,7 @@ class GatewaySession:
             token_ids=tuple(main[-1].token_ids if main else first_prompt),
             responses=_responses(main),
             branches=tuple(branches),
-            messages=_messages(main[-1].path() if main else []),
+            messages=_messages(main[-1].conversation() if main else []),
             stop=stop,
         )
 

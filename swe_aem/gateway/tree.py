@@ -55,6 +55,13 @@ class Turn:
         """The turns of its token stream up to this one."""
         return [self] if self.parent is None or self.prompt.new_stream else [*self.parent.stream(), self]
 
+    def conversation(self) -> "list[Turn]":
+        """The turns from the root to this one, and the answered ones that continue it."""
+        last = self
+        while answered := [turn for turn in last.children if turn.answer is not None]:
+            last = answered[-1]
+        return last.path()
+
     def next_streams(self) -> "list[Turn]":
         """The turns after this one that begin a token stream of their own."""
         return [turn for turn in self.children if turn.prompt.new_stream]

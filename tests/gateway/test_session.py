@@ -67,6 +67,19 @@ async def test_thinking_that_the_template_leaves_out_begins_another_stream() -> 
     assert sum(message["role"] == "assistant" for message in trajectory.messages) == 3
 
 
+async def test_messages_do_not_end_with_a_stream_that_another_one_continues() -> None:
+    renderer = AS_TEMPLATE["bytes"]
+    thought = f"<think>\n{'a long thought ' * 20}\n</think>\n\n"
+    policy = Played(renderer, [thought + LS, "<think>\nshort\n</think>\n\nDone.<|im_end|>"])
+    session = GatewaySession(TASK, 0, policy, renderer, LIMITS, Deadline.after(600))
+    history = following(START, await ask(session, START), "a.py")
+    await ask(session, [*history, {"role": "user", "content": "Not so fast."}])
+    trajectory = session.trajectory("test", Stop.SUBMITTED)
+    assert list(trajectory.token_ids) == policy.prompts[0] + policy.sampled[0]
+    assert [list(branch.token_ids) for branch in trajectory.branches] == [policy.prompts[1] + policy.sampled[1]]
+    assert [message["role"] for message in trajectory.messages][2:] == ["assistant", "tool", "user", "assistant"]
+
+
 async def test_sampling_parameters_are_the_runs(play: Any, renderer: Any) -> None:
     session, policy = play([LS], temperature=0.7, top_p=0.9, max_response_tokens=99, max_context_tokens=5000)
     first = await ask(session, START)
