@@ -12,7 +12,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
@@ -99,6 +99,25 @@ def test_an_index_without_it_or_out_of_reach_is_named_without_its_password(
     with pytest.raises(start.CannotStart, match=r"cannot be read.*PIP_INDEX_URL") as unreachable:
         start.fetch_uv()
     assert "secret" not in f"{none_there.value}{unreachable.value}"
+
+
+def test_a_password_of_the_index_does_not_follow_its_redirections(start: ModuleType) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    class Index(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Authorization"]))
+            self.send_response(302 if self.path == "/wheel" else 200)
+            self.send_header("Location", "/storage")
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        start.fetch(f"http://me:geheim@127.0.0.1:{server.server_port}/wheel")
+        server.shutdown()
+        thread.join()
+    assert asked == [("/wheel", "Basic bWU6Z2VoZWlt"), ("/storage", None)]
 
 
 def test_the_index_is_that_of_uv_then_of_pip_then_of_pips_file(
