@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from swe_aem.core import OUTCOME_TABLE, Outcome
 from swe_aem.rollout.progress import RunProgress
@@ -22,6 +22,25 @@ _TICK_S = 0.5
 _LIMITS = (Outcome.TURN_LIMIT, Outcome.CONTEXT_LIMIT, Outcome.TIME_LIMIT)
 
 
+class _Shown:
+    """A stream whose terminal may be gone, e.g. with its ssh session: then nothing is shown, and a run lasts."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 async def show(
     progress: RunProgress,
     *,
@@ -33,7 +52,7 @@ async def show(
 ) -> None:
     """Show a run until cancelled: a table if the stream is a terminal and `live`, else a line every `every_s`
     seconds and whatever is news. What is shown are the `facts`, by default those of a rollout."""
-    out = stream or sys.stderr
+    out = cast(TextIO, _Shown(stream or sys.stderr))
     if live and out.isatty():
         await _show_table(progress, out, every_s, title, facts or rollout_facts)
     else:
@@ -100,7 +119,7 @@ async def _show_lines(progress: RunProgress, stream: TextIO, every_s: float, fac
             if time.monotonic() >= due:
                 text = line(progress, facts)
                 note(text)
-                _print(text, stream)
+                print(text, file=stream, flush=True)
                 due += every_s
     finally:
         _drain(progress, stream)
@@ -108,12 +127,7 @@ async def _show_lines(progress: RunProgress, stream: TextIO, every_s: float, fac
 
 def _drain(progress: RunProgress, stream: TextIO) -> None:
     while progress.news:
-        _print(progress.news.popleft(), stream)
-
-
-def _print(text: str, stream: TextIO) -> None:
-    with suppress(OSError):  # the terminal is gone, e.g. with its ssh session
-        print(text, file=stream, flush=True)
+        print(progress.news.popleft(), file=stream, flush=True)
 
 
 async def _show_table(progress: RunProgress, stream: TextIO, every_s: float, title: str, facts: Facts) -> None:
