@@ -10,6 +10,7 @@ from swe_aem.view.pages import (
     log,
     matrix,
     run,
+    runlog,
     runs,
     text,
     tokens,
@@ -33,5 +34,6 @@ PAGES = (
     Page("config", "/{run}/config", config.show),
     Page("evaluation", "/{run}/evaluation", evaluation.show),
     Page("failures", "/{run}/failures", failures.show),
+    Page("runlog", "/{run}/log", runlog.show),
 )
 """All pages. A path that comes first wins."""

@@ -9,6 +9,7 @@ from swe_aem.view.beside import comparisons
 from swe_aem.view.found import Run
 from swe_aem.view.index import FacetName, FacetValue, Filter, StoreIndex
 from swe_aem.view.listed import Listed
+from swe_aem.view.pages.runlog import logs_of
 from swe_aem.view.pages.trajectories import tabs
 from swe_aem.view.site import Asked, Crumb, Shown, Site
 
@@ -46,6 +47,8 @@ def show(site: Site, asked: Asked, run: Run) -> Shown:
         values={
             "run": run,
             "tabs": tabs(asked, run),
+            "log": asked.link("runlog", run=run.name) if logs_of(run) else "",
+            "config": asked.link("config", run=run.name),
             "others": comparisons(site, asked, run),
             "note": index.note,
             "progress": progress,

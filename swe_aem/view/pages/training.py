@@ -8,6 +8,7 @@ from swe_aem.view.beside import comparisons
 from swe_aem.view.charts import MANY_STEPS, Chart, charts
 from swe_aem.view.conversation import conversations
 from swe_aem.view.found import Run
+from swe_aem.view.pages.runlog import logs_of
 from swe_aem.view.site import Asked, Shown, Site
 from swe_aem.view.training_run import TrainingRun, read_training_run
 from swe_aem.view.training_words import fact_rows, later, rate_rows, sentence
@@ -79,6 +80,8 @@ def _links(site: Site, asked: Asked, run: Run, found: TrainingRun) -> Iterator[L
     for page, text, query, why in pages:
         if page in site.pages:
             yield Link(text, asked.link(page, query=query, run=run.name), why)
+    if logs_of(run):
+        yield Link("Log", asked.link("runlog", run=run.name), "what the run did and why it failed, line by line")
     stores = [one for one in site.runs() if one.part_of == run.name]
     for store in stores:
         what = (
