@@ -121,6 +121,14 @@ def require_podman() -> None:
 
 
 @pytest.fixture(scope="session")
+def require_chromium() -> None:
+    """Debian's Chromium and the program that drives it are installed."""
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            absent(f"{program} is not installed: apt-get install chromium chromium-driver")
+
+
+@pytest.fixture(scope="session")
 def registry_program() -> str:
     """Debian's docker-registry (apt-get install docker-registry), or distribution's own `registry`."""
     program = shutil.which("docker-registry") or shutil.which("registry")

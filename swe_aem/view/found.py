@@ -15,6 +15,8 @@ from swe_aem.train.records import METRICS
 DEPTH = 4
 """Directories below a named one are searched so deep."""
 _STORE = "trajectories"
+_RESERVED = ("static", "compare", "compare-runs")
+"""First parts of paths that are not the name of a run."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._~+-]+")
 
 
@@ -80,7 +82,7 @@ def _named(directory: Path, names: dict[Path, str]) -> Iterator[Run]:
     """A run and, of a training run, its stores. New names are added to `names`."""
     kind = kind_of(directory)
     assert kind is not None
-    name = names.setdefault(directory.resolve(), _unused(directory, set(names.values())))
+    name = names.setdefault(directory.resolve(), _unused(directory, {*names.values(), *_RESERVED}))
     yield Run(name=name, directory=directory, kind=kind)
     if kind is Kind.TRAINING:
         for store in (directory / ROLLOUTS, *sorted((directory / HELDOUT).glob("*"))):

@@ -126,26 +126,9 @@ def trajectory(task_id: str, sample: int, outcome: Outcome, text: str = "done", 
     )
 
 
-class Kit:
-    """What the tests make runs of."""
-
-    rates = staticmethod(rates)
-    metrics = staticmethod(metrics)
-    jsonl = staticmethod(jsonl)
-    trajectory = staticmethod(trajectory)
-
-
-@pytest.fixture(scope="session")
-def kit() -> type[Kit]:
-    """The functions of this file."""
-    return Kit
-
-
-@pytest.fixture
-def whole_run(tmp_path: Path) -> Path:
+def write_run(directory: Path) -> None:
     """A run that has ended, with everything that a run can have."""
-    directory = tmp_path / "first"
-    directory.mkdir()
+    directory.mkdir(parents=True)
     (directory / "metrics.jsonl").write_text(jsonl(metrics(40)))
     before = rates(10, 96, demonstrated=rates(8, 48), **{"new kinds": rates(2, 48)})
     after = rates(60, 96, demonstrated=rates(36, 48), **{"new kinds": rates(24, 48)})
@@ -158,4 +141,26 @@ def whole_run(tmp_path: Path) -> Path:
         for n in range(1, 6):
             writer.append(trajectory(f"t{n}", 0, Outcome.UNRESOLVED, version=n))
             writer.append(trajectory(f"t{n}", 1, Outcome.RESOLVED, "<script>alert(1)</script>", version=n))
-    return directory
+
+
+class Kit:
+    """What the tests make runs of."""
+
+    rates = staticmethod(rates)
+    metrics = staticmethod(metrics)
+    jsonl = staticmethod(jsonl)
+    trajectory = staticmethod(trajectory)
+    write_run = staticmethod(write_run)
+
+
+@pytest.fixture(scope="session")
+def kit() -> type[Kit]:
+    """The functions of this file."""
+    return Kit
+
+
+@pytest.fixture
+def whole_run(tmp_path: Path) -> Path:
+    """A run that has ended, with everything that a run can have."""
+    write_run(tmp_path / "first")
+    return tmp_path / "first"

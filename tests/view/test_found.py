@@ -62,3 +62,10 @@ def test_directories_are_searched_to_a_depth(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such directory"):
         find_runs([tmp_path / "nothing"])
+
+
+def test_a_run_is_not_called_like_a_page(tmp_path: Path) -> None:
+    for name in ("compare", "static"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("")
+    assert {run.name for run in find_runs([tmp_path])}.isdisjoint({"compare", "static"})

@@ -21,6 +21,8 @@ from swe_aem.view.site import Page
 
 PAGES = (
     Page("runs", "/", runs.show),
+    Page("compare", "/compare", compare.show),
+    Page("compare-runs", "/compare-runs", compare_runs.show),
     Page("run", "/{run}", run.show),
     Page("trajectories", "/{run}/trajectories", trajectories.show),
     Page("groups", "/{run}/groups", groups.show),
@@ -29,8 +31,6 @@ PAGES = (
     Page("tokens", "/{run}/trajectory/{task}/{sample}/tokens", tokens.show),
     Page("text", "/{run}/trajectory/{task}/{sample}/text", text.show),
     Page("log", "/{run}/trajectory/{task}/{sample}/log", log.show),
-    Page("compare", "/compare", compare.show),
-    Page("compare-runs", "/compare-runs", compare_runs.show),
     Page("config", "/{run}/config", config.show),
     Page("evaluation", "/{run}/evaluation", evaluation.show),
     Page("failures", "/{run}/failures", failures.show),
