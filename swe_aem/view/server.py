@@ -11,6 +11,7 @@ Text of policies and repositories is on these pages, so nothing but the server's
 import asyncio
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
@@ -167,7 +168,10 @@ class ViewServer:
     def _address(self, path: str, query: dict[str, str]) -> Address:
         for pattern, page in self._routes:
             if match := pattern.fullmatch(path):
-                values = {name: unquote(value, errors="surrogatepass") for name, value in match.groupdict().items()}
+                try:
+                    values = {name: unquote(value, errors="surrogatepass") for name, value in match.groupdict().items()}
+                except UnicodeDecodeError:  # no link leads there
+                    break
                 return Address(page.name, values, query)
         return Address("", {}, query)
 
@@ -178,6 +182,10 @@ class ViewServer:
             return 404, self._problem(asked, "Not found", str(error))
         except UserError as error:
             return 500, self._problem(asked, "This cannot be shown", str(error))
+        except Exception as error:  # one page's defect, or a file that was taken away, must not leave a blank page
+            logging.getLogger(__name__).exception("a page cannot be shown")
+            text = f"{type(error).__name__}: {error}. The terminal of `swe-aem view` shows where."
+            return 500, self._problem(asked, "This cannot be shown", text)
 
     def _problem(self, asked: Asked, title: str, text: str) -> bytes:
         shown = Shown(template="problem.html.jinja", title=title, values={"text": text})

@@ -15,6 +15,7 @@ from swe_aem.errors import UserError
 from swe_aem.store import Store
 from swe_aem.view.export import MARK, export_folder, export_page
 from swe_aem.view.pages import PAGES
+from swe_aem.view.pages.tokens import COLOURS
 from swe_aem.view.site import Site
 
 
@@ -27,6 +28,11 @@ def targets(page: Path) -> list[Path]:
         for href in hrefs
         if not href.startswith(("#", "data:"))
     ]
+
+
+def pages_of_one(folder: Path) -> Path:
+    """Where the pages of some trajectory are."""
+    return next(folder.rglob("tokens.html")).parent
 
 
 def export(source: Path, folder: Path, trajectories: int = 100) -> dict[str, int]:
@@ -48,6 +54,8 @@ def test_every_link_of_a_folder_leads_to_a_file_in_it(whole_run: Path, tmp_path:
     reached = {target for page in pages for target in targets(page)}
     assert {target for target in reached if not target.is_file() or folder not in target.parents} == set()
     assert {page.resolve() for page in pages} <= reached
+    tokens = [page.read_text() for page in folder.rglob("tokens*.html") if page.parent == pages_of_one(folder)]
+    assert len(tokens) == len(COLOURS)  # each colour of the only piece once, however many responses lead to it
     for page in pages:
         text = page.read_text()
         assert "Content-Security-Policy" in text

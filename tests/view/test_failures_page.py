@@ -21,6 +21,7 @@ def test_failed_attempts_by_cause_with_their_tracebacks(tmp_path: Path) -> None:
     text = " ".join(Parsed(page(directory, "failures")).text.split())
     assert "ValueErroragentinfrastructure40" in text
     assert "page 1 of 2" in text
+    assert "page 1 of 2" in page(directory, "failures", {"page": "9" * 5000})
     html = page(directory, "failures", {"cause": "OSError"})
     assert "&lt;b&gt;" not in html
     assert "raise error" in html

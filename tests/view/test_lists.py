@@ -168,6 +168,14 @@ def test_the_first_page_of_a_store_counts_and_leads_to_lists(site: Site, tmp_pat
     assert "summary.json cannot be read" in html(site, "run")
 
 
+def test_solve_rates_say_which_tasks_cannot_be_compared(site: Site, tmp_path: Path) -> None:
+    assert "No task has trajectories both up to sample 5 and after it" in html(site, "matrix", {"pivot": "5"})
+    assert "2 of 4 tasks have trajectories both up to sample 0 and after it" in html(site, "matrix", {"pivot": "0"})
+    write_store(tmp_path / "runs" / "two", [make_trajectory("a", sample) for sample in range(2)])
+    site.index(site.run("two")).build()
+    assert "both up to" not in html(site, "matrix", {"pivot": "0"}, run="two")
+
+
 def test_runs_are_listed_with_how_far_they_are(site: Site, tmp_path: Path) -> None:
     (tmp_path / "runs" / "grades").mkdir()
     write_graded(tmp_path / "runs" / "grades", [])

@@ -20,9 +20,15 @@ def echo(site: Site, asked: Asked) -> Shown:
     return Shown(template="problem.html.jinja", title="echo", values={"text": text})
 
 
+def broken(site: Site, asked: Asked) -> Shown:
+    raise PermissionError(13, "Permission denied", "<b>runs</b>")
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[ViewServer]:
-    async with ViewServer(Site([tmp_path], (*PAGES, Page("echo", "/echo/{word}", echo)))) as server:
+    async with ViewServer(
+        Site([tmp_path], (*PAGES, Page("echo", "/echo/{word}", echo), Page("broken", "/broken/{word}", broken)))
+    ) as server:
         yield server
 
 
@@ -87,3 +93,19 @@ async def test_a_port_that_is_taken_is_said(server: ViewServer, tmp_path: Path) 
     with pytest.raises(UserError, match="give another --port"):
         async with ViewServer(Site([tmp_path], PAGES), port=port):
             pass
+
+
+@pytest.mark.parametrize(("path", "status"), [("/echo/%ff", 404), ("/echo/%", 200), ("/broken/a", 500)])
+async def test_what_cannot_be_shown_is_said_on_a_page_of_the_viewer(
+    server: ViewServer, path: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with httpx.AsyncClient(follow_redirects=True) as client:
+        await client.get(server.url)
+        answer = await client.get(server.address + path)
+        assert answer.status_code == status
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert 'href="/"' in answer.text  # the way back
+        assert "<b>" not in answer.text
+    if status == 500:
+        assert "Permission denied" in answer.text
+        assert "in broken" in caplog.text

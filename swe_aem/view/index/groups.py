@@ -164,6 +164,7 @@ def matrix_of(
         rows=tuple(rows[(number - 1) * size : number * size]),
         all=_row("", total, columns, pivot),
         total=len(rows),
+        compared=sum(row.change is not None for row in rows),
         number=number,
         size=size,
     )

@@ -301,6 +301,8 @@ class Matrix(Frozen):
     """All tasks together; its `task_id` is empty."""
     total: int
     """Tasks on all pages."""
+    compared: int
+    """Those of them that have a change."""
     number: int
     size: int
 

@@ -5,6 +5,7 @@ from collections import Counter
 from swe_aem.core import TrajectoryKey
 from swe_aem.store import FailedAttempt, read_failures
 from swe_aem.view.found import Kind
+from swe_aem.view.listed import listed
 from swe_aem.view.site import Asked, Shown, Site
 from swe_aem.view.stored import crumbs, store_of
 
@@ -20,9 +21,8 @@ def show(site: Site, asked: Asked) -> Shown:
     found = list(read_failures(directory))
     causes = Counter((one.cause, one.part, one.blame) for one in found)
     chosen = [one for one in reversed(found) if cause in ("", one.cause)]
-    asked_page = asked.query.get("page", "")
     pages = max(1, -(-len(chosen) // SIZE))
-    number = min(max(int(asked_page), 1), pages) if asked_page.isascii() and asked_page.isdigit() else 1
+    number = min(listed(asked.query).number, pages)
 
     def at(page: int) -> str:
         query = {"page": str(page)} | ({"cause": cause} if cause else {})

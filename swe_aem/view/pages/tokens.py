@@ -21,6 +21,8 @@ COLOURS = {
     "alpha": "factor α of the response",
     "advantage": "advantage of the response",
 }
+USUAL = "mask"
+"""The colour that a page has unless it is told another one."""
 TOKEN = 400
 """Characters of one token that are shown."""
 
@@ -48,7 +50,7 @@ def show(site: Site, asked: Asked) -> Shown:
     run = site.run(asked.values["run"])
     key = key_of(asked.values["task"], asked.values["sample"])
     one = load(site, run, key)
-    by = asked.query.get("by", "mask")
+    by = asked.query.get("by", USUAL)
     if by not in COLOURS:
         raise NotThere(f"tokens have no colour by {by}; there are {', '.join(COLOURS)}")
     stream = asked.query.get("stream", "")
@@ -69,9 +71,10 @@ def show(site: Site, asked: Asked) -> Shown:
     trained = not stream and one.outcome is not None and OUTCOME_TABLE[one.outcome].trained
     colour = _colour(by, responses, credit, trained=trained)
 
-    def at(query: Mapping[str, str]) -> str:
-        kept = {"by": by} | ({"stream": stream} if stream else {})
-        return asked.link("tokens", query={**kept, **query}, **asked.values)
+    def at(first: int, colour: str = by) -> str:
+        """The piece that begins with a token: one address for each, so that an export writes it once."""
+        query = {"by": colour if colour != USUAL else "", "from": str(first or ""), "stream": stream}
+        return asked.link("tokens", query={name: value for name, value in query.items() if value}, **asked.values)
 
     end = min(start + SIZE, len(ids))
     return Shown(
@@ -80,17 +83,17 @@ def show(site: Site, asked: Asked) -> Shown:
         crumbs=crumbs(site, asked, run, key),
         values={
             "notes": [*notes, *_estimates(by, responses)],
-            "colours": [
-                (name, says, at({"by": name, "from": str(start)}), name == by) for name, says in COLOURS.items()
-            ],
+            "colours": [(name, says, at(start, name), name == by) for name, says in COLOURS.items()],
             "by": by,
             "parts": list(_parts(ids, texts, responses, start, colour)),
             "start": start,
             "end": end,
             "total": len(ids),
-            "earlier": at({"from": str(start - SIZE)}) if start else "",
-            "later": at({"from": str(end)}) if end < len(ids) else "",
-            "responses": [(n, f"{at({'response': str(n)})}#r{n}") for n in range(1, min(len(responses), 500) + 1)],
+            "earlier": at(start - SIZE) if start else "",
+            "later": at(end) if end < len(ids) else "",
+            "responses": [
+                (n, f"{at(one.start // SIZE * SIZE)}#r{n}") for n, one in enumerate(responses[:500], start=1)
+            ],
         },
     )
 
