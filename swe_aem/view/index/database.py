@@ -9,15 +9,14 @@ import hashlib
 import os
 import platform
 import re
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from swe_aem.cache import cache_dir
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import UserError
 
 VERSION = 1
@@ -71,6 +70,9 @@ class Place(NamedTuple):
 
 _TEMPORARY: dict[Path, Place] = {}
 """Places in temporary folders, by where they would be in the cache; for this process."""
+_UNTIL_EXIT = ExitStack()
+"""Those folders."""
+atexit.register(_UNTIL_EXIT.close)
 
 
 def place_of(store: Path) -> Place:
@@ -83,8 +85,7 @@ def place_of(store: Path) -> Place:
         folder.mkdir(parents=True, exist_ok=True)
         _create(folder / name)
     except (OSError, sqlite3.OperationalError) as error:
-        temporary = Path(tempfile.mkdtemp(prefix="swe-aem-view-"))
-        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        temporary = _UNTIL_EXIT.enter_context(scratch_directory("view"))
         _create(temporary / name)
         note = (
             f"{folder} cannot be written ({error}): the index of {store} is in a temporary file, and is made again "
