@@ -60,7 +60,7 @@ def take(browser: Browser, url: str, place: str, path: Path) -> None:
     if browser.ask("return document.querySelector('.chart-place') !== null"):
         browser.until("return document.querySelector('.chart-place .main-svg')")
     picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
-    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(255, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -45,6 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, kit: Any) -> Path:
     directory = tmp_path_factory.mktemp("runs")
     for name in ("first", "going"):
         kit.write_run(directory / name)
+        (directory / name / "run.log").write_text("2026-01-01T00:00:00.000Z INFO train: it begins\n")
     (directory / "going" / "summary.json").unlink()
     write_hostile(directory / "hostile")
     return directory
