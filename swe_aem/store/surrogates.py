@@ -20,6 +20,8 @@ def escape(text: str) -> str:
 
 def unescape(text: str) -> str:
     """The string that `escape` was given."""
+    if text.isascii():  # known without a look at it, and most texts are
+        return text
     return _ESCAPED.sub(lambda match: match[1] or chr(ord(match[0]) - _SHIFT), text)
 
 

@@ -29,6 +29,26 @@ def of(sample: int, *commands: str, status: TestStatus) -> Trajectory:
     return make_trajectory("t", sample, token_ids=ids, responses=responses, messages=(), verdict=verdict, reward=reward)
 
 
+@pytest.mark.parametrize(
+    ("rewards", "says", "other"),
+    [
+        ((0.0, 0.0, 0.0), "another", 1),
+        ((None, None, None), "another", 1),
+        ((None, 1.0, 1.0), "another", 1),
+        ((0.0, 0.0, 1.0), "the best", 2),
+        ((1.0, 1.0, 0.0), "the worst", 2),
+        ((None, 0.0, 1.0), "the best", 2),
+    ],
+)
+def test_it_is_compared_with_one_that_tells_something(
+    tmp_path: Path, rewards: tuple[float | None, ...], says: str, other: int
+) -> None:
+    members = [make_trajectory("t", n, reward=reward) for n, reward in enumerate(rewards)]
+    html = page(store_with(tmp_path / "run", *members), "trajectory", task="t", sample="0")
+    assert f"compare with {says} of its group" in html
+    assert f"b=run%2Ft%2F{other}" in html
+
+
 def test_turns_are_shared_up_to_where_they_part(tmp_path: Path) -> None:
     a = of(0, "ls", "cat x", "edit", status=TestStatus.FAILED)
     b = of(1, "ls", "cat x", "other", "more", status=TestStatus.PASSED)

@@ -27,7 +27,7 @@ OBSERVATION = 4_000
 FILE = 30_000
 """Characters of the diff of one file."""
 FILES = 100
-TESTS = {False: 300, True: 100}
+TESTS = {False: 200, True: 100}
 """Tests of one group, failing and passing, that are shown."""
 LINES = 50
 """Lines of evidence."""
@@ -112,17 +112,22 @@ def _member(asked: Asked, member: IndexedTrajectory, key: TrajectoryKey) -> dict
 
 
 def _compared(asked: Asked, one: Trajectory, group: Sequence[IndexedTrajectory]) -> Iterator[tuple[str, str, str]]:
-    """A link to compare it with the best of its group, or with the worst if it is the best itself."""
-    others = [member for member in group if member.key != one.key and member.reward is not None]
+    """A link to compare it with the best of its group, or with the worst if it is one of the best itself; where their
+    rewards tell no difference, with the one after it."""
+    others = [member for member in group if member.key != one.key]
+    rated = [member for member in others if member.reward is not None]
     if not others:
         return
-    best, worst = (pick(others, key=lambda member: member.reward or 0.0) for pick in (max, min))
-    is_best = one.reward is not None and one.reward > (best.reward or 0.0)
-    other, what = (worst, "worst") if is_best else (best, "best")
+    if len({member.reward for member in rated} | {one.reward} - {None}) > 1:
+        best, worst = (pick(rated, key=lambda member: member.reward or 0.0) for pick in (max, min))
+        is_best = one.reward is not None and one.reward >= (best.reward or 0.0)
+        other, what = (worst, "the worst") if is_best else (best, "the best")
+    else:
+        other, what = next((member for member in others if member.sample > one.sample), others[0]), "another"
     pair = {"a": one.key, "b": other.key}
     run = asked.values["run"]
     query = {name: f"{run}/{key.task_id}/{key.sample}" for name, key in pair.items()}
-    yield f"compare with the {what} of its group", asked.link("compare", query=query), "c"
+    yield f"compare with {what} of its group", asked.link("compare", query=query), "c"
 
 
 def _is_small(one: Trajectory) -> bool:
@@ -157,9 +162,9 @@ def _patch(budget: Budget, one: Trajectory) -> dict[str, Any]:
 def _turns(budget: Budget, asked: Asked, one: Trajectory) -> dict[str, Any]:
     """One page of the turns of the trajectory, or of the branch that is asked for, as the template takes them."""
     branch = _branch(one, asked.query.get("stream", ""))
-    stream = stream_of(one, branch)
-    count = len(stream.turns)
+    count = stream_of(one, branch, slice(0)).total
     first = _first(asked.query.get("from", ""), count)
+    stream = stream_of(one, branch, slice(first, first + TURNS))
 
     def at(index: int) -> str:
         query = {"from": str(index + 1)} | ({} if branch is None else {"stream": str(branch + 1)})
@@ -178,7 +183,7 @@ def _turns(budget: Budget, asked: Asked, one: Trajectory) -> dict[str, Any]:
             (role[:100], ShownText("", budget.clip(text, TEXT), f"{named}{n}"))
             for n, (role, text) in enumerate(stream.prompt[:CALLS], 1)
         ],
-        "turns": [turn_values(budget, turn) for turn in stream.turns[first : first + TURNS]],
+        "turns": [turn_values(budget, turn) for turn in stream.turns],
         "branches": [] if branch is not None else [_branch_of(budget, asked, one, n) for n in range(len(one.branches))],
     }
 
@@ -186,7 +191,7 @@ def _turns(budget: Budget, asked: Asked, one: Trajectory) -> dict[str, Any]:
 def _branch_of(budget: Budget, asked: Asked, one: Trajectory, index: int) -> dict[str, Any]:
     """A branch as the template takes it: the first turns of the first few branches, and links to all."""
     branch = one.branches[index]
-    turns = stream_of(one, index).turns[:BRANCH_TURNS] if index < BRANCHES else ()
+    turns = stream_of(one, index, slice(BRANCH_TURNS)).turns if index < BRANCHES else ()
     return {
         "number": index + 1,
         "responses": len(branch.responses),

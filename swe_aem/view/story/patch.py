@@ -47,14 +47,14 @@ def _reason(line: str) -> tuple[str, str]:
 
 
 def _file(section: str, reasons: dict[str, str]) -> PatchFile:
-    change = next(iter(changes_of(section)), None)
-    lines = section.partition("\n@@ ")[2].split("\n")[1:]
+    head, _, lines = section.partition("\n@@ ")
+    change = next(iter(changes_of(head)), None)
     path = change.path if change else ""
     return PatchFile(
         path=path,
         kind=change.kind if change else "",
         text=section,
-        added=sum(line.startswith("+") for line in lines),
-        removed=sum(line.startswith("-") for line in lines),
+        added=lines.count("\n+"),
+        removed=lines.count("\n-"),
         stripped=reasons.get(path, ""),
     )

@@ -28,8 +28,9 @@ class TestGroup(NamedTuple):
 def tested(verdict: Verdict) -> Iterator[TestGroup]:
     """The tests of a verdict in groups, those that failed first; no empty groups."""
     kinds = (("FAIL_TO_PASS", "fails", verdict.fail_to_pass), ("PASS_TO_PASS", "passes", verdict.pass_to_pass))
+    good = tuple(PASSING)  # found by identity, which is fast: hashing a member of an enumeration is not
     for passing in (False, True):
         for kind, before, statuses in kinds:
-            found = tuple((name, status) for name, status in statuses.items() if (status in PASSING) is passing)
+            found = tuple([test for test in statuses.items() if (test[1] in good) is passing])
             if found:
                 yield TestGroup(kind, passing, before, found)

@@ -74,10 +74,13 @@ class Stream(NamedTuple):
     prompt: tuple[tuple[str, str], ...]
     """(role, text) of the messages before the first turn."""
     turns: tuple[Turn, ...]
+    """Those that were asked for."""
+    total: int
+    """Turns of the whole stream."""
 
 
-def stream_of(trajectory: Trajectory, branch: int | None = None) -> Stream:
-    """The turns of a trajectory, or of its n-th branch, from 0."""
+def stream_of(trajectory: Trajectory, branch: int | None = None, chosen: slice = slice(None)) -> Stream:
+    """The `chosen` turns of a trajectory, or of its n-th branch, from 0; all if it is not given."""
     name, source = ("", trajectory) if branch is None else (f"b{branch + 1}", trajectory.branches[branch])
     messages, responses = list(source.messages), source.responses
     places = [at for at, message in enumerate(messages) if message.get("role") == "assistant"]
@@ -85,13 +88,14 @@ def stream_of(trajectory: Trajectory, branch: int | None = None) -> Stream:
     places = places[extra:]
     prompt = messages[: places[0]] if places else messages
     turns = []
-    for number in range(max(len(responses), len(places))):
+    count = max(len(responses), len(places))
+    for number in range(count)[chosen]:
         at = places[number] if number < len(places) else None
         after = messages[at + 1 : _end(places, number, messages)] if at is not None else []
         response = responses[number] if number < len(responses) else None
         place = f"{name}.t{number + 1}" if name else f"t{number + 1}"
         turns.append(_turn(place, number + 1, response, None if at is None else messages[at], after))
-    return Stream(name, tuple(map(_said, prompt)), tuple(turns))
+    return Stream(name, tuple(map(_said, prompt)), tuple(turns), count)
 
 
 def text_of(value: Any) -> str:
