@@ -36,8 +36,11 @@ def main() -> None:
                 builders[one] = IndexBuilder(Path(one.store), Path(one.database))
             more = builders[one].stretch()
             failure = None
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             more, failure = False, f"indexing stopped: {error}"
+        except sqlite3.Error as error:
+            place = f"{Path(one.database).parent}: free space there, or set SWE_AEM_CACHE to another directory"
+            more, failure = False, f"indexing stopped: {error}, in {place}"
         if failure != failures.get(one):
             failures[one] = failure
             print(json.dumps({"store": one.store, "failure": failure}), flush=True)
