@@ -125,6 +125,8 @@ def write_world(directory: Path, texts: Sequence[str]) -> TrajectoryKey:
     shown = text.encode("utf-8", "backslashreplace").decode()
     settings = json.loads(json.dumps(settings).replace(json.dumps(text)[1:-1], json.dumps(shown)[1:-1]))
     (train / "config.yaml").write_text(yaml.safe_dump(settings, allow_unicode=False))
+    line = "2026-01-01T00:00:00.000Z host WARNING swe_aem: "
+    (train / "run.log").write_bytes(f"{line}{text}\n".encode("utf-8", "surrogatepass") * 3)
     grades.mkdir()
     write_graded(grades, [graded_prediction(one, 1.0) for one in ones])
     return key

@@ -79,6 +79,7 @@ def asked_of(key: TrajectoryKey) -> dict[str, list[Asks]]:
         "compare-runs": [Asks({}, {"a": "train+rollouts", "b": "other"}), Asks({}, {"a": "other", "b": "grades"})],
         "config": [Asks(runs[0]), Asks(runs[0], {"with": "other"}), Asks(store)],
         "evaluation": [Asks(run) for run in runs[1:]],
+        "runlog": [Asks(runs[0]), Asks(runs[0], {"from": text, "q": CANARY, "level": text})],
         "failures": [Asks(run) for run in runs[:3]] + [Asks(store, {"cause": "ValueError", "page": text})],
     }
 
