@@ -5,13 +5,14 @@ from swe_aem.evaluate.directory import evaluate_directory
 from swe_aem.evaluate.rates import Estimate, clustered, wilson
 from swe_aem.evaluate.render import comparison_lines, lines
 from swe_aem.evaluate.report import RunReport, WeakTasks, caveats, read_run, report, weak_tasks
-from swe_aem.evaluate.score import Scores, TaskScore, score
+from swe_aem.evaluate.score import Sample, Scores, TaskScore, sample_of, score, sums
 
 __all__ = [
     "FEW_TASKS",
     "Comparison",
     "Estimate",
     "RunReport",
+    "Sample",
     "Scores",
     "TaskScore",
     "WeakTasks",
@@ -23,7 +24,9 @@ __all__ = [
     "lines",
     "read_run",
     "report",
+    "sample_of",
     "score",
+    "sums",
     "weak_tasks",
     "wilson",
 ]

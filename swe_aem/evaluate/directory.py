@@ -7,7 +7,7 @@ from swe_aem.core import TaskRecord
 from swe_aem.errors import UserError
 from swe_aem.evaluate.report import DEFAULT_KS, RunReport, WeakTasks, read_run, report, weak_tasks
 from swe_aem.evaluate.score import Scores
-from swe_aem.rollout import Manifest
+from swe_aem.rollout import Manifest, read_manifest
 from swe_aem.tasks import WEAK_SHARE, load_tasks, passing_shares
 
 
@@ -18,14 +18,19 @@ def evaluate_directory(
     lock: Path | None = None,
     weak: float | None = None,
     tell: Callable[[str], None],
+    scores: Scores | None = None,
 ) -> tuple[RunReport, Scores]:
     """The report of a store or of a directory of `swe-aem grade`, and the scores that it is made from.
 
     `lock` says how strong the tests of the tasks are, by default the run's own lock; tests that let a larger share of
-    mutants pass than `weak` are weak, by default the run's bound. `tell` is told what the report lacks, and why. Raises
-    `UserError` for a directory that is none of both, or is empty.
+    mutants pass than `weak` are weak, by default the run's bound. `tell` is told what the report lacks, and why.
+    `scores` are those of the store where they are known already. Raises `UserError` for a directory that is none of
+    both, or is empty.
     """
-    manifest, scores = read_run(directory)
+    if scores is None:
+        manifest, scores = read_run(directory)
+    else:
+        manifest = read_manifest(directory)
     records = _records(manifest, tell)
     repos = {record.task.id: record.task.repo for record in records}
     found = _weak_tasks(manifest, scores, records, lock, weak, tell)

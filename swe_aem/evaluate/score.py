@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory, Verdict
 from swe_aem.core.base import Frozen
@@ -100,12 +101,65 @@ class Scores(Frozen):
         return {task.task_id: task for task in self.judged}
 
 
-def score(trajectories: Iterable[Trajectory]) -> Scores:
-    """Count terminal trajectories, one pass, one trajectory in memory at a time.
+class Sample(NamedTuple):
+    """What a rate, or a remark, needs of one terminal trajectory."""
 
-    Whether one is resolved its outcome and verdict say, not its reward: one that ran into a limit is graded like any
+    task_id: str
+    sample: int
+    outcome: str
+    counts: bool
+    """Does its outcome say something about the policy?"""
+    error: str
+    resolved: bool
+    official_resolved: bool | None
+    """What swebench's parser and rule alone say; None where they say nothing, or there is no verdict."""
+    disputed: bool
+    """Does the verdict say something else than they do?"""
+    why: str
+    """Why it does, as far as it says so."""
+    evidence: str
+    """The first line of evidence of cheating; empty without any."""
+    odd_once: str
+    """The first odd thing in one evaluation with twins and not in the next; empty without any."""
+    turns: int
+    sampled_tokens: int
+    agent_s: float
+
+
+def sample_of(trajectory: Trajectory) -> Sample:
+    """What is counted of a terminal trajectory.
+
+    Whether it is resolved its outcome and verdict say, not its reward: one that ran into a limit is graded like any
     other.
     """
+    assert trajectory.outcome is not None  # a store takes nothing else
+    verdict = trajectory.verdict
+    disputed = verdict is not None and verdict.official_resolved not in (None, verdict.resolved)
+    return Sample(
+        task_id=trajectory.task_id,
+        sample=trajectory.sample,
+        outcome=trajectory.outcome.value,
+        counts=OUTCOME_TABLE[trajectory.outcome].in_baseline,
+        error=trajectory.error or "",
+        resolved=is_resolved(trajectory),
+        official_resolved=verdict.official_resolved if verdict else None,
+        disputed=disputed,
+        why=_why(verdict) if verdict and disputed else "",
+        evidence=next(iter(verdict.integrity), "") if verdict else "",
+        odd_once=next(iter(verdict.odd_once), "") if verdict else "",
+        turns=len(trajectory.responses),
+        sampled_tokens=sum(response.used.completion_tokens for response in trajectory.responses),
+        agent_s=trajectory.timings_s.get("agent", 0.0),
+    )
+
+
+def score(trajectories: Iterable[Trajectory]) -> Scores:
+    """Count terminal trajectories, one pass, one trajectory in memory at a time."""
+    return sums(map(sample_of, trajectories))
+
+
+def sums(found: Iterable[Sample]) -> Scores:
+    """The sums of samples, in one pass."""
     samples: Counter[str] = Counter()
     resolved: Counter[str] = Counter()
     faults: Counter[str] = Counter()
@@ -119,26 +173,25 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
     evidence: list[Remark] = []
     odd_once: list[Remark] = []
     failures: list[Remark] = []
-    for trajectory in trajectories:
-        assert trajectory.outcome is not None  # a store takes nothing else
-        outcomes[trajectory.outcome.value] += 1
-        if trajectory.outcome is Outcome.BROKEN_TASK:
-            broken[trajectory.task_id] = trajectory.error or ""
+    for one in found:
+        outcomes[one.outcome] += 1
+        if one.outcome == Outcome.BROKEN_TASK.value:
+            broken[one.task_id] = one.error
             continue
-        if not OUTCOME_TABLE[trajectory.outcome].in_baseline:
-            faults[trajectory.task_id] += 1
-            failures.append(_remark(trajectory, trajectory.error or ""))
+        if not one.counts:
+            faults[one.task_id] += 1
+            failures.append(_remark(one, one.error))
             continue
-        if (verdict := trajectory.verdict) is not None:
-            official += [verdict.official_resolved] if verdict.official_resolved is not None else []
-            differences += _difference(trajectory, verdict)
-            evidence += [_remark(trajectory, line) for line in verdict.integrity[:1]]
-            odd_once += [_remark(trajectory, line) for line in verdict.odd_once[:1]]
-        samples[trajectory.task_id] += 1
-        resolved[trajectory.task_id] += is_resolved(trajectory)
-        turns[trajectory.task_id] += len(trajectory.responses)
-        sampled_tokens[trajectory.task_id] += sum(response.used.completion_tokens for response in trajectory.responses)
-        agent_s[trajectory.task_id] += trajectory.timings_s.get("agent", 0.0)
+        if one.official_resolved is not None:
+            official.append(one.official_resolved)
+            differences += [_difference(one, one.official_resolved)] if one.disputed else []
+        evidence += [_remark(one, one.evidence)] if one.evidence else []
+        odd_once += [_remark(one, one.odd_once)] if one.odd_once else []
+        samples[one.task_id] += 1
+        resolved[one.task_id] += one.resolved
+        turns[one.task_id] += one.turns
+        sampled_tokens[one.task_id] += one.sampled_tokens
+        agent_s[one.task_id] += one.agent_s
     ids = sorted((samples.keys() | faults.keys()) - broken.keys())
     return Scores(
         tasks=tuple(TaskScore(task_id=id, samples=samples[id], resolved=resolved[id], faults=faults[id]) for id in ids),
@@ -156,22 +209,23 @@ def score(trajectories: Iterable[Trajectory]) -> Scores:
     )
 
 
-def _difference(trajectory: Trajectory, verdict: Verdict) -> list[Difference]:
-    """The difference between a verdict and swebench's rule alone, if there is one."""
-    if verdict.official_resolved in (None, verdict.resolved):
-        return []
+def _why(verdict: Verdict) -> str:
+    """Why a verdict differs from swebench's rule alone."""
     left_out = [f"left out of the patch: {path}" for path in verdict.stripped_files]
-    why = next(iter((*verdict.integrity, verdict.cause, *left_out)), "") or "the runner's own record says otherwise"
-    return [
-        Difference(
-            task_id=trajectory.task_id,
-            sample=trajectory.sample,
-            resolved=verdict.resolved,
-            official_resolved=verdict.official_resolved,
-            why=why,
-        )
-    ]
+    reasons = (*verdict.integrity, verdict.cause, *left_out)
+    return next(iter(reasons), "") or "the runner's own record says otherwise"
 
 
-def _remark(trajectory: Trajectory, text: str) -> Remark:
-    return Remark(task_id=trajectory.task_id, sample=trajectory.sample, text=text)
+def _difference(one: Sample, official_resolved: bool) -> Difference:
+    # The verdict is resolved or not, and it says something else.
+    return Difference(
+        task_id=one.task_id,
+        sample=one.sample,
+        resolved=not official_resolved,
+        official_resolved=official_resolved,
+        why=one.why,
+    )
+
+
+def _remark(one: Sample, text: str) -> Remark:
+    return Remark(task_id=one.task_id, sample=one.sample, text=text)

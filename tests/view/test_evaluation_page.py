@@ -7,7 +7,10 @@ import pytest
 
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
+from swe_aem.evaluate import evaluate_directory
 from swe_aem.store import Store
+from swe_aem.view.found import Run
+from swe_aem.view.index import StoreIndex
 from swe_aem.view.pages import PAGES, evaluation
 from swe_aem.view.server import ServerLinks
 from swe_aem.view.site import Address, Asked, Site
@@ -26,10 +29,30 @@ def test_an_evaluation_has_rates_and_tasks_with_links(whole_run: Path) -> None:
     assert 'href="/first%2Brollouts/trajectories?task=t5' in html
 
 
-def test_a_store_too_large_for_a_page_names_the_command(whole_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "MOST_BYTES", 1)
-    with pytest.raises(UserError, match="call swe-aem eval"):
-        page(whole_run.parent, "evaluation", "first+rollouts")
+def test_the_index_says_what_the_whole_store_says(whole_run: Path) -> None:
+    store = whole_run / "rollouts"
+    index = StoreIndex(store)
+    index.build()
+    read, scores = evaluate_directory(store, tell=lambda _: None)
+    again, indexed = evaluate_directory(store, tell=lambda _: None, scores=index.scores())
+    assert indexed == scores
+    assert again == read
+
+
+def test_a_large_store_is_shown_as_far_as_it_is_indexed(whole_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "SMALL_BYTES", 1)
+    store = whole_run / "rollouts"
+    with pytest.raises(UserError, match="none is indexed yet"):
+        evaluation.evaluated(UnindexedSite([whole_run.parent], PAGES), UnindexedSite([store], PAGES).runs()[0], print)
+    StoreIndex(store).build()
+    assert "5 of 10 samples with a verdict resolved" in page(whole_run.parent, "evaluation", "first+rollouts")
+
+
+class UnindexedSite(Site):
+    """One without a process that indexes."""
+
+    def index(self, run: Run) -> StoreIndex:
+        return StoreIndex(run.directory)
 
 
 def test_settings_stand_beside_those_of_another_run(whole_run: Path) -> None:

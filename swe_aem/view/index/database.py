@@ -19,7 +19,7 @@ from swe_aem.cache import cache_dir
 from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """The version of the tables; an index of another one is made again."""
 FOLDER = "view"
 WAIT_S = 60.0
@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS trajectories (
     patch_files INTEGER NOT NULL, has_log INTEGER NOT NULL, cause TEXT, total_s REAL, agent_s REAL, grade_s REAL,
     segment INTEGER NOT NULL, line INTEGER NOT NULL, offset INTEGER NOT NULL, format INTEGER NOT NULL,
     seal TEXT NOT NULL, response_rewards TEXT, error TEXT, integrity TEXT NOT NULL, tools TEXT NOT NULL,
-    labels TEXT NOT NULL, files TEXT NOT NULL, timings TEXT NOT NULL,
+    labels TEXT NOT NULL, files TEXT NOT NULL, timings TEXT NOT NULL, scored TEXT NOT NULL,
     UNIQUE (task, sample)
 );
 CREATE TABLE IF NOT EXISTS tools (

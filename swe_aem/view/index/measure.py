@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from swe_aem.audit import labelled
 from swe_aem.core import Trajectory
 from swe_aem.core.outcomes import in_baseline, is_resolved
+from swe_aem.evaluate import sample_of
 from swe_aem.grading import paths_of
 from swe_aem.rollout.causes import cause_pattern
 from swe_aem.store import log_path
@@ -81,6 +82,7 @@ def measured(read: RowTexts, store: Path, *, block: int, step: int | None) -> Me
         "labels": json.dumps(labels),
         "files": json.dumps(files[:_MOST_FILES]),
         "timings": json.dumps(timings),
+        "scored": json.dumps([_short(value) for value in sample_of(trajectory)]),
     }
     return Measured(columns, dict(tools), labels, _texts(trajectory))
 
@@ -90,6 +92,10 @@ def _texts(trajectory: Trajectory) -> tuple[str, ...]:
     for passage in passages(trajectory):
         found[passage.column].append(passage.text)
     return tuple(words_of(found[name]) for name in COLUMNS)
+
+
+def _short(value: Any) -> Any:
+    return value[:_ERROR_CHARACTERS] if isinstance(value, str) else value
 
 
 def _cause(error: str) -> str:

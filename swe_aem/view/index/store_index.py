@@ -5,6 +5,7 @@ Every method may be called from any thread. Strings of answers are those of the 
 """
 
 import glob
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from swe_aem.core import Outcome, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
+from swe_aem.evaluate import Sample, Scores, sums
 from swe_aem.store import StoredRow
 from swe_aem.store.segments import Line, segment_path, sound
 from swe_aem.store.store import read_row, read_texts
@@ -123,6 +125,12 @@ class StoreIndex:
             first_step=row["first"],
             last_step=row["last"],
         )
+
+    def scores(self) -> Scores:
+        """What an evaluation counts; texts in it are shortened."""
+        with self._reading() as connection:
+            rows = connection.execute("SELECT scored FROM trajectories ORDER BY segment, line")
+            return sums(Sample(*json.loads(row["scored"])) for row in rows)
 
     def page(self, filter: Filter = ALL, order: Order = NEWEST_FIRST, *, number: int = 1, size: int = 50) -> Page:
         """One page of the trajectories that a filter lets through; the last one where `number` is beyond it."""

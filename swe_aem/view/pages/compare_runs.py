@@ -1,12 +1,12 @@
 """Two runs: training runs by their curves, others task by task, with the tasks that changed."""
 
 from swe_aem.errors import UserError
-from swe_aem.evaluate import caveats, compare, comparison_lines, evaluate_directory
+from swe_aem.evaluate import caveats, compare, comparison_lines
 from swe_aem.view.found import Kind, Run
 from swe_aem.view.index import Filter, Order
 from swe_aem.view.listed import Listed
 from swe_aem.view.pages import compare_training
-from swe_aem.view.pages.evaluation import require_small, store_of
+from swe_aem.view.pages.evaluation import evaluated
 from swe_aem.view.site import Asked, Crumb, NotThere, Shown, Site
 
 
@@ -17,12 +17,11 @@ def show(site: Site, asked: Asked) -> Shown:
     first, second = site.run(asked.query["a"]), site.run(asked.query["b"])
     if first.kind is second.kind is Kind.TRAINING:
         return compare_training.show(site, asked, first, second)
-    for run in (first, second):
-        require_small(store_of(run))
-    (one, scores), (other, others) = (evaluate_directory(store_of(run), tell=lambda _: None) for run in (first, second))
+    notes: list[str] = []
+    (one, scores, whole), (other, others, too) = (evaluated(site, run, notes.append) for run in (first, second))
     if (found := compare(scores, others)) is None:
         raise UserError(f"{first.name} and {second.name} share no task that both have a verdict for")
-    text = "\n".join(comparison_lines(found, first.name, second.name, caveats(one, other)))
+    text = "\n".join(comparison_lines(found, first.name, second.name, [*caveats(one, other), *notes]))
     changed = [
         (what, [(task, _href(asked, first, task), _href(asked, second, task)) for task in tasks])
         for what, tasks in (("worse", found.lost), ("better", found.gained))
@@ -32,6 +31,7 @@ def show(site: Site, asked: Asked) -> Shown:
         title=f"{second.name} against {first.name}",
         crumbs=tuple(Crumb(run.name, asked.link("run", run=run.name)) for run in (first, second)),
         values={"text": text, "changed": changed, "first": first.name, "second": second.name},
+        live=not (whole and too),
     )
 
 

@@ -1,19 +1,19 @@
 """What `swe-aem eval` says of a store, or of verdicts: rates with intervals, and each task."""
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 from swe_aem.errors import UserError
-from swe_aem.evaluate import RunReport, TaskScore, evaluate_directory, lines
-from swe_aem.store.segments import segments
+from swe_aem.evaluate import RunReport, Scores, TaskScore, evaluate_directory, lines
+from swe_aem.store import is_graded_directory
 from swe_aem.train.directory import ROLLOUTS
 from swe_aem.view.found import Kind, Run
 from swe_aem.view.index import Filter, Order
 from swe_aem.view.listed import Listed
 from swe_aem.view.site import Asked, Crumb, Shown, Site
 
-MOST_BYTES = 300_000_000
-"""An evaluation reads the whole store, which takes too long for a page beyond this."""
+SMALL_BYTES = 30_000_000
+"""A store up to this size is read where it is not indexed yet."""
 
 
 class Row(NamedTuple):
@@ -29,20 +29,18 @@ class Row(NamedTuple):
 def show(site: Site, asked: Asked) -> Shown:
     """The evaluation of the run that the path names."""
     run = site.run(asked.values["run"])
-    return show_run(asked, run)
+    return show_run(site, asked, run)
 
 
-def show_run(asked: Asked, run: Run) -> Shown:
-    """The evaluation of a run; raises `UserError` for a store that is empty or too large."""
-    store = store_of(run)
-    require_small(store)
+def show_run(site: Site, asked: Asked, run: Run) -> Shown:
+    """The evaluation of a run; raises `UserError` for a store that is empty."""
     notes: list[str] = []
-    report, scores = evaluate_directory(store, tell=notes.append)
+    report, scores, whole = evaluated(site, run, notes.append)
     return Shown(
         template="evaluation.html.jinja",
         title=f"Evaluation of {run.name}",
         crumbs=() if run.kind is Kind.GRADES else (Crumb(run.name, asked.link("run", run=run.name)),),
-        live=not report.complete,
+        live=not (whole and report.complete),
         values={
             "report": report,
             "notes": notes,
@@ -52,17 +50,24 @@ def show_run(asked: Asked, run: Run) -> Shown:
     )
 
 
-def store_of(run: Run) -> Path:
-    """The directory that is evaluated."""
-    return run.directory / ROLLOUTS if run.kind is Kind.TRAINING else run.directory
-
-
-def require_small(store: Path) -> None:
-    """Raises `UserError` for a store that takes too long to read for a page."""
-    if (size := sum(path.stat().st_size for path in segments(store / "trajectories"))) > MOST_BYTES:
-        raise UserError(
-            f"{store} holds {size / 1e9:.1f} GB, which takes too long to read for a page: call swe-aem eval {store}"
-        )
+def evaluated(site: Site, run: Run, tell: Callable[[str], None]) -> tuple[RunReport, Scores, bool]:
+    """Report and scores of a run, from its index as far as there is one; and whether everything is in them. `tell` is
+    told what is not. Raises `UserError` where there is nothing yet."""
+    store = run.directory / ROLLOUTS if run.kind is Kind.TRAINING else run.directory
+    if run.kind is Kind.GRADES or is_graded_directory(store):
+        return *evaluate_directory(store, tell=tell), True
+    index = site.index(run)
+    progress = index.refresh()
+    if not progress.complete and progress.bytes_total <= SMALL_BYTES:
+        return *evaluate_directory(store, tell=tell), True
+    scores = index.scores()
+    if not progress.complete:
+        tell(f"{run.name} is being indexed: {progress.bytes_done / progress.bytes_total:.0%} of it is in these numbers")
+    if progress.damaged:
+        tell(f"{progress.damaged} rows of {run.name} cannot be read and are left out")
+    if not scores.outcomes:
+        raise UserError(f"{store} holds no trajectories yet, or none is indexed yet: look again in a few seconds")
+    return *evaluate_directory(store, tell=tell, scores=scores), progress.complete
 
 
 def _row(asked: Asked, run: Run, report: RunReport, task: TaskScore) -> Row:

@@ -14,4 +14,4 @@ def show(site: Site, asked: Asked) -> Shown:
         case Kind.ROLLOUTS:
             return store.show(site, asked, run)
         case Kind.GRADES:
-            return evaluation.show_run(asked, run)
+            return evaluation.show_run(site, asked, run)
