@@ -100,3 +100,18 @@ def test_two_runs_task_by_task(whole_run: Path, kit: Any) -> None:
     assert "better on 1 tasks: t1" in html
     assert "worse on 1 tasks: t2" in html
     assert 'href="/later/trajectories?task=t2' in html
+
+
+def test_a_task_that_changed_leads_to_two_trajectories_that_differ(whole_run: Path, kit: Any) -> None:
+    later = whole_run.parent / "later"
+    with Store(later).writer() as writer:
+        writer.append(kit.trajectory("t1", 0, Outcome.RESOLVED))
+    for store in (whole_run / "rollouts", later):
+        StoreIndex(store).build()
+    site = Site([whole_run.parent], PAGES)
+    links = ServerLinks(site.pages)
+    html = site.html(Asked(Address("compare-runs", {}, {"a": "first+rollouts", "b": "later"}), links))
+    query = {"a": "first+rollouts/t1/0", "b": "later/t1/0"}
+    href = links.to(Address("compare", {}, query), Address("runs"))
+    assert f'href="{href.replace("&", "&amp;")}">side by side' in html
+    assert "t1.0" in site.html(Asked(Address("compare", {}, query), links))

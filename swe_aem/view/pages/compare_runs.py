@@ -1,5 +1,7 @@
 """Two runs: training runs by their curves, others task by task, with the tasks that changed."""
 
+from typing import NamedTuple
+
 from swe_aem.errors import UserError
 from swe_aem.evaluate import caveats, compare, comparison_lines
 from swe_aem.view.found import Kind, Run
@@ -8,6 +10,21 @@ from swe_aem.view.listed import Listed
 from swe_aem.view.pages import compare_training
 from swe_aem.view.pages.evaluation import evaluated
 from swe_aem.view.site import Asked, Crumb, NotThere, Shown, Site
+
+MOST_PAIRS = 200
+"""Tasks that got worse, and as many that got better, with a link to two trajectories."""
+_IN_ORDER = Order(by="task", descending=False)
+
+
+class Changed(NamedTuple):
+    """A task that one run resolves more often."""
+
+    task: str
+    first: str
+    """Address of its trajectories in the first run."""
+    second: str
+    beside: str
+    """Address of one of each, side by side; empty without one."""
 
 
 def show(site: Site, asked: Asked) -> Shown:
@@ -23,7 +40,7 @@ def show(site: Site, asked: Asked) -> Shown:
         raise UserError(f"{first.name} and {second.name} share no task that both have a verdict for")
     text = "\n".join(comparison_lines(found, first.name, second.name, [*caveats(one, other), *notes]))
     changed = [
-        (what, [(task, _href(asked, first, task), _href(asked, second, task)) for task in tasks])
+        (what, [Changed(task, *_hrefs(site, asked, (first, second), task, n)) for n, task in enumerate(tasks)])
         for what, tasks in (("worse", found.lost), ("better", found.gained))
     ]
     return Shown(
@@ -35,8 +52,27 @@ def show(site: Site, asked: Asked) -> Shown:
     )
 
 
+def _hrefs(site: Site, asked: Asked, runs: tuple[Run, Run], task: str, number: int) -> tuple[str, str, str]:
+    first, second = (_href(asked, run, task) for run in runs)
+    return first, second, _beside(site, asked, runs, task) if number < MOST_PAIRS else ""
+
+
+def _beside(site: Site, asked: Asked, runs: tuple[Run, Run], task: str) -> str:
+    """The address of two trajectories of a task that do not end alike, side by side; empty where there are none, or
+    none is indexed yet."""
+    if Kind.GRADES in (runs[0].kind, runs[1].kind) or asked.links.exported:
+        return ""
+    only = Filter(tasks=(task,))
+    sides = [[one for one in site.index(run).page(only, _IN_ORDER).rows if one.counts] for run in runs]
+    pairs = ((a, b) for a in sides[0] for b in sides[1] if a.resolved != b.resolved)
+    if (pair := next(pairs, None)) is None:
+        return ""
+    names = [f"{run.name}/{one.task_id}/{one.sample}" for run, one in zip(runs, pair, strict=True)]
+    return asked.link("compare", query={"a": names[0], "b": names[1]})
+
+
 def _href(asked: Asked, run: Run, task: str) -> str:
     if run.kind is Kind.GRADES:
         return asked.link("run", run=run.name)
-    query = Listed(filter=Filter(tasks=(task,)), order=Order(by="task", descending=False)).query()
+    query = Listed(filter=Filter(tasks=(task,)), order=_IN_ORDER).query()
     return asked.link("trajectories", query=query, run=run.name)
