@@ -111,3 +111,11 @@ def test_a_damaged_file_is_read_or_says_why(tmp_path: Path, length: int, changes
     path.write_bytes(damaged[: length if length % 2 else None])
     with suppress(UserError, NotThere):
         assert log.read_piece(path, "100").start == 0
+
+
+def test_a_link_is_no_log_of_a_run(tmp_path: Path) -> None:
+    directory = store_with(tmp_path / "run", make_trajectory("t", 0))
+    (tmp_path / "secret").write_text("a secret")
+    (directory / "run.log").symlink_to(tmp_path / "secret")
+    with pytest.raises(NotThere, match=r"run has no run\.log"):
+        page(directory, "runlog")

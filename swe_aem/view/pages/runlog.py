@@ -52,7 +52,11 @@ def show(site: Site, asked: Asked) -> Shown:
 def logs_of(run: Run) -> list[str]:
     """The names of a run's logs, `run.log` first; empty where there is none."""
     try:
-        names = [path.name for path in run.directory.iterdir() if is_log(path.name) and path.is_file()]
+        names = [
+            path.name
+            for path in run.directory.iterdir()
+            if is_log(path.name) and path.is_file() and not path.is_symlink()
+        ]
     except OSError:
         return []
     return sorted(names, key=lambda name: (name != FILE, name))
