@@ -66,7 +66,7 @@ def _seconds(run: TrainingRun) -> dict[str, str]:
     whole, phases = run.series("step_s")[1], seconds(run)
     found = {"Seconds per step": whole}
     for one in phases.series if phases else ():
-        found[f"Of these, {one.label}"] = list(one.y)
+        found[f"Seconds per step, {one.label}"] = list(one.y)
     return {what: f"{sum(values) / len(values):.1f}" for what, values in found.items() if values}
 
 
