@@ -78,7 +78,7 @@ def _sentence(run: TrainingRun, min_range: float) -> str:
     spread = f"α from {_mean(low):.2f} to {_mean(high):.2f}, " if low and high else ""
     size = f"{spread}standard deviation {deviation:.2g}, on average over {len(shares)} steps"
     does = "AEM does very little" if unchanged > 0.9 or deviation < _FEW else "AEM is at work"
-    return f"{does}: it changes the advantages of {1 - unchanged:.0%} of the responses ({size}){why}.{_lately(shares)}"
+    return f"{does}: α differs from 1 for {1 - unchanged:.0%} of the responses ({size}){why}.{_lately(shares)}"
 
 
 def _lately(shares: Sequence[float]) -> str:
@@ -86,7 +86,7 @@ def _lately(shares: Sequence[float]) -> str:
     count = len(shares) // 5
     if count < 2 or abs((last := _mean(shares[-count:])) - (first := _mean(shares[:count]))) < 0.2:
         return ""
-    return f" It changes {1 - first:.0%} in the first {count} steps and {1 - last:.0%} in the last {count}."
+    return f" That was {1 - first:.0%} in the first {count} steps and {1 - last:.0%} in the last {count}."
 
 
 def _evidence(run: TrainingRun, min_range: float) -> Iterator[Evidence]:
@@ -115,7 +115,12 @@ def _evidence(run: TrainingRun, min_range: float) -> Iterator[Evidence]:
         if step.groups and step.zero_variance_groups is not None
     ]
     if groups:
-        yield _row("zero-variance groups", groups, "%", "every advantage in them is 0, so α changes nothing")
+        yield _row(
+            "zero-variance groups",
+            groups,
+            "%",
+            "every advantage in them is 0, so an α other than 1 changes nothing there",
+        )
     yield from _correlations(run.directory)
 
 

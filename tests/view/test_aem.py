@@ -29,9 +29,9 @@ def line(unmodulated: float, std: float, span: float = 0.5) -> dict[str, Any]:
         (
             [line(0.25, 0.5)],
             "",
-            "AEM is at work: it changes the advantages of 75% of the responses (α from 0.50 to 1.50, ",
+            "AEM is at work: α differs from 1 for 75% of the responses (α from 0.50 to 1.50, ",
         ),
-        ([line(0.95, 0.5)], "", "AEM does very little: it changes the advantages of 5% of the responses"),
+        ([line(0.95, 0.5)], "", "AEM does very little: α differs from 1 for 5% of the responses"),
         ([line(0.1, 0.001)], "", "AEM does very little: "),
         (
             [line(1.0, 0.0, 0.05)],
@@ -50,7 +50,7 @@ def line(unmodulated: float, std: float, span: float = 0.5) -> dict[str, Any]:
         (
             [line(0.0, 0.5)] * 5 + [line(1.0, 0.0)] * 5,
             "",
-            " It changes 100% in the first 2 steps and 0% in the last 2.",
+            " That was 100% in the first 2 steps and 0% in the last 2.",
         ),
     ],
 )

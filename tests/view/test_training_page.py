@@ -23,7 +23,7 @@ def test_it_says_whether_the_run_learned_and_whether_aem_is_at_work(whole_run: P
     html = page(whole_run.parent, "first")
     for said in (
         "the sampled rate rose from 10.4% to 62.5%",
-        "AEM is at work: it changes the advantages of ",
+        "AEM is at work: α differs from 1 for ",
         "10.4%  [4.3%, 16.5%]",
         "+52.1 points",
         "new kinds, greedy, 48 tasks",

@@ -238,9 +238,9 @@ def _facts(one: Trajectory) -> Iterator[tuple[str, str]]:
     yield "tokens", f"{one.tokens:,}, {sampled:,} of them sampled in {len(one.responses):,} turns"
     if one.outcome is not None:
         rule = OUTCOME_TABLE[one.outcome]
-        counts = "in its group's baseline" if rule.in_baseline else "in no baseline"
-        trained = "trained on" if rule.trained else "not trained on (a limit: compact filtering)"
-        yield "in training", f"{counts}, {trained if rule.in_baseline else 'not trained on'}"
+        counts = "counts in its group's baseline" if rule.in_baseline else "counts in no baseline"
+        trained = "may be trained on" if rule.trained else "not trained on (a limit: compact filtering)"
+        yield "such an outcome", f"{counts}, {trained if rule.in_baseline else 'not trained on'}"
     if one.weight != 1:
         yield "weight", f"{one.weight:.4g}"
     costs = [response.usage.cost_usd for response in one.all_responses if response.usage]
