@@ -65,7 +65,7 @@ class ServerLinks:
     def to(self, address: Address, at: Address) -> str:
         """The path and query of an address."""
         path = self._pages[address.page].filled(address.values, _quoted)
-        return f"{path}?{urlencode(address.query)}" if address.query else path
+        return f"{path}?{urlencode(address.query, errors='surrogatepass')}" if address.query else path
 
     def static(self, name: str, at: Address) -> str:
         """The path of a file of `static`."""
