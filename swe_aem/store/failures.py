@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from swe_aem.core import TrajectoryKey
 from swe_aem.core.base import Frozen
 from swe_aem.runlog import AppendedFile, masked, note, traceback_of, utc_now
+from swe_aem.store.records import read_records
 
 FILE = "failures.jsonl"
 
@@ -100,13 +101,4 @@ class FailureLog:
 def read_failures(directory: Path) -> Iterator[FailedAttempt]:
     """The failed attempts of a run in the order of failing, none if there is no file. A line that a killed process tore
     is left out."""
-    try:
-        file = (directory / FILE).open("rb")
-    except FileNotFoundError:
-        return
-    with file:
-        for data in file:
-            try:
-                yield FailedAttempt.model_validate_json(data)
-            except ValidationError:
-                continue
+    return read_records(directory / FILE, FailedAttempt)

@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 
 from swe_aem.core.base import Frozen
 from swe_aem.runlog import AppendedFile, note
+from swe_aem.store.records import read_records
 
 FILE = "phases.jsonl"
 LIMIT_BYTES = 1 << 30
@@ -85,13 +86,4 @@ class PhaseLog:
 
 def read_phases(directory: Path) -> Iterator[EndedPhase]:
     """The phases in the order of ending, none if there is no file. A line that a killed process tore is left out."""
-    try:
-        file = (directory / FILE).open("rb")
-    except FileNotFoundError:
-        return
-    with file:
-        for data in file:
-            try:
-                yield EndedPhase.model_validate_json(data)
-            except ValidationError:
-                continue
+    return read_records(directory / FILE, EndedPhase)

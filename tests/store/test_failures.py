@@ -28,6 +28,13 @@ def test_a_torn_line_is_left_out_and_the_next_one_is_whole(tmp_path: Path) -> No
     assert FailureLog(tmp_path).count == 2
 
 
+def test_a_task_whose_id_holds_a_lone_surrogate_loses_no_failure(tmp_path: Path) -> None:
+    failures = FailureLog(tmp_path)
+    failures.append(failed_attempt(PolicyError("gone"), **(PLACE | {"task_id": "t\udcff"})))
+    failures.close()
+    assert [one.task_id for one in read_failures(tmp_path)] == ["t\udcff"]
+
+
 def test_hostile_text_and_keys_are_shown_harmlessly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_API_KEY", "correct-horse-battery")
     said = "\x1b[31mred\udcff\u202e correct-horse-battery\nsecond line " + "x" * 10_000_000

@@ -7,7 +7,7 @@ from swe_aem.evaluate import caveats, compare, comparison_lines
 from swe_aem.view.found import Kind, Run
 from swe_aem.view.index import Filter, Order
 from swe_aem.view.listed import Listed
-from swe_aem.view.pages import compare_training
+from swe_aem.view.pages.compare_training import show as show_training
 from swe_aem.view.pages.evaluation import evaluated
 from swe_aem.view.site import Asked, Crumb, NotThere, Shown, Site
 
@@ -33,7 +33,7 @@ def show(site: Site, asked: Asked) -> Shown:
         raise NotThere("name two runs in the address: /compare-runs?a=RUN&b=RUN")
     first, second = site.run(asked.query["a"]), site.run(asked.query["b"])
     if first.kind is second.kind is Kind.TRAINING:
-        return compare_training.show(site, asked, first, second)
+        return show_training(site, asked, first, second)
     notes: list[str] = []
     (one, scores, whole), (other, others, too) = (evaluated(site, run, notes.append) for run in (first, second))
     if (found := compare(scores, others)) is None:
