@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from swe_aem.core import Policy
 from swe_aem.policy import TransformersPolicy
+from swe_aem.train.checkpoint_names import CheckpointNames
 from swe_aem.train.config import TrainConfig
 
 _GATHER_S = 0.03
@@ -45,7 +46,24 @@ async def open_policy(
 
     adapter = model.peft_config["default"] if config.lora else None
     async with connect(config.servers, directory / "weights", adapter) as (served, sync):
-        yield served, sync
+        yield served, sync if config.lora else _AsInCheckpoint(sync, CheckpointNames(model))
+
+
+class _AsInCheckpoint:
+    """Updates of servers, which take a model's tensors as its checkpoint has them."""
+
+    def __init__(self, updates: Updates, names: CheckpointNames) -> None:
+        self._updates = updates
+        self._names = names
+
+    @property
+    def version(self) -> int | None:
+        """That of the servers."""
+        return self._updates.version
+
+    async def update(self, weights: Mapping[str, Any], version: int) -> None:
+        """Send the weights of a state dict, which is read until this returns."""
+        await self._updates.update(dict(self._names(weights.items())), version)
 
 
 def whole_weights(trainer: Any) -> Mapping[str, Any]:

@@ -190,12 +190,6 @@ def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
 
 def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
     count = experts(values)
-    if count and config.servers is not None and config.lora is None:
-        yield (
-            f"{config.model} is a mixture of {count} experts, and servers take whole weights of dense models only: the "
-            "trainer holds the experts of a layer as one tensor, a server's checkpoint each for itself. Train an "
-            "adapter with lora on the layers outside of the experts, or leave servers out"
-        )
     if count and config.lora is not None and config.lora.target_modules == "all-linear":
         yield (
             f"{config.model} is a mixture of {count} experts, and lora.target_modules=all-linear does not reach them: "

@@ -211,13 +211,13 @@ NO_MIXTURES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("values", MIXTURES)
-def test_whole_weights_of_a_mixture_are_refused_with_servers(
+def test_a_mixture_is_recognised_by_its_counts(
     values: dict[str, Any], tmp_path: Path, quiet_host: None, without_libraries: None
 ) -> None:
     model = made(tmp_path, **values)
-    with pytest.raises(UserError, match=r"is a mixture of \d+ experts, and servers take whole weights of dense models"):
-        refuse_at_start(configured(model, servers=SERVERS))
-    refuse_at_start(configured(model))
+    with pytest.raises(UserError, match=r"is a mixture of \d+ experts, and lora\.target_modules=all-linear"):
+        refuse_at_start(configured(model, lora={}))
+    refuse_at_start(configured(model, servers=SERVERS))
     with pytest.raises(UserError, match=r"mixture of .* experts, whose memory is not known"):
         shape_of(str(model))
 
@@ -244,9 +244,10 @@ def test_a_dry_run_says_what_a_run_would_refuse(tmp_path: Path, quiet_host: None
     hardware = {
         "gpu": "g", "gpu_memory_gb": 80, "gpus_per_host": 8, "trainer_gpus": 4, "servers": 1, "sharding": "fsdp2",
     }  # fmt: skip
-    mixture = configured(made(tmp_path, num_experts=128), servers=SERVERS, hardware=hardware, report_to=["wandb"])
+    model, adapters = made(tmp_path, num_experts=128), SERVERS | {"sync": "lora"}
+    mixture = configured(model, servers=adapters, lora={}, hardware=hardware, report_to=["wandb"])
     lines = list(plan(mixture, tmp_path / "run"))
-    assert [line.split(":")[0] for line in lines].count("REFUSED") == 2
+    assert [line.split(":")[0] for line in lines].count("REFUSED") == 3
     assert any(line.startswith("REFUSED: ") and "mixture of 128 experts" in line for line in lines)
     assert any(line.startswith("memory: not estimated: ") and "mixture of 128" in line for line in lines)
     sharded = configured(made(tmp_path), hardware=hardware, heldout=None)

@@ -1,0 +1,118 @@
+"""Names and tensors of a checkpoint, made from a model in memory one by one, against what `save_pretrained` writes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers.core_model_loading import Concatenate, WeightConverter  # noqa: E402
+
+from swe_aem.core.settings import check  # noqa: E402
+from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
+from swe_aem.train.checkpoint_names import CheckpointNames  # noqa: E402
+from swe_aem.train.config import TrainConfig  # noqa: E402
+from swe_aem.train.policies import open_policy  # noqa: E402
+from tests.train.mixtures import SHAPES, mixture  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def saved(directory: Path) -> dict[str, Any]:
+    """The tensors of a checkpoint."""
+    return {name: one for path in directory.glob("*.safetensors") for name, one in load_file(path).items()}
+
+
+def named(model: Any) -> dict[str, Any]:
+    """The model's tensors as its checkpoint would have them."""
+    return dict(CheckpointNames(model)(model.state_dict().items()))
+
+
+def require_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The same names, formats, shapes and bits."""
+    assert sorted(found) == sorted(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("architecture", SHAPES)
+def test_a_models_tensors_are_those_that_save_pretrained_writes(architecture: str, tmp_path: Path) -> None:
+    """Of a model that was made here and of one that was read; and what is read from them is the model."""
+    model = mixture(architecture)
+    model.save_pretrained(tmp_path / "saved")
+    require_same(named(model), saved(tmp_path / "saved"))
+    assert CheckpointNames(model).shapes == {name: tuple(one.shape) for name, one in named(model).items()}
+    save_file({name: one.contiguous() for name, one in named(model).items()}, tmp_path / "saved" / "model.safetensors")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    require_same(again.state_dict(), model.state_dict())
+    require_same(named(again), saved(tmp_path / "saved"))
+
+
+def test_tensors_come_one_by_one(tmp_path: Path) -> None:
+    """Nothing is asked for before what came is used."""
+    model = mixture("qwen3_moe")
+    asked: list[str] = []
+
+    def one_by_one() -> Any:
+        for name, tensor in model.state_dict().items():
+            asked.append(name)
+            yield name, tensor
+
+    for name, _ in CheckpointNames(model)(one_by_one()):
+        assert asked[-1].split(".mlp.")[0] == name.split(".mlp.")[0]
+    assert asked == list(model.state_dict())
+
+
+def test_experts_that_a_checkpoint_holds_as_one_tensor_stay_one(tmp_path: Path) -> None:
+    """Checkpoints of Qwen3.5 have them so; what was read decides, not the architecture."""
+    model = mixture("qwen3_5_moe_text")
+    model.save_pretrained(tmp_path)
+    fused = {name: one.contiguous() for name, one in model.state_dict().items()}
+    save_file(fused, tmp_path / "model.safetensors", {"format": "pt"})
+    require_same(named(AutoModelForCausalLM.from_pretrained(tmp_path)), fused)
+
+
+def test_a_prefix_of_the_checkpoint_returns(tmp_path: Path) -> None:
+    """Qwen3.5's text model is a part of a model with vision, whose checkpoint calls it `language_model`."""
+    model = mixture("qwen3_5_moe_text")
+    model.save_pretrained(tmp_path)
+    prefixed = {name.replace("model.", "model.language_model.", 1): one for name, one in saved(tmp_path).items()}
+    save_file(prefixed, tmp_path / "model.safetensors", {"format": "pt"})
+    require_same(named(AutoModelForCausalLM.from_pretrained(tmp_path)), prefixed)
+
+
+def test_what_several_tensors_of_the_model_make_waits_for_the_last(tmp_path: Path) -> None:
+    """No model of ours is so: here the queries and keys of each layer are one tensor of the checkpoint."""
+    model = mixture("qwen3")
+
+    class Parted(Concatenate):
+        @property
+        def reverse_op(self) -> Any:
+            return Concatenate(self.dim)
+
+    parts = ["self_attn.k_proj.weight", "self_attn.v_proj.weight"]
+    model._weight_conversions = [WeightConverter("self_attn.kv.weight", parts, [Parted(dim=0)])]
+    found = named(model)
+    state = model.state_dict()
+    for layer in ("model.layers.0", "model.layers.1"):
+        both = torch.cat([state[f"{layer}.{part}"] for part in parts])
+        assert torch.equal(found.pop(f"{layer}.self_attn.kv.weight"), both)
+    assert found.keys() == {name for name in state if not name.endswith(tuple(parts))}
+
+
+async def test_servers_get_the_names_of_the_checkpoint(tmp_path: Path) -> None:
+    model = mixture("qwen3_moe")
+    model.save_pretrained(tmp_path / "model")
+    async with SimulatedVllm() as server:
+        config = check(TrainConfig, {
+            "model": str(tmp_path / "model"), "steps": 1, "groups_per_step": 1, "rollout": {"group_size": 2},
+            "servers": {"urls": [server.url], "directory": str(tmp_path / "weights")},
+        })  # fmt: skip
+        async with open_policy(config, tmp_path, model, "m") as (_, updates):
+            await updates.update(model.state_dict(), 1)
+            [sent] = (tmp_path / "weights").rglob("*.safetensors")
+            require_same(load_file(sent), saved(tmp_path / "model"))
