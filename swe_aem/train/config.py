@@ -113,6 +113,7 @@ class TrainConfig(Frozen):
     """Every setting of a training run."""
 
     RENAMED: ClassVar[Mapping[str, Renamed]] = {
+        "ahead": Renamed("max_staleness"),
         "candidates_per_step": Renamed("oversampled_groups"),
         "importance_cap": Renamed("importance_sampling", example="{mode: truncate, high: 2}"),
         "updates_per_step": Renamed("num_minibatches"),
@@ -136,8 +137,8 @@ class TrainConfig(Frozen):
     """Optimiser updates per step: the step's rows are split into so many minibatches."""
     micro_batch_size: _Count = 1
     """Rows (trajectories) in one forward pass of one process."""
-    ahead: Annotated[int, Field(ge=0)] = 0
-    """Steps that generation may run ahead of training. 0 is on-policy; above, set importance_sampling."""
+    max_staleness: Annotated[int, Field(ge=0)] = 0
+    """Policy updates that a trained sample may be old. 0 is on-policy; above, set importance_sampling."""
     importance_sampling: ImportanceSamplingConfig = ImportanceSamplingConfig()
     """Correction for samples of older or differing weights, token by token unless the mode says sequence."""
     compact_filtering: bool = True
@@ -211,10 +212,10 @@ class TrainConfig(Frozen):
             raise ValueError(
                 f"servers.sync {self.servers.sync} sends all weights, and lora trains an adapter: set servers.sync lora"
             )
-        if self.ahead and self.importance_sampling.mode == "none":
+        if self.max_staleness and self.importance_sampling.mode == "none":
             raise ValueError(
-                "ahead makes rollouts stale: set importance_sampling too, e.g. {mode: truncate, high: 2}, on the "
-                "command line --set importance_sampling.mode=truncate --set importance_sampling.high=2"
+                "max_staleness makes rollouts stale: set importance_sampling too, e.g. {mode: truncate, high: 2}, on "
+                "the command line --set importance_sampling.mode=truncate --set importance_sampling.high=2"
             )
         rows = self.groups_per_step * self.rollout.group_size
         if rows % (self.num_minibatches * self.micro_batch_size):

@@ -32,8 +32,7 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
     for store in (directory / ROLLOUTS, *sorted(path for path in (directory / HELDOUT).glob("*") if path.is_dir())):
         if (manifest := read_manifest(store)) is not None:
             require_resumable(manifest.store_format, directory)
-    with stored_names():
-        stored = check(TrainConfig, read_mapping(path), where=str(path))
+    stored = stored_config(directory)
     used = training_extensions(config)
     found = differences(stored, config) or changed_extensions(recorded_extensions(directory), used)
     if found:
@@ -53,6 +52,17 @@ def claim_run_directory(config: TrainConfig, directory: Path) -> RunSummary | No
     replace(directory / EXTENSIONS, json.dumps(training_extensions(config), indent=2) + "\n")
     replace(directory / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return None
+
+
+def stored_config(directory: Path) -> TrainConfig:
+    """The configuration of the run in a directory; what it names need not be installed. Raises `UserError` if it cannot
+    be read."""
+    path = directory / CONFIG
+    values = read_mapping(path)
+    if "ahead" in values:
+        values["max_staleness"] = values.pop("ahead")
+    with stored_names():
+        return check(TrainConfig, values, where=str(path))
 
 
 def recorded_extensions(directory: Path) -> dict[str, str] | None:

@@ -10,9 +10,7 @@ from typing import Any
 import yaml
 
 from swe_aem.core import Trajectory, TrajectoryKey
-from swe_aem.core.settings import check, read_mapping
 from swe_aem.errors import UserError
-from swe_aem.extensions import stored_names
 from swe_aem.rollout import block_size
 from swe_aem.rollout.recompute import (
     Recomputed,
@@ -26,7 +24,7 @@ from swe_aem.rollout.recompute import (
 from swe_aem.runlog import is_log
 from swe_aem.store import Store, replace
 from swe_aem.train.config import TrainConfig
-from swe_aem.train.directory import CONFIG, EXTENSIONS, HELDOUT, ROLLOUTS, recorded_extensions
+from swe_aem.train.directory import CONFIG, EXTENSIONS, HELDOUT, ROLLOUTS, recorded_extensions, stored_config
 from swe_aem.train.records import SUMMARY, read_metrics
 from swe_aem.train.schedule import see_again
 
@@ -48,8 +46,7 @@ def recompute_run(source: Path, reward: str | Mapping[str, Any], directory: Path
         return recompute_rewards(source / ROLLOUTS, reward)
     if (source / SUMMARY).exists():
         raise UserError(f"{source} has ended: there is nothing to resume. Recompute its store, {source / ROLLOUTS}")
-    with stored_names():
-        was = check(TrainConfig, read_mapping(source / CONFIG), where=str(source / CONFIG))
+    was = stored_config(source)
     rollout = was.rollout.model_copy(update={"reward": checked_reward(reward)})
     config = was.model_copy(update={"rollout": rollout})
     with new_directory(directory) as unfinished:

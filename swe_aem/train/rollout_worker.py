@@ -91,7 +91,7 @@ class RolloutWorker:
             self._tasks.records,
             directory,
             count=config.rolled_out_groups,
-            ahead=config.ahead,
+            max_staleness=config.max_staleness,
             seed=config.seed,
             limits_reward=config.limits_reward,
             load=self._stored,
@@ -122,9 +122,9 @@ class RolloutWorker:
             self._locks.close()
 
     def step(self, number: int, weights: Mapping[str, Any]) -> Step:
-        """The step, as `StepSource.step` says. Up to `ahead` further steps are begun, each with the weights that are
-        there then. The policy gets the weights only if one of these steps is not all in the store."""
-        steps = range(number, min(number + self._config.ahead, self._config.steps) + 1)
+        """The step, as `StepSource.step` says. Up to `max_staleness` further steps are begun, each with the weights
+        that are there then. The policy gets the weights only if one of these steps is not all in the store."""
+        steps = range(number, min(number + self._config.max_staleness, self._config.steps) + 1)
         if self._wait(self._submit(self._any_lacks(steps))):
             with self._clock.phase("weights"):
                 self._wait(self._submit(self._update(weights, number - 1)))

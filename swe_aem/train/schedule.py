@@ -59,19 +59,19 @@ class Schedule:
         directory: Path,
         *,
         count: int,
-        ahead: int,
+        max_staleness: int,
         seed: int,
         limits_reward: LimitsReward = "graded",
         load: Callable[[Sequence[EpochTask]], Groups],
     ) -> None:
-        """`name` is the sampler's, for errors; a step rolls out `count` tasks, and may begin while the `ahead` steps
-        before it are not trained. `load` reads the groups of an earlier step from the store."""
+        """`name` is the sampler's, for errors; a step rolls out `count` tasks, and may begin while the
+        `max_staleness` steps before it are not trained. `load` reads the groups of an earlier step from the store."""
         self._sampler = sampler
         self._name = name
         self._tasks = tasks
         self._path = directory / SCHEDULE
         self._count = count
-        self._ahead = ahead
+        self._max_staleness = max_staleness
         self._seed = seed
         self._limits_reward: LimitsReward = limits_reward
         self._load = load
@@ -83,7 +83,8 @@ class Schedule:
         self._resume()
 
     def tasks(self, step: int) -> list[EpochTask]:
-        """The tasks of a step, counted from 1. Everything that step `step - 1 - ahead` rolled out must be stored.
+        """The tasks of a step, counted from 1. Everything that step `step - 1 - max_staleness` rolled out must be
+        stored.
 
         Raises `ExtensionFailed` if the sampler raises, or gives what is no choice of tasks.
         """
@@ -96,7 +97,7 @@ class Schedule:
         self._results[step] = self._sampled(step, groups)
 
     def _choose(self, step: int) -> None:
-        seen_step = step - 1 - self._ahead
+        seen_step = step - 1 - self._max_staleness
         seen: tuple[SampledGroup, ...] = ()
         if seen_step >= 1:
             known = self._results.pop(seen_step, None)

@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 from swe_aem.advantage.config import ADVANTAGES, AEMConfig, BaselineConfig
 from swe_aem.core import Trajectory, TrajectoryKey
-from swe_aem.core.settings import check, read_mapping
 from swe_aem.errors import UserError
-from swe_aem.extensions import stored_names
 from swe_aem.extras import needs
 from swe_aem.train.config import TrainConfig
-from swe_aem.train.directory import CONFIG
+from swe_aem.train.directory import CONFIG, stored_config
 from swe_aem.view.found import Kind, Run
 
 
@@ -60,8 +58,7 @@ def credit_of(run: Run, group: Sequence[Trajectory], key: TrajectoryKey) -> Cred
     """The credit of a trajectory by its whole `group`. Raises `UserError` where it cannot be computed: for what was not
     trained on, an estimator of the user's own, or without torch."""
     directory = training_directory(run)
-    with stored_names():
-        config = check(TrainConfig, read_mapping(directory / CONFIG), where=str(directory / CONFIG))
+    config = stored_config(directory)
     if not ADVANTAGES.is_builtin(config.advantage.estimator):
         raise UserError(
             f"The estimator {config.advantage.estimator} is no built-in one, and viewing runs no code of a run"

@@ -97,6 +97,7 @@ def test_an_error_names_the_setting_what_was_given_and_what_is_allowed(name: str
         ("candidates_per_step", 8, "candidates_per_step is now called oversampled_groups"),
         ("importance_cap", 2, "importance_cap is now called importance_sampling: set it, e.g. to {mode: truncate, "
          "high: 2}"),
+        ("ahead", 1, "ahead is now called max_staleness"),
         ("updates_per_step", 2, "updates_per_step is now called num_minibatches"),
         ("train_limits", True, "train_limits is now called compact_filtering and means the opposite: set "
          "compact_filtering to false"),

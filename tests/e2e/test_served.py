@@ -22,7 +22,7 @@ pytestmark = [
 POLICY = "configs/quickstart/policy"
 SMALL = [
     "steps=5", "oversampled_groups=3", "groups_per_step=2", "num_minibatches=1", "micro_batch_size=4",
-    "rollout.group_size=2", "heldout=null", "ahead=1",
+    "rollout.group_size=2", "heldout=null", "max_staleness=1",
     "importance_sampling.mode=truncate", "importance_sampling.high=2", "grpo.learning_rate=0.001",
 ]  # fmt: skip
 

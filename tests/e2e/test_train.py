@@ -170,7 +170,7 @@ def test_two_processes_train_on_one_rollout(tmp_path: Path, require_bubblewrap: 
 )
 def test_one_step_ahead_with_what_aem_is_compared_with(tmp_path: Path, require_bubblewrap: None, extra: Any) -> None:
     correction = ("importance_sampling.mode=truncate", "importance_sampling.high=2")
-    settings = ("steps=2", "heldout=null", "ahead=1", *correction, "grpo.learning_rate=0.001", *extra)
+    settings = ("steps=2", "heldout=null", "max_staleness=1", *correction, "grpo.learning_rate=0.001", *extra)
     done = train(tmp_path, *settings)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

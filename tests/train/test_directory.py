@@ -57,6 +57,14 @@ def test_what_a_stored_run_names_need_not_be_installed(tmp_path: Path) -> None:
         existing_run(read_config(QUICKSTART), tmp_path)
 
 
+def test_a_run_whose_settings_have_older_names_is_resumed(tmp_path: Path) -> None:
+    claim_run_directory(read_config(QUICKSTART), tmp_path)
+    (tmp_path / "rollouts").mkdir()
+    stored = tmp_path / CONFIG
+    stored.write_text(stored.read_text().replace("max_staleness: 0", "ahead: 0"))
+    assert existing_run(read_config(QUICKSTART), tmp_path) == read_config(QUICKSTART)
+
+
 def test_a_run_that_failed_on_its_settings_holds_nothing(tmp_path: Path) -> None:
     claim_run_directory(read_config(QUICKSTART), tmp_path)
     assert existing_run(read_config(QUICKSTART, ["seed=7"]), tmp_path) is None

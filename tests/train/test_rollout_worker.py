@@ -149,14 +149,14 @@ def test_nothing_is_sent_for_what_the_store_has(work: Work) -> None:
 
 
 def test_a_stored_step_is_sent_nothing_and_the_one_begun_ahead_of_it_is(work: Work) -> None:
-    ahead = {"ahead": 1, "importance_sampling": {"mode": "truncate", "high": 2.0}}
-    work(configuration(2, **ahead), whole_run(2))
+    stale = {"max_staleness": 1, "importance_sampling": {"mode": "truncate", "high": 2.0}}
+    work(configuration(2, **stale), whole_run(2))
 
     def use(worker: RolloutWorker) -> None:
         for number in (1, 2, 3):
             worker.step(number, {"of": number - 1})
 
-    sent = work(configuration(3, **ahead), use)
+    sent = work(configuration(3, **stale), use)
     assert sent in ([1], [1, 2]), "step 3 is begun when step 2 is asked for, and may have ended when its turn comes"
 
 
@@ -183,11 +183,12 @@ class Noted:
         return random.SystemRandom().choices([record.task.id for record in inputs.tasks], k=inputs.count)
 
 
-@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("max_staleness", [0, 1])
 def test_a_task_sampler_sees_what_is_trained_and_a_rerun_repeats_its_choices(
-    work: Work, ahead: int, tmp_path: Path
+    work: Work, max_staleness: int, tmp_path: Path
 ) -> None:
-    more: dict[str, Any] = {"ahead": ahead, "importance_sampling": {"mode": "truncate", "high": 2.0}} if ahead else {}
+    correction = {"importance_sampling": {"mode": "truncate", "high": 2.0}} if max_staleness else {}
+    more: dict[str, Any] = {"max_staleness": max_staleness, **correction}
 
     def steps(sampler: Noted, first: int, last: int) -> list[tuple[str, ...]]:
         chosen: list[tuple[str, ...]] = []
@@ -203,8 +204,10 @@ def test_a_task_sampler_sees_what_is_trained_and_a_rerun_repeats_its_choices(
 
     first, second = Noted(), Noted()
     before = steps(first, 1, 3)
-    assert sorted(first.seen) == list(range(1, 4 + ahead))
-    assert all(seen == [n for n in range(1, step - ahead) for _ in range(2)] for step, seen in first.seen.items())
+    assert sorted(first.seen) == list(range(1, 4 + max_staleness))
+    assert all(
+        seen == [n for n in range(1, step - max_staleness) for _ in range(2)] for step, seen in first.seen.items()
+    )
     assert steps(second, 2, 4)[:2] == before[1:], "what was trained after the last checkpoint is trained again"
-    assert sorted(second.seen) == list(range(4 + ahead, 5 + ahead))
-    assert second.seen[4 + ahead] == [1, 1, 2, 2, 3, 3]
+    assert sorted(second.seen) == list(range(4 + max_staleness, 5 + max_staleness))
+    assert second.seen[4 + max_staleness] == [1, 1, 2, 2, 3, 3]

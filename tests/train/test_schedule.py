@@ -51,8 +51,10 @@ class Noting:
         return random.SystemRandom().choices([record.task.id for record in inputs.tasks], k=inputs.count)
 
 
-def schedule(directory: Path, sampler: Any, *, ahead: int = 0, load: Callable[..., Groups] = rolled_out) -> Schedule:
-    return Schedule(sampler, "mine", RECORDS, directory, count=COUNT, ahead=ahead, seed=0, load=load)
+def schedule(
+    directory: Path, sampler: Any, *, max_staleness: int = 0, load: Callable[..., Groups] = rolled_out
+) -> Schedule:
+    return Schedule(sampler, "mine", RECORDS, directory, count=COUNT, max_staleness=max_staleness, seed=0, load=load)
 
 
 def run(schedule: Schedule, first: int, last: int) -> list[list[EpochTask]]:
@@ -80,14 +82,14 @@ def test_a_task_that_comes_again_is_another_epoch(tmp_path: Path) -> None:
     assert epochs == [[("t1", 0), ("t0", 0)], [("t1", 1), ("t1", 2)], [("t1", 3), ("t0", 1)]]
 
 
-@pytest.mark.parametrize("ahead", [0, 2])
-def test_a_step_sees_what_is_trained_when_it_may_begin(tmp_path: Path, ahead: int) -> None:
+@pytest.mark.parametrize("max_staleness", [0, 2])
+def test_a_step_sees_what_is_trained_when_it_may_begin(tmp_path: Path, max_staleness: int) -> None:
     """Also where more has ended by then."""
     sampler = Noting()
-    one = schedule(tmp_path, sampler, ahead=ahead)
+    one = schedule(tmp_path, sampler, max_staleness=max_staleness)
     steps = run(one, 1, 5)
     for inputs in sampler.asked:
-        trained = range(1, inputs.step - ahead)
+        trained = range(1, inputs.step - max_staleness)
         assert [group.step for group in inputs.history] == [step for step in trained for _ in range(COUNT)]
         ids = [group.task_id for group in inputs.history]
         assert ids == [task.record.task.id for step in trained for task in steps[step - 1]]
@@ -102,13 +104,13 @@ def test_what_was_seen_is_what_was_stored(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("max_staleness", [0, 1])
 @pytest.mark.parametrize("ended", [1, 2, 3])
-def test_a_rerun_has_the_same_steps_and_the_same_history(tmp_path: Path, ended: int, ahead: int) -> None:
+def test_a_rerun_has_the_same_steps_and_the_same_history(tmp_path: Path, ended: int, max_staleness: int) -> None:
     """The killed process had chosen step 3 and rolled out some; the rerun trains from step 2 on, and reads from the
     store only what no process wrote down."""
     first, second, read = Noting(), Noting(), []
-    one = schedule(tmp_path, first, ahead=ahead)
+    one = schedule(tmp_path, first, max_staleness=max_staleness)
     run(one, 1, ended)
     steps = [one.tasks(number) for number in (1, 2, 3)]
 
@@ -116,14 +118,16 @@ def test_a_rerun_has_the_same_steps_and_the_same_history(tmp_path: Path, ended: 
         read.append(tasks)
         return rolled_out(tasks)
 
-    again = schedule(tmp_path, second, ahead=ahead, load=load)
+    again = schedule(tmp_path, second, max_staleness=max_staleness, load=load)
     assert [again.tasks(number) for number in (1, 2, 3)] == steps
     assert (second.asked, read) == ([], [])
     again.tasks(4)
     (inputs,) = second.asked
-    assert [group.step for group in inputs.history] == [step for step in range(1, 4 - ahead) for _ in range(COUNT)]
+    assert [group.step for group in inputs.history] == [
+        step for step in range(1, 4 - max_staleness) for _ in range(COUNT)
+    ]
     assert inputs.history[: len(first.asked[-1].history)] == first.asked[-1].history
-    assert read == [steps[3 - ahead - 1]]
+    assert read == [steps[3 - max_staleness - 1]]
 
 
 def test_a_line_that_was_not_finished_was_never_acted_upon(tmp_path: Path) -> None:
@@ -196,7 +200,7 @@ class Killed(Noting):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(inputs)
 
-one = schedule(Path(sys.argv[1]), Killed(), ahead=1)
+one = schedule(Path(sys.argv[1]), Killed(), max_staleness=1)
 for number in range(1, 9):
     print(number, [(task.record.task.id, task.epoch) for task in one.tasks(number)], flush=True)
     if number > 1:

@@ -62,7 +62,7 @@ class TaskSamplerInputs:
     """The run's seed."""
     history: Sequence[SampledGroup] = ()
     """What came of the groups of earlier steps, in order: of all steps that are trained when this one may begin. These
-    are the steps up to `step - 1 - ahead`, whatever else has ended by then, so that a rerun sees the same."""
+    are the steps up to `step - 1 - max_staleness`, whatever else has ended by then, so that a rerun sees the same."""
 
     @cached_property
     def random(self) -> random.Random:
