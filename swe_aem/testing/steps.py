@@ -85,7 +85,10 @@ class ScriptedFeed:
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
         """One row per prompt."""
         first = trainer.accelerator.process_index * len(prompts)
-        rows = [self._row(prompt, (first + index) % self.group) for index, prompt in enumerate(prompts)]
+        rows = [
+            {**self._row(prompt, (first + index) % self.group), "place": first + index}
+            for index, prompt in enumerate(prompts)
+        ]
         self.calls += 1
         return {name: [row[name] for row in rows] for name in rows[0]}
 

@@ -1,19 +1,21 @@
-"""`Feed`: the `rollout_func` of the trainer. The first process fetches a step's groups and shares the rows with all.
+"""`Feed`: the `rollout_func` of the trainer. The first process fetches a step's groups and deals the rows to all.
 
-TRL's data set holds placeholders: prompts come from the trajectories, and `num_generations` consecutive rows, over all
-processes, are one group. The step's number follows from the trainer's own, so a resumed run asks for the right one.
+TRL's data set holds placeholders: prompts come from the trajectories. Each process gets its own rows only, and each row
+says where it was before rows were dealt. The step's number follows from the trainer's own, so a resumed run asks for
+the right one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from swe_aem.train.dealing import Dealing, busy_share
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.processes import Processes
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import Step, StepSource
-from swe_aem.train.training_row import TrainingRow, training_row
+from swe_aem.train.training_row import DealtRow, TrainingRow, training_row
 
 SLOT = "slot"
 """Placeholder for a prompt in the data set."""
@@ -27,14 +29,14 @@ class Feed:
         source: StepSource | None,
         processes: Processes,
         *,
-        num_minibatches: int,
+        dealing: Dealing,
         clock: StepClock,
         compact_filtering: bool = True,
     ) -> None:
         """`source` is None on all processes but the first, where it shares the `clock`."""
         self._source = source
         self._processes = processes
-        self._num_minibatches = num_minibatches
+        self._dealing = dealing
         self._clock = clock
         self._compact_filtering = compact_filtering
         self.last: Step | None = None
@@ -42,16 +44,31 @@ class Feed:
 
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         """This process's rows of the next step, as many as there are prompts."""
-        index, count = self._processes.index, self._processes.count
-        number = trainer.state.global_step // self._num_minibatches + 1
+        number = trainer.state.global_step // self._dealing.num_minibatches + 1
         with self._clock.phase("weights"):
             weights = whole_weights(trainer)
-        rolled_out = self._processes.first_does(f"step {number}", lambda: self._rows(number, trainer, weights))
-        rows = self._processes.share(rolled_out)
-        mine = rows[index * len(prompts) : (index + 1) * len(prompts)]
-        if len(mine) != len(prompts) or len(rows) != len(prompts) * count:
-            raise ValueError(f"step {number} has {len(rows)} rows for {len(prompts)} slots of each process")
+        dealt = self._processes.first_does(
+            f"step {number}", lambda: self._dealt(self._rows(number, trainer, weights), number, len(prompts), trainer)
+        )
+        mine = self._processes.scatter(dealt)
         return {name: [row[name] for row in mine] for name in mine[0]}
+
+    def _dealt(
+        self, rows: Sequence[TrainingRow], number: int, slots: int, trainer: GRPOTrainer
+    ) -> list[list[DealtRow]]:
+        """The rows of each process, micro-step after micro-step. Notes how much of its time a process will work."""
+        count = self._processes.count
+        if len(rows) != slots * count:
+            raise ValueError(f"step {number} has {len(rows)} rows for {slots} slots of each process")
+        lengths = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows]
+        micro_steps = self._dealing.micro_steps(lengths, count, number)
+        if count > 1:
+            share = busy_share(micro_steps, lengths, self._dealing.cost)
+            trainer._metrics["train"]["dealing/busy_share"].append(share)
+        return [
+            [{**rows[place], "place": place} for micro_step in micro_steps for place in micro_step[process]]
+            for process in range(count)
+        ]
 
     def _rows(self, number: int, trainer: GRPOTrainer, weights: Mapping[str, Any]) -> list[TrainingRow]:
         assert self._source is not None

@@ -3,7 +3,7 @@
 It overrides three things. Rewards come from the rollouts, not from functions of text. While TRL scores a generation
 batch with the old policy, the entropies that its fused head computes anyway are kept. Then the advantages become those
 of the estimator, which sees the batch of all processes. Rows come from `rollout_func`, with the extra fields of
-`RowFields`; `num_generations` consecutive rows are one group, over all processes.
+`DealtRow`. Wherever a row was dealt to, its `place` tells its group; the estimator sees rows in the order of places.
 
 An estimator that asks for entropies or log-probabilities needs no extra forward pass where TRL scores the batch anyway:
 with vLLM's correction, or when `gradient_accumulation_steps` is not a multiple of `steps_per_generation *
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
 
 from swe_aem.advantage.config import NO_IMPORTANCE_SAMPLING, AdvantageConfig, ImportanceSamplingConfig, label_of
 from swe_aem.advantage.estimators import estimate, estimator_of
@@ -60,6 +61,8 @@ class AgentGRPOTrainer(GRPOTrainer):
         self._scoring = False
         self._old: tuple[Tensor, Tensor] | None = None
         self._rewards: Tensor | None = None
+        self._order = torch.empty(0, dtype=torch.long)
+        """For each place, the number of its row among those of all processes, one process after the other."""
         super().__init__(args=args, reward_funcs=resolved, **kwargs)
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -68,14 +71,19 @@ class AgentGRPOTrainer(GRPOTrainer):
         shard_gradients(self.accelerator)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
-        """Rewards of all processes, (N, 1); NaN for rows that do not count, which TRL's own metrics then leave out."""
-        missing = [field for field in RowFields.__annotations__ if field not in inputs[0]]
+        """Rewards of all processes in the order of places, (N, 1); NaN for rows that do not count, which TRL's own
+        metrics then leave out."""
+        missing = [field for field in (*RowFields.__annotations__, "place") if field not in inputs[0]]
         if missing:
             raise ValueError(f"rollout_func returned no {', '.join(missing)}")
         rewards = [row["reward"] if row["counts"] else float("nan") for row in inputs]
-        gathered: Any = gather(torch.tensor(rewards, dtype=torch.float32, device=self.accelerator.device))
-        self._rewards = gathered
-        return gathered.unsqueeze(1)
+        device = self.accelerator.device
+        places: Any = gather(torch.tensor([row["place"] for row in inputs], device=device))
+        self._order = places.argsort().cpu()
+        gathered: Any = gather(torch.tensor(rewards, dtype=torch.float32, device=device))
+        in_order = gathered[places.argsort()]
+        self._rewards = in_order
+        return in_order.unsqueeze(1)
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
@@ -113,6 +121,18 @@ class AgentGRPOTrainer(GRPOTrainer):
             parts.append(pad(torch.stack([logps, entropy]), (0, completion - width)))
         logps, entropy = torch.cat(parts, dim=1)
         return logps, entropy
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """Override of TRL's method, which shuffles a process's rows: those of several processes stay in the micro-steps
+        that they were dealt for."""
+        if not self._training or self.accelerator.num_processes == 1:
+            return super()._prepare_inputs(generation_batch)
+        args: Any = self.args
+        micro_steps = args.steps_per_generation
+        if self._step % (micro_steps * self.num_iterations) == 0 or self._buffered_inputs is None:
+            rows = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = split_tensor_dict(rows, micro_steps)
+        return self._buffered_inputs[self._step % micro_steps]
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         with self._clock.phase("scoring"):
@@ -160,29 +180,35 @@ class AgentGRPOTrainer(GRPOTrainer):
             noted["positive_share"].append(_positive_share(found.values, everyone.response_of_token))
             for name, value in found.metrics.items():
                 noted[f"{label}/{name}"].append(value)
-        first = self.accelerator.process_index * len(inputs)
-        mine = found.values[first : first + len(inputs)].to(output["completion_ids"].device)
+        mine = found.values[[row["place"] for row in inputs]].to(output["completion_ids"].device)
         return mine if mine.dim() == 1 else mine[:, : output["completion_ids"].size(1)]
 
     def _inputs(self, inputs: Any, output: dict[str, Any]) -> AdvantageInputs:
-        """The rows of all processes, in their order."""
+        """The rows of all processes, in the order of places."""
         assert self._rewards is not None  # TRL asks for the rewards in every generation
         reward = self._rewards.cpu()
         weight: Any = gather(torch.tensor([row["weight"] for row in inputs], device=self._rewards.device))
+        rewards = gather_object([row["response_rewards"] for row in inputs])
         return AdvantageInputs(
             reward=reward,
             group=torch.arange(reward.numel()) // self._group_size,
-            response_of_token=_of_everyone(self._response_numbers(inputs, output["completion_ids"]), -1),
-            weight=weight.cpu(),
+            response_of_token=self._of_everyone(self._response_numbers(inputs, output["completion_ids"]), -1),
+            weight=weight.cpu()[self._order],
             scores=lambda: self._scores_of_everyone(output),
-            response_rewards=_columns(gather_object([row["response_rewards"] for row in inputs])),
+            response_rewards=_columns([rewards[number] for number in self._order.tolist()]),
             step=self.state.global_step,
         )
 
     def _scores_of_everyone(self, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """(B, T) entropies and log-probabilities of all processes' rows."""
         logps, entropy = self._old_policy(output)
-        return _of_everyone(entropy, 0), _of_everyone(logps, 0)
+        return self._of_everyone(entropy, 0), self._of_everyone(logps, 0)
+
+    def _of_everyone(self, values: Tensor, padding: int) -> Tensor:
+        """The rows of all processes on the CPU in the order of places, (B, T) with T that of the widest."""
+        padded: Any = pad_across_processes(values, dim=1, pad_index=padding)
+        gathered: Any = gather(padded)
+        return gathered.cpu()[self._order]
 
     def _old_policy(self, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """(B, T) log-probabilities and entropies of this process's rows, by an extra forward pass where TRL made
@@ -233,13 +259,6 @@ class AgentGRPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         return super()._compute_loss(model, trimmed(inputs))
-
-
-def _of_everyone(values: Tensor, padding: int) -> Tensor:
-    """The rows of all processes on the CPU, (B, T) with T that of the widest."""
-    padded: Any = pad_across_processes(values, dim=1, pad_index=padding)
-    gathered: Any = gather(padded)
-    return gathered.cpu()
 
 
 def _columns(rewards: Sequence[Sequence[float] | None]) -> Tensor | None:

@@ -36,6 +36,7 @@ from swe_aem.runlog import tell
 from swe_aem.store import PhaseLog, locked
 from swe_aem.train import checkpoints
 from swe_aem.train.config import LoraConfig, TrainConfig
+from swe_aem.train.dealing import Dealing, row_cost
 from swe_aem.train.directory import POLICY, claim_run_directory
 from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.grpo import AgentGRPOTrainer
@@ -143,7 +144,7 @@ class _Run:
         evaluations = _Evaluations(config, self.directory, worker, self.processes, self.clock)
         first_does("removing what a killed process left", self._remove_torn)
         # The trainer comes first: what it refuses is refused before anything is rolled out.
-        trainer = self._trainer(arguments, model, processing, worker, evaluations, done)
+        trainer = self._trainer(arguments, model, values, processing, worker, evaluations, done)
         if config.heldout is not None and config.heldout.before:
             evaluations.run(model.state_dict(), 0, greedy=config.heldout.greedy)
         if last is not None:
@@ -179,19 +180,26 @@ class _Run:
         self,
         arguments: GRPOConfig,
         model: Any,
+        values: Mapping[str, Any],
         processing: Any,
         worker: StepSource | None,
         evaluations: "_Evaluations",
         done: int,
     ) -> AgentGRPOTrainer:
-        """The trainer of a run that has `done` steps behind it."""
+        """The trainer of a run that has `done` steps behind it. `values` are those of the model's configuration."""
         from datasets import Dataset
 
         config = self.config
+        dealing = Dealing(
+            cost=row_cost(values),
+            num_minibatches=config.num_minibatches,
+            micro_batch_size=config.micro_batch_size,
+            seed=config.seed,
+        )
         feed = Feed(
             worker,
             self.processes,
-            num_minibatches=config.num_minibatches,
+            dealing=dealing,
             clock=self.clock,
             compact_filtering=config.compact_filtering,
         )

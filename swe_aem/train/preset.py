@@ -9,7 +9,7 @@ from swe_aem.train.models import on_cpu
 from swe_aem.train.trl_config import recipe
 
 
-def deal(config: TrainConfig, processes: int) -> dict[str, int]:
+def batch_sizes(config: TrainConfig, processes: int) -> dict[str, int]:
     """Batch sizes as `GRPOConfig` names them. Raises `UserError` if a step's rows cannot be split evenly."""
     rows = config.groups_per_step * config.rollout.group_size
     slices, rest = divmod(rows, processes * config.micro_batch_size)
@@ -33,7 +33,7 @@ def grpo_arguments(config: TrainConfig, directory: Path, processes: int) -> dict
     updates = config.num_minibatches
     return {
         **recipe(config.grpo),
-        **deal(config, processes),
+        **batch_sizes(config, processes),
         "output_dir": str(directory),
         "max_steps": config.steps * updates,
         "save_strategy": "steps",

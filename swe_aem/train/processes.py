@@ -12,7 +12,7 @@ A failure of one process reaches the others as an error that has its reason.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
@@ -95,6 +95,18 @@ class Processes:
             from accelerate.utils import broadcast_object_list
 
             broadcast_object_list(box)
+        return box[0]
+
+    def scatter(self, values: Sequence[_T] | None) -> _T:
+        """This process's one of the values that the first process has, one for each: a collective, so all must be about
+        to enter it."""
+        if self.count == 1:
+            assert values is not None
+            return values[0]
+        from torch.distributed import scatter_object_list
+
+        box: list[Any] = [None]
+        scatter_object_list(box, list(values) if values is not None else None, src=0)
         return box[0]
 
     def _await(self, what: str) -> None:

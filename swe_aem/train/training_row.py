@@ -35,6 +35,13 @@ class TrainingRow(RowFields):
     """1 for completion tokens that are trained, else 0."""
 
 
+class DealtRow(TrainingRow):
+    """A row on its way to the process that trains it."""
+
+    place: int
+    """Where the row is in the step, group after group, however rows are dealt: its group is place // group size."""
+
+
 def baseline_reward(trajectory: Trajectory, limits_reward: LimitsReward = "graded") -> float | None:
     """Reward of a trajectory in its group's baseline, None if it does not count. `limits_reward` decides what a
     trajectory gets that ended at a limit: what was graded, or 0."""

@@ -17,6 +17,9 @@ from swe_aem.train import loop
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.steps import Step
 
+DEALT = ("num_minibatches=1", "micro_batch_size=1", "grpo={learning_rate: 0.5, optim: sgd}")
+"""One row in a micro-batch, and an optimiser that shows differences of gradients as they are."""
+
 
 def configuration(model: Path, steps: int, *settings: str) -> TrainConfig:
     """A short run of scripted steps on the tiny policy, with changes `name=value`."""

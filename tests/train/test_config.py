@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from swe_aem.core.settings import check
 from swe_aem.errors import UserError
 from swe_aem.train.config import TrainConfig, differences, read_config
-from swe_aem.train.preset import deal, grpo_arguments
+from swe_aem.train.preset import batch_sizes, grpo_arguments
 from swe_aem.train.trl_config import FIXED, GRPO_PLUS_PLUS, OWNED
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -118,7 +118,7 @@ def test_rows_are_dealt_whole_or_refused(groups: int, size: int, processes: int,
                 groups_per_step=groups, rollout={"group_size": size}, micro_batch_size=micro, num_minibatches=updates
             ),
         )
-        dealt = deal(config, processes)
+        dealt = batch_sizes(config, processes)
     except UserError:
         assert (groups * size) % (processes * micro * updates)
         return

@@ -107,6 +107,38 @@ def test_training_waits_for_evaluations_and_rollouts_longer_than_the_limit(model
     assert (tmp_path / "policy" / "model.safetensors").exists()
 
 
+def test_rows_dealt_to_two_processes_train_as_they_do_in_one(model: Path, tmp_path: Path) -> None:
+    """The same figures and weights, from micro-steps whose rows are nearly of one length."""
+    from swe_aem.testing.steps import ScriptedSteps
+    from swe_aem.train.loop import train
+    from tests.train.killable import DEALT, configuration
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(configuration(model, 2, *DEALT), one, ScriptedSteps)
+    done = run_both("dealt", 60, str(model), str(two))
+    assert [status for status, _ in done] == [0, 0], done
+    first, other = (json.loads(told.splitlines()[-1]) for _, told in done)
+    for start in (0, 8):
+        pairs = [max(both) for both in zip(first[start : start + 8], other[start : start + 8], strict=True)]
+        assert pairs == sorted(pairs, reverse=True)
+    assert sum(first) + sum(other) > 0.9 * 2 * sum(map(max, zip(first, other, strict=True)))
+    for alone, dealt in zip(metrics(one), metrics(two), strict=True):
+        assert 0.9 < dealt.pop("dealing/busy_share") <= 1
+        names = [name for name in alone if name.startswith("aem/")]
+        names += ["reward", "reward_std", "frac_reward_zero_std", "positive_share"]
+        assert {name: dealt[name] for name in names} == pytest.approx({name: alone[name] for name in names}, rel=1e-3)
+    assert moved(model, one) > 1e-3
+    assert moved(one / "policy", two) < 1e-3 * moved(model, one)
+
+
+def moved(model: Path, run: Path) -> float:
+    """How far the farthest weight of a run's policy is from that of a model."""
+    from safetensors.torch import load_file
+
+    before, after = (load_file(path / "model.safetensors") for path in (model, run / "policy"))
+    return max(float((before[name] - after[name]).abs().max()) for name in after)
+
+
 def test_a_step_that_fails_ends_both_processes(model: Path, tmp_path: Path) -> None:
     first, other = run_both("slow_first", 60, str(model), str(tmp_path), "fail")
     assert first == (1, "UserError: the servers are gone\n")
