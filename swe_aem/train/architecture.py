@@ -12,6 +12,13 @@ _NOISE = re.compile("drop|jitter")
 _OF_CLASSIFIERS = ("classifier", "summary")
 """What names of dropout that only classification heads have begin with."""
 
+READ_AS_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj"})
+"""Names of modules that peft takes for those of routed experts, and of their router, in some mixtures."""
+SEPARATE_EXPERTS = frozenset({"qwen3_moe", "qwen3_next"})
+"""Model types of whose experts vLLM takes adapters one by one."""
+SERVED_EXPERTS = SEPARATE_EXPERTS | {"qwen3_5_moe", "qwen3_5_moe_text"}
+"""Model types of whose experts vLLM takes adapters at all, as they are trained here."""
+
 
 def config_of(model: str) -> Mapping[str, Any] | None:
     """The values of a model directory's config.json, None if there is none. Raises `UserError` if it cannot be read."""

@@ -72,8 +72,11 @@ class LoraConfig(Frozen):
     """Always 0: with dropout on its input, an adapter would make the old policy's log-probabilities and entropies
     random, and the ratio of an unchanged policy other than 1."""
     target_modules: str | tuple[str, ...] = "all-linear"
-    """Modules with an adapter, by peft's rules; all-linear: every linear layer but the head. It does not reach the
-    experts of a mixture, so name modules there."""
+    """Modules with an adapter, by peft's rules; all-linear: every linear layer but the head. In a mixture of experts: a
+    list of names, or all-linear, and neither reaches the router or the routed experts."""
+    experts: bool | None = None
+    """Mixtures of experts: an adapter of rank r on each routed expert too. With all-linear it has to be said; false
+    where modules are named."""
 
     @field_validator("dropout")
     @classmethod

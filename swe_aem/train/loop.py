@@ -38,6 +38,7 @@ from swe_aem.train import checkpoints
 from swe_aem.train.config import LoraConfig, TrainConfig
 from swe_aem.train.dealing import Dealing, row_cost
 from swe_aem.train.directory import POLICY, claim_run_directory
+from swe_aem.train.expert_adapters import adapter_targets
 from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.grpo import AgentGRPOTrainer
 from swe_aem.train.heldout import heldout_rollout, judge
@@ -344,13 +345,12 @@ def _adapted(model: Any, config: LoraConfig | None) -> Any:
         return model
     import peft
 
-    modules = config.target_modules
     adapter = peft.LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=modules if isinstance(modules, str) else list(modules),
         task_type="CAUSAL_LM",
+        **adapter_targets(model, config),
     )
     return peft.get_peft_model(model, adapter)
 

@@ -9,6 +9,7 @@ from swe_aem.core import Policy
 from swe_aem.policy import TransformersPolicy
 from swe_aem.train.checkpoint_names import CheckpointNames
 from swe_aem.train.config import TrainConfig
+from swe_aem.train.expert_adapters import ExpertAdapterNames
 
 _GATHER_S = 0.03
 """Seconds that a request waits for others to share its batch, which costs little more than one row."""
@@ -46,13 +47,13 @@ async def open_policy(
 
     adapter = model.peft_config["default"] if config.lora else None
     async with connect(config.servers, directory / "weights", adapter) as (served, sync):
-        yield served, sync if config.lora else _AsInCheckpoint(sync, CheckpointNames(model))
+        yield served, _Renamed(sync, ExpertAdapterNames(model) if config.lora else CheckpointNames(model))
 
 
-class _AsInCheckpoint:
-    """Updates of servers, which take a model's tensors as its checkpoint has them."""
+class _Renamed:
+    """Updates of servers, which want other names and shapes than the model in memory has."""
 
-    def __init__(self, updates: Updates, names: CheckpointNames) -> None:
+    def __init__(self, updates: Updates, names: CheckpointNames | ExpertAdapterNames) -> None:
         self._updates = updates
         self._names = names
 

@@ -17,7 +17,7 @@ from swe_aem.advantage.config import (
 from swe_aem.errors import UserError
 from swe_aem.policy import tokenizer_fingerprint
 from swe_aem.reward import Rewards
-from swe_aem.train.architecture import config_of, experts, noise
+from swe_aem.train.architecture import READ_AS_EXPERTS, SERVED_EXPERTS, config_of, experts, noise
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.task_samplers import TASK_SAMPLERS
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
@@ -58,7 +58,7 @@ def refuse_other_tokenizer(config: TrainConfig, path: str) -> None:
 
 def untrained(config: TrainConfig, values: Mapping[str, Any]) -> str | None:
     """What an adapter leaves alone in a model whose config.json has these values; None if nothing is to be said."""
-    if config.lora is None or not experts(values):
+    if config.lora is None or config.lora.experts or not experts(values):
         return None
     return (
         f"{config.model} is a mixture of experts: the adapter is on {_listed(config.lora.target_modules)}, and no "
@@ -190,18 +190,46 @@ def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
 
 def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
     count = experts(values)
-    if count and config.lora is not None and config.lora.target_modules == "all-linear":
-        yield (
-            f"{config.model} is a mixture of {count} experts, and lora.target_modules=all-linear does not reach them: "
-            "they are no linear layers. Name the modules that are to be trained, e.g. "
-            "lora.target_modules=[q_proj,k_proj,v_proj,o_proj]"
-        )
+    yield from _adapters(config, values, count)
     if not count and config.grpo.router_aux_loss_coef:
         yield f"grpo.router_aux_loss_coef has no effect: {config.model} has no experts. Leave it out"
     for name, value in noise(values).items():
         yield (
             f"{config.model} has {name}={value:g} in its config.json: training would compare log-probabilities of two "
             f"passes that differ at random. Set {name} to 0 there"
+        )
+
+
+def _adapters(config: TrainConfig, values: Mapping[str, Any], count: int) -> Iterator[str]:
+    """Why an adapter with these settings does not go with a model of so many experts, 0 if it is dense."""
+    lora = config.lora
+    if lora is None:
+        return
+    if not count:
+        if lora.experts:
+            yield f"lora.experts has no effect: {config.model} has no experts. Leave it out"
+        return
+    model, modules = f"{config.model} is a mixture of {count} experts", lora.target_modules
+    if modules == "all-linear" and lora.experts is None:
+        yield (
+            f"{model}, and lora.target_modules=all-linear does not say whether they have adapters: set lora.experts to "
+            "true, or to false for the linear layers beside them"
+        )
+    if isinstance(modules, str) and modules != "all-linear":
+        yield (
+            f"{model}, and peft may read lora.target_modules={modules} as a pattern that names experts too: list the "
+            "names of modules, e.g. [q_proj,k_proj,v_proj,o_proj], and set lora.experts"
+        )
+    elif named := sorted(READ_AS_EXPERTS & {one.rpartition(".")[2] for one in modules}):
+        yield (
+            f"{model}, and peft would read {named[0]} in lora.target_modules as a part of them or of their router: "
+            "leave it out, and set lora.experts to true for adapters on experts"
+        )
+    kind = str(values.get("model_type"))
+    if lora.experts and config.servers is not None and kind not in SERVED_EXPERTS:
+        yield (
+            f"{model} of the kind {kind}, of which no server is known to take adapters on experts: set lora.experts to "
+            f"false, or train {' or '.join(sorted(SERVED_EXPERTS))}"
         )
 
 

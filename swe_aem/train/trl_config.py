@@ -261,7 +261,7 @@ class TrlConfig(Frozen):
     entropy_target: _AtLeast0 | None = None
     """Entropy in nats per token below which entropy_coef rises."""
     router_aux_loss_coef: _AtLeast0 | None = None
-    """Mixtures of experts: weight of the loss that balances the experts; the model's own if not given."""
+    """Mixtures of experts: weight of the loss that balances the experts; 0 if not given, whatever config.json says."""
 
     ddp_find_unused_parameters: bool | None = None
     """Argument of DistributedDataParallel."""
@@ -325,6 +325,7 @@ GRPO_PLUS_PLUS: dict[str, Any] = {
     "epsilon": 0.2,
     "epsilon_high": 0.28,
     "beta": 0.0,
+    "router_aux_loss_coef": 0.0,
     "mask_truncated_completions": False,
     "learning_rate": 1e-6,
     "lr_scheduler_type": "constant",
@@ -333,7 +334,8 @@ GRPO_PLUS_PLUS: dict[str, Any] = {
     "log_completions": False,
 }
 """GRPO++ (DeepSWE): clip 0.2 / 0.28 (DAPO's clip-higher), no KL and so no reference model, no division by the standard
-deviation and a constant length normalisation (Dr. GRPO), no entropy bonus. `grpo` in a configuration replaces these."""
+deviation and a constant length normalisation (Dr. GRPO), no entropy bonus, no loss that balances experts. `grpo` in a
+configuration replaces these."""
 
 
 def recipe(config: TrlConfig) -> dict[str, Any]:

@@ -230,14 +230,43 @@ def test_a_dense_model_is_no_mixture(values: dict[str, Any], tmp_path: Path, qui
 
 def test_an_adapter_that_misses_experts_is_refused_or_told(tmp_path: Path, quiet_host: None) -> None:
     model, servers = made(tmp_path, num_experts=4), SERVERS | {"sync": "lora"}
-    with pytest.raises(UserError, match="all-linear does not reach them"):
+    with pytest.raises(UserError, match="does not say whether they have adapters"):
         refuse_at_start(configured(model, servers=servers, lora={}))
+    refuse_at_start(configured(model, servers=servers, lora={"experts": False}))
     chosen = configured(model, servers=servers, lora={"target_modules": ["q_proj", "v_proj"]})
     refuse_at_start(chosen)
     told = untrained(chosen, {"num_experts": 4})
     assert told is not None
     assert "the adapter is on q_proj, v_proj, and no weight of a routed expert is trained" in told
     assert told in list(plan(chosen, tmp_path / "run"))
+    assert untrained(configured(model, lora={"experts": True}), {"num_experts": 4}) is None
+
+
+@pytest.mark.parametrize(
+    ("lora", "reason"),
+    [
+        ({"target_modules": ["q_proj", "mlp.gate"]}, "would read gate in lora.target_modules"),
+        ({"target_modules": ["q_proj", "gate_proj", "up_proj", "down_proj"]}, "would read down_proj"),
+        ({"target_modules": ".*_proj", "experts": True}, "as a pattern that names experts"),
+    ],
+)
+def test_names_that_peft_reads_as_experts_are_refused(
+    lora: dict[str, Any], reason: str, tmp_path: Path, quiet_host: None
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        refuse_at_start(configured(made(tmp_path, num_experts=4), lora=lora))
+    refuse_at_start(configured(made(tmp_path), lora={**lora, "experts": None}))
+
+
+def test_adapters_on_experts_need_a_model_of_which_servers_take_them(tmp_path: Path, quiet_host: None) -> None:
+    servers, lora = SERVERS | {"sync": "lora"}, {"experts": True}
+    other = made(tmp_path, num_experts=4, model_type="glm4_moe")
+    with pytest.raises(UserError, match="of the kind glm4_moe, of which no server is known to take adapters"):
+        refuse_at_start(configured(other, servers=servers, lora=lora))
+    refuse_at_start(configured(other, lora=lora))
+    refuse_at_start(configured(made(tmp_path, num_experts=4, model_type="qwen3_moe"), servers=servers, lora=lora))
+    with pytest.raises(UserError, match=r"lora\.experts has no effect"):
+        refuse_at_start(configured(made(tmp_path), lora=lora))
 
 
 def test_a_dry_run_says_what_a_run_would_refuse(tmp_path: Path, quiet_host: None) -> None:

@@ -1,0 +1,56 @@
+"""A mixture of experts on a real vLLM server: its weights arrive, and its log-probabilities are those of transformers."""
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+pytest.importorskip("trl", reason="needs the train extra")
+
+from swe_aem.core import SamplingParams  # noqa: E402
+from swe_aem.core.settings import check  # noqa: E402
+from swe_aem.train.config import TrainConfig  # noqa: E402
+from swe_aem.train.policies import open_policy  # noqa: E402
+from tests.conftest import QUICKSTART  # noqa: E402
+from tests.train.mixtures import mixture  # noqa: E402
+
+pytestmark = [
+    pytest.mark.nightly, pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(900),
+    pytest.mark.contract(vllm=True),
+]  # fmt: skip
+
+
+def changed(model: Any, seed: int) -> Any:
+    """The model with every weight changed."""
+    found = copy.deepcopy(model)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return found
+
+
+async def test_an_update_reaches_every_expert(serve: Any, logprobs_of: Any, tmp_path: Path) -> None:
+    """All experts and routers differ from what the server began with, so one that had not arrived would show."""
+    model = mixture("qwen3_moe", vocab_size=704, hidden_size=64, head_dim=32, sharpness=20.0)
+    model.save_pretrained(tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(QUICKSTART / name, tmp_path / "model")
+    with serve(model=str(tmp_path / "model"), extra=("--max-num-seqs", "8")) as server:
+        server.wait_ready(lambda line: None, 600)
+        config = check(TrainConfig, {
+            "model": str(tmp_path / "model"), "steps": 1, "groups_per_step": 1, "rollout": {"group_size": 2},
+            "servers": {"urls": [server.config.url], "directory": str(tmp_path / "weights")},
+        })  # fmt: skip
+        async with open_policy(config, tmp_path, model, "m") as (policy, updates):
+            for version, current in enumerate((model, changed(model, 1), changed(model, 2))):
+                await updates.update(current.state_dict(), version)
+                for seed in range(3):
+                    prompt = torch.randint(20, 690, (60,), generator=torch.Generator().manual_seed(seed)).tolist()
+                    params = SamplingParams(max_tokens=40, seed=seed)
+                    found = await policy.sample(prompt, params, trajectory_id=f"t.{seed}")
+                    assert found.version == version
+                    assert found.logprobs == pytest.approx(logprobs_of(current, prompt, found.token_ids), abs=1e-4)
