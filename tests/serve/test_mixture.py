@@ -1,4 +1,4 @@
-"""A mixture of experts on a real vLLM server: its weights arrive, and its log-probabilities are those of transformers."""
+"""A mixture of experts on a real vLLM server: weights arrive, and log-probabilities are those of transformers."""
 
 import copy
 import shutil
