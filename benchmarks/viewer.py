@@ -3,11 +3,13 @@
     python benchmarks/viewer.py make DIR [--trajectories 10000] [--tokens 32000]
     python benchmarks/viewer.py index DIR [--json FILE]
     python benchmarks/viewer.py pages DIR [--json FILE]
+    python benchmarks/viewer.py longest DIR [--turns 5000] [--json FILE]
 
 `make` writes a training run whose store is `DIR/rollouts`: about 1.2 MB per trajectory of 32,000 tokens. `index`
 indexes it in the cache folder (SWE_AEM_CACHE), times the queries of lists, and reads how much memory indexing took.
 `pages` starts `swe-aem view DIR` and fetches every kind of page from it: milliseconds until a page is there, and of the
-server's processor, which a busy machine does not change. The store should be indexed before.
+server's processor, which a busy machine changes little. The store should be indexed before. `longest` writes a store
+of one trajectory into DIR, by default of 5,000 turns with 100,000 tests and a line of 10 MB, and times its pages.
 """
 
 import argparse
@@ -18,12 +20,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-from viewer_store import make, task_id
+from viewer_store import make, make_longest, task_id
 
 from swe_aem.core import Outcome, TrajectoryKey
 from swe_aem.table import table
@@ -89,7 +91,7 @@ def indexed(store: Path) -> tuple[StoreIndex, dict[str, Any]]:
     }
 
 
-def pages(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def pages(directory: Path, paths: Iterable[tuple[str, str]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Times of pages through the real server, and how much memory that took."""
     command = [sys.executable, "-m", "swe_aem", "view", str(directory), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -99,7 +101,7 @@ def pages(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         with httpx.Client(base_url=url.copy_with(path="/", query=None), follow_redirects=True, timeout=120) as client:
             client.get(url).raise_for_status()
             before = memory_bytes(server.pid)
-            times = [fetched(client, server.pid, name, path) for name, path in _paths(directory.resolve().name)]
+            times = [fetched(client, server.pid, name, path) for name, path in paths]
         return {"memory_before_bytes": before, "most_memory_bytes": memory_bytes(server.pid, "VmHWM")}, times
     finally:
         server.terminate()
@@ -127,6 +129,16 @@ def _paths(run: str) -> Iterator[tuple[str, str]]:
         yield f"trajectory{name}", f"{store}/trajectory/{task_id(0)}/0{name}"
 
 
+def _paths_of_longest(run: str, turns: int) -> Iterator[tuple[str, str]]:
+    """Every kind of page of the longest trajectory."""
+    one = f"/{run}/trajectory/longest/0"
+    yield "trajectory, first turns", one
+    yield "trajectory, turns in the middle", f"{one}?from={turns // 2 + 1}"
+    yield "trajectory, last turns", f"{one}?from={turns}"
+    yield "tokens", f"{one}/tokens"
+    yield "a text of 10 MB", f"{one}/text?place=t2.c1.code"
+
+
 def fetched(client: httpx.Client, pid: int, name: str, path: str) -> dict[str, Any]:
     """Milliseconds of one page: until it is there, and of the server's processor."""
     statuses: set[int] = set()
@@ -147,7 +159,7 @@ def memory_bytes(pid: int, what: str = "VmRSS") -> int:
 
 
 def main() -> None:
-    """Run one of the three."""
+    """Run one of the four."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     making = verbs.add_parser("make", help="write a store")
@@ -158,6 +170,10 @@ def main() -> None:
         timing = verbs.add_parser(verb, help=what)
         timing.add_argument("directory", type=Path)
         timing.add_argument("--json", type=Path)
+    longest = verbs.add_parser("longest", help="write a store of one very long trajectory, and time its pages")
+    longest.add_argument("directory", type=Path)
+    longest.add_argument("--turns", type=int, default=5_000)
+    longest.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.verb == "make":
         total = make(given.directory, given.trajectories, given.tokens)
@@ -166,8 +182,12 @@ def main() -> None:
     if given.verb == "index":
         index, facts = indexed(given.directory / "rollouts")
         times = queries(index)
+    elif given.verb == "pages":
+        facts, times = pages(given.directory, _paths(given.directory.resolve().name))
     else:
-        facts, times = pages(given.directory)
+        make_longest(given.directory, given.turns)
+        StoreIndex(given.directory).build()
+        facts, times = pages(given.directory, _paths_of_longest(given.directory.resolve().name, given.turns))
     facts["load_average"] = os.getloadavg()[0]
     if given.json is not None:
         given.json.write_text(json.dumps({"facts": facts, "times": times}, indent=2) + "\n")

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from swe_aem.core import OUTCOME_TABLE, Outcome
+from swe_aem.core import OUTCOME_TABLE, Outcome, Response, TestStatus, ToolCall, Verdict
 from swe_aem.policy import BYTE_TOKENIZER_NAME
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.manifest import Manifest
+from swe_aem.store import Store
 from swe_aem.store.segments import seal, segment_path
 from swe_aem.store.upgrade import FORMAT
+from swe_aem.testing.builders import make_trajectory
 from swe_aem.train.records import METRICS, StepMetrics
 from swe_aem.train.schedule import SCHEDULE, ScheduledStep
 
@@ -102,6 +104,54 @@ def make(directory: Path, trajectories: int, tokens: int, seed: int = 0) -> int:
             total += len(line)
     file.close()
     return total
+
+
+def make_longest(directory: Path, turns: int) -> None:
+    """Write a store of one trajectory, task `longest`: so many turns, twenty times as many tests, and in the second
+    turn a line of 2 kB for each turn."""
+    small = ToolCall(name="bash", arguments={"command": "ls -la <x> " * 10}, observation="a line of output <b>\n" * 40)
+    large = ToolCall(name="bash", arguments={"command": "x" * 2_000 * turns}, observation="<&" * 100)
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Fix it."}]
+    responses = []
+    for n in range(turns):
+        call = large if n == 1 else small
+        responses.append(
+            Response(
+                start=20 * n,
+                end=20 * n + 10,
+                logprobs=(-1.0,) * 10,
+                version=0,
+                finish_reason="stop",
+                sample_s=0.1,
+                tool_calls=(call,),
+            )
+        )
+        function = {"name": "bash", "arguments": '{"command": "ls"}'}
+        asked = [{"id": str(n), "type": "function", "function": function}]
+        messages.append(
+            {"role": "assistant", "content": f"text {n}", "reasoning_content": "think " * 20, "tool_calls": asked}
+        )
+        messages.append({"role": "tool", "tool_call_id": str(n), "name": "bash", "content": call.observation})
+    verdict = Verdict(
+        resolved=False,
+        patch_applied=True,
+        fail_to_pass={f"tests/test_x.py::fails_{n}": TestStatus.FAILED for n in range(10 * turns)},
+        pass_to_pass={f"tests/test_x.py::passes_{n}": TestStatus.PASSED for n in range(10 * turns)},
+        log_tail="a line\n" * 2_000,
+    )
+    one = make_trajectory(
+        "longest",
+        0,
+        token_ids=tuple(range(20 * turns)),
+        responses=tuple(responses),
+        messages=tuple(messages),
+        verdict=verdict,
+        outcome=Outcome.UNRESOLVED,
+        reward=0.0,
+    )
+    with Store(directory).writer() as writer:
+        if one.key not in writer.rows:
+            writer.append(one)
 
 
 def task_id(task: int) -> str:

@@ -16,7 +16,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
 
 from swe_aem.core import Outcome, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
@@ -25,7 +27,7 @@ from swe_aem.store.files import locked, replace
 from swe_aem.store.logs import keep_log
 from swe_aem.store.segments import Appender, Line, quarantine_torn_end, read_lines, seal
 from swe_aem.store.surrogates import unescape
-from swe_aem.store.trajectory_row import from_row, to_row, without_tokens
+from swe_aem.store.trajectory_row import Excerpt, excerpt, from_row, to_row, without_tokens
 from swe_aem.store.upgrade import FORMAT, require_readable, require_resumable, upgrade_row
 
 _HEAD = re.compile(
@@ -93,9 +95,11 @@ class Store:
 
     def load(self, row: StoredRow) -> Trajectory:
         """The trajectory of a row in `index`."""
-        with row.path.open("rb") as file:
-            file.seek(row.offset)
-            return from_row(upgrade_row(json.loads(file.readline())))
+        return from_row(_row_at(row))
+
+    def load_excerpt(self, row: StoredRow, turns: range) -> Excerpt:
+        """The trajectory of a row in `index`, with the texts of some turns."""
+        return excerpt(_row_at(row), turns)
 
     @contextmanager
     def writer(self, *, segment_bytes: int = 128 << 20) -> Iterator["StoreWriter"]:
@@ -155,6 +159,16 @@ def read_row(line: Line) -> tuple[StoredRow, Trajectory]:
     return row, from_row(upgrade_row(json.loads(line.data)))
 
 
+def read_excerpt(line: Line, turns: range) -> Excerpt:
+    """What `excerpt` makes of a sound line. Raises as `read_row` does."""
+    _head(line)
+    try:
+        row = from_json(line.data)  # twice as fast as `json`, and half the memory
+    except ValueError:  # it takes no lone surrogates, which rows of before may hold
+        row = json.loads(line.data)
+    return excerpt(upgrade_row(row), turns)
+
+
 class RowTexts(NamedTuple):
     """A row without its token ids and log-probabilities."""
 
@@ -178,6 +192,12 @@ def read_texts(line: Line) -> RowTexts:
     ids = data[start + len(_TOKEN_IDS) : end]
     trajectory = without_tokens(json.loads(data[:start] + data[rest:]))
     return RowTexts(place, trajectory, ids.count(b",") + 1 if ids else 0)
+
+
+def _row_at(row: StoredRow) -> dict[str, Any]:
+    with row.path.open("rb") as file:
+        file.seek(row.offset)
+        return upgrade_row(json.loads(file.readline()))
 
 
 def _head(line: Line) -> tuple[TrajectoryKey, StoredRow]:

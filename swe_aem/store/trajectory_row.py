@@ -5,8 +5,8 @@ Arrow sees one schema for every store. Per-token columns (`sampled_mask`, `logpr
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
 
 from swe_aem.core import Branch, Response, ToolCall, Trajectory, Usage, Verdict
 from swe_aem.store.surrogates import escape, unescape
@@ -175,6 +175,52 @@ def without_tokens(row: Mapping[str, Any]) -> Trajectory:
     responses = tuple(_response_from_row(response, []) for response in row["responses"])
     plain = from_row({**row, "token_ids": (), "logprobs": [], "responses": (), "response_rewards": None})
     return plain.model_copy(update={"responses": responses, "response_rewards": row["response_rewards"]})
+
+
+MOST_ITEMS = 1_000
+"""Responses and tool calls of a row that are read as a whole in any case."""
+
+
+class Excerpt(NamedTuple):
+    """A trajectory with the texts of some of its turns."""
+
+    trajectory: Trajectory
+    """Outside of those turns responses have no tool calls, and messages their role alone."""
+    is_whole: bool
+    """Is nothing left out?"""
+    tools_s: float
+    """Seconds of the tool calls of its responses, of those that are left out too."""
+
+
+def excerpt(row: Mapping[str, Any], turns: range) -> Excerpt:
+    """The trajectory that `to_row` was given; where it has very many turns, with the texts of the prompt, of `turns`,
+    counted from 0, and of as many last ones only. Branches are whole."""
+    responses, messages = row["responses"], row["messages"]
+    tools_s = float(sum(call["wall_s"] for response in responses for call in response["tool_calls"]))
+    if len(responses) + sum(len(response["tool_calls"]) for response in responses) <= MOST_ITEMS:
+        return Excerpt(from_row(row), is_whole=True, tools_s=tools_s)
+    places = turn_places(messages, len(responses))
+    count = max(len(places), len(responses))
+    kept = {*turns, *range(max(0, count - len(turns)), count)}
+    shown = set(range(places[0] if places else len(messages)))
+    for n in kept & set(range(len(places))):
+        shown.update(range(places[n], places[n + 1] if n + 1 < len(places) else len(messages)))
+    cut = {
+        **row,
+        "responses": [one if n in kept else {**one, "tool_calls": ()} for n, one in enumerate(responses)],
+        "messages": [
+            one if n in shown or one["role"] is None else {"role": one["role"], "content": None, "extra": "{}"}
+            for n, one in enumerate(messages)
+        ],
+    }
+    return Excerpt(from_row(cut), is_whole=False, tools_s=tools_s)
+
+
+def turn_places(messages: Sequence[Mapping[str, Any]], responses: int) -> list[int]:
+    """The indexes of the messages that are a stream's turns, in a row or in a trajectory. The n-th response is the n-th
+    assistant message; where there are more messages than that, the first ones are part of the prompt."""
+    places = [at for at, message in enumerate(messages) if message.get("role") == "assistant"]
+    return places[max(0, len(places) - responses) :] if responses else places
 
 
 def _pack(value: Any) -> str:

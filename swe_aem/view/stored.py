@@ -4,7 +4,8 @@ from pathlib import Path
 
 from swe_aem.core import Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
-from swe_aem.store import Store
+from swe_aem.store import Store, StoredRow
+from swe_aem.store.trajectory_row import Excerpt
 from swe_aem.train.directory import ROLLOUTS
 from swe_aem.view.found import Kind, Run
 from swe_aem.view.index import Neighbours
@@ -28,13 +29,26 @@ def key_of(task: str, sample: str) -> TrajectoryKey:
 
 def load(site: Site, run: Run, key: TrajectoryKey) -> Trajectory:
     """A stored trajectory; raises `NotThere`."""
-    store = Store(store_of(run))
     try:
         return site.index(run).load(key)
     except UserError:  # not indexed yet: it is looked for
-        if (row := store.index().get(key)) is None:
-            raise NotThere(f"{run.name} has no trajectory {key}") from None
-        return store.load(row)
+        store = Store(store_of(run))
+        return store.load(_found(store, run, key))
+
+
+def load_excerpt(site: Site, run: Run, key: TrajectoryKey, turns: range) -> Excerpt:
+    """A stored trajectory with the texts of some turns, as `excerpt` says; raises `NotThere`."""
+    try:
+        return site.index(run).load_excerpt(key, turns)
+    except UserError:
+        store = Store(store_of(run))
+        return store.load_excerpt(_found(store, run, key), turns)
+
+
+def _found(store: Store, run: Run, key: TrajectoryKey) -> StoredRow:
+    if (row := store.index().get(key)) is None:
+        raise NotThere(f"{run.name} has no trajectory {key}")
+    return row
 
 
 def beside(site: Site, run: Run, key: TrajectoryKey, wanted: Listed) -> Neighbours:

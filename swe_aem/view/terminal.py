@@ -156,13 +156,13 @@ def _verdict(one: Trajectory, look: Look) -> Iterator[str]:
         yield look.cut(f"  odd once: {line}")
     for group in tested(verdict):
         says = "pass" if group.passing else "do not pass"
-        yield f"  {len(group.tests)} {group.kind} {says}"
+        yield f"  {len(group.names)} {group.kind} {says}"
         most = _TESTS if group.passing else 10 * _TESTS
-        shown = group.tests if look.most is None else group.tests[:most]
+        shown = group.first(None if look.most is None else most)
         for name, status in shown:
             yield "    " + look.styled(look.cut(f"{status} {name}"), "faint" if group.passing else "bad")
-        if len(shown) < len(group.tests):
-            yield f"    and {len(group.tests) - len(shown)} more"
+        if len(shown) < len(group.names):
+            yield f"    and {len(group.names) - len(shown)} more"
     if verdict.log_tail:
         yield "  end of the log:"
         yield from look.block(verdict.log_tail)

@@ -36,3 +36,6 @@ def test_a_store_is_made_and_its_pages_are_timed(tmp_path: Path) -> None:
     for name in ("runs", "list", "list, searched, few have it", "groups", "task by step"):
         assert times[name]["status"] == 200
         assert times[name]["median_ms"] > 0
+    run("longest", str(tmp_path / "long"), "--turns", "600", "--json", str(tmp_path / "long.json"))
+    times = json.loads((tmp_path / "long.json").read_text())["times"]
+    assert [one["status"] for one in times] == [200] * 5

@@ -15,7 +15,7 @@ from swe_aem.core import Outcome, Response, Stop, TestStatus, ToolCall, Trajecto
 from swe_aem.errors import UserError
 from swe_aem.store import FORMAT, Store
 from swe_aem.store.files import replace
-from swe_aem.store.trajectory_row import from_row, to_row
+from swe_aem.store.trajectory_row import Excerpt, excerpt, from_row, to_row
 from swe_aem.testing.builders import make_trajectory
 
 text = st.text(st.characters(exclude_categories=()), max_size=8)
@@ -90,6 +90,39 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
 @given(trajectories())
 def test_a_row_gives_back_the_same_trajectory(trajectory: Trajectory) -> None:
     assert from_row(json.loads(json.dumps(to_row(trajectory)))) == trajectory
+
+
+def long_trajectory(turns: int) -> Trajectory:
+    """Each response is a token and has a tool call; each turn is two messages after a prompt of two."""
+    call = ToolCall(name="bash", arguments={"command": "ls"}, observation="a b", wall_s=0.5)
+    responses = tuple(
+        Response(start=n, end=n + 1, logprobs=(-1.0,), version=0, finish_reason="stop", sample_s=1, tool_calls=(call,))
+        for n in range(turns)
+    )
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Fix it."}]
+    for n in range(turns):
+        said += [{"role": "assistant", "content": f"said {n}", "x": n}, {"role": "tool", "content": f"seen {n}"}]
+    return make_trajectory("t", 0, token_ids=tuple(range(turns)), responses=responses, messages=tuple(said))
+
+
+def test_an_excerpt_has_the_texts_of_some_turns_and_every_number() -> None:
+    one = long_trajectory(600)
+    found = excerpt(to_row(one), range(100, 103))
+    assert (found.is_whole, found.tools_s) == (False, 300)
+    kept = {*range(100, 103), *range(597, 600)}
+    some = found.trajectory
+    for n, (response, whole) in enumerate(zip(some.responses, one.responses, strict=True)):
+        assert response == (whole if n in kept else whole.model_copy(update={"tool_calls": ()}))
+    for n, (message, whole) in enumerate(zip(some.messages, one.messages, strict=True)):
+        assert message == (whole if n < 2 or (n - 2) // 2 in kept else {"role": whole["role"]})
+    changed = {"responses": one.responses, "messages": one.messages}
+    assert some.model_copy(update=changed) == one
+    assert excerpt(to_row(one), range(5_000, 5_010)).trajectory.messages[-1] == one.messages[-1]
+
+
+def test_an_excerpt_of_few_turns_is_the_trajectory() -> None:
+    one = long_trajectory(20)
+    assert excerpt(to_row(one), range(3)) == Excerpt(one, is_whole=True, tools_s=10)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)

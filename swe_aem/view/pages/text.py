@@ -1,9 +1,9 @@
 """One text of a trajectory as a whole, a piece of bounded size at a time."""
 
 from swe_aem.view.site import Asked, NotThere, Shown, Site
-from swe_aem.view.stored import crumbs, key_of, load
+from swe_aem.view.stored import crumbs, key_of, load_excerpt
 from swe_aem.view.story.clip import changed, coloured
-from swe_aem.view.story.places import text_at
+from swe_aem.view.story.places import text_at, turn_of
 
 SIZE = 100_000
 """Characters of one page."""
@@ -14,7 +14,8 @@ def show(site: Site, asked: Asked) -> Shown:
     run = site.run(asked.values["run"])
     key = key_of(asked.values["task"], asked.values["sample"])
     place = asked.query.get("place", "")
-    text = text_at(load(site, run, key), place)
+    number = turn_of(place) or 1
+    text = text_at(load_excerpt(site, run, key, range(number - 1, number)).trajectory, place)
     if text is None:
         raise NotThere(f"{key} has no text {place}")
     is_diff = place == "patch" or place.endswith(".change")

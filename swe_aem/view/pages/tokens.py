@@ -9,7 +9,7 @@ from swe_aem.view.credit import Credit, credit_of
 from swe_aem.view.found import Run
 from swe_aem.view.listed import Listed
 from swe_aem.view.site import Asked, NotThere, Shown, Site
-from swe_aem.view.stored import beside, crumbs, key_of, load, store_of
+from swe_aem.view.stored import beside, crumbs, key_of, load, load_excerpt, store_of
 from swe_aem.view.story.tokens import CONTEXT, store_tokenizer, token_texts
 
 SIZE = 4_000
@@ -49,7 +49,7 @@ def show(site: Site, asked: Asked) -> Shown:
     """One page of the stream, coloured by what the query's `by` says."""
     run = site.run(asked.values["run"])
     key = key_of(asked.values["task"], asked.values["sample"])
-    one = load(site, run, key)
+    one = load_excerpt(site, run, key, range(0)).trajectory
     by = asked.query.get("by", USUAL)
     if by not in COLOURS:
         raise NotThere(f"tokens have no colour by {by}; there are {', '.join(COLOURS)}")

@@ -10,7 +10,7 @@ from swe_aem.store import FailedAttempt, log_path, read_failures
 from swe_aem.view.index import IndexedTrajectory
 from swe_aem.view.listed import listed
 from swe_aem.view.site import Asked, NotThere, Shown, Site
-from swe_aem.view.stored import beside, crumbs, key_of, load, store_of
+from swe_aem.view.stored import beside, crumbs, key_of, load, load_excerpt, store_of
 from swe_aem.view.story import Budget, Clipped, TestGroup, Turn, patch_files, stream_of, tested, why
 from swe_aem.view.story.clip import changed
 from swe_aem.view.story.places import turn_of
@@ -62,11 +62,16 @@ def show(site: Site, asked: Asked) -> Shown:
     """The page of a trajectory."""
     run = site.run(asked.values["run"])
     key = key_of(asked.values["task"], asked.values["sample"])
-    one = load(site, run, key)
+    found = load_excerpt(site, run, key, _page_from(asked.query.get("from", "")))
+    one = found.trajectory
     wanted = listed(asked.query)
     around = beside(site, run, key, wanted)
     budget = Budget(PAGE_BYTES)
-    labels = _labels(one, asked) if _is_small(one) or asked.query.get("audit") else None
+    labels = None
+    if asked.query.get("audit"):
+        labels = _labels(one if found.is_whole else load(site, run, key), asked)
+    elif found.is_whole and _is_small(one):
+        labels = _labels(one, asked)
     values: dict[str, Any] = {
         "one": one,
         "why": [(clause.text, _href(asked, clause.place)) for clause in why(one)],
@@ -82,7 +87,7 @@ def show(site: Site, asked: Asked) -> Shown:
         "not_audited": "" if labels is not None else asked.link("trajectory", query={"audit": "1"}, **asked.values),
         "error": ShownText("", budget.clip(one.error, TEXT), "error") if one.error else None,
         "failures": _failures(store_of(run), key),
-        "bars": list(_bars(one)),
+        "bars": list(_bars(one, found.tools_s)),
         "text_link": lambda place: asked.link("text", query={"place": place}, **asked.values),
         "advantages": asked.link("tokens", query={"by": "advantage"}, **asked.values) if run.part_of else "",
         **_verdict(budget, one),
@@ -163,7 +168,8 @@ def _turns(budget: Budget, asked: Asked, one: Trajectory) -> dict[str, Any]:
     """One page of the turns of the trajectory, or of the branch that is asked for, as the template takes them."""
     branch = _branch(one, asked.query.get("stream", ""))
     count = stream_of(one, branch, slice(0)).total
-    first = _first(asked.query.get("from", ""), count)
+    first = _page_from(asked.query.get("from", "")).start
+    first = min(first, max(count - 1, 0) // TURNS * TURNS)
     stream = stream_of(one, branch, slice(first, first + TURNS))
 
     def at(index: int) -> str:
@@ -210,10 +216,12 @@ def _branch(one: Trajectory, asked: str) -> int | None:
     return int(asked) - 1
 
 
-def _first(asked: str, turns: int) -> int:
-    """Index of the first turn on the page that a query names; the first page's where it names none."""
+def _page_from(asked: str) -> range:
+    """The turns, counted from 0, of the page that a query names; of the first page where it names none. There may be
+    fewer."""
     number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else 1
-    return min(max(number, 1) - 1, max(turns - 1, 0)) // TURNS * TURNS
+    first = (max(number, 1) - 1) // TURNS * TURNS
+    return range(first, first + TURNS)
 
 
 def _href(asked: Asked, place: str) -> str:
@@ -299,8 +307,8 @@ def _tests(group: TestGroup, twinned: tuple[str, ...]) -> dict[str, Any]:
     most = TESTS[group.passing]
     return {
         "group": group,
-        "rows": [(name[:400], status, name in contradicted) for name, status in group.tests[:most]],
-        "more": max(0, len(group.tests) - most),
+        "rows": [(name[:400], status, name in contradicted) for name, status in group.first(most)],
+        "more": max(0, len(group.names) - most),
     }
 
 
@@ -336,13 +344,12 @@ def _labels(one: Trajectory, asked: Asked) -> Iterator[tuple[str, str, list[tupl
         yield name, BY_NAME[name].means, places
 
 
-def _bars(one: Trajectory) -> Iterator[Bar]:
+def _bars(one: Trajectory, tools_s: float) -> Iterator[Bar]:
     """The phases of a trajectory one after the other; the agent's is told apart by what it waited for."""
     seconds = {name: value for name, value in one.timings_s.items() if name != "total"}
     if "agent" in seconds:
         sampling = sum(response.sample_s for response in one.responses)
-        tools = sum(call.wall_s for response in one.responses for call in response.tool_calls)
-        seconds |= {"sampling": sampling, "tools": tools, "agent": max(0.0, seconds["agent"] - sampling - tools)}
+        seconds |= {"sampling": sampling, "tools": tools_s, "agent": max(0.0, seconds["agent"] - sampling - tools_s)}
     phases = [name for name in (*PHASES, *sorted(seconds.keys() - set(PHASES))) if seconds.get(name, 0.0) > 0]
     total = sum(seconds[name] for name in phases)
     start = 0.0

@@ -35,7 +35,7 @@ def text_at(trajectory: Trajectory, place: str) -> str | None:
         return "\n".join((*verdict.integrity, *verdict.odd_once, verdict.cause))
     for group in tested(verdict) if verdict is not None else ():
         if group.place == place:
-            return "".join(f"{status} {name}\n" for name, status in group.tests)
+            return "".join(f"{status} {name}\n" for name, status in group.first())
     branch, number = branch_of(place), turn_of(place)
     if branch is not None and not 0 <= branch < len(trajectory.branches):
         return None

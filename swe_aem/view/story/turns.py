@@ -1,7 +1,7 @@
 """`stream_of`: the turns of a trajectory, or of one of its branches, from its responses and its messages.
 
-A response knows its tokens, its seconds and what its tool calls did; a message knows what was said. The n-th response
-is the n-th assistant message; where there are more messages than that, the first ones are part of the prompt.
+A response knows its tokens, its seconds and what its tool calls did; a message knows what was said. Which message is
+which turn, `turn_places` says.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from swe_aem.core import Response, ToolCall, Trajectory
+from swe_aem.store.trajectory_row import turn_places
 
 _COMMANDS = ("command", "cmd", "script", "code")
 _EDITS = frozenset({"create", "str_replace", "insert", "write", "edit", "write_file", "edit_file"})
@@ -83,9 +84,7 @@ def stream_of(trajectory: Trajectory, branch: int | None = None, chosen: slice =
     """The `chosen` turns of a trajectory, or of its n-th branch, from 0; all if it is not given."""
     name, source = ("", trajectory) if branch is None else (f"b{branch + 1}", trajectory.branches[branch])
     messages, responses = list(source.messages), source.responses
-    places = [at for at, message in enumerate(messages) if message.get("role") == "assistant"]
-    extra = max(0, len(places) - len(responses)) if responses else 0
-    places = places[extra:]
+    places = turn_places(messages, len(responses))
     prompt = messages[: places[0]] if places else messages
     turns = []
     count = max(len(responses), len(places))

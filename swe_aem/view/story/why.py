@@ -97,7 +97,7 @@ def _by_tests(verdict: Verdict) -> Iterator[Clause]:
     groups = list(tested(verdict))
     failing = [group for group in groups if not group.passing]
     if not failing:
-        fixed, kept = (sum(len(group.tests) for group in groups if group.kind == kind) for kind in _KINDS)
+        fixed, kept = (sum(len(group.names) for group in groups if group.kind == kind) for kind in _KINDS)
         if verdict.resolved:
             also = f", and so do still {kept:,} of {kept:,} PASS_TO_PASS" if kept else ""
             yield Clause(f"It resolves the task: {fixed:,} of {fixed:,} FAIL_TO_PASS tests pass{also}.", "verdict")
@@ -105,12 +105,12 @@ def _by_tests(verdict: Verdict) -> Iterator[Clause]:
             yield Clause("Every listed test passes, and still the rule of grading says unresolved.", "evidence")
         return
     for group in failing:
-        total = sum(len(other.tests) for other in groups if other.kind == group.kind)
+        total = sum(len(other.names) for other in groups if other.kind == group.kind)
         what = "still fail" if group.kind == _KINDS[0] else "pass no more"
-        missing = sum(status is TestStatus.MISSING for _, status in group.tests)
-        absent = "" if not missing else f", {'all' if missing == len(group.tests) else missing} missing in the log"
-        names = _listed([name for name, _ in group.tests], "", "")
-        yield Clause(f"{len(group.tests):,} of {total:,} {group.kind} tests {what}{absent}: {names}.", group.place)
+        missing = sum(status is TestStatus.MISSING for status in group.statuses)
+        absent = "" if not missing else f", {'all' if missing == len(group.names) else missing} missing in the log"
+        names = _listed(group.names, "", "")
+        yield Clause(f"{len(group.names):,} of {total:,} {group.kind} tests {what}{absent}: {names}.", group.place)
 
 
 _KINDS = ("FAIL_TO_PASS", "PASS_TO_PASS")
