@@ -26,6 +26,7 @@ from swe_aem.train.task_samplers import TaskSamplerSetting
 from swe_aem.train.trl_config import TrlConfig
 
 _Count = Annotated[int, Field(ge=1)]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"]
 
 
 class HeldoutConfig(Frozen):
@@ -162,6 +163,10 @@ class TrainConfig(Frozen):
     """vLLM servers that sample the rollouts; if not given, a copy of the policy in this process does."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type of the trained weights, the gradients and the optimiser's state."""
+    attention: Attention = "auto"
+    """Implementation of attention in the trainer; auto: the one that transformers chooses, sdpa where the model has it.
+    The two of flash attention need a GPU, 16-bit layers, and the package kernels, which fetches them from the hub, or
+    the one that they come from (flash_attn, flash_attn_interface)."""
     lora: LoraConfig | None = None
     """Train a low-rank adapter; all weights are trained if not given."""
     hardware: HardwareConfig | None = None

@@ -139,7 +139,7 @@ class _Run:
             refuse_other_tokenizer(config, tokenizer_of(config.model))
         if self.processes.first and (note := untrained(config, values)) is not None:
             tell(note)
-        model = _adapted(load_model(config.model, dtype=config.dtype), config.lora)
+        model = _adapted(load_model(config.model, dtype=config.dtype, attention=config.attention), config.lora)
         processing = load_processing(config.model)
         worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
         evaluations = _Evaluations(config, self.directory, worker, self.processes, self.clock)

@@ -6,15 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.errors import UserError
+from swe_aem.train.config import Attention
 
 
-def load_model(name: Path | str, *, dtype: str = "float32") -> Any:
-    """A causal language model; raises `UserError` if transformers cannot load it."""
+def load_model(name: Path | str, *, dtype: str = "float32", attention: Attention = "auto") -> Any:
+    """A causal language model; raises `UserError` if transformers cannot load it, or not with that attention."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    if attention.startswith("flash") and not torch.accelerator.is_available():
+        raise UserError(f"attention={attention} needs a GPU, and this host has none: use auto, sdpa or eager")
+    chosen = {} if attention == "auto" else {"attn_implementation": attention}
     with _loading(name):
-        return AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype))
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype), **chosen)
+    if attention != "auto" and (found := model.config._attn_implementation) not in _names(attention):
+        raise UserError(f"attention={attention} is not what {name} would use, which is {found}: use auto, or {found}")
+    return model
+
+
+def _names(attention: str) -> set[str]:
+    """What transformers calls an implementation once it is loaded: one of flash attention is the kernel of the hub that
+    stands in for a package that is not installed."""
+    from transformers.modeling_flash_attention_utils import FLASH_ATTN_KERNEL_FALLBACK
+
+    return {attention, FLASH_ATTN_KERNEL_FALLBACK.get(attention, attention)}
 
 
 def model_values(name: Path | str) -> dict[str, Any]:
@@ -33,7 +48,7 @@ def _loading(name: Path | str) -> Iterator[None]:
         raise UserError(f"{name}: no such directory, and no model that transformers can load")
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{name}: no model that transformers can load: {error}") from error
 
 

@@ -38,6 +38,7 @@ def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     yield from _trackers(config)
     yield from _extensions(config)
     yield from _sharding(config, sharded=sharded)
+    yield from _attention(config, sharded=sharded)
     if (values := config_of(config.model)) is not None:
         yield from _model(config, values)
     with suppress(UserError):  # a tokenizer that is not on this host
@@ -169,6 +170,25 @@ def _trackers(config: TrainConfig) -> Iterator[str]:
     for name, readers in TRACKERS.items():
         if name in given and not set(readers) & set(chosen):
             yield f"grpo.{name} is read by {' and '.join(readers)} only: add one to report_to, or leave {name} out"
+
+
+_PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+"""What has an implementation of attention where the package kernels does not fetch it."""
+
+
+def _attention(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
+    name = config.attention
+    if name not in _PACKAGES:
+        return
+    if config.device == "cpu":
+        yield f"attention={name} needs a GPU, and device is cpu: use auto, sdpa or eager"
+    if not find_spec("kernels") and not find_spec(_PACKAGES[name]):
+        yield f"attention={name} is in none of the installed packages: uv pip install kernels, or use auto"
+    if config.dtype == "float32" and not (config.grpo.bf16 or config.grpo.fp16 or sharded):
+        yield (
+            f"attention={name} takes 16-bit numbers, and layers compute in float32: set dtype=bfloat16 or grpo.bf16, "
+            "or use auto, sdpa or eager"
+        )
 
 
 def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
