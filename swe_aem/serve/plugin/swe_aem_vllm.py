@@ -25,6 +25,7 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.model_loader.reload.layerwise import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.platforms import current_platform
 
 
 @dataclass
@@ -74,6 +75,7 @@ class _WholeUpdate(WeightTransferEngine):
 
     def _apply(self, weights: dict[str, torch.Tensor]) -> None:
         self._check(weights)
+        _pack_experts_again(self.model)
         initialize_layerwise_reload(self.model)
         self.model.load_weights(weights.items())
         finalize_layerwise_reload(self.model, self.model_config)
@@ -97,6 +99,17 @@ class _WholeUpdate(WeightTransferEngine):
                 f"{len(wrong)} tensors are not as in {self.model_config.model}, such as {wrong[0]}: "
                 f"{found.get(wrong[0])} in place of {wanted.get(wrong[0])}"
             )
+
+
+def _pack_experts_again(model: torch.nn.Module) -> None:
+    """On a CPU vLLM packs the experts of a layer when it makes their kernel, and not when they are loaded again: have
+    it make new kernels."""
+    if not current_platform.is_cpu():
+        return
+    for module in model.modules():
+        method = getattr(module, "quant_method", None)
+        if getattr(method, "moe_kernel", None) is not None:
+            method.moe_kernel = None
 
 
 class FileEngine(_WholeUpdate):
