@@ -1,8 +1,7 @@
 """`swe-aem train`: reinforcement learning of a policy on live rollouts."""
 
-import math
 import signal
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +11,9 @@ from swe_aem.cli.options import NoLimits
 from swe_aem.cli.tell import complain
 from swe_aem.runlog import keep_in
 from swe_aem.table import table
+from swe_aem.train.launch.presses import on_press
+from swe_aem.train.launch.ranks import end_with_accelerate
 from swe_aem.train.start import first_process, start_training
-
-_ONE_PRESS_S = 1.0
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -24,6 +23,8 @@ Examples:
       the whole loop on two CPU cores, no docker, no GPU: some five minutes, and a report at the end
   swe-aem train configs/quickstart.yaml --out runs/grpo --set advantage=leave_one_out --set seed=1
       the same without AEM
+  swe-aem train configs/qwen3-8b-1node.yaml --launch
+      vLLM servers and training processes on the GPUs of this host, started and watched
   accelerate launch -m swe_aem train CONFIG --out DIR
       several processes: the first one rolls out, all train
 
@@ -51,6 +52,14 @@ def train(
         bool,
         typer.Option("--dry-run", help="Print the resolved settings and what each process would hold; do nothing."),
     ] = False,
+    launched: Annotated[
+        bool,
+        typer.Option(
+            "--launch",
+            help="Start and watch the vLLM servers and the training processes that the configuration's hardware says, "
+            "on this host. --dry-run shows their commands.",
+        ),
+    ] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Draw report.html and plots at the end.")] = True,
 ) -> None:
     """Train a policy: roll out, grade, learn, and measure on held-out tasks before and after.
@@ -64,30 +73,62 @@ def train(
     unlimited = [f"rollout.limits.{name}=null" for name in Limits.model_fields] if no_limits else []
     settings = read_config(config, [*unlimited, *(assignments or ())])
     directory = out or Path("runs") / config.stem
+    arguments = _arguments(config, directory, assignments or (), no_limits=no_limits, report=report)
     if dry_run:
-        _print_plan(settings, directory)
+        _print_plan(settings, directory, arguments)
         return
     keep_in(directory)
+    if launched:
+        raise typer.Exit(_launch(settings, directory, arguments))
     code = _run(settings, directory)
     if code == 0 and report and first_process() and (directory / "summary.json").exists():
         _report(directory)
     raise typer.Exit(code)
 
 
-def _print_plan(settings: Any, directory: Path) -> None:
+def _arguments(
+    config: Path, directory: Path, assignments: Sequence[str], *, no_limits: bool, report: bool
+) -> list[str]:
+    """The command line of a training process that --launch starts."""
+    line = ["train", str(config), "--out", str(directory)]
+    line += [*(["--no-limits"] if no_limits else []), *([] if report else ["--no-report"])]
+    return [*line, *(word for one in assignments for word in ("--set", one))]
+
+
+def _print_plan(settings: Any, directory: Path, arguments: Sequence[str]) -> None:
     import yaml
 
+    from swe_aem.errors import UserError
+    from swe_aem.train.launch.gpus import gpus_planned
+    from swe_aem.train.launch.run import launch_plan
     from swe_aem.train.planning.plan import plan
 
     typer.echo(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), nl=False)
     for line in plan(settings, directory):
         typer.echo(f"# {line}")
+    try:
+        for line in launch_plan(settings, arguments, gpus_planned(settings)).lines(directory):
+            typer.echo(f"# --launch: {line}")
+    except UserError as error:
+        typer.echo(f"# --launch: not on one host: {error}")
+
+
+def _launch(settings: Any, directory: Path, arguments: Sequence[str]) -> int:
+    from swe_aem.errors import RunAborted
+    from swe_aem.train.launch.run import launch
+
+    try:
+        return launch(settings, directory, arguments)
+    except RunAborted as error:
+        complain(error)
+        return 1
 
 
 def _run(settings: Any, directory: Path) -> int:
     """Train, say how it went, and return the exit code."""
     from swe_aem.errors import ExtensionFailed, SweAemError, UserError
 
+    end_with_accelerate()
     _interrupt_once()
     try:
         summary = start_training(settings, directory)
@@ -115,21 +156,12 @@ def _complain_of_broken_tasks(directory: Path) -> None:
 
 
 def _interrupt_once() -> None:
-    """Handle SIGTERM like Ctrl-C: sandboxes are closed, files are whole.
+    """Handle SIGTERM like Ctrl-C: sandboxes are closed, files are whole. A second press ends the closing too."""
 
-    A signal within a second of another is the same press, which a launcher such as uv sends once more although the
-    terminal has sent it already. A later one ends the closing too.
-    """
-    last_s = -math.inf
+    def handle() -> None:
+        raise KeyboardInterrupt
 
-    def handle(number: int, frame: Any) -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s > _ONE_PRESS_S:
-            last_s = time.monotonic()
-            raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
+    on_press(handle)
 
 
 def _show(summary: Any) -> None:

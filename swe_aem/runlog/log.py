@@ -240,6 +240,8 @@ def _resumes(file: AppendedFile) -> str:
     last = next((one for one in reversed(tail.splitlines()) if one[:1].isdigit()), "")
     if f" {_ENDED}" in last:
         return "resumes this file"
+    if launcher := os.environ.get("SWE_AEM_LAUNCHER"):
+        return f"continues this file, beside process {launcher}, which has launched this one"
     return (
         "resumes this file. The process before it wrote no end: it was killed (kill -9, out of memory), its host "
         "stopped, or it still runs"

@@ -43,6 +43,8 @@ class ServeCommandConfig(Frozen):
     """For a CPU build of vLLM: no graphs, unchunked prompts, 1 GB of KV cache, threads not pinned to cores."""
     program: str = "vllm"
     """The vllm command, possibly that of another Python environment."""
+    gpus: tuple[str, ...] | None = None
+    """The devices that it sees, as CUDA_VISIBLE_DEVICES names them; those of this process if not given."""
     extra: tuple[str, ...] = ()
     """Further arguments of `vllm serve`."""
 
@@ -86,4 +88,6 @@ def vllm_environment(config: ServeCommandConfig, inherited: Mapping[str, str]) -
         ours["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     if config.cpu:
         ours |= {"VLLM_CPU_KVCACHE_SPACE": str(_CPU_CACHE_GB), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    if config.gpus is not None:
+        ours["CUDA_VISIBLE_DEVICES"] = ",".join(config.gpus)
     return {**inherited, **ours}

@@ -13,8 +13,8 @@ class ServersConfig(RequestConfig):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    urls: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Base URL of each server, http://host:port."""
+    urls: Annotated[tuple[str, ...], Field(min_length=1)] = ("http://127.0.0.1:8000",)
+    """Base URL of each server, http://host:port. `train --launch` takes those of the servers that it starts instead."""
     sync: Literal["file", "gloo", "nccl", "lora"] = "file"
     """How weights are sent; the same as the servers' `--sync`. file: a file in a directory that both see; gloo: a
     broadcast over TCP; nccl: a broadcast between GPUs, which needs vLLM where the trainer runs; lora: adapters in a

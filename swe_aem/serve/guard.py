@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _SHARED = Path("/dev/shm")
 TERM_LIMIT_S = 15.0
 _LOOKS_APART = 10
@@ -35,19 +36,19 @@ def main(arguments: list[str]) -> int:
 
 def guarded(arguments: list[str], environment: dict[str, str]) -> int:
     """Run a command as `main` does, with these environment variables."""
-    libc = ctypes.CDLL(None, use_errno=True)
     of_others = set(_SHARED.iterdir())
     child = subprocess.Popen(
         arguments,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
+        preexec_fn=lambda: end_with_parent(signal.SIGTERM),
         env=environment,
     )
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: asked.set())
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), asked.set()), daemon=True).start()
+    # Not sys.stdin: a thread that still reads it when the interpreter ends is a fatal error.
+    threading.Thread(target=lambda: (os.read(0, 1), asked.set()), daemon=True).start()
     shared: set[Path] = set()
     looks = itertools.count()
     while child.poll() is None and not asked.wait(0.5):
@@ -56,7 +57,14 @@ def guarded(arguments: list[str], environment: dict[str, str]) -> int:
     end_group(child, shared)
     for path in shared - of_others:
         path.unlink(missing_ok=True)
-    return 0 if asked.is_set() else child.returncode
+    if asked.is_set():
+        return 0
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Let the kernel send this process a signal when its parent ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 
 def end_group(leader: "subprocess.Popen[bytes]", shared: set[Path]) -> None:

@@ -63,11 +63,16 @@ class Served:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.end()
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(2 * TERM_LIMIT_S)
+
+    def end(self) -> None:
+        """Ask the server to end, from any thread, and return at once."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(2 * TERM_LIMIT_S)
 
     def wait_ready(self, tell: Callable[[str], None], limit_s: float = 1800.0) -> None:
         """Return once the server answers, and `tell` each phase of its start. Raises `UserError` if it ends or takes
@@ -112,9 +117,10 @@ class Served:
         return next((phase for words, phase in reversed(_PHASES) if words in text), "importing")
 
     def _cause(self) -> str:
-        """The first error in the log, because later ones follow from it; without errors the last line."""
+        """The first error in the log, because later ones follow from it, and warnings only mention some; without errors
+        the last line."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        errors = [match[1] for line in lines if (match := _ERROR.match(line))]
+        errors = [match[1] for line in lines if " WARNING " not in line and (match := _ERROR.match(line))]
         return errors[0] if errors else (lines or ["it logged nothing"])[-1]
 
 

@@ -90,7 +90,7 @@ class LoraConfig(Frozen):
 
 
 class HardwareConfig(Frozen):
-    """The hardware that a run is meant for. Only `--dry-run` reads it."""
+    """The hardware that a run is meant for. `--dry-run` and `--launch` read it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -101,7 +101,7 @@ class HardwareConfig(Frozen):
     gpus_per_host: _Count
     """GPUs of one host."""
     trainer_gpus: _Count
-    """GPUs that train; one process each."""
+    """GPUs that train; one process each. With `device` cpu, processes."""
     sharding: Literal["none", "fsdp2", "zero3"] = "none"
     """How the trained model is spread over the training processes; none: each holds all of it."""
     servers: _Count
@@ -111,6 +111,19 @@ class HardwareConfig(Frozen):
     server_share: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Share of a GPU's memory that vLLM takes (its --gpu-memory-utilization); below 0.5 where the trainer runs on the
     same GPU."""
+
+
+class LaunchConfig(Frozen):
+    """How `--launch` starts servers."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    vllm: str = "vllm"
+    """The vllm command; by its path if it is that of another Python environment."""
+    vllm_arguments: tuple[str, ...] = ()
+    """Further arguments of `vllm serve`."""
+    server_start_s: _Count = 1800
+    """Seconds that a server may take until it answers. One that does not ends the run."""
 
 
 class TrainConfig(Frozen):
@@ -170,7 +183,9 @@ class TrainConfig(Frozen):
     lora: LoraConfig | None = None
     """Train a low-rank adapter; all weights are trained if not given."""
     hardware: HardwareConfig | None = None
-    """The hardware that --dry-run plans with."""
+    """The hardware that --dry-run plans with and --launch uses."""
+    launch: LaunchConfig = LaunchConfig()
+    """How --launch starts servers."""
     heldout: HeldoutConfig | None = HeldoutConfig()
     """Evaluation before and after training; null skips it."""
     save_every: _Count = 5
@@ -249,6 +264,7 @@ _FREE = (
     "collective_timeout_s",
     "servers",
     "hardware",
+    "launch",
     "rollout.scheduling",
 )
 
@@ -262,10 +278,15 @@ def read_config(path: Path, assignments: Sequence[str] = (), options: Mapping[st
     """The configuration of a YAML file, of options by dotted name, and of `a.b=c` assignments; `configs/NAME.yaml` is
     found from anywhere. Raises `UserError` that names the setting."""
     if not path.exists() and path.parent == Path("configs"):
-        path = next((root / path for root in _SHIPPED if (root / path).is_file()), path)
+        path = shipped(path)
     if not path.exists():
         raise UserError(f"{path}: no such file; configs/quickstart.yaml is one to begin with")
     return load(TrainConfig, path, options, assignments)
+
+
+def shipped(path: Path) -> Path:
+    """Where a file below `configs/` lies, in a checkout or in an installed package; `path` itself if there is none."""
+    return next((root / path for root in _SHIPPED if (root / path).is_file()), path)
 
 
 def differences(stored: TrainConfig, wanted: TrainConfig) -> list[str]:

@@ -45,10 +45,9 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
 def claim_run_directory(config: TrainConfig, directory: Path) -> RunSummary | None:
     """Write the configuration; returns the summary of a run under the very same one that has ended. Raises `UserError`
     as `existing_run` does."""
-    summary = directory / SUMMARY
-    if existing_run(config, directory) == config and summary.exists() and (directory / POLICY).is_dir():
-        return read_run_summary(directory)
-    summary.unlink(missing_ok=True)  # of fewer steps: a run that is resumed and killed has not ended
+    if (ended := ended_run(config, directory)) is not None:
+        return ended
+    (directory / SUMMARY).unlink(missing_ok=True)  # of fewer steps: a run that is resumed and killed has not ended
     replace(directory / EXTENSIONS, json.dumps(training_extensions(config), indent=2) + "\n")
     replace(directory / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return None
@@ -63,6 +62,14 @@ def stored_config(directory: Path) -> TrainConfig:
         values["max_staleness"] = values.pop("ahead")
     with stored_names():
         return check(TrainConfig, values, where=str(path))
+
+
+def ended_run(config: TrainConfig, directory: Path) -> RunSummary | None:
+    """The summary of a run under this very configuration that has ended, None if there is none. Raises `UserError` as
+    `existing_run` does."""
+    if existing_run(config, directory) != config or not (directory / SUMMARY).exists():
+        return None
+    return read_run_summary(directory) if (directory / POLICY).is_dir() else None
 
 
 def recorded_extensions(directory: Path) -> dict[str, str] | None:

@@ -79,7 +79,7 @@ def test_no_wrong_value_of_any_setting_is_answered_in_words_of_pydantic(
         ("rollout.native", 3, "rollout.native is 3: give a section with settings (max_turns, "),
         ("lora", {"target_modules": 3}, "lora.target_modules is 3: give a string or a list, each item a string"),
         ("servers", {"urls": []}, "servers.urls is []: give a list of 1 or more, each item a string"),
-        ("servers", {}, "servers.urls is missing: give a list"),
+        ("hardware", {}, "hardware.gpu is missing: give a string"),
         ("stepz", 1, "stepz is unknown (did you mean steps?)"),
         ("max_turns", 1, "max_turns is unknown (did you mean rollout.native.max_turns?)"),
         ("rollout.native.max_turn", 1, "rollout.native.max_turn is unknown (did you mean rollout.native.max_turns?)"),

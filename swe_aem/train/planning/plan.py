@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from swe_aem.errors import SweAemError, UserError
@@ -13,6 +12,8 @@ from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.serve import healthy
 from swe_aem.train.architecture import config_of
 from swe_aem.train.config import HardwareConfig, TrainConfig
+from swe_aem.train.launch.commands import server_line, server_of
+from swe_aem.train.launch.gpus import gpu_count
 from swe_aem.train.planning.memory import (
     ADAPTER_DTYPE,
     BYTES,
@@ -158,7 +159,7 @@ def _missing(config: TrainConfig, directory: Path, shape: ModelShape) -> Iterato
     for number, url in enumerate(config.servers.urls if config.servers else ()):
         yield f"server {url} answers" if healthy(url) else f"MISSING server {url}: {_serve_command(config, number)}"
     if config.hardware is not None:
-        found = _gpus()
+        found = gpu_count()
         if found < min(config.hardware.trainer_gpus, config.hardware.gpus_per_host):
             yield f"MISSING GPUs: this host has {found}, a trainer's has {config.hardware.gpus_per_host}"
     needed = _disk_bytes(config, shape)
@@ -173,27 +174,13 @@ def _serve_command(config: TrainConfig, number: int) -> str:
     """What starts the server of that number; with the GPUs behind the trainer's where they are on the same host."""
     servers, hardware = config.servers, config.hardware
     assert servers is not None
-    port = servers.urls[number].rpartition(":")[2]
-    line = f"swe-aem serve {config.model} --port {port} --sync {servers.sync} --dtype {servers.dtype or config.dtype}"
-    if hardware is None:
-        return line
-    each = hardware.gpus_per_server
-    if each > 1:
-        line += f" --tensor-parallel {each}"
-    if hardware.gpus_per_host == 1:
-        return f"{line} -- --gpu-memory-utilization {hardware.server_share:g}"
-    first = hardware.trainer_gpus + number * each
-    if first + each > hardware.gpus_per_host:
-        return line
-    return f"CUDA_VISIBLE_DEVICES={','.join(map(str, range(first, first + each)))} {line}"
-
-
-def _gpus() -> int:
-    if find_spec("torch") is None:
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
+    gpus = None
+    if hardware is not None and hardware.gpus_per_host > 1:
+        first = hardware.trainer_gpus + number * hardware.gpus_per_server
+        last = first + hardware.gpus_per_server
+        gpus = tuple(map(str, range(first, last))) if last <= hardware.gpus_per_host else None
+    port = int(servers.urls[number].rpartition(":")[2])
+    return server_line(server_of(config, port=port, gpus=gpus, cpu=config.device == "cpu"))
 
 
 def _disk_bytes(config: TrainConfig, shape: ModelShape) -> float:

@@ -309,17 +309,17 @@ def test_every_configuration_plans_without_a_gpu(path):
         assert "MISSING model: hf download" in lines
 
 
-def test_servers_are_started_as_the_configurations_heads_say():
+def test_a_missing_server_is_named_with_the_command_that_starts_it():
     from swe_aem.train.config import read_config
     from swe_aem.train.planning.plan import plan
 
     expected = {
         "lora-1gpu": "swe-aem serve models/Qwen3-8B --port 8000 --sync lora --dtype bfloat16"
-        " -- --gpu-memory-utilization 0.4",
+        " --max-model-tokens 16384 -- --gpu-memory-utilization 0.4",
         "qwen3-8b-1node": "CUDA_VISIBLE_DEVICES=7 swe-aem serve models/Qwen3-8B --port 8003 --sync file"
-        " --dtype bfloat16",
+        " --dtype bfloat16 --max-model-tokens 32768 -- --gpu-memory-utilization 0.9",
         "qwen3-32b-8xh200": "CUDA_VISIBLE_DEVICES=4,5 swe-aem serve models/Qwen3-32B --port 8001 --sync lora"
-        " --dtype bfloat16 --tensor-parallel 2",
+        " --dtype bfloat16 --tensor-parallel 2 --max-model-tokens 32768 -- --gpu-memory-utilization 0.9",
     }
     for name, command in expected.items():
         lines = list(plan(read_config(Path("configs") / f"{name}.yaml"), Path("runs") / name))
