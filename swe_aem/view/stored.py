@@ -58,6 +58,14 @@ def beside(site: Site, run: Run, key: TrajectoryKey, wanted: Listed) -> Neighbou
     return index.neighbours(key, wanted.filter, wanted.order)
 
 
+def group_of(site: Site, run: Run, one: Trajectory) -> list[Trajectory]:
+    """All trajectories of a trajectory's group. Raises `UserError` where it is not indexed yet."""
+    keys = [member.key for member in beside(site, run, one.key, Listed()).group]
+    if one.key not in keys:
+        raise UserError("The store is not indexed that far: its group is not known yet. Open the page again")
+    return [one if key == one.key else load(site, run, key) for key in keys]
+
+
 def crumbs(site: Site, asked: Asked, run: Run, key: TrajectoryKey | None = None) -> tuple[Crumb, ...]:
     """The pages above one about a run, or about a trajectory of it where a key is given."""
     found = []

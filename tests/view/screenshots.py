@@ -18,6 +18,10 @@ from tests.view.browser import Browser, serving
 
 PICTURES = Path(__file__).parents[2] / "docs" / "images" / "view"
 _WIDE, _PHONE = (1280, 860), (390, 800)
+_SHOWS_CHARTS = """
+return [...document.querySelectorAll(".chart-place")].some((one) => one.getBoundingClientRect().top < innerHeight)
+"""
+"""Is a chart on the picture? Those further down are drawn when they are scrolled to."""
 
 
 def main(directory: Path) -> None:
@@ -39,7 +43,7 @@ def main(directory: Path) -> None:
                 ("charts", run, "figure.chart"),
                 ("list", f"{store}/trajectories?q=return", ""),
                 ("matrix", f"{store}/matrix?pivot=8&sort=change", ""),
-                ("trajectory", trajectory, ""),
+                ("trajectory", f"{trajectory}?advantages=1", ""),
                 ("tokens", f"{trajectory}/tokens?by=alpha", ""),
             ):
                 browser.look_at(*_WIDE)
@@ -57,7 +61,7 @@ def take(browser: Browser, url: str, place: str, path: Path) -> None:
         browser.ask(
             "document.querySelector(arguments[0]).closest('.charts').previousElementSibling.scrollIntoView()", place
         )
-    if browser.ask("return document.querySelector('.chart-place') !== null"):
+    if browser.ask(_SHOWS_CHARTS):
         browser.until("return document.querySelector('.chart-place .main-svg')")
     picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
     picture.quantize(255, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -14,6 +14,10 @@ from swe_aem.policy import load_tokenizer
 from swe_aem.testing.builders import make_trajectory
 from swe_aem.view.credit import credit_of
 from swe_aem.view.found import Kind, Run
+from swe_aem.view.index import StoreIndex
+from swe_aem.view.pages import PAGES
+from swe_aem.view.server import ServerLinks
+from swe_aem.view.site import Address, Asked, Site
 from swe_aem.view.story.tokens import token_texts
 from tests.view.pages import Parsed, page, store_with
 
@@ -79,6 +83,24 @@ def test_base_advantages_are_those_of_training_and_what_is_estimated_says_so(tmp
         credit_of(run, members[:7], members[0].key)
     with pytest.raises(UserError, match="compact filtering"):
         credit_of(run, members, members[7].key)
+
+
+def test_the_page_of_a_trajectory_says_what_each_turn_was_trained_with(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the transformers extra")
+    trained_run(tmp_path / "r", [make_trajectory("t", n, reward=float(n == 0)) for n in range(8)])
+    values = {"run": "r+rollouts", "task": "t", "sample": "0"}
+    StoreIndex(tmp_path / "r" / "rollouts").build()
+    site = Site([tmp_path / "r"], PAGES)
+
+    def shown(query: dict[str, str]) -> str:
+        return site.html(Asked(Address("trajectory", values, query), ServerLinks(site.pages)))
+
+    plain = shown({})
+    assert "/r+rollouts/trajectory/t/0?advantages=1#turns".replace("+", "%2B") in Parsed(plain).links
+    assert "base advantage" not in plain
+    text = " ".join(Parsed(shown({"advantages": "1"})).text.split())
+    assert "α about 1.000, base advantage +1.0000, advantage about +1.0000" in text
+    assert "α and advantage are an estimate" in text
 
 
 def test_nothing_is_computed_for_what_was_not_trained_on_or_by_code_of_a_run(tmp_path: Path) -> None:

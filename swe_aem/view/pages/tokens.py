@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from swe_aem.core import OUTCOME_TABLE, Response, Trajectory, TrajectoryKey
+from swe_aem.core import OUTCOME_TABLE, Response, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.view.credit import Credit, credit_of
 from swe_aem.view.found import Run
-from swe_aem.view.listed import Listed
 from swe_aem.view.site import Asked, NotThere, Shown, Site
-from swe_aem.view.stored import beside, crumbs, key_of, load, load_excerpt, store_of
+from swe_aem.view.stored import crumbs, group_of, key_of, load_excerpt, store_of
 from swe_aem.view.story.tokens import CONTEXT, store_tokenizer, token_texts
 
 SIZE = 4_000
@@ -63,7 +62,7 @@ def show(site: Site, asked: Asked) -> Shown:
             notes.append("A branch is not trained on.")
         else:
             try:
-                credit = credit_of(run, _group(site, run, one), key)
+                credit = credit_of(run, group_of(site, run, one), key)
                 notes += credit.notes
             except UserError as error:
                 notes.append(str(error))
@@ -115,14 +114,6 @@ def _start(query: Mapping[str, str], responses: Sequence[Response], total: int) 
     if query.get("response") and responses:
         number = responses[min(max(number, 1), len(responses)) - 1].start
     return min(number, max(total - 1, 0)) // SIZE * SIZE
-
-
-def _group(site: Site, run: Run, one: Trajectory) -> list[Trajectory]:
-    """All trajectories of a trajectory's group."""
-    keys: list[TrajectoryKey] = [member.key for member in beside(site, run, one.key, Listed()).group]
-    if one.key not in keys:
-        raise UserError("The store is not indexed that far: its group is not known yet. Open the page again")
-    return [one if key == one.key else load(site, run, key) for key in keys]
 
 
 def _texts(run: Run, ids: Sequence[int], start: int, notes: list[str]) -> list[str] | None:

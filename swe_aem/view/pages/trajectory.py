@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 
 from swe_aem.audit import BY_NAME, Evidence, labelled
 from swe_aem.core import OUTCOME_TABLE, Response, Trajectory, TrajectoryKey
+from swe_aem.errors import UserError
 from swe_aem.store import FailedAttempt, log_path, read_failures
+from swe_aem.view.credit import Credit, credit_of
+from swe_aem.view.found import Run
 from swe_aem.view.index import IndexedTrajectory
 from swe_aem.view.listed import listed
 from swe_aem.view.site import Asked, NotThere, Shown, Site
-from swe_aem.view.stored import beside, crumbs, key_of, load, load_excerpt, store_of
+from swe_aem.view.stored import beside, crumbs, group_of, key_of, load, load_excerpt, store_of
 from swe_aem.view.story import Budget, Clipped, TestGroup, Turn, patch_files, stream_of, tested, why
 from swe_aem.view.story.clip import changed
 from swe_aem.view.story.places import turn_of
@@ -38,6 +41,8 @@ BRANCHES, BRANCH_TURNS = 20, 5
 AUDITED_CALLS = 500
 AUDITED = 500_000
 """Characters of a trajectory that is audited for its page; a larger one is audited when that is asked for."""
+CREDIT = "advantages"
+"""Name in a query that asks for α and advantage of each turn."""
 PHASES = ("prepare", "queue", "start", "sampling", "tools", "agent", "patch", "grade_queue", "grade")
 
 
@@ -88,11 +93,11 @@ def show(site: Site, asked: Asked) -> Shown:
         "error": ShownText("", budget.clip(one.error, TEXT), "error") if one.error else None,
         "failures": _failures(store_of(run), key),
         "bars": list(_bars(one, found.tools_s)),
+        "of_training": run.part_of is not None,
         "text_link": lambda place: asked.link("text", query={"place": place}, **asked.values),
-        "advantages": asked.link("tokens", query={"by": "advantage"}, **asked.values) if run.part_of else "",
         **_verdict(budget, one),
         **_patch(budget, one),
-        **_turns(budget, asked, one),
+        **_turns(budget, asked, one, *_credit(site, asked, run, one)),
         "log_link": asked.link("log", query={}, **asked.values) if log_path(store_of(run), key).is_file() else "",
     }
     return Shown(template="trajectory.html.jinja", title=str(key), values=values, crumbs=crumbs(site, asked, run))
@@ -164,7 +169,21 @@ def _patch(budget: Budget, one: Trajectory) -> dict[str, Any]:
     return {"patch": shown, "more_files": max(0, len(files) - FILES)}
 
 
-def _turns(budget: Budget, asked: Asked, one: Trajectory) -> dict[str, Any]:
+def _credit(site: Site, asked: Asked, run: Run, one: Trajectory) -> tuple[Credit | None, list[str]]:
+    """What training made of each turn, and what to say of it. It takes torch and the whole group, so it is made where
+    it is asked for, and in an export."""
+    if run.part_of is None or asked.query.get("stream") or not (asked.query.get(CREDIT) or asked.links.exported):
+        return None, []
+    try:
+        credit = credit_of(run, group_of(site, run, one), one.key)
+    except UserError as error:
+        return None, [str(error)]
+    return credit, list(credit.notes)
+
+
+def _turns(
+    budget: Budget, asked: Asked, one: Trajectory, credit: Credit | None, credit_notes: list[str]
+) -> dict[str, Any]:
     """One page of the turns of the trajectory, or of the branch that is asked for, as the template takes them."""
     branch = _branch(one, asked.query.get("stream", ""))
     count = stream_of(one, branch, slice(0)).total
@@ -174,7 +193,8 @@ def _turns(budget: Budget, asked: Asked, one: Trajectory) -> dict[str, Any]:
 
     def at(index: int) -> str:
         query = {"from": str(index + 1)} | ({} if branch is None else {"stream": str(branch + 1)})
-        return asked.link("trajectory", query=query, **asked.values)
+        kept = {CREDIT: "1"} if asked.query.get(CREDIT) else {}
+        return asked.link("trajectory", query=query | kept, **asked.values)
 
     named = f"{stream.name}.prompt" if stream.name else "prompt"
     return {
@@ -189,7 +209,9 @@ def _turns(budget: Budget, asked: Asked, one: Trajectory) -> dict[str, Any]:
             (role[:100], ShownText("", budget.clip(text, TEXT), f"{named}{n}"))
             for n, (role, text) in enumerate(stream.prompt[:CALLS], 1)
         ],
-        "turns": [turn_values(budget, turn) for turn in stream.turns],
+        "turns": [turn_values(budget, turn, credit) for turn in stream.turns],
+        "credit_notes": credit_notes,
+        "advantages": asked.link("trajectory", query={**asked.query, CREDIT: "1"}, **asked.values),
         "branches": [] if branch is not None else [_branch_of(budget, asked, one, n) for n in range(len(one.branches))],
     }
 
@@ -256,8 +278,8 @@ def _facts(one: Trajectory) -> Iterator[tuple[str, str]]:
         yield "cost", f"${sum(cost or 0.0 for cost in costs):.4f}"
 
 
-def turn_values(budget: Budget, turn: Turn) -> dict[str, Any]:
-    """A turn as the template takes it."""
+def turn_values(budget: Budget, turn: Turn, credit: Credit | None = None) -> dict[str, Any]:
+    """A turn as the template takes it; with what it was trained with where the trajectory's `credit` is given."""
     calls = [
         {
             "call": call,
@@ -281,6 +303,7 @@ def turn_values(budget: Budget, turn: Turn) -> dict[str, Any]:
         "turn": turn,
         "response": turn.response,
         "surprisal": _surprisal(turn.response),
+        "credit": _credit_words(turn, credit) if credit is not None else "",
         "reasoning": ShownText("", budget.clip(turn.reasoning, TEXT), f"{turn.place}.reasoning")
         if turn.reasoning
         else None,
@@ -292,6 +315,15 @@ def turn_values(budget: Budget, turn: Turn) -> dict[str, Any]:
             for n, (role, text) in enumerate(turn.answers[:CALLS], 1)
         ],
     }
+
+
+def _credit_words(turn: Turn, credit: Credit) -> str:
+    """α and advantage of a turn."""
+    one = credit.responses[turn.number - 1] if turn.number <= len(credit.responses) else None
+    if one is None:
+        return "not trained on"
+    about = "" if credit.exact else "about "
+    return f"α {about}{one.alpha:.3f}, base advantage {one.base:+.4f}, advantage {about}{one.advantage:+.4f}"
 
 
 def _surprisal(response: Response | None) -> float | None:

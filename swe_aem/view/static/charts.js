@@ -78,7 +78,9 @@ function layout(chart) {
     hoverlabel: { bgcolor: variable("panel"), bordercolor: variable("line"), font: { color: variable("text") } },
     barmode: stacked ? "stack" : "group", bargap: stacked && chart.series[0].x.length > 60 ? 0 : 0.2,
     dragmode: coarse ? false : "zoom", showlegend: chart.series.length > 1 || Boolean(chart.series[0].window),
-    legend: { orientation: "h", y: -0.22, yanchor: "top", x: 0, traceorder: "normal", font: { size: 11 } },
+    // names below a chart may be long and slanted, so that nothing else has a place there
+    legend: { orientation: "h", x: 0, traceorder: "normal", font: { size: 11 },
+              ...(named ? { y: 1.02, yanchor: "bottom" } : { y: -0.22, yanchor: "top" }) },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: variable("faint"), activecolor: variable("text") },
     xaxis: { ...axis, title: { text: named ? "" : chart.x_title, standoff: 4 },
              ...(named ? {} : { tickformat: "d", hoverformat: "d", nticks: 12 }) },
