@@ -13,7 +13,9 @@ from swe_aem.evaluate import Estimate, RunReport, clustered, evaluate_directory,
 from swe_aem.rollout.display import money
 from swe_aem.store import Store, read_summary, replace
 from swe_aem.table import table
-from swe_aem.view.html import readable, template
+from swe_aem.view.export import write_shown
+from swe_aem.view.html import readable
+from swe_aem.view.site import Shown
 
 TEXT, HTML = "report.txt", "report.html"
 _WORDS = {True: "resolved", False: "unresolved", None: "-"}
@@ -85,16 +87,15 @@ def read_page(directory: Path, *, model: str) -> BenchPage | None:
 def write_pages(page: BenchPage, directory: Path) -> None:
     """Write both files."""
     replace(directory / TEXT, readable("\n".join(text_lines(page)) + "\n"))
-    html = template(Path(__file__).with_name("page.html.jinja")).render(
-        page=page,
-        title=title(page),
-        number=number(page),
-        facts=list(facts(page)),
-        details="\n".join(lines(page.report)),
-        words=_WORDS,
-        key=TrajectoryKey,
-    )
-    replace(directory / HTML, readable(html))
+    values = {
+        "page": page,
+        "sentence": number(page),
+        "facts": list(facts(page)),
+        "details": "\n".join(lines(page.report)),
+        "words": _WORDS,
+        "key": TrajectoryKey,
+    }
+    write_shown(Shown(template="bench.html.jinja", title=title(page), values=values), directory / HTML)
 
 
 def title(page: BenchPage) -> str:

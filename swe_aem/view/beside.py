@@ -5,9 +5,9 @@ from swe_aem.view.site import Asked, Site
 
 
 def comparisons(site: Site, asked: Asked, run: Run) -> list[tuple[str, str]]:
-    """(name, address of the comparison) of every other run of the kind; of stores and grades too. None where there is
-    no server."""
-    if asked.links.exported:
+    """(name, address of the comparison) of every other run of the kind; of stores and grades too. None on a page that
+    stands alone."""
+    if asked.links.alone:
         return []
     training = run.kind is Kind.TRAINING
     return [

@@ -23,7 +23,18 @@ from swe_aem.view.site import STATIC, Address, Asked, NotThere, Page, Shown, Sit
 MARK = "swe-aem-export.txt"
 """A folder with this file is an export, and may be written again."""
 _GENERATOR = '<meta name="generator" content="swe-aem'
-_NOWHERE = "about:left-out"
+_NOWHERE = "about:nowhere"
+_LEFT_OUT = "about:left-out"
+_SERVER = "about:needs-a-server"
+_NEEDS = "needs the running viewer: swe-aem view DIR"
+_REASONS = {
+    _SERVER: (_NEEDS, f'<span class="unlinked">Dotted text</span> {_NEEDS}.'),
+    _LEFT_OUT: (
+        "has no page in this export",
+        "Trajectories without a link have no page in this export: --export-trajectories says how many have one.",
+    ),
+}
+"""Why what is a link on a server is none in a folder: in a title, and once on the page, for a phone shows no titles."""
 _LONGEST = 120
 """Characters of a file name; the middle of a longer one becomes a hash."""
 _OF_TRAJECTORY = ("trajectory", "text", "tokens", "log")
@@ -68,9 +79,9 @@ class FolderLinks:
         return {run: len(keys) for run, keys in self._left_out.items()}
 
     def to(self, address: Address, at: Address) -> str:
-        """The relative path of an address; `about:left-out` for one that has no file."""
+        """The relative path of an address; where it has no file, a key of `_REASONS`."""
         if (plain := self._plain(address)) is None:
-            return _NOWHERE
+            return _LEFT_OUT if address.page in _OF_TRAJECTORY else _SERVER
         href = self._relative(self.file(plain), at)
         self._offered[href] = plain
         return href
@@ -183,7 +194,16 @@ def export_page(site: Site, path: Path) -> Exported:
 def write_page(site: Site, run: Run, path: Path) -> Exported:
     """Write the page of a run as one file that loads nothing, whatever was there before."""
     name = "run" if run.kind is Kind.TRAINING or "evaluation" not in site.pages else "evaluation"
-    html = _inlined(_page(site, Asked(Address(name, {"run": run.name}), OnePageLinks())))
+    return _write(_page(site, Asked(Address(name, {"run": run.name}), OnePageLinks())), path)
+
+
+def write_shown(shown: Shown, path: Path) -> Exported:
+    """Write what a page shows as one file that loads nothing, without a site of runs."""
+    return _write(_without_links(Site((), ()).written(shown, Asked(Address(""), OnePageLinks()))), path)
+
+
+def _write(html: str, path: Path) -> Exported:
+    html = _inlined(html)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, html)
@@ -222,10 +242,19 @@ def _page(site: Site, asked: Asked) -> str:
 
 
 def _without_links(html: str) -> str:
-    """Links that lead nowhere as plain text, and no forms: they need a server. Text that pages show holds no tags, for
-    it is escaped."""
-    html = re.sub(rf'<a\b[^>]*\bhref="{_NOWHERE}[^"]*"[^>]*>(.*?)</a>', r"\1", html, flags=re.DOTALL)
-    return re.sub(r"<form\b.*?</form>", "", html, flags=re.DOTALL)
+    """Links that lead nowhere as plain text, with the reason where it is not plain, and no forms: they need a server.
+    Text that pages show holds no tags, for it is escaped."""
+    html = _unlinked(html, _NOWHERE, r"\1")
+    for href, (title, note) in _REASONS.items():
+        found = _unlinked(html, href, rf'<span class="unlinked" title="{title}">\1</span>')
+        html = found if found == html else found.replace("</h1>", f'</h1>\n<p class="faint">{note}</p>', 1)
+    form = f'<p class="faint">To choose what is shown {_NEEDS}.</p>'
+    return re.sub(r"<form\b.*?</form>", form, html, flags=re.DOTALL)
+
+
+def _unlinked(html: str, href: str, put: str) -> str:
+    """The page with what stands in links to `href` put as it is said."""
+    return re.sub(rf'<a\b[^>]*\bhref="{href}[^"]*"[^>]*>(.*?)</a>', put, html, flags=re.DOTALL)
 
 
 def _inlined(html: str) -> str:

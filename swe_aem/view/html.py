@@ -49,8 +49,3 @@ def environment(folder: Path) -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def template(path: Path) -> "jinja2.Template":
-    """The template in a file, with those beside it to include."""
-    return environment(path.parent).get_template(path.name)

@@ -61,6 +61,11 @@ def test_every_link_of_a_folder_leads_to_a_file_in_it(whole_run: Path, tmp_path:
         assert "Content-Security-Policy" in text
         assert "<form" not in text
         assert "about:" not in text
+    lists = (folder / "pages" / "first+rollouts" / "trajectories.html").read_text()
+    assert '<span class="unlinked">Dotted text</span> needs the running viewer: swe-aem view DIR.' in lists
+    assert "To choose what is shown needs the running viewer: swe-aem view DIR." in lists
+    assert not (folder / "pages" / "first" / "trajectories.html").exists()  # its rollouts have one address
+    assert not (folder / "pages" / "first" / "matrix.html").exists()
 
 
 def test_trajectories_beyond_the_limit_are_left_out_by_number(whole_run: Path, tmp_path: Path) -> None:
@@ -68,6 +73,8 @@ def test_trajectories_beyond_the_limit_are_left_out_by_number(whole_run: Path, t
     said = (tmp_path / "out" / MARK).read_text()
     assert all(f"{count} trajectories of {run} have no page here" in said for run, count in left_out.items())
     assert not list((tmp_path / "out").rglob("trajectory"))
+    shown = (tmp_path / "out" / "pages" / "first+rollouts" / "trajectories.html").read_text()
+    assert "Trajectories without a link have no page in this export" in shown
 
 
 def test_an_export_that_was_killed_is_finished_by_the_same_call(whole_run: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def show(site: Site, asked: Asked) -> Shown:
         values={
             "rows": rows,
             "notes": sorted(notes),
-            "pairs": runs if len(runs) > 1 and not asked.links.exported else [],
+            "pairs": runs if len(runs) > 1 else [],
         },
         live=True,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from swe_aem.train.directory import ROLLOUTS
 from swe_aem.view.aem import is_aem_at_work
 from swe_aem.view.beside import comparisons
 from swe_aem.view.charts import MANY_STEPS, Chart, charts
@@ -65,7 +66,10 @@ def sections(found: Iterable[Chart]) -> list[Section]:
 
 
 def _links(site: Site, asked: Asked, run: Run, found: TrainingRun) -> Iterator[Link]:
-    """Pages about this run, and its stores."""
+    """Pages about this run, and its stores. Those about its rollouts are the pages of their store, so that no page has
+    two addresses."""
+    stores = [one for one in site.runs() if one.part_of == run.name]
+    rollouts = next((one for one in stores if one.directory == run.directory / ROLLOUTS), run)
     pages: tuple[tuple[str, str, dict[str, str], str], ...] = (
         ("matrix", "Tasks by step", {}, "the solve rate of each task in each step"),
         (
@@ -74,19 +78,14 @@ def _links(site: Site, asked: Asked, run: Run, found: TrainingRun) -> Iterator[L
             {"sort": "change"},
             "the same, the largest fall first, after a step to choose",
         ),
-        ("config", "Settings", {}, "what was set, and how it differs from the defaults and from another run"),
         ("failures", "Failures", {}, "every attempt that failed, with its cause"),
     )
     for page, text, query, why in pages:
-        if page in site.pages:
-            yield Link(text, asked.link(page, query=query, run=run.name), why)
+        yield Link(text, asked.link(page, query=query, run=rollouts.name), why)
+    why = "what was set, and how it differs from the defaults and from another run"
+    yield Link("Settings", asked.link("config", run=run.name), why)
     if logs_of(run):
         yield Link("Log", asked.link("runlog", run=run.name), "what the run did and why it failed, line by line")
-    stores = [one for one in site.runs() if one.part_of == run.name]
     for store in stores:
-        what = (
-            "the rollouts of its steps"
-            if store.directory.parent == run.directory
-            else "an evaluation on held-out tasks"
-        )
+        what = "the rollouts of its steps" if store == rollouts else "an evaluation on held-out tasks"
         yield Link(store.name, asked.link("run", run=store.name), what)
