@@ -48,21 +48,34 @@ class ServerMemory(Frozen):
     """Tokens that it holds, over the GPUs of a server."""
 
 
-def lora_parameters(shape: ModelShape, rank: int) -> int:
-    """Parameters of an adapter on all linear layers but the head."""
+def lora_parameters(shape: ModelShape, rank: int, *, experts: bool = False) -> int:
+    """Parameters of an adapter on all linear layers but the head; those of a mixture's experts are none, and have one
+    each where `experts` says so, with gate and up as one matrix."""
     queries = shape.num_attention_heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
     ends = 2 * (shape.hidden_size + queries) + 2 * (shape.hidden_size + keys)
-    ends += 3 * (shape.hidden_size + shape.intermediate_size)
+    if not shape.num_experts:
+        ends += 3 * (shape.hidden_size + shape.intermediate_size)
+    elif experts:
+        ends += shape.num_experts * (2 * shape.hidden_size + 3 * shape.intermediate_size)
     return rank * ends * shape.num_hidden_layers
 
 
-def layer_bytes(shape: ModelShape, compute: str, lora_rank: int | None = None, *, autocast: bool = False) -> float:
+def layer_bytes(
+    shape: ModelShape,
+    compute: str,
+    lora_rank: int | None = None,
+    *,
+    autocast: bool = False,
+    expert_adapters: bool = False,
+) -> float:
     """Per token, what autograd keeps of one layer. Norms keep their inputs in float32: the layer's twice, queries and
     keys. Full training also keeps what goes into each product of matrices and out of each norm, attention's inputs and
     output, and the gate's. Where the matrices are frozen their inputs are not kept, but an adapter keeps its own, in
     float32, its own copy of each unless the layer computes in that anyway. Under autocast norms give float32, each of
     the five products behind them keeps a 16-bit copy of its own, and adapters compute in 16 bits too."""
+    if shape.num_experts:
+        return _mixture_layer_bytes(shape, compute, lora_rank, autocast=autocast, expert_adapters=expert_adapters)
     hidden, gate = shape.hidden_size, shape.intermediate_size
     queries = shape.num_attention_heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
@@ -78,6 +91,30 @@ def layer_bytes(shape: ModelShape, compute: str, lora_rank: int | None = None, *
     return norms + copies + size * (2 * queries + 2 * keys + 3 * gate)
 
 
+def _mixture_layer_bytes(
+    shape: ModelShape, compute: str, lora_rank: int | None, *, autocast: bool, expert_adapters: bool
+) -> float:
+    """`layer_bytes` of a layer with experts. Behind the norm are four products, the fourth the router's. For each expert that
+    a token goes to, the grouped products keep their inputs and the gate's where experts or their adapters are trained,
+    the gate's and the output in any case, and places of 36 bytes; autocast leaves them in float32. The router's softmax
+    is float32."""
+    hidden, gate = shape.hidden_size, shape.intermediate_size
+    queries = shape.num_attention_heads * shape.head_dim
+    keys = shape.num_key_value_heads * shape.head_dim
+    size = BYTES[compute]
+    norms = 4 * (2 * hidden + queries + keys)
+    trained = lora_rank is None or expert_adapters
+    chosen = (4 if autocast else size) * (2 * hidden + 4 * gate if trained else hidden + 3 * gate) + 36
+    experts = shape.num_experts_per_tok * chosen + 4 * shape.num_experts
+    if lora_rank is None:
+        normed = 4 * 2 * hidden + size * 4 * hidden if autocast else size * 4 * hidden
+        return norms + normed + size * (3 * queries + 3 * keys) + experts
+    if compute == "float32":
+        return norms + 4 * (4 * lora_rank + hidden + 2 * queries + 2 * keys) + experts
+    adapter = size if autocast else BYTES[ADAPTER_DTYPE]
+    return norms + adapter * (4 * lora_rank + 3 * hidden + queries) + size * (2 * queries + 2 * keys) + experts
+
+
 def activation_bytes(
     shape: ModelShape,
     tokens: int,
@@ -86,10 +123,11 @@ def activation_bytes(
     checkpointing: bool,
     lora_rank: int | None = None,
     autocast: bool = False,
+    expert_adapters: bool = False,
 ) -> float:
     """What `tokens` tokens keep in one forward pass: all layers, or with checkpointing their inputs and the one layer
     that is computed again; and the last norm. Under autocast what goes from layer to layer is float32."""
-    layer = layer_bytes(shape, compute, lora_rank, autocast=autocast)
+    layer = layer_bytes(shape, compute, lora_rank, autocast=autocast, expert_adapters=expert_adapters)
     between = 4 if autocast else BYTES[compute]
     last = shape.hidden_size * (4 + between)
     inputs = shape.num_hidden_layers * shape.hidden_size * between
@@ -116,31 +154,43 @@ def trainer_memory(
     shards: int,
     checkpointing: bool,
     lora_rank: int | None = None,
+    expert_adapters: bool = False,
 ) -> TrainerMemory:
     """Memory of one of `shards` processes that share the model. `tokens` is the longest row times the rows of a micro
     batch, `dtype` what weights and moments are held in (an adapter's always in float32), `compute` what layers compute
-    in: by autocast where they differ, unless the model is in shards, whose layers are gathered in it."""
+    in: by autocast where they differ, unless the model is in shards, whose layers are gathered in it. Adapters on
+    experts are added to the weights of a layer's experts, which a pass then holds once more, and their gradient."""
     size, autocast = BYTES[dtype], compute != dtype and shards == 1
     held = shape.parameters * size / shards
     trained = held
     if lora_rank is not None:
-        trained = lora_parameters(shape, lora_rank) * BYTES[ADAPTER_DTYPE] / shards
+        trained = lora_parameters(shape, lora_rank, experts=expert_adapters) * BYTES[ADAPTER_DTYPE] / shards
         held += trained
     activations = activation_bytes(
-        shape, tokens, compute, checkpointing=checkpointing, lora_rank=lora_rank, autocast=autocast
+        shape,
+        tokens,
+        compute,
+        checkpointing=checkpointing,
+        lora_rank=lora_rank,
+        autocast=autocast,
+        expert_adapters=expert_adapters,
     )
     hidden = tokens * shape.hidden_size * (4 if autocast else BYTES[compute])
     head = 2 * 4 * _HEAD_TOKENS * shape.vocab_size + hidden
-    one = shape.layer_parameters * BYTES[compute]
+    # Autocast makes no copies of what grouped products take.
+    stacked = shape.num_experts * shape.expert_parameters
+    one = (shape.layer_parameters - (stacked if autocast else 0)) * BYTES[compute]
     computing = 0.0
     if shards > 1:
         computing = whole_layer_bytes(shape, compute)
     elif autocast and checkpointing:
         # Copies of all trained layers live as long as a forward pass, which has no layer of the backward pass yet.
-        later = tokens * layer_bytes(shape, compute, lora_rank, autocast=True) + head
+        later = tokens * layer_bytes(shape, compute, lora_rank, autocast=True, expert_adapters=expert_adapters) + head
         computing = one if lora_rank is not None else max(one, shape.num_hidden_layers * one - later)
     elif autocast:
         computing = shape.num_hidden_layers * one
+    if expert_adapters:
+        computing += stacked * size * ((1 if checkpointing else shape.num_hidden_layers) + 1)
     return TrainerMemory(
         weights=held,
         gradients=trained,

@@ -46,7 +46,8 @@ def plan(config: TrainConfig, directory: Path) -> Iterator[str]:
     except UserError as error:
         yield f"memory: not estimated: {error}"
         return
-    yield f"model: {config.model}, {shape.parameters / 1e6:,.1f} million parameters"
+    active = f", {shape.active_parameters / 1e6:,.1f} million of them for each token" if shape.num_experts else ""
+    yield f"model: {config.model}, {shape.parameters / 1e6:,.1f} million parameters{active}"
     hardware = config.hardware
     if hardware is not None:
         yield from _roles(config, hardware)
@@ -149,6 +150,7 @@ def trainer_estimate(config: TrainConfig, shape: ModelShape, shards: int = 1) ->
         shards=shards,
         checkpointing=bool(config.grpo.gradient_checkpointing),
         lora_rank=config.lora.r if config.lora else None,
+        expert_adapters=bool(config.lora and config.lora.experts),
     )
 
 
@@ -187,7 +189,8 @@ def _disk_bytes(config: TrainConfig, shape: ModelShape) -> float:
     """The most at a time: an old checkpoint goes when a new one is whole. The policy, written at the end, is less."""
     copies = 3 * (_CHECKPOINTS + 1)
     if config.lora is not None:
-        return (copies + 2) * BYTES[ADAPTER_DTYPE] * lora_parameters(shape, config.lora.r)
+        trained = lora_parameters(shape, config.lora.r, experts=bool(config.lora.experts))
+        return (copies + 2) * BYTES[ADAPTER_DTYPE] * trained
     size = BYTES[config.dtype]
     sent = BYTES[(config.servers.dtype if config.servers else None) or config.dtype]
     return shape.parameters * (size * copies + 2 * sent)

@@ -1,6 +1,8 @@
 """`ModelShape`: what a model's size follows from, out of its config.json or, before it was fetched, from a table."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
@@ -8,7 +10,7 @@ from swe_aem.train.architecture import config_of, experts
 
 
 class ModelShape(Frozen):
-    """A dense decoder of the Qwen3 or Llama kind."""
+    """A decoder of the Qwen3 or Llama kind, dense or with experts in every layer."""
 
     hidden_size: int
     num_hidden_layers: int
@@ -16,16 +18,37 @@ class ModelShape(Frozen):
     num_key_value_heads: int
     head_dim: int
     intermediate_size: int
+    """Width of the MLP, in a mixture of one expert."""
     vocab_size: int
     tie_word_embeddings: bool = False
+    num_experts: int = 0
+    """Experts of a layer; 0: a dense model."""
+    num_experts_per_tok: int = 0
+    """Experts that a token goes to."""
+
+    @property
+    def expert_parameters(self) -> int:
+        """Parameters of one expert, or of a dense layer's MLP: three projections."""
+        return 3 * self.hidden_size * self.intermediate_size
 
     @property
     def layer_parameters(self) -> int:
-        """Parameters of one layer: the four projections of attention, three of the MLP, and norms."""
+        """Parameters of one layer: the four projections of attention, the MLP, or all experts and their router, and
+        norms."""
+        return self._layer(self.num_experts)
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters of the whole model that one token is computed with."""
+        idle = self.layer_parameters - self._layer(self.num_experts_per_tok)
+        return self.parameters - self.num_hidden_layers * idle
+
+    def _layer(self, experts: int) -> int:
         queries = self.num_attention_heads * self.head_dim
         keys = self.num_key_value_heads * self.head_dim
         attention = self.hidden_size * (2 * queries + 2 * keys)
-        return attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size + 2 * self.head_dim
+        mlp = (experts or 1) * self.expert_parameters + self.num_experts * self.hidden_size
+        return attention + mlp + 2 * self.hidden_size + 2 * self.head_dim
 
     @property
     def embedding_parameters(self) -> int:
@@ -52,8 +75,20 @@ def _qwen3(hidden: int, layers: int, heads: int, intermediate: int, tied: bool =
     )
 
 
+_QWEN3_30B_A3B = ModelShape(
+    hidden_size=2048,
+    num_hidden_layers=48,
+    num_attention_heads=32,
+    num_key_value_heads=4,
+    head_dim=128,
+    intermediate_size=768,
+    vocab_size=151936,
+    num_experts=128,
+    num_experts_per_tok=8,
+)
+
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
-"""Kinds of layers that a dense decoder has, as config.json calls them."""
+"""Kinds of layers of which the memory is known, as config.json calls them."""
 
 KNOWN = {
     "Qwen3-0.6B": _qwen3(1024, 28, 16, 3072, tied=True),
@@ -62,6 +97,8 @@ KNOWN = {
     "Qwen3-8B": _qwen3(4096, 36, 32, 12288),
     "Qwen3-14B": _qwen3(5120, 40, 40, 17408),
     "Qwen3-32B": _qwen3(5120, 64, 64, 25600),
+    "Qwen3-30B-A3B": _QWEN3_30B_A3B,
+    "Qwen3-Coder-30B-A3B-Instruct": _QWEN3_30B_A3B,
 }
 """Shapes by the last part of a model's name, for plans that are made before the model is there."""
 
@@ -74,15 +111,23 @@ def shape_of(model: str) -> ModelShape:
         if Path(model).name in KNOWN:
             return KNOWN[Path(model).name]
         raise UserError(f"{model}: no config.json there, and its name is none of {', '.join(KNOWN)}")
+    values = dict(found)
     if count := experts(found):
-        raise UserError(f"{model} is a mixture of {count} experts, whose memory is not known: swe-aem docs memory")
+        if not _experts_everywhere(found):
+            raise UserError(f"{model} is a mixture of {count} experts, whose memory is not known: swe-aem docs memory")
+        values |= {"num_experts": count, "intermediate_size": found.get("moe_intermediate_size")}
     if other := sorted(set(found.get("layer_types") or ()) - _ATTENTION):
         raise UserError(f"{model} has layers of the kind {other[0]}, whose memory is not known: swe-aem docs memory")
-    values = dict(found)
     try:
         heads = int(values["num_attention_heads"])
         values.setdefault("num_key_value_heads", heads)
         values.setdefault("head_dim", values["hidden_size"] // heads)
         return ModelShape(**{name: values[name] for name in ModelShape.model_fields if name in values})
     except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{model}: not a dense decoder whose memory can be estimated: {error}") from error
+        raise UserError(f"{model}: not a decoder whose memory can be estimated: {error}") from error
+
+
+def _experts_everywhere(found: Mapping[str, Any]) -> bool:
+    """Is a mixture of the Qwen3 kind, with routed experts and nothing else behind attention in every layer?"""
+    everywhere = found.get("decoder_sparse_step", 1) == 1 and not found.get("mlp_only_layers")
+    return found.get("model_type") == "qwen3_moe" and everywhere
