@@ -13,6 +13,7 @@ WITHOUT = {
     "audit": "its --out is a file",
     "export": "its --out is a file",
     "tasks select": "its --out is a file",
+    "init-tiny-model": "its --out is a model, and every file beside it would be published with it",
     "init": "its --out is a new package, which goes under version control",
 }
 """Verbs, or groups of verbs, with an `--out` that no run.log is for, each with the reason."""

@@ -142,7 +142,7 @@ class _Run:
         model = _adapted(load_model(config.model, dtype=config.dtype, attention=config.attention), config.lora)
         processing = load_processing(config.model)
         worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
-        evaluations = _Evaluations(config, self.directory, worker, self.processes, self.clock)
+        evaluations = _Evaluations(config, self.directory, worker, self.processes, self.clock, self.trackers)
         first_does("removing what a killed process left", self._remove_torn)
         # The trainer comes first: what it refuses is refused before anything is rolled out.
         trainer = self._trainer(arguments, model, values, processing, worker, evaluations, done)
@@ -263,13 +263,15 @@ class _Evaluations(TrainerCallback):
         worker: RolloutWorker | None,
         processes: Processes,
         clock: StepClock,
+        trackers: Trackers | None,
     ) -> None:
-        """`worker` is None on all processes but the first."""
+        """`worker` and `trackers` are None on all processes but the first."""
         self._config = config
         self._directory = directory
         self._worker = worker
         self._processes = processes
         self._clock = clock
+        self._trackers = trackers
         self.found: dict[int, HeldoutScore] = {}
 
     def run(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
@@ -294,7 +296,10 @@ class _Evaluations(TrainerCallback):
             best = self._worker.evaluate(heldout_rollout(config, greedy=True), weights, step, f"step-{step}-greedy")
         result = judge(sampled, best, tasks.labels)
         self.found[step] = result
-        write_heldout(self._directory, HeldoutResult.after(step, result))
+        line = HeldoutResult.after(step, result)
+        write_heldout(self._directory, line)
+        if self._trackers is not None:
+            self._trackers.log_heldout(line)
         shown = f"held out after {step} steps: {result.pass_at_1:.1%} ({result.low:.1%} to {result.high:.1%}) sampled"
         if result.greedy is not None:
             shown += f", {result.greedy:.1%} ({result.greedy_low:.1%} to {result.greedy_high:.1%}) greedy"

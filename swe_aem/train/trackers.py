@@ -1,5 +1,5 @@
 """Trackers: TensorBoard, trackio and Weights & Biases get every number of a step's line of `metrics.jsonl`, under the
-same name and step.
+same name and step, and those of an evaluation's line of `heldout.jsonl` as `heldout/NAME`.
 
 A training run is one run of each tracker, whatever was killed and resumed. Its id there, and the last step that each
 got, are in DIR/trackers.json:
@@ -24,7 +24,7 @@ from swe_aem.errors import UserError
 from swe_aem.runlog import tell, without_keys
 from swe_aem.store import replace
 from swe_aem.train.config import TrainConfig
-from swe_aem.train.records import StepMetrics
+from swe_aem.train.records import HeldoutResult, StepMetrics
 
 FILE = "trackers.json"
 TENSORBOARD = "tensorboard"
@@ -41,6 +41,8 @@ class Tracked(Frozen):
     """The name of the run in each tracker, or its end."""
     sent: dict[str, int] = {}
     """The last step that each tracker got."""
+    heldout: dict[str, int] = {}
+    """The step of the last evaluation that each tracker got."""
 
 
 class Trackers:
@@ -49,7 +51,7 @@ class Trackers:
 
     def __init__(self, config: TrainConfig, directory: Path, *, done: int) -> None:
         """`done` steps are trained. Raises `UserError` where a tracker cannot begin, with what to do."""
-        self._path = directory / FILE
+        self._path, self._done = directory / FILE, done
         self._tracked = _read(self._path)
         self._open: dict[str, tuple[AbstractContextManager[Log], Log]] = {}
         if config.report_to:
@@ -76,12 +78,26 @@ class Trackers:
         for name, (_, send) in list(self._open.items()):
             if name != TENSORBOARD and metrics.step <= self._tracked.sent.get(name, 0):
                 continue
-            self._tracked = Tracked(id=self._tracked.id, sent={**self._tracked.sent, name: metrics.step})
-            self._keep()
-            try:
-                send(values, metrics.step)
-            except Exception as error:
-                self._end(name, f"failed at step {metrics.step} and gets no more of this process", error)
+            self._tracked = self._tracked.model_copy(update={"sent": {**self._tracked.sent, name: metrics.step}})
+            self._send(name, send, values, metrics.step)
+
+    def log_heldout(self, result: HeldoutResult) -> None:
+        """Send the rates of an evaluation on held-out tasks, as `log` does. A resumed run makes some again."""
+        values = dict(numbers(result.model_dump(exclude={"step", "format"}), "heldout/"))
+        for name, (_, send) in list(self._open.items()):
+            dropped = name == TENSORBOARD and result.step > self._done
+            if not dropped and result.step <= self._tracked.heldout.get(name, -1):
+                continue
+            kept = {**self._tracked.heldout, name: result.step}
+            self._tracked = self._tracked.model_copy(update={"heldout": kept})
+            self._send(name, send, values, result.step)
+
+    def _send(self, name: str, send: Log, values: Mapping[str, float], step: int) -> None:
+        self._keep()
+        try:
+            send(values, step)
+        except Exception as error:
+            self._end(name, f"failed at step {step} and gets no more of this process", error)
 
     def _keep(self) -> None:
         replace(self._path, self._tracked.model_dump_json() + "\n")

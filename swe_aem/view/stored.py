@@ -73,7 +73,7 @@ def crumbs(site: Site, asked: Asked, run: Run, key: TrajectoryKey | None = None)
         found.append(Crumb(run.part_of, asked.link("run", run=run.part_of)))
     if "run" in site.pages:
         found.append(Crumb(run.name, asked.link("run", run=run.name)))
-    if "trajectories" in site.pages:
+    if "trajectories" in site.pages and run.kind is not Kind.GRADES:
         found.append(Crumb("trajectories", asked.link("trajectories", run=run.name)))
     if key is not None:
         found.append(Crumb(str(key), asked.link("trajectory", run=run.name, task=key.task_id, sample=str(key.sample))))

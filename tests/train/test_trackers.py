@@ -20,7 +20,7 @@ from swe_aem.errors import UserError
 from swe_aem.testing.steps import ScriptedSteps, save_tiny
 from swe_aem.train import trackers as module
 from swe_aem.train.loop import train
-from swe_aem.train.records import StepMetrics, read_metrics
+from swe_aem.train.records import HeldoutResult, StepMetrics, read_metrics
 from swe_aem.train.steps import Step
 from swe_aem.train.trackers import Trackers, numbers
 from tests.train.killable import configuration
@@ -128,6 +128,21 @@ def test_every_number_of_a_resumed_run_is_in_each_tracker_once(tmp_path: Path) -
             assert [step for step, _ in found[name]] == [1, 2, 3, 4], name
             if not name.endswith("_s") and "time" not in name:  # the third step took another time when it was repeated
                 assert [value for _, value in found[name]] == pytest.approx([value for _, value in points], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_rates_on_held_out_tasks_are_in_each_tracker_once(tmp_path: Path) -> None:
+    config = configuration(tmp_path, 2, f"report_to=[{', '.join(NAMES)}]")
+    rates = {"tasks": 4, "pass_at_1": 0.25, "parts": {"new": {"tasks": 2, "pass_at_1": 0.5}}}
+    for done in (0, 1):  # a resumed run evaluates again before its first step, and after steps it trains again
+        with Trackers(config, tmp_path, done=done) as trackers:
+            for step in (0, 1, 2):
+                if step:
+                    trackers.log(StepMetrics(step=step, loss=0.0))
+                trackers.log_heldout(HeldoutResult.model_validate({"step": step, **rates}))
+    for found in (of_tensorboard(tmp_path), of_trackio(), of_wandb(tmp_path)):
+        assert found["heldout/pass_at_1"] == [(step, 0.25) for step in (0, 1, 2)]
+        assert found["heldout/parts/new/pass_at_1"] == [(step, 0.5) for step in (0, 1, 2)]
 
 
 def test_a_tracker_that_cannot_begin_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

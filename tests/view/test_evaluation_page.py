@@ -8,7 +8,7 @@ import pytest
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
 from swe_aem.evaluate import evaluate_directory
-from swe_aem.store import Store
+from swe_aem.store import Store, graded_prediction, write_graded
 from swe_aem.view.found import Run
 from swe_aem.view.index import StoreIndex
 from swe_aem.view.pages import PAGES, evaluation
@@ -88,6 +88,21 @@ def test_settings_of_another_version_are_shown_without_defaults(whole_run: Path)
     html = page(whole_run.parent, "config", "first")
     assert "The defaults are not known" in html
     assert '<th scope="row">steps</th><td>40</td>' in html
+
+
+def test_verdicts_lead_to_their_log_and_to_other_verdicts(tmp_path: Path, kit: Any) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_graded(tmp_path / name, [graded_prediction(kit.trajectory("t", 0, Outcome.RESOLVED), 1.0)])
+    (tmp_path / "one" / "run.log").write_text("a line\n")
+    site = Site([tmp_path], PAGES)
+    links = ServerLinks(site.pages)
+    html = site.html(Asked(Address("run", {"run": "one"}), links))
+    for href in ("/one/failures", "/one/log", "/compare-runs?a=two&amp;b=one"):
+        assert f'href="{href}"' in html
+    failures = site.html(Asked(Address("failures", {"run": "one"}), links))
+    assert "No attempt has failed so far" in failures
+    assert "/one/trajectories" not in failures
 
 
 def test_two_runs_task_by_task(whole_run: Path, kit: Any) -> None:

@@ -1,15 +1,17 @@
 """What `swe-aem eval` says of a store, or of verdicts: rates with intervals, and each task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from swe_aem.errors import UserError
 from swe_aem.evaluate import RunReport, Scores, TaskScore, evaluate_directory, lines
 from swe_aem.store import is_graded_directory
 from swe_aem.train.directory import ROLLOUTS
+from swe_aem.view.beside import comparisons
 from swe_aem.view.found import Kind, Run
 from swe_aem.view.index import Filter, Order
 from swe_aem.view.listed import Listed
+from swe_aem.view.pages.runlog import logs_of
 from swe_aem.view.site import Asked, Crumb, Shown, Site
 
 SMALL_BYTES = 30_000_000
@@ -46,6 +48,8 @@ def show_run(site: Site, asked: Asked, run: Run) -> Shown:
             "notes": notes,
             "text": "\n".join(lines(report)),
             "rows": [_row(asked, run, report, task) for task in scores.tasks],
+            "links": [] if asked.links.alone else list(_links(asked, run)),
+            "others": comparisons(site, asked, run),
         },
     )
 
@@ -68,6 +72,14 @@ def evaluated(site: Site, run: Run, tell: Callable[[str], None]) -> tuple[RunRep
     if not scores.outcomes:
         raise UserError(f"{store} holds no trajectories yet, or none is indexed yet: look again in a few seconds")
     return *evaluate_directory(store, tell=tell, scores=scores), progress.complete
+
+
+def _links(asked: Asked, run: Run) -> Iterator[tuple[str, str]]:
+    """Further pages about verdicts; those about a store are on the page of the store."""
+    if run.kind is Kind.GRADES:
+        yield "Failed attempts", asked.link("failures", run=run.name)
+        if logs_of(run):
+            yield "Log", asked.link("runlog", run=run.name)
 
 
 def _row(asked: Asked, run: Run, report: RunReport, task: TaskScore) -> Row:
