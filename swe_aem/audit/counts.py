@@ -38,7 +38,7 @@ class Labelled(Frozen):
 def labelled(trajectory: Trajectory) -> Labelled:
     """The labels of a terminal trajectory."""
     assert trajectory.outcome is not None  # a store takes nothing else
-    versions = [response.version for response in trajectory.responses]
+    versions = [response.last_version for response in trajectory.responses]
     return Labelled(
         task_id=trajectory.task_id,
         sample=trajectory.sample,

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from pydantic import model_validator
+
 from swe_aem.core.base import Frozen
 
 if TYPE_CHECKING:
@@ -25,6 +27,27 @@ class SamplingParams(Frozen):
     """Unique per request, so that the trajectories of a group differ."""
 
 
+class VersionSpan(Frozen):
+    """The tokens of a response from `start` on were sampled by a later version of the weights than those before it."""
+
+    start: int
+    """Place of the first such token in the response; the response's first token has place 0."""
+    version: int
+
+
+def check_version_spans(version: int, spans: Sequence[VersionSpan], tokens: int) -> None:
+    """Raise `ValueError` unless `spans` divide a response of that many tokens, whose first is of `version`, and each
+    is of a later version than the one before it."""
+    start = 0
+    for span in spans:
+        if not start < span.start < tokens or span.version <= version:
+            raise ValueError(
+                f"version {span.version} from token {span.start} of {tokens} on, after version {version} from token "
+                f"{start} on"
+            )
+        start, version = span.start, span.version
+
+
 class Completion(Frozen):
     """One sampled response, exactly as the policy's server reported it."""
 
@@ -33,11 +56,18 @@ class Completion(Frozen):
     """Natural log-probability of each token under the temperature-scaled distribution; as long as `token_ids`."""
     finish_reason: Literal["stop", "length"]
     version: int = 0
-    """Version of the weights that sampled it."""
+    """Version of the weights that sampled its first token."""
+    spans: tuple[VersionSpan, ...] = ()
+    """Where later versions begin; empty where one version sampled all of it."""
     entropies: tuple[float, ...] | None = None
     """An estimate, in nats, of the sampling distribution's entropy at each token; as long as `token_ids`."""
     entropy_estimator: EntropyEstimator | None = None
     """What made the estimates."""
+
+    @model_validator(mode="after")
+    def _spans_fit(self) -> "Completion":
+        check_version_spans(self.version, self.spans, len(self.token_ids))
+        return self
 
 
 class Usage(Frozen):

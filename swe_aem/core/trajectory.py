@@ -10,7 +10,14 @@ from pydantic import model_validator
 from swe_aem.core.base import Frozen
 from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.outcome import Outcome
-from swe_aem.core.policy import ChatCompletion, Completion, EntropyEstimator, Usage
+from swe_aem.core.policy import (
+    ChatCompletion,
+    Completion,
+    EntropyEstimator,
+    Usage,
+    VersionSpan,
+    check_version_spans,
+)
 from swe_aem.core.verdict import Verdict
 
 
@@ -52,6 +59,9 @@ class Response(Frozen):
     end: int
     logprobs: tuple[float, ...]
     version: int
+    """Version of the weights that sampled its first token: its oldest."""
+    spans: tuple[VersionSpan, ...] = ()
+    """Where later versions begin, for a response that updates of the weights have interrupted; otherwise empty."""
     finish_reason: Literal["stop", "length"]
     sample_s: float
     """Seconds that the policy took."""
@@ -62,6 +72,21 @@ class Response(Frozen):
     tool_calls: tuple[ToolCall, ...] = ()
     usage: Usage | None = None
     """What a chat API reported; None where the tokens themselves are known."""
+
+    @model_validator(mode="after")
+    def _version_spans_fit(self) -> "Response":
+        check_version_spans(self.version, self.spans, self.end - self.start)
+        return self
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions of the weights that sampled it, from the oldest to the newest."""
+        return (self.version, *(span.version for span in self.spans))
+
+    @property
+    def last_version(self) -> int:
+        """Version of the weights that sampled its last token: its newest."""
+        return self.versions[-1]
 
     @property
     def used(self) -> Usage:
@@ -76,6 +101,7 @@ class Response(Frozen):
             end=start + len(completion.token_ids),
             logprobs=completion.logprobs,
             version=completion.version,
+            spans=completion.spans,
             finish_reason=completion.finish_reason,
             sample_s=sample_s,
             entropy=None if completion.entropies is None else fmean(completion.entropies),

@@ -5,6 +5,7 @@ a chat API.
 Importing this package does not import torch; `swe_aem.policy.sampling`, which samples a model in a batch, does.
 """
 
+from swe_aem.policy.entropy import TOP as TOP_LOGPROBS
 from swe_aem.policy.errors import AnswersLost, ContextOverflow, RunRefused
 from swe_aem.policy.fingerprint import tokenizer_fingerprint
 from swe_aem.policy.kinds import names_chat_api
@@ -28,6 +29,7 @@ from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, QWEN3_CONTROL_TOKENS, 
 from swe_aem.policy.transformers import TransformersPolicy
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy, VllmServer
 from swe_aem.policy.vllm_control import ServedModel, ServerControl
+from swe_aem.policy.vllm_server import InFlight
 
 __all__ = [
     "BYTE_TOKENIZER_NAME",
@@ -35,8 +37,10 @@ __all__ = [
     "POLICIES",
     "QWEN3_CONTROL_TOKENS",
     "SCRIPTS",
+    "TOP_LOGPROBS",
     "AnswersLost",
     "ContextOverflow",
+    "InFlight",
     "PolicyFactory",
     "RequestConfig",
     "RunRefused",

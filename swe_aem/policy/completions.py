@@ -22,7 +22,7 @@ from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.api_key import read_key
 from swe_aem.policy.completions_wire import Unsuitable, probe_body, read_completion, read_probe, request_body
 from swe_aem.policy.entropy import TOP
-from swe_aem.policy.errors import ContextOverflow, NothingSampled, RunRefused
+from swe_aem.policy.errors import Aborted, ContextOverflow, NothingSampled, RunRefused
 from swe_aem.policy.http import Http
 from swe_aem.policy.refusals import Answer, KeyUse, listed, why_forbidden, why_refused
 from swe_aem.suggest import did_you_mean
@@ -55,6 +55,8 @@ class CompletionsConfig(Frozen):
     """Wait before the second attempt; doubled for each further one, at most 10 s."""
     top_logprobs: Annotated[int, Field(ge=0, le=TOP)] = 0
     """Alternatives to ask for at each token, for estimates of the entropy; 20 for `top20`."""
+    seeded: bool = True
+    """Send each request's seed; otherwise the server's own generator draws for all of them."""
 
 
 class CompletionsPolicy:
@@ -115,9 +117,14 @@ class CompletionsPolicy:
         self.engine = cards[self.name].get("owned_by")
         self._max_model_tokens = cards[self.name].get("max_model_len")
 
-    async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
-        """Sample one response, as `core.Policy` says. Raises `ContextOverflow` if the prompt fills the model's context,
-        and `UserError` if the log-probabilities would not be those of the whole, scaled distribution."""
+    async def sample(
+        self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str, limit_s: float | None = None
+    ) -> Completion:
+        """Sample one response, as `core.Policy` says. `limit_s` replaces the configuration's `request_timeout_s`.
+
+        Raises `ContextOverflow` if the prompt fills the model's context, `Aborted` if somebody has paused the server,
+        and `UserError` if the log-probabilities would not be those of the whole, scaled distribution.
+        """
         if params.top_p != 1:
             raise UserError(
                 f"a completions server's log-probabilities with top_p {params.top_p:g} are those of the nucleus alone; "
@@ -125,13 +132,14 @@ class CompletionsPolicy:
             )
         params = self._fitted(prompt_ids, params)
         version = self.version
-        response = await self._send("POST", "/v1/completions", self._request(prompt_ids, params))
+        request = self._request(prompt_ids, params)
+        response = await self._send("POST", "/v1/completions", request, limit_s=limit_s)
         try:
             completion = read_completion(self._body(response), params, version)
         except Unsuitable as error:
             raise RunRefused(f"{self._root}/v1/completions: {error}; {_CHAT_INSTEAD}") from error
         self._works = True
-        with suppress(NothingSampled):  # then the next response is checked
+        with suppress(NothingSampled, Aborted):  # then the next response is checked
             await self._check_scaling(params.temperature, prompt_ids, completion)
         return completion
 
@@ -143,8 +151,10 @@ class CompletionsPolicy:
         return request_body(self.name, prompt_ids, params, top_logprobs=self.config.top_logprobs)
 
     def _fitted(self, prompt_ids: Sequence[int], params: SamplingParams) -> SamplingParams:
-        """`params` with a seed, and with no more tokens than the model's context allows."""
+        """`params` with a seed, unless none are sent, and with no more tokens than the model's context allows."""
         seed = next(self._seeds) if params.seed is None else params.seed
+        if not self.config.seeded:
+            seed = None
         max_tokens = params.max_tokens
         if self._max_model_tokens is not None:
             max_tokens = min(max_tokens, self._max_model_tokens - len(prompt_ids))

@@ -7,6 +7,7 @@ from typing import Any
 from swe_aem.core import Completion, SamplingParams
 from swe_aem.errors import PolicyError
 from swe_aem.policy.entropy import estimated
+from swe_aem.policy.errors import Aborted
 
 _TOKEN_PREFIX = "token_id:"
 
@@ -21,6 +22,7 @@ def request_body(
     """A request for one completion with its token ids, in both forms in which servers report them, and with the
     log-probabilities of `top_logprobs` alternatives at each token. Only the given stop tokens end it: `ignore_eos`
     keeps the server from adding those of the model's configuration."""
+    seed = {} if params.seed is None else {"seed": params.seed}
     return {
         "model": model,
         "prompt": list(prompt_ids),
@@ -29,7 +31,7 @@ def request_body(
         "top_p": params.top_p,
         "stop_token_ids": list(params.stop_token_ids),
         "ignore_eos": True,
-        "seed": params.seed,
+        **seed,
         "n": 1,
         "stream": False,
         "logprobs": top_logprobs,
@@ -40,10 +42,13 @@ def request_body(
 
 
 def read_completion(body: Any, params: SamplingParams, version: int) -> Completion:
-    """The completion in a server's answer; raises `PolicyError` if anything is missing or inconsistent, and
-    `Unsuitable` if it has no log-probabilities or token ids at all."""
+    """The completion in a server's answer; raises `PolicyError` if anything is missing or inconsistent, `Aborted` if
+    the server was told to end it, and `Unsuitable` if it has no log-probabilities or token ids at all."""
     choice = _only_choice(body)
-    logprobs = choice.get("logprobs")
+    finish_reason, logprobs = choice.get("finish_reason"), choice.get("logprobs")
+    aborted = finish_reason == "abort"
+    if aborted and not choice.get("token_ids") and not (isinstance(logprobs, dict) and logprobs.get("tokens")):
+        raise Aborted(_ended_for(finish_reason), None)
     if not isinstance(logprobs, dict):
         raise Unsuitable("the answer has no log-probabilities; the server must support `logprobs`")
     token_ids = _token_ids(choice, logprobs)
@@ -52,9 +57,10 @@ def read_completion(body: Any, params: SamplingParams, version: int) -> Completi
         raise PolicyError("the answer's token_logprobs are not a list of finite numbers")
     if len(values) != len(token_ids):
         raise PolicyError(f"the answer has {len(values)} log-probabilities for {len(token_ids)} token ids")
-    finish_reason = choice.get("finish_reason")
+    if aborted:
+        finish_reason = "stop" if token_ids[-1] in params.stop_token_ids else "length"
     if finish_reason not in ("stop", "length"):
-        raise PolicyError(f"the server ended the response for the reason {finish_reason!r}")
+        raise PolicyError(_ended_for(finish_reason))
     if not 1 <= len(token_ids) <= params.max_tokens:
         raise PolicyError(f"the answer has {len(token_ids)} tokens, not between 1 and {params.max_tokens}")
     if finish_reason == "stop" and params.stop_token_ids and token_ids[-1] not in params.stop_token_ids:
@@ -63,7 +69,7 @@ def read_completion(body: Any, params: SamplingParams, version: int) -> Completi
             f"{list(params.stop_token_ids)}: the server must include the stop token in what it returns"
         )
     entropies, estimator = estimated(logprobs.get("top_logprobs"), values)
-    return Completion(
+    completion = Completion(
         token_ids=tuple(token_ids),
         logprobs=tuple(map(float, values)),
         finish_reason=finish_reason,
@@ -71,6 +77,13 @@ def read_completion(body: Any, params: SamplingParams, version: int) -> Completi
         entropies=entropies,
         entropy_estimator=estimator,
     )
+    if aborted:
+        raise Aborted(_ended_for("abort"), completion)
+    return completion
+
+
+def _ended_for(reason: object) -> str:
+    return f"the server ended the response for the reason {reason!r}"
 
 
 def probe_body(model: str, prompt_ids: Sequence[int], temperature: float) -> dict[str, Any]:
@@ -80,8 +93,11 @@ def probe_body(model: str, prompt_ids: Sequence[int], temperature: float) -> dic
 
 
 def read_probe(body: Any) -> float:
-    """The highest log-probability in the answer to a probe."""
-    logprobs = _only_choice(body).get("logprobs")
+    """The highest log-probability in the answer to a probe. Raises `Aborted` if the server was told to end it."""
+    choice = _only_choice(body)
+    if choice.get("finish_reason") == "abort":
+        raise Aborted(_ended_for("abort"), None)
+    logprobs = choice.get("logprobs")
     top = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
     if (
         not isinstance(top, list)

@@ -1,6 +1,6 @@
 """Errors of policies that refine those of `swe_aem.errors`."""
 
-from swe_aem.core import Usage
+from swe_aem.core import Completion, Usage
 from swe_aem.errors import PolicyError, UserError
 
 
@@ -10,6 +10,16 @@ class ContextOverflow(PolicyError):
 
 class NothingSampled(PolicyError):
     """The server cannot have sampled anything for the request, so it may be sent again, to this or another server."""
+
+
+class Aborted(PolicyError):
+    """The server ended the response before its end, as it does when it is paused for new weights."""
+
+    def __init__(self, message: str, sampled: Completion | None) -> None:
+        super().__init__(message)
+        self.sampled = sampled
+        """The tokens that it had sampled, the `finish_reason` of which is that of a response which ends there; None if
+        there were none."""
 
 
 class AnswersLost(PolicyError):

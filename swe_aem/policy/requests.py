@@ -20,6 +20,9 @@ class RequestConfig(Frozen):
     """The environment variable that holds the servers' key. If not given, requests carry none."""
     top_logprobs: Annotated[int, Field(ge=0, le=TOP)] = TOP
     """Alternatives per token that a server reports, to estimate the entropy of each response; 0 uses surprisal."""
+    seeded: bool = True
+    """Send a seed with each request, so that a run on unchanged weights can be repeated token by token; false lets the
+    servers draw for all requests at once, which is faster where their sampler draws request by request."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     """Seconds that one response may take, and that a switch of weights waits for the responses in flight."""
     patience_s: Annotated[float, Field(gt=0)] = 180.0

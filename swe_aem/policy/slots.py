@@ -42,33 +42,36 @@ def adapted(limit: int, load: ServerLoad, *, preempted: bool, saturated: bool) -
 
 
 class Slots:
-    """Slots for requests to one server, given in the order in which requests ask."""
+    """Slots for requests to one server, given in the order in which requests ask; those that continue a response go
+    first."""
 
     def __init__(self) -> None:
         self.limit = FIRST
         self.in_flight = 0
         self._open = True
+        self._continued: deque[asyncio.Future[bool]] = deque()
         self._queue: deque[asyncio.Future[bool]] = deque()
         self._empty: asyncio.Future[None] | None = None
 
     @property
     def wanted(self) -> float:
         """Requests that hold or wait for a slot, per slot; the least loaded server has the lowest value."""
-        return (self.in_flight + len(self._queue)) / self.limit
+        return (self.in_flight + len(self._continued) + len(self._queue)) / self.limit
 
     @property
     def saturated(self) -> bool:
         """Are all slots taken?"""
         return self.in_flight >= self.limit
 
-    async def acquire(self) -> bool:
-        """Take a slot as soon as one is free. False if the waiting requests were told to try another server; then no
-        slot is held."""
-        if self._open and not self._queue and self.in_flight < self.limit:
+    async def acquire(self, *, continued: bool = False) -> bool:
+        """Take a slot as soon as one is free. A request that continues a response goes before those that begin one.
+        False if the waiting requests were told to try another server; then no slot is held."""
+        last_in_line = bool(self._continued) or (bool(self._queue) and not continued)
+        if self._open and not last_in_line and self.in_flight < self.limit:
             self.in_flight += 1
             return True
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        (self._continued if continued else self._queue).append(turn)
         try:
             return await turn
         except asyncio.CancelledError:
@@ -90,8 +93,9 @@ class Slots:
 
     def send_away(self) -> None:
         """Tell all waiting requests to try another server."""
-        while self._queue:
-            self._settle(self._queue.popleft(), False)
+        for queue in (self._continued, self._queue):
+            while queue:
+                self._settle(queue.popleft(), False)
 
     def open(self) -> None:
         """Let requests through."""
@@ -109,8 +113,9 @@ class Slots:
             await self._empty
 
     def _serve(self) -> None:
-        while self._open and self._queue and self.in_flight < self.limit:
-            self.in_flight += self._settle(self._queue.popleft(), True)
+        for queue in (self._continued, self._queue):
+            while self._open and queue and self.in_flight < self.limit:
+                self.in_flight += self._settle(queue.popleft(), True)
 
     def _settle(self, turn: "asyncio.Future[bool]", value: bool) -> bool:
         """Answer a waiting request; False if it was cancelled."""

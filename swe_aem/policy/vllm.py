@@ -6,7 +6,8 @@
 
 Nothing is sampled twice: a request is sent to another server only if the first one cannot have sampled anything; if a
 server fails, hangs or restarts, its requests fail with the cause. Inside `switch` nothing is in flight and new requests
-wait, so no response has two versions.
+wait, so a request has one version. A response has several where `switch` interrupts its requests: a server answers with
+the tokens that it has sampled, and after the switch a request with these tokens in its prompt samples the rest.
 """
 
 import asyncio
@@ -18,7 +19,8 @@ from contextlib import asynccontextmanager, suppress
 from swe_aem.core import Completion, Policy, SamplingParams
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.completions import CompletionsConfig, open_completions
-from swe_aem.policy.errors import ContextOverflow, NothingSampled
+from swe_aem.policy.continued import Continued
+from swe_aem.policy.errors import Aborted, ContextOverflow, NothingSampled
 from swe_aem.policy.requests import CompletionsServers
 from swe_aem.policy.vllm_control import ServedModel
 from swe_aem.policy.vllm_server import VllmClientConfig, VllmServer
@@ -29,6 +31,9 @@ _MAX_HOMES = 1 << 16
 """Trajectories whose server is remembered."""
 _BACKOFF_S = (0.1, 5.0)
 """First and longest pause before a refused request is sent again."""
+_INTERRUPT_AGAIN_S = 0.2
+"""Seconds between two interruptions of the same server, the later of which is for requests that were on their way to it
+at the earlier one."""
 
 
 class VllmPolicy:
@@ -92,18 +97,41 @@ class VllmPolicy:
         """
         if params.seed is None:  # here, because the clients of two servers would choose the same seeds
             params = params.model_copy(update={"seed": next(self._seeds)})
+        response, left_s = Continued(prompt_ids, params), self.config.request_timeout_s
+        while not response.is_whole:
+            if left_s <= 0:
+                raise PolicyError(f"the response was not sampled in {self.config.request_timeout_s:g} s")
+            try:
+                left_s = await self._request(response, trajectory_id, left_s)
+            except ContextOverflow:
+                if not response.begun:
+                    raise
+                break  # what was sampled so far fills the context, which ends a response like its last token
+        return response.completion()
+
+    async def _request(self, response: Continued, trajectory_id: str, left_s: float) -> float:
+        """Let one request sample the response, or a part of it. It may take `left_s`; returns the seconds that are left
+        to a further one. Raises what `sample` does."""
         loop = asyncio.get_running_loop()
         pause_s, refused_s = _BACKOFF_S[0], 0.0
         self._waits.pop(trajectory_id, None)
         while True:
             server = await self._server_for(trajectory_id)
-            if not await server.slots.acquire():
+            if not await server.slots.acquire(continued=response.begun):
                 continue
             sent_s = loop.time()
             try:
-                completion = await server.sample(prompt_ids, params, trajectory_id)
+                part = await server.sample(response.prompt_ids, response.params, trajectory_id, left_s)
                 self._waits.pop(trajectory_id, None)
-                return completion
+                response.add(part, is_cut=False)
+                return left_s
+            except Aborted as error:
+                if not server.interrupted:  # by this policy
+                    server.suspect(str(error))
+                    raise
+                if error.sampled is not None:
+                    response.add(error.sampled, is_cut=True)
+                return left_s - (loop.time() - sent_s)
             except NothingSampled as error:
                 server.suspect(str(error))
                 self._waits[trajectory_id] = str(error)
@@ -122,13 +150,14 @@ class VllmPolicy:
 
     @asynccontextmanager
     async def switch(self) -> AsyncIterator[tuple[VllmServer, ...]]:
-        """The servers in rotation, with nothing in flight and every new request held back until the end of the block.
-        If the block changes a server's weights it calls `VllmServer.expect`."""
+        """The servers in rotation, with nothing in flight and every new request held back until the end of the block:
+        requests in flight end first, or are interrupted, as the configuration says. If the block changes a server's
+        weights it calls `VllmServer.expect`."""
         async with self._switching:
             for server in self.servers:
                 server.slots.close()
             try:
-                await self._drained()
+                await self._emptied()
                 async with self._weights_fixed:
                     servers = tuple(server for server in self.servers if server.out_reason is None)
                     if not servers:
@@ -140,13 +169,39 @@ class VllmPolicy:
                         server.not_stalled_until(asyncio.get_running_loop().time())
                     server.slots.open()
 
-    async def _drained(self) -> None:
+    async def _emptied(self) -> None:
+        """Return once nothing is in flight. The servers generate, should they be asked."""
         try:
             async with asyncio.timeout(self.config.request_timeout_s):
-                await asyncio.gather(*(server.slots.drained() for server in self.servers))
+                if self.config.in_flight == "interrupt":
+                    await self._interrupt()
+                await self._drained()
         except TimeoutError as error:
             limit_s = self.config.request_timeout_s
             raise PolicyError(f"responses in flight did not end within {limit_s:g} s: the weights stay") from error
+        finally:
+            await asyncio.gather(*(self._resume(server) for server in self.servers if server.interrupted))
+
+    async def _drained(self) -> None:
+        await asyncio.gather(*(server.slots.drained() for server in self.servers))
+
+    async def _interrupt(self) -> None:
+        """Interrupt the servers until they have answered all requests in flight."""
+        while busy := [server for server in self.servers if server.slots.in_flight]:
+            done = await asyncio.gather(*(server.interrupt() for server in busy), return_exceptions=True)
+            for server, error in zip(busy, done, strict=True):
+                if isinstance(error, PolicyError):
+                    server.suspect(f"it cannot be interrupted: {error}")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_INTERRUPT_AGAIN_S):
+                    await self._drained()
+
+    async def _resume(self, server: VllmServer) -> None:
+        """Let an interrupted server generate; if it does not answer, its health checks try again."""
+        try:
+            await server.resume()
+        except PolicyError as error:
+            server.suspect(f"it was interrupted and cannot be resumed: {error}")
 
     @asynccontextmanager
     async def between_checks(self) -> AsyncIterator[None]:
@@ -210,6 +265,8 @@ class VllmPolicy:
         try:
             load = await server.control.load()
             served = await server.control.served_model()
+            if server.interrupted and not self._switching.locked():
+                await server.resume()
         except PolicyError as error:
             server.check_failed(str(error), limit=self.config.probes_until_down)
             return
@@ -222,7 +279,8 @@ class VllmPolicy:
             server.take_out(f"it has {load.running} requests and has made no token for {stalled_s:.0f} s")
         else:
             server.adapt_slots(load)
-            self._put_back(server)
+            if not server.interrupted:
+                self._put_back(server)
         server.note_load(load)
 
 
@@ -247,6 +305,7 @@ async def open_served(servers: CompletionsServers) -> AsyncIterator[Policy]:
             model=servers.model,
             api_key_env=servers.api_key_env,
             request_timeout_s=servers.request_timeout_s,
+            seeded=servers.seeded,
         )
         async with open_completions(plain) as policy:
             if policy.engine != "vllm":

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ from swe_aem.policy.slots import ServerLoad, Slots, adapted
 from swe_aem.policy.vllm_control import ServedModel, ServerControl
 
 _Seconds = Annotated[float, Field(gt=0)]
+InFlight = Literal["interrupt", "drain"]
+_PAUSE_LIMIT_S = 60.0
+"""Seconds that a pause or its end may take: longer than one step of an engine."""
 
 
 class VllmClientConfig(RequestConfig):
@@ -34,6 +37,9 @@ class VllmClientConfig(RequestConfig):
     """Failed health checks in a row after which the requests in flight at a server are given up."""
     stall_s: _Seconds = 120.0
     """Seconds that a server may have requests and generate no token."""
+    in_flight: InFlight = "drain"
+    """What becomes of requests in flight when the weights change: interrupt, they are continued with the new weights;
+    drain, they end with the old ones first."""
 
 
 class VllmServer:
@@ -48,6 +54,7 @@ class VllmServer:
                 request_timeout_s=config.request_timeout_s,
                 attempts=1,
                 top_logprobs=config.top_logprobs,
+                seeded=config.seeded,
             )
         )
         self.control = ServerControl(url, api_key=read_key(config.api_key_env), limit_s=config.probe_limit_s)
@@ -56,6 +63,7 @@ class VllmServer:
         self._expected: ServedModel | None = None
         self._out_reason: str | None = None
         self._check_soon = asyncio.Event()
+        self._interrupted = False
         self._failed_checks = 0
         self._last_load: ServerLoad | None = None
         self._progress_s = 0.0
@@ -75,6 +83,11 @@ class VllmServer:
     def out_reason(self) -> str | None:
         """Why it is out of rotation; None while it is in rotation."""
         return self._out_reason
+
+    @property
+    def interrupted(self) -> bool:
+        """Was it told to end its requests in flight, and not yet to generate again?"""
+        return self._interrupted
 
     @property
     def failed_checks(self) -> int:
@@ -100,9 +113,13 @@ class VllmServer:
         await self.client.close()
         await self.control.close()
 
-    async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, trajectory_id: str) -> Completion:
-        """Sample one response, as `Policy.sample` does. Raises `PolicyError` at once when the server is taken out."""
-        work = asyncio.ensure_future(self.client.sample(prompt_ids, params, trajectory_id=trajectory_id))
+    async def sample(
+        self, prompt_ids: Sequence[int], params: SamplingParams, trajectory_id: str, limit_s: float
+    ) -> Completion:
+        """Sample one response, as `CompletionsPolicy.sample` does. Raises `PolicyError` at once when the server is
+        taken out."""
+        asked = self.client.sample(prompt_ids, params, trajectory_id=trajectory_id, limit_s=limit_s)
+        work = asyncio.ensure_future(asked)
         name = self.client.name
         self._working.add(work)
         self._in_flight[name] += 1
@@ -130,6 +147,17 @@ class VllmServer:
         self._expected = model
         self.client.version = version
         self.client.name = name
+
+    async def interrupt(self) -> None:
+        """Let the server answer its requests in flight with what it has sampled, and begin none before `resume`. A
+        request that reaches it meanwhile waits there, and is answered at the next call."""
+        self._interrupted = True
+        await self.control.post("/pause", limit_s=_PAUSE_LIMIT_S, query={"mode": "abort"})
+
+    async def resume(self) -> None:
+        """Let it generate again."""
+        await self.control.post("/resume", limit_s=_PAUSE_LIMIT_S)
+        self._interrupted = False
 
     def suspect(self, why: str) -> None:
         """Send it nothing more until a health check succeeds, and check soon. Requests in flight may end."""

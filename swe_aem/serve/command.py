@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -60,6 +62,7 @@ def vllm_command(config: ServeCommandConfig) -> list[str]:
     sampled token and 20 others."""
     line = [config.program, "serve", config.model, "--served-model-name", config.name]
     line += ["--host", config.host, "--port", str(config.port), "--dtype", config.dtype]
+    line += ["--seed", str(_seed_of_server(config))]
     line += ["--logprobs-mode", "processed_logprobs", "--max-logprobs", "20", "--disable-uvicorn-access-log"]
     if config.tensor_parallel > 1:
         line += ["--tensor-parallel-size", str(config.tensor_parallel)]
@@ -75,6 +78,11 @@ def vllm_command(config: ServeCommandConfig) -> list[str]:
     if config.sync == "lora":
         line += ["--enable-lora", "--max-lora-rank", str(config.lora_rank), "--max-loras", "2"]
     return [*line, *config.extra]
+
+
+def _seed_of_server(config: ServeCommandConfig) -> int:
+    """A seed for what requests without one draw: two servers with the same would give equal prompts equal responses."""
+    return zlib.crc32(f"{socket.gethostname()}:{config.port}".encode()) >> 1
 
 
 def vllm_environment(config: ServeCommandConfig, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -35,12 +35,20 @@ class UsageRow(TypedDict):
     cost_usd: float | None
 
 
+class VersionSpanRow(TypedDict):
+    """A later version of the weights, and the place in the response from which on it sampled."""
+
+    start: int
+    version: int
+
+
 class ResponseRow(TypedDict):
     """One response: a half-open span of `token_ids`. Its log-probabilities are in the row's own column."""
 
     start: int
     end: int
     version: int
+    spans: list[VersionSpanRow]
     finish_reason: str
     sample_s: float
     entropy: float | None
@@ -251,6 +259,7 @@ def _response_to_row(response: Response) -> ResponseRow:
         "start": response.start,
         "end": response.end,
         "version": response.version,
+        "spans": [{"start": span.start, "version": span.version} for span in response.spans],
         "finish_reason": response.finish_reason,
         "sample_s": response.sample_s,
         "entropy": response.entropy,

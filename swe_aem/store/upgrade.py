@@ -13,6 +13,7 @@ is refused. A store of an older format is read and never appended to, so no stor
     6  verdicts have `official_resolved`, `twinned` and `twin_s`; logs of evaluations are kept beside the rows
     7  trajectories have `response_rewards` and `reward_terms`
     8  responses have `usage`, branches `messages`: a chat API reports no token ids; verdicts have `odd_once`
+    9  responses have `spans`: several versions of the weights may sample one
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from typing import Any
 
 from swe_aem.errors import UserError
 
-FORMAT = 8
+FORMAT = 9
 """What is written."""
 OLDEST = 3
 """The oldest that is read."""
@@ -44,7 +45,7 @@ _NEW_IN_VERDICTS = {
     "twin_s": 0.0,
     "odd_once": [],
 }
-_NEW_IN_RESPONSES = {"usage": None}
+_NEW_IN_RESPONSES: Record = {"usage": None, "spans": []}
 _NEW_IN_ROWS = {"response_rewards": None, "reward_terms": "{}"}
 _SCRIPTS = ("gold", "noop", "replay", "demo", "hasty")
 

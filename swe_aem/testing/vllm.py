@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 _STOP = 258
 
@@ -48,12 +48,19 @@ class SimulatedVllm:
         self.url = ""
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "SimulatedVllm":
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=4096)
+    async def __aenter__(self) -> Self:
+        await self._listen(0)
         self.url = f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self._hang_up()
+
+    async def _listen(self, port: int) -> None:
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", port, backlog=4096)
+
+    async def _hang_up(self) -> None:
+        """Close the port and all connections."""
         self._listener.close()
         for connection in self._connections:
             connection.cancel()
@@ -71,8 +78,9 @@ class SimulatedVllm:
                 line, *headers = head.split("\r\n")
                 lengths = [one.split(":")[1] for one in headers if one.lower().startswith("content-length")]
                 body = await reader.readexactly(int(lengths[0])) if lengths else b""
-                path = line.split()[1].partition("?")[0]
-                status, answer = await self._answer(path, body) if self._may(path, headers) else (401, {"error": "no"})
+                path, _, query = line.split()[1].partition("?")
+                may = self._may(path, headers)
+                status, answer = await self._answer(path, query, body) if may else (401, {"error": "no"})
                 data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
                 await writer.drain()
@@ -85,7 +93,7 @@ class SimulatedVllm:
         given = [one.partition(":")[2].strip() for one in headers if one.lower().startswith("authorization:")]
         return self.key is None or path == "/health" or given == [f"Bearer {self.key}"]
 
-    async def _answer(self, path: str, body: bytes) -> tuple[int, Any]:
+    async def _answer(self, path: str, query: str, body: bytes) -> tuple[int, Any]:
         if path in self.instead:
             return self.instead[path]
         match path:

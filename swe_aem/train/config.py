@@ -235,6 +235,11 @@ class TrainConfig(Frozen):
             raise ValueError(
                 f"servers.sync {self.servers.sync} sends all weights, and lora trains an adapter: set servers.sync lora"
             )
+        if self.servers is not None and self.servers.in_flight == "interrupt" and not self.max_staleness:
+            raise ValueError(
+                "servers.in_flight interrupt: with max_staleness 0 nothing is in flight when the weights change; leave "
+                "it out"
+            )
         if self.max_staleness and self.importance_sampling.mode == "none":
             raise ValueError(
                 "max_staleness makes rollouts stale: set importance_sampling too, e.g. {mode: truncate, high: 2}, on "

@@ -46,7 +46,8 @@ async def open_policy(
     from swe_aem.serve.connect import connect
 
     adapter = model.peft_config["default"] if config.lora else None
-    async with connect(config.servers, directory / "weights", adapter) as (served, sync):
+    in_flight = "interrupt" if config.max_staleness else "drain"
+    async with connect(config.servers, directory / "weights", adapter, in_flight=in_flight) as (served, sync):
         yield served, _Renamed(sync, ExpertAdapterNames(model) if config.lora else CheckpointNames(model))
 
 

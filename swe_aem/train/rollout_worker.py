@@ -42,7 +42,7 @@ from swe_aem.train.config import TrainConfig
 from swe_aem.train.policies import Updates, open_policy
 from swe_aem.train.schedule import EpochTask, Schedule
 from swe_aem.train.step_clock import StepClock
-from swe_aem.train.steps import Step, choose
+from swe_aem.train.steps import Step, choose, require_one_version
 from swe_aem.train.task_samplers import TASK_SAMPLERS
 
 _T = TypeVar("_T")
@@ -240,6 +240,8 @@ class RolloutWorker:
             await self._roll_out(self._rollout, groups, f"step {number}")
         rollout_s = time.monotonic() - started_s if missing else 0.0
         stored = await asyncio.to_thread(lambda: [self._rollout.load(group) for group in groups])
+        if not config.max_staleness:
+            require_one_version(stored)
         async with self._choosing:
             self._schedule.ended(number, stored)
         kept, rejected = choose(stored, config.groups_per_step, size, config.limits_reward)

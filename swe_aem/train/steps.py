@@ -63,7 +63,7 @@ class Step(Frozen):
             tool_failure_rate=_share(sum(bool(call.exit_code) for call in calls), len(calls)),
             malformed_rate=_share(sum(call.status == "malformed" for call in calls), len(calls)),
             converted_rate=_share(sum(call.converted > 0 for call in calls), len(calls)),
-            version=max((response.version for response in responses), default=self.number - 1),
+            version=max((response.last_version for response in responses), default=self.number - 1),
             staleness=_share(sum(behind), len(behind)),
             rollout_s=self.rollout_s,
         )
@@ -76,6 +76,19 @@ class StepSource(Protocol):
         """Step `number`, counted from 1; blocks until it is rolled out. `weights` is a state dict, read before the call
         returns, that has seen `number - 1` steps of training."""
         ...
+
+
+def require_one_version(groups: Sequence[TrajectoryGroup]) -> None:
+    """Raise `RuntimeError` if several versions of the weights sampled a response, which they never do where nothing is
+    in flight when the weights change: with `max_staleness` 0."""
+    for one in (one for group in groups for one in group):
+        for response in one.all_responses:
+            if response.spans:
+                versions = ", ".join(map(str, response.versions))
+                raise RuntimeError(
+                    f"{one.id}: one response has the versions {versions}, and max_staleness 0 allows one version: "
+                    "the weights changed while it was sampled"
+                )
 
 
 def choose(

@@ -68,7 +68,7 @@ def _shown(example: Example) -> dict[str, Any]:
     one = example.trajectory
     turns = len(one.responses)
     tokens = sum(response.used.completion_tokens for response in one.responses)
-    version = f", weight version {one.responses[-1].version}" if one.responses else ""
+    version = f", weight version {one.responses[-1].last_version}" if one.responses else ""
     title = (
         f"{example.what}: {one.task_id}, sample {one.sample}: {one.outcome}, {turns} turns, {tokens:,} tokens{version}"
     )

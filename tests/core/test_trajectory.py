@@ -3,7 +3,18 @@
 import pytest
 from pydantic import ValidationError
 
-from swe_aem.core import OUTCOME_TABLE, Branch, ChatCompletion, Outcome, Response, Trajectory, Usage, is_chat
+from swe_aem.core import (
+    OUTCOME_TABLE,
+    Branch,
+    ChatCompletion,
+    Completion,
+    Outcome,
+    Response,
+    Trajectory,
+    Usage,
+    VersionSpan,
+    is_chat,
+)
 
 
 def response(start: int, end: int, logprobs: int | None = None) -> Response:
@@ -35,6 +46,35 @@ def test_mask_marks_exactly_the_sampled_tokens() -> None:
 def test_spans_that_do_not_fit_are_refused(responses: tuple[Response, ...]) -> None:
     with pytest.raises(ValidationError, match="response"):
         trajectory(*responses)
+
+
+def spans(*pairs: tuple[int, int]) -> tuple[VersionSpan, ...]:
+    return tuple(VersionSpan(start=start, version=version) for start, version in pairs)
+
+
+def completion(**changes: object) -> Completion:
+    values = {"token_ids": (7, 8, 9), "logprobs": (-0.5,) * 3, "finish_reason": "stop", "version": 2}
+    return Completion.model_validate(values | changes)
+
+
+def test_a_response_says_which_versions_sampled_it() -> None:
+    made = Response.of(completion(spans=spans((1, 3), (2, 5))), start=4, sample_s=0.0, tool_calls=())
+    assert (made.version, made.versions, made.last_version) == (2, (2, 3, 5), 5)
+    plain = Response.of(completion(), start=4, sample_s=0.0, tool_calls=())
+    assert (plain.versions, plain.last_version) == ((2,), 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [spans((0, 3)), spans((3, 3)), spans((1, 2)), spans((1, 1)), spans((2, 3), (1, 4)), spans((1, 4), (2, 3))],
+    ids=["at the first token", "past the end", "the same", "an older one", "backwards", "older than the one before"],
+)
+def test_versions_that_do_not_follow_each_other_are_refused(wrong: tuple[VersionSpan, ...]) -> None:
+    with pytest.raises(ValidationError, match="after version"):
+        completion(spans=wrong)
+    made = Response.of(completion(), start=4, sample_s=0.0, tool_calls=())
+    with pytest.raises(ValidationError, match="after version"):
+        Response.model_validate(made.model_dump() | {"spans": wrong})
 
 
 def test_every_outcome_has_a_rule_and_only_what_says_nothing_of_the_policy_has_no_reward() -> None:

@@ -28,13 +28,17 @@ SMALL = [
 
 
 def assert_logprobs(trajectory: Any, model_of: Any) -> None:
-    """Each response's log-probabilities are those of transformers, with the weights of its version."""
+    """Each token's log-probability is that of transformers, with the weights of the version that it bears."""
     for response in trajectory.responses:
-        with torch.inference_mode():
-            ids = torch.tensor([trajectory.token_ids[: response.end]])
-            logits = model_of(response.version)(ids).logits[0, response.start - 1 : -1]
-        exact = logits.double().log_softmax(-1).gather(1, ids[0, response.start :, None]).squeeze(1).tolist()
-        assert exact == pytest.approx(response.logprobs, abs=1e-4)
+        starts = [0, *(span.start for span in response.spans)]
+        ends = [*starts[1:], response.end - response.start]
+        for version, start, end in zip(response.versions, starts, ends, strict=True):
+            first, last = response.start + start, response.start + end
+            with torch.inference_mode():
+                ids = torch.tensor([trajectory.token_ids[:last]])
+                logits = model_of(version)(ids).logits[0, first - 1 : -1]
+            exact = logits.double().log_softmax(-1).gather(1, ids[0, first:, None]).squeeze(1).tolist()
+            assert exact == pytest.approx(response.logprobs[start:end], abs=1e-4)
 
 
 def test_micro_by_the_quickstart_policy(vllm_url: str, tmp_path: Path, require_bubblewrap: None) -> None:
@@ -71,7 +75,8 @@ async def _give(url: str, weights: Any, directory: Path) -> None:
 def test_five_steps_with_a_sync_after_each(
     vllm_url: str, tmp_path: Path, require_bubblewrap: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Generation runs a step ahead, so updates meet trajectories in flight; every response is of one version."""
+    """Generation runs a step ahead, so updates meet trajectories in flight; every token is of the version that it
+    bears."""
     from swe_aem.serve.sync import WeightSync
     from swe_aem.train.config import read_config
     from swe_aem.train.loop import train

@@ -11,6 +11,7 @@ from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy import ContextOverflow, RunRefused, open_policy_factory
 from swe_aem.policy.completions import CompletionsConfig, CompletionsPolicy, open_completions
+from swe_aem.policy.errors import Aborted
 
 PARAMS = SamplingParams(max_tokens=10, stop_token_ids=(258,), seed=5)
 
@@ -315,6 +316,41 @@ async def test_the_temperature_is_checked_where_the_response_was_least_certain(s
     server.answer = answer
     await sample(policy, params=PARAMS.model_copy(update={"temperature": 0.7}))
     assert [request["prompt"] for request in server.requests] == [[1, 2, 3], [1, 2, 3, 7], [1, 2, 3, 7]]
+
+
+async def test_a_response_that_the_server_cut_off_is_an_error_with_what_was_sampled(server, policy, make_choice):
+    cut = {"token_ids": [7, 8], "logprobs": {"token_logprobs": [-0.5, -1.5]}, "finish_reason": "abort"}
+    nothing = {"token_ids": [], "logprobs": {"token_logprobs": [], "tokens": []}, "finish_reason": "abort"}
+    after_the_last = {"finish_reason": "abort"}
+    server.script = [{"choices": [make_choice(**one)]} for one in (cut, nothing, after_the_last)]
+    found = []
+    for _ in server.script:
+        with pytest.raises(Aborted, match="ended the response for the reason 'abort'") as caught:
+            await sample(policy)
+        found.append(caught.value.sampled)
+    assert found[1] is None
+    assert [(one.token_ids, one.logprobs, one.finish_reason) for one in (found[0], found[2])] == [
+        ((7, 8), (-0.5, -1.5), "length"),
+        ((7, 8, 258), (-0.5, -1.5, -0.25), "stop"),
+    ]
+
+
+async def test_a_check_of_the_temperature_that_is_cut_off_waits_for_the_next_response(server, policy, make_choice):
+    sampled = {"choices": [make_choice()]}
+    cut = {"choices": [make_choice(token_ids=[], logprobs=None, finish_reason="abort")]}
+    unscaled = {"choices": [make_choice(logprobs={"top_logprobs": [{"a": -0.7}]})]}
+    server.script = [sampled, cut, sampled, unscaled]
+    warm = PARAMS.model_copy(update={"temperature": 0.7})
+    assert (await sample(policy, params=warm)).token_ids == (7, 8, 258)
+    with pytest.raises(UserError, match="processed_logprobs"):
+        await sample(policy, params=warm)
+
+
+async def test_without_seeds_none_is_sent(server):
+    async with open_completions(CompletionsConfig(url=server.url, seeded=False)) as unseeded:
+        await sample(unseeded)
+        await sample(unseeded, params=PARAMS.model_copy(update={"seed": None}))
+    assert all("seed" not in request for request in server.requests)
 
 
 async def test_a_nucleus_is_refused(server, policy):

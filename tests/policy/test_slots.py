@@ -80,12 +80,32 @@ async def test_nobody_takes_a_slot_and_leaves_with_it():
     assert slots.in_flight == 1
 
 
+async def test_what_was_begun_is_continued_before_anything_else_begins():
+    slots = Slots()
+    slots.resize(1)
+    assert await slots.acquire()
+    order = []
+
+    async def take(name, *, continued):
+        assert await slots.acquire(continued=continued)
+        order.append(name)
+        slots.release()
+
+    asking = [("new", False), ("older", True), ("newer", True)]
+    waiting = [asyncio.create_task(take(name, continued=continued)) for name, continued in asking]
+    await asyncio.sleep(0)
+    assert slots.wanted == 4
+    slots.release()
+    await asyncio.gather(*waiting)
+    assert order == ["older", "newer", "new"]
+
+
 async def test_those_who_queue_can_be_sent_away():
     slots = Slots()
     slots.resize(1)
     assert await slots.acquire()
-    waiting = asyncio.create_task(slots.acquire())
+    waiting = [asyncio.create_task(slots.acquire(continued=continued)) for continued in (False, True)]
     await asyncio.sleep(0)
     slots.send_away()
-    assert await waiting is False
+    assert await asyncio.gather(*waiting) == [False, False]
     assert slots.in_flight == 1

@@ -19,6 +19,12 @@ def test_each_sync_has_what_it_needs(sync):
     assert "--logprobs-mode processed_logprobs" in line
 
 
+def test_servers_that_are_sent_no_seeds_draw_differently():
+    lines = [vllm_command(ServeCommandConfig(model="m", port=port)) for port in (8000, 8001, 8000)]
+    first, other, again = (int(line[line.index("--seed") + 1]) for line in lines)
+    assert first == again != other
+
+
 def test_a_missing_vllm_names_the_fix(tmp_path):
     with pytest.raises(UserError, match="install vllm"):
         Served(ServeCommandConfig(model="m", program="no-such-vllm"), tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swe_aem.core import Outcome, Response, Stop, TestStatus, ToolCall, Trajectory, Verdict
+from swe_aem.core import Outcome, Response, Stop, TestStatus, ToolCall, Trajectory, Verdict, VersionSpan
 from swe_aem.errors import UserError
 from swe_aem.store import FORMAT, Store
 from swe_aem.store.files import replace
@@ -54,12 +54,15 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
     for _ in range(draw(st.integers(0, 3))):
         start = end + draw(st.integers(0, 3))
         end = start + draw(st.integers(1, 3))
+        oldest = draw(count)
+        later = range(1, draw(st.integers(1, end - start)))
         responses.append(
             Response(
                 start=start,
                 end=end,
+                spans=tuple(VersionSpan(start=place, version=oldest + place) for place in later),
                 logprobs=tuple(draw(st.lists(number, min_size=end - start, max_size=end - start))),
-                version=draw(count),
+                version=oldest,
                 finish_reason=draw(st.sampled_from(["stop", "length"])),
                 sample_s=draw(number),
                 tool_calls=tuple(draw(st.lists(calls, max_size=2))),

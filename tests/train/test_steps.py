@@ -2,11 +2,12 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_aem.core import OUTCOME_TABLE, Branch, Outcome, Response, ToolCall, Trajectory, Verdict
-from swe_aem.train.steps import Step, choose, varied
+from swe_aem.core import OUTCOME_TABLE, Branch, Outcome, Response, ToolCall, Trajectory, Verdict, VersionSpan
+from swe_aem.train.steps import Step, choose, require_one_version, varied
 
 
 def trajectory(sample: int, outcome: Outcome, *, version: int = 0, calls: tuple[ToolCall, ...] = ()) -> Trajectory:
@@ -28,6 +29,15 @@ def trajectory(sample: int, outcome: Outcome, *, version: int = 0, calls: tuple[
 
 RESOLVED, UNRESOLVED, FAULT = Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.INFRASTRUCTURE
 BROKEN = Outcome.BROKEN_TASK
+
+
+def test_on_policy_no_response_may_have_two_versions() -> None:
+    plain = trajectory(0, RESOLVED, version=2)
+    require_one_version([(plain, trajectory(1, RESOLVED, version=3))])
+    spans = (VersionSpan(start=1, version=3),)
+    mixed = plain.model_copy(update={"responses": (plain.responses[0].model_copy(update={"spans": spans}),)})
+    with pytest.raises(RuntimeError, match=r"t\.0: one response has the versions 2, 3, and max_staleness 0"):
+        require_one_version([(plain,), (mixed,)])
 
 
 def test_groups_whose_rewards_differ_come_first() -> None:

@@ -40,7 +40,7 @@ class TrajectoryTensors(NamedTuple):
     spans: tuple[tuple[int, int], ...]
     """Start and end of each response, half-open, ascending; none starts at 0."""
     versions: tuple[int, ...]
-    """Version of the weights that sampled each response."""
+    """Version of the weights that sampled the first token of each response."""
     logprobs: tuple[Tensor, ...]
     """Stored log-probabilities of each response's tokens, (n,) float32."""
     stops: frozenset[int]
@@ -81,7 +81,8 @@ def read_trajectories(
         for one in members:
             require_token_ids(directory, one)
         found = group_tensors(group, members, compact_filtering=compact_filtering, limits_reward=limits_reward)
-        versions = {number for one in found for number in one.versions}
+        trained = (one.responses[: len(tensors.spans)] for one, tensors in zip(members, found, strict=True))
+        versions = {number for responses in trained for response in responses for number in response.versions}
         seen |= versions
         if version is None or versions == {version}:
             trajectories += found

@@ -198,7 +198,7 @@ class _SegmentReader:
         try:
             row = read_texts(line)
             trajectory = row.trajectory
-            versions = [response.version for response in trajectory.responses]
+            versions = [response.last_version for response in trajectory.responses]
             found = measured(
                 row,
                 self._store,

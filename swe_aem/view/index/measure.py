@@ -38,7 +38,7 @@ def measured(read: RowTexts, store: Path, *, block: int, step: int | None) -> Me
     """What is kept of a row of the store in that directory."""
     trajectory = read.trajectory
     responses = trajectory.all_responses
-    versions = [response.version for response in trajectory.responses]
+    versions = [version for response in trajectory.responses for version in response.versions]
     calls = [call for response in responses for call in response.tool_calls]
     tools = Counter(escape(call.name) for call in calls)
     labels = tuple(labelled(trajectory).labels)

@@ -156,13 +156,19 @@ def _parts(
             spans.append(Span(text(place), kind, f"id {ids[place]}, log p {logprob:.3f}{says}"))
         kind, says = colour(n, 0)
         number = n + 1 if response.start >= start else None
-        yield Part(number, f"turn {n + 1}, version {response.version}{says if by_response(kind) else ''}", spans)
+        yield Part(number, f"turn {n + 1}, version {_versions(response)}{says if by_response(kind) else ''}", spans)
     if at < end:
         yield Part(None, "", [Span("".join(map(text, range(at, end))), "unsampled", "")])
 
 
 Colour = Callable[[int, int], tuple[str, str]]
 """From a response's index and a token's place in it to classes, and what a title says beside."""
+
+
+def _versions(response: Response) -> str:
+    """The versions of the weights that sampled a response, and where the later ones begin."""
+    later = (f", {span.version} from its token {span.start + 1} on" for span in response.spans)
+    return str(response.version) + "".join(later)
 
 
 def by_response(kind: str) -> bool:

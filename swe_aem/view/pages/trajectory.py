@@ -261,7 +261,7 @@ def _facts(one: Trajectory) -> Iterator[tuple[str, str]]:
     yield "model", one.model
     yield "stopped", (one.stop or "not recorded").replace("_", " ")
     yield "attempts", f"{one.attempt + 1:,}" + (f", {one.attempt:,} of them failed" if one.attempt else "")
-    versions = sorted({response.version for response in one.responses})
+    versions = sorted({version for response in one.responses for version in response.versions})
     if versions and one.token_exact:
         yield "weight version", str(versions[0]) if len(versions) == 1 else f"{versions[0]} to {versions[-1]}"
     sampled = sum(response.used.completion_tokens for response in one.responses)

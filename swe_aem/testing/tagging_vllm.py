@@ -1,0 +1,178 @@
+"""`FakeTaggingVllm`: a fake vLLM server whose every token says which weights sampled it, as no real server's does.
+
+    token id 3017     sampled by the weights of version 3
+    log p -0.5        after a prefix that these weights have read; -99 after a cached prefix of other weights
+
+It generates one token per request and tick, can be paused, updated, told to fail, killed and restarted, and keeps a
+prefix cache that an update alone does not empty, like vLLM's. What a policy stamps on a token can so be compared with
+what is true.
+"""
+
+import asyncio
+import json
+import random
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, Self
+
+from swe_aem.testing.vllm import SimulatedVllm
+
+UNSENT = 900
+"""The version of weights that nobody has sent, such as those of a restarted server."""
+STOPS = tuple(1000 * version + 999 for version in (*range(100), UNSENT))
+"""The stop tokens of all versions."""
+_BLOCK = 16
+_OF_ANOTHER_VERSION = -99.0
+
+
+def version_of(token: int) -> int:
+    """The version of the weights that sampled a token."""
+    return token // 1000
+
+
+@dataclass(eq=False)
+class FakeRequest:
+    """One request, and what was sampled for it."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    stops: frozenset[int]
+    seed: int | None
+    tokens: list[int] = field(default_factory=list)
+    logprob: float | None = None
+    """Log-probability of all its tokens; None until its prompt is read."""
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def end(self, reason: str) -> None:
+        """Answer it; its client may be gone."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+
+class FakeTaggingVllm(SimulatedVllm):
+    """A fake server. Use as an async context manager."""
+
+    def __init__(self, *, tick_s: float = 0.001, stop_share: float = 0.02) -> None:
+        """`stop_share` of the tokens are stop tokens."""
+        super().__init__()
+        self.asked: list[FakeRequest] = []
+        """Every request for a completion."""
+        self.failing_updates = 0
+        """How many of the next updates it fails to load."""
+        self.faults: list[str] = []
+        """What was done to it that gives a real server wrong tokens."""
+        self._tick_s, self._stop_share = tick_s, stop_share
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self.weights, self._version, self._paused = "default", UNSENT, False
+        self._in_flight: list[FakeRequest] = []
+        self._cache: dict[tuple[int, ...], int] = {}
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._engine = asyncio.create_task(self._generate())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._engine.cancel()
+        await super().__aexit__(*exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Has it no request, and would it begin one?"""
+        return not self._in_flight and not self._paused
+
+    async def kill(self) -> None:
+        """Close the port and every connection, and forget everything."""
+        await self._hang_up()
+        self._fresh()
+
+    async def restart(self) -> None:
+        """Listen at the same port again, with weights that nobody has sent."""
+        await self._listen(int(self.url.rpartition(":")[2]))
+
+    async def _answer(self, path: str, query: str, body: bytes) -> tuple[int, Any]:
+        match path:
+            case _ if path in self.instead:
+                return self.instead[path]
+            case "/pause":
+                await self._pause(abort="mode=abort" in query)
+            case "/resume":
+                self._paused = False
+            case "/start_weight_update":
+                if any(request.logprob is not None for request in self._in_flight):
+                    self.faults.append("an update began while requests were generating")
+            case "/update_weights":
+                if self.failing_updates:
+                    self.failing_updates -= 1
+                    return 500, {"error": "asked for by a test"}
+                path_of_file = PurePath(json.loads(body)["update_info"]["path"])
+                self._version = int(path_of_file.stem.rpartition(".")[2])
+            case _:
+                return await super()._answer(path, query, body)
+        return 200, {}
+
+    async def _pause(self, *, abort: bool) -> None:
+        self._paused = True
+        if abort:
+            for request in self._in_flight:
+                request.end("abort")
+            self._in_flight.clear()
+        await asyncio.gather(*(request.ended for request in self._in_flight if request.logprob is not None))
+        self._cache.clear()
+
+    async def _complete(self, body: dict[str, Any]) -> tuple[int, Any]:
+        stops = frozenset(body["stop_token_ids"])
+        request = FakeRequest(tuple(body["prompt"]), body["max_tokens"], stops, body.get("seed"))
+        self.asked.append(request)
+        self._in_flight.append(request)
+        try:
+            reason = await request.ended
+        finally:
+            with suppress(ValueError):
+                self._in_flight.remove(request)
+        logprobs = {"token_logprobs": [request.logprob] * len(request.tokens), "tokens": [], "top_logprobs": None}
+        return 200, {"choices": [{"token_ids": request.tokens, "logprobs": logprobs, "finish_reason": reason}]}
+
+    async def _generate(self) -> None:
+        while True:
+            await asyncio.sleep(self._tick_s)
+            self.running = len(self._in_flight)
+            for request in [*self._in_flight]:
+                if request.logprob is None and not self._paused:
+                    request.logprob = self._read(request.prompt)
+                if request.logprob is not None:
+                    self._sample(request)
+
+    def _read(self, prompt: tuple[int, ...]) -> float:
+        """The log-probability after this prompt, of which whole blocks may be cached."""
+        is_known = True
+        cached = set()
+        for end in range(_BLOCK, len(prompt), _BLOCK):
+            is_known = is_known and prompt[:end] in self._cache
+            if is_known:
+                cached.add(self._cache[prompt[:end]])
+            else:
+                self._cache[prompt[:end]] = self._version
+        return -0.5 if cached <= {self._version} else _OF_ANOTHER_VERSION
+
+    def _sample(self, request: FakeRequest) -> None:
+        stops = request.random.random() < self._stop_share
+        request.tokens.append(1000 * self._version + (999 if stops else request.random.randrange(900)))
+        self.sampled += 1
+        whole = (*request.prompt, *request.tokens)
+        if len(whole) % _BLOCK == 0:
+            self._cache[whole] = self._version
+        if request.tokens[-1] in request.stops:
+            self._end(request, "stop")
+        elif len(request.tokens) >= request.max_tokens:
+            self._end(request, "length")
+
+    def _end(self, request: FakeRequest, reason: str) -> None:
+        self._in_flight.remove(request)
+        request.end(reason)
