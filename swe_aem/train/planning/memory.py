@@ -94,10 +94,10 @@ def layer_bytes(
 def _mixture_layer_bytes(
     shape: ModelShape, compute: str, lora_rank: int | None, *, autocast: bool, expert_adapters: bool
 ) -> float:
-    """`layer_bytes` of a layer with experts. Behind the norm are four products, the fourth the router's. For each expert that
-    a token goes to, the grouped products keep their inputs and the gate's where experts or their adapters are trained,
-    the gate's and the output in any case, and places of 36 bytes; autocast leaves them in float32. The router's softmax
-    is float32."""
+    """`layer_bytes` of a layer with experts. Behind the norm are four products, the fourth the router's. For each
+    expert that a token goes to, the grouped products keep their inputs and the gate's where experts or their
+    adapters are trained, the gate's and the output in any case, and places of 36 bytes; autocast leaves them in
+    float32. The router's softmax is float32."""
     hidden, gate = shape.hidden_size, shape.intermediate_size
     queries = shape.num_attention_heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
