@@ -5,7 +5,7 @@
 
 from swe_aem.store.export import predictions
 from swe_aem.store.failures import Blame, FailedAttempt, FailureLog, failed_attempt, read_failures
-from swe_aem.store.files import locked, replace
+from swe_aem.store.files import is_locked, locked, replace
 from swe_aem.store.graded import (
     Before,
     GradedPrediction,
@@ -43,6 +43,7 @@ __all__ = [
     "graded_prediction",
     "graded_writer",
     "is_graded_directory",
+    "is_locked",
     "keep_log",
     "locked",
     "log_path",

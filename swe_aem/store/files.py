@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from swe_aem.errors import UserError
 
@@ -29,15 +31,35 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
+def is_locked(directory: Path, name: str = ".lock") -> bool:
+    """Does a process hold the directory's lock of that name?"""
+    try:
+        with (directory / name).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none
+        return False
+    return False
+
+
+def _lock(file: IO[str]) -> bool:
+    """Lock an open file; False if another process holds it, and does not only look whether one does."""
+    for wait_s in (0.0, 0.05, 0.2):
+        time.sleep(wait_s)
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
+
+
 @contextmanager
 def locked(directory: Path, name: str = ".lock") -> Iterator[None]:
     """Hold the directory's lock of that name; raises `UserError` if another process holds it. The kernel frees it when
     we die."""
     path = directory / name
     with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(file):
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise UserError(

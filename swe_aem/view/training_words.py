@@ -73,6 +73,7 @@ def fact_rows(run: TrainingRun) -> Iterator[tuple[str, str]]:
         yield "How many trajectories?", f"{total:,} ({kinds})" if total else "0"
     else:
         yield "How many trajectories?", "not recorded"
+    yield from _groups(run, total)
     if run.infrastructure_failures is None:
         yield "Infrastructure failures?", "not recorded"
     else:
@@ -85,6 +86,23 @@ def fact_rows(run: TrainingRun) -> Iterator[tuple[str, str]]:
     if run.summary is not None:
         yield "Model", run.summary.model
         yield "Training tasks", run.summary.tasks
+
+
+def _groups(run: TrainingRun, total: int) -> Iterator[tuple[str, str]]:
+    """Which groups the trajectories are of: more of them are rolled out than trained on."""
+    trained, rejected, retried = (round(sum(run.series(name)[1])) for name in ("groups", "rejected_groups", "retries"))
+    if not trained:
+        return
+    broken = sum(len(step.broken_tasks or ()) for step in run.steps)
+    groups = trained + rejected
+    size = f" of {total // groups} trajectories each" if total and total % groups == 0 else ""
+    said = [f"{trained:,} trained on"]
+    if rejected:
+        said.append(f"{rejected:,} rejected (zero variance, and there were others: dynamic sampling)")
+    if broken:
+        said.append(f"{broken:,} of these of broken tasks, nothing of which counts")
+    again = f"; {retried:,} attempts failed and were repeated, which are no trajectories" if retried else ""
+    yield "Of how many groups?", f"{groups:,}{size}: {', '.join(said)}{again}"
 
 
 def later(run: TrainingRun) -> str:

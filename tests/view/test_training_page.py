@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swe_aem.store import Store
+from swe_aem.store import Store, locked
 from swe_aem.view.pages import PAGES
 from swe_aem.view.server import ServerLinks
 from swe_aem.view.site import Address, Asked, Site
@@ -34,6 +34,24 @@ def test_it_says_whether_the_run_learned_and_whether_aem_is_at_work(whole_run: P
     ):
         assert said in html
     assert "data-live" not in html  # it has ended
+
+
+def test_it_says_whether_a_run_that_has_not_ended_is_running(whole_run: Path) -> None:
+    assert "Is it running?" not in page(whole_run.parent, "first")
+    (whole_run / "summary.json").unlink()
+    assert "no process trains it here: it was stopped or killed." in page(whole_run.parent, "first")
+    with locked(whole_run):
+        assert "yes, a process is training it" in page(whole_run.parent, "first")
+
+
+def test_it_says_which_groups_the_trajectories_are_of(tmp_path: Path) -> None:
+    line = {"step": 1, "outcomes": {"resolved": 10, "unresolved": 6}, "groups": 3, "rejected_groups": 1, "retries": 2}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line | {"broken_tasks": ["t"]}) + "\n")
+    said = (
+        "4 of 4 trajectories each: 3 trained on, 1 rejected (zero variance, and there were others: dynamic sampling), "
+    )
+    said += "1 of these of broken tasks, nothing of which counts; 2 attempts failed and were repeated, which are no "
+    assert said + "trajectories" in page(tmp_path, tmp_path.name)
 
 
 def test_charts_are_data_that_a_script_draws_and_numbers_without_one(whole_run: Path) -> None:

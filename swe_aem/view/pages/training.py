@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from swe_aem.store import is_locked
 from swe_aem.train.directory import ROLLOUTS
 from swe_aem.view.aem import is_aem_at_work
 from swe_aem.view.beside import comparisons
@@ -44,7 +45,7 @@ def show(site: Site, asked: Asked, run: Run) -> Shown:
             "rates": list(rate_rows(found)),
             "later": later(found),
             "aem": is_aem_at_work(found),
-            "facts": list(fact_rows(found)),
+            "facts": [*_state(found), *fact_rows(found)],
             "links": [] if asked.links.alone else list(_links(site, asked, run, found)),
             "sections": shown,
             "others": comparisons(site, asked, run),
@@ -55,6 +56,16 @@ def show(site: Site, asked: Asked, run: Run) -> Shown:
         live=not found.ended,
         charts=bool(shown),
     )
+
+
+def _state(found: TrainingRun) -> Iterator[tuple[str, str]]:
+    """Is a run that has not ended in progress?"""
+    if found.ended:
+        return
+    if is_locked(found.directory):
+        yield "Is it running?", "yes, a process is training it"
+    else:
+        yield "Is it running?", "no process trains it here: it was stopped or killed. The same command resumes it"
 
 
 def sections(found: Iterable[Chart]) -> list[Section]:
