@@ -18,6 +18,7 @@ Direction = Literal["paper", "reversed"]
 Scope = Literal["trajectory", "group", "batch"]
 SCOPES: tuple[Scope, ...] = ("trajectory", "group", "batch")
 """Every scope, the narrowest first."""
+Entropy = Literal["exact", "sampler"]
 ImportanceMode = Literal["none", "truncate", "mask", "sequence_geometric_mask"]
 
 ADVANTAGES: ExtensionPoint[Any] = ExtensionPoint(
@@ -48,6 +49,16 @@ class _Section(Frozen):
     """A section `advantage`."""
 
     NAME_KEY: ClassVar[str] = ADVANTAGES.key
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    entropy: Entropy = "exact"
+    """Where the old policy's entropies and log-probabilities come from. exact: a pass of the trainer over the step's
+    rows; sampler: what was stored when the tokens were sampled, which needs no pass. Entropies are then estimates and
+    one per response, and ratios are those of policy to sampler, so it does not go with importance_sampling."""
+
+    def of_estimator(self) -> dict[str, Any]:
+        """The name of the estimator, and the settings that are its own."""
+        return self.model_dump(exclude={"entropy"})
 
 
 class BaselineConfig(_Section):
@@ -206,7 +217,10 @@ def advantage_of(estimator: str | Mapping[str, Any], assignments: Sequence[str] 
     """The section of an estimator by its name, or by a mapping with its settings, and `a=b` assignments of them. Raises
     `UserError` for names and values that do not fit."""
     section = {"advantage": {"estimator": estimator} if isinstance(estimator, str) else dict(estimator)}
-    return load(_Sections, section, assignments=[f"advantage.{one}" for one in assignments]).advantage
+    found = load(_Sections, section, assignments=[f"advantage.{one}" for one in assignments]).advantage
+    if found.entropy != "exact":
+        raise UserError(f"advantage.entropy={found.entropy} is for training: entropies are exact here, so leave it out")
+    return found
 
 
 def label_of(config: AdvantageConfig) -> str:

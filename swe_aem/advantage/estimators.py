@@ -24,7 +24,7 @@ class Advantages(NamedTuple):
 
 def estimator_of(config: AdvantageConfig) -> AdvantageEstimator:
     """The estimator that a section `advantage` names. Raises `UserError` as `ExtensionPoint.function` does."""
-    estimator: Any = ADVANTAGES.function(config.model_dump(), "inputs")
+    estimator: Any = ADVANTAGES.function(config.of_estimator(), "inputs")
     return estimator
 
 

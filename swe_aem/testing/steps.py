@@ -109,6 +109,7 @@ class ScriptedFeed:
             "response_of_token": [number if counts else -1 for number in [*numbers, -1]],
             "reward": float(dice.random() < 0.5) if counts else None,
             "response_rewards": None,
+            "response_entropies": [1.0 + response for response in range(1 + max(numbers))],
             "counts": counts,
             "weight": self.weight,
         }

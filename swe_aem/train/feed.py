@@ -10,12 +10,13 @@ from typing import Any
 
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from swe_aem.core.policy import EntropyEstimator
 from swe_aem.train.dealing import Dealing, busy_share
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.processes import Processes
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import Step, StepSource
-from swe_aem.train.training_row import DealtRow, TrainingRow, training_row
+from swe_aem.train.training_row import DealtRow, TrainingRow, entropy_estimator, training_row
 
 SLOT = "slot"
 """Placeholder for a prompt in the data set."""
@@ -41,6 +42,8 @@ class Feed:
         self._compact_filtering = compact_filtering
         self.last: Step | None = None
         """The latest step, on the first process."""
+        self.entropy: EntropyEstimator = "surprisal"
+        """What the sampler's entropies in its rows are estimated by."""
 
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         """This process's rows of the next step, as many as there are prompts."""
@@ -74,10 +77,16 @@ class Feed:
         assert self._source is not None
         with self._clock.phase("rollout_wait"):
             step = self.last = self._source.step(number, weights)
+        trajectories = [one for group in step.groups for one in group]
+        self.entropy = entropy_estimator(trajectories)
         rows = [
-            training_row(one, compact_filtering=self._compact_filtering, limits_reward=step.limits_reward)
-            for group in step.groups
-            for one in group
+            training_row(
+                one,
+                compact_filtering=self._compact_filtering,
+                limits_reward=step.limits_reward,
+                entropy=self.entropy,
+            )
+            for one in trajectories
         ]
         return [row if row["completion_ids"] else _padded(row, trainer) for row in rows]
 
@@ -94,4 +103,5 @@ def _padded(row: TrainingRow, trainer: GRPOTrainer) -> TrainingRow:
         "env_mask": [0],
         "response_of_token": [-1],
         "response_rewards": None,
+        "response_entropies": [],
     }

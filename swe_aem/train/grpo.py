@@ -90,6 +90,8 @@ class AgentGRPOTrainer(GRPOTrainer):
     ) -> Any:
         """Override of TRL's method: passes over a whole generation batch leave padding out, and the first pass, which
         is the old policy's, also yields its entropies."""
+        if self._scoring and self.advantage.entropy == "sampler":
+            return None, None, None
         if not self._scoring:
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
@@ -149,12 +151,29 @@ class AgentGRPOTrainer(GRPOTrainer):
             output = super()._generate_and_score_completions(inputs)
         finally:
             self._scoring = False
+        if self.advantage.entropy == "sampler":
+            self._old = self._sampled_scores(inputs, output)
+            output["old_per_token_logps"] = self._old[0]
         advantages = self._advantages(inputs, output)
-        if self._training and (self._old is not None or self.importance_sampling.mode != "none"):
+        exact = self.advantage.entropy == "exact"
+        if self._training and exact and (self._old is not None or self.importance_sampling.mode != "none"):
             advantages = self._corrected(advantages, self._old_policy(output)[0], output)
         output["advantages"] = advantages
         self._old = None
         return output
+
+    def _sampled_scores(self, inputs: Any, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """(B, T) log-probabilities and entropies of this process's rows as the sampler reported them: tokens have the
+        mean entropy of their response."""
+        logps = output.get("sampling_per_token_logps")
+        if logps is None:
+            raise ValueError("advantage.entropy=sampler needs the logprobs of rollout_func")
+        numbers = self._response_numbers(inputs, output["completion_ids"])
+        entropy = torch.zeros_like(logps)
+        for row, fields in enumerate(inputs):
+            values = entropy.new_tensor([*fields["response_entropies"], 0.0])  # the last one is for -1
+            entropy[row] = values[numbers[row]]
+        return logps, entropy
 
     @property
     def _training(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
+from swe_aem.advantage.config import Entropy
 from swe_aem.runlog import tell
 from swe_aem.store import replace
 from swe_aem.train.feed import Feed
@@ -29,15 +30,17 @@ class Journal(TrainerCallback):
         clock: StepClock,
         trackers: Trackers | None = None,
         estimator: str | None = None,
+        entropy: Entropy = "exact",
     ) -> None:
         """`done` steps are trained; lines of later ones, which a killed run may have left, are taken back. `clock` is
         that of all that has phases of its own. `trackers` get each line too. `estimator` is the name that the advantage
-        estimator's metrics begin with."""
+        estimator's metrics begin with, `entropy` where its entropies come from."""
         self._path = directory / METRICS
         self._feed = feed
         self._num_minibatches = num_minibatches
         self._steps = steps
         self._estimator = estimator
+        self._entropy: Entropy = entropy
         kept = [metrics for metrics in read_metrics(directory) if metrics.step <= done]
         replace(self._path, "".join(metrics.line() for metrics in kept))
         self._wall_s = (kept[-1].wall_s or 0.0) if kept else 0.0
@@ -78,6 +81,7 @@ class Journal(TrainerCallback):
             wall_s=self._wall_s,
             seconds=seconds,
             estimator=self._estimator,
+            entropy_estimator="exact" if self._entropy == "exact" else self._feed.entropy,
         )
         with self._path.open("a", encoding="utf-8") as file:
             file.write(metrics.line())

@@ -216,6 +216,7 @@ class _Run:
                     clock=self.clock,
                     trackers=self.trackers,
                     estimator=label_of(config.advantage),
+                    entropy=config.advantage.entropy,
                 )
             )
         callbacks.append(evaluations)

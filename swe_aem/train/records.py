@@ -114,6 +114,9 @@ class StepMetrics(RolloutMetrics):
     """Mean reward of the rows that are trained on. `resolved_rate` counts rejected groups too."""
     estimator: str | None = None
     """Name that the metrics of the advantage estimator begin with, before a slash."""
+    entropy_estimator: str | None = None
+    """What the entropies are that the advantage estimator was given: exact, those of the trainer's own pass; top20 or
+    surprisal, estimates of the sampler."""
     positive_share: float | None = None
     """Share of positive advantages among the base advantages that are not 0, 0..1."""
     response_entropy: float | None = Field(default=None, alias="aem/response_entropy")
@@ -172,11 +175,18 @@ class StepMetrics(RolloutMetrics):
         wall_s: float,
         seconds: Mapping[Phase, float],
         estimator: str | None = None,
+        entropy_estimator: str | None = None,
     ) -> "StepMetrics":
         """A step's line; `seconds` are those of each phase of it. Of what the trainer `logged`, the epoch means nothing
         here, and the mean and deviation of its only reward function are those of `reward` and `reward_std` again."""
         kept = {name: value for name, value in logged.items() if name != "epoch" and not name.startswith("rewards/")}
-        own = {"step": step, "estimator": estimator, "wall_s": wall_s, **_phases(seconds)}
+        own = {
+            "step": step,
+            "estimator": estimator,
+            "entropy_estimator": entropy_estimator,
+            "wall_s": wall_s,
+            **_phases(seconds),
+        }
         return StepMetrics.model_validate({**kept, **rollouts.model_dump(), **own})
 
     def line(self) -> str:

@@ -117,6 +117,12 @@ def _losses(
             "importance_sampling.mode mask gives tokens the weight 0, and loss_type vespo multiplies the weights of a "
             "row: one masked token would silence its trajectory. Use truncate or sequence_geometric_mask"
         )
+    if importance.mode != "none" and advantage.entropy == "sampler":
+        yield (
+            f"importance_sampling.mode {importance.mode} weighs the old policy against the sampler, and "
+            "advantage.entropy=sampler takes the one for the other: leave one out. Rollouts of older weights need "
+            "advantage.entropy=exact"
+        )
     if (changed := changed_meaning(fields)) is not None:
         yield changed
     yield from _one_ratio_per_row(fields, advantage)
@@ -154,7 +160,7 @@ def _extensions(config: TrainConfig) -> Iterator[str]:
         TASK_SAMPLERS.function(config.task_sampler, "inputs")
         Rewards(config.rollout.reward)
         if isinstance(config.advantage, OwnAdvantageConfig):  # the others need torch
-            ADVANTAGES.function(config.advantage.model_dump(), "inputs")
+            ADVANTAGES.function(config.advantage.of_estimator(), "inputs")
     except UserError as error:
         yield str(error)
 

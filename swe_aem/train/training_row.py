@@ -1,9 +1,12 @@
 """`training_row`: one trajectory as a row of a `rollout_func`, with the ids and log-probabilities as stored."""
 
+from collections.abc import Iterable
+from statistics import fmean
 from typing import TypedDict, assert_never
 
-from swe_aem.core import Trajectory
+from swe_aem.core import Response, Trajectory
 from swe_aem.core.outcome import OUTCOME_TABLE, LimitsReward
+from swe_aem.core.policy import EntropyEstimator
 
 
 class RowFields(TypedDict):
@@ -14,6 +17,8 @@ class RowFields(TypedDict):
     response_rewards: list[float] | None
     """The reward by response, which sums to `reward`; the numbers in `response_of_token` are its indices. None where
     the reward is one number."""
+    response_entropies: list[float]
+    """The sampler's estimate of the mean entropy of each response, by the numbers in `response_of_token`, nats."""
     counts: bool
     """Does the trajectory count in the baseline of its group?"""
     weight: float
@@ -42,6 +47,18 @@ class DealtRow(TrainingRow):
     """Where the row is in the step, group after group, however rows are dealt: its group is place // group size."""
 
 
+def entropy_estimator(trajectories: Iterable[Trajectory]) -> EntropyEstimator:
+    """The best estimator of entropies that all responses have: values of two do not compare."""
+    found = {response.entropy_estimator for one in trajectories for response in one.responses}
+    return "top20" if found == {"top20"} else "surprisal"
+
+
+def _entropy(response: Response, estimator: EntropyEstimator) -> float:
+    if estimator == "top20" and response.entropy is not None:
+        return response.entropy
+    return -fmean(response.logprobs) if response.logprobs else 0.0
+
+
 def baseline_reward(trajectory: Trajectory, limits_reward: LimitsReward = "graded") -> float | None:
     """Reward of a trajectory in its group's baseline, None if it does not count. `limits_reward` decides what a
     trajectory gets that ended at a limit: what was graded, or 0."""
@@ -65,9 +82,13 @@ def baseline_response_rewards(trajectory: Trajectory, limits_reward: LimitsRewar
 
 
 def training_row(
-    trajectory: Trajectory, *, compact_filtering: bool = True, limits_reward: LimitsReward = "graded"
+    trajectory: Trajectory,
+    *,
+    compact_filtering: bool = True,
+    limits_reward: LimitsReward = "graded",
+    entropy: EntropyEstimator = "surprisal",
 ) -> TrainingRow:
-    """The row of a trajectory, by the outcome table.
+    """The row of a trajectory, by the outcome table. `entropy` is the estimator that `response_entropies` are of.
 
     The completion begins with the first sampled token, and is empty if there is none. Tokens that the policy did not
     sample have log-probability 0 and mask 0. Trajectories that ended at a limit are trained only without
@@ -98,6 +119,7 @@ def training_row(
         "response_of_token": numbers,
         "reward": reward,
         "response_rewards": baseline_response_rewards(trajectory, limits_reward),
+        "response_entropies": [_entropy(response, entropy) for response in trajectory.responses],
         "counts": counts,
         "weight": trajectory.weight,
     }
