@@ -329,8 +329,8 @@ def test_no_two_baselines_are_the_same() -> None:
             ["aem=false"],
             "advantage.aem is now called advantage.estimator: set it, e.g. to aem where it was true",
         ),
-        ("empg", ["lam=1"], "advantage.lam is a setting of another kind of advantage; here there are estimator, base"),
-        ("max_rl", ["k=1"], "advantage.k is a setting of another kind of advantage; here there are estimator"),
+        ("empg", ["lam=1"], "advantage.lam is a setting of another kind of advantage; here there are entropy, "),
+        ("max_rl", ["k=1"], "advantage.k is a setting of another kind of advantage; here there are entropy, estimator"),
         ("mine.py", [], "say which object of the file, as in mine.py:NAME"),
     ],
 )

@@ -58,7 +58,7 @@ def test_what_is_built_in_stays_so(trained: Any) -> None:
 def test_an_object_of_ones_own_is_named_and_recorded(trained: Any) -> None:
     assert trained(halved).advantage == OwnAdvantageConfig(estimator=f"{__name__}:halved")
     scaled = trained(Scaled(by=2.0))
-    assert scaled.advantage.model_dump() == {"estimator": f"{__name__}:Scaled", "by": 2.0}
+    assert scaled.advantage.of_estimator() == {"estimator": f"{__name__}:Scaled", "by": 2.0}
     assert "sha256:" in training_extensions(scaled)["advantage"]
 
 
