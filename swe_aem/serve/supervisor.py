@@ -38,12 +38,13 @@ class Served:
     """A vLLM server and its guard process."""
 
     def __init__(self, config: ServeCommandConfig, directory: Path) -> None:
-        """`directory` gets `vllm-PORT.log`. Raises `UserError` if there is no such vllm command."""
+        """`directory` gets `vllm-PORT.log`; that of the start before becomes `vllm-PORT.log.1`. Raises `UserError` if
+        there is no such vllm command."""
         program = shutil.which(config.program)
         if program is None:
             raise UserError(
                 f"no command {config.program}: install vllm, in a separate environment if it needs another version of "
-                "torch, and name its command with --vllm"
+                "torch, and name its command with --vllm, or in a training run with launch.vllm"
             )
         self.config = config.model_copy(update={"program": program})
         self.log = directory / f"vllm-{config.port}.log"
@@ -51,6 +52,8 @@ class Served:
 
     def __enter__(self) -> "Served":
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            self.log.replace(f"{self.log}.1")
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("guard.py")), *vllm_command(self.config)],

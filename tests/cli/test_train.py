@@ -72,3 +72,30 @@ def test_a_reward_that_raises_ends_training_with_its_own_traceback(
     assert 'return float(Path("/no/such/file").read_text())' in said
     assert "FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file'\nswe-aem: reward " in said
     assert "rewards.py" not in said, "no frame of this package"
+
+
+def shown(*words: str) -> str:
+    return CliRunner().invoke(app, ["train", *words]).stdout
+
+
+def test_show_prints_settings_and_nothing_else() -> None:
+    config = str(Path(CONFIG).with_name("deepswe-32b-aem.yaml"))
+    names = ("model", "hardware.gpus_per_host", "hardware.sharding", "lora")
+    words = [word for name in names for word in ("--show", name)]
+    assert shown(config, *words).splitlines() == ["models/Qwen3-32B", "8", "fsdp2", "null"]
+
+
+def test_show_names_a_setting_that_does_not_exist() -> None:
+    done = CliRunner().invoke(app, ["train", CONFIG, "--show", "modle"])
+    assert str(done.exception) == "--show modle: the configuration has no such setting"
+
+
+def test_a_dry_run_shows_what_launch_would_run() -> None:
+    lines = shown(str(Path(CONFIG).with_name("lora-1gpu.yaml")), "--dry-run").splitlines()
+    servers, ranks = [line for line in lines if line.startswith("# --launch: ")]
+    assert servers.startswith("# --launch: CUDA_VISIBLE_DEVICES=0 swe-aem serve models/Qwen3-8B --port ")
+    assert ranks.startswith("# --launch: CUDA_VISIBLE_DEVICES=0 python -m swe_aem train ")
+    several = shown(
+        str(Path(CONFIG).with_name("deepswe-32b-aem.yaml")), "--dry-run", "--set", "rollout.tasks=tasks/nano"
+    )
+    assert "# --launch: not on one host: this run needs 64 GPUs" in several

@@ -186,3 +186,29 @@ def send(pid: int, number: signal.Signals) -> None:
     """A signal to a process that may have ended."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+@contextmanager
+def two_networks() -> Iterator[dict[str, str]]:
+    """Two network namespaces joined by a cable, as two hosts of a cluster are: address to name. In both the cable's end
+    is `eth0`. Nothing outside of them is reached."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        absent("network namespaces take root and iproute2")
+    names = [f"swe-aem-{os.getpid()}-{end}" for end in "ab"]
+    networks = {f"10.77.0.{number}": name for number, name in enumerate(names, start=1)}
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", "eth0", "netns", names[0], "type", "veth", "peer", "name", "eth0", "netns", names[1])
+        for address, name in networks.items():
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+            for device in ("lo", "eth0"):
+                ip("-n", name, "link", "set", device, "up")
+        yield networks
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)

@@ -1,7 +1,9 @@
 """The command line that follows from a configuration, and what `swe-aem serve` says without vLLM."""
 
 import pytest
+from typer.testing import CliRunner
 
+from swe_aem.cli import app
 from swe_aem.errors import UserError
 from swe_aem.serve import ServeCommandConfig, Served, vllm_command, vllm_environment
 from swe_aem.serve.command import PLUGIN
@@ -37,3 +39,37 @@ def test_a_server_that_ends_is_told_with_its_cause(tmp_path):
     config = ServeCommandConfig(model="m", program=str(program), port=1)
     with Served(config, tmp_path) as server, pytest.raises(UserError, match="ValueError: no such model"):
         server.wait_ready(lambda line: None, 30)
+
+
+def shown(*words: str) -> str:
+    done = CliRunner().invoke(app, ["serve", "--dry-run", *words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_configuration_of_a_run_says_how_to_serve_it():
+    line = shown("configs/lora-1gpu.yaml", "--port", "8003", "--host", "0.0.0.0", "--", "--max-num-seqs", "3")
+    assert "vllm serve models/Qwen3-8B --served-model-name policy --host 0.0.0.0 --port 8003 --dtype bfloat16 " in line
+    assert "--max-model-len 16384 --enable-lora" in line
+    assert line.endswith("--gpu-memory-utilization 0.4 --max-num-seqs 3\n")
+
+
+def test_an_option_beside_a_configuration_wins():
+    line = shown("configs/lora-1gpu.yaml", "--dtype", "float32", "--sync", "none", "--max-model-tokens", "99")
+    assert "--dtype float32 " in line
+    assert "--enable-lora" not in line
+    assert "--max-model-len 99" in line
+
+
+def test_a_run_without_servers_says_so():
+    done = CliRunner().invoke(app, ["serve", "configs/quickstart.yaml", "--dry-run"])
+    assert "has no servers: its policy samples in the trainer" in str(done.exception)
+
+
+def test_the_log_of_the_start_before_is_kept(tmp_path):
+    program = tmp_path / "vllm"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    (tmp_path / "vllm-1.log").write_text("of the start before\n")
+    with Served(ServeCommandConfig(model="m", program=str(program), port=1), tmp_path):
+        assert (tmp_path / "vllm-1.log.1").read_text() == "of the start before\n"

@@ -5,7 +5,7 @@ weights (`swe_aem.serve.sync`). So here it is only started again, at the same UR
 """
 
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from swe_aem.errors import UserError
@@ -22,7 +22,7 @@ class KeptServer:
     """One server, kept running from `start` to `end`."""
 
     def __init__(self, config: ServeCommandConfig, directory: Path, start_limit_s: float) -> None:
-        """`directory` gets the server's log, that of the start before under the name of `Served`."""
+        """`directory` gets the server's logs, as `Served` says."""
         self.url = config.url
         self.ready = threading.Event()
         """Set while the server answers, as far as is known."""
@@ -85,8 +85,5 @@ class KeptServer:
         with self._lock:
             if self._ending.is_set():
                 return None
-            server = Served(self._config, self._directory)
-            with suppress(FileNotFoundError):
-                server.log.replace(f"{server.log}.1")
-            self._server = stack.enter_context(server)
+            self._server = stack.enter_context(Served(self._config, self._directory))
             return self._server
