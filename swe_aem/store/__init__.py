@@ -4,7 +4,15 @@
 """
 
 from swe_aem.store.export import predictions
-from swe_aem.store.failures import Blame, FailedAttempt, FailureLog, failed_attempt, read_failures
+from swe_aem.store.failures import (
+    Blame,
+    FailedAttempt,
+    FailureLog,
+    LeftOut,
+    failed_attempt,
+    read_failures,
+    read_left_out,
+)
 from swe_aem.store.files import is_locked, locked, replace
 from swe_aem.store.graded import (
     Before,
@@ -31,6 +39,7 @@ __all__ = [
     "FailureLog",
     "GradedPrediction",
     "GradedWriter",
+    "LeftOut",
     "PhaseLog",
     "Store",
     "StoreWriter",
@@ -50,6 +59,7 @@ __all__ = [
     "predictions",
     "read_failures",
     "read_graded",
+    "read_left_out",
     "read_phases",
     "read_summary",
     "replace",

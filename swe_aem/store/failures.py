@@ -1,6 +1,7 @@
 """`failures.jsonl`: every failed attempt of a run, one JSON object per line, also those that left nothing in the store.
 
-`read_failures(DIR)` reads it, also while the run writes it.
+`read_failures(DIR)` reads it, also while the run writes it. The file does not grow beyond `MOST_BYTES`: attempts that
+fail after that are counted by cause in `failures-left-out.json`, which `read_left_out(DIR)` reads.
 """
 
 import json
@@ -15,10 +16,17 @@ from pydantic import ConfigDict, Field
 from swe_aem.core import TrajectoryKey
 from swe_aem.core.base import Frozen
 from swe_aem.runlog import AppendedFile, masked, note, traceback_of, utc_now
+from swe_aem.store.files import replace
 from swe_aem.store.records import read_records
 
-FILE = "failures.jsonl"
+FILE, LEFT_OUT = "failures.jsonl", "failures-left-out.json"
+MOST_BYTES = 64_000_000
+_MOST_CAUSES = 100
+"""Different causes that are counted of attempts that are left out."""
+_OTHERS = "other causes"
 
+Part = Literal["agent", "grading"]
+"""Was the agent rolled out, or its patch graded?"""
 Blame = Literal["infrastructure", "policy", "extension", "input", "bug"]
 """Whose failure it was found to be: `extension` is code of the user's own, `input` a setting or a task that cannot be
 used, `bug` this package's."""
@@ -35,8 +43,7 @@ class FailedAttempt(Frozen):
     sample: int
     attempt: int
     """Which failed attempt of its trajectory it is, from 1 in each process."""
-    part: Literal["agent", "grading"]
-    """Was the agent rolled out, or its patch graded?"""
+    part: Part
     phase: str
     """What was being done, as in a trajectory's `timings_s`: queue, start, prepare, agent, patch, grade ..."""
     cause: str
@@ -63,6 +70,17 @@ class FailedAttempt(Frozen):
         return TrajectoryKey(self.task_id, self.sample)
 
 
+class LeftOut(Frozen):
+    """Failed attempts of one cause that `failures.jsonl` had no space for."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    cause: str
+    part: Part
+    blame: Blame
+    attempts: int
+
+
 def failed_attempt(error: BaseException, **given: Any) -> FailedAttempt:
     """The record of an exception; keys and what cannot be shown are taken out of its texts. `given` are the other
     fields."""
@@ -75,7 +93,10 @@ class FailureLog:
     """Appends to a directory's `failures.jsonl`; the directory is locked by whoever writes its store."""
 
     def __init__(self, directory: Path) -> None:
-        self.count = sum(1 for _ in read_failures(directory))
+        self._left_out: dict[tuple[str, Part, Blame], int] = {
+            (one.cause, one.part, one.blame): one.attempts for one in read_left_out(directory)
+        }
+        self.count = sum(1 for _ in read_failures(directory)) + sum(self._left_out.values())
         """Failed attempts of all processes so far."""
         self._path = directory / FILE
         self._file: AppendedFile | None = None
@@ -89,7 +110,27 @@ class FailureLog:
         except OSError as error:
             note(f"{self._path} cannot be written: {error.strerror}", level=logging.WARNING)
         else:
-            self._file.append(json.dumps(failed.model_dump()).encode("ascii") + b"\n")
+            line = json.dumps(failed.model_dump()).encode("ascii") + b"\n"
+            if self._file.size_bytes + len(line) > MOST_BYTES:
+                self._leave_out(failed)
+            else:
+                self._file.append(line)
+
+    def _leave_out(self, failed: FailedAttempt) -> None:
+        """Count a failed attempt that the file has no space for."""
+        if not self._left_out:
+            note(f"{self._path} is full; further failures are counted in {LEFT_OUT}", level=logging.WARNING)
+        known = (failed.cause, failed.part, failed.blame) in self._left_out or len(self._left_out) < _MOST_CAUSES
+        key = (failed.cause if known else _OTHERS, failed.part, failed.blame)
+        self._left_out[key] = self._left_out.get(key, 0) + 1
+        counts = [
+            LeftOut(cause=cause, part=part, blame=blame, attempts=attempts).model_dump()
+            for (cause, part, blame), attempts in self._left_out.items()
+        ]
+        try:
+            replace(self._path.with_name(LEFT_OUT), json.dumps(counts) + "\n")
+        except OSError as error:
+            note(f"{LEFT_OUT} cannot be written: {error.strerror}", level=logging.WARNING)
 
     def close(self) -> None:
         """Close the file."""
@@ -102,3 +143,11 @@ def read_failures(directory: Path) -> Iterator[FailedAttempt]:
     """The failed attempts of a run in the order of failing, none if there is no file. A line that a killed process tore
     is left out."""
     return read_records(directory / FILE, FailedAttempt)
+
+
+def read_left_out(directory: Path) -> list[LeftOut]:
+    """How many further attempts failed, by cause; empty where `failures.jsonl` has all."""
+    try:
+        return [LeftOut.model_validate(one) for one in json.loads((directory / LEFT_OUT).read_bytes())]
+    except (FileNotFoundError, ValueError, TypeError):  # it is replaced as a whole, so that no kill tears it
+        return []

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from swe_aem.errors import PolicyError
-from swe_aem.store import FailureLog, failed_attempt, read_failures
+from swe_aem.store import FailureLog, failed_attempt, read_failures, read_left_out
+from swe_aem.store import failures as module
 
 PLACE = {"task_id": "t", "sample": 1, "attempt": 2, "part": "agent", "phase": "start"}
 
@@ -26,6 +27,24 @@ def test_a_torn_line_is_left_out_and_the_next_one_is_whole(tmp_path: Path) -> No
             file.write(b'{"time": "2026-11')
     assert [(one.message, str(one.key)) for one in read_failures(tmp_path)] == [("first", "t.1"), ("second", "t.1")]
     assert FailureLog(tmp_path).count == 2
+
+
+def test_a_full_file_does_not_grow_and_every_failure_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 2_000)
+    for _ in range(2):  # a process, and the one that resumes its run
+        failures = FailureLog(tmp_path)
+        for error in (PolicyError("x"), OSError("y")) * 5:
+            failures.append(failed_attempt(error, **PLACE))
+        failures.close()
+    assert (tmp_path / "failures.jsonl").stat().st_size <= 2_000
+    kept, left_out = list(read_failures(tmp_path)), read_left_out(tmp_path)
+    assert kept
+    for cause in ("PolicyError", "OSError"):
+        there = sum(one.cause == cause for one in kept)
+        assert there + sum(one.attempts for one in left_out if one.cause == cause) == 10
+    assert FailureLog(tmp_path).count == 20
 
 
 def test_a_task_whose_id_holds_a_lone_surrogate_loses_no_failure(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The page of failed attempts."""
 
+import json
 from pathlib import Path
 
 from swe_aem.store.failures import FailureLog, failed_attempt
@@ -26,3 +27,8 @@ def test_failed_attempts_by_cause_with_their_tracebacks(tmp_path: Path) -> None:
     assert "&lt;b&gt;" not in html
     assert "raise error" in html
     assert html.count("<details") == 20
+    counted = {"cause": "OSError", "part": "agent", "blame": "infrastructure", "attempts": 1_000}
+    (directory / "failures-left-out.json").write_text(json.dumps([counted]))
+    text = " ".join(Parsed(page(directory, "failures")).text.split())
+    assert "OSErroragentinfrastructure1,020" in text
+    assert "1,000 of them are counted only: failures.jsonl was full." in text

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from swe_aem.core import TrajectoryKey
-from swe_aem.store import FailedAttempt, read_failures
+from swe_aem.store import FailedAttempt, read_failures, read_left_out
 from swe_aem.view.found import Kind
 from swe_aem.view.listed import listed
 from swe_aem.view.site import Asked, Shown, Site
@@ -20,6 +20,8 @@ def show(site: Site, asked: Asked) -> Shown:
     cause = asked.query.get("cause", "")
     found = list(read_failures(directory))
     causes = Counter((one.cause, one.part, one.blame) for one in found)
+    left_out = read_left_out(directory)
+    causes.update({(one.cause, one.part, one.blame): one.attempts for one in left_out})
     chosen = [one for one in reversed(found) if cause in ("", one.cause)]
     pages = max(1, -(-len(chosen) // SIZE))
     number = min(listed(asked.query).number, pages)
@@ -39,6 +41,7 @@ def show(site: Site, asked: Asked) -> Shown:
                 for (name, part, blame), count in causes.most_common(100)
             ],
             "cause": cause,
+            "left_out": sum(one.attempts for one in left_out),
             "all": asked.link("failures", query={}, run=run.name),
             "failures": [
                 (n, one, "" if run.kind is Kind.GRADES else _href(asked, one), _short(one))
