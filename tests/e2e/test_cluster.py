@@ -67,16 +67,16 @@ def steps(out: Path) -> list[int]:
     return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def engines() -> list[int]:
-    """API servers of vLLM that serve the quickstart's policy on behalf of `swe-aem serve` here."""
+def engines(out: Path) -> list[int]:
+    """API servers of vLLM that the job of this directory has started."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            line = entry.read_bytes()
+            line, variables = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"vllm\0serve\0" in line and b"guard.py" not in line and b"--host\0000.0.0.0\0" in line:
-            found.append(int(entry.parent.name))
+        if b"vllm\0serve\0" in line and b"guard.py" not in line and f"OUT={out}".encode() in variables:
+            found.append(int(entry.name))
     return found
 
 
@@ -102,7 +102,7 @@ def test_slurm_runs_the_job_on_this_host_and_a_lost_server_is_started_again(
         job = subprocess.Popen(command, env=environment, cwd=JOB.parents[2])
         try:
             wait_for(lambda: 1 in steps(out), job, log.read_text)
-            (server,) = engines()
+            (server,) = engines(out)
             os.kill(server, signal.SIGKILL)
             assert job.wait(LIMIT_S) == 0, log.read_text()[-3000:]
         finally:
@@ -110,7 +110,7 @@ def test_slurm_runs_the_job_on_this_host_and_a_lost_server_is_started_again(
             job.wait()
     assert steps(out) == [1, 2, 3]
     assert "ended with status" in log.read_text()
-    assert engines() == []
+    assert engines(out) == []
 
 
 SRUN = """#!/bin/bash
@@ -120,13 +120,13 @@ trap 'kill $(jobs -p) 2>/dev/null; wait; exit 143' TERM
 export GLOO_SOCKET_IFNAME=eth0
 while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && host=${1#*=}; shift; done
 if [[ -n $host ]]; then
-    ip netns exec "$(grep -F "$host " hosts | cut -d ' ' -f 2)" "$@" &
+    nsenter "--net=/run/netns/$(grep -F "$host " hosts | cut -d ' ' -f 2)" "$@" &
     wait $!
     exit
 fi
 number=0
 while read -r address name; do
-    SLURM_PROCID=$number ip netns exec "$name" "$@" &
+    SLURM_PROCID=$number nsenter "--net=/run/netns/$name" "$@" &
     number=$((number + 1))
 done < hosts
 status=0
@@ -142,7 +142,7 @@ def in_place_of_slurm(place: Path, networks: dict[str, str]) -> dict[str, str]:
     """Environment of the job file: both hosts train, and both serve."""
     bin = programs(place)
     (place / "hosts").write_text("".join(f"{address} {name}\n" for address, name in networks.items()))
-    inside = f"ip netns exec {next(iter(networks.values()))}"
+    inside = f"nsenter --net=/run/netns/{next(iter(networks.values()))}"
     stubs = {
         "srun": SRUN,
         "scontrol": f"#!/bin/bash\nprintf '%s\\n' {' '.join(networks)}\n",
@@ -166,7 +166,7 @@ def sampled(network: str, address: str) -> tuple[list[int], list[int], list[floa
     """A prompt, the tokens that the server of a host makes of it, and their log-probabilities."""
     prompt = [20 + number for number in range(20)]
     body = {"model": "policy", "prompt": prompt, "max_tokens": 24, "logprobs": 1, "seed": 7, "return_token_ids": True}
-    line = ["ip", "netns", "exec", network, "curl", "-sf", f"http://{address}:8000/v1/completions"]
+    line = ["nsenter", f"--net=/run/netns/{network}", "curl", "-sf", f"http://{address}:8000/v1/completions"]
     line += ["-H", "content-type: application/json", "-d", json.dumps(body)]
     (choice,) = json.loads(subprocess.run(line, capture_output=True, check=True).stdout)["choices"]
     return prompt, choice["token_ids"], choice["logprobs"]["token_logprobs"]
@@ -201,7 +201,7 @@ def test_two_hosts_lose_a_server_and_the_process_that_rolls_out_and_end_with_the
         job = submit()
         try:
             wait_for(lambda: 1 in steps(out), job, said)
-            servers = engines()
+            servers = engines(out)
             assert len(servers) == 2
             os.kill(servers[-1], signal.SIGKILL)
             wait_for(lambda: "ended with status" in said() and 2 in steps(out), job, said)
@@ -220,4 +220,4 @@ def test_two_hosts_lose_a_server_and_the_process_that_rolls_out_and_end_with_the
     for prompt, response, logprobs in found.values():
         assert of_policy(out / "policy", prompt, response) == pytest.approx(logprobs, abs=1e-4)
         assert of_policy(Path(POLICY), prompt, response) != pytest.approx(logprobs, abs=1e-4)
-    assert engines() == []
+    assert engines(out) == []
