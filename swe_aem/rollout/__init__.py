@@ -17,8 +17,10 @@ from swe_aem.rollout.components import (
 )
 from swe_aem.rollout.config import NATIVE, BudgetConfig, RolloutConfig, SchedulingConfig, default_directory
 from swe_aem.rollout.group import RolloutGroup, block_size
+from swe_aem.rollout.group_source import GroupSource
 from swe_aem.rollout.human import HumanSession, human_session, judge_human
 from swe_aem.rollout.manifest import Manifest, claim, read_manifest
+from swe_aem.rollout.places import Places
 from swe_aem.rollout.run import RolloutResult, RolloutRun, roll_out, wanted_trajectories
 from swe_aem.rollout.single_patch import grade_patch
 from swe_aem.rollout.store_tokenizer import name_tokenizer, require_token_ids, require_tokenizer
@@ -31,8 +33,10 @@ __all__ = [
     "NATIVE",
     "ROUNDS_THAT_DECIDE",
     "BudgetConfig",
+    "GroupSource",
     "HumanSession",
     "Manifest",
+    "Places",
     "RolloutComponents",
     "RolloutConfig",
     "RolloutGroup",

@@ -48,11 +48,12 @@ class PhaseTimer:
 class StartGate:
     """A `SandboxBackend` in front of another one. Agents and graders wait in the same queue to start a sandbox."""
 
-    def __init__(self, backend: SandboxBackend, *, starting: int, start_limit_s: float) -> None:
-        """At most `starting` sandboxes start at once, each within `start_limit_s` seconds."""
+    def __init__(self, backend: SandboxBackend, *, starting: int | asyncio.Semaphore, start_limit_s: float) -> None:
+        """At most `starting` sandboxes start at once, or as many as a semaphore that gates share lets; each within
+        `start_limit_s` seconds."""
         self.name = backend.name
         self._backend = backend
-        self._slots = asyncio.Semaphore(starting)
+        self._slots = asyncio.Semaphore(starting) if isinstance(starting, int) else starting
         self._start_limit_s = start_limit_s
 
     async def __aenter__(self) -> "StartGate":

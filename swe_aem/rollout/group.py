@@ -25,6 +25,7 @@ class RolloutGroup:
         """Rewards of the trajectories that were added here."""
         self._outstanding = set(self.missing)
         self._counted = sum(OUTCOME_TABLE[outcome].in_baseline for outcome in stored.values())
+        self._under_way: set[TrajectoryKey] = set()
         self._cancellable: dict[TrajectoryKey, asyncio.Task[None]] = {}
 
     @property
@@ -37,6 +38,11 @@ class RolloutGroup:
         """Is no trajectory outstanding?"""
         return not self._outstanding
 
+    @property
+    def over(self) -> bool:
+        """Is no trajectory outstanding or under way, so that nothing more of it will be stored?"""
+        return self.ended and not self._under_way
+
     def given_up(self) -> None:
         """Those not started will not be, and what has no record now gets none."""
         self._outstanding.clear()
@@ -44,7 +50,12 @@ class RolloutGroup:
 
     def started(self, key: TrajectoryKey, task: asyncio.Task[None]) -> None:
         """The trajectory is under way in that task."""
+        self._under_way.add(key)
         self._cancellable[key] = task
+
+    def left(self, key: TrajectoryKey) -> None:
+        """The trajectory's task is over, however it ended."""
+        self._under_way.discard(key)
 
     def finished(self, key: TrajectoryKey) -> None:
         """The trajectory is terminal: from now on it will be stored and not be cancelled as surplus."""

@@ -16,9 +16,9 @@ store.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
 from swe_aem.core.outcomes import in_baseline
@@ -41,7 +41,9 @@ from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.gate import StartGate
 from swe_aem.rollout.group import RolloutGroup
+from swe_aem.rollout.group_source import GivenGroups, GroupSource
 from swe_aem.rollout.patch_grading import grading_context
+from swe_aem.rollout.places import Places
 from swe_aem.rollout.progress import RunProgress, stored_text
 from swe_aem.rollout.supply import TaskSupply
 from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
@@ -49,6 +51,7 @@ from swe_aem.rollout.unrewarded import keep_unrewarded, kept_where
 from swe_aem.runlog import note
 from swe_aem.store import StoreWriter
 
+_T = TypeVar("_T")
 _PRUNE_LIMIT_S = 60.0
 
 
@@ -58,7 +61,7 @@ class Orchestrator:
     def __init__(
         self,
         config: RolloutConfig,
-        groups: Sequence[RolloutGroup],
+        groups: Sequence[RolloutGroup] | GroupSource,
         components: RolloutComponents,
         backend: SandboxBackend,
         writer: StoreWriter,
@@ -68,10 +71,11 @@ class Orchestrator:
         rewards: Rewards | None = None,
         supply: TaskSupply | None = None,
         leave_out: bool = True,
+        places: Places | None = None,
     ) -> None:
         """`rewards` default to those of the configuration. An open `supply` brings what tasks need; without one,
         everything is there. `leave_out`: a task that cannot be rolled out here costs itself only; otherwise it ends the
-        run."""
+        run. `places` are shared with other runs."""
         limits = config.scheduling
         self._config = config
         self._components = components
@@ -83,11 +87,15 @@ class Orchestrator:
         self._ends_with: SweAemError | None = None
         self._leaves_out = leave_out
         self._cut_off = 0  # trajectories that the end of the budget cut off
-        self._gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
-        self._agent_slots = asyncio.Semaphore(limits.concurrency)
-        self._grading_slots = asyncio.Semaphore(limits.grading)
-        self._groups = tuple(groups)
-        self._group_of = {key: group for group in groups for key in group.keys}
+        self._places = places or Places(limits)
+        self._gate = StartGate(backend, starting=self._places.starting, start_limit_s=limits.start_limit_s)
+        self._grows = isinstance(groups, GroupSource)
+        self._source = groups if isinstance(groups, GroupSource) else GivenGroups(groups)
+        self._tasks = self._source.tasks
+        self._group_of: dict[TrajectoryKey, RolloutGroup] = {}
+        self._running = 0
+        self._asks = False
+        """Is the source asked for a group?"""
         self._unsettled: list[tuple[Trajectory, bytes]] = []
         self._supply = supply
         self._users: Counter[str] = Counter()
@@ -169,7 +177,7 @@ class Orchestrator:
             controls,
             self._writer.store.directory,
             self._progress.news.append,
-            tasks=self._unfinished,
+            tasks=self._tasks,
         )
         limit, spending = self._config.scheduling.consecutive_failures, self._progress.spending
         return RunContext(
@@ -178,23 +186,18 @@ class Orchestrator:
             components=self._components,
             gate=self._gate,
             grading=grading,
-            grading_slots=self._grading_slots,
-            agent_breaker=Breaker("run the agent", limit, tasks=self._unfinished),
+            grading_slots=self._places.grading,
+            agent_breaker=Breaker("run the agent", limit, tasks=self._tasks),
             first_answer=FirstAnswer(known=self._progress.totals.billed_tokens > 0),
             spending=spending,
             progress=self._progress,
         )
 
-    @property
-    def _unfinished(self) -> int:
-        """How many tasks have something to roll out."""
-        return len({group.record.task.id for group in self._groups if group.missing})
-
     async def _dispatch(self, tasks: asyncio.TaskGroup, context: RunContext) -> None:
         """Start one task per missing trajectory, group by group, each as soon as there is a slot for its agent, and the
         budget has room for it."""
-        for group in self._groups:
-            if group.missing and await self._supplied(group):
+        while (group := await self._next()) is not None:
+            if await self._supplied(group):
                 self._users[group.record.task.id] += 1
                 try:
                     await self._start_missing(group, tasks, context)
@@ -203,10 +206,22 @@ class Orchestrator:
             if self.interrupted or self.budget_spent:
                 return
 
+    async def _next(self) -> RolloutGroup | None:
+        """The next group, None if there is none."""
+        self._asks = True
+        self._tell_if_stuck()
+        group = await self._unless_stopped(self._source.next())
+        self._asks = False
+        if group is not None:
+            self._group_of.update(dict.fromkeys(group.keys, group))
+            if self._grows:
+                self._progress.wanted += len(group.missing)
+        return group
+
     async def _start_missing(self, group: RolloutGroup, tasks: asyncio.TaskGroup, context: RunContext) -> None:
         for key in group.missing:
-            await self._agent_slots.acquire()
-            slot = _AgentSlot(self._agent_slots)
+            await self._places.agents.acquire()
+            slot = _AgentSlot(self._places.agents)
             has_room = await self._progress.spending.start(key)
             enough = group.left_out or (self._config.early_completion and group.complete)
             if self.interrupted or enough or not has_room:
@@ -214,7 +229,10 @@ class Orchestrator:
                 self._progress.spending.end(key)
                 self.budget_spent |= not (self.interrupted or enough)
                 return
+            if key == group.missing[0]:
+                self._source.begun(group)
             self._users[key.task_id] += 1
+            self._running += 1
             task = tasks.create_task(self._one(group, key, context, slot))
             # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
             task.add_done_callback(lambda _, key=key, slot=slot: self._left(group, key, slot))
@@ -224,19 +242,28 @@ class Orchestrator:
         """Can the group's task be worked on? Waits for that, but not longer than the run starts anything."""
         if self._supply is None:
             return True
-        bringing = asyncio.ensure_future(self._supply.bring(group.record))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait({bringing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            bringing.cancel()
-            stopping.cancel()
-        if not bringing.done():
+        brought = await self._unless_stopped(_boxed(self._supply.bring(group.record)))
+        if brought is None:
             return False
-        if (why := bringing.result()) is not None:
+        if (why := brought[0]) is not None:
             group.given_up()
             self._progress.leave_out(group.record.task.id, why)
         return why is None
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """The result of `work`, or None once the run stops."""
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            stopping.cancel()
+
+    def _tell_if_stuck(self) -> None:
+        """The source learns that nothing runs, and that failures wait for a trajectory that works."""
+        if self._asks and not self._running and self._unsettled:
+            self._source.stuck()
 
     def _put_down(self, group: RolloutGroup) -> None:
         """One user of a task's sandboxes is done: a trajectory, or the start of all of them."""
@@ -290,6 +317,12 @@ class Orchestrator:
             self._progress.surplus_cancelled += group.cancel_surplus()
         if group.ended:
             self._progress.group_ended(group.record.task.id, group.rewards)
+        self._tell_if_over(group)
+
+    def _tell_if_over(self, group: RolloutGroup) -> None:
+        """The source learns of a group's end where its last trajectory is both stored and out of the way."""
+        if group.over and not group.left_out:
+            self._source.ended(group)
 
     async def _without_reward(self, trajectory: Trajectory, log: bytes, error: ExtensionFailed) -> None:
         """Keep a trajectory whose reward function failed, and end the run: what runs may finish first."""
@@ -333,13 +366,17 @@ class Orchestrator:
     def _require_usable(self) -> None:
         """Raises `UserError` if no task could be rolled out here."""
         left_out = self._progress.left_out
-        if left_out and len(left_out) == self._unfinished:
+        if left_out and len(left_out) == self._tasks:
             (task_id, why), others = next(iter(left_out.items())), len(left_out) - 1
             more = f" ({others} more tasks cannot be rolled out)" if others else ""
             raise UserError(f"{task_id}: {why}{more}")
 
     def _left(self, group: RolloutGroup, key: TrajectoryKey, slot: "_AgentSlot") -> None:
         slot.release()
+        group.left(key)
+        self._tell_if_over(group)
+        self._running -= 1
+        self._tell_if_stuck()
         self._put_down(group)
         self._progress.spending.end(key)
         self._progress.left(str(key))
@@ -353,6 +390,11 @@ async def prune_left_over(backend: SandboxBackend, tell: Callable[[str], None]) 
             await backend.prune()
     except InfrastructureError as error:
         tell(f"pruning sandboxes failed: {describe(error)}; run `swe-aem sandbox prune`")
+
+
+async def _boxed(work: Awaitable[_T]) -> tuple[_T]:
+    """A result that may be None, told apart from none."""
+    return (await work,)
 
 
 class _AgentSlot:

@@ -21,8 +21,10 @@ from swe_aem.rollout.components import RolloutComponents, open_components, requi
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.display import show
 from swe_aem.rollout.group import RolloutGroup, block_size, group_of
+from swe_aem.rollout.group_source import GroupSource
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
+from swe_aem.rollout.places import Places
 from swe_aem.rollout.progress import RunProgress, causes_before, used_before
 from swe_aem.rollout.spending import Ended, Spending, Used
 from swe_aem.rollout.store_tokenizer import run_tokenizer
@@ -99,11 +101,12 @@ class RolloutRun:
         *,
         backend: SandboxBackend | None = None,
         open_components: OpenComponents = open_components,
+        places: Places | None = None,
         line_every_s: float = 30.0,
         brief: bool = False,
     ) -> None:
         """`backend` and `open_components` default to what the configuration names. A given backend has been entered,
-        and stays so; another one is entered for the length of each `run`.
+        and stays so; another one is entered for the length of each `run`. `places` are shared with other runs.
 
         Without a terminal a line of progress is printed every `line_every_s` seconds; a `brief` run prints such lines
         on a terminal too, and nothing about single groups.
@@ -113,6 +116,7 @@ class RolloutRun:
         self._store = store
         self._backend = backend
         self._open_components = open_components
+        self._places = places
         self._line_every_s = line_every_s
         self._brief = brief
         self._opened: _OpenStore | None = None
@@ -178,15 +182,15 @@ class RolloutRun:
 
     async def run(
         self,
-        groups: Sequence[RolloutGroup] | None = None,
+        groups: Sequence[RolloutGroup] | GroupSource | None = None,
         *,
         signals: bool = False,
         supply: TaskSupply | None = None,
         leave_out: bool | None = None,
     ) -> RolloutResult:
-        """Roll out what the store lacks of these groups, by default of one group per task. One call at a time. A
-        `supply` is opened for its length. `leave_out`: a task that cannot be rolled out costs itself only; by default
-        that holds where no groups are given.
+        """Roll out what the store lacks of these groups, by default of one group per task; of a source, until it gives
+        no more. One call at a time. A `supply` is opened for its length. `leave_out`: a task that cannot be rolled out
+        costs itself only; by default that holds where no groups are given.
 
         `signals`: while trajectories run, the first Ctrl-C or SIGTERM calls `stop` and the second one `cancel`. Raises
         `UserError` for bad input, `RunAborted` if nothing works any more, `ExtensionFailed` if the reward function
@@ -198,6 +202,8 @@ class RolloutRun:
         if groups is None:
             wanted = wanted_trajectories(self._config, self._tasks)
             groups = [self.group(record) for record in self._tasks]
+        elif isinstance(groups, GroupSource):
+            wanted = opened.totals.trajectories
         else:
             wanted = opened.totals.trajectories + sum(len(group.missing) for group in groups)
         progress = RunProgress(
@@ -263,7 +269,7 @@ class RolloutRun:
 
     async def _orchestrate(
         self,
-        groups: Sequence[RolloutGroup],
+        groups: Sequence[RolloutGroup] | GroupSource,
         progress: RunProgress,
         *,
         signals: bool,
@@ -286,6 +292,7 @@ class RolloutRun:
                 rewards=opened.rewards,
                 supply=supply,
                 leave_out=leave_out,
+                places=self._places,
             )
             if self._interrupted:
                 orchestrator.stop()

@@ -22,6 +22,7 @@ from swe_aem.policy import names_chat_api
 from swe_aem.rollout import BudgetConfig, RolloutConfig
 from swe_aem.serve import ServersConfig
 from swe_aem.tasks import FAMILIES
+from swe_aem.train.group_queue import QueueRules, Stale
 from swe_aem.train.task_samplers import TaskSamplerSetting
 from swe_aem.train.trl_config import TrlConfig
 
@@ -155,7 +156,11 @@ class TrainConfig(Frozen):
     micro_batch_size: _Count = 1
     """Rows (trajectories) in one forward pass of one process."""
     max_staleness: Annotated[int, Field(ge=0)] = 0
-    """Policy updates that a trained sample may be old. 0 is on-policy; above, set importance_sampling."""
+    """Policy updates that a trained sample may be old. 0 is on-policy; above, rollouts never wait for a step, a step
+    takes the groups that are complete first, and importance_sampling must be set."""
+    stale: Stale = "wait"
+    """With max_staleness above 0: wait, a step waits for groups that would get older; drop, it does not, and drops
+    those that got older, which are the long ones."""
     importance_sampling: ImportanceSamplingConfig = ImportanceSamplingConfig()
     """Correction for samples of older or differing weights, token by token unless the mode says sequence."""
     compact_filtering: bool = True
@@ -258,6 +263,11 @@ class TrainConfig(Frozen):
     def rolled_out_groups(self) -> int:
         """Groups that are rolled out for a step."""
         return self.oversampled_groups or self.groups_per_step
+
+    @property
+    def queue(self) -> QueueRules:
+        """The settings that decide which groups begin and which a step takes."""
+        return QueueRules(**{name: getattr(self, name) for name in QueueRules.model_fields})
 
 
 _FREE = (

@@ -48,6 +48,13 @@ class QueueRules(Frozen):
         """Groups of which a step trains on groups_per_step, if they are not informative."""
         return self.oversampled_groups or self.groups_per_step
 
+    @property
+    def most_begun(self) -> int:
+        """Groups that are begun and not trained at once, at most; with zero-variance groups that wait to be rejected
+        there may be more."""
+        per_step = self.groups_per_step if self.max_staleness else self.consumed_per_step
+        return per_step * (self.max_staleness + 1)
+
 
 class Taken(Frozen):
     """The groups that leave the queue with a step, by number."""
@@ -113,16 +120,20 @@ class GroupQueue:
         """Is there room for another group? At most `groups_per_step` * (`max_staleness` + 1) are begun and not trained,
         so that each of them can still be trained in time; zero-variance groups are not counted here, but together with
         them there are at most `consumed_per_step` * (`max_staleness` + 1)."""
-        rules, size = self._rules, self._rules.consumed_per_step
-        fresh = [group for group in self._groups.values() if not self._is_lost(group)]
-        counted = sum(not self._is_rejectable(group) for group in fresh)
-        all_of_it = len(fresh) + self._training
-        ahead = rules.max_staleness + 1
+        steps = self._rules.max_staleness + 1
+        counted = sum(not self._is_rejectable(group) for group in self._fresh()) + self._training
+        with_rejectable = len(self._fresh()) + self._training
         return (
-            counted + self._training < self._places_per_step * ahead
-            and all_of_it < size * ahead
-            and all_of_it < size * (rules.steps - self._version)
+            counted < self._rules.most_begun
+            and with_rejectable < self._rules.consumed_per_step * steps
+            and not self.exhausted
         )
+
+    @property
+    def exhausted(self) -> bool:
+        """Have all groups begun that the steps which are left could consume?"""
+        steps_left = self._rules.steps - self._version
+        return len(self._fresh()) + self._training >= self._rules.consumed_per_step * steps_left
 
     def begin(self, number: int, version: int | None = None) -> None:
         """The group begins; `version` is that of its oldest token where a killed process had begun it."""
@@ -198,6 +209,9 @@ class GroupQueue:
             place <= self._rules.groups_per_step * (group.version + last_step - (self._version + 1))
             for place, group in enumerate(rest, start=1)
         )
+
+    def _fresh(self) -> list[_Group]:
+        return [group for group in self._groups.values() if not self._is_lost(group)]
 
     def _is_rejectable(self, group: _Group) -> bool:
         return group.worth in _FILLS and self._oversamples

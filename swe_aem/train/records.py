@@ -72,6 +72,19 @@ class RolloutMetrics(Frozen):
     """Latest version of the weights that sampled."""
     staleness: float | None = None
     """How many versions the weights that sampled were behind those that are trained, mean over responses."""
+    max_age: int | None = None
+    """The same of the oldest token of the groups that are trained on: at most `max_staleness`."""
+    queued_groups: int | None = None
+    """Complete groups that the step left in the queue."""
+    running_groups: int | None = None
+    """Groups that were being rolled out when the step took its own."""
+    held_back_s: float | None = None
+    """Seconds of `rollout_wait_s` in which enough groups were complete, and the step waited for older ones."""
+    dropped_groups: int | None = None
+    """Groups that got older than `max_staleness`, with `stale: drop`."""
+    dropped_by_length: dict[str, float] | None = None
+    """Share of the step's groups that were dropped, by quarter of their sampled tokens, of which `q1` are the shortest;
+    empty if none was dropped."""
     rollout_s: float | None = None
     """Seconds from the first sandbox to the last verdict; 0 if all trajectories were in the store."""
 

@@ -6,28 +6,29 @@
         worker.evaluate(...)            # after
 
 It holds what outlives a step: the policy, which takes over the trained weights before a step, the process that parses
-test logs, and the store. A step whose groups are in the store already is read, not rolled out again: a run that was
-killed resumes from its last checkpoint with the very trajectories that the steps after it had.
+test logs, and the store. At `max_staleness` 0 each step is a rollout of its own. Above, one rollout lasts as long as
+the run, and evaluations share its places. A step whose groups are in the store already is read, not rolled out again: a
+run that was killed resumes from its last checkpoint with the very trajectories that the steps after it had.
 """
 
 import asyncio
 import sys
 import threading
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from swe_aem.core import Agent, Policy, Trajectory
+from swe_aem.core import Agent, Policy
 from swe_aem.errors import SweAemError
 from swe_aem.grading import Grader, SwebenchParser
 from swe_aem.rollout import (
+    GroupSource,
+    Places,
     RolloutComponents,
     RolloutConfig,
-    RolloutGroup,
     RolloutRun,
     chosen_tasks,
     components_of,
@@ -40,10 +41,9 @@ from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.policies import Updates, open_policy
-from swe_aem.train.schedule import EpochTask, Schedule
 from swe_aem.train.step_clock import StepClock
-from swe_aem.train.steps import Step, choose, require_one_version
-from swe_aem.train.task_samplers import TASK_SAMPLERS
+from swe_aem.train.steps import Step
+from swe_aem.train.training_groups import TrainingGroups
 
 _T = TypeVar("_T")
 _LINE_EVERY_S = 60.0
@@ -78,24 +78,14 @@ class RolloutWorker:
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
         self._lifetimes = AsyncExitStack()
         self._locks = ExitStack()
-        self._order = asyncio.Lock()
-        self._choosing = asyncio.Lock()
-        self._scheduled: dict[int, Future[Step]] = {}
         self._turns: set[asyncio.Task[Any]] = set()
         self._tasks = chosen_tasks(config.rollout)
         self._backend = open_backend(config.rollout.sandbox)
+        self._places = Places(config.rollout.scheduling)
         self._rollout = self._run_of(config.rollout, self._tasks, directory / "rollouts")
-        self._schedule = Schedule(
-            TASK_SAMPLERS.function(config.task_sampler, "inputs"),
-            TASK_SAMPLERS.name_of(config.task_sampler),
-            self._tasks.records,
-            directory,
-            count=config.rolled_out_groups,
-            max_staleness=config.max_staleness,
-            seed=config.seed,
-            limits_reward=config.limits_reward,
-            load=self._stored,
-        )
+        self._groups = TrainingGroups(config, self._tasks.records, directory, self._rollout)
+        self._lasting: asyncio.Task[None] | None = None
+        """The rollout that does not end with a step."""
         self._running: dict[RolloutRun, asyncio.Task[Any]] = {}
         self._closing = False
         self._live: _Live | None = None
@@ -122,16 +112,13 @@ class RolloutWorker:
             self._locks.close()
 
     def step(self, number: int, weights: Mapping[str, Any]) -> Step:
-        """The step, as `StepSource.step` says. Up to `max_staleness` further steps are begun, each with the weights
-        that are there then. The policy gets the weights only if one of these steps is not all in the store."""
-        steps = range(number, min(number + self._config.max_staleness, self._config.steps) + 1)
-        if self._wait(self._submit(self._any_lacks(steps))):
+        """The step, as `StepSource.step` says. The policy gets the weights only if something is still to be rolled out
+        with them."""
+        lacks = self._wait(self._submit(self._groups.lack(number)))
+        if lacks:
             with self._clock.phase("weights"):
                 self._wait(self._submit(self._update(weights, number - 1)))
-        for wanted in steps:
-            if wanted not in self._scheduled:
-                self._scheduled[wanted] = self._submit(self._in_turn(wanted))
-        return self._wait(self._scheduled.pop(number))
+        return self._wait(self._submit(self._step(number, lacks=lacks)))
 
     def evaluate(self, config: RolloutConfig, weights: Mapping[str, Any], version: int, name: str) -> Path:
         """Roll out a whole task set with these weights into `heldout/NAME`; returns that directory. A rerun resumes
@@ -170,6 +157,8 @@ class RolloutWorker:
             rollout.cancel()
         if ending := {*self._running.values(), *self._turns}:
             await asyncio.wait(ending, timeout=_CLOSE_S)
+        if self._lasting is not None and self._lasting.done() and not self._lasting.cancelled():
+            self._lasting.exception()  # no step that it could fail is left
         await self._lifetimes.aclose()
 
     def _run_of(self, config: RolloutConfig, tasks: TaskSet, directory: Path) -> RolloutRun:
@@ -179,6 +168,7 @@ class RolloutWorker:
             Store(directory),
             backend=self._backend,
             open_components=lambda config, tasks: nullcontext(self._components(config, tasks)),
+            places=self._places,
             line_every_s=_LINE_EVERY_S,
             brief=True,
         )
@@ -192,62 +182,42 @@ class RolloutWorker:
             lambda gate: Grader(gate, live.parser, twins=config.twins),
         )
 
-    async def _in_turn(self, number: int) -> Step:
-        """Step after step, also where several are scheduled."""
-        turn = asyncio.current_task()
-        assert turn is not None
-        self._turns.add(turn)
-        turn.add_done_callback(self._turns.discard)
-        async with self._order:
-            self._require_open(f"step {number}")
-            return await self._step(number)
-
-    async def _any_lacks(self, steps: Sequence[int]) -> bool:
-        """Is something of these steps still to be rolled out?"""
-        return any([self._lacks(await self._groups(number)) for number in steps])
-
     async def _update(self, weights: Mapping[str, Any], version: int) -> None:
         """Give the policy these weights, unless it has them."""
         updates = self._opened.updates
         if updates.version != version:
             await updates.update(weights, version)
+        self._groups.trained(version)
 
-    async def _groups(self, number: int) -> list[RolloutGroup]:
-        """The groups of a step, and what the store lacks of them. A user's task sampler may take its time, so it runs
-        beside the event loop."""
-        async with self._choosing:
-            chosen = await asyncio.to_thread(self._schedule.tasks, number)
-        return self._groups_of(chosen)
+    async def _step(self, number: int, *, lacks: bool) -> Step:
+        turn = asyncio.current_task()
+        assert turn is not None
+        self._turns.add(turn)
+        turn.add_done_callback(self._turns.discard)
+        self._require_open(f"step {number}")
+        self._groups.trained(number - 1)
+        if self._config.max_staleness and not self._groups.replays(number):
+            return await self._beside_the_rollout(self._groups.take(number))
+        if lacks:
+            await self._roll_out(self._rollout, self._groups, f"step {number}")
+        elif not self._groups.replays(number):
+            await self._groups.admit()
+        return await self._groups.take(number)
 
-    def _groups_of(self, tasks: Sequence[EpochTask]) -> list[RolloutGroup]:
-        return [self._rollout.group(one.record, one.epoch) for one in tasks]
-
-    def _stored(self, tasks: Sequence[EpochTask]) -> list[tuple[Trajectory, ...]]:
-        """The trajectories of these groups that are in the store."""
-        return [self._rollout.load(group) for group in self._groups_of(tasks)]
-
-    def _lacks(self, groups: Sequence[RolloutGroup]) -> bool:
-        """Is something of these groups still to be rolled out?"""
-        early = self._config.rollout.early_completion
-        return any(group.missing and not (early and group.complete) for group in groups)
-
-    async def _step(self, number: int) -> Step:
-        config, size = self._config, self._config.rollout.group_size
-        groups = await self._groups(number)
-        missing = self._lacks(groups)
-        started_s = time.monotonic()
-        if missing:
-            await self._roll_out(self._rollout, groups, f"step {number}")
-        rollout_s = time.monotonic() - started_s if missing else 0.0
-        stored = await asyncio.to_thread(lambda: [self._rollout.load(group) for group in groups])
-        if not config.max_staleness:
-            require_one_version(stored)
-        async with self._choosing:
-            self._schedule.ended(number, stored)
-        kept, rejected = choose(stored, config.groups_per_step, size, config.limits_reward)
-        return Step(
-            number=number, groups=kept, rejected=rejected, rollout_s=rollout_s, limits_reward=config.limits_reward
-        )
+    async def _beside_the_rollout(self, taking: Coroutine[Any, Any, Step]) -> Step:
+        """The step, while the rollout that lasts as long as the run goes on; raises what ends that rollout."""
+        step = asyncio.create_task(taking)
+        try:
+            while not step.done():
+                if self._lasting is not None and self._lasting.done():
+                    self._lasting.result()
+                if self._lasting is None or self._lasting.done():
+                    rolling_out = self._roll_out(self._rollout, self._groups, "rolling out")
+                    self._lasting = asyncio.create_task(rolling_out)
+                await asyncio.wait({step, self._lasting}, return_when=asyncio.FIRST_COMPLETED)
+            return step.result()
+        finally:
+            step.cancel()
 
     async def _evaluate(
         self, config: RolloutConfig, tasks: TaskSet, directory: Path, weights: Mapping[str, Any], version: int
@@ -257,8 +227,9 @@ class RolloutWorker:
                 await self._update(weights, version)
                 await self._roll_out(rollout, None, directory.name)
 
-    async def _roll_out(self, rollout: RolloutRun, groups: Sequence[RolloutGroup] | None, what: str) -> None:
-        """Fill the store with what the groups lack; raises what `RolloutRun.run` does."""
+    async def _roll_out(self, rollout: RolloutRun, groups: GroupSource | None, what: str) -> None:
+        """Fill the store with what the groups lack, by default with a group per task; raises what `RolloutRun.run`
+        does."""
         self._require_open(what)  # it may have been closed while the groups were chosen
         task = asyncio.current_task()
         assert task is not None

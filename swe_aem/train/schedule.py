@@ -1,11 +1,13 @@
-"""`Schedule`: which tasks each step rolls out, as the task sampler chose them once and for all.
+"""`Schedule`: which tasks are rolled out, in which order, as the task sampler chose them once and for all.
 
-DIR/sampler.jsonl    a `ScheduledStep` per step, written before anything of the step is rolled out
+DIR/sampler.jsonl    a `ScheduledStep` per step, written before anything that it chose is rolled out
+
+With `max_staleness` above 0 a step may train on other groups than those that were chosen for it (`consumed.py`).
 """
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from swe_aem.errors import ExtensionFailed, UserError
 from swe_aem.store import FORMAT, replace
 from swe_aem.store.upgrade import require_readable
 from swe_aem.suggest import did_you_mean
+from swe_aem.train.consumed import read_consumed
 from swe_aem.train.records import read_lines
 from swe_aem.train.task_samplers import SampledGroup, TaskSampler, TaskSamplerInputs, sampled_group
 
@@ -43,8 +46,8 @@ class ScheduledStep(Frozen):
     """Groups that came into the sampler's history with this step."""
 
 
-Groups = Sequence[tuple[Trajectory, ...]]
-"""The trajectories of each group of a step, in the order of its tasks."""
+Consumed = Sequence[tuple[EpochTask, tuple[Trajectory, ...]]]
+"""The groups that a step consumed, trained on or not, each with its stored trajectories."""
 
 
 class Schedule:
@@ -59,50 +62,40 @@ class Schedule:
         directory: Path,
         *,
         count: int,
-        max_staleness: int,
         seed: int,
         limits_reward: LimitsReward = "graded",
-        load: Callable[[Sequence[EpochTask]], Groups],
+        consumed: Callable[[int], Consumed],
     ) -> None:
-        """`name` is the sampler's, for errors; a step rolls out `count` tasks, and may begin while the
-        `max_staleness` steps before it are not trained. `load` reads the groups of an earlier step from the store."""
+        """`name` is the sampler's, for errors; it chooses `count` tasks at a time. `consumed` reads what a step
+        consumed."""
         self._sampler = sampler
         self._name = name
         self._tasks = tasks
         self._path = directory / SCHEDULE
         self._count = count
-        self._max_staleness = max_staleness
         self._seed = seed
         self._limits_reward: LimitsReward = limits_reward
-        self._load = load
+        self._consumed = consumed
         self._records = {record.task.id: record for record in tasks}
         self._steps: list[list[EpochTask]] = []
         self._history: list[SampledGroup] = []
-        self._results: dict[int, tuple[SampledGroup, ...]] = {}
         self._times: Counter[str] = Counter()
         self._resume()
 
-    def tasks(self, step: int) -> list[EpochTask]:
-        """The tasks of a step, counted from 1. Everything that step `step - 1 - max_staleness` rolled out must be
-        stored.
+    def tasks(self, step: int, *, decided: int | None = None) -> list[EpochTask]:
+        """The tasks that were chosen for a step, counted from 1. If the sampler has to choose them now, it sees what
+        the first `decided` steps consumed, by default all before this one.
 
         Raises `ExtensionFailed` if the sampler raises, or gives what is no choice of tasks.
         """
         while len(self._steps) < step:
-            self._choose(len(self._steps) + 1)
+            chosen = len(self._steps)
+            self._choose(chosen + 1, chosen if decided is None else decided)
         return self._steps[step - 1]
 
-    def ended(self, step: int, groups: Groups) -> None:
-        """The groups of a step as they are in the store: what a later step's sampler sees of it."""
-        self._results[step] = self._sampled(step, groups)
-
-    def _choose(self, step: int) -> None:
-        seen_step = step - 1 - self._max_staleness
-        seen: tuple[SampledGroup, ...] = ()
-        if seen_step >= 1:
-            known = self._results.pop(seen_step, None)
-            tasks = self._steps[seen_step - 1]
-            seen = known if known is not None else self._sampled(seen_step, self._load(tasks))
+    def _choose(self, step: int, decided: int) -> None:
+        last_seen = self._history[-1].step if self._history else 0
+        seen = tuple(one for number in range(last_seen + 1, decided + 1) for one in self._sampled(number))
         inputs = TaskSamplerInputs(self._tasks, step, self._count, self._seed, (*self._history, *seen))
         line = ScheduledStep(step=step, tasks=self._checked(self._ask(inputs), step), seen=seen)
         with self._path.open("a", encoding="utf-8") as file:
@@ -126,9 +119,9 @@ class Schedule:
         self._steps.append(chosen)
         self._history.extend(line.seen)
 
-    def _sampled(self, step: int, groups: Groups) -> tuple[SampledGroup, ...]:
-        ids = [one.record.task.id for one in self._steps[step - 1]]
-        return tuple(sampled_group(step, id, group, self._limits_reward) for id, group in zip(ids, groups, strict=True))
+    def _sampled(self, step: int) -> Iterator[SampledGroup]:
+        for task, group in self._consumed(step):
+            yield sampled_group(step, task.record.task.id, group, self._limits_reward)
 
     def _checked(self, chosen: Any, step: int) -> tuple[str, ...]:
         """The sampler's answer, if it is one."""
@@ -156,7 +149,7 @@ class Schedule:
                 what = f"no task {unknown[0]} in this run" if unknown else f"step {line.step} in the place of {number}"
                 raise UserError(f"{self._path}, line {number}: {what}; restore the file, or choose another --out")
             self._take(line)
-        if lines:
+        if self._path.exists():
             replace(self._path, "".join(line.model_dump_json() + "\n" for line in lines))
 
 
@@ -165,14 +158,12 @@ def see_again(directory: Path, load: Callable[[str, int], tuple[Trajectory, ...]
     trajectories of a task in an epoch."""
     path = directory / SCHEDULE
     lines = list(read_lines(path, ScheduledStep, _readable))
-    epochs = _epochs(lines)
+    consumed = {step.step: [(one.task_id, one.epoch) for one in step.groups] for step in read_consumed(directory)}
+    groups = _epochs(lines) | consumed
     changed = []
     for line in lines:
-        chosen = epochs[line.seen[0].step] if line.seen else []
-        seen = (
-            sampled_group(one.step, id, load(id, epoch), limits_reward)
-            for one, (id, epoch) in zip(line.seen, chosen, strict=True)
-        )
+        steps = sorted({one.step for one in line.seen})
+        seen = (sampled_group(step, id, load(id, epoch), limits_reward) for step in steps for id, epoch in groups[step])
         changed.append(line.model_copy(update={"seen": tuple(seen)}))
     if changed:
         replace(path, "".join(line.model_dump_json() + "\n" for line in changed))

@@ -9,6 +9,7 @@ from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcome import LimitsReward
 from swe_aem.core.outcomes import is_infrastructure_failure, is_resolved
+from swe_aem.train.group_queue import Worth
 from swe_aem.train.records import RolloutMetrics
 from swe_aem.train.training_row import baseline_response_rewards, baseline_reward
 
@@ -26,14 +27,23 @@ class Step(Frozen):
     """Groups that are trained on, each with the same number of trajectories."""
     rejected: tuple[TrajectoryGroup, ...] = ()
     """Groups that were rolled out and are not trained on: their rewards are all the same."""
+    dropped: tuple[TrajectoryGroup, ...] = ()
+    """Groups that got too old since the step before."""
+    queued_groups: int = 0
+    """Complete groups that the step left in the queue."""
+    running_groups: int = 0
+    """Groups that were being rolled out when the step took its own."""
+    held_back_s: float = 0.0
+    """Seconds in which enough groups were complete and the step waited for older ones."""
     rollout_s: float = 0.0
     """Seconds from the first sandbox to the last verdict; 0 if all of it was in the store."""
     limits_reward: LimitsReward = "graded"
     """Reward in the baseline of what ended at a limit, as in `baseline_reward`."""
 
     def metrics(self) -> RolloutMetrics:
-        """The step's rollouts in numbers: all trajectories, rejected groups included, with the rewards as graded."""
-        trajectories = [one for group in (*self.groups, *self.rejected) for one in group]
+        """The step's rollouts in numbers: all trajectories, those included that are not trained on, with the rewards as
+        graded."""
+        trajectories = [one for group in (*self.groups, *self.rejected, *self.dropped) for one in group]
         judged = [one for one in trajectories if _counts(one)]
         responses = [response for one in judged for response in one.responses]
         calls = [call for response in responses for call in response.tool_calls]
@@ -65,6 +75,15 @@ class Step(Frozen):
             converted_rate=_share(sum(call.converted > 0 for call in calls), len(calls)),
             version=max((response.last_version for response in responses), default=self.number - 1),
             staleness=_share(sum(behind), len(behind)),
+            max_age=max(
+                (self.number - 1 - version for version in map(oldest_version, self.groups) if version is not None),
+                default=None,
+            ),
+            queued_groups=self.queued_groups,
+            running_groups=self.running_groups,
+            held_back_s=self.held_back_s,
+            dropped_groups=len(self.dropped),
+            dropped_by_length=dropped_by_length((*self.groups, *self.rejected), self.dropped) if self.dropped else {},
             rollout_s=self.rollout_s,
         )
 
@@ -91,18 +110,31 @@ def require_one_version(groups: Sequence[TrajectoryGroup]) -> None:
                 )
 
 
-def choose(
-    groups: Sequence[TrajectoryGroup], wanted: int, size: int, limits_reward: LimitsReward = "graded"
-) -> tuple[tuple[TrajectoryGroup, ...], tuple[TrajectoryGroup, ...]]:
-    """(groups to train on, groups rejected), both in the order given: those whose rewards differ first, then others,
-    and groups of broken tasks last: where they have to fill a step, nothing of them counts.
+def prepared(group: TrajectoryGroup, size: int) -> TrajectoryGroup:
+    """The group as it is trained on: `cut` to `size` trajectories, of which none counts if the task is broken."""
+    return _dropped(cut(group, size)) if is_broken(group) else cut(group, size)
 
-    Each is `cut` to `size` trajectories.
-    """
-    sized = [_dropped(cut(group, size)) if is_broken(group) else cut(group, size) for group in groups]
-    preferred = sorted(range(len(sized)), key=lambda n: (is_broken(sized[n]), not varied(sized[n], limits_reward), n))
-    kept = set(preferred[:wanted])
-    return tuple(sized[n] for n in sorted(kept)), tuple(sized[n] for n in range(len(sized)) if n not in kept)
+
+def worth_of(group: TrajectoryGroup, limits_reward: LimitsReward = "graded") -> Worth:
+    """What a `prepared` group teaches."""
+    if is_broken(group):
+        return "broken"
+    return "informative" if varied(group, limits_reward) else "zero_variance"
+
+
+def oldest_version(group: TrajectoryGroup) -> int | None:
+    """Version of the weights that sampled the oldest token of the group; None if it has none."""
+    return min((response.version for one in group for response in one.all_responses), default=None)
+
+
+def dropped_by_length(consumed: Sequence[TrajectoryGroup], dropped: Sequence[TrajectoryGroup]) -> dict[str, float]:
+    """Share of the groups that were dropped in each quarter of all by sampled tokens, the shortest ones first; a
+    quarter without a group is left out."""
+    groups = sorted([(_group_tokens(one), False) for one in consumed] + [(_group_tokens(one), True) for one in dropped])
+    quarters: dict[str, list[bool]] = {}
+    for place, (_, lost) in enumerate(groups):
+        quarters.setdefault(f"q{1 + 4 * place // len(groups)}", []).append(lost)
+    return {name: sum(lost) / len(lost) for name, lost in quarters.items()}
 
 
 def varied(group: TrajectoryGroup, limits_reward: LimitsReward = "graded") -> bool:
@@ -144,6 +176,10 @@ def _counts(trajectory: Trajectory) -> bool:
 
 def _tokens(responses: Sequence[Response]) -> int:
     return sum(response.end - response.start for response in responses)
+
+
+def _group_tokens(group: TrajectoryGroup) -> int:
+    return sum(_tokens(one.responses) for one in group)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -1,5 +1,6 @@
 """Which weights a `RolloutWorker` gives to its policy, and when: only for what is still to be rolled out."""
 
+import asyncio
 import random
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,19 +12,22 @@ import pytest
 
 pytest.importorskip("trl", reason="needs the train extra")
 
+from swe_aem.core import Sandbox, Stop, Task
 from swe_aem.core.settings import check
-from swe_aem.errors import UserError
+from swe_aem.errors import PolicyError, RunAborted, UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.builders import make_record
 from swe_aem.train import rollout_worker
 from swe_aem.train.config import TrainConfig
+from swe_aem.train.consumed import CONSUMED, read_consumed
 from swe_aem.train.loop import train
 from swe_aem.train.models import tokenizer_of
 from swe_aem.train.refusals import reasons_at_start, refuse_other_tokenizer
 from swe_aem.train.rollout_worker import RolloutWorker
+from swe_aem.train.steps import Step
 from swe_aem.train.task_samplers import TASK_SAMPLERS, TaskSamplerInputs
-from tests.rollout.fakes import Bench, FakePolicy
+from tests.rollout.fakes import Bench, FakeAgent, FakePolicy, submit
 
 pytestmark = pytest.mark.torch
 
@@ -61,18 +65,21 @@ Work = Callable[..., list[int]]
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "unused", [make_record(f"task-{n}") for n in range(3)])
+
+
+@pytest.fixture
+def work(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Work:
     """Opens a worker on fakes in one and the same directory, calls `use` with it, and returns the versions that its
     policy was given."""
-    records = [make_record(f"task-{n}") for n in range(3)]
-    bench = Bench(tmp_path / "unused", records)
 
     @asynccontextmanager
     async def nothing(*_: Any) -> AsyncIterator[Any]:
         yield lambda config: None
 
     monkeypatch.setattr(rollout_worker, "open_backend", lambda name: bench.backend)
-    monkeypatch.setattr(rollout_worker, "chosen_tasks", lambda config: TaskSet("fakes", tuple(records)))
+    monkeypatch.setattr(rollout_worker, "chosen_tasks", lambda config: TaskSet("fakes", tuple(bench.records)))
     monkeypatch.setattr(rollout_worker, "SwebenchParser", nothing)
     monkeypatch.setattr(rollout_worker, "open_agents", nothing)
     monkeypatch.setattr(rollout_worker, "components_of", lambda *_: bench.components())
@@ -148,16 +155,119 @@ def test_nothing_is_sent_for_what_the_store_has(work: Work) -> None:
     assert work(configuration(3), whole_run(3)) == [2, 3]
 
 
-def test_a_stored_step_is_sent_nothing_and_the_one_begun_ahead_of_it_is(work: Work) -> None:
-    stale = {"max_staleness": 1, "importance_sampling": {"mode": "truncate", "high": 2.0}}
-    work(configuration(2, **stale), whole_run(2))
+STALE: dict[str, Any] = {"max_staleness": 1, "importance_sampling": {"mode": "truncate", "high": 2.0}}
+
+
+def test_a_step_that_an_earlier_process_decided_is_sent_nothing(work: Work) -> None:
+    work(configuration(2, **STALE), whole_run(2))
 
     def use(worker: RolloutWorker) -> None:
         for number in (1, 2, 3):
             worker.step(number, {"of": number - 1})
 
-    sent = work(configuration(3, **stale), use)
-    assert sent in ([1], [1, 2]), "step 3 is begun when step 2 is asked for, and may have ended when its turn comes"
+    assert work(configuration(3, **STALE), use) == [2]
+
+
+class Held:
+    """What agents do: those of a held task wait."""
+
+    def __init__(self, *held: str) -> None:
+        self.held = set(held)
+        self.began: list[str] = []
+
+    async def __call__(self, agent: FakeAgent, task: Task, sandbox: Sandbox, sample: int) -> Stop:
+        self.began.append(task.id)
+        while task.id in self.held:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        return await submit(agent, task, sandbox, sample)
+
+
+def in_order(inputs: TaskSamplerInputs) -> list[str]:
+    first = (inputs.step - 1) * inputs.count
+    return [f"task-{number % 3}" for number in range(first, first + inputs.count)]
+
+
+def ordered(steps: int, **changes: Any) -> TrainConfig:
+    return configuration(steps, task_sampler=TASK_SAMPLERS.add(in_order), **STALE, **changes)
+
+
+def ids(step: Step) -> list[str]:
+    return [group[0].id for group in step.groups]
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not happened():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+def test_a_step_takes_what_is_complete_and_then_waits_for_what_would_get_too_old(
+    work: Work, bench: Bench, tmp_path: Path
+) -> None:
+    held = bench.agent.behaviour = Held("task-0")
+
+    def use(worker: RolloutWorker) -> None:
+        first = worker.step(1, {"of": 0})
+        assert ids(first) == ["task-1.0"], "task-0 is held"
+
+        async def release() -> None:
+            await until(lambda: worker._groups._open_queue.held_back)
+            held.held.clear()
+
+        released = worker._submit(release())
+        second = worker.step(2, {"of": 1})
+        released.result()
+        assert ids(second) == ["task-0.0"], "although task-2 is complete"
+        assert second.held_back_s > 0
+        assert ids(worker.step(3, {"of": 2})) == ["task-2.0"]
+
+    work(ordered(3), use)
+    lines = read_consumed(tmp_path / "run")
+    assert [(line.step, line.groups[0].task_id) for line in lines] == [(1, "task-1"), (2, "task-0"), (3, "task-2")]
+
+    def again(worker: RolloutWorker) -> None:
+        assert [ids(worker.step(n, {"of": n - 1})) for n in (2, 3)] == [["task-0.0"], ["task-2.0"]]
+
+    assert work(ordered(3), again) == [], "what was decided is read"
+
+
+def test_rollouts_go_on_while_a_step_is_trained_and_while_the_policy_is_evaluated(work: Work, bench: Bench) -> None:
+    held = bench.agent.behaviour = Held()
+
+    def use(worker: RolloutWorker) -> None:
+        worker.step(1, {"of": 0})
+        worker._wait(worker._submit(until(lambda: held.began.count("task-1") == 2)))
+        evaluate(worker, 1, "step-1-sampled")  # the policy has the weights, so another group may begin
+        worker._wait(worker._submit(until(lambda: held.began.count("task-2") == 3)))
+        assert worker.step(2, {"of": 1}).rollout_s > 0
+
+    assert work(ordered(3), use) == [0, 1]
+
+
+def test_where_nothing_works_a_step_fails_and_does_not_wait(work: Work, bench: Bench) -> None:
+    async def fail(agent: FakeAgent, task: Task, sandbox: Sandbox, sample: int) -> Stop:
+        raise PolicyError("the server is gone")
+
+    bench.agent.behaviour = fail
+    with pytest.raises(RunAborted, match="the server is gone"):
+        work(ordered(3), lambda worker: worker.step(1, {"of": 0}))
+
+
+def test_a_run_whose_decisions_are_lost_is_not_resumed(work: Work, tmp_path: Path) -> None:
+    work(ordered(2), lambda worker: worker.step(1, {"of": 0}))
+    (tmp_path / "run" / CONSUMED).unlink()
+    with pytest.raises(UserError, match=r"consumed\.jsonl ends with step 0, and step 1 is trained: restore the file"):
+        work(ordered(2), lambda worker: worker.step(2, {"of": 1}))
+
+
+def test_a_torn_line_was_never_acted_upon(work: Work, tmp_path: Path) -> None:
+    work(ordered(2), lambda worker: worker.step(1, {"of": 0}))
+    path = tmp_path / "run" / CONSUMED
+    path.write_bytes(path.read_bytes()[:-20])
+    taken: list[str] = []
+    work(ordered(2), lambda worker: taken.extend(ids(worker.step(1, {"of": 0}))))
+    (line,) = read_consumed(tmp_path / "run")
+    assert taken == [f"{line.groups[0].task_id}.0"]
 
 
 def test_what_a_closing_worker_had_not_begun_is_not_begun(work: Work) -> None:
@@ -166,7 +276,7 @@ def test_what_a_closing_worker_had_not_begun_is_not_begun(work: Work) -> None:
     def use(worker: RolloutWorker) -> None:
         worker._closing = True
         with pytest.raises(rollout_worker.Interrupted, match="step 2 was not begun"):
-            worker._wait(worker._submit(worker._roll_out(worker._rollout, [], "step 2")))
+            worker._wait(worker._submit(worker._roll_out(worker._rollout, worker._groups, "step 2")))
 
     work(configuration(2), use)
 

@@ -14,7 +14,7 @@ import pytest
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.errors import ExtensionFailed, UserError
 from swe_aem.testing.builders import make_record, make_trajectory
-from swe_aem.train.schedule import SCHEDULE, EpochTask, Schedule
+from swe_aem.train.schedule import SCHEDULE, Consumed, EpochTask, Schedule
 from swe_aem.train.task_samplers import TaskSamplerInputs
 
 RECORDS = [make_record(f"t{n}") for n in range(6)]
@@ -51,20 +51,19 @@ class Noting:
         return random.SystemRandom().choices([record.task.id for record in inputs.tasks], k=inputs.count)
 
 
-def schedule(
-    directory: Path, sampler: Any, *, max_staleness: int = 0, load: Callable[..., Groups] = rolled_out
-) -> Schedule:
-    return Schedule(sampler, "mine", RECORDS, directory, count=COUNT, max_staleness=max_staleness, seed=0, load=load)
+def schedule(directory: Path, sampler: Any, *, load: Callable[..., Groups] = rolled_out) -> Schedule:
+    """A schedule of a run whose steps consume what was chosen for them."""
+
+    def consumed(step: int) -> Consumed:
+        return list(zip(one.tasks(step), load(one.tasks(step)), strict=True))
+
+    one = Schedule(sampler, "mine", RECORDS, directory, count=COUNT, seed=0, consumed=consumed)
+    return one
 
 
-def run(schedule: Schedule, first: int, last: int) -> list[list[EpochTask]]:
-    """Steps as training asks for them, one after the other."""
-    found = []
-    for number in range(first, last + 1):
-        tasks = schedule.tasks(number)
-        schedule.ended(number, rolled_out(tasks))
-        found.append(tasks)
-    return found
+def run(schedule: Schedule, first: int, last: int, behind: int = 0) -> list[list[EpochTask]]:
+    """Steps as training asks for them, one after the other, each when all but so many before it are decided."""
+    return [schedule.tasks(number, decided=max(0, number - 1 - behind)) for number in range(first, last + 1)]
 
 
 def test_a_step_s_tasks_are_chosen_once(tmp_path: Path) -> None:
@@ -82,17 +81,15 @@ def test_a_task_that_comes_again_is_another_epoch(tmp_path: Path) -> None:
     assert epochs == [[("t1", 0), ("t0", 0)], [("t1", 1), ("t1", 2)], [("t1", 3), ("t0", 1)]]
 
 
-@pytest.mark.parametrize("max_staleness", [0, 2])
-def test_a_step_sees_what_is_trained_when_it_may_begin(tmp_path: Path, max_staleness: int) -> None:
-    """Also where more has ended by then."""
+@pytest.mark.parametrize("behind", [0, 2])
+def test_a_step_sees_what_the_steps_that_are_decided_consumed(tmp_path: Path, behind: int) -> None:
     sampler = Noting()
-    one = schedule(tmp_path, sampler, max_staleness=max_staleness)
-    steps = run(one, 1, 5)
+    steps = run(schedule(tmp_path, sampler), 1, 5, behind)
     for inputs in sampler.asked:
-        trained = range(1, inputs.step - max_staleness)
-        assert [group.step for group in inputs.history] == [step for step in trained for _ in range(COUNT)]
+        decided = range(1, inputs.step - behind)
+        assert [group.step for group in inputs.history] == [step for step in decided for _ in range(COUNT)]
         ids = [group.task_id for group in inputs.history]
-        assert ids == [task.record.task.id for step in trained for task in steps[step - 1]]
+        assert ids == [task.record.task.id for step in decided for task in steps[step - 1]]
 
 
 def test_what_was_seen_is_what_was_stored(tmp_path: Path) -> None:
@@ -104,30 +101,24 @@ def test_what_was_seen_is_what_was_stored(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("max_staleness", [0, 1])
-@pytest.mark.parametrize("ended", [1, 2, 3])
-def test_a_rerun_has_the_same_steps_and_the_same_history(tmp_path: Path, ended: int, max_staleness: int) -> None:
-    """The killed process had chosen step 3 and rolled out some; the rerun trains from step 2 on, and reads from the
-    store only what no process wrote down."""
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_rerun_has_the_same_steps_and_the_same_history(tmp_path: Path, behind: int) -> None:
+    """It reads from the store only what no process wrote down."""
     first, second, read = Noting(), Noting(), []
-    one = schedule(tmp_path, first, max_staleness=max_staleness)
-    run(one, 1, ended)
-    steps = [one.tasks(number) for number in (1, 2, 3)]
+    steps = run(schedule(tmp_path, first), 1, 3, behind)
 
     def load(tasks: Sequence[EpochTask]) -> Groups:
         read.append(tasks)
         return rolled_out(tasks)
 
-    again = schedule(tmp_path, second, max_staleness=max_staleness, load=load)
-    assert [again.tasks(number) for number in (1, 2, 3)] == steps
+    again = schedule(tmp_path, second, load=load)
+    assert run(again, 1, 3, behind) == steps
     assert (second.asked, read) == ([], [])
-    again.tasks(4)
+    run(again, 4, 4, behind)
     (inputs,) = second.asked
-    assert [group.step for group in inputs.history] == [
-        step for step in range(1, 4 - max_staleness) for _ in range(COUNT)
-    ]
+    assert [group.step for group in inputs.history] == [step for step in range(1, 4 - behind) for _ in range(COUNT)]
     assert inputs.history[: len(first.asked[-1].history)] == first.asked[-1].history
-    assert read == [steps[3 - max_staleness - 1]]
+    assert read == [steps[3 - behind - 1]]
 
 
 def test_a_line_that_was_not_finished_was_never_acted_upon(tmp_path: Path) -> None:
@@ -200,11 +191,9 @@ class Killed(Noting):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(inputs)
 
-one = schedule(Path(sys.argv[1]), Killed(), max_staleness=1)
+one = schedule(Path(sys.argv[1]), Killed())
 for number in range(1, 9):
-    print(number, [(task.record.task.id, task.epoch) for task in one.tasks(number)], flush=True)
-    if number > 1:
-        run(one, number - 1, number - 1)
+    print(number, [(task.record.task.id, task.epoch) for task in run(one, number, number, behind=1)[0]], flush=True)
 """
 
 

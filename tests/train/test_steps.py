@@ -1,13 +1,24 @@
 """Which groups of a step are trained on, and what is said of them."""
 
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_aem.core import OUTCOME_TABLE, Branch, Outcome, Response, ToolCall, Trajectory, Verdict, VersionSpan
-from swe_aem.train.steps import Step, choose, require_one_version, varied
+from swe_aem.core.outcome import LimitsReward
+from swe_aem.train.group_queue import GroupQueue, QueueRules
+from swe_aem.train.steps import (
+    Step,
+    TrajectoryGroup,
+    dropped_by_length,
+    prepared,
+    require_one_version,
+    varied,
+    worth_of,
+)
 
 
 def trajectory(sample: int, outcome: Outcome, *, version: int = 0, calls: tuple[ToolCall, ...] = ()) -> Trajectory:
@@ -25,6 +36,20 @@ def trajectory(sample: int, outcome: Outcome, *, version: int = 0, calls: tuple[
         outcome=outcome,
         reward=None if fault else float(outcome is Outcome.RESOLVED),
     )
+
+
+def choose(
+    groups: Sequence[TrajectoryGroup], wanted: int, size: int, limits_reward: LimitsReward = "graded"
+) -> tuple[tuple[TrajectoryGroup, ...], tuple[TrajectoryGroup, ...]]:
+    """(groups to train on, groups rejected) of a step on policy for which these were rolled out."""
+    queue = GroupQueue(QueueRules(groups_per_step=wanted, oversampled_groups=len(groups), steps=1))
+    ready = [prepared(group, size) for group in groups]
+    for number, group in enumerate(ready):
+        queue.begin(number)
+        queue.complete(number, worth_of(group, limits_reward))
+    taken = queue.take()
+    assert taken is not None
+    return tuple(ready[n] for n in taken.trained), tuple(ready[n] for n in taken.rejected)
 
 
 RESOLVED, UNRESOLVED, FAULT = Outcome.RESOLVED, Outcome.UNRESOLVED, Outcome.INFRASTRUCTURE
@@ -171,3 +196,18 @@ def test_a_step_of_nothing_but_faults_has_figures() -> None:
     metrics = Step(number=1, groups=((trajectory(0, FAULT), trajectory(1, FAULT)),)).metrics()
     assert metrics.resolved_rate is None
     assert metrics.infrastructure_failures == 2
+
+
+def test_what_was_dropped_is_shown_by_length() -> None:
+    def lasting(tokens: int) -> TrajectoryGroup:
+        one = trajectory(0, RESOLVED)
+        longer = {"end": 1 + tokens, "logprobs": (-1.0,) * tokens}
+        response = one.responses[0].model_copy(update=longer)
+        return (one.model_copy(update={"token_ids": (1,) * (1 + tokens), "responses": (response,)}),)
+
+    kept = [lasting(n) for n in (1, 2, 3, 4, 5, 7)]
+    dropped = (lasting(6), lasting(8))
+    assert dropped_by_length(kept, dropped) == {"q1": 0.0, "q2": 0.0, "q3": 0.5, "q4": 0.5}
+    metrics = Step(number=3, groups=tuple(kept), dropped=dropped).metrics()
+    assert (metrics.dropped_groups, metrics.max_age) == (2, 2)
+    assert Step(number=3, groups=tuple(kept)).metrics().dropped_by_length == {}
