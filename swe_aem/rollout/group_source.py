@@ -13,7 +13,7 @@ class GroupSource(Protocol):
 
     @property
     def tasks(self) -> int:
-        """Of how many tasks groups run at once, at most."""
+        """How many tasks are rolled out at once, at most."""
         ...
 
     async def next(self) -> RolloutGroup | None:

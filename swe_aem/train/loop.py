@@ -3,7 +3,8 @@
     DIR/config.yaml       the resolved configuration
     DIR/extensions.json   version and hash of what is not built in
     DIR/metrics.jsonl     one object per step
-    DIR/sampler.jsonl     the tasks that each step rolls out
+    DIR/sampler.jsonl     the tasks that were chosen for each step
+    DIR/consumed.jsonl    the groups that each step consumed, where max_staleness is above 0
     DIR/summary.json      held-out rates before and after, steps, seconds
     DIR/heldout.jsonl     held-out rates of each evaluation
     DIR/trackers.json     what the trackers of the run got

@@ -205,7 +205,7 @@ class RolloutWorker:
         return await self._groups.take(number)
 
     async def _beside_the_rollout(self, taking: Coroutine[Any, Any, Step]) -> Step:
-        """The step, while the rollout that lasts as long as the run goes on; raises what ends that rollout."""
+        """The step, beside the rollout that lasts as long as the run; raises what ends that rollout."""
         step = asyncio.create_task(taking)
         try:
             while not step.done():

@@ -78,7 +78,7 @@ class TrainingGroups:
 
     @property
     def tasks(self) -> int:
-        """Of how many tasks groups run at once, at most."""
+        """How many tasks are rolled out at once, at most."""
         return min(len(self._records), self._rules.most_begun)
 
     async def next(self) -> RolloutGroup | None:

@@ -26,7 +26,7 @@ class SampledGroup(Frozen):
     """What came of one group: all trajectories of a task that were rolled out for a step, trained on or not."""
 
     step: int
-    """The step that the group was rolled out for, from 1."""
+    """The step that consumed the group, from 1."""
     task_id: str
     resolved: tuple[bool | None, ...]
     """Did each trajectory, by sample number, resolve the task? None where its end says nothing about the policy."""
@@ -61,8 +61,9 @@ class TaskSamplerInputs:
     seed: int = 0
     """The run's seed."""
     history: Sequence[SampledGroup] = ()
-    """What came of the groups of earlier steps, in order: of all steps that are trained when this one may begin. These
-    are the steps up to `step - 1 - max_staleness`, whatever else has ended by then, so that a rerun sees the same."""
+    """What came of the groups that earlier steps consumed, in order: of all steps before this one, and with
+    `max_staleness` above 0 of those that have taken their groups when this one's tasks are chosen. A rerun sees the
+    same."""
 
     @cached_property
     def random(self) -> random.Random:

@@ -10,6 +10,7 @@ import yaml
 from swe_aem.core.outcome import LimitsReward
 from swe_aem.errors import UserError
 from swe_aem.rollout import block_size, read_manifest
+from swe_aem.train.consumed import CONSUMED, read_consumed
 from swe_aem.train.directory import CONFIG, ROLLOUTS
 from swe_aem.train.records import read_lines
 from swe_aem.train.schedule import SCHEDULE, ScheduledStep
@@ -60,7 +61,7 @@ def grouping_of(store: Path) -> Grouping:
 
 def changed_when(store: Path) -> tuple[int, ...]:
     """Changes whenever `grouping_of` may have another answer."""
-    paths = (store / "config.json", store.parent / SCHEDULE, store.parent / CONFIG)
+    paths = (store / "config.json", store.parent / SCHEDULE, store.parent / CONSUMED, store.parent / CONFIG)
     return tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in paths)
 
 
@@ -71,6 +72,8 @@ def _steps(run: Path) -> dict[tuple[str, int], int]:
         for task_id in line.tasks:
             found[task_id, times[task_id]] = line.step
             times[task_id] += 1
+    for step in _or_none(lambda: read_consumed(run)) or ():
+        found.update(((one.task_id, one.epoch), step.step) for one in step.groups)
     return found
 
 
