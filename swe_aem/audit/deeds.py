@@ -69,7 +69,7 @@ class Call(NamedTuple):
     """One tool call that was carried out."""
 
     turn: int
-    """Number of the response that has it, from 1."""
+    """Number of the response that has it, from 1; those of branches count on after the trajectory's own."""
     shown: str
     """The call on one line."""
     command: str
@@ -219,13 +219,12 @@ def _is_python(path: str) -> bool:
 
 def _calls(trajectory: Trajectory) -> Iterator[Call]:
     """The calls of the responses, of branches too; where they have none, those of the messages."""
-    streams = [trajectory.responses, *(branch.responses for branch in trajectory.branches)]
-    if any(response.tool_calls for responses in streams for response in responses):
-        for responses in streams:
-            for turn, response in enumerate(responses, start=1):
-                for call in response.tool_calls:
-                    if call.status == "ok":
-                        yield _call(turn, call.name, call.arguments, call.observation, timed_out=call.timed_out)
+    responses = trajectory.all_responses
+    if any(response.tool_calls for response in responses):
+        for turn, response in enumerate(responses, start=1):
+            for call in response.tool_calls:
+                if call.status == "ok":
+                    yield _call(turn, call.name, call.arguments, call.observation, timed_out=call.timed_out)
         return
     yield from _calls_of_messages(trajectory)
 

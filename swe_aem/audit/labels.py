@@ -28,7 +28,8 @@ class Evidence(Frozen):
     """What a label is based on."""
 
     turn: int | None
-    """Number of the response, from 1; None for what belongs to no response."""
+    """Number of the response, from 1; those of branches count on after the trajectory's own. None for what belongs to
+    no response."""
     place: Place
     text: str
     """The command, the line or the sentence; shortened."""

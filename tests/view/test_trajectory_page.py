@@ -117,6 +117,17 @@ def test_branches_attempts_and_a_failure_without_a_verdict(tmp_path: Path) -> No
         shown(tmp_path / "run", one, stream="2")
 
 
+def test_evidence_in_a_branch_leads_to_the_branch(tmp_path: Path) -> None:
+    call = ToolCall(name="bash", arguments={"command": "pytest -q"}, observation="1 passed")
+    response = Response(
+        start=1, end=2, logprobs=(-1.0,), version=0, finish_reason="stop", sample_s=0.1, tool_calls=(call,)
+    )
+    branch = Branch(token_ids=(1, 2), responses=(response,))
+    found = Parsed(shown(tmp_path / "run", make_trajectory("t", 0, branches=(branch,))))
+    assert "/run/trajectory/t/0?stream=1#b1.t1" in found.links
+    assert "turn 1 of branch 1" in found.text
+
+
 def test_members_of_a_group_lead_to_each_other(tmp_path: Path) -> None:
     ones = [make_trajectory("t", n, reward=float(n)) for n in range(2)]
     directory = store_with(tmp_path / "run", *ones, make_trajectory("other", 0))

@@ -16,7 +16,7 @@ from swe_aem.view.site import Asked, NotThere, Shown, Site
 from swe_aem.view.stored import beside, crumbs, group_of, key_of, load, load_excerpt, store_of
 from swe_aem.view.story import Budget, Clipped, TestGroup, Turn, patch_files, stream_of, tested, why
 from swe_aem.view.story.clip import changed
-from swe_aem.view.story.places import turn_of
+from swe_aem.view.story.places import branch_of, place_of_response, turn_of
 
 PAGE_BYTES = 1_000_000
 """Text of trajectories that a page holds."""
@@ -252,6 +252,8 @@ def _href(asked: Asked, place: str) -> str:
         return ""
     number = turn_of(place)
     query = {"from": str((number - 1) // TURNS * TURNS + 1)} if number and number > TURNS else {}
+    if (branch := branch_of(place)) is not None:
+        query["stream"] = str(branch + 1)
     return f"{asked.link('trajectory', query=query, **asked.values)}#{place}"
 
 
@@ -369,11 +371,19 @@ def _evidence(one: Trajectory) -> list[tuple[str, str]]:
     return [(what, line[:1000]) for what, line in lines]
 
 
-def _labels(one: Trajectory, asked: Asked) -> Iterator[tuple[str, str, list[tuple[Evidence, str]]]]:
-    """(label, what it means, evidence with where it is) of the audit."""
+def _labels(one: Trajectory, asked: Asked) -> Iterator[tuple[str, str, list[tuple[Evidence, str, str]]]]:
+    """(label, what it means, evidence with where it is and the address of that) of the audit."""
     for name, found in labelled(one).labels.items():
-        places = [(piece, _href(asked, f"t{piece.turn}" if piece.turn else piece.place)) for piece in found]
-        yield name, BY_NAME[name].means, places
+        yield name, BY_NAME[name].means, [(piece, *_where(one, asked, piece)) for piece in found]
+
+
+def _where(one: Trajectory, asked: Asked, piece: Evidence) -> tuple[str, str]:
+    if not piece.turn:
+        return piece.place, _href(asked, piece.place)
+    place = place_of_response(one, piece.turn)
+    branch = branch_of(place)
+    said = f"turn {turn_of(place)}" + ("" if branch is None else f" of branch {branch + 1}")
+    return said, _href(asked, place)
 
 
 def _bars(one: Trajectory, tools_s: float) -> Iterator[Bar]:

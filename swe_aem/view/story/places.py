@@ -22,6 +22,16 @@ def branch_of(place: str) -> int | None:
     return int(match[1]) - 1 if match else None
 
 
+def place_of_response(trajectory: Trajectory, number: int) -> str:
+    """The place of a response by its number among all, from 1: those of branches come after the trajectory's own."""
+    at = number
+    for branch, stream in enumerate((trajectory, *trajectory.branches)):
+        if at <= len(stream.responses):
+            return f"b{branch}.t{at}" if branch else f"t{at}"
+        at -= len(stream.responses)
+    return f"t{number}"  # of messages, where no response has calls
+
+
 def text_at(trajectory: Trajectory, place: str) -> str | None:
     """The text of a place; None if the trajectory has no such place."""
     verdict = trajectory.verdict
