@@ -18,6 +18,8 @@ SEPARATE_EXPERTS = frozenset({"qwen3_moe", "qwen3_next"})
 """Model types of whose experts vLLM takes adapters one by one."""
 SERVED_EXPERTS = SEPARATE_EXPERTS | {"qwen3_5_moe", "qwen3_5_moe_text"}
 """Model types of whose experts vLLM takes adapters at all, as they are trained here."""
+SOFTMAX_ROUTERS = SERVED_EXPERTS
+"""Model types whose routers choose by a softmax over all experts, which can be replayed."""
 
 
 def config_of(model: str) -> Mapping[str, Any] | None:

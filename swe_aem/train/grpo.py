@@ -28,6 +28,7 @@ from swe_aem.advantage.importance import importance_weights, log_ratios, mismatc
 from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
 from swe_aem.train.refusals import one_ratio_per_row, refuse_silent_changes
+from swe_aem.train.routing_replay import RoutingReplay, routes_of
 from swe_aem.train.sharding import shard_gradients
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.training_row import RowFields
@@ -48,22 +49,26 @@ class AgentGRPOTrainer(GRPOTrainer):
         args: GRPOConfig,
         advantage: AdvantageConfig,
         importance_sampling: ImportanceSamplingConfig = NO_IMPORTANCE_SAMPLING,
+        routing_replay: bool = False,
         clock: StepClock | None = None,
         **kwargs: Any,
     ) -> None:
         """`importance_sampling` weighs each token's advantage by the ratio of old policy to sampler; mode none does
-        not. `clock` counts the seconds of scoring and of checkpoints."""
+        not. `routing_replay` takes the experts of a mixture from the `routes` of `rollout_func`. `clock` counts the
+        seconds of scoring and of checkpoints."""
         refuse_silent_changes(args, advantage, importance_sampling)
         self.advantage = advantage
         self._estimator = estimator_of(advantage)
         self.importance_sampling = importance_sampling
         self._clock = clock or StepClock()
         self._scoring = False
+        self._routes: Sequence[Any] | None = None
         self._old: tuple[Tensor, Tensor] | None = None
         self._rewards: Tensor | None = None
         self._order = torch.empty(0, dtype=torch.long)
         """For each place, the number of its row among those of all processes, one process after the other."""
         super().__init__(args=args, reward_funcs=resolved, **kwargs)
+        self._replay = RoutingReplay(self.accelerator.unwrap_model(self.model)) if routing_replay else None
 
     def create_accelerator_and_postprocess(self) -> None:
         """Override of transformers' method: FSDP2 keeps gradients in shards."""
@@ -106,6 +111,7 @@ class AgentGRPOTrainer(GRPOTrainer):
         padding was left out."""
         prompt = ids.size(1) - completion
         parts = []
+        routes = None if self._replay is None else routes_of(self._routes, completion, ids.device)
         for first in range(0, ids.size(0), size):
             rows = slice(first, first + size)
             left = trimmed({
@@ -113,6 +119,8 @@ class AgentGRPOTrainer(GRPOTrainer):
                 "completion_ids": ids[rows, prompt:], "completion_mask": mask[rows, prompt:],
             })  # fmt: skip
             width = left["completion_ids"].size(1)
+            if self._replay is not None and routes is not None:
+                self._replay.use(routes[rows, :width], left["prompt_ids"].size(1))
             logps, entropy, _ = super()._get_per_token_logps_and_entropies(
                 model,
                 torch.cat([left["prompt_ids"], left["completion_ids"]], dim=1),
@@ -135,6 +143,12 @@ class AgentGRPOTrainer(GRPOTrainer):
             rows = self._generate_and_score_completions(generation_batch)
             self._buffered_inputs = split_tensor_dict(rows, micro_steps)
         return self._buffered_inputs[self._step % micro_steps]
+
+    def _generate(self, prompts: Any) -> Any:
+        """Override of TRL's method, which shows the extra fields of rows before they are scored."""
+        generated = super()._generate(prompts)
+        self._routes = generated[5].get("routes")
+        return generated
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         with self._clock.phase("scoring"):
@@ -159,7 +173,10 @@ class AgentGRPOTrainer(GRPOTrainer):
         if self._training and exact and (self._old is not None or self.importance_sampling.mode != "none"):
             advantages = self._corrected(advantages, self._old_policy(output)[0], output)
         output["advantages"] = advantages
-        self._old = None
+        if self._replay is not None:
+            output["routes"] = routes_of(self._routes, output["completion_ids"].size(1), self.accelerator.device)
+            self._replay.use(None)
+        self._old = self._routes = None
         return output
 
     def _sampled_scores(self, inputs: Any, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -277,7 +294,11 @@ class AgentGRPOTrainer(GRPOTrainer):
             return self._score(self.model, ids, mask, output["completion_ids"].size(1), size)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        return super()._compute_loss(model, trimmed(inputs))
+        inputs = trimmed(inputs)
+        routes = inputs.pop("routes", None)
+        if self._replay is not None:  # until the next micro-batch: a checkpointed layer is computed again
+            self._replay.use(routes, inputs["prompt_ids"].size(1))
+        return super()._compute_loss(model, inputs)
 
 
 def _columns(rewards: Sequence[Sequence[float] | None]) -> Tensor | None:
@@ -334,7 +355,7 @@ def _require_same(sums: Sequence[tuple[float, float]], label: str) -> None:
 
 _COMPLETION_SIDE = (
     "completion_ids", "completion_mask", "tool_mask", "advantages", "old_per_token_logps", "ref_per_token_logps",
-    "sampling_per_token_logps", "importance_sampling_ratio",
+    "sampling_per_token_logps", "importance_sampling_ratio", "routes",
 )  # fmt: skip
 
 
@@ -353,6 +374,6 @@ def trimmed(inputs: dict[str, Any]) -> dict[str, Any]:
         result[name] = inputs[name][:, start:]
     for name in _COMPLETION_SIDE:
         value = inputs.get(name)
-        if isinstance(value, Tensor) and value.dim() == 2 and value.size(1) == width:
+        if isinstance(value, Tensor) and value.dim() >= 2 and value.size(1) == width:
             result[name] = value[:, :end]
     return result
