@@ -11,13 +11,13 @@ from swe_aem.errors import UserError
 _NOISE = re.compile("drop|jitter")
 _OF_CLASSIFIERS = ("classifier", "summary")
 """What names of dropout that only classification heads have begin with."""
+_LEFT_OUT = ("mtp.", "model.visual.")
+"""What names of tensors begin with that transformers leaves out of a causal language model."""
 
 READ_AS_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj"})
 """Names of modules that peft takes for those of routed experts, and of their router, in some mixtures."""
-SEPARATE_EXPERTS = frozenset({"qwen3_moe", "qwen3_next"})
-"""Model types of whose experts vLLM takes adapters one by one."""
-SERVED_EXPERTS = SEPARATE_EXPERTS | {"qwen3_5_moe", "qwen3_5_moe_text"}
-"""Model types of whose experts vLLM takes adapters at all, as they are trained here."""
+SERVED_EXPERTS = frozenset({"qwen3_moe", "qwen3_next", "qwen3_5_moe_text"})
+"""Model types of whose experts vLLM takes adapters, one by one."""
 SOFTMAX_ROUTERS = SERVED_EXPERTS
 """Model types whose routers choose by a softmax over all experts, which can be replayed."""
 
@@ -34,6 +34,20 @@ def config_of(model: str) -> Mapping[str, Any] | None:
     if not isinstance(values, dict):
         raise UserError(f"{path}: not a model's configuration: a mapping is expected")
     return values
+
+
+def left_out(model: str) -> str | None:
+    """The name of a tensor in a model directory's index that training a causal language model leaves out, as parts for
+    images and for predicting several tokens; None if there is none, or no index. Raises `UserError` if it cannot be
+    read."""
+    path = Path(model) / "model.safetensors.index.json"
+    if not path.is_file():
+        return None
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the index of a checkpoint: {error}") from error
+    return next((name for name in names if name.startswith(_LEFT_OUT)), None)
 
 
 def experts(values: Mapping[str, Any]) -> int:

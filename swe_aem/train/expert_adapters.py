@@ -7,7 +7,7 @@ are no linear layers. peft's adapter on such a tensor has one of rank r for each
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from swe_aem.train.architecture import READ_AS_EXPERTS, SEPARATE_EXPERTS, experts
+from swe_aem.train.architecture import READ_AS_EXPERTS, SERVED_EXPERTS, experts
 from swe_aem.train.config import LoraConfig
 
 _STACKED = ("gate_up_proj", "down_proj")
@@ -54,13 +54,13 @@ class ExpertAdapterNames:
     def __init__(self, model: Any) -> None:
         """`model` is a `peft` model with one adapter."""
         self._rank = model.peft_config["default"].r
-        self._separate = model.config.model_type in SEPARATE_EXPERTS
+        self._served = model.config.model_type in SERVED_EXPERTS
 
     def __call__(self, tensors: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         """Names and tensors, made from those of the peft model's state dict as they come."""
         for name, tensor in tensors:
             place, _, end = name.partition(".mlp.experts.")
-            if self._separate and "lora_" in end:
+            if self._served and "lora_" in end:
                 yield from self._one_by_one(place, end, tensor)
             else:
                 yield name, tensor

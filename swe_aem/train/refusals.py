@@ -17,7 +17,7 @@ from swe_aem.advantage.config import (
 from swe_aem.errors import UserError
 from swe_aem.policy import tokenizer_fingerprint
 from swe_aem.reward import Rewards
-from swe_aem.train.architecture import READ_AS_EXPERTS, SERVED_EXPERTS, config_of, experts, noise
+from swe_aem.train.architecture import READ_AS_EXPERTS, SERVED_EXPERTS, config_of, experts, left_out, noise
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.task_samplers import TASK_SAMPLERS
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
@@ -217,6 +217,11 @@ def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
 def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
     count = experts(values)
     yield from _adapters(config, values, count)
+    if config.servers is not None and config.lora is None and (name := left_out(config.model)) is not None:
+        yield (
+            f"{config.model} has tensors that training leaves out, such as {name}, and servers take whole checkpoints: "
+            "save the model without them, with save_pretrained of transformers' AutoModelForCausalLM, and train that"
+        )
     if not count and config.grpo.router_aux_loss_coef:
         yield f"grpo.router_aux_loss_coef has no effect: {config.model} has no experts. Leave it out"
     for name, value in noise(values).items():

@@ -73,7 +73,7 @@ def test_the_adapter_is_where_the_settings_say(architecture: str, settings: dict
             assert tensor.shape[0] in (4, 4 * model.config.to_dict().get("num_local_experts", 6))
 
 
-@pytest.mark.parametrize("architecture", ["qwen3_moe", "qwen3_next"])
+@pytest.mark.parametrize("architecture", ["qwen3_moe", "qwen3_5_moe_text"])
 def test_what_servers_get_of_an_expert_changes_it_as_in_training(architecture: str) -> None:
     """B A alpha / r of each projection of each expert, added to the checkpoint's tensor, gives the merged model."""
     model = adapted(mixture(architecture), experts=True)

@@ -269,6 +269,17 @@ def test_adapters_on_experts_need_a_model_of_which_servers_take_them(tmp_path: P
         refuse_at_start(configured(made(tmp_path), lora=lora))
 
 
+def test_parts_of_a_checkpoint_that_are_not_trained_are_refused_with_servers(tmp_path: Path, quiet_host: None) -> None:
+    """Qwen3.5 has them for images and for predicting several tokens; servers would wait for them."""
+    model = made(tmp_path)
+    names = {"lm_head.weight": "1", "mtp.norm.weight": "2"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(UserError, match=r"leaves out, such as mtp\.norm\.weight"):
+        refuse_at_start(configured(model, servers=SERVERS))
+    refuse_at_start(configured(model))
+    refuse_at_start(configured(model, servers=SERVERS | {"sync": "lora"}, lora={}))
+
+
 def test_a_dry_run_says_what_a_run_would_refuse(tmp_path: Path, quiet_host: None) -> None:
     hardware = {
         "gpu": "g", "gpu_memory_gb": 80, "gpus_per_host": 8, "trainer_gpus": 4, "servers": 1, "sharding": "fsdp2",
