@@ -43,7 +43,7 @@ class Browser:
             options.add_argument(f"--{argument}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options=options, service=ChromeService(DRIVER))
-        self.driver.set_script_timeout(_WAIT_S)
+        self.driver.set_script_timeout(5 * _WAIT_S)  # axe takes long on a machine that does much else
         self.look_at(1280, 900)
 
     def close(self) -> None:
