@@ -33,6 +33,11 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
         if (manifest := read_manifest(store)) is not None:
             require_resumable(manifest.store_format, directory)
     stored = stored_config(directory)
+    if read_mapping(path).get("ahead"):
+        raise UserError(
+            f"{directory} holds a run with `ahead`, whose steps took other groups than those of `max_staleness` do: it "
+            "can be read, not resumed. Choose another --out"
+        )
     used = training_extensions(config)
     found = differences(stored, config) or changed_extensions(recorded_extensions(directory), used)
     if found:

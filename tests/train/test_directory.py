@@ -63,6 +63,11 @@ def test_a_run_whose_settings_have_older_names_is_resumed(tmp_path: Path) -> Non
     stored = tmp_path / CONFIG
     stored.write_text(stored.read_text().replace("max_staleness: 0", "ahead: 0"))
     assert existing_run(read_config(QUICKSTART), tmp_path) == read_config(QUICKSTART)
+    correction = "mode: truncate\n  low: null\n  high: 2.0"
+    text = stored.read_text().replace("mode: none\n  low: null\n  high: null", correction)
+    stored.write_text(text.replace("ahead: 0", "ahead: 1"))
+    with pytest.raises(UserError, match="holds a run with `ahead`"):
+        existing_run(read_config(QUICKSTART), tmp_path)
 
 
 def test_a_run_that_failed_on_its_settings_holds_nothing(tmp_path: Path) -> None:
