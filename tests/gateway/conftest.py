@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swe_aem.agent import RendererConfig, TurnLimits, TurnRenderer
-from swe_aem.core import Completion, Deadline, SamplingParams, Task
+from swe_aem.core import Completion, Deadline, SamplingParams, Task, VersionSpan
 from swe_aem.gateway import GatewaySession
 from swe_aem.policy.tokenizer import load_tokenizer
 
@@ -57,6 +57,8 @@ class Played:
             token_ids=tuple(ids),
             logprobs=logprobs,
             finish_reason="stop" if stopped else "length",
+            version=1,
+            spans=(VersionSpan(start=len(ids) - 1, version=2),) if len(ids) > 1 else (),
             entropies=(0.25,) * len(ids),
             entropy_estimator="top20",
         )

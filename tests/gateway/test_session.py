@@ -44,6 +44,7 @@ async def test_a_trajectory_has_calls_observations_and_messages(play: Any) -> No
     assert (call.name, call.arguments, call.observation) == ("bash", {"command": "ls"}, "a.py")
     assert call.wall_s > 0
     assert {(one.entropy, one.entropy_estimator) for one in trajectory.responses} == {(0.25, "top20")}
+    assert {one.versions for one in trajectory.responses} == {(1, 2)}, "updates of the weights do not divide a response"
     assert policy.prompts[1][: len(policy.prompts[0]) + len(policy.sampled[0])] == policy.prompts[0] + policy.sampled[0]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError
-from swe_aem.policy import ContextOverflow
+from swe_aem.policy import ContextOverflow, VllmClientConfig, VllmPolicy
 from swe_aem.train.planning.memory import cache_bytes_per_token
 from swe_aem.train.planning.shapes import shape_of
 from tests.conftest import QUICKSTART
@@ -105,6 +105,54 @@ async def test_updates_under_trajectories(policy, sync, other, logprobs_of, traj
     assert {completion.version for _, completion in found} == set(models)
     for prompt, completion in found:
         assert agree(completion, logprobs_of(models[completion.version], prompt, completion.token_ids))
+
+
+async def sampled_tokens(policy):
+    """Tokens that the server has generated since it started."""
+    lines = (await metrics(policy)).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("vllm:generation_tokens_total{"))
+
+
+@pytest.fixture
+async def interrupting(vllm_url, tmp_path):
+    """A policy whose responses in flight an update interrupts, and the sync."""
+    from swe_aem.serve.sync import WeightSync
+    from swe_aem.serve.transport import FileTransport
+
+    config = VllmClientConfig(urls=(vllm_url,), in_flight="interrupt", probe_s=1000)
+    async with VllmPolicy(config) as policy:
+        sync = WeightSync(policy, FileTransport(tmp_path / "interrupting"))
+        await sync.open()
+        yield policy, sync
+        sync.close()
+
+
+async def test_updates_in_the_middle_of_responses(interrupting, other, logprobs_of):
+    """Each span is of the weights of its version, after all that was sampled before it, and of no other's."""
+    policy, sync = interrupting
+    models = {version: other(version) for version in (1, 2, 3)}
+    await sync.update(models[1].state_dict(), 1)
+    prompts = [prompt_of(300 + number, seed=number) for number in range(4)]
+    before = await sampled_tokens(policy)
+    asked = [
+        asyncio.create_task(policy.sample(prompt, params(number, 600), trajectory_id=f"t.{number}"))
+        for number, prompt in enumerate(prompts)
+    ]
+    for version in (2, 3):
+        while await sampled_tokens(policy) < before + 400 * (version - 1):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        await sync.update(models[version].state_dict(), version)
+    for prompt, completion in zip(prompts, await asyncio.gather(*asked), strict=True):
+        assert len(completion.token_ids) == len(completion.entropies) == 600
+        assert [completion.version, *(span.version for span in completion.spans)] == [1, 2, 3]
+        starts = [0, *(span.start for span in completion.spans)]
+        for version, start, end in zip(models, starts, [*starts[1:], 600], strict=True):
+            prefix, tokens = [*prompt, *completion.token_ids[:start]], completion.token_ids[start:end]
+            said = completion.logprobs[start:end]
+            for of, model in models.items():
+                exact = logprobs_of(model, prefix, tokens)
+                apart = max(abs(a - b) for a, b in zip(said, exact, strict=True))
+                assert (apart < TOLERANCE) == (of == version)
 
 
 @pytest.mark.parametrize(
