@@ -10,6 +10,7 @@ import pytest
 from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError
 from swe_aem.policy import ContextOverflow, VllmClientConfig, VllmPolicy
+from swe_aem.policy.errors import Aborted
 from swe_aem.train.planning.memory import cache_bytes_per_token
 from swe_aem.train.planning.shapes import shape_of
 from tests.conftest import QUICKSTART
@@ -153,6 +154,22 @@ async def test_updates_in_the_middle_of_responses(interrupting, other, logprobs_
                 exact = logprobs_of(model, prefix, tokens)
                 apart = max(abs(a - b) for a, b in zip(said, exact, strict=True))
                 assert (apart < TOLERANCE) == (of == version)
+
+
+async def test_a_request_that_meets_a_pause_is_cut_off_by_a_later_one(interrupting):
+    """vLLM holds it back, and would sample it with whatever weights it has then."""
+    policy, _ = interrupting
+    server = policy.servers[0]
+    await server.interrupt()
+    asked = asyncio.create_task(server.sample(prompt_of(300), params(1), "t.0", 300.0))
+    while not asked.done():
+        await asyncio.sleep(0.1)
+        await server.interrupt()
+    with pytest.raises(Aborted) as caught:
+        await asked
+    assert caught.value.sampled is None
+    await server.resume()
+    assert (await policy.sample(prompt_of(300), params(1), trajectory_id="t.0")).token_ids
 
 
 @pytest.mark.parametrize(
