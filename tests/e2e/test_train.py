@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.store import Store  # noqa: E402
+from swe_aem.train.consumed import read_consumed  # noqa: E402
 from swe_aem.train.records import read_heldout, read_metrics  # noqa: E402
 from swe_aem.view.trace import trace  # noqa: E402
 from tests.view.trace_rules import check, slices  # noqa: E402
@@ -179,6 +180,39 @@ def test_one_step_ahead_with_what_aem_is_compared_with(tmp_path: Path, require_b
     assert lines[0]["importance/mean"] == pytest.approx(1, abs=1e-3)
     assert all(line["loss"] == line["loss"] for line in lines), "no loss is NaN"
     assert_seconds_add_up(tmp_path)
+
+
+QUEUED = (
+    "steps=3", "heldout=null", "max_staleness=1", "importance_sampling.mode=truncate", "importance_sampling.high=2",
+    "grpo.learning_rate=0.001", "save_every=9", "rollout.scheduling.concurrency=4",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", [2, pytest.param(3, marks=pytest.mark.nightly)])
+def test_after_a_kill_the_same_groups_are_trained_on_in_the_same_order(
+    tmp_path: Path, require_bubblewrap: None, lines: int
+) -> None:
+    """SIGKILL once so many steps have taken their groups, and no checkpoint is there: all are trained again."""
+    process = subprocess.Popen(command(tmp_path, *QUEUED), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    journal = tmp_path / "consumed.jsonl"
+    while time.monotonic() < deadline and not (journal.exists() and journal.read_bytes().count(b"\n") >= lines):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    decided, losses = read_consumed(tmp_path), {line.step: line.loss for line in read_metrics(tmp_path)}
+    assert len(decided) >= lines
+    done = train(tmp_path, *QUEUED)
+    assert done.returncode == 0, done.stderr[-3000:]
+    now = read_consumed(tmp_path)
+    assert now[: len(decided)] == decided
+    groups = [(one.task_id, one.epoch) for step in now for one in step.groups]
+    assert len(groups) == len(set(groups)), "no group is trained on twice"
+    assert [sum(one.use == "trained" for one in step.groups) for step in now] == [2, 2, 2]
+    again = read_metrics(tmp_path)
+    assert [line.step for line in again] == [1, 2, 3]
+    assert {line.step: line.loss for line in again if line.step in losses} == losses
+    assert max(line.max_age or 0 for line in again) <= 1
 
 
 def test_ctrl_c_ends_it_cleanly_and_the_rerun_finishes(tmp_path: Path, require_bubblewrap: None) -> None:
