@@ -17,6 +17,7 @@ from swe_aem.audit.code import Code, FileChange, changes_of
 from swe_aem.audit.shell import Command, commands_of
 from swe_aem.core import Trajectory
 from swe_aem.grading import is_test_name
+from swe_aem.store.trajectory_row import turn_places
 
 MAX_TEXT = 400_000
 """Characters of one tool argument or observation that are read."""
@@ -232,11 +233,8 @@ def _calls(trajectory: Trajectory) -> Iterator[Call]:
 def _calls_of_messages(trajectory: Trajectory) -> Iterator[Call]:
     """Tool calls of the messages; commands in fenced blocks, for harnesses that have no tools."""
     messages = trajectory.messages
-    turn = 0
-    for at, message in enumerate(messages):
-        if message.get("role") != "assistant":
-            continue
-        turn += 1
+    for turn, at in enumerate(turn_places(messages, len(trajectory.responses)), start=1):
+        message = messages[at]
         following = messages[at + 1] if at + 1 < len(messages) else {}
         observation = _text(following.get("content")) if following.get("role") in ("tool", "user") else ""
         calls = message.get("tool_calls")

@@ -78,7 +78,10 @@ def credit_of(run: Run, group: Sequence[Trajectory], key: TrajectoryKey) -> Cred
     at = next((n for n, one in enumerate(members) if one.key == key), None)
     if at is None:
         raise UserError("It is beyond the group's size (oversampling): not trained on")
-    rows = group_tensors(0, members, compact_filtering=config.compact_filtering, limits_reward=config.limits_reward)
+    try:
+        rows = group_tensors(0, members, compact_filtering=config.compact_filtering, limits_reward=config.limits_reward)
+    except ValueError as error:  # e.g. a reward function failed, and the rewards are still to be paid
+        raise UserError(f"Its group was not trained on: {error}") from None
     if not rows[at].spans:
         raise UserError("It was not trained on: it ended at a limit (compact filtering), or does not count")
     scores = [[(-one, one) for one in row.logprobs] for row in rows]

@@ -40,6 +40,8 @@ _LONGEST = 120
 _OF_TRAJECTORY = ("trajectory", "text", "tokens", "log")
 _PLACES = ("by", "from", "place", "response", "stream")
 """What the query of such a page says of the place in it; the rest is the list that one came from."""
+_ON_DEMAND = ("audit",)
+"""What the query of such a page asks for beyond what an export has of it."""
 _NEEDS_A_SERVER = ("compare", "compare-runs")
 _POLICY = (
     "default-src 'none'; style-src {styles}; script-src {scripts}; img-src data: blob:; base-uri 'none'; "
@@ -82,6 +84,8 @@ class FolderLinks:
         """The relative path of an address; where it has no file, a key of `_REASONS`."""
         if (plain := self._plain(address)) is None:
             return _LEFT_OUT if address.page in _OF_TRAJECTORY else _SERVER
+        if any(address.query.get(name) for name in _ON_DEMAND):
+            return _SERVER
         href = self._relative(self.file(plain), at)
         self._offered[href] = plain
         return href

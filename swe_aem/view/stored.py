@@ -27,6 +27,17 @@ def key_of(task: str, sample: str) -> TrajectoryKey:
     return TrajectoryKey(task, int(sample))
 
 
+def branch_asked(one: Trajectory, number: str) -> int | None:
+    """Index of the branch that a query names by its number, from 1; None for the trajectory's own stream. Raises
+    `NotThere`."""
+    if not number:
+        return None
+    is_number = number.isascii() and number.isdigit() and len(number) < 10
+    if not is_number or not 1 <= int(number) <= len(one.branches):
+        raise NotThere(f"there is no branch {number}; this trajectory has {len(one.branches)}")
+    return int(number) - 1
+
+
 def load(site: Site, run: Run, key: TrajectoryKey) -> Trajectory:
     """A stored trajectory; raises `NotThere`."""
     try:

@@ -13,9 +13,11 @@ from swe_aem.cli import app
 from swe_aem.core import Outcome
 from swe_aem.errors import UserError
 from swe_aem.store import Store
+from swe_aem.testing.builders import make_trajectory
 from swe_aem.view.export import MARK, export_folder, export_page
 from swe_aem.view.pages import PAGES
 from swe_aem.view.pages.tokens import COLOURS
+from swe_aem.view.pages.trajectory import AUDITED
 from swe_aem.view.site import Site
 
 
@@ -66,6 +68,15 @@ def test_every_link_of_a_folder_leads_to_a_file_in_it(whole_run: Path, tmp_path:
     assert "To choose what is shown needs the running viewer: swe-aem view DIR." in lists
     assert not (folder / "pages" / "first" / "trajectories.html").exists()  # its rollouts have one address
     assert not (folder / "pages" / "first" / "matrix.html").exists()
+
+
+def test_an_audit_of_a_large_trajectory_needs_the_viewer(tmp_path: Path) -> None:
+    with Store(tmp_path / "run").writer() as writer:
+        writer.append(make_trajectory("t", 0, patch="x" * AUDITED))
+    export(tmp_path / "run", tmp_path / "out")
+    (page,) = (tmp_path / "out").rglob("trajectory/t/0.html")
+    shown = '<span class="unlinked" title="needs the running viewer: swe-aem view DIR">audit it</span>'
+    assert shown in page.read_text()
 
 
 def test_trajectories_beyond_the_limit_are_left_out_by_number(whole_run: Path, tmp_path: Path) -> None:

@@ -83,6 +83,9 @@ def test_base_advantages_are_those_of_training_and_what_is_estimated_says_so(tmp
         credit_of(run, members[:7], members[0].key)
     with pytest.raises(UserError, match="compact filtering"):
         credit_of(run, members, members[7].key)
+    unpaid = [*members[:6], make_trajectory("t", 6, reward=None), members[7]]
+    with pytest.raises(UserError, match=r"Its group was not trained on: t.6 ended as resolved .* without a reward"):
+        credit_of(run, unpaid, members[0].key)
 
 
 def test_the_page_of_a_trajectory_says_what_each_turn_was_trained_with(tmp_path: Path) -> None:

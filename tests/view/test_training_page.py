@@ -44,6 +44,21 @@ def test_it_says_whether_a_run_that_has_not_ended_is_running(whole_run: Path) ->
         assert "yes, a process is training it" in page(whole_run.parent, "first")
 
 
+def test_a_run_whose_servers_start_is_running(whole_run: Path) -> None:
+    (whole_run / "summary.json").unlink()
+    (whole_run / "serve").mkdir()
+    with locked(whole_run / "serve"):
+        assert "yes, swe-aem train --launch is starting its servers" in page(whole_run.parent, "first")
+    assert "no process trains it here" in page(whole_run.parent, "first")
+
+
+def test_a_run_that_ended_and_gets_more_steps_is_running_and_its_page_follows_it(whole_run: Path) -> None:
+    with locked(whole_run):
+        html = page(whole_run.parent, "first")
+    assert "yes, a process is training it" in html
+    assert "<body data-live>" in html
+
+
 def test_it_says_which_groups_the_trajectories_are_of(tmp_path: Path) -> None:
     line = {"step": 1, "outcomes": {"resolved": 10, "unresolved": 6}, "groups": 3, "rejected_groups": 1, "retries": 2}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line | {"broken_tasks": ["t"]}) + "\n")

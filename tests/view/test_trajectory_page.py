@@ -113,8 +113,10 @@ def test_branches_attempts_and_a_failure_without_a_verdict(tmp_path: Path) -> No
     assert "branch 1: 1 turns, 2 tokens" in text
     assert "elsewhere" in text
     assert "Turns of branch 1" in shown(tmp_path / "run", one, stream="1")
-    with pytest.raises(NotThere, match="no branch 2"):
-        shown(tmp_path / "run", one, stream="2")
+    for other in ("2", "0000000019", "\N{SUPERSCRIPT TWO}"):
+        for name in ("trajectory", "tokens"):
+            with pytest.raises(NotThere, match=f"no branch {other}"):
+                page(tmp_path / "run", name, {"stream": other}, task="t", sample="0")
 
 
 def test_evidence_in_a_branch_leads_to_the_branch(tmp_path: Path) -> None:
@@ -126,6 +128,19 @@ def test_evidence_in_a_branch_leads_to_the_branch(tmp_path: Path) -> None:
     found = Parsed(shown(tmp_path / "run", make_trajectory("t", 0, branches=(branch,))))
     assert "/run/trajectory/t/0?stream=1#b1.t1" in found.links
     assert "turn 1 of branch 1" in found.text
+
+
+def test_evidence_in_messages_leads_to_the_turn_that_says_it(tmp_path: Path) -> None:
+    response = Response(start=2, end=4, logprobs=(-0.25, -1.5), version=3, finish_reason="stop", sample_s=2.0)
+    said = {"role": "assistant", "content": "```bash\npytest -q\n```"}
+    shot = {"role": "assistant", "content": "```bash\ngit reflog\n```"}
+    messages = ({"role": "user", "content": "For example:"}, shot, {"role": "user", "content": "Fix it."}, said)
+    branch = Branch(token_ids=(1, 2, 3, 4), responses=(response,), messages=(said,))
+    one = make_trajectory("t", 0, agent="other", responses=(response,), messages=messages, branches=(branch,))
+    found = Parsed(shown(tmp_path / "run", one))
+    assert "/run/trajectory/t/0#t1" in found.links
+    assert "turn 1 of branch" not in found.text
+    assert "label-searches_history" not in found.ids  # an example in the prompt is no deed of the policy
 
 
 def test_members_of_a_group_lead_to_each_other(tmp_path: Path) -> None:

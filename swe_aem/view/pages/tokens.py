@@ -8,7 +8,7 @@ from swe_aem.errors import UserError
 from swe_aem.view.credit import Credit, credit_of
 from swe_aem.view.found import Run
 from swe_aem.view.site import Asked, NotThere, Shown, Site
-from swe_aem.view.stored import crumbs, group_of, key_of, load_excerpt, store_of
+from swe_aem.view.stored import branch_asked, crumbs, group_of, key_of, load_excerpt, store_of
 from swe_aem.view.story.tokens import CONTEXT, store_tokenizer, token_texts
 
 SIZE = 4_000
@@ -99,12 +99,9 @@ def show(site: Site, asked: Asked) -> Shown:
 
 def _stream(one: Trajectory, stream: str) -> tuple[Sequence[int], Sequence[Response]]:
     """Token ids and responses of the trajectory, or of the branch that is named by its number."""
-    if not stream:
-        return one.token_ids, one.responses
-    if not stream.isascii() or not stream.isdigit() or not 1 <= int(stream[:9]) <= len(one.branches):
-        raise NotThere(f"there is no branch {stream}; this trajectory has {len(one.branches)}")
-    branch = one.branches[int(stream) - 1]
-    return branch.token_ids, branch.responses
+    at = branch_asked(one, stream)
+    source = one if at is None else one.branches[at]
+    return source.token_ids, source.responses
 
 
 def _start(query: Mapping[str, str], responses: Sequence[Response], total: int) -> int:

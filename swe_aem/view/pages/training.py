@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from swe_aem.store import is_locked
 from swe_aem.train.directory import ROLLOUTS
+from swe_aem.train.launch.commands import SERVE
 from swe_aem.view.aem import is_aem_at_work
 from swe_aem.view.beside import comparisons
 from swe_aem.view.charts import MANY_STEPS, Chart, charts
@@ -35,6 +36,7 @@ def show(site: Site, asked: Asked, run: Run) -> Shown:
     """The page of one training run."""
     found = read_training_run(run.directory)
     shown = sections(charts(found))
+    state = list(_state(found))
     return Shown(
         template="training.html.jinja",
         title=run.name,
@@ -45,7 +47,7 @@ def show(site: Site, asked: Asked, run: Run) -> Shown:
             "rates": list(rate_rows(found)),
             "later": later(found),
             "aem": is_aem_at_work(found),
-            "facts": [*_state(found), *fact_rows(found)],
+            "facts": [*state, *fact_rows(found)],
             "links": [] if asked.links.alone else list(_links(site, asked, run, found)),
             "sections": shown,
             "others": comparisons(site, asked, run),
@@ -53,18 +55,18 @@ def show(site: Site, asked: Asked, run: Run) -> Shown:
             "config": found.config if asked.links.alone else None,
             "smoothed": len(found.steps) > MANY_STEPS,
         },
-        live=not found.ended,
+        live=bool(state),
         charts=bool(shown),
     )
 
 
 def _state(found: TrainingRun) -> Iterator[tuple[str, str]]:
-    """Is a run that has not ended in progress?"""
-    if found.ended:
-        return
+    """Is a run in progress that has not ended, or that was given more steps?"""
     if is_locked(found.directory):
         yield "Is it running?", "yes, a process is training it"
-    else:
+    elif is_locked(found.directory / SERVE):
+        yield "Is it running?", "yes, swe-aem train --launch is starting its servers or its training processes"
+    elif not found.ended:
         yield "Is it running?", "no process trains it here: it was stopped or killed. The same command resumes it"
 
 

@@ -12,8 +12,8 @@ from swe_aem.view.credit import Credit, credit_of
 from swe_aem.view.found import Run
 from swe_aem.view.index import IndexedTrajectory
 from swe_aem.view.listed import listed
-from swe_aem.view.site import Asked, NotThere, Shown, Site
-from swe_aem.view.stored import beside, crumbs, group_of, key_of, load, load_excerpt, store_of
+from swe_aem.view.site import Asked, Shown, Site
+from swe_aem.view.stored import beside, branch_asked, crumbs, group_of, key_of, load, load_excerpt, store_of
 from swe_aem.view.story import Budget, Clipped, TestGroup, Turn, patch_files, stream_of, tested, why
 from swe_aem.view.story.clip import changed
 from swe_aem.view.story.places import branch_of, place_of_response, turn_of
@@ -185,7 +185,7 @@ def _turns(
     budget: Budget, asked: Asked, one: Trajectory, credit: Credit | None, credit_notes: list[str]
 ) -> dict[str, Any]:
     """One page of the turns of the trajectory, or of the branch that is asked for, as the template takes them."""
-    branch = _branch(one, asked.query.get("stream", ""))
+    branch = branch_asked(one, asked.query.get("stream", ""))
     count = stream_of(one, branch, slice(0)).total
     first = _page_from(asked.query.get("from", "")).start
     first = min(first, max(count - 1, 0) // TURNS * TURNS)
@@ -227,15 +227,6 @@ def _branch_of(budget: Budget, asked: Asked, one: Trajectory, index: int) -> dic
         "href": asked.link("trajectory", query={"stream": str(index + 1)}, **asked.values),
         "turns": [turn_values(budget, turn) for turn in turns],
     }
-
-
-def _branch(one: Trajectory, asked: str) -> int | None:
-    """Index of the branch that a query names; None for the trajectory's own stream."""
-    if not asked:
-        return None
-    if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked[:9]) <= len(one.branches):
-        raise NotThere(f"there is no branch {asked}; this trajectory has {len(one.branches)}")
-    return int(asked) - 1
 
 
 def _page_from(asked: str) -> range:

@@ -24,12 +24,14 @@ def branch_of(place: str) -> int | None:
 
 def place_of_response(trajectory: Trajectory, number: int) -> str:
     """The place of a response by its number among all, from 1: those of branches come after the trajectory's own."""
+    if not any(response.tool_calls for response in trajectory.all_responses):
+        return f"t{number}"  # of the trajectory's own messages, which may have no responses
     at = number
     for branch, stream in enumerate((trajectory, *trajectory.branches)):
         if at <= len(stream.responses):
             return f"b{branch}.t{at}" if branch else f"t{at}"
         at -= len(stream.responses)
-    return f"t{number}"  # of messages, where no response has calls
+    raise ValueError(f"{trajectory.key} has no response {number}")
 
 
 def text_at(trajectory: Trajectory, place: str) -> str | None:
