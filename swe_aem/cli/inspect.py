@@ -69,7 +69,7 @@ def _list(store: Path, outcomes: tuple[Outcome, ...], limit: int) -> None:
 
 def _show(store: Path, name: str, *, whole: bool, colour: bool) -> None:
     from swe_aem.core import TrajectoryKey
-    from swe_aem.store import Store, read_failures
+    from swe_aem.store import Store, failures_of
     from swe_aem.suggest import did_you_mean
     from swe_aem.view.terminal import Look, story_lines
 
@@ -77,7 +77,7 @@ def _show(store: Path, name: str, *, whole: bool, colour: bool) -> None:
     key = TrajectoryKey(task, int(sample)) if task and sample.isascii() and sample.isdigit() else None
     rows = Store(store).index()
     row = rows.get(key) if key is not None else None
-    failures = [failed for failed in read_failures(store) if failed.key == key]
+    failures = failures_of(store, key) if key is not None else []
     if row is None:
         for failed in failures:  # an attempt may have left nothing else
             typer.echo(f"{failed.time} {failed.said}\n{failed.traceback}")

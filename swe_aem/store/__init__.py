@@ -10,6 +10,7 @@ from swe_aem.store.failures import (
     FailureLog,
     LeftOut,
     failed_attempt,
+    failures_of,
     read_failures,
     read_left_out,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "broken_task_lines",
     "existing_store",
     "failed_attempt",
+    "failures_of",
     "graded_prediction",
     "graded_writer",
     "is_graded_directory",

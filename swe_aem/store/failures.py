@@ -145,6 +145,12 @@ def read_failures(directory: Path) -> Iterator[FailedAttempt]:
     return read_records(directory / FILE, FailedAttempt)
 
 
+def failures_of(directory: Path, key: TrajectoryKey) -> list[FailedAttempt]:
+    """The failed attempts of one trajectory. The lines of other tasks are not parsed: a full file takes seconds."""
+    found = read_records(directory / FILE, FailedAttempt, having=json.dumps(key.task_id).encode("ascii"))
+    return [failed for failed in found if failed.key == key]
+
+
 def read_left_out(directory: Path) -> list[LeftOut]:
     """How many further attempts failed, by cause; empty where `failures.jsonl` has all."""
     try:

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from swe_aem.core import TrajectoryKey
 from swe_aem.errors import PolicyError
-from swe_aem.store import FailureLog, failed_attempt, read_failures, read_left_out
+from swe_aem.store import FailureLog, failed_attempt, failures_of, read_failures, read_left_out
 from swe_aem.store import failures as module
 
 PLACE = {"task_id": "t", "sample": 1, "attempt": 2, "part": "agent", "phase": "start"}
@@ -45,6 +47,25 @@ def test_a_full_file_does_not_grow_and_every_failure_is_counted(
         there = sum(one.cause == cause for one in kept)
         assert there + sum(one.attempts for one in left_out if one.cause == cause) == 10
     assert FailureLog(tmp_path).count == 20
+
+
+def test_the_failures_of_one_trajectory_are_read_without_those_of_other_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = FailureLog(tmp_path)
+    for task_id, sample in (('t\udcff "\\ü', 1), ("t", 1), ("t", 2), ("tt", 1)):
+        failures.append(failed_attempt(PolicyError("x"), **(PLACE | {"task_id": task_id, "sample": sample})))
+    failures.close()
+    assert [one.key for one in failures_of(tmp_path, TrajectoryKey('t\udcff "\\ü', 1))] == [('t\udcff "\\ü', 1)]
+    parsed: list[bytes] = []
+
+    def parse(data: bytes) -> object:
+        parsed.append(data)
+        return json.loads(data)
+
+    monkeypatch.setattr("swe_aem.store.records.json", SimpleNamespace(loads=parse))
+    assert [one.key for one in failures_of(tmp_path, TrajectoryKey("t", 1))] == [("t", 1)]
+    assert len(parsed) == 2
 
 
 def test_a_task_whose_id_holds_a_lone_surrogate_loses_no_failure(tmp_path: Path) -> None:

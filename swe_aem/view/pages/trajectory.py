@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from swe_aem.audit import BY_NAME, Evidence, labelled
 from swe_aem.core import OUTCOME_TABLE, Response, Trajectory, TrajectoryKey
 from swe_aem.errors import UserError
-from swe_aem.store import FailedAttempt, log_path, read_failures
+from swe_aem.store import FailedAttempt, failures_of, log_path
 from swe_aem.view.credit import Credit, credit_of
 from swe_aem.view.found import Run
 from swe_aem.view.index import IndexedTrajectory
@@ -149,7 +149,7 @@ def _is_small(one: Trajectory) -> bool:
 
 def _failures(store: Path, key: TrajectoryKey) -> list[FailedAttempt]:
     """The failed attempts of a trajectory, the last ones of many."""
-    return [failed for failed in read_failures(store) if failed.key == key][-LINES:]
+    return failures_of(store, key)[-LINES:]
 
 
 def _verdict(budget: Budget, one: Trajectory) -> dict[str, Any]:
