@@ -1,7 +1,10 @@
-"""Cost of the policy object between agents and vLLM, and whether one process keeps 1,000 trajectories busy.
+"""Cost of the policy object between agents and vLLM, of what requests ask for, and whether one process keeps 1,000
+trajectories busy.
 
     uv run --all-extras python benchmarks/serving.py through --url http://127.0.0.1:8000
         requests and tokens per second through the policy and directly to a real server (swe-aem serve), interleaved
+    uv run --all-extras python benchmarks/serving.py asked --url http://127.0.0.1:8000
+        tokens per second with and without seeds, and with 20 alternatives per token and none, interleaved
     uv run --all-extras python benchmarks/serving.py scale
         a rollout of 1,000 concurrent trajectories, with sandboxes in memory and a simulated server in another process
 
@@ -65,13 +68,14 @@ async def straight(url: str, requests: list[list[int]], concurrency: int) -> tup
         return sum(tokens), time.perf_counter() - began_s
 
 
-async def through(url: str, requests: list[list[int]], concurrency: int) -> tuple[int, float]:
-    """Send the same requests through the policy. Returns the sampled tokens and the seconds."""
+async def through(url: str, requests: list[list[int]], concurrency: int, **asked: Any) -> tuple[int, float]:
+    """Send the same requests through the policy, with these settings of it. Returns the sampled tokens and the
+    seconds."""
     from swe_aem.core import SamplingParams
     from swe_aem.policy import VllmClientConfig, VllmPolicy
 
     places = asyncio.Semaphore(concurrency)
-    async with VllmPolicy(VllmClientConfig(urls=(url,))) as policy:
+    async with VllmPolicy(VllmClientConfig(urls=(url,), **asked)) as policy:
 
         async def one(seed: int, prompt: list[int]) -> int:
             params = SamplingParams(max_tokens=RESPONSE_TOKENS, seed=seed)
@@ -102,6 +106,31 @@ def compare(url: str, *, requests: int, concurrency: int, rounds: int) -> dict[s
         result[f"{name}_tokens_per_s"] = statistics.median(rates)
     result["share"] = result["through_tokens_per_s"] / result["straight_tokens_per_s"]
     return result
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "seeds, 20 alternatives": {"seeded": True, "top_logprobs": 20},
+    "seeds, none": {"seeded": True, "top_logprobs": 0},
+    "no seeds, 20 alternatives": {"seeded": False, "top_logprobs": 20},
+    "no seeds, none": {"seeded": False, "top_logprobs": 0},
+}
+"""What requests ask of a server, by what the figures are called."""
+
+
+def compare_asked(url: str, *, requests: int, concurrency: int, rounds: int) -> dict[str, Any]:
+    """Tokens per second for each of `ASKED`, medians over rounds with new prompts, each in another order."""
+    rates: dict[str, list[float]] = {name: [] for name in ASKED}
+    asyncio.run(through(url, prompts(requests // 4, 0), concurrency))
+    for number in range(rounds):
+        first = number % len(ASKED)
+        for offset, name in enumerate([*ASKED][first:] + [*ASKED][:first]):
+            load = prompts(requests, 1 + len(ASKED) * number + offset)
+            sampled, spent_s = asyncio.run(through(url, load, concurrency, **ASKED[name]))
+            rates[name].append(sampled / spent_s)
+    result: dict[str, Any] = {"requests": requests, "concurrency": concurrency, "rounds": rounds}
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    shares = {f"{name}, share of the first": rate / medians[next(iter(ASKED))] for name, rate in medians.items()}
+    return result | medians | shares
 
 
 async def simulate() -> None:
@@ -234,27 +263,28 @@ def scale(*, trajectories: int, places: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure `through` or `scale`, print the figures, and write them with --json."""
+    """Measure `through`, `asked` or `scale`, print the figures, and write them with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["through", "scale", "simulate"])
-    parser.add_argument("--url", help="URL of a server that `swe-aem serve` started, for `through`")
+    parser.add_argument("what", choices=["through", "asked", "scale", "simulate"])
+    parser.add_argument("--url", help="URL of a server that `swe-aem serve` started, for `through` and `asked`")
     parser.add_argument("--quick", action="store_true", help="fewer requests, for rough figures")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     if options.what == "simulate":
         asyncio.run(simulate())
         return
-    if options.what == "through":
+    if options.what in ("through", "asked"):
         if options.url is None:
-            parser.error("through needs --url")
+            parser.error(f"{options.what} needs --url")
         quick = {"requests": 32, "rounds": 2} if options.quick else {"requests": 256, "rounds": 6}
-        result = compare(options.url, concurrency=32, **quick)
+        measure = compare if options.what == "through" else compare_asked
+        result = measure(options.url, concurrency=32, **quick)
     else:
         result = scale(
             **({"trajectories": 20, "places": 20} if options.quick else {"trajectories": 3000, "places": 1000})
         )
     for name, value in result.items():
-        print(f"{name:28} {value:.3f}" if isinstance(value, float) else f"{name:28} {value}")
+        print(f"{name:46} {value:.3f}" if isinstance(value, float) else f"{name:46} {value}")
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
