@@ -29,6 +29,8 @@ from swe_aem.train.records import HeldoutResult, StepMetrics
 FILE = "trackers.json"
 TENSORBOARD = "tensorboard"
 """Folder of the run's directory that holds its event files."""
+HELDOUT = "heldout/"
+"""What the names of an evaluation's numbers begin with."""
 
 Log = Callable[[Mapping[str, float], int], None]
 """Sends the values of a step."""
@@ -83,7 +85,7 @@ class Trackers:
 
     def log_heldout(self, result: HeldoutResult) -> None:
         """Send the rates of an evaluation on held-out tasks, as `log` does. A resumed run makes some again."""
-        values = dict(numbers(result.model_dump(exclude={"step", "format"}), "heldout/"))
+        values = dict(numbers(result.model_dump(exclude={"format"}), HELDOUT))
         for name, (_, send) in list(self._open.items()):
             dropped = name == TENSORBOARD and result.step > self._done
             if not dropped and result.step <= self._tracked.heldout.get(name, -1):
@@ -144,6 +146,7 @@ def _plain(config: TrainConfig) -> dict[str, Any]:
 def _tensorboard(config: TrainConfig, directory: Path, id: str, done: int) -> Iterator[Log]:
     from torch.utils.tensorboard import SummaryWriter
 
+    is_new = next((directory / TENSORBOARD).glob("events.out.tfevents.*"), None) is None
     writer = SummaryWriter(str(directory / TENSORBOARD), purge_step=done + 1)
 
     def log(values: Mapping[str, float], step: int) -> None:
@@ -152,8 +155,9 @@ def _tensorboard(config: TrainConfig, directory: Path, id: str, done: int) -> It
         writer.flush()
 
     try:
-        if not done:
+        if is_new:  # a run that was killed before its first checkpoint has it already
             writer.add_text("config", f"```json\n{json.dumps(_plain(config), indent=2)}\n```", 0)
+            writer.flush()
         yield log
     finally:
         writer.close()
@@ -187,8 +191,15 @@ def _wandb(config: TrainConfig, directory: Path, id: str, done: int) -> Iterator
 
     name = _name(config, directory, id)
     run = wandb.init(id=id, name=name, resume="allow", dir=str(directory), config=_plain(config))
+    run.define_metric(f"{HELDOUT}*", step_metric=f"{HELDOUT}step")
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        # A resumed run begins after the last step that wandb has, and wandb ignores what comes for an earlier one: an
+        # evaluation that was killed after its step's metrics.
+        run.log(dict(values), step=max(step, run.step))
+
     try:
-        yield lambda values, step: run.log(dict(values), step=step)
+        yield log
     finally:
         run.finish()
 

@@ -51,12 +51,15 @@ class Interrupted(ScriptedSteps):
         return super().step(number, weights)
 
 
-def of_tensorboard(directory: Path) -> Points:
+def read_tensorboard(directory: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (folder,) = {path.parent for path in directory.rglob("events.out.tfevents.*")}
-    read = EventAccumulator(str(folder))
-    read.Reload()
+    return EventAccumulator(str(folder)).Reload()
+
+
+def of_tensorboard(directory: Path) -> Points:
+    read = read_tensorboard(directory)
     return {name: [(one.step, one.value) for one in read.Scalars(name)] for name in read.Tags()["scalars"]}
 
 
@@ -143,6 +146,25 @@ def test_rates_on_held_out_tasks_are_in_each_tracker_once(tmp_path: Path) -> Non
     for found in (of_tensorboard(tmp_path), of_trackio(), of_wandb(tmp_path)):
         assert found["heldout/pass_at_1"] == [(step, 0.25) for step in (0, 1, 2)]
         assert found["heldout/parts/new/pass_at_1"] == [(step, 0.5) for step in (0, 1, 2)]
+
+
+def test_tensorboard_has_the_configuration_of_a_run_without_a_checkpoint_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Trackers(configuration(tmp_path, 2, "report_to=[tensorboard]"), tmp_path, done=0):
+            pass
+    assert len(read_tensorboard(tmp_path).Tensors("config/text_summary")) == 1
+
+
+@pytest.mark.slow
+def test_wandb_takes_an_evaluation_after_its_step_where_it_is_beyond_that(tmp_path: Path) -> None:
+    result = HeldoutResult.model_validate({"step": 2, "tasks": 4, "pass_at_1": 0.25})
+    with Trackers(configuration(tmp_path, 3, "report_to=[wandb]"), tmp_path, done=0) as trackers:
+        for step in (1, 2, 3):
+            trackers.log(StepMetrics(step=step, loss=0.0))
+        trackers.log_heldout(result)
+    found = of_wandb(tmp_path)
+    assert found["heldout/pass_at_1"] == [(3, 0.25)]
+    assert found["heldout/step"] == [(3, 2)]  # the axis on which wandb draws it
 
 
 def test_a_tracker_that_cannot_begin_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
