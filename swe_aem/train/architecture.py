@@ -14,6 +14,10 @@ _OF_CLASSIFIERS = ("classifier", "summary")
 _LEFT_OUT = ("mtp.", "model.visual.")
 """What names of tensors begin with that transformers leaves out of a causal language model."""
 
+_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+_RECURRENT = re.compile("mamba|ssm|rwkv|lstm|recurrent|conv_kernel|state_size")
+"""What names of settings and model types have where layers carry a state from token to token."""
+
 READ_AS_EXPERTS = frozenset({"gate", "gate_proj", "up_proj", "down_proj"})
 """Names of modules that peft takes for those of routed experts, and of their router, in some mixtures."""
 SERVED_EXPERTS = frozenset({"qwen3_moe", "qwen3_next", "qwen3_5_moe_text"})
@@ -48,6 +52,17 @@ def left_out(model: str) -> str | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the index of a checkpoint: {error}") from error
     return next((name for name in names if name.startswith(_LEFT_OUT)), None)
+
+
+def other_than_attention(values: Mapping[str, Any]) -> list[str]:
+    """The kinds of a model's layers that are no attention, as config.json calls them; "recurrent" where it has settings
+    of such layers and no kinds."""
+    text = values.get("text_config")
+    values = text if isinstance(text, Mapping) else values
+    if kinds := sorted({str(kind) for kind in values.get("layer_types") or ()} - _ATTENTION):
+        return kinds
+    names = (*values, str(values.get("model_type")))
+    return ["recurrent"] if any(_RECURRENT.search(name) for name in names) else []
 
 
 def experts(values: Mapping[str, Any]) -> int:

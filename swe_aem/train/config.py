@@ -155,6 +155,9 @@ class TrainConfig(Frozen):
     """Optimiser updates per step: the step's rows are split into so many minibatches."""
     micro_batch_size: _Count = 1
     """Rows (trajectories) in one forward pass of one process."""
+    token_budget: _Count | None = None
+    """Tokens in one forward pass of one process: rows are packed into it without padding, and each attends to itself
+    only. A longer row goes alone. If not given, micro_batch_size decides."""
     max_staleness: Annotated[int, Field(ge=0)] = 0
     """Policy updates that a trained sample may be old. 0 is on-policy; above, rollouts never wait for a step, a step
     takes the groups that are complete first, and importance_sampling must be set."""
@@ -250,6 +253,8 @@ class TrainConfig(Frozen):
                 "max_staleness makes rollouts stale: set importance_sampling too, e.g. {mode: truncate, high: 2}, on "
                 "the command line --set importance_sampling.mode=truncate --set importance_sampling.high=2"
             )
+        if self.token_budget is not None and self.micro_batch_size > 1:
+            raise ValueError("token_budget decides how many rows a forward pass has: leave micro_batch_size out")
         rows = self.groups_per_step * self.rollout.group_size
         if rows % (self.num_minibatches * self.micro_batch_size):
             raise ValueError(

@@ -10,6 +10,7 @@ therefore dealt by length: those of one micro-step are of nearly the same length
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from swe_aem.core.base import Frozen
@@ -68,17 +69,21 @@ class Dealing(Frozen):
     """Updates of a step."""
     micro_batch_size: int = 1
     """Rows that a process has in a micro-step."""
+    token_budget: int | None = None
+    """Tokens that a process has in a micro-step at most, which then has as many rows as fit; a longer row is alone.
+    None: `micro_batch_size` decides."""
     seed: int = 0
 
     def micro_steps(self, lengths: Sequence[int], processes: int, step: int) -> list[MicroStep]:
         """The micro-steps of step `step`, minibatch after minibatch, for rows of these lengths in tokens. One process
-        has its rows in their order. Several have equally many rows of a micro-step, and of nearly the same cost.
+        has its rows in their order, unless there is a token budget. Several have equally many rows of a micro-step, and
+        of nearly the same cost.
 
         All minibatches have rows of all lengths; which of those of a length depends on seed and step. A minibatch
         begins with its longest rows, so that a step that does not fit into memory fails at once. The number of rows
         must be a multiple of processes times micro-batch size times minibatches.
         """
-        if processes == 1:
+        if processes == 1 and self.token_budget is None:
             rows, size = range(len(lengths)), self.micro_batch_size
             return [(tuple(rows[first : first + size]),) for first in range(0, len(rows), size)]
         longest_first = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
@@ -102,17 +107,27 @@ class Dealing(Frozen):
     def _spread(self, rows: Sequence[int], lengths: Sequence[int], processes: int) -> Iterator[MicroStep]:
         """The micro-steps of a minibatch, whose rows are given longest first. Each row goes to the process that has had
         least: in its micro-step, or else in all before."""
-        total, size = [0.0] * processes, self.micro_batch_size
-        for first in range(0, len(rows), processes * size):
+        total, first = [0.0] * processes, 0
+        while first < len(rows):
             mine: list[list[int]] = [[] for _ in range(processes)]
             spent = [0.0] * processes
+            size = self._size([lengths[row] for row in rows[first::processes]])
             for start in range(first, first + processes * size, processes):
                 idlest = sorted(range(processes), key=lambda one: (spent[one], total[one], one))
                 for process, row in zip(idlest, rows[start : start + processes], strict=True):
                     mine[process].append(row)
                     spent[process] += self.cost(lengths[row])
             total = [before + now for before, now in zip(total, spent, strict=True)]
+            first += processes * size
             yield tuple(map(tuple, mine))
+
+    def _size(self, longest: Sequence[int]) -> int:
+        """Rows that each process has in the next micro-step. `longest` are the lengths of the longest row of all
+        processes in each round that is left, in which each gets one."""
+        if self.token_budget is None:
+            return self.micro_batch_size
+        fitting = sum(tokens <= self.token_budget for tokens in accumulate(longest))
+        return max(1, fitting)
 
 
 def busy_share(micro_steps: Sequence[MicroStep], lengths: Sequence[int], cost: RowCost) -> float:

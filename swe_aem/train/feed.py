@@ -69,7 +69,11 @@ class Feed:
             share = busy_share(micro_steps, lengths, self._dealing.cost)
             trainer._metrics["train"]["dealing/busy_share"].append(share)
         return [
-            [{**rows[place], "place": place} for micro_step in micro_steps for place in micro_step[process]]
+            [
+                {**rows[place], "place": place, "micro_step": number}
+                for number, micro_step in enumerate(micro_steps)
+                for place in micro_step[process]
+            ]
             for process in range(count)
         ]
 

@@ -10,7 +10,8 @@ with vLLM's correction, or when `gradient_accumulation_steps` is not a multiple 
 num_iterations`. Otherwise one is added.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import isclose
 from typing import Any
 
@@ -27,11 +28,13 @@ from swe_aem.advantage.estimators import estimate, estimator_of
 from swe_aem.advantage.importance import importance_weights, log_ratios, mismatch, mismatch_figures
 from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
+from swe_aem.train.packing import micro_steps, pack, rows_of, unpack
 from swe_aem.train.refusals import one_ratio_per_row, refuse_silent_changes
 from swe_aem.train.routing_replay import RoutingReplay, routes_of
 from swe_aem.train.sharding import shard_gradients
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.training_row import RowFields
+from swe_aem.train.trl_config import MEANS_OVER_ROWS
 
 
 def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:
@@ -51,12 +54,15 @@ class AgentGRPOTrainer(GRPOTrainer):
         importance_sampling: ImportanceSamplingConfig = NO_IMPORTANCE_SAMPLING,
         routing_replay: bool = False,
         clock: StepClock | None = None,
+        packed: bool = False,
+        rollout_func: Callable[..., dict[str, list[Any]]],
         **kwargs: Any,
     ) -> None:
         """`importance_sampling` weighs each token's advantage by the ratio of old policy to sampler; mode none does
         not. `routing_replay` takes the experts of a mixture from the `routes` of `rollout_func`. `clock` counts the
-        seconds of scoring and of checkpoints."""
-        refuse_silent_changes(args, advantage, importance_sampling)
+        seconds of scoring and of checkpoints. With `packed`, a batch is a whole minibatch, and the rows of one
+        `micro_step` are packed into one forward pass."""
+        refuse_silent_changes(args, advantage, importance_sampling, packed=packed, routing_replay=routing_replay)
         self.advantage = advantage
         self._estimator = estimator_of(advantage)
         self.importance_sampling = importance_sampling
@@ -67,13 +73,24 @@ class AgentGRPOTrainer(GRPOTrainer):
         self._rewards: Tensor | None = None
         self._order = torch.empty(0, dtype=torch.long)
         """For each place, the number of its row among those of all processes, one process after the other."""
-        super().__init__(args=args, reward_funcs=resolved, **kwargs)
+        self._packed = packed
+        self._rollout_func = rollout_func
+        self._micro_step: list[int] = []
+        """For each row of this process, the number of its micro-step."""
+        super().__init__(args=args, reward_funcs=resolved, rollout_func=self._rows, **kwargs)
         self._replay = RoutingReplay(self.accelerator.unwrap_model(self.model)) if routing_replay else None
 
     def create_accelerator_and_postprocess(self) -> None:
         """Override of transformers' method: FSDP2 keeps gradients in shards."""
         super().create_accelerator_and_postprocess()
         shard_gradients(self.accelerator)
+
+    def _rows(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
+        """What `rollout_func` gives; notes which rows make a micro-step."""
+        rows = self._rollout_func(prompts, trainer)
+        if self._packed:
+            self._micro_step = list(rows["micro_step"])
+        return rows
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """Rewards of all processes in the order of places, (N, 1); NaN for rows that do not count, which TRL's own
@@ -97,6 +114,8 @@ class AgentGRPOTrainer(GRPOTrainer):
         is the old policy's, also yields its entropies."""
         if self._scoring and self.advantage.entropy == "sampler":
             return None, None, None
+        if not self._scoring and self._packed:
+            return *self._pass_of_packed(model, input_ids, attention_mask, logits_to_keep), None
         if not self._scoring:
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
@@ -112,8 +131,8 @@ class AgentGRPOTrainer(GRPOTrainer):
         prompt = ids.size(1) - completion
         parts = []
         routes = None if self._replay is None else routes_of(self._routes, completion, ids.device)
-        for first in range(0, ids.size(0), size):
-            rows = slice(first, first + size)
+        slices = [slice(first, first + size) for first in range(0, ids.size(0), size)]
+        for rows in micro_steps(self._micro_step) if self._packed else slices:
             left = trimmed({
                 "prompt_ids": ids[rows, :prompt], "prompt_mask": mask[rows, :prompt],
                 "completion_ids": ids[rows, prompt:], "completion_mask": mask[rows, prompt:],
@@ -121,21 +140,30 @@ class AgentGRPOTrainer(GRPOTrainer):
             width = left["completion_ids"].size(1)
             if self._replay is not None and routes is not None:
                 self._replay.use(routes[rows, :width], left["prompt_ids"].size(1))
-            logps, entropy, _ = super()._get_per_token_logps_and_entropies(
-                model,
-                torch.cat([left["prompt_ids"], left["completion_ids"]], dim=1),
-                torch.cat([left["prompt_mask"], left["completion_mask"]], dim=1),
-                width,
-                compute_entropy=True,
-            )
+            rows_ids = torch.cat([left["prompt_ids"], left["completion_ids"]], dim=1)
+            rows_mask = torch.cat([left["prompt_mask"], left["completion_mask"]], dim=1)
+            if self._packed:
+                logps, entropy = self._pass_of_packed(model, rows_ids, rows_mask, width)
+            else:
+                logps, entropy, _ = super()._get_per_token_logps_and_entropies(
+                    model, rows_ids, rows_mask, width, compute_entropy=True
+                )
             parts.append(pad(torch.stack([logps, entropy]), (0, completion - width)))
         logps, entropy = torch.cat(parts, dim=1)
+        return logps, entropy
+
+    def _pass_of_packed(self, model: Any, ids: Tensor, mask: Tensor, completion: int) -> tuple[Tensor, Tensor]:
+        """(B, T) log-probabilities and entropies of the last `completion` columns, by one pass over all rows."""
+        stream = pack(ids, mask, completion)
+        with self.accelerator.autocast():
+            found = model(**stream._asdict(), fused_lm_head=True)
+        logps, entropy = (unpack(one, mask)[:, -completion:] for one in (found.log_probs, found.entropy))
         return logps, entropy
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """Override of TRL's method, which shuffles a process's rows: those of several processes stay in the micro-steps
         that they were dealt for."""
-        if not self._training or self.accelerator.num_processes == 1:
+        if not self._training or (self.accelerator.num_processes == 1 and not self._packed):
             return super()._prepare_inputs(generation_batch)
         args: Any = self.args
         micro_steps = args.steps_per_generation
@@ -176,6 +204,8 @@ class AgentGRPOTrainer(GRPOTrainer):
         if self._replay is not None:
             output["routes"] = routes_of(self._routes, output["completion_ids"].size(1), self.accelerator.device)
             self._replay.use(None)
+        if self._packed:
+            output["micro_step"] = torch.tensor(self._micro_step)
         self._old = self._routes = None
         return output
 
@@ -292,6 +322,37 @@ class AgentGRPOTrainer(GRPOTrainer):
         with torch.no_grad():
             size = self.args.per_device_train_batch_size
             return self._score(self.model, ids, mask, output["completion_ids"].size(1), size)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Override of TRL's method: the loss of a minibatch. Of packed rows all micro-steps but the last have had their
+        backward pass when it returns."""
+        if not (self._packed and self._training):
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        *others, last = micro_steps(inputs["micro_step"].tolist())
+        total = torch.zeros((), device=self.accelerator.device)
+        for rows in others:
+            with self._unsynced(model):
+                loss = self._loss_of_packed(model, inputs, rows)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return self._loss_of_packed(model, inputs, last) + total
+
+    def _loss_of_packed(self, model: Any, inputs: dict[str, Any], rows: slice) -> Tensor:
+        """What some rows of a minibatch add to its loss. TRL divides means over rows by the micro-steps of an update,
+        which have one number of rows there: these count for as many as they have."""
+        count, all_rows = rows.stop - rows.start, inputs["prompt_ids"].size(0)
+        before = self.current_gradient_accumulation_steps
+        if self.loss_type in MEANS_OVER_ROWS:
+            self.current_gradient_accumulation_steps = all_rows / count
+        try:
+            return self._compute_loss(model, rows_of(inputs, rows))
+        finally:
+            self.current_gradient_accumulation_steps = before
+
+    def _unsynced(self, model: Any) -> AbstractContextManager[Any]:
+        """Plain data parallelism reduces gradients once per update; shards are reduced in every micro-step."""
+        sharded = self.accelerator.gradient_state.plugin_kwargs.get("sync_each_batch", False)
+        return nullcontext() if sharded else self.accelerator.no_sync(model)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         inputs = trimmed(inputs)

@@ -196,6 +196,7 @@ class _Run:
             cost=row_cost(values),
             num_minibatches=config.num_minibatches,
             micro_batch_size=config.micro_batch_size,
+            token_budget=config.token_budget,
             seed=config.seed,
         )
         feed = Feed(
@@ -232,6 +233,7 @@ class _Run:
                 advantage=config.advantage,
                 importance_sampling=config.importance_sampling,
                 clock=self.clock,
+                packed=config.token_budget is not None,
             )
             _try_optimiser(trainer, model)
         trainer.remove_callback(PrinterCallback)

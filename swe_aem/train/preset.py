@@ -20,8 +20,12 @@ def batch_sizes(config: TrainConfig, processes: int) -> dict[str, int]:
             f"num_minibatches {config.num_minibatches} and micro_batch_size {config.micro_batch_size}: make the "
             "product of the last three a divisor of the rows"
         )
+    if config.token_budget is not None:  # the trainer makes micro-steps out of a whole minibatch
+        slices, accumulated, size = config.num_minibatches, 1, accumulated
+    else:
+        size = config.micro_batch_size
     return {
-        "per_device_train_batch_size": config.micro_batch_size,
+        "per_device_train_batch_size": size,
         "steps_per_generation": slices,
         "gradient_accumulation_steps": accumulated,
         "num_generations": config.rollout.group_size,

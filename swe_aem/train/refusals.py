@@ -17,7 +17,15 @@ from swe_aem.advantage.config import (
 from swe_aem.errors import UserError
 from swe_aem.policy import tokenizer_fingerprint
 from swe_aem.reward import Rewards
-from swe_aem.train.architecture import READ_AS_EXPERTS, SERVED_EXPERTS, config_of, experts, left_out, noise
+from swe_aem.train.architecture import (
+    READ_AS_EXPERTS,
+    SERVED_EXPERTS,
+    config_of,
+    experts,
+    left_out,
+    noise,
+    other_than_attention,
+)
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.task_samplers import TASK_SAMPLERS
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
@@ -35,6 +43,8 @@ def refuse_at_start(config: TrainConfig) -> None:
 def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     """What `refuse_at_start` refuses, where the model is or is not `sharded`."""
     yield from _losses(recipe(config.grpo), config.advantage, config.importance_sampling)
+    if config.token_budget is not None:
+        yield from _packing(recipe(config.grpo))
     yield from _trackers(config)
     yield from _extensions(config)
     yield from _sharding(config, sharded=sharded)
@@ -77,10 +87,23 @@ def _asked(variable: str) -> bool:
 
 
 def refuse_silent_changes(
-    grpo: Any, advantage: AdvantageConfig, importance: ImportanceSamplingConfig = NO_IMPORTANCE_SAMPLING
+    grpo: Any,
+    advantage: AdvantageConfig,
+    importance: ImportanceSamplingConfig = NO_IMPORTANCE_SAMPLING,
+    *,
+    packed: bool = False,
+    routing_replay: bool = False,
 ) -> None:
-    """Raise `UserError` for fields of a `GRPOConfig` that would not do what they say with these advantages."""
+    """Raise `UserError` for fields of a `GRPOConfig` that would not do what they say with these advantages, or with
+    packed rows, and for packed rows with routing replay."""
     for reason in _silent_changes(grpo, advantage, importance):
+        raise UserError(reason)
+    if packed and routing_replay:
+        raise UserError(
+            "routing_replay finds the experts of a token by its row and column, and packed rows (token_budget) have no "
+            "columns: leave one of the two out"
+        )
+    for reason in _packing(vars(grpo)) if packed else ():
         raise UserError(reason)
 
 
@@ -126,6 +149,20 @@ def _losses(
     if (changed := changed_meaning(fields)) is not None:
         yield changed
     yield from _one_ratio_per_row(fields, advantage)
+
+
+def _packing(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Which figures of a micro-batch would be others with packed rows: none of the loss itself but bnpo's."""
+    if fields["loss_type"] == "bnpo":
+        yield (
+            "loss_type bnpo is a mean over the tokens of a micro-batch, so token_budget would change it: use dapo, "
+            "whose mean is over the step's, or leave token_budget out"
+        )
+    changed = [name for name in ("entropy_coef", "use_adaptive_entropy", "router_aux_loss_coef") if fields.get(name)]
+    if (fields.get("top_entropy_quantile") or 1.0) < 1.0:
+        changed.append("top_entropy_quantile")
+    for name in changed:
+        yield f"{name} looks at the tokens of a micro-batch, which token_budget would change: leave one of the two out"
 
 
 def one_ratio_per_row(fields: Mapping[str, Any]) -> bool:
@@ -203,6 +240,8 @@ def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
             "version 1 of FSDP would keep the gradient of the whole model on every GPU: launch with --fsdp_version 2, "
             "or --config_file configs/cluster/fsdp2.yaml"
         )
+    if config.token_budget is not None and _asked("ACCELERATE_USE_DEEPSPEED"):
+        yield "DeepSpeed takes an optimiser step after each backward pass, and token_budget makes several: use FSDP2"
     if sharded and config.servers is None:
         yield (
             "the policy samples in this process with whole weights, and FSDP or DeepSpeed would shard them: name "
@@ -221,6 +260,11 @@ def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{config.model} has tensors that training leaves out, such as {name}, and servers take whole checkpoints: "
             "save the model without them, with save_pretrained of transformers' AutoModelForCausalLM, and train that"
+        )
+    if config.token_budget is not None and (other := other_than_attention(values)):
+        yield (
+            f"{config.model} has layers of the kind {other[0]}, in which packed rows would see each other: leave "
+            "token_budget out"
         )
     if not count and config.grpo.router_aux_loss_coef:
         yield f"grpo.router_aux_loss_coef has no effect: {config.model} has no experts. Leave it out"

@@ -45,6 +45,8 @@ class DealtRow(TrainingRow):
 
     place: int
     """Where the row is in the step, group after group, however rows are dealt: its group is place // group size."""
+    micro_step: int
+    """Number of the micro-step of the step, over all minibatches, that it is trained in."""
 
 
 def entropy_estimator(trajectories: Iterable[Trajectory]) -> EntropyEstimator:

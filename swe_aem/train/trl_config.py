@@ -131,6 +131,9 @@ UNUSED = {name: reason for reason, names in _UNUSED.items() for name in names}
 Loss = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
 CLIPPED = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 """Losses with PPO's clipped ratio."""
+MEANS_OVER_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
+"""Losses that are a mean over the rows of a micro-batch. bnpo is one over its tokens, the others divide by the tokens
+of the step."""
 _LOSSES: Mapping[str, tuple[str, ...]] = {
     "epsilon": CLIPPED,
     "epsilon_high": (*CLIPPED, "cispo"),

@@ -1,5 +1,5 @@
-"""Train the tiny policy in one of two processes, with rows dealt by length: `dealt.py RANK PORT LIMIT MODEL OUT`. It
-prints the number of columns of each micro-batch."""
+"""Train the tiny policy in one of two processes, with rows dealt by length: `dealt.py RANK PORT LIMIT MODEL OUT
+[SETTING...]`. It prints the number of columns of each micro-batch."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.train import pair
 
-rank, port, limit, model, out = sys.argv[1:]
+rank, port, limit, model, out, *settings = sys.argv[1:]
 pair.join(rank, port)
 
 from swe_aem.testing.steps import ScriptedSteps  # noqa: E402
@@ -29,5 +29,6 @@ def watched(inputs: dict[str, Any]) -> dict[str, Any]:
 
 grpo.trimmed = watched
 pair.meet(port)
-loop.train(configuration(Path(model), 2, *DEALT, f"collective_timeout_s={limit}"), Path(out), ScriptedSteps)
+config = configuration(Path(model), 2, *DEALT, f"collective_timeout_s={limit}", *settings)
+loop.train(config, Path(out), ScriptedSteps)
 print(json.dumps(widths))

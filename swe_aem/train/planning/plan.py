@@ -144,7 +144,7 @@ def trainer_estimate(config: TrainConfig, shape: ModelShape, shards: int = 1) ->
         dtype, compute = "float32", "bfloat16"
     return trainer_memory(
         shape,
-        tokens=config.micro_batch_size * config.rollout.native.max_context_tokens,
+        tokens=max(config.micro_batch_size * config.rollout.native.max_context_tokens, config.token_budget or 0),
         dtype=dtype,
         compute=compute,
         shards=shards,

@@ -6,7 +6,7 @@ from typing import Any
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.train.architecture import config_of, experts
+from swe_aem.train.architecture import config_of, experts, other_than_attention
 
 
 class ModelShape(Frozen):
@@ -87,9 +87,6 @@ _QWEN3_30B_A3B = ModelShape(
     num_experts_per_tok=8,
 )
 
-_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
-"""Kinds of layers of which the memory is known, as config.json calls them."""
-
 KNOWN = {
     "Qwen3-0.6B": _qwen3(1024, 28, 16, 3072, tied=True),
     "Qwen3-1.7B": _qwen3(2048, 28, 16, 6144, tied=True),
@@ -116,7 +113,7 @@ def shape_of(model: str) -> ModelShape:
         if not _experts_everywhere(found):
             raise UserError(f"{model} is a mixture of {count} experts, whose memory is not known: swe-aem docs memory")
         values |= {"num_experts": count, "intermediate_size": found.get("moe_intermediate_size")}
-    if other := sorted(set(found.get("layer_types") or ()) - _ATTENTION):
+    if other := other_than_attention(found):
         raise UserError(f"{model} has layers of the kind {other[0]}, whose memory is not known: swe-aem docs memory")
     try:
         heads = int(values["num_attention_heads"])
