@@ -1,4 +1,4 @@
-"""Blocking work beside an event loop."""
+"""Blocking work beside an event loop or another thread."""
 
 import asyncio
 import threading
@@ -7,8 +7,9 @@ from concurrent.futures import Future
 from typing import Any
 
 
-async def in_daemon_thread(work: Callable[[], Any]) -> Any:
-    """Run blocking work in a daemon thread and return its result, so that a hang cannot keep the process alive."""
+def begin_in_daemon_thread(work: Callable[[], Any]) -> "Future[Any]":
+    """Begin blocking work in a daemon thread, so that a hang cannot keep the process alive; the future has its
+    result."""
     result: Future[Any] = Future()
     result.set_running_or_notify_cancel()
 
@@ -19,4 +20,9 @@ async def in_daemon_thread(work: Callable[[], Any]) -> Any:
             result.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(result)
+    return result
+
+
+async def in_daemon_thread(work: Callable[[], Any]) -> Any:
+    """Run blocking work in a daemon thread and return its result."""
+    return await asyncio.wrap_future(begin_in_daemon_thread(work))

@@ -1,7 +1,7 @@
 """Starts and supervises vLLM servers, and sends a trainer's weights to them.
 
-`supervisor` starts and ends a server, `sync` sends new weights from the trainer, and `plugin` runs inside vLLM's
-workers. `swe_aem.serve.connect`, which a trainer uses, needs torch and is imported by its own name.
+`supervisor` starts and ends a server, and `plugin` runs inside vLLM's workers. New weights have two planes (`planes`):
+`sync` controls servers, `sender` sends tensors by a `transport`. `connect` opens both; sending needs torch.
 """
 
 from swe_aem.serve.command import ServeCommandConfig, vllm_command, vllm_environment

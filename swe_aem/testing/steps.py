@@ -5,13 +5,13 @@ data do not depend on the model and two trainers see the same data.
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from swe_aem.core import Outcome, Response, Trajectory
+from swe_aem.rollout import RolloutConfig
 from swe_aem.train.config import TrainConfig
-from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import Step
 
 VOCABULARY = 64
@@ -118,7 +118,7 @@ class ScriptedFeed:
 class ScriptedSteps:
     """A `StepSource` whose trajectories depend on the number of the step and the place in it alone."""
 
-    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str, clock: StepClock) -> None:
+    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
         self._config = config
 
     def __enter__(self) -> "ScriptedSteps":
@@ -127,7 +127,15 @@ class ScriptedSteps:
     def __exit__(self, *exc: object) -> None:
         """Nothing to release."""
 
-    def step(self, number: int, weights: Any) -> Step:
+    def wants_weights(self, number: int) -> bool:
+        """Nothing is sampled."""
+        return False
+
+    def evaluation_wants_weights(self, rollouts: Mapping[str, RolloutConfig], version: int) -> bool:
+        """Nothing is sampled."""
+        return False
+
+    def step(self, number: int) -> Step:
         """The groups of step `number`."""
         size = self._config.rollout.group_size
         groups = [

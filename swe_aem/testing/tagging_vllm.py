@@ -111,8 +111,8 @@ class FakeTaggingVllm(SimulatedVllm):
                 if self.failing_updates:
                     self.failing_updates -= 1
                     return 500, {"error": "asked for by a test"}
-                path_of_file = PurePath(json.loads(body)["update_info"]["path"])
-                self._version = int(path_of_file.stem.rpartition(".")[2])
+                directory = PurePath(json.loads(body)["update_info"]["path"])
+                self._version = int(directory.suffix.removeprefix("."))
             case _:
                 return await super()._answer(path, query, body)
         return 200, {}

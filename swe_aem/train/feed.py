@@ -5,18 +5,18 @@ says where it was before rows were dealt. The step's number follows from the tra
 the right one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.core.policy import EntropyEstimator
 from swe_aem.train.dealing import Dealing, busy_share
-from swe_aem.train.policies import whole_weights
 from swe_aem.train.processes import Processes
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import Step, StepSource
 from swe_aem.train.training_row import DealtRow, TrainingRow, entropy_estimator, training_row
+from swe_aem.train.weight_updates import WeightUpdates
 
 SLOT = "slot"
 """Placeholder for a prompt in the data set."""
@@ -29,14 +29,16 @@ class Feed:
         self,
         source: StepSource | None,
         processes: Processes,
+        updates: WeightUpdates,
         *,
         dealing: Dealing,
         clock: StepClock,
         compact_filtering: bool = True,
     ) -> None:
-        """`source` is None on all processes but the first, where it shares the `clock`."""
+        """`source` is None on all processes but the first. `updates` brings its policy to the trained weights."""
         self._source = source
         self._processes = processes
+        self._updates = updates
         self._dealing = dealing
         self._clock = clock
         self._compact_filtering = compact_filtering
@@ -49,9 +51,9 @@ class Feed:
         """This process's rows of the next step, as many as there are prompts."""
         number = trainer.state.global_step // self._dealing.num_minibatches + 1
         with self._clock.phase("weights"):
-            weights = whole_weights(trainer)
+            self._updates.bring(number - 1, lambda: self._wants_weights(number))
         dealt = self._processes.first_does(
-            f"step {number}", lambda: self._dealt(self._rows(number, trainer, weights), number, len(prompts), trainer)
+            f"step {number}", lambda: self._dealt(self._rows(number, trainer), number, len(prompts), trainer)
         )
         mine = self._processes.scatter(dealt)
         return {name: [row[name] for row in mine] for name in mine[0]}
@@ -77,10 +79,14 @@ class Feed:
             for process in range(count)
         ]
 
-    def _rows(self, number: int, trainer: GRPOTrainer, weights: Mapping[str, Any]) -> list[TrainingRow]:
+    def _wants_weights(self, number: int) -> bool:
+        assert self._source is not None
+        return self._source.wants_weights(number)
+
+    def _rows(self, number: int, trainer: GRPOTrainer) -> list[TrainingRow]:
         assert self._source is not None
         with self._clock.phase("rollout_wait"):
-            step = self.last = self._source.step(number, weights)
+            step = self.last = self._source.step(number)
         trajectories = [one for group in step.groups for one in group]
         self.entropy = entropy_estimator(trajectories)
         rows = [

@@ -32,7 +32,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from swe_aem.advantage.config import ADVANTAGES, label_of
 from swe_aem.core.used import changed_extensions, identities
 from swe_aem.errors import UserError
-from swe_aem.rollout import chosen_tasks
+from swe_aem.rollout import RolloutConfig, chosen_tasks
 from swe_aem.runlog import tell
 from swe_aem.store import PhaseLog, locked
 from swe_aem.train import checkpoints
@@ -67,12 +67,12 @@ from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import StepSource
 from swe_aem.train.trackers import Trackers
+from swe_aem.train.weight_updates import WeightUpdates
 
 _CHECKPOINTS = "checkpoints"
-OpenSource = Callable[[TrainConfig, Path, Any, str, StepClock], AbstractContextManager[Any]]
-"""Makes a `StepSource` from the configuration, the directory, the model or a copy of it, its name, and the clock that
-counts the seconds of the trainer's phases. It is a context manager that also evaluates if the configuration asks for
-it. `RolloutWorker` is the real one."""
+OpenSource = Callable[[TrainConfig, Path, Any, str], AbstractContextManager[Any]]
+"""Makes a `StepSource` from the configuration, the directory, the model or a copy of it, and its name. It is a context
+manager that also evaluates if the configuration asks for it. `RolloutWorker` is the real one."""
 
 
 def train(config: TrainConfig, directory: Path, open_source: OpenSource = RolloutWorker) -> RunSummary | None:
@@ -143,12 +143,15 @@ class _Run:
         model = _adapted(load_model(config.model, dtype=config.dtype, attention=config.attention), config.lora)
         processing = load_processing(config.model)
         worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
-        evaluations = _Evaluations(config, self.directory, worker, self.processes, self.clock, self.trackers)
+        updates = WeightUpdates(config, self.processes, worker)
+        updates.open(stack, self.directory / "weights", model)
+        evaluations = _Evaluations(config, self.directory, worker, self.processes, updates, self.clock, self.trackers)
         first_does("removing what a killed process left", self._remove_torn)
         # The trainer comes first: what it refuses is refused before anything is rolled out.
-        trainer = self._trainer(arguments, model, values, processing, worker, evaluations, done)
+        trainer = self._trainer(arguments, model, values, processing, worker, updates, evaluations, done)
+        updates.trainer = trainer
         if config.heldout is not None and config.heldout.before:
-            evaluations.run(model.state_dict(), 0, greedy=config.heldout.greedy)
+            evaluations.run(0, greedy=config.heldout.greedy)
         if last is not None:
             trainer.add_callback(checkpoints.RestoreRngState(lambda: trainer._load_rng_state(str(last))))
             if self.processes.first:
@@ -159,7 +162,7 @@ class _Run:
         policy = str(self.directory / POLICY)
         first_does("writing the policy", lambda: trainer._save(policy, state_dict=dict(weights)))
         if config.heldout is not None:
-            evaluations.run(weights, config.steps, greedy=config.heldout.greedy)
+            evaluations.run(config.steps, greedy=config.heldout.greedy)
         return first_does("the summary", lambda: self._summary(evaluations))
 
     def _keep(self, phase: str, began_s: float, seconds: float, step: int) -> None:
@@ -176,7 +179,7 @@ class _Run:
     def _source(self, model: Any) -> AbstractContextManager[Any]:
         """The source of steps."""
         sampled = copy.deepcopy(model) if self.config.servers is None else model
-        return self.open_source(self.config, self.directory, sampled, Path(self.config.model).name, self.clock)
+        return self.open_source(self.config, self.directory, sampled, Path(self.config.model).name)
 
     def _trainer(
         self,
@@ -185,6 +188,7 @@ class _Run:
         values: Mapping[str, Any],
         processing: Any,
         worker: StepSource | None,
+        updates: WeightUpdates,
         evaluations: "_Evaluations",
         done: int,
     ) -> AgentGRPOTrainer:
@@ -202,6 +206,7 @@ class _Run:
         feed = Feed(
             worker,
             self.processes,
+            updates,
             dealing=dealing,
             clock=self.clock,
             compact_filtering=config.compact_filtering,
@@ -266,6 +271,7 @@ class _Evaluations(TrainerCallback):
         directory: Path,
         worker: RolloutWorker | None,
         processes: Processes,
+        updates: WeightUpdates,
         clock: StepClock,
         trackers: Trackers | None,
     ) -> None:
@@ -274,31 +280,38 @@ class _Evaluations(TrainerCallback):
         self._directory = directory
         self._worker = worker
         self._processes = processes
+        self._updates = updates
         self._clock = clock
         self._trackers = trackers
         self.found: dict[int, HeldoutScore] = {}
 
-    def run(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
+    def run(self, step: int, *, greedy: bool) -> None:
         """Evaluate the policy after `step` steps: sampled, and with `greedy` also at temperature 0. All processes call
         this."""
         with self._clock.phase("evaluation"):
+            self._updates.bring(step, lambda: self._wants_weights(step, greedy=greedy))
             self._processes.first_does(
-                f"the evaluation after {step} steps", lambda: self._evaluate(weights, step, greedy=greedy)
+                f"the evaluation after {step} steps", lambda: self._evaluate(step, greedy=greedy)
             )
 
-    def _evaluate(self, weights: Mapping[str, Any], step: int, *, greedy: bool) -> None:
+    def _wants_weights(self, step: int, *, greedy: bool) -> bool:
         assert self._worker is not None
-        config = self._config
-        rollout = heldout_rollout(config, greedy=False)
-        tasks = chosen_tasks(rollout)
+        return self._worker.evaluation_wants_weights(self._rollouts(step, greedy=greedy), step)
+
+    def _rollouts(self, step: int, *, greedy: bool) -> dict[str, RolloutConfig]:
+        """The evaluations after `step` steps by the names of their stores, the sampled one first."""
+        kinds = {"sampled": False, "greedy": True} if greedy else {"sampled": False}
+        return {f"step-{step}-{kind}": heldout_rollout(self._config, greedy=one) for kind, one in kinds.items()}
+
+    def _evaluate(self, step: int, *, greedy: bool) -> None:
+        assert self._worker is not None
+        rollouts = self._rollouts(step, greedy=greedy)
+        tasks = chosen_tasks(next(iter(rollouts.values())))
         for note in tasks.notes:
             tell(note)
         tell(f"evaluating the policy of {step} steps on {len(tasks)} tasks")
-        sampled = self._worker.evaluate(rollout, weights, step, f"step-{step}-sampled")
-        best = None
-        if greedy:
-            best = self._worker.evaluate(heldout_rollout(config, greedy=True), weights, step, f"step-{step}-greedy")
-        result = judge(sampled, best, tasks.labels)
+        sampled, *best = [self._worker.evaluate(rollout, step, name) for name, rollout in rollouts.items()]
+        result = judge(sampled, best[0] if best else None, tasks.labels)
         self.found[step] = result
         line = HeldoutResult.after(step, result)
         write_heldout(self._directory, line)
@@ -309,12 +322,12 @@ class _Evaluations(TrainerCallback):
             shown += f", {result.greedy:.1%} ({result.greedy_low:.1%} to {result.greedy_high:.1%}) greedy"
         tell(f"{shown}, {result.tasks} tasks")
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Evaluate during training, after every `heldout.every` steps."""
         every = self._config.heldout.every if self._config.heldout else None
         step, update = divmod(state.global_step, self._config.num_minibatches)
         if every and not update and step % every == 0 and step < self._config.steps:
-            self.run(given["model"].state_dict(), step, greedy=False)
+            self.run(step, greedy=False)
 
 
 def _done(config: TrainConfig, checkpoint: Path | None) -> int:

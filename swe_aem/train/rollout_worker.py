@@ -5,7 +5,7 @@
         trainer.train()                 # asks for worker.step(1), worker.step(2), ...
         worker.evaluate(...)            # after
 
-It holds what outlives a step: the policy, which takes over the trained weights before a step, the process that parses
+It holds what outlives a step: the policy, which is given the weights that a step wants, the process that parses
 test logs, and the store. At `max_staleness` 0 each step is a rollout of its own. Above, one rollout lasts as long as
 the run, and evaluations share its places. A step whose groups are in the store already is read, not rolled out again: a
 run that was killed resumes from its last checkpoint with the very trajectories that the steps after it had.
@@ -37,11 +37,11 @@ from swe_aem.rollout import (
 )
 from swe_aem.runlog import tell
 from swe_aem.sandbox import open_backend
+from swe_aem.serve.planes import BlockingControl, ControlPlane
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
-from swe_aem.train.policies import Updates, open_policy
-from swe_aem.train.step_clock import StepClock
+from swe_aem.train.policies import Versioned, open_policy
 from swe_aem.train.steps import Step
 from swe_aem.train.training_groups import TrainingGroups
 
@@ -56,7 +56,7 @@ class _Live:
     """What is open while the worker's thread runs."""
 
     policy: Policy
-    updates: Updates
+    versioned: Versioned
     parser: SwebenchParser
     agents: Callable[[RolloutConfig], Agent]
 
@@ -64,16 +64,13 @@ class _Live:
 class RolloutWorker:
     """Rolls out steps and evaluations. Use as a context manager, on the first process only."""
 
-    def __init__(
-        self, config: TrainConfig, directory: Path, model: Any, name: str, clock: StepClock | None = None
-    ) -> None:
+    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
         """`model` is the worker's own copy, or with servers the one that is trained; `directory` gets `rollouts/` and
-        the stores of evaluations. `clock`, the caller's, counts the seconds in which a step waits for weights."""
+        the stores of evaluations."""
         self._config = config
         self._directory = directory
         self._model = model
         self._name = name
-        self._clock = clock or StepClock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
         self._lifetimes = AsyncExitStack()
@@ -111,22 +108,49 @@ class RolloutWorker:
         finally:
             self._locks.close()
 
-    def step(self, number: int, weights: Mapping[str, Any]) -> Step:
-        """The step, as `StepSource.step` says. The policy gets the weights only if something is still to be rolled out
-        with them."""
+    @property
+    def control(self) -> ControlPlane:
+        """The control plane of the servers that sample, for the thread that trains."""
+        plane: Any = self._opened.versioned
+        return BlockingControl(plane, lambda work: self._wait(self._submit(work)))
+
+    def load(self, weights: Mapping[str, Any], version: int) -> None:
+        """Sample with the weights of a state dict from now on, where the policy is in this process; they are read when
+        this returns."""
+        policy: Any = self._opened.policy
+        self._wait(self._submit(policy.update(weights, version)))
+
+    def wants_weights(self, number: int) -> bool:
+        """Does the step need weights that the policy does not have? No if nothing is still to be rolled out."""
         lacks = self._wait(self._submit(self._groups.lack(number)))
-        if lacks:
-            with self._clock.phase("weights"):
-                self._wait(self._submit(self._update(weights, number - 1)))
+        return lacks and self._opened.versioned.version != number - 1
+
+    def step(self, number: int) -> Step:
+        """The step, as `StepSource.step` says."""
+        lacks = self._wait(self._submit(self._groups.lack(number)))
         return self._wait(self._submit(self._step(number, lacks=lacks)))
 
-    def evaluate(self, config: RolloutConfig, weights: Mapping[str, Any], version: int, name: str) -> Path:
-        """Roll out a whole task set with these weights into `heldout/NAME`; returns that directory. A rerun resumes
-        where it was, and does nothing where all is there."""
-        directory = self._directory / "heldout" / name
-        tasks = chosen_tasks(config)
-        self._wait(self._submit(self._evaluate(config, tasks, directory, weights, version)))
+    def evaluation_wants_weights(self, rollouts: Mapping[str, RolloutConfig], version: int) -> bool:
+        """Does one of these evaluations, by name, need the weights of that version, and does the policy have others? No
+        if the stores have all that they roll out."""
+        return self._opened.versioned.version != version and any(
+            self._evaluation_lacks(config, name) for name, config in rollouts.items()
+        )
+
+    def evaluate(self, config: RolloutConfig, version: int, name: str) -> Path:
+        """Roll out a whole task set with the policy's weights, of `version` steps, into `heldout/NAME`; returns that
+        directory. A rerun resumes where it was, and does nothing where all is there."""
+        directory = self._heldout(name)
+        self._wait(self._submit(self._evaluate(config, chosen_tasks(config), directory, version)))
         return directory
+
+    def _heldout(self, name: str) -> Path:
+        return self._directory / "heldout" / name
+
+    def _evaluation_lacks(self, config: RolloutConfig, name: str) -> bool:
+        tasks = chosen_tasks(config)
+        with self._run_of(config, tasks, self._heldout(name)) as rollout:
+            return any(rollout.group(record).missing for record in tasks)
 
     @property
     def _opened(self) -> _Live:
@@ -144,11 +168,11 @@ class RolloutWorker:
     async def _open(self) -> _Live:
         rollout = self._config.rollout
         await self._lifetimes.enter_async_context(self._backend)
-        opened = open_policy(self._config, self._directory, self._model, self._name)
-        policy, updates = await self._lifetimes.enter_async_context(opened)
+        opened = open_policy(self._config, self._model, self._name)
+        policy, versioned = await self._lifetimes.enter_async_context(opened)
         parser = await self._lifetimes.enter_async_context(SwebenchParser())
         agents = await self._lifetimes.enter_async_context(open_agents(rollout, turn_renderer(rollout)))
-        return _Live(policy, updates, parser, agents)
+        return _Live(policy, versioned, parser, agents)
 
     async def _close(self) -> None:
         """End what runs; its sandboxes are closed, and what was finished is stored."""
@@ -182,13 +206,6 @@ class RolloutWorker:
             lambda gate: Grader(gate, live.parser, twins=config.twins),
         )
 
-    async def _update(self, weights: Mapping[str, Any], version: int) -> None:
-        """Give the policy these weights, unless it has them."""
-        updates = self._opened.updates
-        if updates.version != version:
-            await updates.update(weights, version)
-        self._groups.trained(version)
-
     async def _step(self, number: int, *, lacks: bool) -> Step:
         turn = asyncio.current_task()
         assert turn is not None
@@ -219,12 +236,10 @@ class RolloutWorker:
         finally:
             step.cancel()
 
-    async def _evaluate(
-        self, config: RolloutConfig, tasks: TaskSet, directory: Path, weights: Mapping[str, Any], version: int
-    ) -> None:
+    async def _evaluate(self, config: RolloutConfig, tasks: TaskSet, directory: Path, version: int) -> None:
         with self._run_of(config, tasks, directory) as rollout:
             if any(rollout.group(record).missing for record in tasks):
-                await self._update(weights, version)
+                self._groups.trained(version)
                 await self._roll_out(rollout, None, directory.name)
 
     async def _roll_out(self, rollout: RolloutRun, groups: GroupSource | None, what: str) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Protocol
 
 from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
 from swe_aem.core.base import Frozen
@@ -91,9 +91,13 @@ class Step(Frozen):
 class StepSource(Protocol):
     """Where steps come from: live rollouts, or a fake of tests."""
 
-    def step(self, number: int, weights: Any) -> Step:
-        """Step `number`, counted from 1; blocks until it is rolled out. `weights` is a state dict, read before the call
-        returns, that has seen `number - 1` steps of training."""
+    def wants_weights(self, number: int) -> bool:
+        """Does what is rolled out in `step(number)` need the weights of `number - 1` steps, and have others?"""
+        ...
+
+    def step(self, number: int) -> Step:
+        """Step `number`, counted from 1; blocks until it is rolled out. The policy has the weights of `number - 1`
+        steps by then if they were wanted."""
         ...
 
 

@@ -68,14 +68,15 @@ async def policy(vllm_url: str) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def sync(policy: Any, tmp_path: Path) -> AsyncIterator[Any]:
-    """New weights for it by file."""
+    """New weights for it by files, of which it takes several."""
     from swe_aem.serve.sync import WeightSync
     from swe_aem.serve.transport import FileTransport
+    from tests.serve.updating import Updating
 
-    opened = WeightSync(policy, FileTransport(tmp_path / "weights"))
+    opened = Updating(WeightSync(policy), FileTransport(tmp_path / "weights", piece_bytes=1 << 20))
     await opened.open()
     yield opened
-    opened.close()
+    await opened.close()
 
 
 class Agents:

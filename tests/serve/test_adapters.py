@@ -11,7 +11,9 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 from swe_aem.core import SamplingParams  # noqa: E402
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.sync import AdapterSync  # noqa: E402
+from swe_aem.serve.transport import AdapterTransport  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
+from tests.serve.updating import Updating  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -22,7 +24,7 @@ WEIGHTS = {"base_model.layers.0.lora_A.default.weight": torch.ones(2, 2)}
 async def test_an_update_after_a_restart_needs_no_old_adapter(tmp_path):
     """A server that was restarted is given the latest adapter, and cannot unload the one before."""
     async with SimulatedVllm() as server, VllmPolicy(VllmClientConfig(urls=(server.url,), probe_s=0.02)) as policy:
-        adapters = AdapterSync(policy, tmp_path, SimpleNamespace(to_dict=lambda: {}))
+        adapters = Updating(AdapterSync(policy), AdapterTransport(tmp_path, SimpleNamespace(to_dict=lambda: {})))
         await adapters.open()
         for version in (1, 2):
             await adapters.update(WEIGHTS, version)
@@ -47,7 +49,7 @@ async def test_a_look_during_an_update_finds_no_fault(tmp_path):
             return found
 
         control.served_model = slow_look
-        adapters = AdapterSync(policy, tmp_path, SimpleNamespace(to_dict=lambda: {}))
+        adapters = Updating(AdapterSync(policy), AdapterTransport(tmp_path, SimpleNamespace(to_dict=lambda: {})))
         await adapters.open()
         for version in (1, 2, 3):
             asked = asyncio.create_task(

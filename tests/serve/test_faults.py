@@ -15,6 +15,7 @@ from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
 from swe_aem.serve.guard import members
 from swe_aem.serve.sync import WeightSync
 from swe_aem.serve.transport import FileTransport, GlooTransport
+from tests.serve.updating import Updating
 
 pytestmark = [
     pytest.mark.vllm, pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(500), pytest.mark.contract(vllm=True)
@@ -63,7 +64,7 @@ async def test_broadcast_stalled_and_killed(serve, other, logprobs_of, agents):
         server.wait_ready(lambda line: None, 400)
         group, api, engine = group_of(server)
         async with quick(server.config.url) as policy:
-            sync = WeightSync(policy, GlooTransport("127.0.0.1"), limit_s=60)
+            sync = Updating(WeightSync(policy, limit_s=60), GlooTransport("127.0.0.1", 60))
             await sync.open()
             for version in (1, 2):
                 changed = other(version)
@@ -117,22 +118,22 @@ async def test_a_supervisor_that_is_killed_leaves_nothing(serve):
 async def test_weights_that_someone_else_replaced(vllm_url, model, other, tmp_path, logprobs_of):
     """As after a restart: without a way to send them again the policy stops, with the cause; by file it recovers."""
     async with quick(vllm_url, patience_s=2) as policy:
-        sync = WeightSync(policy, FileTransport(tmp_path / "ours"))
+        sync = Updating(WeightSync(policy), FileTransport(tmp_path / "ours"))
         await sync.open()
         await sync.update(model.state_dict(), 1)
         policy.repair = None
         async with quick(vllm_url) as intruder:
-            theirs = WeightSync(intruder, FileTransport(tmp_path / "theirs"))
+            theirs = Updating(WeightSync(intruder), FileTransport(tmp_path / "theirs"))
             await theirs.open()
             await theirs.update(other(1).state_dict(), 9)
-            theirs.close()
+            await theirs.close()
         async with asyncio.timeout(60):
             while policy.servers[0].out_reason is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         with pytest.raises(PolicyError, match="restarted with other weights"):
             await ask(policy)
-        await sync.open()
+        await sync.sync.open()
         completion = await ask(policy)
         assert completion.version == 1
         assert logprobs_of(model, PROMPT, completion.token_ids) == pytest.approx(completion.logprobs, abs=1e-4)
-        sync.close()
+        await sync.close()

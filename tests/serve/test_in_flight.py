@@ -14,6 +14,7 @@ from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.sync import WeightSync  # noqa: E402
 from swe_aem.serve.transport import FileTransport  # noqa: E402
 from swe_aem.testing.tagging_vllm import STOPS, FakeTaggingVllm, version_of  # noqa: E402
+from tests.serve.updating import Updating  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -30,9 +31,9 @@ async def opened(fakes, directory, **changes):
             await stack.enter_async_context(fake)
         config = VllmClientConfig(urls=tuple(fake.url for fake in fakes), **settings)
         policy = await stack.enter_async_context(VllmPolicy(config))
-        sync = WeightSync(policy, FileTransport(directory))
+        sync = Updating(WeightSync(policy), FileTransport(directory))
         await sync.open()
-        stack.callback(sync.close)
+        stack.push_async_callback(sync.close)
         await sync.update(WEIGHTS, 1)
         yield policy, sync
 

@@ -13,8 +13,8 @@ pytest.importorskip("trl", reason="needs the train extra")
 from swe_aem.core import SamplingParams  # noqa: E402
 from swe_aem.core.settings import check  # noqa: E402
 from swe_aem.train.config import TrainConfig  # noqa: E402
-from swe_aem.train.policies import open_policy  # noqa: E402
 from tests.conftest import QUICKSTART  # noqa: E402
+from tests.train.bringing import bringing  # noqa: E402
 from tests.train.mixtures import mixture  # noqa: E402
 
 pytestmark = [
@@ -45,9 +45,9 @@ async def test_an_update_reaches_every_expert(serve: Any, logprobs_of: Any, tmp_
             "model": str(tmp_path / "model"), "steps": 1, "groups_per_step": 1, "rollout": {"group_size": 2},
             "servers": {"urls": [server.config.url], "directory": str(tmp_path / "weights")},
         })  # fmt: skip
-        async with open_policy(config, tmp_path, model, "m") as (policy, updates):
+        async with bringing(config, tmp_path, model) as (policy, bring):
             for version, current in enumerate((model, changed(model, 1), changed(model, 2))):
-                await updates.update(current.state_dict(), version)
+                await bring(current, version)
                 for seed in range(3):
                     prompt = torch.randint(20, 690, (60,), generator=torch.Generator().manual_seed(seed)).tolist()
                     params = SamplingParams(max_tokens=40, seed=seed)

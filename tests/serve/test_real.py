@@ -230,18 +230,21 @@ async def test_adapters_by_versioned_names(policy, sync, model, logprobs_of, tmp
     from peft import LoraConfig, get_peft_model
 
     from swe_aem.serve.sync import AdapterSync
+    from swe_aem.serve.transport import AdapterTransport
+    from tests.serve.updating import Updating
 
     await sync.update(model.state_dict(), 0)
     config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(copy.deepcopy(model), config)
-    adapters = AdapterSync(policy, tmp_path / "adapters", config)
+    adapters = Updating(AdapterSync(policy), AdapterTransport(tmp_path / "adapters", config))
     await adapters.open()
     for version in (1, 2, 3):
         with torch.no_grad():
             for name, parameter in adapted.named_parameters():
                 if "lora_" in name:
                     parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(version))
-        await adapters.update(adapted.state_dict(), version)
+        weights = {name: tensor for name, tensor in adapted.state_dict().items() if "lora_" in name}
+        await adapters.update(weights, version)
         completion = await policy.sample(prompt_of(300), params(7), trajectory_id="a")
         assert completion.version == version
         assert agree(completion, logprobs_of(adapted, prompt_of(300), completion.token_ids))

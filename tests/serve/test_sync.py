@@ -1,12 +1,11 @@
 """Whole weights for simulated servers: which of them an update needs, how long it may take, what files it leaves."""
 
-import asyncio
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,16 +15,12 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 from swe_aem.core.blocking import in_daemon_thread  # noqa: E402
 from swe_aem.errors import PolicyError  # noqa: E402
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
-from swe_aem.serve.config import ServersConfig  # noqa: E402
-from swe_aem.serve.connect import connect  # noqa: E402
+from swe_aem.serve.pieces import TensorInfo  # noqa: E402
+from swe_aem.serve.planes import Parcel  # noqa: E402
 from swe_aem.serve.sync import WeightSync  # noqa: E402
-from swe_aem.serve.transport import (  # noqa: E402
-    FileTransport,
-    GlooTransport,
-    NcclTransport,
-    Parcel,
-)
+from swe_aem.serve.transport import FileTransport  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
+from tests.serve.updating import Updating  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -34,25 +29,25 @@ WEIGHTS = {"layer.weight": torch.ones(2, 2)}
 
 
 class Broadcast:
-    """A broadcast that lasts `send_s`."""
+    """A broadcast of which each tensor is sent by `send`; `early` as files are."""
 
-    atomic = True
-    again = False
+    def __init__(self, send=lambda tensor: None, *, early=False) -> None:
+        self._send = send
+        self.early = early
+        self.settled_with = []
 
-    def __init__(self, send_s: float = 0.0) -> None:
-        self._send_s = send_s
-
-    async def open(self, controls, limit_s):
+    def open(self, control):
         pass
 
-    def prepare(self, weights, version, label):
-        return Parcel(label, version, {})
+    def announce(self, tensors, version, tag):
+        return Parcel(f"{tag}.{version}", version, {}, atomic=True, again=False)
 
-    def transmit(self, parcel):
-        time.sleep(self._send_s)
+    def transmit(self, parcel, tensors):
+        for _, tensor in tensors:
+            self._send(tensor)
 
     def settled(self, parcel, *, delivered):
-        pass
+        self.settled_with.append(delivered)
 
     def close(self):
         pass
@@ -62,9 +57,26 @@ class Broadcast:
 async def opened(transport, *servers, limit_s=5.0):
     config = VllmClientConfig(urls=tuple(server.url for server in servers), probe_s=0.05, patience_s=1.0)
     async with VllmPolicy(config) as policy:
-        sync = WeightSync(policy, transport, limit_s=limit_s)
-        await sync.open()
-        yield policy, sync
+        updating = Updating(WeightSync(policy, limit_s=60.0), transport, tensor_limit_s=limit_s)
+        await updating.open()
+        yield policy, updating
+        await updating.close()
+
+
+@asynccontextmanager
+async def by_file(directory, server):
+    async with VllmPolicy(VllmClientConfig(urls=(server.url,))) as policy:
+        updating = Updating(WeightSync(policy), FileTransport(directory))
+        await updating.open()
+        yield updating
+        await updating.close()
+
+
+def files(transport, version, *, delivered=True):
+    """Send an update by files, as a `Sender` does; its directory."""
+    parcel = transport.announce([TensorInfo.of(name, one) for name, one in WEIGHTS.items()], version, "tag")
+    transport.transmit(parcel, iter(WEIGHTS.items()))
+    transport.settled(parcel, delivered=delivered)
 
 
 async def test_a_broadcast_needs_every_server_and_names_the_one_that_is_out():
@@ -86,10 +98,66 @@ async def test_a_broadcast_waits_for_a_server_that_is_suspected_for_a_moment():
 
 
 async def test_a_broadcast_that_nobody_takes_ends_at_the_limit():
-    async with SimulatedVllm() as server, opened(Broadcast(send_s=1000), server, limit_s=0.3) as (_, sync):
-        async with asyncio.timeout(5):
-            with pytest.raises(PolicyError, match=r"sending the weights took more than 0\.3 s"):
-                await sync.update(WEIGHTS, 1)
+    never = Broadcast(lambda tensor: threading.Event().wait())
+    async with SimulatedVllm() as server, opened(never, server, limit_s=0.3) as (_, sync):
+        with pytest.raises(PolicyError, match=r"one of the weights took more than 0\.3 s"):
+            await sync.update(WEIGHTS, 1)
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_the_trainers_iterator_is_read_to_its_end_whatever_becomes_of_the_tensors(early):
+    """For the others that train take part in it."""
+    read = []
+
+    def tensors():
+        for number in range(5):
+            read.append(number)
+            yield f"{number}", torch.ones(1)
+
+    def refuse(tensor):
+        raise OSError("the disk is full")
+
+    broken = Broadcast(refuse, early=early)
+    async with SimulatedVllm() as server, opened(broken, server) as (policy, sync):
+        infos = [TensorInfo(f"{number}", "float32", (1,)) for number in range(5)]
+        server.instead["/update_weights"] = (500, b"half of a broadcast")
+
+        def work():
+            sync.sender.begin(infos, 1)
+            sync.sender.send(tensors())
+            sync.sender.end()
+
+        with pytest.raises(PolicyError, match="continue with the old"):
+            await in_daemon_thread(work)
+        assert read == [0, 1, 2, 3, 4]
+        assert broken.settled_with == [False]
+        assert policy.servers[0].out_reason is None
+        broken._send = lambda tensor: None
+        server.instead.clear()
+        await sync.update(WEIGHTS, 2)
+        assert server.weights.endswith(".2")
+
+
+async def test_files_are_written_while_requests_are_answered():
+    """Whatever takes long is done before servers stop."""
+    steps = []
+    early = Broadcast(lambda tensor: steps.append("written"), early=True)
+    async with SimulatedVllm() as server, opened(early, server) as (policy, sync):
+        post = policy.servers[0].control.post
+
+        async def noted(path, *args, **given):
+            steps.append(path)
+            return await post(path, *args, **given)
+
+        policy.servers[0].control.post = noted
+        await sync.update(WEIGHTS, 1)
+    assert steps[:2] == ["written", "/pause"]
+
+
+async def test_parcels_and_errors_can_go_through_a_pipe(tmp_path):
+    parcel = Parcel("tag.1", 1, {"names": ["a"]}, atomic=True, again=False)
+    assert pickle.loads(pickle.dumps(parcel)) == parcel
+    assert str(pickle.loads(pickle.dumps(PolicyError("gone")))) == "gone"
 
 
 @pytest.mark.slow
@@ -111,133 +179,49 @@ async def test_what_is_beside_hands_over_its_result_and_its_error():
         await in_daemon_thread(lambda: 1 / 0)
 
 
-class Gate:
-    """A place in blocking code that nobody passes before the event loop has run a hundred rounds beside it."""
-
-    def __init__(self):
-        self._reached = threading.Event()
-        self._open = threading.Event()
-
-    def passed(self):
-        self._reached.set()
-        assert self._open.wait(20), "the event loop stood still"
-
-    async def beside(self, work):
-        """Await the work, and open the gate meanwhile."""
-        working = asyncio.create_task(work)
-        while not self._reached.is_set() and not working.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-        for _ in range(100):
-            await asyncio.sleep(0)
-        assert not working.done()
-        self._open.set()
-        await working
-
-
-class Gated(dict):
-    """Weights that are read through a gate."""
-
-    def __init__(self, gate):
-        super().__init__(WEIGHTS)
-        self._gate = gate
-
-    def items(self):
-        self._gate.passed()
-        return super().items()
-
-
-class Held:
-    """A transport with a gate before one of its steps."""
-
-    atomic = True
-    again = False
-
-    def __init__(self, gate, step):
-        self._gate = gate
-        self._step = step
-        self.done = []
-
-    def _do(self, step):
-        if step == self._step:
-            self._gate.passed()
-        self.done.append(step)
-
-    async def open(self, controls, limit_s):
-        pass
-
-    def prepare(self, weights, version, label):
-        self._do("prepare")
-        return Parcel(label, version, {})
-
-    def transmit(self, parcel):
-        self._do("transmit")
-
-    def settled(self, parcel, *, delivered):
-        self._do("settled")
-
-    def close(self):
-        pass
-
-
-@pytest.mark.parametrize("transport", ["file", "gloo", "nccl"])
-async def test_no_transport_casts_or_writes_in_the_event_loop(transport, tmp_path, monkeypatch):
-    gate = Gate()
-    made = {"file": FileTransport(tmp_path), "gloo": GlooTransport("here"), "nccl": NcclTransport("here")}[transport]
-    if transport == "file":
-        await made.open((), 1.0)
-    else:
-        monkeypatch.setattr(type(made), "transmit", lambda self, parcel: None)
-    async with SimulatedVllm() as server, VllmPolicy(VllmClientConfig(urls=(server.url,))) as policy:
-        await gate.beside(WeightSync(policy, made, limit_s=60.0).update(Gated(gate), 1))
-        assert server.weights.endswith(".1")
-
-
-@pytest.mark.parametrize("step", ["prepare", "transmit", "settled"])
-async def test_nothing_that_a_transport_does_blocks_the_event_loop(step):
-    gate = Gate()
-    held = Held(gate, step)
-    async with SimulatedVllm() as server, opened(held, server, limit_s=60.0) as (_, sync):
-        await gate.beside(sync.update(WEIGHTS, 1))
-    assert held.done == ["prepare", "transmit", "settled"]
-
-
 async def test_a_sync_knows_the_version_that_it_has_delivered(tmp_path):
-    async with SimulatedVllm() as server, connect(ServersConfig(urls=(server.url,)), tmp_path) as (_, sync):
-        assert sync.version is None
-        await sync.update(WEIGHTS, 3)
-        assert sync.version == 3
+    async with SimulatedVllm() as server, by_file(tmp_path, server) as updating:
+        assert updating.sync.version is None
+        await updating.update(WEIGHTS, 3)
+        assert updating.sync.version == 3
         server.instead["/update_weights"] = (500, b"{}")
         with pytest.raises(PolicyError, match="no server loaded"):
-            await sync.update(WEIGHTS, 4)
-        assert sync.version == 3
+            await updating.update(WEIGHTS, 4)
+        assert updating.sync.version == 3
 
 
-async def test_two_runs_in_one_directory_leave_each_others_weights_alone(tmp_path):
+def test_two_runs_in_one_directory_leave_each_others_weights_alone(tmp_path):
     (tmp_path / "somebody's.safetensors").touch()
     one, two = FileTransport(tmp_path), FileTransport(tmp_path)
-    parcels = []
     for version, transport in enumerate((one, two, one)):
-        await transport.open((), 1.0)
-        parcels.append(transport.prepare(WEIGHTS, version, f"v{version}"))
-        transport.settled(parcels[-1], delivered=True)
-    assert names(tmp_path, "**/*.safetensors") == ["somebody's.safetensors", "v1.safetensors", "v2.safetensors"]
-    refused = two.prepare(WEIGHTS, 4, "v4")
-    two.settled(refused, delivered=False)
-    assert names(tmp_path, "**/*.safetensors") == ["somebody's.safetensors", "v1.safetensors", "v2.safetensors"]
+        transport.open(None)
+        files(transport, version)
+    assert sent(tmp_path) == ["tag.1", "tag.2"]
+    files(two, 4, delivered=False)
+    assert sent(tmp_path) == ["tag.1", "tag.2"]
     one.close()
     two.close()
     assert names(tmp_path, "*") == ["somebody's.safetensors"]
 
 
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(tmp_path):
+    transport = FileTransport(tmp_path)
+    transport.open(None)
+    with pytest.raises(PolicyError, match=r"GB free and these weights, .*: set servers\.directory to a larger one"):
+        transport.announce([TensorInfo("a", "float32", (10**15,))], 1, "tag")
+    assert sent(tmp_path) == []
+    transport.close()
+
+
 async def test_the_last_weights_go_with_the_run(tmp_path):
     async with SimulatedVllm() as server:
-        async with connect(ServersConfig(urls=(server.url,)), tmp_path) as (_, sync):
-            await sync.update(WEIGHTS, 1)
-            assert len(names(tmp_path, "**/*.safetensors")) == 1
+        async with by_file(tmp_path, server) as updating:
+            await updating.update(WEIGHTS, 1)
+            assert len(sent(tmp_path)) == 1
         assert names(tmp_path, "*") == []
 
 
-async def test_the_next_start_removes_what_a_killed_run_left(tmp_path):
+def test_the_next_start_removes_what_a_killed_run_left(tmp_path):
     lines = [
         "import pathlib, sys, time",
         "from swe_aem.serve.own_directory import OwnDirectory",
@@ -251,15 +235,20 @@ async def test_the_next_start_removes_what_a_killed_run_left(tmp_path):
         assert run.stdout is not None
         run.stdout.readline()
         living = FileTransport(tmp_path)
-        await living.open((), 1.0)
+        living.open(None)
         living.close()
         assert names(tmp_path, "**/*.safetensors") == ["v1.safetensors"]
         os.kill(run.pid, signal.SIGKILL)
     later = FileTransport(tmp_path)
-    await later.open((), 1.0)
+    later.open(None)
     assert names(tmp_path, "**/*.safetensors") == []
     later.close()
     assert names(tmp_path, "*") == []
+
+
+def sent(directory):
+    """Directories of updates, whole or not."""
+    return names(directory, "weights-*/*")
 
 
 def names(directory, pattern):

@@ -49,10 +49,10 @@ def main(model: str, out: str, steps: str, kill_at: str, *settings: str) -> None
     """Train, and die as told."""
 
     class Killable(ScriptedSteps):
-        def step(self, number: int, weights: Any) -> Step:
+        def step(self, number: int) -> Step:
             if str(number) == kill_at:
                 die()
-            return super().step(number, weights)
+            return super().step(number)
 
     if kill_at == "save":
 

@@ -6,6 +6,8 @@ accelerate leaves FSDP out on CPUs: `sharded_by_accelerate` makes its state what
 
 import json
 import sys
+import weakref
+from pathlib import Path
 from typing import Any
 
 from tests.train import pair
@@ -17,15 +19,18 @@ import torch  # noqa: E402
 from accelerate import PartialState  # noqa: E402
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin  # noqa: E402
 from datasets import Dataset  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 from torch.distributed.fsdp import FSDPModule  # noqa: E402
 from torch.distributed.tensor import DTensor  # noqa: E402
 from transformers import Trainer  # noqa: E402
 
 from swe_aem.advantage.config import AEMConfig  # noqa: E402
+from swe_aem.serve.handover import consume  # noqa: E402
+from swe_aem.serve.pieces import write_pieces  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_tokenizer  # noqa: E402
 from swe_aem.train.grpo import AgentGRPOTrainer  # noqa: E402
-from swe_aem.train.policies import whole_weights  # noqa: E402
 from swe_aem.train.processes import Processes  # noqa: E402
+from swe_aem.train.weight_stream import WeightStream  # noqa: E402
 from tests.train.tiny_config import tiny_config  # noqa: E402
 
 whole = Trainer.create_accelerator_and_postprocess
@@ -77,6 +82,46 @@ class Watched(AgentGRPOTrainer):
         return loss
 
 
+class Held:
+    """Names of a stream that change nothing, and count the whole tensors that there are at once."""
+
+    def __init__(self) -> None:
+        self._alive: list[Any] = []
+        self.most = 0
+
+    def __call__(self, tensors: Any) -> Any:
+        for name, tensor in tensors:
+            if not tensor.is_meta:
+                self._alive.append(weakref.ref(tensor))
+            self.most = max(self.most, sum(one() is not None for one in self._alive))
+            yield name, tensor
+            del tensor
+
+
+def compare(trainer: Any, gathered: dict[str, Any], dtype: str | None) -> None:
+    """Tell whether the stream, written in pieces, is what was gathered."""
+    watched = Held()
+    stream = WeightStream(trainer, watched, dtype=dtype)
+    if rank != "0":
+        stream.take_part()
+        return
+    described = stream.described()
+    directory = Path(f"{out}.pieces-{dtype}")
+    directory.mkdir()
+    assert consume(stream, lambda tensors: write_pieces(directory, described, tensors, piece_bytes=4096)) is None
+    pieces = list(directory.glob("*.safetensors"))
+    found = {name: one for piece in pieces for name, one in load_file(piece).items()}
+    tied = trainer.model.config.tie_word_embeddings
+    wanted = {name: one for name, one in gathered.items() if not tied or name != "lm_head.weight"}
+    same = found.keys() == wanted.keys() and all(
+        torch.equal(found[name], one.to(found[name].dtype)) for name, one in wanted.items()
+    )
+    print(json.dumps({
+        "stream": dtype, "same": same, "formats": sorted({str(one.dtype) for one in found.values()}),
+        "tensors": len(found), "at once": watched.most, "pieces": len(pieces),
+    }), flush=True)  # fmt: skip
+
+
 def main() -> None:
     """Train an update of four micro-batches; the first process writes the weights."""
     if not unsharded:
@@ -110,7 +155,10 @@ def main() -> None:
             "all": sum(one.numel() for one in parameters),
             "reduced in": sorted(reduced_in),
         }), flush=True)  # fmt: skip
-    weights = whole_weights(trainer)
+    weights = trainer.accelerator.get_state_dict(model)
+    if not unsharded:
+        compare(trainer, weights, None)
+        compare(trainer, weights, "bfloat16")
     if rank == "0":
         torch.save(dict(weights), out)
 

@@ -23,12 +23,12 @@ from tests.train.killable import configuration  # noqa: E402
 class Slow(ScriptedSteps):
     """Steps of which the first takes long."""
 
-    def step(self, number: int, weights: Any) -> Step:
+    def step(self, number: int) -> Step:
         if number == 1 and not fails:
             time.sleep(1.1 * float(limit))
         if number == 2 and fails:
             raise UserError("the servers are gone")
-        return super().step(number, weights)
+        return super().step(number)
 
 
 def evaluate(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -15,7 +15,7 @@ from swe_aem.core.settings import check  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 from swe_aem.train.checkpoint_names import CheckpointNames  # noqa: E402
 from swe_aem.train.config import TrainConfig  # noqa: E402
-from swe_aem.train.policies import open_policy  # noqa: E402
+from tests.train.bringing import bringing  # noqa: E402
 from tests.train.mixtures import SHAPES, mixture  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -112,7 +112,7 @@ async def test_servers_get_the_names_of_the_checkpoint(tmp_path: Path) -> None:
             "model": str(tmp_path / "model"), "steps": 1, "groups_per_step": 1, "rollout": {"group_size": 2},
             "servers": {"urls": [server.url], "directory": str(tmp_path / "weights")},
         })  # fmt: skip
-        async with open_policy(config, tmp_path, model, "m") as (_, updates):
-            await updates.update(model.state_dict(), 1)
+        async with bringing(config, tmp_path, model) as (_, bring):
+            await bring(model, 1)
             [sent] = (tmp_path / "weights").rglob("*.safetensors")
             require_same(load_file(sent), saved(tmp_path / "model"))

@@ -17,7 +17,7 @@ from swe_aem.train.checkpoint_names import CheckpointNames  # noqa: E402
 from swe_aem.train.config import LoraConfig, TrainConfig  # noqa: E402
 from swe_aem.train.expert_adapters import ExpertAdapterNames  # noqa: E402
 from swe_aem.train.loop import _adapted  # noqa: E402
-from swe_aem.train.policies import open_policy  # noqa: E402
+from tests.train.bringing import bringing  # noqa: E402
 from tests.train.mixtures import mixture  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -102,8 +102,8 @@ async def test_servers_get_experts_one_by_one(tmp_path: Path) -> None:
             "lora": {"r": 4, "experts": True},
             "servers": {"urls": [server.url], "sync": "lora", "directory": str(tmp_path / "weights")},
         })  # fmt: skip
-        async with open_policy(config, tmp_path, model, "m") as (_, updates):
-            await updates.update(model.state_dict(), 1)
+        async with bringing(config, tmp_path, model) as (_, bring):
+            await bring(model, 1)
             [sent] = (tmp_path / "weights").rglob("adapter_model.safetensors")
             names = load_file(sent).keys()
     assert f"{FIRST}mlp.experts.5.up_proj.lora_B.weight" in names

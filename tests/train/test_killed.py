@@ -65,7 +65,7 @@ def test_a_killed_run_resumes_bit_for_bit(run: Run, undisturbed: Path, tmp_path:
 class NoSteps(ScriptedSteps):
     """Steps of a run that must not begin."""
 
-    def step(self, number: int, weights: Any) -> Step:
+    def step(self, number: int) -> Step:
         raise AssertionError(f"step {number} is asked for")
 
 

@@ -34,10 +34,11 @@ pytestmark = pytest.mark.torch
 MODEL = "configs/quickstart/policy"
 
 
-class Given:
+class Given(FakePolicy):
     """A policy that notes which versions it is given; it has version `begun` before."""
 
     def __init__(self, begun: int | None) -> None:
+        super().__init__()
         self.version = begun
         self.versions: list[int] = []
 
@@ -89,7 +90,7 @@ def work(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Work:
 
         @asynccontextmanager
         async def opened(*_: Any) -> AsyncIterator[Any]:
-            yield FakePolicy(), given
+            yield given, given
 
         monkeypatch.setattr(rollout_worker, "open_policy", opened)
         with RolloutWorker(config, tmp_path / "run", None, "policy") as worker:
@@ -100,10 +101,19 @@ def work(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Work:
 
 
 def evaluate(worker: RolloutWorker, version: int, *names: str) -> None:
-    """Evaluate the policy of that version under each name."""
+    """Evaluate the policy of that version under each name, as training does."""
     settings = RolloutConfig.model_validate({"agent": "native", "policy": MODEL, "scheduling": {"backoff_s": 0.0}})
+    if worker.evaluation_wants_weights(dict.fromkeys(names, settings), version):
+        worker.load({"of": version}, version)
     for name in names:
-        worker.evaluate(settings, {"of": version}, version, name)
+        worker.evaluate(settings, version, name)
+
+
+def take(worker: RolloutWorker, number: int) -> Step:
+    """Step `number`, as training takes it."""
+    if worker.wants_weights(number):
+        worker.load({"of": number - 1}, number - 1)
+    return worker.step(number)
 
 
 def whole_run(steps: int) -> Callable[[RolloutWorker], None]:
@@ -112,7 +122,7 @@ def whole_run(steps: int) -> Callable[[RolloutWorker], None]:
     def use(worker: RolloutWorker) -> None:
         evaluate(worker, 0, "step-0-sampled", "step-0-greedy")
         for number in range(1, steps + 1):
-            step = worker.step(number, {"of": number - 1})
+            step = take(worker, number)
             assert (step.number, len(step.groups), len(step.groups[0])) == (number, 1, 2)
         evaluate(worker, steps, f"step-{steps}-sampled", f"step-{steps}-greedy")
 
@@ -121,7 +131,7 @@ def whole_run(steps: int) -> Callable[[RolloutWorker], None]:
 
 def test_a_run_is_not_resumed_with_another_tokenizer_under_the_same_name(work: Work, tmp_path: Path) -> None:
     model = shutil.copytree(MODEL, tmp_path / "model")
-    work(configuration(1, model=str(model)), lambda worker: worker.step(1, {"of": 0}))
+    work(configuration(1, model=str(model)), lambda worker: take(worker, 1))
     tokenizer = model / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text().replace('"<think>"', '"<thought>"'))
     with pytest.raises(UserError, match=rf"holds token ids of the tokenizer .*, and {model} is now"):
@@ -163,7 +173,7 @@ def test_a_step_that_an_earlier_process_decided_is_sent_nothing(work: Work) -> N
 
     def use(worker: RolloutWorker) -> None:
         for number in (1, 2, 3):
-            worker.step(number, {"of": number - 1})
+            take(worker, number)
 
     assert work(configuration(3, **STALE), use) == [2]
 
@@ -207,7 +217,7 @@ def test_a_step_takes_what_is_complete_and_then_waits_for_what_would_get_too_old
     held = bench.agent.behaviour = Held("task-0")
 
     def use(worker: RolloutWorker) -> None:
-        first = worker.step(1, {"of": 0})
+        first = take(worker, 1)
         assert ids(first) == ["task-1.0"], "task-0 is held"
 
         async def release() -> None:
@@ -215,18 +225,18 @@ def test_a_step_takes_what_is_complete_and_then_waits_for_what_would_get_too_old
             held.held.clear()
 
         released = worker._submit(release())
-        second = worker.step(2, {"of": 1})
+        second = take(worker, 2)
         released.result()
         assert ids(second) == ["task-0.0"], "although task-2 is complete"
         assert second.held_back_s > 0
-        assert ids(worker.step(3, {"of": 2})) == ["task-2.0"]
+        assert ids(take(worker, 3)) == ["task-2.0"]
 
     work(ordered(3), use)
     lines = read_consumed(tmp_path / "run")
     assert [(line.step, line.groups[0].task_id) for line in lines] == [(1, "task-1"), (2, "task-0"), (3, "task-2")]
 
     def again(worker: RolloutWorker) -> None:
-        assert [ids(worker.step(n, {"of": n - 1})) for n in (2, 3)] == [["task-0.0"], ["task-2.0"]]
+        assert [ids(take(worker, n)) for n in (2, 3)] == [["task-0.0"], ["task-2.0"]]
 
     assert work(ordered(3), again) == [], "what was decided is read"
 
@@ -235,11 +245,11 @@ def test_rollouts_go_on_while_a_step_is_trained_and_while_the_policy_is_evaluate
     held = bench.agent.behaviour = Held()
 
     def use(worker: RolloutWorker) -> None:
-        worker.step(1, {"of": 0})
+        take(worker, 1)
         worker._wait(worker._submit(until(lambda: held.began.count("task-1") == 2)))
         evaluate(worker, 1, "step-1-sampled")  # the policy has the weights, so another group may begin
         worker._wait(worker._submit(until(lambda: held.began.count("task-2") == 3)))
-        assert worker.step(2, {"of": 1}).rollout_s > 0
+        assert take(worker, 2).rollout_s > 0
 
     assert work(ordered(3), use) == [0, 1]
 
@@ -250,22 +260,22 @@ def test_where_nothing_works_a_step_fails_and_does_not_wait(work: Work, bench: B
 
     bench.agent.behaviour = fail
     with pytest.raises(RunAborted, match="the server is gone"):
-        work(ordered(3), lambda worker: worker.step(1, {"of": 0}))
+        work(ordered(3), lambda worker: take(worker, 1))
 
 
 def test_a_run_whose_decisions_are_lost_is_not_resumed(work: Work, tmp_path: Path) -> None:
-    work(ordered(2), lambda worker: worker.step(1, {"of": 0}))
+    work(ordered(2), lambda worker: take(worker, 1))
     (tmp_path / "run" / CONSUMED).unlink()
     with pytest.raises(UserError, match=r"consumed\.jsonl ends with step 0, and step 1 is trained: restore the file"):
-        work(ordered(2), lambda worker: worker.step(2, {"of": 1}))
+        work(ordered(2), lambda worker: take(worker, 2))
 
 
 def test_a_torn_line_was_never_acted_upon(work: Work, tmp_path: Path) -> None:
-    work(ordered(2), lambda worker: worker.step(1, {"of": 0}))
+    work(ordered(2), lambda worker: take(worker, 1))
     path = tmp_path / "run" / CONSUMED
     path.write_bytes(path.read_bytes()[:-20])
     taken: list[str] = []
-    work(ordered(2), lambda worker: taken.extend(ids(worker.step(1, {"of": 0}))))
+    work(ordered(2), lambda worker: taken.extend(ids(take(worker, 1))))
     (line,) = read_consumed(tmp_path / "run")
     assert taken == [f"{line.groups[0].task_id}.0"]
 
@@ -305,7 +315,7 @@ def test_a_task_sampler_sees_what_is_trained_and_a_rerun_repeats_its_choices(
 
         def use(worker: RolloutWorker) -> None:
             for number in range(first, last + 1):
-                step = worker.step(number, {"of": number - 1})
+                step = take(worker, number)
                 chosen.append(tuple(group[0].id for group in (*step.groups, *step.rejected)))
 
         name = TASK_SAMPLERS.add(lambda inputs: sampler(inputs))

@@ -12,6 +12,8 @@ pytest.importorskip("trl", reason="needs the train extra")
 from swe_aem.testing.steps import tiny_model  # noqa: E402
 from tests.train.test_processes import run_both  # noqa: E402
 
+MOST_AT_ONCE = 4 + 1 + 2
+"""Whole tensors: those that are written, the one that waits for that, and one in the hands of each of two threads."""
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
@@ -22,13 +24,23 @@ def moved(weights: dict[str, Any]) -> dict[str, Any]:
 
 def test_gradients_are_shards_in_float32_between_micro_batches(tmp_path: Path) -> None:
     """And make the update that a model which is not sharded gets, but for the noise of 16 bits."""
+    streamed = []
     for status, output in run_both("sharded", 0, str(tmp_path / "sharded")):
         assert status == 0, output
-        *after, end = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
+        lines = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
+        streamed.append([line for line in lines if "stream" in line])
+        *after, end = [line for line in lines if "stream" not in line]
         assert end["all sharded"]
         assert 2 * end["mine"] == pytest.approx(end["all"], rel=0.02), "accelerate left FSDP out"
         assert after == [{"whole": 0, "shards": end["mine"], "formats": ["torch.float32"]}] * 4
         assert end["reduced in"] == ["torch.float32"]
+    assert [(line["stream"], line["same"], line["formats"]) for line in streamed[0]] == [
+        (None, True, ["torch.float32"]),
+        ("bfloat16", True, ["torch.bfloat16"]),
+    ]
+    for line in streamed[0]:
+        assert line["at once"] <= MOST_AT_ONCE < line["tensors"], "the stream is not gathered"
+        assert line["pieces"] > 1
     for status, output in run_both("sharded", 0, str(tmp_path / "whole"), "unsharded"):
         assert status == 0, output
     sharded, whole = (moved(torch.load(tmp_path / name)) for name in ("sharded", "whole"))

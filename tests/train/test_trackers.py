@@ -45,10 +45,10 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 class Interrupted(ScriptedSteps):
     """Steps of a run that is interrupted while it waits for the fourth."""
 
-    def step(self, number: int, weights: Any) -> Step:
+    def step(self, number: int) -> Step:
         if number == 4:
             raise KeyboardInterrupt
-        return super().step(number, weights)
+        return super().step(number)
 
 
 def read_tensorboard(directory: Path) -> Any:

@@ -1,22 +1,29 @@
 """A plugin of vLLM's workers for `swe-aem serve`: two ways to receive weights on hosts without NCCL.
 
-    file   a .safetensors file that the trainer has written, on a file system that both see
+    file   .safetensors files that the trainer has written, on a file system that both see
     gloo   a broadcast from the trainer over TCP
 
 Both are driven by vLLM's own endpoints (/init_weight_transfer_engine, /start_weight_update, /update_weights,
-/finish_weight_update). An update is received and checked completely before the model is changed, so a failed update
-leaves the old weights unchanged. vLLM imports this file because --worker-extension-cls names it; it runs in vLLM's
-environment and imports nothing from swe_aem.
+/finish_weight_update). Names and shapes are checked before the model is changed, so an update that is refused leaves
+the old weights unchanged. A worker that fails later, and so may hold a mixture, ends itself and its server. vLLM
+imports this file because --worker-extension-cls names it; it runs in vLLM's environment and imports nothing from
+swe_aem.
 """
 
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch.distributed import BroadcastOptions, ProcessGroupGloo, TCPStore
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
@@ -38,6 +45,7 @@ class FileUpdate(WeightTransferUpdateInfo):
     """One whole update."""
 
     path: str
+    """Directory of its files."""
 
 
 @dataclass
@@ -59,6 +67,8 @@ class GlooUpdate(WeightTransferUpdateInfo):
     names: list[str]
     dtype_names: list[str]
     shapes: list[list[int]]
+    counts: list[int]
+    """Tensors that each broadcast packs."""
 
 
 class _WholeUpdate(WeightTransferEngine):
@@ -73,23 +83,32 @@ class _WholeUpdate(WeightTransferEngine):
     def shutdown(self) -> None:
         """Nothing is held."""
 
-    def _apply(self, weights: dict[str, torch.Tensor]) -> None:
-        self._check(weights)
-        _pack_experts_again(self.model)
-        initialize_layerwise_reload(self.model)
-        self.model.load_weights(weights.items())
-        finalize_layerwise_reload(self.model, self.model_config)
-        if self.model_config.hf_text_config.tie_word_embeddings:
-            # The head has the embedding's weights, but on a CPU it computes with a packed copy of the old ones.
-            self.model.lm_head.quant_method.process_weights_after_loading(self.model.lm_head)
+    def _apply(self, shapes: dict[str, list[int]], weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Load weights of these shapes, which are read one by one. Raises `ValueError` before the first is read if they
+        are not the model's."""
+        self._check(shapes)
+        try:
+            _pack_experts_again(self.model)
+            initialize_layerwise_reload(self.model)
+            self.model.load_weights(weights)
+            finalize_layerwise_reload(self.model, self.model_config)
+            if self.model_config.hf_text_config.tie_word_embeddings:
+                # The head has the embedding's weights, but on a CPU it computes with a packed copy of the old ones.
+                self.model.lm_head.quant_method.process_weights_after_loading(self.model.lm_head)
+        except BaseException:
+            traceback.print_exc()
+            print(
+                "loading failed in the middle: this worker ends, for it may hold a mixture", file=sys.stderr, flush=True
+            )
+            os._exit(1)
 
-    def _check(self, weights: dict[str, torch.Tensor]) -> None:
-        """Raise `ValueError` unless these are the tensors of the checkpoint that the server began with."""
+    def _check(self, found: dict[str, list[int]]) -> None:
+        """Raise `ValueError` unless these shapes are those of the checkpoint that the server began with."""
+        found = dict(found)
         wanted: dict[str, list[int]] = {}
         for path in Path(self.model_config.model).glob("*.safetensors"):
             with safe_open(path, "pt") as file:
                 wanted |= {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        found = {name: list(tensor.shape) for name, tensor in weights.items()}
         if self.model_config.hf_text_config.tie_word_embeddings:
             for shapes in (wanted, found):
                 shapes.pop("lm_head.weight", None)
@@ -122,8 +141,13 @@ class FileEngine(_WholeUpdate):
         """Nothing to open."""
 
     def receive_weights(self, update_info: FileUpdate) -> None:
-        """Read the file and load it; raises before the model is touched if it is not there or not whole."""
-        self._apply(load_file(Path(update_info.path)))
+        """Load the tensors one by one. They are mapped, so each worker of a server reads the parts that it needs.
+        Raises before the model is touched if a file is not whole."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(safe_open(path, "pt")) for path in sorted(Path(update_info.path).iterdir())
+                     if path.suffix == ".safetensors"]  # fmt: skip
+            shapes = {name: list(file.get_slice(name).get_shape()) for file in files for name in file.keys()}  # noqa: SIM118
+            self._apply(shapes, ((name, file.get_tensor(name)) for file in files for name in file.offset_keys()))
 
 
 class GlooEngine(_WholeUpdate):
@@ -140,14 +164,21 @@ class GlooEngine(_WholeUpdate):
         self._group = ProcessGroupGloo(store, rank, init_info.world_size, limit)
 
     def receive_weights(self, update_info: GlooUpdate) -> None:
-        """Take part in the broadcast, then load."""
-        weights: dict[str, torch.Tensor] = {}
+        """Take part in the broadcasts, then load."""
+        weights = dict(self._received(update_info))
+        self._apply({name: list(tensor.shape) for name, tensor in weights.items()}, weights.items())
+
+    def _received(self, info: GlooUpdate) -> Iterator[tuple[str, torch.Tensor]]:
         options = BroadcastOptions()
         options.rootRank = 0
-        for name, dtype, shape in zip(update_info.names, update_info.dtype_names, update_info.shapes, strict=True):
-            weights[name] = torch.empty(shape, dtype=getattr(torch, dtype))
-            self._group.broadcast([weights[name]], options).wait()
-        self._apply(weights)
+        coming = zip(info.names, info.dtype_names, info.shapes, strict=True)
+        for count in info.counts:
+            group = [(name, getattr(torch, dtype), shape) for name, dtype, shape in islice(coming, count)]
+            sizes = [math.prod(shape) * dtype.itemsize for _, dtype, shape in group]
+            packed = torch.empty(sum(sizes), dtype=torch.uint8)
+            self._group.broadcast([packed], options).wait()
+            for (name, dtype, shape), part in zip(group, packed.split(sizes), strict=True):
+                yield name, part.clone().view(dtype).view(shape)
 
 
 class Extension:
