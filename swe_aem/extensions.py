@@ -39,6 +39,8 @@ _HERE = "python"
 """What stands in the place of a module for objects that no other process could import, as of a notebook."""
 
 _stored = ContextVar("stored_names", default=False)
+_only_here: set[str] = set()
+"""Names of objects that were handed over and that no other process should import."""
 
 
 @contextmanager
@@ -50,6 +52,17 @@ def stored_names() -> Iterator[None]:
         yield
     finally:
         _stored.reset(token)
+
+
+def only_here(settings: Any) -> tuple[str, ...]:
+    """What plain settings name and no other process should import: it is not in a module or file, or in the script that
+    runs here, which would run once more."""
+    if isinstance(settings, str):
+        return (settings,) if settings in _only_here else ()
+    inner = (
+        settings.values() if isinstance(settings, Mapping) else settings if isinstance(settings, list | tuple) else ()
+    )
+    return tuple(dict.fromkeys(name for one in inner for name in only_here(one)))
 
 
 @dataclass(frozen=True)
@@ -184,10 +197,13 @@ class ExtensionPoint(Generic[T]):
                 return builtin
         if name is not None:
             self._added[name] = Found(name, value, identity_of(name))
+            if not _others_import(value.__module__):
+                _only_here.add(name)
             return name
         plain = re.sub(r"\W+", "_", getattr(value, "__qualname__", type(value).__qualname__)).strip("_")
         name = f"{_HERE}:{plain}"
         self._added[name] = Found(name, value, _hash_of_source(value))
+        _only_here.add(name)
         return name
 
     def _require_possible(self, name: str) -> None:
@@ -243,6 +259,14 @@ def importable_name(value: Any) -> str | None:
     if here == Path(f"{module.__name__}.py"):  # importable only while Python looks into the working directory
         return f"{here}:{attribute}"
     return f"{module.__name__}:{attribute}"
+
+
+def _others_import(module: str) -> bool:
+    """Could another process with this one's `sys.path` import the module, without running the script that runs here?"""
+    if module == "__main__":
+        return False
+    top = module.partition(".")[0]
+    return module.startswith(_FILE_MODULE) or any(finder.find_spec(top, None) for finder in sys.meta_path)
 
 
 def _seen_from_here(file: str) -> Path:

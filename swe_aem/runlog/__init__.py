@@ -12,6 +12,7 @@ from swe_aem.runlog.appended import AppendedFile
 from swe_aem.runlog.log import (
     FILE,
     RunLog,
+    forwarded_log,
     holds_only_log,
     is_log,
     keep_in,
@@ -29,6 +30,7 @@ __all__ = [
     "FILE",
     "AppendedFile",
     "RunLog",
+    "forwarded_log",
     "holds_only_log",
     "is_log",
     "keep_in",

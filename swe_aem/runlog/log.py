@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -155,6 +155,30 @@ def run_log(directory: Path | None = None) -> Iterator[RunLog]:
             log.end(f"with {_kind(error)}" if log.exit_code is None else f"exit code {log.exit_code}")
             raise
         log.end("well" if log.exit_code is None else f"exit code {log.exit_code}")
+
+
+class _ForwardedLog(RunLog):
+    """A log without a file."""
+
+    def __init__(self, say: Callable[[int, str, str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def say(self, level: int, about: str, text: str) -> None:
+        self._say(level, about, masked(text))
+
+
+@contextmanager
+def forwarded_log(say: Callable[[int, str, str], None]) -> Iterator[None]:
+    """The log of a process whose lines another one writes: `say` gets the level, the attempt and the text of each, and
+    raises nothing."""
+    log = _ForwardedLog(say)
+    token = _current.set(log)
+    try:
+        with _everything(log):
+            yield
+    finally:
+        _current.reset(token)
 
 
 def keep_in(directory: Path) -> None:

@@ -1,6 +1,9 @@
 """A run's directory as a rerun finds it: which run it holds, and whether that has ended. Importable without torch."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
@@ -11,7 +14,8 @@ from swe_aem.errors import UserError
 from swe_aem.extensions import stored_names
 from swe_aem.rollout import read_manifest
 from swe_aem.rollout.manifest import or_recompute
-from swe_aem.store import replace
+from swe_aem.runlog import tell
+from swe_aem.store import locked, replace
 from swe_aem.store.upgrade import require_resumable
 from swe_aem.train.config import TrainConfig, differences
 from swe_aem.train.records import SUMMARY, RunSummary, read_run_summary
@@ -20,6 +24,10 @@ from swe_aem.train.used import training_extensions
 CONFIG, POLICY, ROLLOUTS, HELDOUT = "config.yaml", "policy", "rollouts", "heldout"
 EXTENSIONS = "extensions.json"
 """What the run uses that is not built in, with the version and hash of each (`training_extensions`)."""
+_ROLLOUTS_LOCK = ".rollouts.lock"
+"""Held by the process that rolls out: it may live a little longer than the one that trains."""
+_UNLOCK_S = 300.0
+_POLL_S = 0.1
 _BEGUN = (ROLLOUTS, HELDOUT, "checkpoints")
 
 
@@ -86,3 +94,24 @@ def recorded_extensions(directory: Path) -> dict[str, str] | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): choose another --out, or write it again") from None
+
+
+@contextmanager
+def rollouts_claimed(directory: Path) -> Iterator[None]:
+    """Be the one that rolls out for the run. The rollouts of a run that was killed have some time to end, which is
+    said; raises `UserError` if they do not."""
+    until_s = time.monotonic() + _UNLOCK_S
+    told = False
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked(directory, _ROLLOUTS_LOCK))
+                break
+            except UserError as busy:
+                if time.monotonic() > until_s:
+                    raise
+                if not told:
+                    tell(f"waiting for the rollouts of a run that was killed, which close their sandboxes: {busy}")
+                    told = True
+            time.sleep(_POLL_S)
+        yield

@@ -12,6 +12,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from swe_aem.core.policy import EntropyEstimator
 from swe_aem.train.dealing import Dealing, busy_share
+from swe_aem.train.lost import unless_lost
 from swe_aem.train.processes import Processes
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import Step, StepSource
@@ -50,13 +51,19 @@ class Feed:
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         """This process's rows of the next step, as many as there are prompts."""
         number = trainer.state.global_step // self._dealing.num_minibatches + 1
+        while (mine := self._rolled_out(number, len(prompts), trainer)) is None:
+            """The rollouts were lost meanwhile."""
+        return {name: [row[name] for row in mine] for name in mine[0]}
+
+    def _rolled_out(self, number: int, slots: int, trainer: GRPOTrainer) -> list[DealtRow] | None:
+        """This process's rows of a step; None, on all processes, if the rollouts were lost meanwhile."""
         with self._clock.phase("weights"):
             self._updates.bring(number - 1, lambda: self._wants_weights(number))
         dealt = self._processes.first_does(
-            f"step {number}", lambda: self._dealt(self._rows(number, trainer), number, len(prompts), trainer)
+            f"step {number}",
+            lambda: unless_lost(lambda: self._dealt(self._rows(number, trainer), number, slots, trainer)),
         )
-        mine = self._processes.scatter(dealt)
-        return {name: [row[name] for row in mine] for name in mine[0]}
+        return self._processes.scatter(dealt or [None] * self._processes.count)
 
     def _dealt(
         self, rows: Sequence[TrainingRow], number: int, slots: int, trainer: GRPOTrainer

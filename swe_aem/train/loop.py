@@ -36,15 +36,15 @@ from swe_aem.rollout import RolloutConfig, chosen_tasks
 from swe_aem.runlog import tell
 from swe_aem.store import PhaseLog, locked
 from swe_aem.train import checkpoints
-from swe_aem.train.config import LoraConfig, TrainConfig
+from swe_aem.train.config import TrainConfig
 from swe_aem.train.dealing import Dealing, row_cost
 from swe_aem.train.directory import POLICY, claim_run_directory
-from swe_aem.train.expert_adapters import adapter_targets
 from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.grpo import AgentGRPOTrainer
 from swe_aem.train.heldout import heldout_rollout, judge
 from swe_aem.train.journal import Journal
-from swe_aem.train.models import load_model, load_processing, model_values, on_cpu, tokenizer_of
+from swe_aem.train.lost import unless_lost
+from swe_aem.train.models import load_processing, load_trained, model_values, on_cpu, tokenizer_of
 from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
 from swe_aem.train.processes import Processes
@@ -63,6 +63,7 @@ from swe_aem.train.refusals import (
     refuse_silent_changes,
     untrained,
 )
+from swe_aem.train.rollout_process import RolloutProcess, open_rollouts
 from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import StepSource
@@ -70,12 +71,12 @@ from swe_aem.train.trackers import Trackers
 from swe_aem.train.weight_updates import WeightUpdates
 
 _CHECKPOINTS = "checkpoints"
-OpenSource = Callable[[TrainConfig, Path, Any, str], AbstractContextManager[Any]]
-"""Makes a `StepSource` from the configuration, the directory, the model or a copy of it, and its name. It is a context
-manager that also evaluates if the configuration asks for it. `RolloutWorker` is the real one."""
+OpenSource = Callable[[TrainConfig, Path, Callable[[], Any], str], AbstractContextManager[Any]]
+"""Makes a `StepSource` from the configuration, the directory, what copies the model before training, and its name. It
+is a context manager that also evaluates if the configuration asks for it. `open_rollouts` gives the real ones."""
 
 
-def train(config: TrainConfig, directory: Path, open_source: OpenSource = RolloutWorker) -> RunSummary | None:
+def train(config: TrainConfig, directory: Path, open_source: OpenSource = open_rollouts) -> RunSummary | None:
     """Train to the end; returns the summary on the first process. Raises `UserError` for wrong input,
     `RunAborted` where every attempt fails, `ProcessFailed` where another process does, `KeyboardInterrupt` once running
     trajectories have ended."""
@@ -140,7 +141,7 @@ class _Run:
             refuse_other_tokenizer(config, tokenizer_of(config.model))
         if self.processes.first and (note := untrained(config, values)) is not None:
             tell(note)
-        model = _adapted(load_model(config.model, dtype=config.dtype, attention=config.attention), config.lora)
+        model = load_trained(config)
         processing = load_processing(config.model)
         worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
         updates = WeightUpdates(config, self.processes, worker)
@@ -178,8 +179,7 @@ class _Run:
 
     def _source(self, model: Any) -> AbstractContextManager[Any]:
         """The source of steps."""
-        sampled = copy.deepcopy(model) if self.config.servers is None else model
-        return self.open_source(self.config, self.directory, sampled, Path(self.config.model).name)
+        return self.open_source(self.config, self.directory, lambda: copy.deepcopy(model), Path(self.config.model).name)
 
     def _trainer(
         self,
@@ -269,7 +269,7 @@ class _Evaluations(TrainerCallback):
         self,
         config: TrainConfig,
         directory: Path,
-        worker: RolloutWorker | None,
+        worker: RolloutProcess | RolloutWorker | None,
         processes: Processes,
         updates: WeightUpdates,
         clock: StepClock,
@@ -289,10 +289,18 @@ class _Evaluations(TrainerCallback):
         """Evaluate the policy after `step` steps: sampled, and with `greedy` also at temperature 0. All processes call
         this."""
         with self._clock.phase("evaluation"):
-            self._updates.bring(step, lambda: self._wants_weights(step, greedy=greedy))
-            self._processes.first_does(
-                f"the evaluation after {step} steps", lambda: self._evaluate(step, greedy=greedy)
-            )
+            while not self._processes.share(self._brought_and_evaluated(step, greedy=greedy)):
+                """The rollouts were lost meanwhile."""
+
+    def _brought_and_evaluated(self, step: int, *, greedy: bool) -> bool | None:
+        """On the first process: true, unless the rollouts were lost meanwhile."""
+
+        def evaluated() -> bool:
+            self._evaluate(step, greedy=greedy)
+            return True
+
+        self._updates.bring(step, lambda: self._wants_weights(step, greedy=greedy))
+        return self._processes.first_does(f"the evaluation after {step} steps", lambda: unless_lost(evaluated))
 
     def _wants_weights(self, step: int, *, greedy: bool) -> bool:
         assert self._worker is not None
@@ -359,22 +367,6 @@ def _try_optimiser(trainer: AgentGRPOTrainer, model: Any) -> None:
         num_training_steps=arguments.max_steps,
         scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
     )
-
-
-def _adapted(model: Any, config: LoraConfig | None) -> Any:
-    """The model, with a new low-rank adapter if there is a configuration for one."""
-    if config is None:
-        return model
-    import peft
-
-    adapter = peft.LoraConfig(
-        r=config.r,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        task_type="CAUSAL_LM",
-        **adapter_targets(model, config),
-    )
-    return peft.get_peft_model(model, adapter)
 
 
 def _earlier_s(directory: Path) -> float:

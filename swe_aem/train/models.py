@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.errors import UserError
-from swe_aem.train.config import Attention
+from swe_aem.train.config import Attention, TrainConfig
+from swe_aem.train.expert_adapters import adapter_targets
 
 
 def load_model(name: Path | str, *, dtype: str = "float32", attention: Attention = "auto") -> Any:
@@ -30,6 +31,23 @@ def _names(attention: str) -> set[str]:
     from transformers.modeling_flash_attention_utils import FLASH_ATTN_KERNEL_FALLBACK
 
     return {attention, FLASH_ATTN_KERNEL_FALLBACK.get(attention, attention)}
+
+
+def load_trained(config: TrainConfig) -> Any:
+    """The model that a run trains, as it is before the first step: with a new low-rank adapter if one is trained."""
+    model = load_model(config.model, dtype=config.dtype, attention=config.attention)
+    if (lora := config.lora) is None:
+        return model
+    import peft
+
+    adapter = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        task_type="CAUSAL_LM",
+        **adapter_targets(model, lora),
+    )
+    return peft.get_peft_model(model, adapter)
 
 
 def model_values(name: Path | str) -> dict[str, Any]:

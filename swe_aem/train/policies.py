@@ -1,6 +1,6 @@
 """The policy that samples in a training run: servers, or a copy in this process."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -23,12 +23,14 @@ class Versioned(Protocol):
 
 
 @asynccontextmanager
-async def open_policy(config: TrainConfig, model: Any, name: str) -> AsyncIterator[tuple[Policy, Versioned]]:
-    """The policy and what knows its version, open for the length of an `async with`. `model` is a copy of the trained
-    model where the policy samples in this process."""
+async def open_policy(
+    config: TrainConfig, model: Callable[[], Any], name: str
+) -> AsyncIterator[tuple[Policy, Versioned]]:
+    """The policy and what knows its version, open for the length of an `async with`. `model` makes a copy of the model
+    before training; it is called where the policy samples in this process."""
     if config.servers is None:
         concurrency = config.rollout.scheduling.concurrency
-        policy = TransformersPolicy(model, name=name, max_batch=concurrency, gather_s=_GATHER_S)
+        policy = TransformersPolicy(model(), name=name, max_batch=concurrency, gather_s=_GATHER_S)
         try:
             yield policy, policy
         finally:

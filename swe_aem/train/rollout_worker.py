@@ -64,9 +64,9 @@ class _Live:
 class RolloutWorker:
     """Rolls out steps and evaluations. Use as a context manager, on the first process only."""
 
-    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
-        """`model` is the worker's own copy, or with servers the one that is trained; `directory` gets `rollouts/` and
-        the stores of evaluations."""
+    def __init__(self, config: TrainConfig, directory: Path, model: Callable[[], Any], name: str) -> None:
+        """`model` makes the worker's own copy, and is not called with servers; `directory` gets `rollouts/` and the
+        stores of evaluations."""
         self._config = config
         self._directory = directory
         self._model = model

@@ -3,6 +3,8 @@ them."""
 
 import os
 import warnings
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +27,18 @@ def _started(config: "TrainConfig", directory: Path) -> "RunSummary | None":
     from swe_aem.rollout import require_fitting_model
     from swe_aem.train.directory import existing_run
     from swe_aem.train.refusals import refuse_at_start
+    from swe_aem.train.rollout_process import early_child, open_rollouts
 
     existing_run(config, directory)
     refuse_at_start(config)
     require_fitting_model(config.rollout)
-    if first_process():
-        tell("loading torch, transformers and trl")
-    quiet()
-    from swe_aem.train.loop import train
+    with early_child(config) if first_process() else nullcontext() as child:
+        if first_process():
+            tell("loading torch, transformers and trl")
+        quiet()
+        from swe_aem.train.loop import train
 
-    return train(config, directory)
+        return train(config, directory, partial(open_rollouts, child=child))
 
 
 def first_process() -> bool:

@@ -15,6 +15,7 @@ from swe_aem.serve.sender import Sender
 from swe_aem.train.checkpoint_names import CheckpointNames
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.expert_adapters import ExpertAdapterNames
+from swe_aem.train.lost import unless_lost
 from swe_aem.train.processes import Processes
 from swe_aem.train.weight_stream import Renaming, WeightStream
 
@@ -67,19 +68,21 @@ class WeightUpdates:
 
     def bring(self, version: int, wanted: Callable[[], bool]) -> None:
         """Bring the policy to the weights of `version` steps, which the trainer has now, if they are `wanted`, which
-        the first process is asked. All processes call this. Raises `PolicyError` if no server has loaded them."""
+        the first process is asked. All processes call this. Raises `PolicyError` if no server has loaded them. If the
+        rollouts are lost meanwhile it returns, and so do they say at the next question."""
         what = f"the weights of {version} steps"
         if self._config.servers is None:
-            self._processes.first_does(what, lambda: self._load(version, wanted))
+            self._processes.first_does(what, lambda: unless_lost(lambda: self._load(version, wanted)))
             return
-        if not self._processes.share(self._processes.first_does(what, lambda: self._begin(version, wanted))):
+        begun = self._processes.first_does(what, lambda: unless_lost(lambda: self._begin(version, wanted)))
+        if not self._processes.share(begun):
             return
         stream = self._stream()
         if self._sender is not None:
             self._sender.send(stream)
         else:
             stream.take_part()
-        self._processes.first_does(f"serving {what}", self._end)
+        self._processes.first_does(f"serving {what}", lambda: unless_lost(self._end))
 
     def _load(self, version: int, wanted: Callable[[], bool]) -> None:
         if wanted():

@@ -88,6 +88,7 @@ def test_five_steps_with_a_sync_after_each(
     from swe_aem.train.config import read_config
     from swe_aem.train.loop import train
     from swe_aem.train.models import load_model
+    from swe_aem.train.rollout_worker import RolloutWorker
 
     given: dict[int, Any] = {}
     end = WeightSync.end
@@ -105,7 +106,7 @@ def test_five_steps_with_a_sync_after_each(
 
     monkeypatch.setattr(WeightSync, "end", noted)
     config = read_config(Path("configs/quickstart.yaml"), [*SMALL, f"servers.urls=[{vllm_url}]"])
-    summary = train(config, tmp_path)
+    summary = train(config, tmp_path, RolloutWorker)  # a thread of this process, which has `noted`
     assert summary is not None
     assert summary.steps == 5
     assert sorted(given) in ([0, 1, 2, 3], [0, 1, 2, 3, 4]), "the last step may be rolled out before its turn comes"

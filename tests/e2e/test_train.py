@@ -1,6 +1,7 @@
 """`swe-aem train` as a user runs it: the shipped policy, real sandboxes and tests; finished, interrupted, repeated."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
+from swe_aem.core.owner import start_ticks  # noqa: E402
 from swe_aem.store import Store  # noqa: E402
 from swe_aem.train.consumed import read_consumed  # noqa: E402
 from swe_aem.train.records import read_heldout, read_metrics  # noqa: E402
@@ -221,13 +223,16 @@ def test_ctrl_c_ends_it_cleanly_and_the_rerun_finishes(tmp_path: Path, require_b
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (_trajectories(tmp_path) >= 4):
         time.sleep(0.1)
+    rollouts = _rollouts_of(process.pid)
+    assert _sandboxes_of(rollouts)
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)  # as where a launcher passes on what the terminal has sent already
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "repeat the command to resume" in said
-    assert not _sandboxes_of(process.pid)
+    assert not _sandboxes_of(rollouts)
+    assert start_ticks(rollouts) is None
     known = stored(tmp_path)
     assert 4 <= len(known) < 48
     done = train(tmp_path, *settings)
@@ -244,6 +249,44 @@ def test_a_failed_start_holds_nothing(tmp_path: Path) -> None:
     assert loading.startswith("loading")
     assert "/no/such/model: no such directory" in error
     assert not (tmp_path / "rollouts").exists()
+
+
+@pytest.mark.nightly
+def test_rollouts_that_are_killed_cost_no_row_and_no_number(
+    finished: Path, tmp_path: Path, require_bubblewrap: None
+) -> None:
+    """Against a run whose rollouts were a thread of the trainer."""
+    settings = ("steps=2", "heldout=null")
+    process = subprocess.Popen(command(tmp_path / "killed", *settings), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not _trajectories(tmp_path / "killed") >= 14:
+        time.sleep(0.05)
+    rollouts = _rollouts_of(process.pid)
+    os.kill(rollouts, signal.SIGKILL)
+    _, said = process.communicate(timeout=280)
+    assert process.returncode == 0, said
+    assert "was ended by SIGKILL" in said
+    in_thread = _in_a_thread(tmp_path / "thread", *settings)
+    tokens = [{id: one.token_ids for id, one in stored(out).items()} for out in (tmp_path / "killed", in_thread)]
+    assert len(tokens[0]) == 24
+    assert tokens[0] == tokens[1]
+    policies = [out / "policy" / "model.safetensors" for out in (tmp_path / "killed", in_thread)]
+    assert policies[0].read_bytes() == policies[1].read_bytes()
+
+
+def _in_a_thread(out: Path, *settings: str) -> Path:
+    from swe_aem.train.config import read_config
+    from swe_aem.train.loop import train
+    from swe_aem.train.rollout_worker import RolloutWorker
+
+    train(read_config(Path("configs/quickstart.yaml"), [*SMALL, *settings]), out, RolloutWorker)
+    return out
+
+
+def _rollouts_of(pid: int) -> int:
+    """The process in which a trainer's rollouts are."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    (rollouts,) = [one for one in children if "rollout_side" in Path(f"/proc/{one}/cmdline").read_text()]
+    return rollouts
 
 
 def _trajectories(out: Path) -> int:

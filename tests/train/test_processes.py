@@ -145,6 +145,12 @@ def test_a_step_that_fails_ends_both_processes(model: Path, tmp_path: Path) -> N
     assert other == (1, "ProcessFailed: step 2: the first process failed: the servers are gone\n")
 
 
+def test_rollouts_that_are_lost_are_asked_again_by_all_processes(model: Path, tmp_path: Path) -> None:
+    done = run_both("slow_first", 60, str(model), str(tmp_path), "lose")
+    assert [status for status, _ in done] == [0, 0], done
+    assert [line["step"] for line in metrics(tmp_path)] == [1, 2]
+
+
 def test_processes_with_other_code_are_refused(model: Path, tmp_path: Path) -> None:
     first, other = run_both("slow_first", 60, str(model), str(tmp_path), "differ")
     said = "process 1 has other code than the first one: advantage was the code of sha256:0 and is now the code of"
