@@ -75,7 +75,7 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     import torch
 
     from swe_aem.testing.steps import tiny_tokenizer
-    from swe_aem.train import loop
+    from swe_aem.train import loop, models
     from swe_aem.train.models import on_cpu
 
     assignments = [*options.assignments, f"steps={options.steps}", "heldout=null", "report_to=[]"]
@@ -86,7 +86,7 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     device = "cuda" if cuda else "cpu"
     fields = shape.model_dump(exclude={"tie_word_embeddings"})
     model = random_model(device=device, dtype=config.dtype, positions=2 * longest, **fields)
-    loop.load_model = lambda *_, **__: model
+    models.load_model = lambda *_, **__: model
     loop.load_processing = lambda *_: tiny_tokenizer()
     # The checkpoints are not read, and a disk may be too small for them.
     loop.AgentGRPOTrainer._save_checkpoint = loop.AgentGRPOTrainer._save = lambda *_, **__: None
