@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from swe_aem.errors import UserError
-from swe_aem.train.config import Attention, TrainConfig
+from swe_aem.train.config import Attention, LoraConfig, TrainConfig
 from swe_aem.train.expert_adapters import adapter_targets
 
 
@@ -36,8 +36,11 @@ def _names(attention: str) -> set[str]:
 def load_trained(config: TrainConfig) -> Any:
     """The model that a run trains, as it is before the first step: with a new low-rank adapter if one is trained."""
     model = load_model(config.model, dtype=config.dtype, attention=config.attention)
-    if (lora := config.lora) is None:
-        return model
+    return model if config.lora is None else adapted(model, config.lora)
+
+
+def adapted(model: Any, lora: LoraConfig) -> Any:
+    """The model with a new low-rank adapter, which alone is trained."""
     import peft
 
     adapter = peft.LoraConfig(

@@ -158,7 +158,7 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
     from swe_aem.train.grpo import AgentGRPOTrainer
     from swe_aem.train.training_row import training_row
 
-    rows = [training_row(trajectory) for trajectory in group]
+    rows = [{**training_row(trajectory), "place": place} for place, trajectory in enumerate(group)]
     assert sorted(row["reward"] for row in rows) == [0.0, 1.0]
     longest = max(len(trajectory.token_ids) for trajectory in group)
     shape = {"num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 8, "hidden_size": 16}

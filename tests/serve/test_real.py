@@ -1,6 +1,7 @@
 """Policy and weight sync on a real vLLM server: the same numbers as transformers, and never another version's."""
 
 import asyncio
+import itertools
 import random
 import re
 
@@ -119,13 +120,14 @@ async def interrupting(vllm_url, tmp_path):
     """A policy whose responses in flight an update interrupts, and the sync."""
     from swe_aem.serve.sync import WeightSync
     from swe_aem.serve.transport import FileTransport
+    from tests.serve.updating import Updating
 
     config = VllmClientConfig(urls=(vllm_url,), in_flight="interrupt", probe_s=1000)
     async with VllmPolicy(config) as policy:
-        sync = WeightSync(policy, FileTransport(tmp_path / "interrupting"))
+        sync = Updating(WeightSync(policy), FileTransport(tmp_path / "interrupting"))
         await sync.open()
         yield policy, sync
-        sync.close()
+        await sync.close()
 
 
 async def test_updates_in_the_middle_of_responses(interrupting, other, logprobs_of):
@@ -133,21 +135,29 @@ async def test_updates_in_the_middle_of_responses(interrupting, other, logprobs_
     policy, sync = interrupting
     models = {version: other(version) for version in (1, 2, 3)}
     await sync.update(models[1].state_dict(), 1)
-    prompts = [prompt_of(300 + number, seed=number) for number in range(4)]
-    before = await sampled_tokens(policy)
-    asked = [
-        asyncio.create_task(policy.sample(prompt, params(number, 600), trajectory_id=f"t.{number}"))
-        for number, prompt in enumerate(prompts)
-    ]
+    answered, done = [], asyncio.Event()
+
+    async def ask(number):
+        prompt = prompt_of(300 + number, seed=number)
+        for seed in itertools.count(number, 4):
+            answered.append((prompt, await policy.sample(prompt, params(seed, 600), trajectory_id=f"t.{number}")))
+            if done.is_set():
+                return
+
+    asking = [asyncio.create_task(ask(number)) for number in range(4)]
     for version in (2, 3):
-        while await sampled_tokens(policy) < before + 400 * (version - 1):  # noqa: ASYNC110
+        before = await sampled_tokens(policy)
+        while await sampled_tokens(policy) < before + 400:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         await sync.update(models[version].state_dict(), version)
-    for prompt, completion in zip(prompts, await asyncio.gather(*asked), strict=True):
+    done.set()
+    await asyncio.gather(*asking)
+    assert {span.version for _, completion in answered for span in completion.spans} == {2, 3}
+    for prompt, completion in answered:
         assert len(completion.token_ids) == len(completion.entropies) == 600
-        assert [completion.version, *(span.version for span in completion.spans)] == [1, 2, 3]
+        versions = [completion.version, *(span.version for span in completion.spans)]
         starts = [0, *(span.start for span in completion.spans)]
-        for version, start, end in zip(models, starts, [*starts[1:], 600], strict=True):
+        for version, start, end in zip(versions, starts, [*starts[1:], 600], strict=True):
             prefix, tokens = [*prompt, *completion.token_ids[:start]], completion.token_ids[start:end]
             said = completion.logprobs[start:end]
             for of, model in models.items():

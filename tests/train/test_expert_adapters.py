@@ -13,10 +13,10 @@ from safetensors.torch import load_file  # noqa: E402
 
 from swe_aem.core.settings import check  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
+from swe_aem.train import models  # noqa: E402
 from swe_aem.train.checkpoint_names import CheckpointNames  # noqa: E402
 from swe_aem.train.config import LoraConfig, TrainConfig  # noqa: E402
 from swe_aem.train.expert_adapters import ExpertAdapterNames  # noqa: E402
-from swe_aem.train.loop import _adapted  # noqa: E402
 from tests.train.bringing import bringing  # noqa: E402
 from tests.train.mixtures import mixture  # noqa: E402
 
@@ -36,7 +36,7 @@ LINEAR_ATTENTION = {
 
 def adapted(model: Any, **settings: Any) -> Any:
     """The model with an adapter that changes what it says."""
-    found = _adapted(model, LoraConfig(r=4, alpha=8, **settings))
+    found = models.adapted(model, LoraConfig(r=4, alpha=8, **settings))
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in found.named_parameters():

@@ -16,8 +16,7 @@ from swe_aem.store import FORMAT, Store
 from swe_aem.train.records import StepMetrics, read_metrics
 from swe_aem.view.training_run import examples, read_training_run
 
-NO_NUMBERS = ("step", "outcomes", "broken_tasks", "reward_terms", "estimator", "format")
-FIELDS = {name: field for name, field in StepMetrics.model_fields.items() if name not in NO_NUMBERS}
+FIELDS = {name: one for name, one in StepMetrics.model_fields.items() if one.annotation in (int | None, float | None)}
 whole = st.integers(-(1 << 53), 1 << 53) | st.none()
 number = st.floats(allow_nan=False, allow_infinity=False) | whole
 metric_lines = st.fixed_dictionaries(

@@ -11,7 +11,7 @@ pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.train.config import LoraConfig, read_config  # noqa: E402
-from swe_aem.train.loop import _adapted  # noqa: E402
+from swe_aem.train.models import adapted  # noqa: E402
 from swe_aem.train.planning.memory import BYTES, activation_bytes, lora_parameters, trainer_memory  # noqa: E402
 from swe_aem.train.planning.plan import plan  # noqa: E402
 from swe_aem.train.planning.shapes import KNOWN, ModelShape, shape_of  # noqa: E402
@@ -59,7 +59,7 @@ def test_activations_are_within_a_twentieth(
     model, autocast = copy.deepcopy(model).to(getattr(torch, dtype)), dtype != compute
     rank, inner = None if experts is None else 16, model.model
     if rank is not None:
-        model = _adapted(model, LoraConfig(r=rank, experts=experts))
+        model = adapted(model, LoraConfig(r=rank, experts=experts))
 
     def kept(tokens: int) -> int:
         hidden = torch.randn(1, tokens, shape.hidden_size, dtype=getattr(torch, dtype), requires_grad=True)
@@ -83,8 +83,8 @@ def test_activations_are_within_a_twentieth(
 @pytest.mark.parametrize("experts", [False, True])
 def test_an_adapter_is_exact(made: tuple[ModelShape, Any], experts: bool) -> None:
     shape, model = made
-    adapted = _adapted(copy.deepcopy(model), LoraConfig(r=4, experts=experts))
-    trained = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
+    with_adapter = adapted(copy.deepcopy(model), LoraConfig(r=4, experts=experts))
+    trained = sum(one.numel() for one in with_adapter.parameters() if one.requires_grad)
     assert trained == lora_parameters(shape, 4, experts=experts)
 
 
