@@ -18,25 +18,28 @@ VOCABULARY = 64
 PAD, EOS = 0, 1
 
 
+TINY_SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+}
+"""The shape of a tiny model, as transformers names its fields."""
+
+
 def tiny_model(*, seed: int = 0, sharpness: float = 40.0, **shape: Any) -> Any:
     """A Qwen3 model with random weights that depend on `seed` alone; `sharpness` scales its logits, so that entropies
     differ."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    small: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "max_position_embeddings": 256,
-    }
     torch.manual_seed(seed)
     config = Qwen3Config(
-        **{**small, **shape}, eos_token_id=EOS, pad_token_id=PAD, bos_token_id=None, tie_word_embeddings=False
+        **{**TINY_SHAPE, **shape}, eos_token_id=EOS, pad_token_id=PAD, bos_token_id=None, tie_word_embeddings=False
     )
     model = Qwen3ForCausalLM(config)
     with torch.no_grad():

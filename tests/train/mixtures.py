@@ -2,15 +2,10 @@
 
 from typing import Any
 
+from swe_aem.testing.steps import TINY_SHAPE
+
 _DENSE: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-    "max_position_embeddings": 256,
+    **TINY_SHAPE,
     "tie_word_embeddings": False,
     "bos_token_id": None,
     "eos_token_id": 1,
