@@ -247,8 +247,6 @@ def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
             "the policy samples in this process with whole weights, and FSDP or DeepSpeed would shard them: name "
             "servers, or launch with plain data parallelism"
         )
-    if sharded and config.heldout is not None and config.heldout.every is not None:
-        yield "heldout.every needs whole weights in the middle of training, and they are sharded: leave it out"
     if sharded and config.lora is not None:
         yield "lora with FSDP or DeepSpeed is not supported: launch with plain data parallelism"
 

@@ -1,7 +1,5 @@
 """Train the tiny policy under FSDP2 in one of two gloo processes: `sharded.py RANK PORT LIMIT OUT`, or unsharded with
 UNSHARDED behind. Prints a line of what was held after each micro-batch.
-
-accelerate leaves FSDP out on CPUs: `sharded_by_accelerate` makes its state what it is on a GPU.
 """
 
 import json
@@ -16,13 +14,10 @@ rank, port, _, out, *unsharded = sys.argv[1:]
 pair.join(rank, port)
 
 import torch  # noqa: E402
-from accelerate import PartialState  # noqa: E402
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from torch.distributed.fsdp import FSDPModule  # noqa: E402
 from torch.distributed.tensor import DTensor  # noqa: E402
-from transformers import Trainer  # noqa: E402
 
 from swe_aem.advantage.config import AEMConfig  # noqa: E402
 from swe_aem.serve.handover import consume  # noqa: E402
@@ -31,26 +26,8 @@ from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_prompts, tiny_t
 from swe_aem.train.grpo import AgentGRPOTrainer  # noqa: E402
 from swe_aem.train.processes import Processes  # noqa: E402
 from swe_aem.train.weight_stream import WeightStream  # noqa: E402
+from tests.train.fsdp import shard_on_cpus  # noqa: E402
 from tests.train.tiny_config import tiny_config  # noqa: E402
-
-whole = Trainer.create_accelerator_and_postprocess
-
-
-def sharded_by_accelerate(self: Any) -> None:
-    """As `AcceleratorState` on a GPU with the settings of configs/cluster/fsdp2.yaml."""
-    whole(self)
-    state = self.accelerator.state
-    plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy="transformer_based_wrap",
-        reshard_after_forward=True,
-        cpu_ram_efficient_loading=False,
-        state_dict_type="SHARDED_STATE_DICT",
-    )
-    plugin.set_mixed_precision("bf16")
-    state.distributed_type, state.fsdp_plugin, state._mixed_precision = DistributedType.FSDP, plugin, "bf16"
-    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
-    self.is_fsdp_enabled = True
 
 
 def managed(model: Any) -> list[Any]:
@@ -125,7 +102,7 @@ def compare(trainer: Any, gathered: dict[str, Any], dtype: str | None) -> None:
 def main() -> None:
     """Train an update of four micro-batches; the first process writes the weights."""
     if not unsharded:
-        Trainer.create_accelerator_and_postprocess = sharded_by_accelerate  # type: ignore[method-assign]
+        shard_on_cpus("bf16")
     config = tiny_config(
         f"{out}.runs",
         per_device_train_batch_size=1,

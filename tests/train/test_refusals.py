@@ -178,7 +178,7 @@ def test_shards_without_servers_are_refused_before_trl_is_imported(
     assert "name servers, or launch with plain data parallelism" in refused(tmp_path / "o")
     with pytest.raises(UserError, match="lora with FSDP"):
         refuse_at_start(configured(servers=SERVERS | {"sync": "lora"}, lora={}))
-    refuse_at_start(configured(servers=SERVERS, heldout=None))
+    refuse_at_start(configured(servers=SERVERS, heldout={"every": 1}))
 
 
 @pytest.mark.parametrize("version", ["1", None])

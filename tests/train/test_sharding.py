@@ -9,11 +9,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
-from swe_aem.testing.steps import tiny_model  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from swe_aem.testing.steps import save_tiny, tiny_model  # noqa: E402
 from tests.train.test_processes import run_both  # noqa: E402
 
 MOST_AT_ONCE = 4 + 1 + 2
 """Whole tensors: those that are written, the one that waits for that, and one in the hands of each of two threads."""
+KINDS = ("served", "trained")
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
@@ -48,3 +51,26 @@ def test_gradients_are_shards_in_float32_between_micro_batches(tmp_path: Path) -
         assert float(expected.norm()) > 0, name
         assert float(torch.cosine_similarity(sharded[name], expected, dim=0)) > 0.98, name
         assert float(sharded[name].norm()) == pytest.approx(float(expected.norm()), rel=0.05), name
+
+
+@pytest.fixture(scope="module")
+def sharded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three steps in shards that was evaluated after each."""
+    place = tmp_path_factory.mktemp("sharded")
+    save_tiny(place / "model")
+    heldout = "heldout={every: 1, before: false, greedy: false}"
+    for status, output in run_both("sharded_run", 200, str(place / "model"), str(place / "run"), "3", heldout):
+        assert status == 0, output
+    return place / "run"
+
+
+def test_an_evaluation_in_the_middle_of_a_sharded_run_has_the_weights_of_its_step(sharded_run: Path) -> None:
+    before: dict[str, Any] = {}
+    for step in (1, 2, 3):
+        served, trained = (load_file(sharded_run / f"evaluated/{kind}-{step}.safetensors") for kind in KINDS)
+        assert served.keys() == trained.keys()
+        for name, one in trained.items():
+            assert served[name].dtype == torch.bfloat16
+            assert torch.equal(served[name], one.to(torch.bfloat16)), (step, name)
+        assert before != {name: one.tolist() for name, one in served.items()}, "nothing was trained"
+        before = {name: one.tolist() for name, one in served.items()}
