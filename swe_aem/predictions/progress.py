@@ -3,7 +3,7 @@
 from swe_aem.core import Outcome, Trajectory
 from swe_aem.rollout.display import duration, running_fact
 from swe_aem.rollout.progress import RunProgress
-from swe_aem.store import FailureLog, PhaseLog, Totals
+from swe_aem.store import FailureLog, PhaseLog, Totals, count_trajectory
 
 
 class GradeProgress(RunProgress):
@@ -28,7 +28,7 @@ class GradeProgress(RunProgress):
 
     def add(self, trajectory: Trajectory) -> None:
         """The prediction's verdict is written."""
-        self.stored(trajectory)
+        self.stored(count_trajectory(trajectory))
         verdict = trajectory.verdict
         if verdict is not None and verdict.official_resolved is not None:
             self.official += verdict.official_resolved

@@ -35,15 +35,16 @@ from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.display import show
 from swe_aem.rollout.failures import Failures
 from swe_aem.rollout.gate import PhaseTimer, StartGate
+from swe_aem.rollout.local_roller import prune_left_over
 from swe_aem.rollout.manifest import NO_TOKENIZER
-from swe_aem.rollout.orchestrator import prune_left_over, raise_first
-from swe_aem.rollout.patch_grading import GradingContext, PatchGrading, grading_context
+from swe_aem.rollout.orchestrator import raise_first
+from swe_aem.rollout.patch_grading import GradingContext, PatchGrading, grading_breaker, grading_context
 from swe_aem.rollout.progress import stored_text
 from swe_aem.rollout.run import two_step_stop
 from swe_aem.rollout.verdict_rewards import verdict_rewards
 from swe_aem.runlog import note, run_log
 from swe_aem.sandbox import open_backend
-from swe_aem.store import FailureLog, GradedWriter, PhaseLog, graded_prediction, graded_writer
+from swe_aem.store import FailureLog, GradedWriter, PhaseLog, count_trajectory, graded_prediction, graded_writer
 from swe_aem.tasks import TaskSet
 
 PREDICTIONS = "predictions"
@@ -213,7 +214,8 @@ class GradeRun:
             async with self._components.grader(gate) as grader, Controls() as controls:
                 context = grading_context(
                     self._config, run, self._components, backend, gate, grader, controls, self._directory,
-                    progress.news.append, tasks=len({one.task_id for one in self._predictions}),
+                    progress.news.append,
+                    breaker=grading_breaker(self._config, len({one.task_id for one in self._predictions})),
                 )  # fmt: skip
                 queue = iter([one for one in self._predictions if one.key not in writer.rows])
                 try:
@@ -243,7 +245,7 @@ class GradeRun:
                 row = graded_prediction(done, wall_s)
                 await asyncio.get_running_loop().run_in_executor(disk, writer.append, row, log)
                 progress.add(done)
-                note(stored_text(done), about=str(done.key))
+                note(stored_text(count_trajectory(done)), about=str(done.key))
             finally:
                 progress.left(str(prediction.key))
 

@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Mapping
 
-from swe_aem.core import OUTCOME_TABLE, Outcome, TaskRecord, Trajectory, TrajectoryKey
-from swe_aem.core.outcomes import in_baseline
+from swe_aem.core import OUTCOME_TABLE, Outcome, TaskRecord, TrajectoryKey
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.store import StoredRow
+from swe_aem.store import StoredRow, TrajectoryCounters
 
 
 class RolloutGroup:
@@ -61,11 +60,11 @@ class RolloutGroup:
         """The trajectory is terminal: from now on it will be stored and not be cancelled as surplus."""
         self._cancellable.pop(key, None)
 
-    def stored(self, trajectory: Trajectory) -> None:
+    def stored(self, one: TrajectoryCounters) -> None:
         """The trajectory is in the store."""
-        self.rewards.append(trajectory.reward)
-        self._counted += in_baseline(trajectory)
-        self._outstanding.discard(trajectory.key)
+        self.rewards.append(one.reward)
+        self._counted += one.in_baseline
+        self._outstanding.discard(one.key)
 
     def cancel_surplus(self) -> int:
         """Cancel every trajectory that is under way and give up those not started; returns how many were under way."""

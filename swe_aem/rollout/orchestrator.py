@@ -1,10 +1,8 @@
 """`Orchestrator`: runs every trajectory that the store lacks until it has exactly one terminal record there.
 
-    dispatch ──agent slot──> `TrajectoryRun` (start, prepare, agent, patch) ──grading slot──> verdict ──> store
+    dispatch ──place──> `Roller` (start, prepare, agent, patch, verdict, reward, sealed line) ──> store
 
-Three limits: agents that live, sandboxes that start, evaluation scripts that run. A trajectory frees its agent slot
-only once it holds a grading slot, so at most 2 x concurrency + grading sandboxes exist, those of controls and replays
-not counted. A control's evaluation runs while whoever asked for it holds a grading slot and waits.
+It knows groups, the budget and the store; how and where a trajectory is rolled out is the roller's.
 
 A task whose image or work tree is not there is left out, and the others are rolled out. When the budget is used up,
 agents end at their next request, and what is graded is graded to its end.
@@ -16,43 +14,33 @@ store.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
 
-from swe_aem.core import Deadline, SandboxBackend, Trajectory, TrajectoryKey, bounded
-from swe_aem.core.outcomes import in_baseline
-from swe_aem.core.scratch import sweep_scratch
+from swe_aem.core import TrajectoryKey
 from swe_aem.errors import (
     BudgetSpent,
     ExtensionFailed,
-    InfrastructureError,
     RunAborted,
     SweAemError,
     TaskUnusable,
     UserError,
 )
-from swe_aem.grading import Grader
 from swe_aem.policy import RunRefused
-from swe_aem.reward import Rewards
 from swe_aem.rollout.breaker import Breaker, FirstAnswer, describe
-from swe_aem.rollout.components import RolloutComponents
 from swe_aem.rollout.config import RolloutConfig
-from swe_aem.rollout.controls import Controls
-from swe_aem.rollout.gate import StartGate
 from swe_aem.rollout.group import RolloutGroup
 from swe_aem.rollout.group_source import GivenGroups, GroupSource
-from swe_aem.rollout.patch_grading import grading_context
-from swe_aem.rollout.places import Places
+from swe_aem.rollout.patch_grading import grading_breaker
 from swe_aem.rollout.progress import RunProgress, stored_text
+from swe_aem.rollout.roller import Done, Place, RewardFailed, Roller, RunState
 from swe_aem.rollout.supply import TaskSupply
-from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
 from swe_aem.rollout.unrewarded import keep_unrewarded, kept_where
 from swe_aem.runlog import note
 from swe_aem.store import StoreWriter
 
 _T = TypeVar("_T")
-_PRUNE_LIMIT_S = 60.0
 
 
 class Orchestrator:
@@ -62,33 +50,22 @@ class Orchestrator:
         self,
         config: RolloutConfig,
         groups: Sequence[RolloutGroup] | GroupSource,
-        components: RolloutComponents,
-        backend: SandboxBackend,
+        roller: Roller,
         writer: StoreWriter,
         progress: RunProgress,
         *,
-        run: str,
-        rewards: Rewards | None = None,
         supply: TaskSupply | None = None,
         leave_out: bool = True,
-        places: Places | None = None,
     ) -> None:
-        """`rewards` default to those of the configuration. An open `supply` brings what tasks need; without one,
-        everything is there. `leave_out`: a task that cannot be rolled out here costs itself only; otherwise it ends the
-        run. `places` are shared with other runs."""
-        limits = config.scheduling
+        """An open `supply` brings what tasks need; without one, everything is there. `leave_out`: a task that cannot be
+        rolled out here costs itself only; otherwise it ends the run."""
         self._config = config
-        self._components = components
-        self._backend = backend
+        self._roller = roller
         self._writer = writer
         self._progress = progress
-        self._run_id = run
-        self._rewards = rewards or Rewards(config.reward)
         self._ends_with: SweAemError | None = None
         self._leaves_out = leave_out
         self._cut_off = 0  # trajectories that the end of the budget cut off
-        self._places = places or Places(limits)
-        self._gate = StartGate(backend, starting=self._places.starting, start_limit_s=limits.start_limit_s)
         self._grows = isinstance(groups, GroupSource)
         self._source = groups if isinstance(groups, GroupSource) else GivenGroups(groups)
         self._tasks = self._source.tasks
@@ -96,7 +73,7 @@ class Orchestrator:
         self._running = 0
         self._asks = False
         """Is the source asked for a group?"""
-        self._unsettled: list[tuple[Trajectory, bytes]] = []
+        self._unsettled: list[Done] = []
         self._supply = supply
         self._users: Counter[str] = Counter()
         self._stopping = asyncio.Event()
@@ -150,13 +127,12 @@ class Orchestrator:
             self._main.cancel()
 
     async def _run_all(self) -> None:
-        await prune_left_over(self._backend, self._progress.news.append)
+        run = self._run_state()
         try:
-            async with self._components.grader(self._gate) as grader, Controls() as controls:
-                context = self._context(grader, controls)
+            async with self._roller.open(run):
                 try:
                     async with asyncio.TaskGroup() as tasks:
-                        await self._dispatch(tasks, context)
+                        await self._dispatch(tasks, run)
                 except BaseExceptionGroup as group:
                     raise_first(group)
             self._tell_end()
@@ -164,43 +140,26 @@ class Orchestrator:
             self._give_up_unsettled()
         finally:
             self._disk.shutdown()  # a record that is being written gets written
-            await prune_left_over(self._backend, self._progress.news.append)
 
-    def _context(self, grader: Grader, controls: Controls) -> RunContext:
-        grading = grading_context(
-            self._config,
-            self._run_id,
-            self._components,
-            self._backend,
-            self._gate,
-            grader,
-            controls,
-            self._writer.store.directory,
-            self._progress.news.append,
-            tasks=self._tasks,
-        )
-        limit, spending = self._config.scheduling.consecutive_failures, self._progress.spending
-        return RunContext(
-            config=self._config,
-            run=self._run_id,
-            components=self._components,
-            gate=self._gate,
-            grading=grading,
-            grading_slots=self._places.grading,
+    def _run_state(self) -> RunState:
+        limit = self._config.scheduling.consecutive_failures
+        return RunState(
+            watcher=self._progress,
             agent_breaker=Breaker("run the agent", limit, tasks=self._tasks),
+            grading_breaker=grading_breaker(self._config, self._tasks),
             first_answer=FirstAnswer(known=self._progress.totals.billed_tokens > 0),
-            spending=spending,
-            progress=self._progress,
+            spending=self._progress.spending,
+            terminal=lambda key: self._group_of[key].finished(key),
         )
 
-    async def _dispatch(self, tasks: asyncio.TaskGroup, context: RunContext) -> None:
+    async def _dispatch(self, tasks: asyncio.TaskGroup, run: RunState) -> None:
         """Start one task per missing trajectory, group by group, each as soon as there is a slot for its agent, and the
         budget has room for it."""
         while (group := await self._next()) is not None:
             if await self._supplied(group):
                 self._users[group.record.task.id] += 1
                 try:
-                    await self._start_missing(group, tasks, context)
+                    await self._start_missing(group, tasks, run)
                 finally:
                     self._put_down(group)
             if self.interrupted or self.budget_spent:
@@ -218,14 +177,13 @@ class Orchestrator:
                 self._progress.wanted += len(group.missing)
         return group
 
-    async def _start_missing(self, group: RolloutGroup, tasks: asyncio.TaskGroup, context: RunContext) -> None:
+    async def _start_missing(self, group: RolloutGroup, tasks: asyncio.TaskGroup, run: RunState) -> None:
         for key in group.missing:
-            await self._places.agents.acquire()
-            slot = _AgentSlot(self._places.agents)
+            place = await self._roller.place(group.record)
             has_room = await self._progress.spending.start(key)
             enough = group.left_out or (self._config.early_completion and group.complete)
             if self.interrupted or enough or not has_room:
-                slot.release()
+                place.release()
                 self._progress.spending.end(key)
                 self.budget_spent |= not (self.interrupted or enough)
                 return
@@ -233,9 +191,9 @@ class Orchestrator:
                 self._source.begun(group)
             self._users[key.task_id] += 1
             self._running += 1
-            task = tasks.create_task(self._one(group, key, context, slot))
+            task = tasks.create_task(self._one(group, key, run, place))
             # Not in a `finally` of the task: one that is cancelled before its first step never gets there.
-            task.add_done_callback(lambda _, key=key, slot=slot: self._left(group, key, slot))
+            task.add_done_callback(lambda _, key=key, place=place: self._left(group, key, place))
             group.started(key, task)
 
     async def _supplied(self, group: RolloutGroup) -> bool:
@@ -272,16 +230,15 @@ class Orchestrator:
         if self._supply is not None and self._users[task_id] == 0:
             self._supply.release(group.record)
 
-    async def _one(self, group: RolloutGroup, key: TrajectoryKey, context: RunContext, slot: "_AgentSlot") -> None:
-        running = TrajectoryRun(context, group.record, key, slot.release)
+    async def _one(self, group: RolloutGroup, key: TrajectoryKey, run: RunState, place: Place) -> None:
         try:
-            trajectory = await running.run()
+            done = await self._roller.roll(group.record, key.sample, place)
         except BudgetSpent:
             self._cut_off += 1
             self.budget_spent = True
             return
         except RunRefused as error:
-            if not context.first_answer.known:
+            if not run.first_answer.known:
                 raise
             self._end_with(error, str(error))  # what is finished was paid for
             return
@@ -291,28 +248,26 @@ class Orchestrator:
             group.given_up()
             self._progress.leave_out(key.task_id, str(error))
             return
-        group.finished(key)
-        try:
-            trajectory = await self._rewards.give(trajectory)
-        except ExtensionFailed as error:
-            await self._without_reward(trajectory, running.log, error)
+        except RewardFailed as error:
+            await self._without_reward(error)
             return
         # A failure is recorded for good only if the infrastructure works: a control of its own says so, or a trajectory
         # that worked after it. If the engine is broken, the rerun finds no holes in its groups.
-        if running.settled:
-            await self._store(trajectory, running.log)
+        if done.settled:
+            await self._store(done)
         else:
-            self._unsettled.append((trajectory, running.log))
-        if in_baseline(trajectory):
+            self._unsettled.append(done)
+        if done.counters.in_baseline:
             while self._unsettled:
-                await self._store(*self._unsettled.pop(0))
+                await self._store(self._unsettled.pop(0))
 
-    async def _store(self, trajectory: Trajectory, log: bytes) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append, trajectory, log)
-        self._progress.stored(trajectory)
-        note(stored_text(trajectory), about=str(trajectory.key))
-        group = self._group_of[trajectory.key]
-        group.stored(trajectory)
+    async def _store(self, done: Done) -> None:
+        one = done.counters
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.append_line, done.line, done.log)
+        self._progress.stored(one)
+        note(stored_text(one), about=str(one.key))
+        group = self._group_of[one.key]
+        group.stored(one)
         if self._config.early_completion and group.complete:
             self._progress.surplus_cancelled += group.cancel_surplus()
         if group.ended:
@@ -324,10 +279,10 @@ class Orchestrator:
         if group.over and not group.left_out:
             self._source.ended(group)
 
-    async def _without_reward(self, trajectory: Trajectory, log: bytes, error: ExtensionFailed) -> None:
+    async def _without_reward(self, error: RewardFailed) -> None:
         """Keep a trajectory whose reward function failed, and end the run: what runs may finish first."""
         directory = self._writer.store.directory
-        await asyncio.get_running_loop().run_in_executor(self._disk, keep_unrewarded, directory, trajectory, log)
+        await asyncio.get_running_loop().run_in_executor(self._disk, keep_unrewarded, directory, error.line, error.log)
         ending = ExtensionFailed(f"{error}. {kept_where(directory)}")
         ending.__cause__ = error.__cause__
         self._end_with(ending, str(error))
@@ -344,10 +299,10 @@ class Orchestrator:
         are not stored, so that a rerun tries them again."""
         if not self._unsettled:
             return
-        latest, _ = self._unsettled[-1]
+        latest = self._unsettled[-1].counters.error
         message = (
             f"the last {len(self._unsettled)} trajectories failed on infrastructure and none succeeded after them, so "
-            f"they were not stored; the latest failed with {latest.error}. Fix the cause and repeat the command"
+            f"they were not stored; the latest failed with {latest}. Fix the cause and repeat the command"
         )
         if not self.interrupted:
             raise RunAborted(message)
@@ -371,8 +326,8 @@ class Orchestrator:
             more = f" ({others} more tasks cannot be rolled out)" if others else ""
             raise UserError(f"{task_id}: {why}{more}")
 
-    def _left(self, group: RolloutGroup, key: TrajectoryKey, slot: "_AgentSlot") -> None:
-        slot.release()
+    def _left(self, group: RolloutGroup, key: TrajectoryKey, place: Place) -> None:
+        place.release()
         group.left(key)
         self._tell_if_over(group)
         self._running -= 1
@@ -382,31 +337,9 @@ class Orchestrator:
         self._progress.left(str(key))
 
 
-async def prune_left_over(backend: SandboxBackend, tell: Callable[[str], None]) -> None:
-    """Remove what dead runs left. A failure is only told of: nothing depends on it."""
-    try:
-        async with bounded("pruning sandboxes", Deadline.after(_PRUNE_LIMIT_S)):
-            await asyncio.to_thread(sweep_scratch)
-            await backend.prune()
-    except InfrastructureError as error:
-        tell(f"pruning sandboxes failed: {describe(error)}; run `swe-aem sandbox prune`")
-
-
 async def _boxed(work: Awaitable[_T]) -> tuple[_T]:
     """A result that may be None, told apart from none."""
     return (await work,)
-
-
-class _AgentSlot:
-    """One slot of a semaphore, released once however often it is asked to."""
-
-    def __init__(self, semaphore: asyncio.Semaphore) -> None:
-        self._semaphore: asyncio.Semaphore | None = semaphore
-
-    def release(self) -> None:
-        if self._semaphore is not None:
-            self._semaphore.release()
-            self._semaphore = None
 
 
 def raise_first(error: BaseExceptionGroup[BaseException]) -> NoReturn:

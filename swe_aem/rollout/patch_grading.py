@@ -62,21 +62,26 @@ def grading_context(
     directory: Path,
     tell: Callable[[str], None],
     *,
-    tasks: int = 1,
+    breaker: Breaker | None = None,
 ) -> GradingContext:
     """What a run shares. `gate` stands in front of `backend`; `directory` keeps what is known of broken tasks, and
-    `tell` is told of them. `tasks` is how many the run has."""
+    `tell` is told of them. The `breaker` counts failed grades, by default as for a run of one task."""
     trials = Trials(config, run, components, gate, grader, controls)
     return GradingContext(
         config=config,
         run=run,
         components=components,
         grader=grader,
-        breaker=Breaker("grade a patch", config.scheduling.consecutive_failures, tasks=tasks),
+        breaker=breaker or grading_breaker(config),
         attribution=Attribution(backend, trials),
         broken=BrokenTasks(directory, backend, trials, tell),
         starvation=Starvation(tell),
     )
+
+
+def grading_breaker(config: RolloutConfig, tasks: int = 1) -> Breaker:
+    """Counts failed grades of a run of so many tasks."""
+    return Breaker("grade a patch", config.scheduling.consecutive_failures, tasks=tasks)
 
 
 class PatchGraded(NamedTuple):

@@ -1,17 +1,15 @@
 """`RunProgress`: how far a run is right now, for `display.py` to show."""
 
 import logging
-import math
 import time
 from collections import Counter, deque
 from pathlib import Path
 
-from swe_aem.core import Trajectory, TrajectoryKey
-from swe_aem.core.outcomes import in_baseline
+from swe_aem.core import TrajectoryKey
 from swe_aem.rollout.causes import Causes
 from swe_aem.rollout.spending import Spending, Used
 from swe_aem.runlog import note
-from swe_aem.store import FailedAttempt, FailureLog, PhaseLog, Summary, Totals, read_failures
+from swe_aem.store import FailedAttempt, FailureLog, PhaseLog, Summary, Totals, TrajectoryCounters, read_failures
 
 _TOLD = 10
 """So many tasks that are left out are told of while a run lasts; its end names all."""
@@ -58,8 +56,6 @@ class RunProgress:
         """Tasks that cannot be rolled out here, each with the reason."""
         self.news = News(maxlen=1000)
         self.surplus_cancelled = 0
-        self.worked_s = -math.inf
-        """When a trajectory that says something of the policy was last stored, on the monotonic clock."""
         self._tell_groups = tell_groups
         self._phases: dict[str, str] = {}
         self._began = time.monotonic()
@@ -122,6 +118,10 @@ class RunProgress:
         elif _is_power_of_ten(times):
             self.news.append(f"{id}: {failed.said} (the same {times} times by now)")
 
+    def tell(self, text: str) -> None:
+        """A message for a person."""
+        self.news.append(text)
+
     def leave_out(self, task_id: str, why: str) -> None:
         """No trajectory of the task can be rolled out here."""
         if task_id not in self.left_out:
@@ -129,11 +129,9 @@ class RunProgress:
             if len(self.left_out) <= _TOLD:
                 self.news.append(f"LEFT OUT: {task_id}: {why}")
 
-    def stored(self, trajectory: Trajectory) -> None:
+    def stored(self, one: TrajectoryCounters) -> None:
         """The trajectory is in the store."""
-        self.totals.add(trajectory)
-        if in_baseline(trajectory):
-            self.worked_s = time.monotonic()
+        self.totals.add_counters(one)
 
     def group_ended(self, task_id: str, rewards: list[float | None]) -> None:
         """No trajectory of the group is outstanding; `rewards` are those that this process added."""
@@ -167,12 +165,11 @@ def failure_text(failed: FailedAttempt) -> str:
     return f"FAILED in phase {failed.phase}, blame {failed.blame}: {failed.said}\n{failed.traceback}"
 
 
-def stored_text(trajectory: Trajectory) -> str:
+def stored_text(one: TrajectoryCounters) -> str:
     """A terminal trajectory as `run.log` has it: outcome, reward, seconds of each phase."""
-    assert trajectory.outcome is not None
-    seconds = ", ".join(f"{name} {value:.2f}" for name, value in trajectory.timings_s.items())
-    reward = "none" if trajectory.reward is None else f"{trajectory.reward:g}"
-    return f"stored: {trajectory.outcome.value}, reward {reward}" + (f", seconds: {seconds}" if seconds else "")
+    seconds = ", ".join(f"{name} {value:.2f}" for name, value in one.timings_s.items())
+    reward = "none" if one.reward is None else f"{one.reward:g}"
+    return f"stored: {one.outcome.value}, reward {reward}" + (f", seconds: {seconds}" if seconds else "")
 
 
 def causes_before(directory: Path, earlier: Summary | None) -> dict[str, int]:

@@ -22,6 +22,7 @@ from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.display import show
 from swe_aem.rollout.group import RolloutGroup, block_size, group_of
 from swe_aem.rollout.group_source import GroupSource
+from swe_aem.rollout.local_roller import LocalRoller
 from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.places import Places
@@ -281,18 +282,17 @@ class RolloutRun:
         lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
         supplying = nullcontext() if supply is None else supply.open(progress.news.append)
         async with lent as backend, self._open_components(self._config, self._tasks) as components, supplying:
-            orchestrator = Orchestrator(
+            roller = LocalRoller(
                 self._config,
-                groups,
                 components,
                 backend,
-                opened.writer,
-                progress,
+                self._store.directory,
                 run=opened.run_id,
                 rewards=opened.rewards,
-                supply=supply,
-                leave_out=leave_out,
                 places=self._places,
+            )
+            orchestrator = Orchestrator(
+                self._config, groups, roller, opened.writer, progress, supply=supply, leave_out=leave_out
             )
             if self._interrupted:
                 orchestrator.stop()
@@ -325,6 +325,7 @@ class RolloutRun:
         while True:
             await asyncio.sleep(_SUMMARY_EVERY_S)
             write_summary(self._store.directory, progress.summary())
+            self._open_store.writer.write_card()
 
 
 async def roll_out(config: RolloutConfig, tasks: TaskSet, directory: Path, *, signals: bool = False) -> RolloutResult:

@@ -32,7 +32,7 @@ from swe_aem.grading import CapturedWork, GradeSlot
 from swe_aem.harness import BUNDLED
 from swe_aem.policy import is_own_policy
 from swe_aem.rollout.attribution import ROUNDS_THAT_DECIDE, Attempt, Finding, Suspicion
-from swe_aem.rollout.breaker import Breaker, FirstAnswer, describe
+from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.budget import backoff_s, sandbox_spec, trajectory_s
 from swe_aem.rollout.causes import counted
 from swe_aem.rollout.companions import Companion
@@ -42,14 +42,13 @@ from swe_aem.rollout.failures import Failures
 from swe_aem.rollout.gate import PhaseTimer, StartGate
 from swe_aem.rollout.metered import metered
 from swe_aem.rollout.patch_grading import GradingContext, PatchGrading
-from swe_aem.rollout.progress import RunProgress
 from swe_aem.rollout.recording import RecordingSandbox
-from swe_aem.rollout.spending import Spending
+from swe_aem.rollout.roller import RunState
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """State shared by all trajectories of a run."""
+    """What the trajectories of a run share in one process."""
 
     config: RolloutConfig
     run: str
@@ -61,10 +60,9 @@ class RunContext:
     """Bounds the evaluation scripts that run at once. A control takes no slot of its own, which could wait for ever:
     whoever asks for it in grading holds one, and waits. Only after `grade_queue_limit_s` without a slot is one asked
     for beside them."""
-    agent_breaker: Breaker
-    first_answer: FirstAnswer
-    spending: Spending
-    progress: RunProgress
+    state: RunState
+    worked_s: Callable[[], float]
+    """When a trajectory that says something of the policy last came to its end, on the monotonic clock."""
 
 
 @dataclass
@@ -77,6 +75,10 @@ class TrajectoryRun:
     release_agent_slot: Callable[[], None]
     """Frees the agent slot, so that another agent may start. Called only after a grading slot is held, so that finished
     agents cannot pile up."""
+    earlier: tuple[str, ...] = ()
+    """Failed attempts that another process made, each as one phrase."""
+    left_s: float | None = None
+    """What those have left of its time; None: all."""
     model: str = ""
     """Name of the policy, once there is one."""
     log: bytes = b""
@@ -87,14 +89,14 @@ class TrajectoryRun:
     def __post_init__(self) -> None:
         self._timer = PhaseTimer(self._enter, self._left)
         self._suspicion = Suspicion()
-        self._failures = Failures(self.key, self.context.progress.failed)
+        self._failures = Failures(self.key, self.context.state.watcher.failed, said=list(self.earlier))
 
     def _enter(self, phase: str) -> None:
         self._failures.phase = phase
-        self.context.progress.phase(str(self.key), phase)
+        self.context.state.watcher.phase(str(self.key), phase)
 
     def _left(self, phase: str, began_s: float, seconds: float) -> None:
-        self.context.progress.phase_ended(self.key, len(self._failures.said) + 1, phase, began_s, seconds)
+        self.context.state.watcher.phase_ended(self.key, len(self._failures.said) + 1, phase, began_s, seconds)
 
     async def run(self) -> Trajectory:
         """The terminal trajectory, without its reward. An exception that leaves here is a bug, a `UserError`,
@@ -106,7 +108,7 @@ class TrajectoryRun:
 
     async def _attempts(self) -> Trajectory:
         limits = self.context.config.scheduling
-        budget = Deadline.after(trajectory_s(self.context.config))
+        budget = Deadline.after(trajectory_s(self.context.config) if self.left_s is None else self.left_s)
         while True:
             attempt = self.context.grading.attribution.begin()
             async with AsyncExitStack() as companions:
@@ -121,8 +123,8 @@ class TrajectoryRun:
                     except InfrastructureError as error:
                         failure = error
                     else:
-                        self.context.spending.end(self.key, finished=True)
-                        self.context.agent_breaker.worked()
+                        self.context.state.spending.end(self.key, finished=True)
+                        self.context.state.agent_breaker.worked()
                         await companions.aclose()
                         return await self._judge(draft, work, slot)
                 began_s = time.monotonic()
@@ -133,7 +135,7 @@ class TrajectoryRun:
             most = limits.max_attempts + (ROUNDS_THAT_DECIDE if self._suspicion.agent.open else 0)
             if len(self._failures.said) >= most or budget.expired():
                 return await self._given_up(Outcome.INFRASTRUCTURE, failure)
-            self.context.spending.again(self.key)
+            self.context.state.spending.again(self.key)
             await asyncio.sleep(backoff_s(limits, min(len(self._failures.said), limits.max_attempts)))
 
     async def _act(
@@ -213,9 +215,9 @@ class TrajectoryRun:
         else:
             self._failures.convicted("agent", error, finding)
         if finding.blame == "policy" or finding.works:
-            context.agent_breaker.worked()
+            context.state.agent_breaker.worked()
         else:
-            context.agent_breaker.failed(error, self.record.task.id)
+            context.state.agent_breaker.failed(error, self.record.task.id)
         return finding
 
     async def _judge(self, draft: Trajectory, work: CapturedWork, slot: GradeSlot) -> Trajectory:
@@ -271,7 +273,7 @@ class TrajectoryRun:
         self.model = policy.name
         name = context.config.policy_name
         own = name if is_own_policy(name) else None
-        return metered(policy, self.key, context.spending, context.first_answer, own=own)
+        return metered(policy, self.key, context.state.spending, context.state.first_answer, own=own)
 
     def _killed(self, attempt: Attempt, finding: Finding) -> Trajectory:
         """The terminal trajectory of a policy that killed its sandbox, with all that it sampled."""
@@ -292,7 +294,7 @@ class TrajectoryRun:
         odd. Whether a policy or a harness works, neither says."""
         grading = outcome is Outcome.GRADER_FAILURE
         self.settled = not isinstance(error, (PolicyError, HarnessError)) and (
-            self.context.progress.worked_s > self._failures.since_s
+            self.context.worked_s() > self._failures.since_s
             or await self.context.grading.attribution.works(self.record, grading=grading)
         )
         update = {

@@ -6,7 +6,6 @@ They have an outcome, a verdict and their log, and are in no group, rate or summ
 import shutil
 from pathlib import Path
 
-from swe_aem.core import Trajectory
 from swe_aem.reward import Rewards
 from swe_aem.store import Store, StoreWriter, log_path
 
@@ -15,10 +14,11 @@ _TRAINED = "config.yaml"
 """The file by which a store's directory is found to be a part of a training run."""
 
 
-def keep_unrewarded(directory: Path, trajectory: Trajectory, log: bytes) -> None:
-    """Keep a terminal trajectory without a reward beside the store in `directory`; durable on return."""
+def keep_unrewarded(directory: Path, line: bytes, log: bytes) -> None:
+    """Keep the sealed line of a terminal trajectory without a reward beside the store in `directory`; durable on
+    return."""
     with Store(directory / FOLDER).writer() as writer:
-        writer.append(trajectory, log)
+        writer.append_line(line, log)
 
 
 def pay_unrewarded(writer: StoreWriter, rewards: Rewards) -> int:

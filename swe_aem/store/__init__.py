@@ -27,8 +27,17 @@ from swe_aem.store.graded import (
 )
 from swe_aem.store.logs import keep_log, log_path
 from swe_aem.store.phases import EndedPhase, PhaseLog, read_phases
+from swe_aem.store.sealed_line import check_line, seal_trajectory
 from swe_aem.store.store import Store, StoredRow, StoreWriter, existing_store
-from swe_aem.store.summary import Summary, Totals, broken_task_lines, read_summary, write_summary
+from swe_aem.store.summary import (
+    Summary,
+    Totals,
+    TrajectoryCounters,
+    broken_task_lines,
+    count_trajectory,
+    read_summary,
+    write_summary,
+)
 from swe_aem.store.upgrade import FORMAT
 
 __all__ = [
@@ -47,7 +56,10 @@ __all__ = [
     "StoredRow",
     "Summary",
     "Totals",
+    "TrajectoryCounters",
     "broken_task_lines",
+    "check_line",
+    "count_trajectory",
     "existing_store",
     "failed_attempt",
     "failures_of",
@@ -65,6 +77,7 @@ __all__ = [
     "read_phases",
     "read_summary",
     "replace",
+    "seal_trajectory",
     "write_graded",
     "write_summary",
 ]

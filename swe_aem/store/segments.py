@@ -36,7 +36,9 @@ def sound(line: bytes) -> bool:
     seal_part = line[-_SEAL_BYTES:]
     if len(line) <= _SEAL_BYTES or not (seal_part.startswith(_JOIN) and seal_part.endswith(_END)):
         return False
-    return hashlib.sha256(line[:-_SEAL_BYTES] + b"}").hexdigest().encode() == seal_part[len(_JOIN) : -len(_END)]
+    digest = hashlib.sha256(memoryview(line)[:-_SEAL_BYTES])
+    digest.update(b"}")
+    return digest.hexdigest().encode() == seal_part[len(_JOIN) : -len(_END)]
 
 
 def segment_path(folder: Path, number: int) -> Path:

@@ -12,9 +12,10 @@
 """
 
 import json
-import re
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,14 +26,13 @@ from swe_aem.errors import UserError
 from swe_aem.store.dataset_card import dataset_card
 from swe_aem.store.files import locked, replace
 from swe_aem.store.logs import keep_log
-from swe_aem.store.segments import Appender, Line, quarantine_torn_end, read_lines, seal
-from swe_aem.store.surrogates import unescape
-from swe_aem.store.trajectory_row import Excerpt, excerpt, from_row, to_row, without_tokens
+from swe_aem.store.sealed_line import check_line, read_head, seal_trajectory
+from swe_aem.store.segments import Appender, Line, quarantine_torn_end, read_lines
+from swe_aem.store.trajectory_row import Excerpt, excerpt, from_row, without_tokens
 from swe_aem.store.upgrade import FORMAT, require_readable, require_resumable, upgrade_row
 
-_HEAD = re.compile(
-    rb'\{"format": (\d+), "task_id": ("(?:[^"\\]|\\.)*"), "sample": (\d+), "attempt": \d+, "outcome": "(\w+)"'
-)
+_CARD_EVERY_S = 1.0
+"""The card says how many records there are; that often is enough, for it takes two of a record's three syncs."""
 
 _TOKEN_IDS, _BRANCHES = b', "token_ids": [', b', "branches": "'
 """Keys of a row; in a string, their quotes have a backslash before them. What is between them is numbers alone."""
@@ -112,7 +112,12 @@ class Store:
             torn = quarantine_torn_end(self.folder, self.directory / "quarantine")
             appender = Appender(self.folder, segment_bytes)
             try:
-                yield StoreWriter(self, appender, rows, torn)
+                writer = StoreWriter(self, appender, rows, torn)
+                try:
+                    yield writer
+                finally:
+                    with suppress(OSError):  # a full disk has ended the run already; the next writer's card is right
+                        writer.write_card()
             finally:
                 appender.close()
 
@@ -129,27 +134,41 @@ class StoreWriter:
         self.quarantined = quarantined
         """The file that holds the torn line found on opening, if there was one."""
         self._appender = appender
-        self._write_card()
+        self._card = threading.Lock()
+        self._card_records = -1
+        """How many records the card speaks of."""
+        self._card_s = 0.0
+        self.write_card()
 
     def append(self, trajectory: Trajectory, log: bytes = b"") -> None:
         """Store a terminal trajectory, and the log of its evaluation if there is one; durable on return.
 
-        Raises `ValueError` for a trajectory without outcome, a key that is already there, or a float that is not
-        finite: each is a bug of the caller.
+        Raises `ValueError` as `seal_trajectory` and `append_line` do.
         """
-        key = trajectory.key
-        if trajectory.outcome is None:
-            raise ValueError(f"{trajectory.id} has no outcome yet")
-        if key in self.rows:
-            raise ValueError(f"{trajectory.id} is already in {self.store.directory}")
-        body = json.dumps(to_row(trajectory), allow_nan=False).encode("ascii")
-        keep_log(self.store.directory, key, log)
-        path, offset = self._appender.append(seal(body))
-        self.rows[key] = StoredRow(path, offset, trajectory.outcome, FORMAT)
-        self._write_card()
+        self.append_line(seal_trajectory(trajectory), log)
 
-    def _write_card(self) -> None:
-        replace(self.store.directory / "README.md", dataset_card(len(self.rows)))
+    def append_line(self, line: bytes, log: bytes = b"") -> None:
+        """Store a terminal trajectory that `seal_trajectory` has made a line of, as it is; durable on return.
+
+        Raises `ValueError` for a line that is damaged or of another format, and for a key that is already there.
+        """
+        head = check_line(line)
+        if head.key in self.rows:
+            raise ValueError(f"{head.key} is already in {self.store.directory}")
+        keep_log(self.store.directory, head.key, log)
+        path, offset = self._appender.append(line)
+        self.rows[head.key] = StoredRow(path, offset, head.outcome, head.format)
+        if time.monotonic() - self._card_s >= _CARD_EVERY_S:
+            self.write_card()
+
+    def write_card(self) -> None:
+        """Bring the dataset card up to date if records came since it was written: it may be late while records come.
+        May be called from another thread than `append_line`."""
+        with self._card:
+            records = len(self.rows)
+            if records != self._card_records:
+                replace(self.store.directory / "README.md", dataset_card(records))
+                self._card_records, self._card_s = records, time.monotonic()
 
 
 def read_row(line: Line) -> tuple[StoredRow, Trajectory]:
@@ -201,10 +220,9 @@ def _row_at(row: StoredRow) -> dict[str, Any]:
 
 
 def _head(line: Line) -> tuple[TrajectoryKey, StoredRow]:
-    match = _HEAD.match(line.data)
+    head = read_head(line.data)
     where = f"{line.path}, byte {line.offset}"
-    if match is None:
+    if head is None:
         raise UserError(f"{where}: not a record of a store; restore the file from a copy, or choose another directory")
-    require_readable(int(match[1]), where)
-    key = TrajectoryKey(unescape(json.loads(match[2])), int(match[3]))
-    return key, StoredRow(line.path, line.offset, Outcome(match[4].decode()), int(match[1]))
+    require_readable(head.format, where)
+    return head.key, StoredRow(line.path, line.offset, head.outcome, head.format)

@@ -6,15 +6,15 @@ that a resumed run has the totals of all its processes.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ConfigDict
 
-from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory, Usage
+from swe_aem.core import OUTCOME_TABLE, Outcome, Trajectory, TrajectoryKey
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
-from swe_aem.core.outcomes import in_baseline, is_infrastructure_failure, is_resolved
+from swe_aem.core.outcomes import is_resolved
 from swe_aem.errors import UserError
 from swe_aem.store.files import replace
 from swe_aem.store.measurements import Measurements
@@ -106,6 +106,68 @@ class Summary(Frozen):
     """`trajectories` over `wall_s`."""
 
 
+class TrajectoryCounters(Frozen):
+    """The numbers of one terminal trajectory that totals and reports need: all that is told of it without its text and
+    its tokens."""
+
+    key: TrajectoryKey
+    outcome: Outcome
+    agent: str
+    model: str
+    attempt: int
+    """How many attempts ended in an infrastructure failure before the one that counts."""
+    error: str | None
+    reward: float | None
+    reward_terms: dict[str, float]
+    resolved: bool
+    """Was the task resolved, a limit that ended the agent notwithstanding?"""
+    tokens: int
+    sampled_tokens: int
+    billed_tokens: int
+    cost_usd: float | None
+    turn_s: tuple[float, ...]
+    """Seconds of the policy for each response."""
+    tool_s: tuple[float, ...]
+    """Seconds of each tool call."""
+    malformed_calls: int
+    converted_calls: int
+    timings_s: dict[str, float]
+    """Seconds of each phase."""
+
+    @property
+    def in_baseline(self) -> bool:
+        """Does the trajectory take part in its group's baseline?"""
+        return OUTCOME_TABLE[self.outcome].in_baseline
+
+
+def count_trajectory(trajectory: Trajectory) -> TrajectoryCounters:
+    """The numbers of a terminal trajectory."""
+    assert trajectory.outcome is not None, "only terminal trajectories are stored"
+    calls = [call for response in trajectory.responses for call in response.tool_calls]
+    billed = [response.used for response in trajectory.all_responses]
+    costs = [one.cost_usd for one in billed if one.cost_usd is not None]
+    return TrajectoryCounters(
+        key=trajectory.key,
+        outcome=trajectory.outcome,
+        agent=trajectory.agent,
+        model=trajectory.model,
+        attempt=trajectory.attempt,
+        error=trajectory.error,
+        reward=trajectory.reward,
+        reward_terms=trajectory.reward_terms,
+        resolved=is_resolved(trajectory),
+        tokens=trajectory.tokens,
+        sampled_tokens=sum(response.used.completion_tokens for response in trajectory.responses),
+        billed_tokens=sum(one.tokens for one in billed),
+        cost_usd=sum(costs) if costs else None,
+        turn_s=tuple(response.sample_s for response in trajectory.responses),
+        tool_s=tuple(call.wall_s for call in calls),
+        malformed_calls=sum(call.status == "malformed" for call in calls),
+        converted_calls=sum(call.converted > 0 for call in calls),
+        timings_s=trajectory.timings_s,
+    )
+
+
 class Totals:
     """Adds up trajectories; one pass over a store, then every new one as it is written."""
 
@@ -138,43 +200,41 @@ class Totals:
 
     def add(self, trajectory: Trajectory) -> None:
         """Take one terminal trajectory."""
-        assert trajectory.outcome is not None, "only terminal trajectories are stored"
-        self.outcomes[trajectory.outcome] += 1
-        self.tasks.add(trajectory.task_id)
-        self.agents.add(trajectory.agent)
-        self.policies.add(trajectory.model)
-        self.counted[trajectory.task_id] += in_baseline(trajectory)
-        self.resolved += is_resolved(trajectory)
-        self.with_reward += OUTCOME_TABLE[trajectory.outcome].reward is not None
-        self.reward += trajectory.reward or 0.0
-        for name, value in trajectory.reward_terms.items():
-            self.reward_terms[name].add(value)
-        if trajectory.outcome is Outcome.BROKEN_TASK:
-            self.broken[trajectory.task_id] = trajectory.error or ""
-        self.failures += is_infrastructure_failure(trajectory)
-        self.retries += trajectory.attempt
-        self.tokens += trajectory.tokens
-        for response in trajectory.responses:
-            self.turns += 1
-            self.sampled_tokens += response.used.completion_tokens
-            self.turn_s.add(response.sample_s)
-            for call in response.tool_calls:
-                self.tool_calls += 1
-                self.malformed_calls += call.status == "malformed"
-                self.converted_calls += call.converted > 0
-                self.tool_s.add(call.wall_s)
-        self._add_bill([response.used for response in trajectory.all_responses])
-        for phase, seconds in trajectory.timings_s.items():
-            self.phase_s[phase].add(seconds)
+        self.add_counters(count_trajectory(trajectory))
 
-    def _add_bill(self, used: Sequence[Usage]) -> None:
-        tokens = sum(one.tokens for one in used)
-        self.billed_tokens += tokens
-        self.most_billed_tokens = max(self.most_billed_tokens, tokens)
-        costs = [one.cost_usd for one in used if one.cost_usd is not None]
-        if costs:
-            self.cost_usd = (self.cost_usd or 0.0) + sum(costs)
-            self.most_usd = max(self.most_usd or 0.0, sum(costs))
+    def add_counters(self, one: TrajectoryCounters) -> None:
+        """Take the numbers of one terminal trajectory."""
+        self.outcomes[one.outcome] += 1
+        self.tasks.add(one.key.task_id)
+        self.agents.add(one.agent)
+        self.policies.add(one.model)
+        self.counted[one.key.task_id] += one.in_baseline
+        self.resolved += one.resolved
+        self.with_reward += OUTCOME_TABLE[one.outcome].reward is not None
+        self.reward += one.reward or 0.0
+        for name, value in one.reward_terms.items():
+            self.reward_terms[name].add(value)
+        if one.outcome is Outcome.BROKEN_TASK:
+            self.broken[one.key.task_id] = one.error or ""
+        self.failures += OUTCOME_TABLE[one.outcome].retried
+        self.retries += one.attempt
+        self.tokens += one.tokens
+        self.turns += len(one.turn_s)
+        self.sampled_tokens += one.sampled_tokens
+        self.tool_calls += len(one.tool_s)
+        self.malformed_calls += one.malformed_calls
+        self.converted_calls += one.converted_calls
+        self.billed_tokens += one.billed_tokens
+        self.most_billed_tokens = max(self.most_billed_tokens, one.billed_tokens)
+        if one.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + one.cost_usd
+            self.most_usd = max(self.most_usd or 0.0, one.cost_usd)
+        for seconds in one.turn_s:
+            self.turn_s.add(seconds)
+        for seconds in one.tool_s:
+            self.tool_s.add(seconds)
+        for phase, seconds in one.timings_s.items():
+            self.phase_s[phase].add(seconds)
 
     def summary(
         self,

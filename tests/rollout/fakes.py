@@ -33,8 +33,10 @@ from swe_aem.grading.delta import FILE
 from swe_aem.policy import PolicyFactory
 from swe_aem.rollout import RolloutComponents, RolloutConfig, SchedulingConfig
 from swe_aem.rollout.group import group_of
+from swe_aem.rollout.local_roller import LocalRoller
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.progress import RunProgress
+from swe_aem.rollout.roller import Roller
 from swe_aem.rollout.spending import Spending
 from swe_aem.store import FailureLog, Store, Totals
 from swe_aem.testing.builders import make_trajectory
@@ -278,7 +280,9 @@ class Bench:
         )
 
     @asynccontextmanager
-    async def orchestrator(self, **more: Any) -> AsyncIterator[Orchestrator]:
+    async def orchestrator(
+        self, elsewhere: Callable[[LocalRoller], Roller] = lambda roller: roller, **more: Any
+    ) -> AsyncIterator[Orchestrator]:
         config = self.config()
         store = Store(self.directory)
         with store.writer() as writer:
@@ -288,9 +292,8 @@ class Bench:
                 Totals(), wanted=0, group_size=config.group_size, spending=spending, failures=failures
             )
             groups = [group_of(config, record, writer.rows) for record in self.records]
-            yield Orchestrator(
-                config, groups, self.components(), self.backend, writer, self.progress, run="run", **more
-            )
+            roller = LocalRoller(config, self.components(), self.backend, self.directory, run="run")
+            yield Orchestrator(config, groups, elsewhere(roller), writer, self.progress, **more)
             failures.close()
 
     async def run(self) -> dict[tuple[str, int], Trajectory]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome, Sandbox, SandboxSpec, Stop, Task, Verdict
 from swe_aem.errors import GraderError, InfrastructureError, PolicyError, SandboxDead, StartError, UserError
-from swe_aem.rollout import RunAborted, orchestrator
+from swe_aem.rollout import RunAborted, local_roller
 from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.testing.builders import make_record
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
@@ -451,7 +451,7 @@ async def test_a_store_that_cannot_be_written_surfaces(bench: MakeBench, monkeyp
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("swe_aem.store.store.StoreWriter.append", full)
+    monkeypatch.setattr("swe_aem.store.store.StoreWriter.append_line", full)
     with pytest.raises(OSError, match="No space"):
         await bench(6).run()
 
@@ -679,7 +679,7 @@ async def test_pruning_is_bounded(bench: MakeBench, monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(60)
             return []
 
-    monkeypatch.setattr(orchestrator, "_PRUNE_LIMIT_S", 0.05)
+    monkeypatch.setattr(local_roller, "_PRUNE_LIMIT_S", 0.05)
     made = bench(1, backend=Backend())
     async with asyncio.timeout(20):
         assert len(await made.run()) == 1

@@ -14,7 +14,7 @@ from swe_aem.reward import REWARDS
 from swe_aem.rollout import RolloutConfig, claim, read_manifest
 from swe_aem.rollout.recompute import Recomputed, recompute_rewards
 from swe_aem.rollout.unrewarded import FOLDER, keep_unrewarded
-from swe_aem.store import Store, log_path, read_summary
+from swe_aem.store import Store, log_path, read_summary, seal_trajectory
 from swe_aem.testing.builders import make_trajectory
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.directory import existing_run
@@ -35,7 +35,8 @@ def fill(directory: Path, config: RolloutConfig) -> None:
         writer.append(make_trajectory("a", 1, **FAILED))
         writer.append(make_trajectory("b", 0, **FAILED))
         writer.append(make_trajectory("b", 1, **LOST))
-    keep_unrewarded(directory, make_trajectory("c", 0, **{**CHEAT, "reward": None}), b"log of c.0")
+    unpaid = make_trajectory("c", 0, **{**CHEAT, "reward": None})
+    keep_unrewarded(directory, seal_trajectory(unpaid), b"log of c.0")
     claim(directory, config, [], stored_tasks=[], tokenizer="bytes")
 
 

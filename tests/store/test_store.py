@@ -2,8 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import stat
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,9 @@ from hypothesis import strategies as st
 
 from swe_aem.core import Outcome, Response, Stop, TestStatus, ToolCall, Trajectory, Verdict, VersionSpan
 from swe_aem.errors import UserError
-from swe_aem.store import FORMAT, Store
+from swe_aem.store import FORMAT, Store, log_path, seal_trajectory
 from swe_aem.store.files import replace
+from swe_aem.store.segments import seal
 from swe_aem.store.trajectory_row import Excerpt, excerpt, from_row, to_row
 from swe_aem.testing.builders import make_trajectory
 
@@ -311,6 +316,79 @@ def test_append_refuses_what_would_spoil_the_store(tmp_path: Path) -> None:
     assert Store(tmp_path).completed() == {("t", 0)}
 
 
+def test_a_sealed_line_is_appended_as_it_is(tmp_path: Path) -> None:
+    made = [make_trajectory("t\udc80", 0), make_trajectory("u", 3, outcome=Outcome.INFRASTRUCTURE, reward=None)]
+    lines = [seal_trajectory(one) for one in made]
+    with Store(tmp_path).writer() as writer:
+        writer.append_line(lines[0], b"log")
+        writer.append_line(lines[1])
+        assert {key: row.outcome for key, row in writer.rows.items()} == {one.key: one.outcome for one in made}
+    assert (tmp_path / "trajectories" / "part-00000.jsonl").read_bytes() == b"".join(lines)
+    assert list(Store(tmp_path).trajectories()) == made
+    assert log_path(tmp_path, made[0].key).read_bytes() == b"log"
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda line: line.replace(b'"sample": 1', b'"sample": 2'), "damaged"),
+        (lambda line: line[:-1], "damaged"),
+        (lambda line: line + line, "damaged"),
+        (lambda line: seal(b'{"a": 1}'), "damaged"),
+        (lambda line: seal(line[: line.rindex(b', "sha256"')].replace(b'"patch": ', b'"patch":\n') + b"}"), "damaged"),
+        (lambda line: seal(line[: line.rindex(b', "sha256"')].replace(str(FORMAT).encode(), b"99", 1) + b"}"), "99"),
+        (lambda line: line.replace(b'"sample": 1', b'"sample": 0'), "damaged"),
+        (lambda line: seal_trajectory(make_trajectory("t", 0)), "already"),
+    ],
+)
+def test_a_line_that_would_spoil_the_store_is_refused(
+    tmp_path: Path, harm: Callable[[bytes], bytes], said: str
+) -> None:
+    with Store(tmp_path).writer() as writer:
+        writer.append(make_trajectory("t", 0))
+        with pytest.raises(ValueError, match=said):
+            writer.append_line(harm(seal_trajectory(make_trajectory("t", 1))))
+    assert Store(tmp_path).completed() == {("t", 0)}
+
+
+def records_on_the_card(directory: Path) -> int:
+    found = re.search(r"description: (\d+) trajectories", (directory / "README.md").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def test_the_card_is_written_at_most_once_a_second_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("swe_aem.store.store.time.monotonic", lambda: now_s[0])
+    with Store(tmp_path).writer() as writer:
+        for sample, after_s, on_card in [(0, 0.0, 0), (1, 0.9, 0), (2, 0.1, 3), (3, 0.5, 3)]:
+            now_s[0] += after_s
+            writer.append(make_trajectory("t", sample))
+            assert records_on_the_card(tmp_path) == on_card
+        writer.write_card()
+        assert records_on_the_card(tmp_path) == 4
+        writer.append(make_trajectory("t", 4))
+    assert records_on_the_card(tmp_path) == 5
+
+
+def test_a_card_that_a_kill_left_behind_is_right_at_the_next_open(tmp_path: Path) -> None:
+    script = f"""
+import os
+from swe_aem.store import Store
+from swe_aem.testing.builders import make_trajectory
+with Store({str(tmp_path)!r}).writer() as writer:
+    writer.append(make_trajectory("t", 0))
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    assert records_on_the_card(tmp_path) == 0
+    with Store(tmp_path).writer() as writer:
+        assert records_on_the_card(tmp_path) == 1
+        assert set(writer.rows) == {("t", 0)}
+
+
 def test_a_doubled_record_is_an_error(tmp_path: Path) -> None:
     with Store(tmp_path).writer() as writer:
         writer.append(make_trajectory("t", 0))
@@ -354,7 +432,8 @@ def test_one_writer_at_a_time_and_the_lock_ends_with_it(tmp_path: Path) -> None:
     ],
 )
 def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: int, said: str) -> None:
-    monkeypatch.setattr("swe_aem.store.trajectory_row.FORMAT", format)
+    for module in ("trajectory_row", "sealed_line"):
+        monkeypatch.setattr(f"swe_aem.store.{module}.FORMAT", format)
     with Store(tmp_path).writer() as writer:
         writer.append(make_trajectory("t", 0))
     with pytest.raises(UserError, match=said):

@@ -11,7 +11,15 @@ from swe_aem.core import Outcome
 from swe_aem.errors import StartError, UserError
 from swe_aem.rollout.display import line, rollout_facts, show
 from swe_aem.rollout.progress import RunProgress
-from swe_aem.store import Summary, Totals, broken_task_lines, failed_attempt, read_summary, write_summary
+from swe_aem.store import (
+    Summary,
+    Totals,
+    broken_task_lines,
+    count_trajectory,
+    failed_attempt,
+    read_summary,
+    write_summary,
+)
 from swe_aem.store.measurements import Measurements
 from swe_aem.testing.builders import make_trajectory
 
@@ -112,7 +120,7 @@ def test_the_display_shows_what_runs_and_how_it_went(totals: Totals) -> None:
 def test_the_eta_counts_this_process_only(totals: Totals) -> None:
     progress = RunProgress(totals, wanted=6, group_size=2)
     assert progress.eta_s is None
-    progress.stored(make_trajectory("v", 0))
+    progress.stored(count_trajectory(make_trajectory("v", 0)))
     assert progress.eta_s == pytest.approx(progress.elapsed_s, rel=0.5)
 
 
