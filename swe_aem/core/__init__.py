@@ -21,6 +21,7 @@ from swe_aem.core.policy import (
     is_chat,
     unavailable_reason,
 )
+from swe_aem.core.routing import RoutedExperts
 from swe_aem.core.sandbox import (
     BASE_ENV,
     WALL_PER_LIMIT,
@@ -59,6 +60,7 @@ __all__ = [
     "OutcomeRule",
     "Policy",
     "Response",
+    "RoutedExperts",
     "SamplingParams",
     "Sandbox",
     "SandboxBackend",

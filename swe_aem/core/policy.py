@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from pydantic import model_validator
 
 from swe_aem.core.base import Frozen
+from swe_aem.core.routing import RoutedExperts, check_routed_experts
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -63,10 +64,13 @@ class Completion(Frozen):
     """An estimate, in nats, of the sampling distribution's entropy at each token; as long as `token_ids`."""
     entropy_estimator: EntropyEstimator | None = None
     """What made the estimates."""
+    routed_experts: RoutedExperts | None = None
+    """Where a mixture's tokens went, if the policy was asked for it."""
 
     @model_validator(mode="after")
     def _spans_fit(self) -> "Completion":
         check_version_spans(self.version, self.spans, len(self.token_ids))
+        check_routed_experts(self.routed_experts, len(self.token_ids))
         return self
 
 

@@ -18,6 +18,7 @@ from swe_aem.core.policy import (
     VersionSpan,
     check_version_spans,
 )
+from swe_aem.core.routing import RoutedExperts, check_routed_experts
 from swe_aem.core.verdict import Verdict
 
 
@@ -69,6 +70,8 @@ class Response(Frozen):
     """Mean of the policy's entropy estimates over the span, in nats; None if it made none."""
     entropy_estimator: EntropyEstimator | None = None
     """What estimated them; values of two estimators do not compare."""
+    routed_experts: RoutedExperts | None = None
+    """To which experts of a mixture the tokens went from which it was sampled; None where nobody asked."""
     tool_calls: tuple[ToolCall, ...] = ()
     usage: Usage | None = None
     """What a chat API reported; None where the tokens themselves are known."""
@@ -76,6 +79,7 @@ class Response(Frozen):
     @model_validator(mode="after")
     def _version_spans_fit(self) -> "Response":
         check_version_spans(self.version, self.spans, self.end - self.start)
+        check_routed_experts(self.routed_experts, self.end - self.start)
         return self
 
     @property
@@ -106,6 +110,7 @@ class Response(Frozen):
             sample_s=sample_s,
             entropy=None if completion.entropies is None else fmean(completion.entropies),
             entropy_estimator=completion.entropy_estimator,
+            routed_experts=completion.routed_experts,
             tool_calls=tuple(tool_calls),
         )
 

@@ -57,6 +57,8 @@ class CompletionsConfig(Frozen):
     """Alternatives to ask for at each token, for estimates of the entropy; 20 for `top20`."""
     seeded: bool = True
     """Send each request's seed; otherwise the server's own generator draws for all of them."""
+    routed_experts: bool = False
+    """Ask to which experts of a mixture the tokens went. A server that does not tell is refused."""
 
 
 class CompletionsPolicy:
@@ -135,7 +137,9 @@ class CompletionsPolicy:
         request = self._request(prompt_ids, params)
         response = await self._send("POST", "/v1/completions", request, limit_s=limit_s)
         try:
-            completion = read_completion(self._body(response), params, version)
+            completion = read_completion(
+                self._body(response), params, version, routed_experts=self.config.routed_experts
+            )
         except Unsuitable as error:
             raise RunRefused(f"{self._root}/v1/completions: {error}; {_CHAT_INSTEAD}") from error
         self._works = True
@@ -148,7 +152,14 @@ class CompletionsPolicy:
         await self._http.close()
 
     def _request(self, prompt_ids: Sequence[int], params: SamplingParams) -> dict[str, Any]:
-        return request_body(self.name, prompt_ids, params, top_logprobs=self.config.top_logprobs)
+        config = self.config
+        return request_body(
+            self.name,
+            prompt_ids,
+            params,
+            top_logprobs=config.top_logprobs,
+            routed_experts=config.routed_experts,
+        )
 
     def _fitted(self, prompt_ids: Sequence[int], params: SamplingParams) -> SamplingParams:
         """`params` with a seed, unless none are sent, and with no more tokens than the model's context allows."""

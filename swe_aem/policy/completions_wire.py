@@ -1,10 +1,12 @@
 """The body of a completions request, and strict parsing of the answer."""
 
+import binascii
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from swe_aem.core import Completion, SamplingParams
+from swe_aem.core import Completion, RoutedExperts, SamplingParams
 from swe_aem.errors import PolicyError
 from swe_aem.policy.entropy import estimated
 from swe_aem.policy.errors import Aborted
@@ -17,12 +19,19 @@ class Unsuitable(Exception):
 
 
 def request_body(
-    model: str, prompt_ids: Sequence[int], params: SamplingParams, *, top_logprobs: int = 0
+    model: str,
+    prompt_ids: Sequence[int],
+    params: SamplingParams,
+    *,
+    top_logprobs: int = 0,
+    routed_experts: bool = False,
 ) -> dict[str, Any]:
     """A request for one completion with its token ids, in both forms in which servers report them, and with the
     log-probabilities of `top_logprobs` alternatives at each token. Only the given stop tokens end it: `ignore_eos`
-    keeps the server from adding those of the model's configuration."""
+    keeps the server from adding those of the model's configuration. With `routed_experts` a vLLM server that returns
+    them leaves out those of the prompt's tokens but the last, from which the first token is sampled."""
     seed = {} if params.seed is None else {"seed": params.seed}
+    routed = {"routed_experts_prompt_start": len(prompt_ids) - 1} if routed_experts else {}
     return {
         "model": model,
         "prompt": list(prompt_ids),
@@ -32,6 +41,7 @@ def request_body(
         "stop_token_ids": list(params.stop_token_ids),
         "ignore_eos": True,
         **seed,
+        **routed,
         "n": 1,
         "stream": False,
         "logprobs": top_logprobs,
@@ -41,9 +51,10 @@ def request_body(
     }
 
 
-def read_completion(body: Any, params: SamplingParams, version: int) -> Completion:
-    """The completion in a server's answer; raises `PolicyError` if anything is missing or inconsistent, `Aborted` if
-    the server was told to end it, and `Unsuitable` if it has no log-probabilities or token ids at all."""
+def read_completion(body: Any, params: SamplingParams, version: int, *, routed_experts: bool = False) -> Completion:
+    """The completion in a server's answer, with `routed_experts` if they were asked for; raises `PolicyError` if
+    anything is missing or inconsistent, `Aborted` if the server was told to end it, and `Unsuitable` if what has to be
+    in any answer is not in it at all."""
     choice = _only_choice(body)
     finish_reason, logprobs = choice.get("finish_reason"), choice.get("logprobs")
     aborted = finish_reason == "abort"
@@ -76,6 +87,7 @@ def read_completion(body: Any, params: SamplingParams, version: int) -> Completi
         version=version,
         entropies=entropies,
         entropy_estimator=estimator,
+        routed_experts=_routed_experts(choice, len(token_ids)) if routed_experts else None,
     )
     if aborted:
         raise Aborted(_ended_for("abort"), completion)
@@ -130,6 +142,36 @@ def _token_ids(choice: dict[str, Any], logprobs: dict[str, Any]) -> list[int]:
     if not isinstance(ids, list) or not all(type(token) is int and token >= 0 for token in ids):
         raise PolicyError("the answer's token ids are not a list of non-negative integers")
     return ids
+
+
+def _routed_experts(choice: dict[str, Any], tokens: int) -> RoutedExperts:
+    """vLLM sends a `.npy` file in base64: (tokens, layers, experts per token)."""
+    import numpy as np
+
+    text = choice.get("routed_experts")
+    if text is None:
+        raise Unsuitable(
+            "the answer has no routed_experts, which routing_replay needs: start vLLM with "
+            "--enable-return-routed-experts, as swe-aem serve does for a run with routing_replay"
+        )
+    try:
+        found = np.load(io.BytesIO(binascii.a2b_base64(text)), allow_pickle=False)
+    except (ValueError, TypeError, EOFError) as error:  # binascii.Error is a ValueError
+        raise PolicyError(f"the answer's routed_experts are not an array in base64: {error}") from error
+    if found.ndim != 3 or found.shape[0] != tokens or not found.size or found.dtype.kind not in "iu":
+        raise PolicyError(
+            f"the answer's routed_experts are {found.dtype} of the shape {found.shape}, for {tokens} tokens; whole "
+            "numbers of the shape (tokens, layers, experts per token) are expected"
+        )
+    if int(found.min()) < 0 or int(found.max()) >= 1 << 16:
+        raise PolicyError(f"the answer's routed_experts go from {found.min()} to {found.max()}")
+    id_bytes = 1 if found.dtype == np.uint8 else 2
+    return RoutedExperts(
+        layers=found.shape[1],
+        experts_per_token=found.shape[2],
+        id_bytes=id_bytes,
+        ids=found.astype(f"<u{id_bytes}").tobytes(),
+    )
 
 
 def _number(text: str) -> int:

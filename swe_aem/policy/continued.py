@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from itertools import chain
 
-from swe_aem.core import Completion, SamplingParams, VersionSpan
+from swe_aem.core import Completion, RoutedExperts, SamplingParams, VersionSpan
 from swe_aem.core.policy import EntropyEstimator
 
 
@@ -67,6 +67,7 @@ class Continued:
             spans=self._spans(),
             entropies=entropies,
             entropy_estimator=estimator,
+            routed_experts=self._routed_experts(),
         )
 
     @property
@@ -81,6 +82,12 @@ class Continued:
                 spans.append(VersionSpan(start=start, version=part.version))
             version, start = part.version, start + len(part.token_ids)
         return tuple(spans)
+
+    def _routed_experts(self) -> RoutedExperts | None:
+        """Those of all parts. The last token of a part is read once more by the request that continues it, so what
+        follows it was sampled from where it went then."""
+        found = [part.routed_experts for part in self._parts if part.routed_experts is not None]
+        return RoutedExperts.joined(found) if len(found) == len(self._parts) else None
 
     def _entropies(self) -> tuple[tuple[float, ...] | None, EntropyEstimator | None]:
         """The estimates of all parts, if one estimator made them; otherwise the surprisal, which is there for all."""

@@ -40,6 +40,8 @@ class VllmClientConfig(RequestConfig):
     in_flight: InFlight = "drain"
     """What becomes of requests in flight when the weights change: interrupt, they are continued with the new weights;
     drain, they end with the old ones first."""
+    routed_experts: bool = False
+    """Ask to which experts of a mixture the tokens of responses went."""
 
 
 class VllmServer:
@@ -55,6 +57,7 @@ class VllmServer:
                 attempts=1,
                 top_logprobs=config.top_logprobs,
                 seeded=config.seeded,
+                routed_experts=config.routed_experts,
             )
         )
         self.control = ServerControl(url, api_key=read_key(config.api_key_env), limit_s=config.probe_limit_s)

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def connect(
-    config: ServersConfig, *, adapter: bool = False, in_flight: InFlight = "drain"
+    config: ServersConfig,
+    *,
+    adapter: bool = False,
+    in_flight: InFlight = "drain",
+    routed_experts: bool = False,
 ) -> AsyncIterator[tuple[VllmPolicy, WeightSync | AdapterSync]]:
     """Policy and control plane for the length of an `async with`. `adapter` says whether one is trained; `in_flight`
-    holds where the configuration says nothing of it. Raises `UserError` if the configuration does not fit what is
-    trained, or a server does not answer. Needs no torch."""
+    holds where the configuration says nothing of it; `routed_experts` asks for those of each response. Raises
+    `UserError` if the configuration does not fit what is trained, or a server does not answer. Needs no torch."""
     if (config.sync == "lora") != adapter:
         raise UserError(
             f"an adapter is trained and servers.sync is {config.sync}: start servers with --sync lora, and set it"
@@ -30,7 +34,9 @@ async def connect(
             else "servers.sync lora is for adapters, and all weights are trained: set lora, or servers.sync file"
         )
     requests = config.model_dump(include=set(RequestConfig.model_fields))
-    served = VllmClientConfig(urls=config.urls, in_flight=config.in_flight or in_flight, **requests)
+    served = VllmClientConfig(
+        urls=config.urls, in_flight=config.in_flight or in_flight, routed_experts=routed_experts, **requests
+    )
     async with VllmPolicy(served) as policy:
         sync = AdapterSync(policy) if adapter else WeightSync(policy)
         try:

@@ -33,7 +33,9 @@ Written by `swe-aem rollout`; one line of `trajectories/*.jsonl` is one graded t
     rows = load_dataset("PATH/OF/THIS/DIRECTORY", split="train")
 
 `token_ids`, `sampled_mask` and `logprobs` run in parallel; `logprobs` is 0 where nothing was sampled. `responses` are
-half-open spans of sampled tokens. `arguments`, `extra`, `timings_s`, `reward_terms`, `fail_to_pass`, `pass_to_pass`
+half-open spans of sampled tokens. `routed_experts` says, where it was asked for, to which experts of a mixture the
+token before each sampled one went: base64 of whole numbers of `id_bytes` bytes, little-endian, (tokens, layers, experts
+per token). `arguments`, `extra`, `timings_s`, `reward_terms`, `fail_to_pass`, `pass_to_pass`
 and `branches` are JSON. Bytes that are not UTF-8 appear as private-use characters U+10DC80 to U+10DCFF;
 `swe_aem.store.Store` gives them back exactly. `reward` is null for infrastructure failures and broken tasks: leave such
 rows out of baselines and losses.

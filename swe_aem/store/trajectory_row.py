@@ -1,14 +1,16 @@
 """A trajectory as one row of the store: flat columns whose types never depend on a trajectory's content.
 
 Maps with free keys (tool arguments, test statuses, timings, the rest of a chat message) become JSON strings, so that
-Arrow sees one schema for every store. Per-token columns (`sampled_mask`, `logprobs`) are as long as `token_ids`.
+Arrow sees one schema for every store. Per-token columns (`sampled_mask`, `logprobs`) are as long as `token_ids`. Where
+tokens went in a mixture of experts is base64, a byte or two for each chosen expert.
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
-from swe_aem.core import Branch, Response, ToolCall, Trajectory, Usage, Verdict
+from swe_aem.core import Branch, Response, RoutedExperts, ToolCall, Trajectory, Usage, Verdict
 from swe_aem.store.surrogates import escape, unescape
 from swe_aem.store.upgrade import FORMAT
 
@@ -55,6 +57,16 @@ class ResponseRow(TypedDict):
     entropy_estimator: str | None
     tool_calls: list[ToolCallRow]
     usage: UsageRow | None
+
+
+class RoutedExpertsRow(TypedDict):
+    """To which experts the tokens went from which one response was sampled; `ids` is base64 of `RoutedExperts.ids`."""
+
+    response: int
+    layers: int
+    experts_per_token: int
+    id_bytes: int
+    ids: str
 
 
 class MessageRow(TypedDict):
@@ -118,6 +130,7 @@ class TrajectoryRow(TypedDict):
     token_ids: list[int]
     sampled_mask: list[bool]
     logprobs: list[float]
+    routed_experts: list[RoutedExpertsRow]
     branches: str
 
 
@@ -148,12 +161,18 @@ def to_row(trajectory: Trajectory) -> TrajectoryRow:
         "token_ids": list(trajectory.token_ids),
         "sampled_mask": trajectory.sampled_mask,
         "logprobs": logprobs,
+        "routed_experts": [
+            _routed_to_row(number, response.routed_experts)
+            for number, response in enumerate(trajectory.responses)
+            if response.routed_experts is not None
+        ],
         "branches": _pack([branch.model_dump(mode="json") for branch in trajectory.branches]),
     }
 
 
 def from_row(row: Mapping[str, Any]) -> Trajectory:
     """The trajectory that `to_row` was given."""
+    routed = {one["response"]: _routed_from_row(one) for one in row["routed_experts"]}
     return Trajectory(
         task_id=unescape(row["task_id"]),
         sample=row["sample"],
@@ -161,7 +180,10 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
         agent=unescape(row["agent"]),
         model=unescape(row["model"]),
         token_ids=row["token_ids"],
-        responses=tuple(_response_from_row(response, row["logprobs"]) for response in row["responses"]),
+        responses=tuple(
+            _response_from_row(response, row["logprobs"], routed.get(number))
+            for number, response in enumerate(row["responses"])
+        ),
         branches=tuple(Branch.model_validate(branch) for branch in _unpack(row["branches"])),
         messages=tuple(_message_from_row(message) for message in row["messages"]),
         stop=row["stop"],
@@ -178,10 +200,11 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
 
 
 def without_tokens(row: Mapping[str, Any]) -> Trajectory:
-    """The trajectory that `to_row` was given, but for token ids and log-probabilities, which are most of a row and may
-    be missing in this one. The spans of its responses are those of what is left out."""
+    """The trajectory that `to_row` was given, but for token ids, log-probabilities and routed experts, which are most
+    of a row and may be missing in this one. The spans of its responses are those of what is left out."""
     responses = tuple(_response_from_row(response, []) for response in row["responses"])
-    plain = from_row({**row, "token_ids": (), "logprobs": [], "responses": (), "response_rewards": None})
+    left_out = {"token_ids": (), "logprobs": [], "routed_experts": [], "responses": (), "response_rewards": None}
+    plain = from_row({**row, **left_out})
     return plain.model_copy(update={"responses": responses, "response_rewards": row["response_rewards"]})
 
 
@@ -269,6 +292,20 @@ def _response_to_row(response: Response) -> ResponseRow:
     }
 
 
+def _routed_to_row(response: int, routed: RoutedExperts) -> RoutedExpertsRow:
+    return {
+        "response": response,
+        "layers": routed.layers,
+        "experts_per_token": routed.experts_per_token,
+        "id_bytes": routed.id_bytes,
+        "ids": b64encode(routed.ids).decode("ascii"),
+    }
+
+
+def _routed_from_row(row: Mapping[str, Any]) -> RoutedExperts:
+    return RoutedExperts.model_validate({name: value for name, value in row.items() if name != "response"})
+
+
 def _usage_to_row(usage: Usage) -> UsageRow:
     return {
         "prompt_tokens": usage.prompt_tokens,
@@ -278,9 +315,10 @@ def _usage_to_row(usage: Usage) -> UsageRow:
     }
 
 
-def _response_from_row(row: Mapping[str, Any], logprobs: list[float]) -> Response:
+def _response_from_row(row: Mapping[str, Any], logprobs: list[float], routed: RoutedExperts | None = None) -> Response:
     calls = tuple(_call_from_row(call) for call in row["tool_calls"])
-    return Response(**{**row, "tool_calls": calls, "logprobs": logprobs[row["start"] : row["end"]]})
+    own = {"tool_calls": calls, "logprobs": logprobs[row["start"] : row["end"]], "routed_experts": routed}
+    return Response(**{**row, **own})
 
 
 def _call_to_row(call: ToolCall) -> ToolCallRow:

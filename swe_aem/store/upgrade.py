@@ -14,6 +14,7 @@ is refused. A store of an older format is read and never appended to, so no stor
     7  trajectories have `response_rewards` and `reward_terms`
     8  responses have `usage`, branches `messages`: a chat API reports no token ids; verdicts have `odd_once`
     9  responses have `spans`: several versions of the weights may sample one
+    10  trajectories have `routed_experts`
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from typing import Any
 
 from swe_aem.errors import UserError
 
-FORMAT = 9
+FORMAT = 10
 """What is written."""
 OLDEST = 3
 """The oldest that is read."""
@@ -46,7 +47,7 @@ _NEW_IN_VERDICTS = {
     "odd_once": [],
 }
 _NEW_IN_RESPONSES: Record = {"usage": None, "spans": []}
-_NEW_IN_ROWS = {"response_rewards": None, "reward_terms": "{}"}
+_NEW_IN_ROWS = {"response_rewards": None, "reward_terms": "{}", "routed_experts": []}
 _SCRIPTS = ("gold", "noop", "replay", "demo", "hasty")
 
 

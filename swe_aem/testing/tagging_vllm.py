@@ -2,6 +2,7 @@
 
     token id 3017     sampled by the weights of version 3
     log p -0.5        after a prefix that these weights have read; -99 after a cached prefix of other weights
+    experts (3, 17)   of the place before the token: the version, and that token's id modulo 256
 
 It generates one token per request and tick, can be paused, updated, told to fail, killed and restarted, and keeps a
 prefix cache that an update alone does not empty, like vLLM's. What a policy stamps on a token can so be compared with
@@ -9,8 +10,11 @@ what is true.
 """
 
 import asyncio
+import io
 import json
 import random
+from base64 import b64encode
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -31,6 +35,20 @@ def version_of(token: int) -> int:
     return token // 1000
 
 
+def routes_of(version: int, token: int) -> list[list[int]]:
+    """(layers, experts per token): where weights of that version send a token."""
+    return [[version % 256], [token % 256]]
+
+
+def routed_experts(routes: Sequence[Sequence[Sequence[int]]], dtype: str = "uint8") -> str:
+    """Routes, (tokens, layers, experts per token), as vLLM puts them into an answer."""
+    import numpy as np
+
+    file = io.BytesIO()
+    np.save(file, np.asarray(routes, dtype=dtype), allow_pickle=False)
+    return b64encode(file.getvalue()).decode("ascii")
+
+
 @dataclass(eq=False)
 class FakeRequest:
     """One request, and what was sampled for it."""
@@ -39,6 +57,8 @@ class FakeRequest:
     max_tokens: int
     stops: frozenset[int]
     seed: int | None
+    routed_from: int | None = None
+    """The first place of the prompt whose experts are wanted; None if none are."""
     tokens: list[int] = field(default_factory=list)
     logprob: float | None = None
     """Log-probability of all its tokens; None until its prompt is read."""
@@ -128,7 +148,13 @@ class FakeTaggingVllm(SimulatedVllm):
 
     async def _complete(self, body: dict[str, Any]) -> tuple[int, Any]:
         stops = frozenset(body["stop_token_ids"])
-        request = FakeRequest(tuple(body["prompt"]), body["max_tokens"], stops, body.get("seed"))
+        request = FakeRequest(
+            tuple(body["prompt"]),
+            body["max_tokens"],
+            stops,
+            body.get("seed"),
+            routed_from=body.get("routed_experts_prompt_start"),
+        )
         self.asked.append(request)
         self._in_flight.append(request)
         try:
@@ -137,7 +163,11 @@ class FakeTaggingVllm(SimulatedVllm):
             with suppress(ValueError):
                 self._in_flight.remove(request)
         logprobs = {"token_logprobs": [request.logprob] * len(request.tokens), "tokens": [], "top_logprobs": None}
-        return 200, {"choices": [{"token_ids": request.tokens, "logprobs": logprobs, "finish_reason": reason}]}
+        choice = {"token_ids": request.tokens, "logprobs": logprobs, "finish_reason": reason}
+        if request.routed_from is not None and request.tokens:
+            read = (*request.prompt, *request.tokens[:-1])[request.routed_from :]
+            choice["routed_experts"] = routed_experts([routes_of(version_of(request.tokens[0]), one) for one in read])
+        return 200, {"choices": [choice]}
 
     async def _generate(self) -> None:
         while True:

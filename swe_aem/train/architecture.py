@@ -40,6 +40,12 @@ def config_of(model: str) -> Mapping[str, Any] | None:
     return values
 
 
+def kind_of(values: Mapping[str, Any]) -> str:
+    """The type of the model that training loads: of a model with parts for images, that of its text."""
+    text = values.get("text_config")
+    return str((text if isinstance(text, Mapping) else values).get("model_type"))
+
+
 def left_out(model: str) -> str | None:
     """The name of a tensor in a model directory's index that training a causal language model leaves out, as parts for
     images and for predicting several tokens; None if there is none, or no index. Raises `UserError` if it cannot be

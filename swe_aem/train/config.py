@@ -27,6 +27,10 @@ from swe_aem.train.task_samplers import TaskSamplerSetting
 from swe_aem.train.trl_config import TrlConfig
 
 _Count = Annotated[int, Field(ge=1)]
+PACKED_HAVE_NO_COLUMNS = (
+    "finds the experts of a token by its row and column, and packed rows (token_budget) have no columns: leave one of "
+    "the two out"
+)
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"]
 
 
@@ -166,6 +170,9 @@ class TrainConfig(Frozen):
     those that got older, which are the long ones."""
     importance_sampling: ImportanceSamplingConfig = ImportanceSamplingConfig()
     """Correction for samples of older or differing weights, token by token unless the mode says sequence."""
+    routing_replay: bool = False
+    """Mixtures of experts: train each sampled token with the experts that the server chose for it (R3), so that the
+    trainer's ratio to the sampler is not that of two routings. Servers have to return them."""
     compact_filtering: bool = True
     """Trajectories that ended at a limit of turns, context or time count in the baseline, and their tokens are not
     trained (DeepSWE); false trains them too."""
@@ -253,6 +260,13 @@ class TrainConfig(Frozen):
                 "max_staleness makes rollouts stale: set importance_sampling too, e.g. {mode: truncate, high: 2}, on "
                 "the command line --set importance_sampling.mode=truncate --set importance_sampling.high=2"
             )
+        if self.routing_replay and self.servers is None:
+            raise ValueError(
+                "routing_replay takes the experts that vLLM servers report, and the policy samples in this process: "
+                "set servers, or leave it out"
+            )
+        if self.routing_replay and self.token_budget is not None:
+            raise ValueError(f"routing_replay {PACKED_HAVE_NO_COLUMNS}")
         if self.token_budget is not None and self.micro_batch_size > 1:
             raise ValueError("token_budget decides how many rows a forward pass has: leave micro_batch_size out")
         rows = self.groups_per_step * self.rollout.group_size

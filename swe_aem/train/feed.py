@@ -35,6 +35,7 @@ class Feed:
         dealing: Dealing,
         clock: StepClock,
         compact_filtering: bool = True,
+        routing_replay: bool = False,
     ) -> None:
         """`source` is None on all processes but the first. `updates` brings its policy to the trained weights."""
         self._source = source
@@ -43,6 +44,7 @@ class Feed:
         self._dealing = dealing
         self._clock = clock
         self._compact_filtering = compact_filtering
+        self._routing_replay = routing_replay
         self.last: Step | None = None
         """The latest step, on the first process."""
         self.entropy: EntropyEstimator = "surprisal"
@@ -102,6 +104,7 @@ class Feed:
                 compact_filtering=self._compact_filtering,
                 limits_reward=step.limits_reward,
                 entropy=self.entropy,
+                routing_replay=self._routing_replay,
             )
             for one in trajectories
         ]

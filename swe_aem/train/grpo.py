@@ -30,7 +30,7 @@ from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
 from swe_aem.train.packing import micro_steps, pack, rows_of, unpack
 from swe_aem.train.refusals import one_ratio_per_row, refuse_silent_changes
-from swe_aem.train.routing_replay import RoutingReplay, routes_of
+from swe_aem.train.routing_replay import RoutingReplay
 from swe_aem.train.sharding import shard_gradients
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.training_row import RowFields
@@ -130,7 +130,7 @@ class AgentGRPOTrainer(GRPOTrainer):
         padding was left out."""
         prompt = ids.size(1) - completion
         parts = []
-        routes = None if self._replay is None else routes_of(self._routes, completion, ids.device)
+        routes = None if self._replay is None else self._replay.routes_of(self._routes, completion)
         slices = [slice(first, first + size) for first in range(0, ids.size(0), size)]
         for rows in micro_steps(self._micro_step) if self._packed else slices:
             left = trimmed({
@@ -202,7 +202,7 @@ class AgentGRPOTrainer(GRPOTrainer):
             advantages = self._corrected(advantages, self._old_policy(output)[0], output)
         output["advantages"] = advantages
         if self._replay is not None:
-            output["routes"] = routes_of(self._routes, output["completion_ids"].size(1), self.accelerator.device)
+            output["routes"] = self._replay.routes_of(self._routes, output["completion_ids"].size(1))
             self._replay.use(None)
         if self._packed:
             output["micro_step"] = torch.tensor(self._micro_step)

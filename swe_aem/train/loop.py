@@ -210,6 +210,7 @@ class _Run:
             dealing=dealing,
             clock=self.clock,
             compact_filtering=config.compact_filtering,
+            routing_replay=config.routing_replay,
         )
         callbacks: list[TrainerCallback] = [checkpoints.Marker()]
         if self.processes.first:
@@ -237,6 +238,7 @@ class _Run:
                 callbacks=callbacks,
                 advantage=config.advantage,
                 importance_sampling=config.importance_sampling,
+                routing_replay=config.routing_replay,
                 clock=self.clock,
                 packed=config.token_budget is not None,
             )

@@ -39,7 +39,12 @@ async def open_policy(
     from swe_aem.serve.connect import connect
 
     in_flight = "interrupt" if config.max_staleness else "drain"
-    async with connect(config.servers, adapter=config.lora is not None, in_flight=in_flight) as (served, sync):
+    async with connect(
+        config.servers,
+        adapter=config.lora is not None,
+        in_flight=in_flight,
+        routed_experts=config.routing_replay,
+    ) as (served, sync):
         yield served, sync
 
 

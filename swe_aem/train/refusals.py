@@ -20,13 +20,15 @@ from swe_aem.reward import Rewards
 from swe_aem.train.architecture import (
     READ_AS_EXPERTS,
     SERVED_EXPERTS,
+    SOFTMAX_ROUTERS,
     config_of,
     experts,
+    kind_of,
     left_out,
     noise,
     other_than_attention,
 )
-from swe_aem.train.config import TrainConfig
+from swe_aem.train.config import PACKED_HAVE_NO_COLUMNS, TrainConfig
 from swe_aem.train.task_samplers import TASK_SAMPLERS
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
 
@@ -99,10 +101,7 @@ def refuse_silent_changes(
     for reason in _silent_changes(grpo, advantage, importance):
         raise UserError(reason)
     if packed and routing_replay:
-        raise UserError(
-            "routing_replay finds the experts of a token by its row and column, and packed rows (token_budget) have no "
-            "columns: leave one of the two out"
-        )
+        raise UserError(f"routing_replay {PACKED_HAVE_NO_COLUMNS}")
     for reason in _packing(vars(grpo)) if packed else ():
         raise UserError(reason)
 
@@ -263,6 +262,13 @@ def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{config.model} has layers of the kind {other[0]}, in which packed rows would see each other: leave "
             "token_budget out"
+        )
+    if config.routing_replay and not count:
+        yield f"routing_replay has no effect: {config.model} has no experts. Leave it out"
+    elif config.routing_replay and kind_of(values) not in SOFTMAX_ROUTERS:
+        yield (
+            f"{config.model} is of the kind {kind_of(values)}, whose routers routing_replay does not know: leave it "
+            f"out, or train {' or '.join(sorted(SOFTMAX_ROUTERS))}"
         )
     if not count and config.grpo.router_aux_loss_coef:
         yield f"grpo.router_aux_loss_coef has no effect: {config.model} has no experts. Leave it out"

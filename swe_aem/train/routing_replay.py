@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from swe_aem.core import RoutedExperts
 from swe_aem.errors import UserError
 from swe_aem.train.architecture import SOFTMAX_ROUTERS
+from swe_aem.train.training_row import ResponseRoutes
 
 FREE = -1
 """In place of an expert: the trainer's router decides."""
@@ -37,6 +40,32 @@ class RoutingReplay:
         for name, router in routers.items():
             layer = int(name.removesuffix(".mlp.gate").rpartition(".")[2])
             router.register_forward_hook(partial(self._choose, layer))
+        config = model.config
+        self._shape = (config.num_hidden_layers, config.num_experts_per_tok)
+        self._experts = config.num_experts
+
+    def routes_of(self, rows: Sequence[Any] | None, width: int) -> Tensor:
+        """(B, width, layers, experts per token) int16 on the CPU: the routes of rows, each `ResponseRoutes` of its
+        responses or an array of that shape without B; `FREE` beyond their ends and where no response was sampled.
+        Raises `UserError` for a row without, and for routes of another model."""
+        if rows is None or any(one is None for one in rows):
+            raise UserError("routing_replay needs the experts that tokens went to, and a row has none")
+        routes = torch.full((len(rows), width, *self._shape), FREE, dtype=torch.int16)
+        for number, row in enumerate(rows):
+            for start, part in _parts(row):
+                found = torch.as_tensor(part, dtype=torch.int16)
+                self._require_own(found)
+                routes[number, start : start + len(found)] = found
+        return routes
+
+    def _require_own(self, routes: Tensor) -> None:
+        """Raise `UserError` for routes, (tokens, layers, experts per token), that cannot be of this model."""
+        found, most = tuple(routes.shape[1:]), int(routes.max())
+        if found != self._shape or most >= self._experts:
+            raise UserError(
+                f"routes of another model: (layers, experts per token) are {found} and experts go up to number {most}, "
+                f"and the trained model has {self._shape} and {self._experts} experts; serve the model that is trained"
+            )
 
     def use(self, routes: Tensor | None, prompt: int = 1) -> None:
         """Replay these routes in each pass from now on, also in those that a backward pass makes again; None ends it.
@@ -52,6 +81,7 @@ class RoutingReplay:
         if self._routes is None:
             return None
         logits, _, own = output
+        self._routes = self._routes.to(own.device)  # once for all layers
         wanted = self._routes[:, :, layer].reshape(-1, own.size(1)).to(own)
         if wanted.size(0) != own.size(0):
             raise ValueError(f"there are routes for {wanted.size(0)} tokens, and the router sees {own.size(0)}")
@@ -62,10 +92,14 @@ class RoutingReplay:
         return logits, weights.to(logits.dtype), chosen
 
 
-def routes_of(rows: Sequence[Any] | None, width: int, device: Any) -> Tensor:
-    """(B, width, layers, experts per token) int16: the routes of rows, `FREE` beyond their ends. Raises `UserError` for
-    a row without."""
-    if rows is None or any(one is None for one in rows):
-        raise UserError("routing_replay needs the experts that tokens went to, and a row has none")
-    found = [torch.as_tensor(one, dtype=torch.int16) for one in rows]
-    return torch.stack([pad(one, (0, 0, 0, 0, 0, width - one.size(0)), value=FREE) for one in found]).to(device)
+def _parts(row: Any) -> list[tuple[int, Any]]:
+    """The first place of each part of a row's routes, and the part."""
+    if isinstance(row, list) and all(isinstance(one, ResponseRoutes) for one in row):
+        return [(one.start, _array_of(one.experts)) for one in row]
+    return [(0, row)]
+
+
+def _array_of(experts: RoutedExperts) -> Any:
+    """(tokens, layers, experts per token) int16. No model has as many experts as int16 has numbers."""
+    numbers = np.frombuffer(experts.ids, dtype=f"<u{experts.id_bytes}").astype(np.int16)
+    return numbers.reshape(experts.tokens, experts.layers, experts.experts_per_token)

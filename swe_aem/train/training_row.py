@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from statistics import fmean
-from typing import TypedDict, assert_never
+from typing import NamedTuple, NotRequired, TypedDict, assert_never
 
-from swe_aem.core import Response, Trajectory
+from swe_aem.core import Response, RoutedExperts, Trajectory
 from swe_aem.core.outcome import OUTCOME_TABLE, LimitsReward
 from swe_aem.core.policy import EntropyEstimator
+from swe_aem.errors import UserError
 
 
 class RowFields(TypedDict):
@@ -27,6 +28,14 @@ class RowFields(TypedDict):
     """Number of the response that each completion token belongs to, -1 where `env_mask` is 0."""
 
 
+class ResponseRoutes(NamedTuple):
+    """To which experts the tokens went that one response of a row was sampled from."""
+
+    start: int
+    """Place of the response's first token in `completion_ids`."""
+    experts: RoutedExperts
+
+
 class TrainingRow(RowFields):
     """One row that a `rollout_func` returns, as TRL takes it. Per completion token: `logprobs`, `env_mask`."""
 
@@ -38,6 +47,8 @@ class TrainingRow(RowFields):
     """Log-probability of each completion token when it was sampled; 0 where the policy did not sample it."""
     env_mask: list[int]
     """1 for completion tokens that are trained, else 0."""
+    routes: NotRequired[list[ResponseRoutes]]
+    """With routing replay: those of the responses that are trained."""
 
 
 class DealtRow(TrainingRow):
@@ -89,13 +100,15 @@ def training_row(
     compact_filtering: bool = True,
     limits_reward: LimitsReward = "graded",
     entropy: EntropyEstimator = "surprisal",
+    routing_replay: bool = False,
 ) -> TrainingRow:
     """The row of a trajectory, by the outcome table. `entropy` is the estimator that `response_entropies` are of.
 
     The completion begins with the first sampled token, and is empty if there is none. Tokens that the policy did not
     sample have log-probability 0 and mask 0. Trajectories that ended at a limit are trained only without
     `compact_filtering`, and their reward is that of `baseline_reward`. Raises `ValueError` for a trajectory that was
-    not graded, that counts and has no reward, or that the policy ended without a response.
+    not graded, that counts and has no reward, or that the policy ended without a response, and `UserError` if its
+    routes are to be replayed and are not known.
     """
     if trajectory.outcome is None:
         raise ValueError(f"{trajectory.id} was not graded")
@@ -113,7 +126,7 @@ def training_row(
         logprobs[span] = response.logprobs
         if trained:
             numbers[span] = [number] * (response.end - response.start)
-    return {
+    row: TrainingRow = {
         "prompt_ids": list(trajectory.token_ids[:start]),
         "completion_ids": list(trajectory.token_ids[start:]),
         "logprobs": logprobs,
@@ -125,3 +138,19 @@ def training_row(
         "counts": counts,
         "weight": trajectory.weight,
     }
+    if routing_replay:
+        row["routes"] = _routes(trajectory, start) if trained else []
+    return row
+
+
+def _routes(trajectory: Trajectory, start: int) -> list[ResponseRoutes]:
+    """Those of all responses of a trajectory whose completion begins at `start`."""
+    found = []
+    for number, response in enumerate(trajectory.responses):
+        if response.routed_experts is None:
+            raise UserError(
+                f"{trajectory.id}: response {number} was stored without routed experts, which routing_replay needs: "
+                "choose another --out, or leave routing_replay out"
+            )
+        found.append(ResponseRoutes(response.start - start, response.routed_experts))
+    return found

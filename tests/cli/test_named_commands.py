@@ -35,6 +35,7 @@ OF_OTHERS = {
     "--cap-drop": "docker run",
     "--cgroup-parent": "docker run",
     "--extra": "./start",
+    "--enable-return-routed-experts": "vllm serve",
     "--gpu-memory-utilization": "vllm serve",
     "--logprobs-mode": "vllm serve",
     "--registry": "sandboxes/*/build.sh",

@@ -10,6 +10,7 @@ from swe_aem.core import (
     Completion,
     Outcome,
     Response,
+    RoutedExperts,
     Trajectory,
     Usage,
     VersionSpan,
@@ -75,6 +76,17 @@ def test_versions_that_do_not_follow_each_other_are_refused(wrong: tuple[Version
     made = Response.of(completion(), start=4, sample_s=0.0, tool_calls=())
     with pytest.raises(ValidationError, match="after version"):
         Response.model_validate(made.model_dump() | {"spans": wrong})
+
+
+def test_routed_experts_are_of_each_token_or_refused() -> None:
+    routed = RoutedExperts(layers=2, experts_per_token=2, id_bytes=1, ids=bytes(range(12)))
+    made = Response.of(completion(routed_experts=routed), start=4, sample_s=0.0, tool_calls=())
+    assert made.routed_experts == routed
+    assert Response.model_validate(made.model_dump(mode="json")) == made
+    with pytest.raises(ValidationError, match="routed experts of 3 tokens, for a response of 2"):
+        Response.model_validate(made.model_dump() | {"end": 6, "logprobs": (-0.5,) * 2})
+    with pytest.raises(ValidationError, match="no multiple of 4"):
+        RoutedExperts(layers=2, experts_per_token=2, id_bytes=1, ids=bytes(range(11)))
 
 
 def test_every_outcome_has_a_rule_and_only_what_says_nothing_of_the_policy_has_no_reward() -> None:

@@ -12,6 +12,7 @@ from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy import ContextOverflow, RunRefused, open_policy_factory
 from swe_aem.policy.completions import CompletionsConfig, CompletionsPolicy, open_completions
 from swe_aem.policy.errors import Aborted
+from swe_aem.testing.tagging_vllm import routed_experts
 
 PARAMS = SamplingParams(max_tokens=10, stop_token_ids=(258,), seed=5)
 
@@ -43,6 +44,57 @@ async def test_ids_from_token_strings(server, policy, make_choice):
     logprobs = {"token_logprobs": [-1, -2], "tokens": ["token_id:9", "token_id:258"]}
     server.script = [{"choices": [make_choice(token_ids=None, logprobs=logprobs)]}]
     assert (await sample(policy)).token_ids == (9, 258)
+
+
+@pytest.fixture
+async def asking(server):
+    """A policy that asks for routed experts."""
+    policy = CompletionsPolicy(CompletionsConfig(url=server.url, routed_experts=True))
+    yield policy
+    await policy.close()
+
+
+ROUTES = [[[0, 5], [2, 3]], [[1, 4], [255, 0]], [[3, 1], [9, 8]]]
+
+
+@pytest.mark.parametrize(("dtype", "id_bytes"), [("uint8", 1), ("uint16", 2), ("int32", 2), (">u2", 2)])
+async def test_routed_experts_are_those_before_each_sampled_token(server, asking, make_choice, dtype, id_bytes):
+    server.script = [{"choices": [make_choice(routed_experts=routed_experts(ROUTES, dtype))]}]
+    found = (await sample(asking)).routed_experts
+    assert server.requests[0]["routed_experts_prompt_start"] == 2
+    assert (found.tokens, found.layers, found.experts_per_token, found.id_bytes) == (3, 2, 2, id_bytes)
+    numbers = [int.from_bytes(found.ids[n : n + id_bytes], "little") for n in range(0, len(found.ids), id_bytes)]
+    assert numbers == [one for token in ROUTES for layer in token for one in layer]
+
+
+async def test_routed_experts_are_asked_for_only_where_they_are_wanted(server, policy, make_choice):
+    server.script = [{"choices": [make_choice(routed_experts=routed_experts(ROUTES))]}]
+    assert (await sample(policy)).routed_experts is None
+    assert "routed_experts_prompt_start" not in server.requests[0]
+
+
+async def test_a_server_that_returns_no_routed_experts_ends_the_run(server, asking):
+    with pytest.raises(RunRefused, match="start vLLM with --enable-return-routed-experts"):
+        await sample(asking)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("!", "not an array in base64"),
+        ("AAAA", "not an array in base64"),
+        (routed_experts(ROUTES)[:80], "not an array in base64"),
+        (routed_experts(ROUTES[:2]), r"uint8 of the shape \(2, 2, 2\), for 3 tokens"),
+        (routed_experts(ROUTES[0]), r"of the shape \(2, 2\)"),
+        (routed_experts(ROUTES, "float32"), "float32 of the shape"),
+        (routed_experts([[[-1]]] * 3, "int32"), "go from -1 to -1"),
+        (routed_experts([[[1 << 16]]] * 3, "int32"), "to 65536"),
+    ],
+)
+async def test_routed_experts_that_do_not_add_up(server, asking, make_choice, text, message):
+    server.script = [{"choices": [make_choice(routed_experts=text)]}]
+    with pytest.raises(PolicyError, match=message):
+        await sample(asking)
 
 
 async def test_requests_without_a_seed_get_different_ones(server, policy):

@@ -1,6 +1,8 @@
 """A response that several requests sample: what each asks for, and what they make together."""
 
-from swe_aem.core import Completion, SamplingParams
+import pytest
+
+from swe_aem.core import Completion, RoutedExperts, SamplingParams
 from swe_aem.policy.continued import Continued
 
 PROMPT = (1, 2, 3)
@@ -55,6 +57,22 @@ def test_a_cut_after_the_last_token_leaves_nothing_to_ask_for():
     assert made(part(2, 1, reason="stop")).is_whole
     assert made(part(4, 1), part(6, 2)).is_whole
     assert not made(part(4, 1), part(5, 2)).is_whole
+
+
+def routed(one: Completion, **shape: int) -> Completion:
+    """The part with routed experts, which are its token ids in each of two layers."""
+    ids = bytes(token for token in one.token_ids for _ in range(2))
+    kept = RoutedExperts.model_validate({"layers": 2, "experts_per_token": 1, "id_bytes": 1, "ids": ids} | shape)
+    return one.model_copy(update={"routed_experts": kept})
+
+
+def test_routed_experts_of_all_parts_are_joined():
+    whole = made(routed(part(2, 1)), routed(part(3, 2)), routed(part(1, 4, reason="stop"))).completion()
+    assert whole.routed_experts.ids == bytes([10, 10, 11, 11, 20, 20, 21, 21, 22, 22, 40, 40])
+    assert whole.routed_experts.tokens == len(whole.token_ids)
+    assert made(routed(part(2, 1)), part(3, 2)).completion().routed_experts is None
+    with pytest.raises(ValueError, match="models of different shapes"):
+        made(routed(part(2, 1)), routed(part(3, 2), layers=1, experts_per_token=2)).completion()
 
 
 def test_estimates_of_two_estimators_are_not_mixed():

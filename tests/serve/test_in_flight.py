@@ -13,7 +13,7 @@ from swe_aem.errors import PolicyError  # noqa: E402
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.sync import WeightSync  # noqa: E402
 from swe_aem.serve.transport import FileTransport  # noqa: E402
-from swe_aem.testing.tagging_vllm import STOPS, FakeTaggingVllm, version_of  # noqa: E402
+from swe_aem.testing.tagging_vllm import STOPS, FakeTaggingVllm, routes_of, version_of  # noqa: E402
 from tests.serve.updating import Updating  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
@@ -25,7 +25,10 @@ WEIGHTS = {"layer.weight": torch.ones(2, 2)}
 @asynccontextmanager
 async def opened(fakes, directory, **changes):
     """Policy and sync over these servers, which have version 1."""
-    settings = {"probe_s": 0.02, "probe_limit_s": 2.0, "probes_until_down": 2, "in_flight": "interrupt", **changes}
+    settings = {
+        "probe_s": 0.02, "probe_limit_s": 2.0, "probes_until_down": 2, "in_flight": "interrupt",
+        "routed_experts": True, **changes,
+    }  # fmt: skip
     async with AsyncExitStack() as stack:
         for fake in fakes:
             await stack.enter_async_context(fake)
@@ -42,6 +45,13 @@ def stamped(completion):
     """The version that each token bears."""
     starts = [(0, completion.version), *((span.start, span.version) for span in completion.spans)]
     return [max(one for one in starts if one[0] <= place)[1] for place in range(len(completion.token_ids))]
+
+
+def routes(prompt, completion):
+    """The bytes of `routes_of` for the token before each sampled one, by the weights that sampled it."""
+    before = (prompt[-1], *completion.token_ids[:-1])
+    pairs = zip(true_versions(completion), before, strict=True)
+    return bytes(expert for version, token in pairs for (expert,) in routes_of(version, token))
 
 
 def true_versions(completion):
@@ -122,12 +132,14 @@ class Disturbances:
 
 
 def check_against_servers(answered, fakes):
-    """Every token of every response was sampled once, by the version that it bears, after a prefix of that version."""
+    """Every token of every response was sampled once, by the version that it bears, after a prefix of that version, and
+    its routed experts are those of that version at the token before it."""
     requests = {}
     for request in (request for fake in fakes for request in fake.asked if request.tokens):
         requests.setdefault(request.prompt, []).append(request)
     for prompt, params, completion in answered:
         assert stamped(completion) == true_versions(completion)
+        assert completion.routed_experts.ids == routes(prompt, completion)
         assert set(completion.logprobs) == {-0.5}
         ids, sampled, seeds = completion.token_ids, 0, set()
         while sampled < len(ids):

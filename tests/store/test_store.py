@@ -15,11 +15,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swe_aem.core import Outcome, Response, Stop, TestStatus, ToolCall, Trajectory, Verdict, VersionSpan
+from swe_aem.core import (
+    Branch,
+    Outcome,
+    Response,
+    RoutedExperts,
+    Stop,
+    TestStatus,
+    ToolCall,
+    Trajectory,
+    Verdict,
+    VersionSpan,
+)
 from swe_aem.errors import UserError
 from swe_aem.store import FORMAT, Store, log_path, seal_trajectory
 from swe_aem.store.files import replace
-from swe_aem.store.segments import seal
+from swe_aem.store.segments import read_lines, seal
+from swe_aem.store.store import read_texts
 from swe_aem.store.trajectory_row import Excerpt, excerpt, from_row, to_row
 from swe_aem.testing.builders import make_trajectory
 
@@ -54,6 +66,14 @@ verdicts = st.builds(
 
 
 @st.composite
+def routed(draw: st.DrawFn, tokens: int) -> RoutedExperts:
+    layers, experts, size = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.sampled_from((1, 2)))
+    length = tokens * layers * experts * size
+    ids = draw(st.binary(min_size=length, max_size=length))
+    return RoutedExperts.model_validate({"layers": layers, "experts_per_token": experts, "id_bytes": size, "ids": ids})
+
+
+@st.composite
 def trajectories(draw: st.DrawFn) -> Trajectory:
     responses, end = [], 0
     for _ in range(draw(st.integers(0, 3))):
@@ -70,6 +90,7 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
                 version=oldest,
                 finish_reason=draw(st.sampled_from(["stop", "length"])),
                 sample_s=draw(number),
+                routed_experts=draw(st.none() | routed(end - start)),
                 tool_calls=tuple(draw(st.lists(calls, max_size=2))),
             )
         )
@@ -82,6 +103,7 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
         model=draw(text),
         token_ids=tuple(draw(st.lists(count, min_size=tokens, max_size=tokens))),
         responses=tuple(responses),
+        branches=(Branch(token_ids=tuple(range(end)), responses=tuple(responses)),) if draw(st.booleans()) else (),
         messages=tuple(
             draw(st.lists(st.dictionaries(st.sampled_from(["role", "content", "x"]), plain_json), max_size=3))
         ),
@@ -440,6 +462,29 @@ def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Store(tmp_path).completed()
     with pytest.raises(UserError, match=said):
         list(Store(tmp_path).trajectories())
+
+
+def test_a_row_of_before_routed_experts_has_none(tmp_path: Path) -> None:
+    one = make_trajectory("t", 0)
+    row = {name: value for name, value in to_row(one).items() if name != "routed_experts"}
+    (tmp_path / "trajectories").mkdir()
+    line = seal(json.dumps({**row, "format": 9}).encode())
+    (tmp_path / "trajectories" / "part-00000.jsonl").write_bytes(line)
+    assert list(Store(tmp_path).trajectories()) == [one]
+    (read,) = read_lines(tmp_path / "trajectories")
+    assert read_texts(read).trajectory == one
+
+
+def test_texts_are_read_without_routed_experts(tmp_path: Path) -> None:
+    routed = RoutedExperts(layers=2, experts_per_token=3, id_bytes=2, ids=bytes(range(24)))
+    plain = make_trajectory("t", 0)
+    (response,) = plain.responses
+    one = plain.model_copy(update={"responses": (response.model_copy(update={"routed_experts": routed}),)})
+    with Store(tmp_path).writer() as writer:
+        writer.append(one)
+    assert list(Store(tmp_path).trajectories()) == [one]
+    (line,) = read_lines(tmp_path / "trajectories")
+    assert read_texts(line).trajectory.responses[0].routed_experts is None
 
 
 def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:

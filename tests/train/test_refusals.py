@@ -299,6 +299,36 @@ def test_hybrids_are_not_planned_as_dense(tmp_path: Path) -> None:
         shape_of(str(made(tmp_path, layer_types=["full_attention", "linear_attention"])))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "the policy samples in this process: set servers"),
+        ({"servers": SERVERS, "token_budget": 64}, r"packed rows \(token_budget\) have no columns"),
+    ],
+)
+def test_routing_replay_needs_servers_and_columns(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        configured(routing_replay=True, **changes)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model_type": "qwen3"}, "routing_replay has no effect: .* has no experts"),
+        ({"model_type": "gpt_oss", "num_local_experts": 4}, "is of the kind gpt_oss, whose routers"),
+        ({"model_type": "qwen3_moe", "num_experts": 4}, None),
+        ({"model_type": "qwen3_5_moe", "text_config": {"model_type": "qwen3_5_moe_text", "num_experts": 4}}, None),
+    ],
+)
+def test_routing_replay_needs_routers_that_it_knows(
+    values: dict[str, Any], said: str | None, tmp_path: Path, quiet_host: None
+) -> None:
+    config = configured(made(tmp_path, **values), routing_replay=True, servers=SERVERS)
+    found = [one for one in reasons_at_start(config, sharded=False) if "routing_replay" in one]
+    assert len(found) == (said is not None)
+    assert said is None or re.search(said, found[0])
+
+
 def test_the_balance_of_experts_needs_experts(tmp_path: Path, quiet_host: None) -> None:
     with pytest.raises(UserError, match="has no experts"):
         refuse_at_start(configured(made(tmp_path), grpo={"router_aux_loss_coef": 0.01}))

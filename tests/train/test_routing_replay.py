@@ -12,10 +12,12 @@ pytest.importorskip("trl", reason="needs the train extra")
 from datasets import Dataset  # noqa: E402
 
 from swe_aem.advantage.config import AEMConfig  # noqa: E402
+from swe_aem.core import RoutedExperts  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_prompts, tiny_tokenizer  # noqa: E402
 from swe_aem.train.grpo import AgentGRPOTrainer  # noqa: E402
-from swe_aem.train.routing_replay import FREE, RoutingReplay, routes_of  # noqa: E402
+from swe_aem.train.routing_replay import FREE, RoutingReplay  # noqa: E402
+from swe_aem.train.training_row import ResponseRoutes  # noqa: E402
 from tests.train.mixtures import mixture  # noqa: E402
 from tests.train.tiny_config import tiny_config  # noqa: E402
 
@@ -134,6 +136,24 @@ def test_with_replay_the_trainer_agrees_with_a_sampler_that_routes_otherwise(tmp
     assert float(found[True]["importance/abs_log_ratio"]) < 1e-5
 
 
+def experts(routes: Any, id_bytes: int = 1) -> RoutedExperts:
+    """Routes, (tokens, layers, experts per token), as a store has them."""
+    found = torch.tensor(routes).numpy().astype(f"<u{id_bytes}")
+    return RoutedExperts.model_validate(
+        {"layers": found.shape[1], "experts_per_token": found.shape[2], "id_bytes": id_bytes, "ids": found.tobytes()}
+    )
+
+
+@pytest.mark.parametrize("id_bytes", [1, 2])
+def test_routes_of_responses_lie_where_the_responses_do(id_bytes: int) -> None:
+    """Two responses with the answer of a tool between them, and a row in which nothing was sampled."""
+    first, second = [[[0, 5], [1, 2]]] * 2, [[[3, 4], [5, 0]]]
+    row = [ResponseRoutes(0, experts(first, id_bytes)), ResponseRoutes(4, experts(second, id_bytes))]
+    found = RoutingReplay(mixture()).routes_of([row, []], 6)
+    nothing = [[[FREE] * 2] * 2]
+    assert found.tolist() == [first + 2 * nothing + second + nothing, 6 * nothing]
+
+
 def second_best_now_and_then(router: Any, args: Any, output: Any) -> Any:
     """Behind the longest prompt, at each third token, the expert after the last chosen one in place of it."""
     logits, _, chosen = output
@@ -145,8 +165,13 @@ def second_best_now_and_then(router: Any, args: Any, output: Any) -> Any:
 
 
 def test_what_has_no_routes_or_other_routers_is_refused() -> None:
+    replay = RoutingReplay(mixture())
     with pytest.raises(UserError, match="a row has none"):
-        routes_of([None], 4, "cpu")
+        replay.routes_of([None], 4)
+    with pytest.raises(UserError, match=r"\(3, 2\) and experts go up to number 5, and the trained model has \(2, 2\)"):
+        replay.routes_of([[ResponseRoutes(0, experts([[[0, 5]] * 3]))]], 4)
+    with pytest.raises(UserError, match=r"up to number 6, .* and 6 experts; serve the model that is trained"):
+        replay.routes_of([torch.tensor([[[0, 6]] * 2])], 4)
     with pytest.raises(UserError, match="of the kind qwen3: leave it out"):
         RoutingReplay(mixture("qwen3"))
     with pytest.raises(UserError, match="of the kind gpt_oss"):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from swe_aem.core import Outcome, Response, Trajectory
+from swe_aem.core import Outcome, Response, RoutedExperts, Trajectory
+from swe_aem.errors import UserError
 from swe_aem.train.training_row import training_row
 
 
@@ -35,6 +36,32 @@ def test_ids_and_logprobs_are_the_stored_ones() -> None:
     assert row["env_mask"] == [1, 1, 1, 0, 0, 1, 0]
     assert row["response_of_token"] == [0, 0, 1, -1, -1, 2, -1]  # adjacent responses stay two
     assert (row["reward"], row["counts"], row["weight"]) == (1.0, True, 0.5)
+
+
+def routed(one: Trajectory) -> Trajectory:
+    """The trajectory with routed experts: of a model with one layer and one expert per token, a response's number."""
+    responses = tuple(
+        response.model_copy(
+            update={
+                "routed_experts": RoutedExperts(
+                    layers=1, experts_per_token=1, id_bytes=1, ids=bytes([n] * (response.end - response.start))
+                )
+            }
+        )
+        for n, response in enumerate(one.responses)
+    )
+    return one.model_copy(update={"responses": responses})
+
+
+def test_routes_are_those_of_the_responses_that_are_trained() -> None:
+    made = routed(trajectory(Outcome.RESOLVED, 1.0))
+    found = training_row(made, routing_replay=True).get("routes", [])
+    assert [(one.start, one.experts.ids) for one in found] == [(0, b"\0\0"), (2, b"\1"), (5, b"\2")]
+    assert "routes" not in training_row(made)
+    untrained = trajectory(Outcome.INFRASTRUCTURE, None)
+    assert training_row(untrained, routing_replay=True).get("routes") == []
+    with pytest.raises(UserError, match=r"t\.0: response 0 was stored without routed experts"):
+        training_row(trajectory(Outcome.RESOLVED, 1.0), routing_replay=True)
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

@@ -117,6 +117,8 @@ def server_of(
     extra: list[str] = []
     if config.lora is not None and config.lora.r > _LORA_RANK:
         extra += ["--max-lora-rank", str(config.lora.r)]
+    if config.routing_replay:
+        extra += ["--enable-return-routed-experts"]
     if hardware is not None and not cpu:
         extra += ["--gpu-memory-utilization", f"{hardware.server_share:g}"]
     return ServeCommandConfig(

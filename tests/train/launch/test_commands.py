@@ -49,6 +49,12 @@ def test_the_commands_are_those_of_a_user() -> None:
     assert words[-1] == f"servers.urls=[{','.join(f'http://127.0.0.1:800{number}' for number in range(4))}]"
 
 
+def test_servers_return_routed_experts_where_they_are_replayed() -> None:
+    option = "--enable-return-routed-experts"
+    assert option in planned("qwen3-8b-1node", 8, "routing_replay=true").servers[0].extra
+    assert option not in planned("qwen3-8b-1node", 8).servers[0].extra
+
+
 def test_each_process_holds_all_weights_without_sharding() -> None:
     words = planned("qwen3-32b-8xh200", 8).ranks_command(29511)
     assert "--multi_gpu" in words
