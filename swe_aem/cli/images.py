@@ -1,4 +1,4 @@
-"""`swe-aem images`: the images that tasks need, pulled, built, unpacked, listed, and removed when the disk is full."""
+"""`swe-aem images`: the images of tasks, pulled, built, packed, unpacked, listed, and removed when the disk is full."""
 
 import time
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +7,7 @@ import typer
 
 from swe_aem.cli.command import SectionedCommand
 from swe_aem.cli.images_build import build
+from swe_aem.cli.images_pack import pack
 from swe_aem.cli.images_pull import ImagesOfTasks, References, Selection, pull, run
 from swe_aem.cli.options import EngineOf, Ids, Json, Limit, Split
 from swe_aem.cli.tell import tell
@@ -24,11 +25,12 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
-    help="List, pull, build, unpack and remove the images that tasks run in.",
+    help="List, pull, build, pack, unpack and remove the images that tasks run in.",
 )
 
 app.command("pull", cls=SectionedCommand)(pull)
 app.command("build")(build)
+app.command("pack", cls=SectionedCommand)(pack)
 
 
 @app.command("ls")

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -16,13 +16,14 @@ from swe_aem.cli.options import EngineOf, Ids, Json, Limit, Split, complete_task
 from swe_aem.cli.tell import complain, tell
 from swe_aem.errors import UserError
 from swe_aem.sandbox.engines import ENGINES, EngineName
-from swe_aem.sandbox.images.pull import PullConfig, Pulled, Puller, Want
+from swe_aem.sandbox.images.pull import PullConfig, Pulled, Puller, PullTarget, Want
 from swe_aem.sandbox.images.sizes import size
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from swe_aem.core import TaskRecord
+    from swe_aem.sandbox.images.ledger import Ledger
     from swe_aem.tasks import TaskSet
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ T = TypeVar("T")
 _TICK_S = 0.5
 _LINE_EVERY_S = 30.0
 _SHOWN_ROWS = 12
-_ADVICE = {
+ADVICE = {
     "disk full": "`swe-aem images gc` frees space on the engine's disk; then repeat the command",
     "unreachable": "name a registry that the engine can reach with --mirror, or configure the engine's proxy",
     "not allowed": "`docker login REGISTRY`, or check the name: registries say this of unknown ones too",
@@ -48,7 +49,11 @@ Mirrors = Annotated[
         "--mirror", metavar="REGISTRY=PREFIX", help="Ask there first, e.g. docker.io=localhost:5000; repeat for more."
     ),
 ]
-_CONFIG = {
+Pins = Annotated[
+    Path | None,
+    typer.Option("--pins", help="File of digests: what is in it is pulled by digest, the rest is added."),
+]
+PATIENCE = {
     "Patience": (
         Mirrored("jobs", help="Pulls at once.", least=1),
         Mirrored("stall_s", "--stall", "Seconds without movement until a pull is tried again.", least=0.1),
@@ -95,7 +100,7 @@ class Selection:
         return load_and_tell(tasks, split=self.split, ids=self.ids, limit=self.limit)
 
 
-@with_settings(PullConfig, _CONFIG)
+@with_settings(PullConfig, PATIENCE)
 def pull(
     given: dict[str, Any],
     references: References = None,
@@ -104,10 +109,7 @@ def pull(
     ids: Ids = None,
     limit: Limit = None,
     mirror: Mirrors = None,
-    pins: Annotated[
-        Path | None,
-        typer.Option("--pins", help="File of digests: what is in it is pulled by digest, the rest is added."),
-    ] = None,
+    pins: Pins = None,
     lock: Annotated[
         Path | None, typer.Option("--lock", help="A tasks.lock: images must be those that preflight ran in.")
     ] = None,
@@ -122,10 +124,13 @@ def pull(
 
     Example: swe-aem images pull --tasks SWE-bench/SWE-bench_Verified --limit 20 --pins verified.pins --jobs 6
     """
-    wants = _wants(engine, Selection(references or (), tasks, split, ids, limit), pins, lock)
+    selection = Selection(references or (), tasks, split, ids, limit)
+    wants = wanted(selection, pins, _locked(engine, lock, selection))
     results = run(_pull(engine, wants, PullConfig(**given), mirror or [], pins, as_json))
     if not as_json:
-        _report(results, engine)
+        from swe_aem.sandbox.images.recipes import how_to_get
+
+        report(results, "pulled", ADVICE, lambda image: how_to_get(image, engine))
     raise typer.Exit(1 if any(result.status == "failed" for result in results) else 0)
 
 
@@ -138,19 +143,25 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(130) from None
 
 
-def _wants(engine: EngineName, selection: Selection, pins: Path | None, lock: Path | None) -> list[Want]:
+def wanted(selection: Selection, pins: Path | None, image_ids: Mapping[str, str] = {}) -> list[Want]:
+    """The selected images, each with its digest in the file `pins` and its id in `image_ids` if it is there."""
     from swe_aem.sandbox.images.pins import read_pins
     from swe_aem.sandbox.images.reference import Reference
 
-    if lock is not None and selection.tasks is None:
-        raise UserError("--lock says which image each task was checked in; give --tasks SET with it")
     digests = read_pins(pins) if pins is not None else {}
-    image_ids = _locked_images(engine, lock, selection) if lock is not None else {}
     wants = []
     for name in selection.images():
         reference = Reference.parse(name)
         wants.append(Want(reference=reference, digest=digests.get(str(reference)), image_id=image_ids.get(name)))
     return wants
+
+
+def _locked(engine: EngineName, lock: Path | None, selection: Selection) -> dict[str, str]:
+    if lock is None:
+        return {}
+    if selection.tasks is None:
+        raise UserError("--lock says which image each task was checked in; give --tasks SET with it")
+    return _locked_images(engine, lock, selection)
 
 
 def _locked_images(engine: EngineName, lock: Path, selection: Selection) -> dict[str, str]:
@@ -174,6 +185,21 @@ async def _pull(
 ) -> list[Pulled]:
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
+
+    async with connect(ENGINES[name]) as engine:
+        return await pull_to(engine, Ledger.of_engine(engine.kind), wants, config, mirrors, pins, as_json)
+
+
+async def pull_to(
+    target: PullTarget,
+    ledger: "Ledger",
+    wants: list[Want],
+    config: PullConfig,
+    mirrors: Sequence[str],
+    pins: Path | None,
+    as_json: bool,
+) -> list[Pulled]:
+    """Pull to an engine or a directory, with progress on stderr; digests go into the file `pins`."""
     from swe_aem.sandbox.images.pins import read_pins, write_pins
     from swe_aem.sandbox.images.reference import canonical
     from swe_aem.sandbox.images.registries import load_credentials, load_registries
@@ -188,21 +214,19 @@ async def _pull(
             known[canonical(result.reference)] = result.digest
             write_pins(pins, known)
 
-    async with connect(ENGINES[name]) as engine:
-        puller = Puller(
-            engine, Ledger.of_engine(engine.kind), config=config, registries=registries, credentials=credentials
-        )
-        showing = asyncio.create_task(_show(puller))
-        try:
-            return await puller.pull_all(wants, done)
-        finally:
-            showing.cancel()
-            await asyncio.gather(showing, return_exceptions=True)
+    puller = Puller(target, ledger, config=config, registries=registries, credentials=credentials)
+    showing = asyncio.create_task(_show(puller))
+    try:
+        return await puller.pull_all(wants, done)
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
 
 
-def _report(results: Sequence[Pulled], engine: EngineName) -> None:
+def report(results: Sequence[Pulled], word: str, advice: Mapping[str, str], how_to_get: Callable[[str], str]) -> None:
+    """Say what failed and why, how many images were got, and what to do: `advice` for each kind of failure, and
+    `how_to_get` for an image that no registry has."""
     from swe_aem.sandbox.images.names import BUILT_HERE
-    from swe_aem.sandbox.images.recipes import how_to_get
 
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
@@ -210,14 +234,14 @@ def _report(results: Sequence[Pulled], engine: EngineName) -> None:
     counts = {status: sum(result.status == status for result in results) for status in ("pulled", "present", "failed")}
     downloaded = sum(result.downloaded_bytes for result in results)
     typer.echo(
-        f"{counts['pulled']} pulled ({size(downloaded)}), {counts['present']} were there, {counts['failed']} failed"
+        f"{counts['pulled']} {word} ({size(downloaded)}), {counts['present']} were there, {counts['failed']} failed"
     )
-    for failure, advice in _ADVICE.items():
+    for failure, what_to_do in advice.items():
         if any(result.failure == failure for result in failed):
-            typer.echo(f"{failure}: {advice}")
+            typer.echo(f"{failure}: {what_to_do}")
     for result in failed:
         if result.reference.startswith(BUILT_HERE):
-            typer.echo(f"{result.reference}: no registry has it; get it with {how_to_get(result.reference, engine)}")
+            typer.echo(f"{result.reference}: no registry has it; get it with {how_to_get(result.reference)}")
 
 
 async def _show(puller: Puller) -> None:

@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     Check("tmp", host.temporary, _EVERY),
     Check("open files", host.open_files, _EVERY),
     Check("launcher", sandboxes.launcher, _EMBEDDED),
+    Check("packing", sandboxes.packing, frozenset()),
     Check("kernel", sandboxes.kernel, _EMBEDDED),
     Check("control groups", sandboxes.control_groups, _EMBEDDED),
     Check("bubblewrap sandbox", sandboxes.embedded, _EMBEDDED),

@@ -33,6 +33,14 @@ def launcher() -> Finding:
     return fail("launcher", "neither bubblewrap nor util-linux", "apt-get install bubblewrap")
 
 
+def packing() -> Finding:
+    """The programs that pack images into files."""
+    found = [format for format, program in (("squashfs", "sqfstar"), ("erofs", "mkfs.erofs")) if shutil.which(program)]
+    if not found:
+        return warn("packing", "images cannot be packed", "apt-get install squashfs-tools")
+    return ok("packing", " and ".join(found))
+
+
 def kernel() -> Finding:
     """Kernel features that embedded sandboxes use."""
     missing = []

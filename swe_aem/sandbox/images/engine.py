@@ -74,6 +74,15 @@ class Engine:
         self._prefix = prefix
         self.kind = kind
 
+    @property
+    def place(self) -> str:
+        """How errors about an image call the engine."""
+        return "the engine"
+
+    def how_to_remove(self, reference: Reference) -> str:
+        """What a user does to be rid of an image."""
+        return f"remove that image (`{self.kind.name} rmi {reference.familiar}`)"
+
     async def images(self) -> list[EngineImage]:
         """Every image that has a name."""
         found = []

@@ -18,11 +18,19 @@ class PullFailure(StrEnum):
     DENIED = "not allowed"
     NO_SPACE = "disk full"
     MOVED = "not what was pinned"
+    MALFORMED = "malformed image"
     OTHER = "failed"
 
 
 FINAL = frozenset(
-    {PullFailure.MISSING, PullFailure.DENIED, PullFailure.NO_SPACE, PullFailure.MOVED, PullFailure.TIMED_OUT}
+    {
+        PullFailure.MISSING,
+        PullFailure.DENIED,
+        PullFailure.NO_SPACE,
+        PullFailure.MOVED,
+        PullFailure.MALFORMED,
+        PullFailure.TIMED_OUT,
+    }
 )
 """Failures after which the same registry is not asked again."""
 

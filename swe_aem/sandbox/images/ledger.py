@@ -80,6 +80,11 @@ class Ledger:
         """For root file systems in the cache; their names are those of their directories."""
         return cls("rootfs", str)
 
+    @classmethod
+    def of_packed(cls, directory: Path) -> "Ledger":
+        """For the images that are packed in a directory."""
+        return cls(f"packed-{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}")
+
     # -- uses ---------------------------------------------------------------------------------------------------------
 
     async def reserve(self, name: str) -> None:

@@ -12,13 +12,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from docker.auth import AuthConfig
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
-from swe_aem.sandbox.images.engine import Engine, EngineError, EngineImage
+from swe_aem.sandbox.images.engine import EngineError, EngineImage
 from swe_aem.sandbox.images.failures import FINAL, PullError, PullFailure, classify, retry_after_s
 from swe_aem.sandbox.images.layers import Layers
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
@@ -119,12 +119,41 @@ class _Attempt:
         self.limit.reschedule(asyncio.get_running_loop().time() + self.stall_s)
 
 
+class PullTarget(Protocol):
+    """Where images are pulled to: an engine, or a directory in which they are packed."""
+
+    @property
+    def place(self) -> str:
+        """How errors call it."""
+        ...
+
+    def how_to_remove(self, reference: Reference) -> str:
+        """What a user does to be rid of an image."""
+        ...
+
+    async def inspect(self, name: str) -> EngineImage | None:
+        """One image by name; None if there is none."""
+        ...
+
+    def pull(self, reference: Reference, auth: Mapping[str, str] | None) -> AsyncIterator[dict[str, Any]]:
+        """Messages about the pull, as docker's engine sends them; raises `EngineError` and `PullError`."""
+        ...
+
+    async def tag(self, name: str, reference: Reference) -> None:
+        """Give an image, by its id, another name."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Take a name from an image; one that is gone already is no error."""
+        ...
+
+
 class Puller:
-    """Pulls onto one engine. `rows` shows the progress of each image at any time."""
+    """Pulls to one place. `rows` shows the progress of each image at any time."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: PullTarget,
         ledger: Ledger,
         *,
         config: PullConfig | None = None,
@@ -179,7 +208,7 @@ class Puller:
             present = await self._engine.inspect(want.reference.familiar)
             if present is not None:
                 digest = self._digest_of(want, present)
-                _check(want, present, digest, "the engine")
+                self._check(want, present, digest, self._engine.place)
                 row.phase = "present"
                 self._seen(str(want.reference))
                 return self._result(row, "present", present, digest=digest)
@@ -313,7 +342,7 @@ class Puller:
             raise PullError(PullFailure.TIMED_OUT, message) from None
         image = await self._engine.inspect(asked.familiar)
         if image is None:
-            raise PullError(PullFailure.OTHER, "the engine says it is pulled, and does not have it")
+            raise PullError(PullFailure.OTHER, f"{self._engine.place} does not have it after the pull")
         known = _digests(image, asked)
         if row.layers.digest is None and len(known) == 1:  # podman does not tell it while it pulls
             row.layers.digest = known[0]
@@ -323,11 +352,25 @@ class Puller:
             if not had_before and source.registry != want.reference.registry:  # nobody needs the mirror's name
                 await self._engine.remove(asked.familiar)
         try:
-            _check(want, image, row.layers.digest or want.digest, source.registry)
+            self._check(want, image, row.layers.digest or want.digest, source.registry)
         except PullError:
             await self._engine.remove(want.reference.familiar)
             raise
         return image
+
+    def _check(self, want: Want, image: EngineImage, digest: str | None, whose: str) -> None:
+        """Raise `PullError` unless the image is the pinned one. An unknown digest is not the pinned one."""
+        if want.image_id is not None and image.id != want.image_id:
+            raise PullError(
+                PullFailure.MOVED,
+                f"{whose} has image {image.id[:19]}, pinned is {want.image_id[:19]}: the tag has moved since",
+            )
+        if want.digest is not None and digest != want.digest:
+            raise PullError(
+                PullFailure.MOVED,
+                f"{whose} has manifest {digest[:19] if digest else 'unknown'}, pinned is {want.digest[:19]}; "
+                f"{self._engine.how_to_remove(want.reference)}, or correct the pin",
+            )
 
     async def _stream(self, asked: Reference, auth: Mapping[str, str] | None, row: PullState) -> None:
         """Follow the engine's messages to their end; raises `PullError` if they report a failure, or at a stall."""
@@ -374,21 +417,6 @@ def _digests(image: EngineImage, reference: Reference) -> list[str]:
     """Digests of the manifests that the engine knows an image by, under the reference's name."""
     name = f"{reference.name}@"
     return [digest.removeprefix(name) for digest in image.digests if digest.startswith(name)]
-
-
-def _check(want: Want, image: EngineImage, digest: str | None, whose: str) -> None:
-    """Raise `PullError` unless the image is the pinned one. An unknown digest is not the pinned one."""
-    if want.image_id is not None and image.id != want.image_id:
-        raise PullError(
-            PullFailure.MOVED,
-            f"{whose} has image {image.id[:19]}, pinned is {want.image_id[:19]}: the tag has moved since",
-        )
-    if want.digest is not None and digest != want.digest:
-        raise PullError(
-            PullFailure.MOVED,
-            f"{whose} has manifest {digest[:19] if digest else 'unknown'}, pinned is {want.digest[:19]}; remove that "
-            f"image (`docker rmi {want.reference.familiar}`) or correct the pin",
-        )
 
 
 def _worst(sources: Sequence[_Source]) -> PullError:

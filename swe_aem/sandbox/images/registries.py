@@ -21,7 +21,9 @@ from docker.errors import DockerException
 from swe_aem.core.base import Frozen
 from swe_aem.core.settings import check, read_mapping
 from swe_aem.errors import UserError
-from swe_aem.sandbox.images.reference import Reference
+from swe_aem.sandbox.images.reference import DEFAULT_REGISTRY, Reference
+
+_LOOPBACK = ("localhost", "127.", "[::1]")
 
 
 class Registries(Frozen):
@@ -34,6 +36,12 @@ class Registries(Frozen):
         cannot give a mirror's image that name."""
         mirrors = () if reference.digest else self.mirrors.get(reference.registry, ())
         return [*(reference.at(prefix) for prefix in mirrors), reference]
+
+
+def api_url(reference: Reference) -> str:
+    """Where a registry answers about a repository, without a slash at the end. Plain HTTP only on loopback."""
+    host = "registry-1.docker.io" if reference.registry == DEFAULT_REGISTRY else reference.registry
+    return f"{'http' if host.startswith(_LOOPBACK) else 'https'}://{host}/v2/{reference.repository}"
 
 
 def load_registries(flags: Iterable[str] = ()) -> Registries:

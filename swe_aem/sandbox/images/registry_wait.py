@@ -5,10 +5,10 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from swe_aem.sandbox.images.reference import DEFAULT_REGISTRY, Reference
+from swe_aem.sandbox.images.reference import Reference
+from swe_aem.sandbox.images.registries import api_url
 
 _TIMEOUT_S = 10.0
-_LOOPBACK = ("localhost", "127.", "[::1]")
 
 
 async def asked_wait_s(reference: Reference) -> float | None:
@@ -17,9 +17,7 @@ async def asked_wait_s(reference: Reference) -> float | None:
     Best effort: the registry may look different from here than from the engine, or ask for credentials first. A HEAD
     request does not count towards Docker Hub's limit (https://docs.docker.com/docker-hub/usage/pulls/).
     """
-    host = "registry-1.docker.io" if reference.registry == DEFAULT_REGISTRY else reference.registry
-    scheme = "http" if host.startswith(_LOOPBACK) else "https"
-    url = f"{scheme}://{host}/v2/{reference.repository}/manifests/{reference.digest or reference.tag}"
+    url = f"{api_url(reference)}/manifests/{reference.digest or reference.tag}"
     try:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
             response = await http.head(url)

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from swe_aem.core.base import Frozen
-from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.errors import UserError
 from swe_aem.sandbox.images.engine import Engine, EngineImage
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.recipes import how_to_get
 from swe_aem.sandbox.images.stock import tree_bytes
+from swe_aem.sandbox.images.stream import feed, tar_command
 from swe_aem.sandbox.layers import remove_layers_of
+from swe_aem.sandbox.packed import tool
 from swe_aem.sandbox.roots import ROOTFS_DIGEST, ROOTFS_ENV, live_images, rootfs_dir
 
 
@@ -101,32 +103,6 @@ def _note(path: Path, text: str) -> None:
 
 async def _extract(archive: AsyncIterator[bytes], into: Path) -> None:
     """Write a tar stream below a directory; owners are kept where the host permits it."""
-    tar = shutil.which("tar")
-    if tar is None:
-        raise UserError("unpacking needs tar: apt-get install tar")
-    command = [tar, "-x", "-f", "-", "-C", str(into), "--numeric-owner", "--xattrs", "--xattrs-include=*"]
-    if os.geteuid() != 0:
-        command += ["--no-same-owner", "--delay-directory-restore", "--exclude=dev/*", "--no-xattrs"]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={"PATH": os.defpath, "LC_ALL": "C"}
-    )
-    assert process.stdin is not None
-    assert process.stderr is not None
-    said = asyncio.ensure_future(process.stderr.read())
-    try:
-        async for chunk in archive:
-            process.stdin.write(chunk)
-            await process.stdin.drain()
-        process.stdin.close()
-        code = await process.wait()
-    except (BrokenPipeError, ConnectionResetError):
-        code = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        complaints = (await said).decode("utf-8", "replace").strip()
-    if code != 0:
-        raise InfrastructureError(
-            f"tar could not unpack the image: {complaints.splitlines()[-1] if complaints else code}"
-        )
+    tar = tool("tar", "unpacking")
+    command = tar_command(tar, str(into), as_root=os.geteuid() == 0)
+    await feed(command, archive, "tar could not unpack the image")

@@ -134,6 +134,8 @@ class FaultyProxy:
     password: str | None = None
     """Ask for basic authentication of user `reader` with this password."""
     seen: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
+    """The Range headers of the requests that had one."""
     over: threading.Event = field(default_factory=threading.Event)
     news: threading.Condition = field(default_factory=threading.Condition)
 
@@ -170,6 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.what == "limit":
             return self._answer(429, _error("TOOMANYREQUESTS"), fault.headers)
         headers = {key: value for key, value in self.headers.items() if key.lower() in ("accept", "range")}
+        self.proxy.ranges += [value for key, value in headers.items() if key.lower() == "range"]
         answer = httpx.request(self.command, f"http://{self.proxy.upstream}{self.path}", headers=headers)
         body = answer.content
         if fault is not None and fault.what == "corrupt":

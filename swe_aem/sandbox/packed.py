@@ -1,0 +1,133 @@
+"""Packed images: one read-only file per image in a directory that many hosts may share.
+
+    sha256-<image id>.squashfs    the root file system; `.erofs` in the other format
+    names/<reference>.json        which file a reference stands for, and the image's environment
+    .layers/, .drafts/            what `swe-aem images pack` is working on
+
+Files and names appear in one step and are never written to again.
+"""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from swe_aem.core.base import Frozen
+from swe_aem.errors import TaskUnusable, UserError
+from swe_aem.sandbox.images.reference import canonical
+
+PACKED_DIR = "SWE_AEM_IMAGES"
+"""Environment variable with the directory of packed images."""
+
+PackFormat = Literal["squashfs", "erofs"]
+"""File system of a packed image. squashfs is smaller; erofs reads faster."""
+
+
+class PackedImage(Frozen):
+    """What a reference stands for in a directory of packed images."""
+
+    reference: str
+    """In its full form."""
+    image_id: str
+    """Digest of the image's configuration, which an engine calls the image's id."""
+    digest: str | None
+    """Digest of the registry's manifest; None for an image of an engine."""
+    format: PackFormat
+    size_bytes: int
+    env: tuple[str, ...]
+    """The image's environment (`ENV`) as `NAME=value`."""
+
+    @property
+    def stem(self) -> str:
+        """Name of the file without its ending; also the name of the root on which layers are kept."""
+        return self.image_id.replace(":", "-")
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in its directory."""
+        return f"{self.stem}.{self.format}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """`env` by name."""
+        named = [entry.partition("=") for entry in self.env]
+        return {name: value for name, _, value in named}
+
+
+class PackedDir:
+    """A directory of packed images."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def find(self, name: str) -> PackedImage | None:
+        """What a reference stands for; None if it was not packed, or its file is gone.
+
+        Raises `TaskUnusable` if the record cannot be read.
+        """
+        record = self._record(name)
+        try:
+            found = PackedImage.model_validate_json(record.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise TaskUnusable(f"{record} cannot be read ({error}); pack the image again") from None
+        return found if self.file(found).is_file() else None
+
+    def file(self, image: PackedImage) -> Path:
+        """The image's file."""
+        return self.path / image.file_name
+
+    def name(self, image: PackedImage) -> None:
+        """Let the image's reference stand for its file; raises `OSError`."""
+        record = self._record(image.reference)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        draft = record.with_name(f".{uuid.uuid4().hex}.draft")
+        draft.write_text(image.model_dump_json(indent=1), encoding="utf-8")
+        os.replace(draft, record)
+
+    def forget(self, name: str) -> None:
+        """Take a reference's name away; the file stays. One that is not there is no error."""
+        self._record(name).unlink(missing_ok=True)
+
+    def images(self) -> list[PackedImage]:
+        """Every named image whose file is there, by reference."""
+        records = sorted((self.path / "names").glob("[!.]*.json"))
+        found = [PackedImage.model_validate_json(record.read_bytes()) for record in records]
+        return [image for image in found if self.file(image).is_file()]
+
+    def _record(self, name: str) -> Path:
+        return self.path / "names" / f"{quote(canonical(name), safe='')}.json"
+
+
+def configured_dir() -> PackedDir | None:
+    """The directory that `$SWE_AEM_IMAGES` names; None if it is not set. Raises `UserError` if there is none."""
+    named = os.environ.get(PACKED_DIR)
+    if not named:
+        return None
+    path = Path(named).expanduser()
+    if not path.is_dir():
+        raise UserError(f"{PACKED_DIR}={named}: no such directory; make it with `swe-aem images pack REF --to {named}`")
+    return PackedDir(path)
+
+
+_PACKAGES = {
+    "sqfstar": "squashfs-tools",
+    "mkfs.erofs": "erofs-utils",
+    "squashfuse": "squashfuse",
+    "erofsfuse": "erofsfuse",
+    "mount": "mount",
+    "tar": "tar",
+}
+
+
+def tool(program: str, purpose: str) -> str:
+    """Path of a program that packs or mounts images; raises `UserError` that names its Debian package."""
+    found = shutil.which(program)
+    if found is None:
+        raise UserError(f"{purpose} needs {program}: apt-get install {_PACKAGES[program]}")
+    return found
