@@ -13,7 +13,7 @@ from swe_aem.errors import UserError
 from swe_aem.policy import tokenizer_fingerprint
 from swe_aem.rollout import name_tokenizer, require_tokenizer
 from swe_aem.rollout.manifest import read_manifest
-from swe_aem.store import Store
+from swe_aem.store import FORMAT, Store
 from swe_aem.train.config import read_config
 from swe_aem.train.directory import claim_run_directory
 from swe_aem.view.training_run import read_training_run
@@ -21,6 +21,7 @@ from swe_aem.view.training_run import read_training_run
 SAMPLE = Path(__file__).parents[1] / "data" / "format-3"
 RUN, GOLD = SAMPLE / "run", SAMPLE / "gold"
 POLICY = "configs/quickstart/policy"
+OLDER = rf"older swe-aem \(format 3, now {FORMAT}\): it can be read, not resumed. Choose"
 NEW_NAMES = {
     "gated": "unmodulated", "gated_share": "unmodulated_share", "silent_groups": "zero_variance_groups",
     "pressure_up": "foretold_down", "pressure_down": "foretold_up",
@@ -179,21 +180,21 @@ def test_metrics_of_an_old_run_are_drawn() -> None:
 def test_an_old_training_run_is_not_resumed(tmp_path: Path) -> None:
     shutil.copytree(RUN, tmp_path / "run")
     config = read_config(Path("configs/quickstart.yaml"))
-    with pytest.raises(UserError, match=r"older swe-aem \(format 3, now 9\): it can be read, not resumed. Choose"):
+    with pytest.raises(UserError, match=OLDER):
         claim_run_directory(config, tmp_path / "run")
     assert (tmp_path / "run" / "summary.json").exists()
 
 
 def test_an_old_training_run_that_was_killed_in_its_first_evaluation_is_not_resumed(tmp_path: Path) -> None:
     shutil.copytree(RUN, tmp_path / "run", ignore=shutil.ignore_patterns("rollouts", "summary.json"))
-    with pytest.raises(UserError, match=r"older swe-aem \(format 3, now 9\): it can be read, not resumed. Choose"):
+    with pytest.raises(UserError, match=OLDER):
         claim_run_directory(read_config(Path("configs/quickstart.yaml")), tmp_path / "run")
 
 
 def test_nothing_is_appended_to_an_older_store(tmp_path: Path) -> None:
     shutil.copytree(GOLD, tmp_path / "gold")
     before = {path: path.read_bytes() for path in (tmp_path / "gold").rglob("*.*") if path.is_file()}
-    with pytest.raises(UserError, match=r"older swe-aem \(format 3, now 9\): it can be read, not resumed. Choose"):  # noqa: SIM117
+    with pytest.raises(UserError, match=OLDER):  # noqa: SIM117
         with Store(tmp_path / "gold").writer():
             pass
     assert {path: path.read_bytes() for path in before} == before
