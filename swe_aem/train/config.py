@@ -23,6 +23,7 @@ from swe_aem.rollout import BudgetConfig, RolloutConfig
 from swe_aem.serve import ServersConfig
 from swe_aem.tasks import FAMILIES
 from swe_aem.train.group_queue import QueueRules, Stale
+from swe_aem.train.passes import PassSettings
 from swe_aem.train.task_samplers import TaskSamplerSetting
 from swe_aem.train.trl_config import TrlConfig
 
@@ -195,6 +196,10 @@ class TrainConfig(Frozen):
     """Implementation of attention in the trainer; auto: the one that transformers chooses, sdpa where the model has it.
     The two of flash attention need a GPU, 16-bit layers, and the package kernels, which fetches them from the hub, or
     the one that they come from (flash_attn, flash_attn_interface)."""
+    selective_checkpointing: bool = False
+    """With grpo.gradient_checkpointing: layers keep the outputs of attention too, which is then not computed again."""
+    activation_offloading: bool = False
+    """With grpo.gradient_checkpointing: the inputs of layers wait in the host's memory for the backward pass."""
     lora: LoraConfig | None = None
     """Train a low-rank adapter; all weights are trained if not given."""
     hardware: HardwareConfig | None = None
@@ -278,6 +283,21 @@ class TrainConfig(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _layers_are_checkpointed(self) -> "TrainConfig":
+        """What says how layers are checkpointed has an effect."""
+        for name in ("selective_checkpointing", "activation_offloading"):
+            if getattr(self, name) and not self.grpo.gradient_checkpointing:
+                raise ValueError(
+                    f"{name} has no effect without checkpointing: set grpo.gradient_checkpointing to true, or leave it "
+                    "out"
+                )
+        if self.selective_checkpointing and self.attention == "eager":
+            raise ValueError("selective_checkpointing has nothing to keep with attention eager: leave one of them out")
+        if self.selective_checkpointing and (self.grpo.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError("selective_checkpointing excludes use_reentrant in grpo.gradient_checkpointing_kwargs")
+        return self
+
     @property
     def rolled_out_groups(self) -> int:
         """Groups that are rolled out for a step."""
@@ -288,6 +308,11 @@ class TrainConfig(Frozen):
         """The settings that decide which groups begin and which a step takes."""
         return QueueRules(**{name: getattr(self, name) for name in QueueRules.model_fields})
 
+    @property
+    def passes(self) -> PassSettings:
+        """The settings of passes over the model."""
+        return PassSettings(**{name: getattr(self, name) for name in PassSettings.model_fields})
+
 
 _FREE = (
     "steps",
@@ -296,6 +321,8 @@ _FREE = (
     "heldout",
     "device",
     "collective_timeout_s",
+    "selective_checkpointing",
+    "activation_offloading",
     "servers",
     "hardware",
     "launch",

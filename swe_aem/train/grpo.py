@@ -29,6 +29,7 @@ from swe_aem.advantage.importance import importance_weights, log_ratios, mismatc
 from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
 from swe_aem.train.packing import micro_steps, pack, rows_of, unpack
+from swe_aem.train.passes import AS_IT_IS, PassSettings
 from swe_aem.train.refusals import one_ratio_per_row, refuse_silent_changes
 from swe_aem.train.routing_replay import RoutingReplay
 from swe_aem.train.sharding import shard_gradients
@@ -55,13 +56,14 @@ class AgentGRPOTrainer(GRPOTrainer):
         routing_replay: bool = False,
         clock: StepClock | None = None,
         packed: bool = False,
+        passes: PassSettings = AS_IT_IS,
         rollout_func: Callable[..., dict[str, list[Any]]],
         **kwargs: Any,
     ) -> None:
         """`importance_sampling` weighs each token's advantage by the ratio of old policy to sampler; mode none does
         not. `routing_replay` takes the experts of a mixture from the `routes` of `rollout_func`. `clock` counts the
         seconds of scoring and of checkpoints. With `packed`, a batch is a whole minibatch, and the rows of one
-        `micro_step` are packed into one forward pass."""
+        `micro_step` are packed into one forward pass. `passes` says what is kept of a pass, and where."""
         refuse_silent_changes(args, advantage, importance_sampling, packed=packed, routing_replay=routing_replay)
         self.advantage = advantage
         self._estimator = estimator_of(advantage)
@@ -77,6 +79,7 @@ class AgentGRPOTrainer(GRPOTrainer):
         self._rollout_func = rollout_func
         self._micro_step: list[int] = []
         """For each row of this process, the number of its micro-step."""
+        passes.prepare(kwargs["model"])
         super().__init__(args=args, reward_funcs=resolved, rollout_func=self._rows, **kwargs)
         self._replay = RoutingReplay(self.accelerator.unwrap_model(self.model)) if routing_replay else None
 

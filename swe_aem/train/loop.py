@@ -241,6 +241,7 @@ class _Run:
                 routing_replay=config.routing_replay,
                 clock=self.clock,
                 packed=config.token_budget is not None,
+                passes=config.passes,
             )
             _try_optimiser(trainer, model)
         trainer.remove_callback(PrinterCallback)

@@ -24,3 +24,14 @@ def dataset() -> Any:
     from swe_aem.testing.steps import tiny_prompts
 
     return datasets.Dataset.from_list(tiny_prompts(8))
+
+
+@pytest.fixture
+def trained(make_config: Any, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Makes a trainer that has trained a step of eight rows, with `seen`, what the step's rows became."""
+    from trl.trainer import grpo_trainer
+
+    from tests.train.one_step import one_step
+
+    monkeypatch.setattr(grpo_trainer, "shuffle_sequence_dict", lambda rows: rows)
+    return partial(one_step, make_config, dataset)

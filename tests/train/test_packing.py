@@ -1,6 +1,5 @@
 """Rows packed to a token budget: the same log-probabilities, entropies, loss and gradient as one row at a time."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,67 +9,18 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model  # noqa: E402
-from trl.trainer import grpo_trainer as trl_grpo  # noqa: E402
 
-from swe_aem.advantage.config import AEMConfig, ImportanceSamplingConfig  # noqa: E402
+from swe_aem.advantage.config import AEMConfig  # noqa: E402
 from swe_aem.core.settings import check  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
-from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.config import TrainConfig  # noqa: E402
 from swe_aem.train.dealing import Dealing  # noqa: E402
-from swe_aem.train.grpo import AgentGRPOTrainer  # noqa: E402
 from swe_aem.train.packing import micro_steps, pack, unpack  # noqa: E402
 from swe_aem.train.preset import batch_sizes  # noqa: E402
 from swe_aem.train.refusals import reasons_at_start, refuse_model, refuse_silent_changes  # noqa: E402
-from swe_aem.train.trl_config import TrlConfig, recipe  # noqa: E402
+from tests.train.one_step import MICRO_STEPS, policy, trained_weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.contract(trl=True, transformers=True)]
-
-MICRO_STEPS = [0, 0, 0, 1, 2, 2, 3, 3]
-"""Of the eight rows of a step; the first four are a minibatch, where there are two."""
-
-TRUNCATE = ImportanceSamplingConfig(mode="truncate", high=2)
-"""Not for vespo: it multiplies a row's ratios, and the scripted tokens are unlikely under the tiny policy."""
-
-
-def in_micro_steps(prompts: list[str], trainer: Any, feed: ScriptedFeed) -> dict[str, list[Any]]:
-    return {**feed(prompts, trainer), "micro_step": MICRO_STEPS}
-
-
-@pytest.fixture
-def trained(make_config: Any, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """A trainer after a step of eight rows, packed or one after the other, and what the step's rows became."""
-    monkeypatch.setattr(trl_grpo, "shuffle_sequence_dict", lambda rows: rows)
-
-    class Recorded(AgentGRPOTrainer):
-        def _generate_and_score_completions(self, inputs: Any) -> Any:
-            self.seen = super()._generate_and_score_completions(inputs)
-            return self.seen
-
-    def run(*, packed: bool, minibatches: int, advantage: Any = None, **grpo: Any) -> Any:
-        rows = 8 // minibatches
-        sizes = (rows, 1, minibatches) if packed else (1, rows, 8)
-        names = ("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation")
-        loss = grpo.get("loss_type")
-        high = recipe(TrlConfig(loss_type=loss))["epsilon_high"]
-        feed = ScriptedFeed(4, lost=[1])
-        trainer = Recorded(
-            model=tiny_model(sharpness=4.0).double(),
-            args=make_config(
-                max_steps=minibatches, optim="sgd", learning_rate=1.0, max_grad_norm=0.0,
-                **dict(zip(names, sizes, strict=True)), **{"epsilon_high": high} | grpo,
-            ),
-            train_dataset=dataset,
-            processing_class=tiny_tokenizer(),
-            rollout_func=lambda prompts, trainer: in_micro_steps(prompts, trainer, feed),
-            advantage=advantage or AEMConfig(),
-            importance_sampling=ImportanceSamplingConfig() if loss == "vespo" else TRUNCATE,
-            packed=packed,
-        )  # fmt: skip
-        trainer.train()
-        return trainer
-
-    return run
 
 
 def nightly(*losses: str) -> list[Any]:
@@ -80,15 +30,31 @@ def nightly(*losses: str) -> list[Any]:
 @pytest.mark.parametrize("loss_type", ["dr_grpo", "dapo", "luspo", *nightly("grpo", "cispo", "sapo", "vespo")])
 def test_packed_rows_train_as_rows_one_after_the_other(trained: Any, loss_type: str) -> None:
     """Within rounding: the model is float64, TRL's head float32."""
-    alone, packed = (trained(packed=each, minibatches=2, loss_type=loss_type) for each in (False, True))
+    same(*(trained(packed=each, minibatches=2, loss_type=loss_type) for each in (False, True)))
+
+
+@pytest.mark.parametrize("entropy", ["exact", "sampler"])
+def test_an_adapter_is_trained_the_same_too(trained: Any, entropy: Any) -> None:
+    """And where nothing is scored before, as it is with the entropies of the sampler."""
+    settings: Any = {"minibatches": 2, "adapter": True, "advantage": AEMConfig(entropy=entropy)}
+    same(*(trained(packed=each, **settings) for each in (False, True)), adapter=True)
+
+
+def test_entropies_of_the_sampler_make_the_same_update_of_all_weights(trained: Any) -> None:
+    settings: Any = {"minibatches": 1, "advantage": AEMConfig(entropy="sampler")}
+    same(*(trained(packed=each, **settings) for each in (False, True)))
+
+
+def same(alone: Any, packed: Any, *, adapter: bool = False) -> None:
+    """Did both steps train the same, and at all?"""
     for name in ("old_per_token_logps", "advantages"):
         assert torch.allclose(alone.seen[name], packed.seen[name], atol=1e-5), name
-    both = zip(tiny_model(sharpness=4.0).double().parameters(), alone.model.parameters(), strict=True)
-    moved = max(float((before - after).detach().abs().max()) for before, after in both)
+    before, one, other = (trained_weights(model) for model in (policy(adapter=adapter), alone.model, packed.model))
+    moved = max(float((start - end).abs().max()) for start, end in zip(before, one, strict=True))
     assert moved > 1e-4
-    for one, other in zip(alone.model.parameters(), packed.model.parameters(), strict=True):
-        assert torch.allclose(one, other, rtol=0, atol=1e-4 * moved)
-    first, second = (one.state.log_history[0] for one in (alone, packed))
+    for first, second in zip(one, other, strict=True):
+        assert torch.allclose(first, second, rtol=0, atol=1e-4 * moved)
+    first, second = (trainer.state.log_history[0] for trainer in (alone, packed))
     assert second["aem/response_entropy"] == pytest.approx(first["aem/response_entropy"], rel=1e-5)
     assert second["loss"] == pytest.approx(first["loss"], rel=1e-4, abs=1e-6)
 

@@ -74,3 +74,13 @@ def test_an_evaluation_in_the_middle_of_a_sharded_run_has_the_weights_of_its_ste
             assert torch.equal(served[name], one.to(torch.bfloat16)), (step, name)
         assert before != {name: one.tolist() for name, one in served.items()}, "nothing was trained"
         before = {name: one.tolist() for name, one in served.items()}
+
+
+@pytest.mark.nightly
+def test_packed_rows_make_the_update_of_rows_one_by_one(tmp_path: Path) -> None:
+    """Each process has three micro-steps, whose gradients are reduced one by one."""
+    (status, output), (other, said) = run_both("sharded_packed", 0, str(tmp_path / "out"))
+    assert (status, other) == (0, 0), output + said
+    found = json.loads(next(line for line in output.splitlines() if line.startswith('{"')))
+    assert found["moved"] > 1e-3
+    assert found["apart"] < 1e-4 * found["moved"]
