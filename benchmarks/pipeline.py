@@ -1,6 +1,7 @@
 """The pace of training and rollouts side by side, on a virtual clock: what `max_staleness` and `stale` do to it.
 
     python benchmarks/pipeline.py --json pipeline.json
+    python benchmarks/pipeline.py --real               # training runs whose trajectories sleep, beside the simulation
 
 The product's `GroupQueue` decides which groups begin and which a step takes. Everything else is simulated: places that
 are always full where a group may begin, trajectories whose durations are log-normal and end at a time limit, a trainer
@@ -15,7 +16,6 @@ import math
 import random
 import statistics
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +33,9 @@ DURATIONS = ((480.0, 0.7, 5400.0), (480.0, 1.0, 5400.0), (600.0, 1.0, 3600.0))
 SETTINGS: tuple[tuple[int, Stale], ...] = (
     (0, "wait"), (1, "wait"), (2, "wait"), (4, "wait"), (1, "drop"), (2, "drop"), (4, "drop")
 )  # fmt: skip
+
+_SIMULATED = {"trajectories": 1024, "places": 512, "train_s": 600.0, "sync_s": 60.0, "steps": 40}
+_REAL = {"trajectories": 32, "places": 16, "steps": 10, "median_s": 5.0}
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Pipeline:
                 self._version_of[number], self._left[number] = self._queue.version, GROUP
                 self._to_start = GROUP
             number = self.begun[-1]
-            seconds = self._durations_s[number * GROUP + self._to_start - 1]
+            seconds = self._durations_s[number * GROUP + GROUP - self._to_start]
             heapq.heappush(self._events, (self.now_s + seconds, "ended", number))
             self._to_start -= 1
             self._free -= 1
@@ -132,9 +135,14 @@ class Pipeline:
         spent_s = self.workload.train_s + self.workload.sync_s
         heapq.heappush(self._events, (self.now_s + spent_s, "trained", 0))
 
+    @property
+    def step_s(self) -> float:
+        """Seconds per step."""
+        return self.now_s / self.rules.steps
+
     def figures(self) -> dict[str, Any]:
         """What is shown of the run."""
-        step_s, ideal_s = self.now_s / self.rules.steps, self.workload.ideal_s()
+        step_s, ideal_s = self.step_s, self.workload.ideal_s()
         # Groups that began in the last steps may have had no step to be trained in.
         last = self.rules.steps - self.rules.max_staleness - 1
         counted = {number for number in self.begun if self._version_of[number] <= last}
@@ -174,26 +182,43 @@ def simulate(workload: Workload, settings: Sequence[tuple[int, Stale]] = SETTING
 
 
 def main() -> None:
-    """Simulate, print, write JSON."""
+    """Simulate or train, print, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trajectories", type=int, default=1024, help="trajectories of a step")
-    parser.add_argument("--places", type=int, default=512, help="trajectories that run at once")
-    parser.add_argument("--train-s", type=float, default=600.0, help="seconds of training per step")
-    parser.add_argument("--sync-s", type=float, default=60.0, help="seconds of a sync of weights")
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--real", action="store_true", help="train, with sleeps for durations; about 9 minutes")
+    parser.add_argument("--trajectories", type=int, help="trajectories of a step")
+    parser.add_argument("--places", type=int, help="trajectories that run at once")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--train-s", type=float, help="simulated seconds of training per step")
+    parser.add_argument("--sync-s", type=float, help="simulated seconds of a sync of weights")
+    parser.add_argument("--median-s", type=float, help="median seconds of a sleep, with --real")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    chosen = parser.parse_args()
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    chosen = vars(parser.parse_args())
+    sizes = _REAL if chosen["real"] else _SIMULATED
+    given = {name: value for name, value in chosen.items() if name not in ("real", "json") and value is not None}
+    if others := given.keys() - sizes.keys():
+        parser.error(f"{', '.join(sorted(others))}: not {'with' if chosen['real'] else 'without'} --real")
+    found = _trained(**{**sizes, **given}) if chosen["real"] else _simulated(**{**sizes, **given})
+    if chosen["json"]:
+        chosen["json"].write_text(json.dumps(found, indent=1))
+
+
+def _simulated(**sizes: Any) -> dict[str, Any]:
+    rows = []
     for median_s, sigma, limit_s in DURATIONS:
-        workload = Workload(
-            median_s, sigma, limit_s, chosen.trajectories, chosen.places, chosen.train_s, chosen.sync_s, chosen.steps
-        )
+        workload = Workload(median_s, sigma, limit_s, **sizes)
         print(f"median {median_s:.0f} s, sigma {sigma:g}, limit {limit_s:.0f} s", file=sys.stderr)
         figures = simulate(workload)
         _show(workload, figures)
-        found["rows"] += [{**asdict(workload), **one} for one in figures]
-    if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=1))
+        rows += [{**asdict(workload), **one} for one in figures]
+    return {"rows": rows}
+
+
+def _trained(median_s: float, **sizes: Any) -> dict[str, Any]:
+    from real_pipeline import measure, show
+
+    found = measure(Workload(median_s, sigma=1.0, limit_s=11 * median_s, train_s=0.0, sync_s=0.0, **sizes))
+    show(found)
+    return found
 
 
 def _show(workload: Workload, rows: Sequence[dict[str, Any]]) -> None:

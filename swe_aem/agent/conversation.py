@@ -49,7 +49,9 @@ class Conversation:
         """When the trajectory is out of time."""
         self.limits = limits
         """Limits and sampling settings of the trajectory. `ask` keeps to them."""
-        self._policy, self._renderer, self._sample = policy, renderer, sample
+        self.sample = sample
+        """Number of the trajectory among those of its task, from 0."""
+        self._policy, self._renderer = policy, renderer
         self._transcript: Transcript | None = None
         self._pending: Sampled | None = None
         self._calls: list[ToolCall] = []
@@ -61,7 +63,7 @@ class Conversation:
         if self._transcript is not None:
             raise RuntimeError("a conversation begins once: later messages are answers and `say`")
         sampler = TurnSampler(
-            self._policy, self._renderer, self.limits, self.deadline, task_id=self.task.id, sample=self._sample
+            self._policy, self._renderer, self.limits, self.deadline, task_id=self.task.id, sample=self.sample
         )
         self._transcript = Transcript(sampler, messages, tools)
 
@@ -142,7 +144,7 @@ class Conversation:
             self._close()
         return transcript.trajectory(
             task_id=self.task.id,
-            sample=self._sample,
+            sample=self.sample,
             agent=agent,
             model=self._policy.name,
             stop=stop,

@@ -1,10 +1,13 @@
-"""The simulation of the pipeline, in small: what `wait` and `drop` promise of pace, age and lengths."""
+"""The simulation of the pipeline, in small: what `wait` and `drop` promise of pace, age and lengths. And real runs that
+sleep."""
 
 import json
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pipeline.py"
 
@@ -35,3 +38,31 @@ def test_the_command_writes_its_figures(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "| max_staleness | stale |" in done.stdout
     assert len(json.loads((tmp_path / "found.json").read_text())["rows"]) == 21
+
+
+def test_a_trajectory_sleeps_as_long_in_every_run() -> None:
+    sleeping = runpy.run_path(str(SCRIPT.with_name("sleeping.py")))["Sleeping"]
+    agents = [sleeping(median_s=5.0, sigma=1.0, limit_s=55.0) for _ in range(2)]
+    lots = [[agent.sleep_s(f"task-{task}", sample) for task in range(100) for sample in range(8)] for agent in agents]
+    assert lots[0] == lots[1]
+    assert len(set(lots[0])) > 790, "but for those at the limit all differ"
+    assert max(lots[0]) <= 55.0
+    assert sum(seconds < 5.0 for seconds in lots[0]) == pytest.approx(400, abs=40)
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+@pytest.mark.bubblewrap
+@pytest.mark.torch
+def test_real_runs_train_on_what_slept(tmp_path: Path, require_bubblewrap: None) -> None:
+    options = ["--real", "--steps", "3", "--median-s", "0.5", "--json", str(tmp_path / "found.json")]
+    done = subprocess.run([sys.executable, str(SCRIPT), *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    on_policy, stale = found["rows"]
+    assert (on_policy["max_age"], stale["max_age"] <= 4) == (0, True)
+    assert on_policy["mean_sleep_s"] == stale["mean_sleep_s"], "both have the same groups"
+    assert on_policy["simulated_step_s"] > stale["simulated_step_s"]
+    for row in found["rows"]:
+        assert (len(row["steps"]), row["trajectories"]) == (3, 96)
+        assert row["mean_beyond_s"] > 0, "nothing is faster than its sleep"

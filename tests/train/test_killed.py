@@ -4,9 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +20,6 @@ from tests.train.killable import configuration  # noqa: E402
 from tests.train.outcome import metrics, weights  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.contract(trl=True, transformers=True)]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +30,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(model: Path) -> Run:
-    def run(out: Path, steps: int, kill_at: str, *settings: str) -> Any:
-        script = Path(__file__).with_name("killable.py")
-        command = [sys.executable, str(script), str(model), str(out), str(steps), kill_at, *settings]
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed")
-    done = run(out, 5, "0")
-    assert done.returncode == 0, done.stderr[-3000:]
+    train(configuration(model, 5), out, ScriptedSteps)
     return out
 
 
+def killed(model: Path, out: Path, kill_at: str) -> int:
+    """Status of a process that trains and kills itself."""
+    command = [sys.executable, str(Path(__file__).with_name("killable.py")), str(model), str(out), "5", kill_at]
+    return subprocess.run(command, capture_output=True, timeout=240, check=False).returncode
+
+
 @pytest.mark.parametrize("kill_at", ["3", "save"])
-def test_a_killed_run_resumes_bit_for_bit(run: Run, undisturbed: Path, tmp_path: Path, kill_at: str) -> None:
-    killed = run(tmp_path, 5, kill_at)
-    assert killed.returncode == -signal.SIGKILL
-    again = run(tmp_path, 5, "0")
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert ("resuming from the checkpoint of step 2" in again.stderr) == (kill_at == "3")
+def test_a_killed_run_resumes_bit_for_bit(
+    model: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kill_at: str
+) -> None:
+    assert killed(model, tmp_path, kill_at) == -signal.SIGKILL
+    train(configuration(model, 5), tmp_path, ScriptedSteps)
+    assert ("resuming from the checkpoint of step 2" in capsys.readouterr().err) == (kill_at == "3")
     assert [line["step"] for line in metrics(tmp_path)] == [1, 2, 3, 4, 5]
     assert metrics(tmp_path) == metrics(undisturbed)
     assert weights(tmp_path) == weights(undisturbed)

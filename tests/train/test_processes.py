@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,14 @@ def play(*scenes: str) -> Played:
 
 @pytest.fixture(scope="module")
 def played() -> Played:
-    return play("long work", "failing", "failing between", "failing other", "interrupted", "missing in a collective")
+    """All scenes, as two pairs play them at once, for most of them wait. Nothing comes after `killed`."""
+    shares = (
+        ("long work", "failing", "failing between", "interrupted", "missing in a collective"),
+        ("failing other", "killed"),
+    )
+    with ThreadPoolExecutor() as threads:
+        one, other = threads.map(lambda scenes: play(*scenes), shares)
+    return [mine | more for mine, more in zip(one, other, strict=True)]
 
 
 def test_work_longer_than_the_limit_of_collectives_is_waited_for(played: Played) -> None:
@@ -83,9 +91,9 @@ def test_a_process_that_is_missing_in_a_collective_is_found_within_the_limit(pla
     assert "Timed out waiting" in other[0]
 
 
-def test_a_first_process_that_is_gone_is_missed() -> None:
-    first, other = play("killed")
-    assert not first
+def test_a_first_process_that_is_gone_is_missed(played: Played) -> None:
+    first, other = played
+    assert "killed" not in first
     assert other["killed"][0].startswith("ProcessFailed: killed: the first process gave no sign of life for ")
 
 
@@ -101,10 +109,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.nightly
 def test_training_waits_for_evaluations_and_rollouts_longer_than_the_limit(model: Path, tmp_path: Path) -> None:
-    done = run_both("slow_first", TRAIN_LIMIT_S, str(model), str(tmp_path))
-    assert [status for status, _ in done] == [0, 0], done
-    assert [line["step"] for line in metrics(tmp_path)] == [1, 2]
-    assert (tmp_path / "policy" / "model.safetensors").exists()
+    assert run_both("slow_first", TRAIN_LIMIT_S, str(model), str(tmp_path), "slow") == [(0, "")] * 2
+    assert [line["step"] for line in metrics(tmp_path / "slow")] == [1, 2]
+    assert (tmp_path / "slow" / "policy" / "model.safetensors").exists()
 
 
 def test_rows_dealt_to_two_processes_train_as_they_do_in_one(model: Path, tmp_path: Path) -> None:
@@ -139,21 +146,29 @@ def moved(model: Path, run: Path) -> float:
     return max(float((before[name] - after[name]).abs().max()) for name in after)
 
 
-def test_a_step_that_fails_ends_both_processes(model: Path, tmp_path: Path) -> None:
-    first, other = run_both("slow_first", 60, str(model), str(tmp_path), "fail")
-    assert first == (1, "UserError: the servers are gone\n")
-    assert other == (1, "ProcessFailed: step 2: the first process failed: the servers are gone\n")
+@pytest.fixture(scope="module")
+def trained(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, str]]]:
+    """Directory of all scenes, and what each of two processes told of those that failed: one pair for all, because it
+    imports for long."""
+    out = tmp_path_factory.mktemp("scenes")
+    both = run_both("slow_first", 60, str(model), str(out), "differ", "fail", "lose")
+    assert [status for status, _ in both] == [0, 0], both
+    return out, [dict(line.split(": ", 1) for line in told.splitlines()) for _, told in both]
 
 
-def test_rollouts_that_are_lost_are_asked_again_by_all_processes(model: Path, tmp_path: Path) -> None:
-    done = run_both("slow_first", 60, str(model), str(tmp_path), "lose")
-    assert [status for status, _ in done] == [0, 0], done
-    assert [line["step"] for line in metrics(tmp_path)] == [1, 2]
+def test_a_step_that_fails_ends_both_processes(trained: tuple[Path, list[dict[str, str]]]) -> None:
+    first, other = trained[1]
+    assert first["fail"] == "UserError: the servers are gone"
+    assert other["fail"] == "ProcessFailed: step 2: the first process failed: the servers are gone"
 
 
-def test_processes_with_other_code_are_refused(model: Path, tmp_path: Path) -> None:
-    first, other = run_both("slow_first", 60, str(model), str(tmp_path), "differ")
-    said = "process 1 has other code than the first one: advantage was the code of sha256:0 and is now the code of"
-    assert other[0] == first[0] == 1
-    assert said in other[1]
-    assert said in first[1]
+def test_rollouts_that_are_lost_are_asked_again_by_all_processes(trained: tuple[Path, list[dict[str, str]]]) -> None:
+    out, told = trained
+    assert ["lose" in one for one in told] == [False, False]
+    assert [line["step"] for line in metrics(out / "lose")] == [1, 2]
+
+
+def test_processes_with_other_code_are_refused(trained: tuple[Path, list[dict[str, str]]]) -> None:
+    for one in trained[1]:
+        said = "process 1 has other code than the first one: advantage was the code of sha256:0 and is now the code of"
+        assert said in one["differ"]
