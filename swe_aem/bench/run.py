@@ -132,7 +132,7 @@ async def _supplied(
     if engine is None or not todo:
         yield None, None
         return
-    ahead = config.scheduling.concurrency
+    ahead = config.at_once.concurrency
     async with task_images(
         engine, todo, forget=forget, disk_bytes=disk_bytes, ahead=ahead, mirrors=mirrors
     ) as supplied:
@@ -152,7 +152,7 @@ def _plan(
         tasks=len(tasks),
         trajectories=wanted_trajectories(config, tasks),
         missing=sum(len(group.missing) for group in groups),
-        concurrency=config.scheduling.concurrency,
+        concurrency=config.at_once.concurrency,
         time_limit_s=config.time_limit_s,
         per_trajectory_s=earlier.wall_s / earlier.trajectories if earlier is not None and worked else None,
         images=images,

@@ -147,7 +147,7 @@ async def _read_all(
     tell: Callable[[str], None],
 ) -> list[GradedPrediction]:
     """The lines of all items, in order, so many read at once as patches would be graded."""
-    places, done = asyncio.Semaphore(config.scheduling.grading), 0
+    places, done = asyncio.Semaphore(config.at_once.grading), 0
     rewards = verdict_rewards(config.reward, records.values())
 
     async def one(item: _Item) -> GradedPrediction:

@@ -76,8 +76,8 @@ class GradeRun:
     ) -> None:
         """`predictions` are for tasks of the set. Of `config` the limits, the sandboxes and `scheduling.grading`, the
         number of patches graded at once, matter. Without a terminal a line is printed every `line_every_s` seconds."""
-        workers = config.scheduling.grading
-        scheduling = config.scheduling.model_copy(update={"concurrency": workers})
+        workers = config.at_once.grading
+        scheduling = config.scheduling.model_copy(update={"concurrency": workers, "grading": workers})
         update = {"agent": "native", "policy": PREDICTIONS, "scheduling": scheduling}
         self._config = config.model_copy(update=update)
         self._rewards = verdict_rewards(config.reward, tasks.records)
@@ -207,7 +207,7 @@ class GradeRun:
         self, writer: GradedWriter, progress: GradeProgress, backend: SandboxBackend, run: str
     ) -> None:
         limits = self._config.scheduling
-        gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
+        gate = StartGate(backend, starting=self._config.at_once.starting, start_limit_s=limits.start_limit_s)
         await prune_left_over(backend, progress.news.append)
         disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verdicts")
         try:
@@ -220,7 +220,7 @@ class GradeRun:
                 queue = iter([one for one in self._predictions if one.key not in writer.rows])
                 try:
                     async with asyncio.TaskGroup() as tasks:
-                        for _ in range(limits.grading):
+                        for _ in range(self._config.at_once.grading):
                             tasks.create_task(self._work(queue, context, writer, progress, disk))
                 except BaseExceptionGroup as group:
                     raise_first(group)

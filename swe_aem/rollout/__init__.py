@@ -4,6 +4,7 @@
 """
 
 from swe_aem.errors import RunAborted
+from swe_aem.rollout.at_once import AtOnce, Host, this_host
 from swe_aem.rollout.attribution import ROUNDS_THAT_DECIDE
 from swe_aem.rollout.budget import grade_attempt_s, sandbox_spec
 from swe_aem.rollout.components import (
@@ -32,8 +33,10 @@ from swe_aem.rollout.verdict_rewards import by_verdict_alone, verdict_rewards
 __all__ = [
     "NATIVE",
     "ROUNDS_THAT_DECIDE",
+    "AtOnce",
     "BudgetConfig",
     "GroupSource",
+    "Host",
     "HumanSession",
     "Manifest",
     "Places",
@@ -66,6 +69,7 @@ __all__ = [
     "roll_out",
     "sandbox_spec",
     "script_tools",
+    "this_host",
     "turn_renderer",
     "used_extensions",
     "verdict_rewards",

@@ -50,9 +50,9 @@ def trajectory_s(config: RolloutConfig) -> float:
 
 def start_s(config: RolloutConfig) -> float:
     """Seconds until a sandbox has started: the wait for everybody who may start before it, and its own start."""
-    limits = config.scheduling
-    waits = (2 * limits.concurrency + limits.grading) / limits.starting * limits.start_limit_s
-    return waits + limits.start_limit_s
+    start_limit_s, many = config.scheduling.start_limit_s, config.at_once
+    waits = (2 * many.concurrency + many.grading) / many.starting * start_limit_s
+    return waits + start_limit_s
 
 
 def replay_s(config: RolloutConfig) -> float:

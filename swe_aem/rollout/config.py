@@ -28,6 +28,7 @@ from swe_aem.policy import (
     policy_setting,
 )
 from swe_aem.reward import RewardSetting
+from swe_aem.rollout.at_once import AtOnce, this_host
 from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.suggest import did_you_mean
 from swe_aem.tasks import FAMILIES, LockPolicy
@@ -48,12 +49,12 @@ class SchedulingConfig(Frozen):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    concurrency: _Count = 4
-    """Agent sandboxes that exist at once."""
-    starting: _Count = 4
-    """Sandboxes that start at once, those for grading included."""
-    grading: _Count = 2
-    """Evaluation scripts that run at once."""
+    concurrency: _Count | None = None
+    """Agent sandboxes that exist at once. If not given: what memory, processors and disk of the host carry."""
+    starting: _Count | None = None
+    """Sandboxes that start at once, those for grading included. If not given: by the host's processors."""
+    grading: _Count | None = None
+    """Evaluation scripts that run at once. If not given: by the host's processors and memory."""
     max_attempts: _Count = 3
     """Most attempts per trajectory: an infrastructure failure is tried again. Grading has as many of its own, which do
     not repeat the agent's work."""
@@ -78,9 +79,10 @@ class SchedulingConfig(Frozen):
     """Share of trajectories without a verdict above which the command exits with code 1."""
 
     @property
-    def consecutive_failures(self) -> int:
-        """`max_consecutive_failures`, or its default for this concurrency."""
-        return self.max_consecutive_failures or max(12, 3 * self.concurrency)
+    def given_at_once(self) -> dict[str, int]:
+        """What is given of the fields of `AtOnce`, by name."""
+        values = {"concurrency": self.concurrency, "starting": self.starting, "grading": self.grading}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class BudgetConfig(Frozen):
@@ -173,6 +175,17 @@ class RolloutConfig(Frozen):
     """Chat format of the prompts."""
     scheduling: SchedulingConfig = SchedulingConfig()
     """Concurrency, retries, and time limits of the stages."""
+
+    @property
+    def at_once(self) -> AtOnce:
+        """How much runs at once on this host: what `scheduling` says, and where it says nothing, what it carries."""
+        derived = AtOnce.on(this_host(), self.sandbox.type, self.limits, scripted=self.scripted)
+        return derived.model_copy(update=self.scheduling.given_at_once)
+
+    @property
+    def consecutive_failures(self) -> int:
+        """`scheduling.max_consecutive_failures`, or its default for the concurrency."""
+        return self.scheduling.max_consecutive_failures or max(12, 3 * self.at_once.concurrency)
 
     @property
     def scripted(self) -> bool:

@@ -53,7 +53,7 @@ class LocalRoller:
         self._directory = directory
         self._run_id = run
         self._rewards = rewards or Rewards(config.reward)
-        self._places = places or Places(config.scheduling)
+        self._places = places or Places(config.at_once)
         limit_s = config.scheduling.start_limit_s
         self._gate = StartGate(backend, starting=self._places.starting, start_limit_s=limit_s)
         self._worked_s = -math.inf

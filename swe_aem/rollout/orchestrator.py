@@ -142,7 +142,7 @@ class Orchestrator:
             self._disk.shutdown()  # a record that is being written gets written
 
     def _run_state(self) -> RunState:
-        limit = self._config.scheduling.consecutive_failures
+        limit = self._config.consecutive_failures
         return RunState(
             watcher=self._progress,
             agent_breaker=Breaker("run the agent", limit, tasks=self._tasks),

@@ -81,7 +81,7 @@ def grading_context(
 
 def grading_breaker(config: RolloutConfig, tasks: int = 1) -> Breaker:
     """Counts failed grades of a run of so many tasks."""
-    return Breaker("grade a patch", config.scheduling.consecutive_failures, tasks=tasks)
+    return Breaker("grade a patch", config.consecutive_failures, tasks=tasks)
 
 
 class PatchGraded(NamedTuple):

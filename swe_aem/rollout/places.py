@@ -2,13 +2,13 @@
 
 import asyncio
 
-from swe_aem.rollout.config import SchedulingConfig
+from swe_aem.rollout.at_once import AtOnce
 
 
 class Places:
-    """The limits of `scheduling` as semaphores. Of several runs that wait for a place, each gets one in turn."""
+    """What may run at once as semaphores. Of several runs that wait for a place, each gets one in turn."""
 
-    def __init__(self, limits: SchedulingConfig) -> None:
+    def __init__(self, limits: AtOnce) -> None:
         self.agents = asyncio.Semaphore(limits.concurrency)
         """Agents that live."""
         self.starting = asyncio.Semaphore(limits.starting)

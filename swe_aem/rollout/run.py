@@ -127,12 +127,15 @@ class RolloutRun:
     def __enter__(self) -> "RolloutRun":
         """Lock and recover the store, and claim it for the configuration.
 
-        Raises `UserError` if the sandboxes' backend, the tokenizer or the reward cannot be used, before anything is
-        written; and if another process writes the store, it belongs to another run, or it cannot be read. Trajectories
-        that an earlier process could not pay are paid now; raises `ExtensionFailed` if that fails again.
+        Raises `UserError` if the sandboxes' backend, the tokenizer or the reward cannot be used, or this process may
+        not open enough files, before anything is written; and if another process writes the store, it belongs to
+        another run, or it cannot be read. Trajectories that an earlier process could not pay are paid now; raises
+        `ExtensionFailed` if that fails again.
         """
         if self._backend is None:
             open_backend(self._config.sandbox)  # raises if it cannot work here
+        at_once = self._config.at_once
+        open_files.require(at_once.concurrency)
         tokenizer = _fingerprint(self._config)
         extensions = used_extensions(self._config, self._tasks)
         rewards = Rewards(self._config.reward)
@@ -161,7 +164,8 @@ class RolloutRun:
             torn = writer.quarantined
             untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
             untold += [f"{paid} trajectories that were without a reward have one now"] if paid else []
-            untold += [few] if (few := open_files.shortage(self._config.scheduling.concurrency)) else []
+            untold += filter(None, [at_once.told(self._config.scheduling.given_at_once)])
+            untold += filter(None, [open_files.shortage(at_once.concurrency)])
             self._opened = _OpenStore(
                 lifetime.pop_all(), writer, rewards, manifest.run, totals, earlier, failures, phases, untold
             )

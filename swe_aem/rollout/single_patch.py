@@ -29,7 +29,7 @@ async def grade_patch(
     limits = config.scheduling
     components = grading_components(tasks, lambda gate: Grader(gate, twins=config.twins))
     async with open_backend(config.sandbox) as backend:
-        gate = StartGate(backend, starting=limits.starting, start_limit_s=limits.start_limit_s)
+        gate = StartGate(backend, starting=config.at_once.starting, start_limit_s=limits.start_limit_s)
         async with components.grader(gate) as grader, Controls() as controls:
             context = grading_context(config, _RUN, components, backend, gate, grader, controls, directory, tell)
             failures = Failures(TrajectoryKey(record.task.id, 0), lambda failed: tell(failed.said), phase="grade")

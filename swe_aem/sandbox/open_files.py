@@ -2,11 +2,15 @@
 
 import resource
 
+from swe_aem.errors import UserError
+
 OTHER_FILES = 256
 """Open files of a process that has no sandbox: libraries, stores, an engine's connections."""
 FILES_PER_TRAJECTORY = 8
 """Open files per trajectory under way: its sandbox, up to three of its grading, its policy's connection; some while
 these start."""
+LEAST_FILES_PER_TRAJECTORY = 2
+"""Its sandbox and that of its grading, whatever else."""
 MOST_FILES = 1 << 20
 """More helps nobody, and some programs visit every possible descriptor."""
 
@@ -19,6 +23,12 @@ def raise_limit() -> int:
         return MOST_FILES if soft == resource.RLIM_INFINITY else soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return wanted
+
+
+def require(concurrency: int) -> None:
+    """Raise `UserError` if so many trajectories at once cannot be under way."""
+    if raise_limit() < LEAST_FILES_PER_TRAJECTORY * concurrency and (why := shortage(concurrency)) is not None:
+        raise UserError(why)
 
 
 def shortage(concurrency: int) -> str | None:

@@ -166,7 +166,7 @@ def to_row(trajectory: Trajectory) -> TrajectoryRow:
             for number, response in enumerate(trajectory.responses)
             if response.routed_experts is not None
         ],
-        "branches": _pack([branch.model_dump(mode="json") for branch in trajectory.branches]),
+        "branches": _pack([branch.model_dump() for branch in trajectory.branches]),
     }
 
 
@@ -255,7 +255,8 @@ def turn_places(messages: Sequence[Mapping[str, Any]], responses: int) -> list[i
 
 
 def _pack(value: Any) -> str:
-    return escape(json.dumps(value, ensure_ascii=False))
+    """JSON made from Python's own values: pydantic's JSON would lose lone surrogates. Bytes are base64."""
+    return escape(json.dumps(value, ensure_ascii=False, default=lambda given: b64encode(given).decode("ascii")))
 
 
 def _unpack(text: str) -> Any:

@@ -102,7 +102,7 @@ class RolloutProcess:
     def __enter__(self) -> "RolloutProcess":
         self._child = self._child or RolloutChild(samples=self._config.servers is None)
         try:
-            self._open(self._child, replaces=False)
+            self._open(self._child)
         except ChildGone as gone:
             raise RunAborted(f"the process of the rollouts {gone}") from None
         except BaseException:
@@ -161,10 +161,9 @@ class RolloutProcess:
         except ChildGone as gone:
             raise RolloutsLost(f"the process of the rollouts {gone}") from None
 
-    def _open(self, child: RolloutChild, *, replaces: bool) -> None:
+    def _open(self, child: RolloutChild) -> None:
         config = self._config
-        threads = _torch_threads(config)
-        child.open(Opening(config, self._directory, self._name, tuple(sys.path), threads, replaces))
+        child.open(Opening(config, self._directory, self._name, tuple(sys.path), _torch_threads(config)))
 
     def _replace_if_gone(self) -> None:
         while (why := self._running.how_it_ended) is not None:
@@ -173,7 +172,7 @@ class RolloutProcess:
             self._running.close()
             self._child = RolloutChild(samples=self._config.servers is None)
             with suppress(ChildGone):
-                self._open(self._child, replaces=True)
+                self._open(self._child)
 
     def _count_loss(self, why: str) -> None:
         stored_bytes = _stored_bytes(self._directory)

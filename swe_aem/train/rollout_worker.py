@@ -64,16 +64,13 @@ class _Live:
 class RolloutWorker:
     """Rolls out steps and evaluations. Use as a context manager, on the first process only."""
 
-    def __init__(
-        self, config: TrainConfig, directory: Path, model: Callable[[], Any], name: str, *, patient: bool = False
-    ) -> None:
+    def __init__(self, config: TrainConfig, directory: Path, model: Callable[[], Any], name: str) -> None:
         """`model` makes the worker's own copy, and is not called with servers; `directory` gets `rollouts/` and the
-        stores of evaluations. `patient`: servers that do not answer at first are waited for."""
+        stores of evaluations."""
         self._config = config
         self._directory = directory
         self._model = model
         self._name = name
-        self._patient = patient
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
         self._lifetimes = AsyncExitStack()
@@ -81,7 +78,7 @@ class RolloutWorker:
         self._turns: set[asyncio.Task[Any]] = set()
         self._tasks = chosen_tasks(config.rollout)
         self._backend = open_backend(config.rollout.sandbox)
-        self._places = Places(config.rollout.scheduling)
+        self._places = Places(config.rollout.at_once)
         self._rollout = self._run_of(config.rollout, self._tasks, directory / "rollouts")
         self._groups = TrainingGroups(config, self._tasks.records, directory, self._rollout)
         self._lasting: asyncio.Task[None] | None = None
@@ -171,7 +168,7 @@ class RolloutWorker:
     async def _open(self) -> _Live:
         rollout = self._config.rollout
         await self._lifetimes.enter_async_context(self._backend)
-        opened = open_policy(self._config, self._model, self._name, patient=self._patient)
+        opened = open_policy(self._config, self._model, self._name)
         policy, versioned = await self._lifetimes.enter_async_context(opened)
         parser = await self._lifetimes.enter_async_context(SwebenchParser())
         agents = await self._lifetimes.enter_async_context(open_agents(rollout, turn_renderer(rollout)))

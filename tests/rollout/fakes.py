@@ -266,7 +266,8 @@ class Bench:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def config(self) -> RolloutConfig:
-        quick = {"backoff_s": 0.0, "guard_s": 0.5, **self.scheduling}
+        few = {"concurrency": 4, "starting": 4, "grading": 2}
+        quick = {"backoff_s": 0.0, "guard_s": 0.5, **few, **self.scheduling}
         return RolloutConfig(scheduling=SchedulingConfig(**quick), **{"time_limit_s": 5.0, **self.settings})
 
     def components(self) -> RolloutComponents:

@@ -227,6 +227,19 @@ def test_a_limit_that_is_too_low_for_the_concurrency_is_told_in_one_line() -> No
     assert "ulimit -Hn 520" in few
 
 
+def test_a_concurrency_that_a_process_cannot_have_open_is_refused_in_one_line() -> None:
+    code = """
+from swe_aem.sandbox.open_files import require
+require(256)
+try:
+    require(257)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    (line,) = limited_to(512, code).splitlines()
+    assert line.startswith("UserError this process may open 512 files at most, and --concurrency 257 may need")
+
+
 @pytest.mark.bubblewrap
 async def test_a_trajectory_takes_as_few_files_as_is_said(require_bubblewrap: None) -> None:
     backend, spec = BubblewrapBackend(), SandboxSpec(image="swe-aem/micro:1", workdir="/tmp", ttl_s=900)

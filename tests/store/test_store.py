@@ -135,6 +135,19 @@ def long_trajectory(turns: int) -> Trajectory:
     return make_trajectory("t", 0, token_ids=tuple(range(turns)), responses=responses, messages=tuple(said))
 
 
+def test_a_branch_keeps_bytes_that_are_no_text() -> None:
+    odd = "\udc80\ud800"
+    called = (
+        make_trajectory("t", 0)
+        .responses[0]
+        .model_copy(
+            update={"start": 0, "end": 2, "tool_calls": (ToolCall(name="bash", arguments={odd: odd}, observation=odd),)}
+        )
+    )
+    one = make_trajectory("t", 0, branches=(Branch(token_ids=(1, 2), responses=(called,)),))
+    assert from_row(json.loads(json.dumps(to_row(one)))) == one
+
+
 def test_an_excerpt_has_the_texts_of_some_turns_and_every_number() -> None:
     one = long_trajectory(600)
     found = excerpt(to_row(one), range(100, 103))

@@ -95,12 +95,12 @@ def _roles(config: TrainConfig, hardware: HardwareConfig) -> Iterator[str]:
     shared = hardware.trainer_gpus + serving > hardware.gpus_per_host == 1
     gpus = max(hardware.trainer_gpus, serving) if shared else hardware.trainer_gpus + serving
     hosts = -(-gpus // hardware.gpus_per_host)
-    scheduling = config.rollout.scheduling
+    agents = config.rollout.scheduling.concurrency or "so many as it carries"
     yield f"hosts: {hosts} with {hardware.gpus_per_host} {hardware.gpu} of {hardware.gpu_memory_gb:g} GB each"
     sharding = {"none": "a whole copy each", "fsdp2": "shards (FSDP2)", "zero3": "shards (ZeRO-3)"}
     yield f"  trainer: {hardware.trainer_gpus} GPUs, {sharding[hardware.sharding]}; its first process rolls out"
     yield (
-        f"  rollouts: on the first trainer's host, up to {scheduling.concurrency} agents and as many grading sandboxes "
+        f"  rollouts: on the first trainer's host, up to {agents} agents and as many grading sandboxes "
         f"({config.rollout.sandbox.type})"
     )
     urls = ", ".join(config.servers.urls) if config.servers else "none: the policy samples in the trainer"
