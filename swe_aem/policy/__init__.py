@@ -6,7 +6,7 @@ Importing this package does not import torch; `swe_aem.policy.sampling`, which s
 """
 
 from swe_aem.policy.entropy import TOP as TOP_LOGPROBS
-from swe_aem.policy.errors import AnswersLost, ContextOverflow, RunRefused
+from swe_aem.policy.errors import AnswersLost, ContextOverflow, NoServer, RunRefused
 from swe_aem.policy.fingerprint import tokenizer_fingerprint
 from swe_aem.policy.kinds import names_chat_api
 from swe_aem.policy.registry import (
@@ -29,11 +29,12 @@ from swe_aem.policy.tokenizer import BYTE_TOKENIZER_NAME, QWEN3_CONTROL_TOKENS, 
 from swe_aem.policy.transformers import TransformersPolicy
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy, VllmServer
 from swe_aem.policy.vllm_control import ServedModel, ServerControl
-from swe_aem.policy.vllm_server import InFlight
+from swe_aem.policy.vllm_server import PAUSE_LIMIT_S, InFlight
 
 __all__ = [
     "BYTE_TOKENIZER_NAME",
     "COMPLETIONS",
+    "PAUSE_LIMIT_S",
     "POLICIES",
     "QWEN3_CONTROL_TOKENS",
     "SCRIPTS",
@@ -41,6 +42,7 @@ __all__ = [
     "AnswersLost",
     "ContextOverflow",
     "InFlight",
+    "NoServer",
     "PolicyFactory",
     "RequestConfig",
     "RunRefused",

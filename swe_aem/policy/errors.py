@@ -12,6 +12,10 @@ class NothingSampled(PolicyError):
     """The server cannot have sampled anything for the request, so it may be sent again, to this or another server."""
 
 
+class NoServer(PolicyError):
+    """No server can take new weights now; one may come back."""
+
+
 class Aborted(PolicyError):
     """The server ended the response before its end, as it does when it is paused for new weights."""
 

@@ -20,10 +20,11 @@ from swe_aem.core import Completion, Policy, SamplingParams
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.completions import CompletionsConfig, open_completions
 from swe_aem.policy.continued import Continued
-from swe_aem.policy.errors import Aborted, ContextOverflow, NothingSampled
+from swe_aem.policy.errors import Aborted, ContextOverflow, NoServer, NothingSampled
 from swe_aem.policy.requests import CompletionsServers
 from swe_aem.policy.vllm_control import ServedModel
 from swe_aem.policy.vllm_server import VllmClientConfig, VllmServer
+from swe_aem.runlog import tell
 
 __all__ = ["VllmClientConfig", "VllmPolicy", "VllmServer", "open_served"]
 
@@ -53,6 +54,7 @@ class VllmPolicy:
         self._weights_fixed = asyncio.Lock()
         """Held by a health check, and while weights change, so that a check sees the old ones or the new ones."""
         self._changed = asyncio.Event()
+        """Set after every health check."""
         self._waits: dict[str, str] = {}
         """Why the request of a trajectory was refused, until one of it is answered."""
         self._watchers: list[asyncio.Task[None]] = []
@@ -69,14 +71,29 @@ class VllmPolicy:
         await self.close()
 
     async def _open(self) -> None:
+        until_s = asyncio.get_running_loop().time() + self.config.open_patience_s
         for server in self.servers:
-            await server.open()
+            await self._open_server(server, until_s)
         served = {server.url: server.client.name for server in self.servers}
         if len(set(served.values())) != 1:
             shown = ", ".join(f"{url}: {name}" for url, name in served.items())
             raise UserError(f"the servers serve different models ({shown}): start them alike, e.g. with swe-aem serve")
         self.name = self.servers[0].client.name
         self._watchers = [asyncio.create_task(self._watch(server)) for server in self.servers]
+
+    async def _open_server(self, server: VllmServer, until_s: float) -> None:
+        """Open a server; one that does not answer is asked again until that time of the event loop."""
+        waits = False
+        while True:
+            try:
+                return await server.open()
+            except UserError as error:
+                if asyncio.get_running_loop().time() >= until_s:
+                    raise
+                if not waits:
+                    tell(f"waiting up to {self.config.open_patience_s:g} s for {server.url}: {error}")
+                waits = True
+            await asyncio.sleep(self.config.probe_s)
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
@@ -150,24 +167,28 @@ class VllmPolicy:
 
     @asynccontextmanager
     async def switch(self) -> AsyncIterator[tuple[VllmServer, ...]]:
-        """The servers in rotation, with nothing in flight and every new request held back until the end of the block:
-        requests in flight end first, or are interrupted, as the configuration says. If the block changes a server's
-        weights it calls `VllmServer.expect`."""
+        """The servers that take weights, with nothing in flight and every new request held back until the end of the
+        block: requests in flight end first, or are interrupted, as the configuration says. If the block changes a
+        server's weights it calls `VllmServer.expect`. Raises `NoServer` if none takes weights."""
         async with self._switching:
             for server in self.servers:
                 server.slots.close()
             try:
                 await self._emptied()
                 async with self._weights_fixed:
-                    servers = tuple(server for server in self.servers if server.out_reason is None)
-                    if not servers:
-                        raise PolicyError(f"no server can take new weights: {self._reasons()}")
-                    yield servers
+                    yield self.taking_weights()
             finally:
                 for server in self.servers:
                     if server.out_reason is None:
                         server.not_stalled_until(asyncio.get_running_loop().time())
                     server.slots.open()
+
+    def taking_weights(self) -> tuple[VllmServer, ...]:
+        """The servers that take weights. Raises `NoServer` if there are none."""
+        servers = tuple(server for server in self.servers if server.takes_weights)
+        if not servers:
+            raise NoServer(f"no server can take new weights: {self._reasons()}")
+        return servers
 
     async def _emptied(self) -> None:
         """Return once nothing is in flight. The servers generate, should they be asked."""
@@ -241,24 +262,36 @@ class VllmPolicy:
 
     async def wait_all_in_rotation(self) -> None:
         """Return when all servers are in rotation, or after `patience_s`."""
+        until_s = asyncio.get_running_loop().time() + self.config.patience_s
+        await self._wait_until(lambda: not self._reasons(), until_s)
+
+    async def wait_none_suspected(self) -> None:
+        """Return when health checks have said of every server whether it is in rotation, or after `patience_s`."""
+        until_s = asyncio.get_running_loop().time() + self.config.patience_s
+        await self._wait_until(lambda: not any(server.suspected for server in self.servers), until_s)
+
+    async def wait_one_takes_weights(self, until_s: float) -> bool:
+        """Wait for a server that takes weights, until that time of the event loop; is there one?"""
+        return await self._wait_until(lambda: any(server.takes_weights for server in self.servers), until_s)
+
+    async def _wait_until(self, holds: Callable[[], bool], until_s: float) -> bool:
+        """Wait until that time of the event loop for what health checks bring about; does it hold?"""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.config.patience_s):
-                while self._reasons():
+            async with asyncio.timeout_at(until_s):
+                while not holds():
                     self._changed.clear()
                     await self._changed.wait()
+        return holds()
 
     def _reasons(self) -> str:
         return "; ".join(f"{server.url}: {server.out_reason}" for server in self.servers if server.out_reason)
-
-    def _put_back(self, server: VllmServer) -> None:
-        if server.put_back():
-            self._changed.set()
 
     async def _watch(self, server: VllmServer) -> None:
         while True:
             await server.wait_for_check(self.config.probe_s)
             async with self._weights_fixed:
                 await self._check(server)
+            self._changed.set()
 
     async def _check(self, server: VllmServer) -> None:
         """One health check: take the server out of rotation, put it back, or leave it."""
@@ -272,15 +305,16 @@ class VllmPolicy:
             return
         stalled_s = server.stalled_s(load, asyncio.get_running_loop().time())
         if not _holds(served, server.expected):
-            server.take_out(f"it was restarted with other weights: {_shown(served)}, not {_shown(server.expected)}")
+            why = f"it was restarted with other weights: {_shown(served)}, not {_shown(server.expected)}"
+            server.take_out(why, lacks_weights=True)
             if self.repair is not None and await self.repair(server):
-                self._put_back(server)
+                server.put_back()
         elif stalled_s > self.config.stall_s:
             server.take_out(f"it has {load.running} requests and has made no token for {stalled_s:.0f} s")
         else:
             server.adapt_slots(load)
             if not server.interrupted:
-                self._put_back(server)
+                server.put_back()
         server.note_load(load)
 
 

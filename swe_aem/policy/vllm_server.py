@@ -18,7 +18,7 @@ from swe_aem.policy.vllm_control import ServedModel, ServerControl
 
 _Seconds = Annotated[float, Field(gt=0)]
 InFlight = Literal["interrupt", "drain"]
-_PAUSE_LIMIT_S = 60.0
+PAUSE_LIMIT_S = 60.0
 """Seconds that a pause or its end may take: longer than one step of an engine."""
 
 
@@ -37,6 +37,8 @@ class VllmClientConfig(RequestConfig):
     """Failed health checks in a row after which the requests in flight at a server are given up."""
     stall_s: _Seconds = 120.0
     """Seconds that a server may have requests and generate no token."""
+    open_patience_s: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds to wait for servers that do not answer when the policy is opened."""
     in_flight: InFlight = "drain"
     """What becomes of requests in flight when the weights change: interrupt, they are continued with the new weights;
     drain, they end with the old ones first."""
@@ -65,6 +67,9 @@ class VllmServer:
         self.url = self.control.url
         self._expected: ServedModel | None = None
         self._out_reason: str | None = None
+        self._outages = 0
+        self._suspected = False
+        self._lacks_weights = False
         self._check_soon = asyncio.Event()
         self._interrupted = False
         self._failed_checks = 0
@@ -88,8 +93,24 @@ class VllmServer:
         return self._out_reason
 
     @property
+    def outages(self) -> int:
+        """How often it went out of rotation, or did not answer a health check. While the number is the
+        same, it is the same process."""
+        return self._outages
+
+    @property
+    def suspected(self) -> bool:
+        """Is it out of rotation, and has no health check yet said whether it returns?"""
+        return self._suspected
+
+    @property
+    def takes_weights(self) -> bool:
+        """Is it in rotation, or out of it only because it has other weights than it should?"""
+        return self._out_reason is None or self._lacks_weights
+
+    @property
     def interrupted(self) -> bool:
-        """Was it told to end its requests in flight, and not yet to generate again?"""
+        """Was it told to generate nothing more, and not yet to generate again?"""
         return self._interrupted
 
     @property
@@ -155,33 +176,44 @@ class VllmServer:
         """Let the server answer its requests in flight with what it has sampled, and begin none before `resume`. A
         request that reaches it meanwhile waits there, and is answered at the next call."""
         self._interrupted = True
-        await self.control.post("/pause", limit_s=_PAUSE_LIMIT_S, query={"mode": "abort"})
+        await self.control.post("/pause", limit_s=PAUSE_LIMIT_S, query={"mode": "abort"})
+
+    def may_be_paused(self) -> None:
+        """A pause was sent and the answer is lost: health checks resume it."""
+        self._interrupted = True
 
     async def resume(self) -> None:
         """Let it generate again."""
-        await self.control.post("/resume", limit_s=_PAUSE_LIMIT_S)
+        await self.control.post("/resume", limit_s=PAUSE_LIMIT_S)
         self._interrupted = False
 
     def suspect(self, why: str) -> None:
         """Send it nothing more until a health check succeeds, and check soon. Requests in flight may end."""
         if self._out_reason is None:
             self._out_reason = why
+            self._outages += 1
             self.slots.send_away()
+        self._suspected, self._lacks_weights = True, False
         self._check_soon.set()
 
-    def take_out(self, why: str) -> None:
-        """Take it out of rotation, or change the reason why it is out, and give up its requests in flight."""
+    def check_soon(self) -> None:
+        """Have its next health check now."""
+        self._check_soon.set()
+
+    def take_out(self, why: str, *, lacks_weights: bool = False) -> None:
+        """Take it out of rotation, or change the reason why it is out, and give up its requests in flight.
+        `lacks_weights`: it is sound, and has other weights than it should."""
         self.suspect(why)
         self._out_reason = why
+        self._suspected, self._lacks_weights = False, lacks_weights
         self._check_soon.clear()
         for work in self._working:
             work.cancel()
 
-    def put_back(self) -> bool:
-        """Put it into rotation; false if it was there."""
-        was_out = self._out_reason is not None
+    def put_back(self) -> None:
+        """Put it into rotation, or leave it there."""
         self._failed_checks, self._out_reason = 0, None
-        return was_out
+        self._suspected = self._lacks_weights = False
 
     async def wait_for_check(self, interval_s: float) -> None:
         """Return when its next health check is due: after `interval_s`, or as soon as it is suspected."""
@@ -193,6 +225,8 @@ class VllmServer:
     def check_failed(self, why: str, *, limit: int) -> None:
         """Count a health check without an answer; the `limit`-th in a row takes the server out."""
         self._failed_checks += 1
+        self._outages += 1
+        self._lacks_weights = False
         if self._failed_checks >= limit:
             self.take_out(why)
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from swe_aem.errors import UserError
 from swe_aem.policy import InFlight, RequestConfig, VllmClientConfig, VllmPolicy
+from swe_aem.serve.adapter_sync import AdapterSync
 from swe_aem.serve.config import ServersConfig
 from swe_aem.serve.planes import ControlPlane
-from swe_aem.serve.sync import AdapterSync, WeightSync
+from swe_aem.serve.sync import WeightSync
 
 if TYPE_CHECKING:
     from swe_aem.serve.sender import Sender
@@ -23,10 +24,12 @@ async def connect(
     adapter: bool = False,
     in_flight: InFlight = "drain",
     routed_experts: bool = False,
+    patient: bool = False,
 ) -> AsyncIterator[tuple[VllmPolicy, WeightSync | AdapterSync]]:
     """Policy and control plane for the length of an `async with`. `adapter` says whether one is trained; `in_flight`
-    holds where the configuration says nothing of it; `routed_experts` asks for those of each response. Raises
-    `UserError` if the configuration does not fit what is trained, or a server does not answer. Needs no torch."""
+    holds where the configuration says nothing of it; `routed_experts` asks for those of each response; `patient`:
+    servers that do not answer are waited for as requests do. Raises `UserError` if the configuration does not fit
+    what is trained, or a server does not answer. Needs no torch."""
     if (config.sync == "lora") != adapter:
         raise UserError(
             f"an adapter is trained and servers.sync is {config.sync}: start servers with --sync lora, and set it"
@@ -35,7 +38,11 @@ async def connect(
         )
     requests = config.model_dump(include=set(RequestConfig.model_fields))
     served = VllmClientConfig(
-        urls=config.urls, in_flight=config.in_flight or in_flight, routed_experts=routed_experts, **requests
+        urls=config.urls,
+        in_flight=config.in_flight or in_flight,
+        open_patience_s=config.patience_s if patient else 0.0,
+        routed_experts=routed_experts,
+        **requests,
     )
     async with VllmPolicy(served) as policy:
         sync = AdapterSync(policy) if adapter else WeightSync(policy)

@@ -14,6 +14,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from swe_aem.errors import PolicyError
+
+
+class GroupChanged(PolicyError):
+    """The servers that can receive a broadcast are not those that joined the trainer's group, or one of them was lost
+    in the middle. All that live continue with the old weights: join again, and send again."""
+
 
 @dataclass(frozen=True)
 class Parcel:
@@ -34,22 +41,24 @@ class ControlPlane(Protocol):
     """What the data plane asks of the control plane. Every method blocks; one call at a time."""
 
     def world_sizes(self) -> tuple[int, ...]:
-        """Worker processes of each server. Raises `UserError` if one cannot tell."""
+        """Worker processes of each server that can join now. Raises `UserError` if one cannot tell, and `PolicyError`
+        if there is none for as long as requests wait for one."""
         ...
 
     def join(self, init_infos: Sequence[dict[str, Any]]) -> None:
-        """Have each server join the trainer's group, with the body for it; blocks until all have. Raises
-        `UserError`."""
+        """Have each of these servers join the trainer's group, with the body for it; blocks until all have. Raises
+        `UserError` if one refuses, and `GroupChanged` if one is lost."""
         ...
 
     def begin(self, parcel: Parcel) -> None:
-        """Stop generation and have the servers receive the parcel, which they do when this returns. Raises
-        `PolicyError` if they do not; they then continue with the old weights."""
+        """Stop generation and have the servers receive the parcel, which they do when this returns. A server that is
+        lost meanwhile is left out. Raises `GroupChanged` where a broadcast cannot do without it, and `PolicyError` if
+        no server is left for as long as requests wait for one."""
         ...
 
     def end(self, failure: str | None) -> None:
-        """All was sent, or the `failure` says why it was not: have requests continue. Raises `PolicyError` if no server
-        has loaded the parcel."""
+        """All was sent, or the `failure` says why it was not: have requests continue. Raises `GroupChanged` if a
+        broadcast lost a server, and `PolicyError` if no server has loaded the parcel."""
         ...
 
 

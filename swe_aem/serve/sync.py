@@ -3,23 +3,25 @@
     begin ──> no new requests, those in flight end ──> /pause ──> /start_weight_update ──> /update_weights ──> end
           ──> /finish_weight_update (label) ──> /resume ──> requests continue, stamped with the new version
 
-A server that fails to load an update is out of rotation until it has loaded it. If all servers fail, all continue with
-the old weights and `PolicyError` is raised; if the failed update may have left a mixture of weights, the servers stay
-paused. Adapters are loaded during generation, each under its own name, and a request names the adapter that answers it.
+A server that is lost on the way, or fails to load an update, is out of rotation until it has loaded it; the update
+continues with the others. Where none is left it waits for one as long as requests do. If all servers refuse an update,
+all continue with the old weights and `PolicyError` is raised; if the failed update may have left a mixture of weights,
+the servers stay paused. A broadcast needs every member of its group: where one is lost, `GroupChanged` has the trainer
+make another group of those that live, and a server that has come back joins with the next update.
+
 The tensors come from the data plane (`sender`). Importable without torch.
 """
 
 import asyncio
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from swe_aem.core.blocking import in_daemon_thread
 from swe_aem.errors import PolicyError, UserError
-from swe_aem.policy import ServedModel, VllmPolicy, VllmServer
+from swe_aem.policy import PAUSE_LIMIT_S, NoServer, VllmPolicy, VllmServer
 from swe_aem.runlog import tell
-from swe_aem.serve.planes import Parcel
+from swe_aem.serve.lost_servers import each, lost, patiently, reasons
+from swe_aem.serve.planes import GroupChanged, Parcel
 
 
 class _Update:
@@ -44,6 +46,10 @@ class WeightSync:
         self._limit_s = limit_s
         self._latest: Parcel | None = None
         self._update: _Update | None = None
+        self._members: tuple[VllmServer, ...] = ()
+        """The servers that are to join the trainer's group."""
+        self._group: dict[VllmServer, int] = {}
+        """Those that have joined, and how often each had been out of rotation by then."""
 
     @property
     def version(self) -> int | None:
@@ -72,22 +78,36 @@ class WeightSync:
                 await self._update.work
 
     async def world_sizes(self) -> tuple[int, ...]:
-        """Worker processes of each server; the method of `ControlPlane`."""
-        try:
-            return tuple(await asyncio.gather(*(server.control.world_size() for server in self._policy.servers)))
-        except PolicyError as error:
-            raise _other_way(error) from error
+        """Worker processes of each server that takes weights; the method of `ControlPlane`."""
+
+        async def sizes() -> tuple[int, ...]:
+            self._members = self._policy.taking_weights()
+            found = await each(self._members, lambda server: server.control.world_size())
+            await self._require_members(found)
+            return tuple(found.values())
+
+        return await patiently(self._policy, "can join the trainer's group", sizes)
 
     async def join(self, init_infos: Sequence[dict[str, Any]]) -> None:
         """Have servers join the trainer's group; the method of `ControlPlane`."""
-        joining = [
-            server.control.post("/init_weight_transfer_engine", {"init_info": info}, limit_s=self._limit_s)
-            for server, info in zip(self._policy.servers, init_infos, strict=True)
-        ]
-        try:
-            await asyncio.gather(*joining)
-        except PolicyError as error:
-            raise _other_way(error) from error
+        infos = dict(zip(self._members, init_infos, strict=True))
+        outages = {server: server.outages for server in self._members}
+        joined = await each(
+            self._members,
+            lambda server: server.control.post(
+                "/init_weight_transfer_engine", {"init_info": infos[server]}, limit_s=self._limit_s
+            ),
+        )
+        await self._require_members(joined)
+        self._group = outages
+
+    async def _require_members(self, answered: Mapping[VllmServer, Any]) -> None:
+        """Return if every server that is to join the group has answered. Otherwise raise `GroupChanged` if one is lost,
+        and `UserError` if all are healthy."""
+        missing = [server for server in self._members if server not in answered]
+        if missing:
+            why = reasons(missing)
+            raise GroupChanged(f"a server was lost as it joined: {why}") if await lost(missing) else _other_way(why)
 
     async def begin(self, parcel: Parcel) -> None:
         """Have servers receive a parcel; the method of `ControlPlane`. Requests wait from now on until `end`."""
@@ -110,44 +130,57 @@ class WeightSync:
 
     async def _switched(self, parcel: Parcel, update: _Update) -> None:
         if not parcel.again:
-            await self._policy.wait_all_in_rotation()
+            await self._policy.wait_none_suspected()
+        what = f"can take the weights of {parcel.version} steps"
+        await patiently(self._policy, what, lambda: self._deliver(parcel, update))
+
+    async def _deliver(self, parcel: Parcel, update: _Update) -> None:
+        """Bring a parcel to the servers that take weights. Raises `NoServer` if all of them are lost on the way."""
         async with self._policy.switch() as servers:
-            self._require_all(servers, parcel)
-            failed = await self._deliver(servers, parcel, update)
-            if len(failed) == len(servers):
-                self._refuse(failed, parcel)
+            self._require_group(servers, parcel)
+            receivers = await self._stopped(servers, parcel)
+            receiving = [asyncio.create_task(self._receive(server, parcel)) for server in receivers]
+            if not update.receiving.done():
+                update.receiving.set_result(None)
+            broken = await self._sent(update)
+            received = await asyncio.gather(*receiving, return_exceptions=True)
+            failed = {server: one for server, one in zip(receivers, received, strict=True) if one is not None}
+            if broken is not None:
+                failed = {server: failed.get(server, broken) for server in receivers}
+            await self._resume(server for server in receivers if server not in failed or parcel.atomic)
+            if len(failed) == len(receivers):
+                await self._refuse(failed, parcel)
             self._latest = parcel
             self._note(failed, parcel)
 
-    def _require_all(self, servers: Sequence[VllmServer], parcel: Parcel) -> None:
-        """Raise `PolicyError` if a server is missing from a broadcast, which waits for every rank of its group."""
-        missing = [server for server in self._policy.servers if server not in servers]
-        if missing and not parcel.again:
-            why = "; ".join(f"{server.url}: {server.out_reason}" for server in missing)
-            raise PolicyError(f"the broadcast needs every server; all continue with the old weights: {why}")
+    def _require_group(self, servers: Sequence[VllmServer], parcel: Parcel) -> None:
+        """Raise `GroupChanged` unless those that will receive a broadcast have joined, and were there ever since."""
+        if not parcel.again and self._group != {server: server.outages for server in servers}:
+            raise GroupChanged("the servers that take weights are not those that joined the trainer's group")
 
-    async def _deliver(
-        self, servers: Sequence[VllmServer], parcel: Parcel, update: _Update
-    ) -> dict[VllmServer, BaseException]:
-        """Have servers receive a parcel, and return those that failed to load it with their errors."""
+    async def _stopped(self, servers: Sequence[VllmServer], parcel: Parcel) -> list[VllmServer]:
+        """Stop generation and begin the update on the servers; those that did. The others are suspected. Raises
+        `NoServer` if there are none, and `GroupChanged` if a broadcast lacks one: those that did generate again."""
+        paused = await each(servers, _pause)
+        begun = [*await each(paused, self._start)]
+        missing = [server for server in servers if server not in begun]
+        for server in missing:
+            tell(f"{server.url} is out of rotation: {server.out_reason}")
+        if missing and not parcel.again:
+            await each(begun, lambda server: server.control.post("/finish_weight_update", limit_s=self._limit_s))
+            await self._resume(begun)
+            raise GroupChanged(f"the broadcast lost a server before it began: {reasons(missing)}")
+        if not begun:
+            raise NoServer(f"every server was lost as the update began: {reasons(servers)}")
+        return begun
+
+    async def _start(self, server: VllmServer) -> None:
+        """Begin an update, in place of one that another process began and did not end."""
         try:
-            await self._each(servers, "/pause", query={"mode": "wait"})
-            await self._each(servers, "/start_weight_update")
-        except PolicyError as error:
-            await self._each(servers, "/resume", tolerant=True)
-            raise PolicyError(
-                f"the update was not begun; all servers continue with the old weights: {error}"
-            ) from error
-        receiving = [asyncio.create_task(self._receive(server, parcel)) for server in servers]
-        update.receiving.set_result(None)
-        broken = await self._sent(update)
-        received = await asyncio.gather(*receiving, return_exceptions=True)
-        failed = {server: one for server, one in zip(servers, received, strict=True) if one is not None}
-        if broken is not None:
-            failed = {server: failed.get(server, broken) for server in servers}
-        whole = [server for server in servers if server not in failed or parcel.atomic]
-        await self._each(whole, "/resume", tolerant=True)
-        return failed
+            await server.control.post("/start_weight_update", limit_s=PAUSE_LIMIT_S)
+        except PolicyError:
+            await server.control.post("/finish_weight_update", limit_s=self._limit_s)
+            await server.control.post("/start_weight_update", limit_s=PAUSE_LIMIT_S)
 
     async def _sent(self, update: _Update) -> PolicyError | None:
         """What went wrong with sending, if anything did."""
@@ -167,16 +200,25 @@ class WeightSync:
             expected = server.expected.model_copy(update={"weights": parcel.label})
             server.expect(expected, version=parcel.version, name=self._policy.name)
         for server, error in failed.items():
+            server.may_be_paused()
             server.suspect(f"it did not load version {parcel.version}: {error}")
             tell(f"{server.url} is out of rotation: {server.out_reason}")
+        for server in self._policy.servers:
+            server.check_soon()  # one that lacked weights may have them now
 
-    def _refuse(self, failed: Mapping[VllmServer, BaseException], parcel: Parcel) -> None:
+    async def _refuse(self, failed: Mapping[VllmServer, BaseException], parcel: Parcel) -> None:
+        """Raise what follows from an update that no server has loaded: `NoServer` or `GroupChanged` if that is because
+        servers were lost, `PolicyError` otherwise."""
+        gone = await lost(failed)
         why = "; ".join(f"{server.url}: {error}" for server, error in failed.items())
-        if parcel.atomic:
-            raise PolicyError(f"no server loaded the new weights; all continue with the old ones: {why}")
-        raise PolicyError(
-            f"the update failed and servers may hold a mixture of weights: restart the servers, then this run. {why}"
-        )
+        if not parcel.atomic:
+            mixture = "the update failed and servers may hold a mixture of weights: restart the servers, then this run"
+            raise PolicyError(f"{mixture}. {why}")
+        if gone and not parcel.again:
+            raise GroupChanged(f"the broadcast lost a server: {reasons(gone)}")
+        if len(gone) == len(failed):
+            raise NoServer(f"every server was lost while it loaded the new weights: {why}")
+        raise PolicyError(f"no server loaded the new weights; all continue with the old ones: {why}")
 
     async def _repair(self, server: VllmServer) -> bool:
         """Send the latest weights to a restarted server; false if that fails or they cannot be sent again."""
@@ -184,102 +226,23 @@ class WeightSync:
         if parcel is None or not parcel.again:
             return False
         try:
-            await self._each([server], "/pause", query={"mode": "wait"})
-            await self._each([server], "/start_weight_update")
+            await _pause(server)
+            await self._start(server)
             await self._receive(server, parcel)
-            await self._each([server], "/resume")
+            await server.control.post("/resume", limit_s=PAUSE_LIMIT_S)
         except PolicyError as error:
-            server.take_out(f"it was restarted and does not load version {parcel.version}: {error}")
+            why = f"it was restarted and does not load version {parcel.version}: {error}"
+            server.take_out(why, lacks_weights=True)
             return False
         return True
 
-    async def _each(
-        self, servers: Sequence[VllmServer], path: str, *, query: dict[str, str] | None = None, tolerant: bool = False
-    ) -> None:
-        posts = (server.control.post(path, limit_s=self._limit_s, query=query) for server in servers)
-        for result in await asyncio.gather(*posts, return_exceptions=True):
-            if isinstance(result, BaseException) and not tolerant:
-                raise result
+    async def _resume(self, servers: Iterable[VllmServer]) -> None:
+        await each(servers, lambda server: server.control.post("/resume", limit_s=PAUSE_LIMIT_S))
 
 
-def _other_way(error: PolicyError) -> UserError:
-    return UserError(f"servers cannot take weights this way (was --sync the same?): {error}")
+async def _pause(server: VllmServer) -> None:
+    await server.control.post("/pause", limit_s=PAUSE_LIMIT_S, query={"mode": "wait"})
 
 
-class AdapterSync:
-    """Gives servers a LoRA adapter, a directory that they see, under a name that holds its label
-    (`planes.AsyncControlPlane`)."""
-
-    def __init__(self, policy: VllmPolicy, *, limit_s: float = 300.0) -> None:
-        """`limit_s` bounds loading one."""
-        self._policy = policy
-        self._limit_s = limit_s
-        self._base: dict[VllmServer, ServedModel] = {}
-        self._loaded: dict[str, str] = {}
-        """Directories of the adapters that servers have, by their names, the oldest first."""
-        self._begun: Parcel | None = None
-        self.version: int | None = None
-        """Version of the adapter that this sync has brought to the servers; None before the first."""
-
-    async def open(self) -> None:
-        """Note what the servers serve without adapters."""
-        for server in self._policy.servers:
-            self._base[server] = server.expected
-        self._policy.repair = self._repair
-
-    async def close(self) -> None:
-        """Stop repairing restarted servers; servers and adapters stay as they are."""
-        self._policy.repair = None
-
-    async def world_sizes(self) -> tuple[int, ...]:
-        """Nobody joins a group for an adapter."""
-        return ()
-
-    async def join(self, init_infos: Sequence[dict[str, Any]]) -> None:
-        """Nobody joins a group for an adapter."""
-
-    async def begin(self, parcel: Parcel) -> None:
-        """Nothing stops for an adapter."""
-        self._begun = parcel
-
-    async def end(self, failure: str | None) -> None:
-        """Load the adapter on every server, then let requests name it. Raises `PolicyError` if a server fails to load
-        it; requests then continue with the previous adapter."""
-        assert self._begun is not None, "no update has begun"
-        parcel, self._begun = self._begun, None
-        name = f"{self._policy.name}-{parcel.label}"
-        await self._unload(keep=1)
-        async with self._policy.between_checks():
-            path = parcel.update_info["lora_path"]
-            servers = [server for server in self._policy.servers if server.out_reason is None]
-            await asyncio.gather(*(self._load(server, name, path) for server in servers))
-            self._loaded[name] = path
-            for server in self._policy.servers:
-                base = self._base[server]
-                expected = base.model_copy(update={"names": (*base.names, name)})
-                server.expect(expected, version=parcel.version, name=name)
-        self.version = parcel.version
-
-    async def _load(self, server: VllmServer, name: str, path: str) -> None:
-        body = {"lora_name": name, "lora_path": path, "load_inplace": True}
-        await server.control.post("/v1/load_lora_adapter", body, limit_s=self._limit_s)
-
-    async def _unload(self, keep: int) -> None:
-        """Unload all but the latest `keep` adapters, each once no request in flight names it."""
-        while len(self._loaded) > keep:
-            name = next(iter(self._loaded))
-            path = self._loaded.pop(name)
-            for server in self._policy.servers:
-                await server.wait_unused(name)
-                if server.out_reason is None:
-                    await server.control.unload_adapter(name, limit_s=self._limit_s)
-            await in_daemon_thread(lambda path=path: shutil.rmtree(path, ignore_errors=True))
-
-    async def _repair(self, server: VllmServer) -> bool:
-        try:
-            for name, path in list(self._loaded.items())[-1:]:
-                await self._load(server, name, path)
-        except PolicyError as error:
-            server.take_out(f"it was restarted and does not load the adapter: {error}")
-            return False
-        return bool(self._loaded)
+def _other_way(why: object) -> UserError:
+    return UserError(f"servers cannot take weights this way (was --sync the same?): {why}")

@@ -38,7 +38,12 @@ class Transport(Protocol):
     """True if everything is sent before the servers are told: generation need not wait for it."""
 
     def open(self, control: ControlPlane) -> None:
-        """Connect trainer and servers; raises `UserError` if that fails."""
+        """Connect trainer and servers, again after `leave`. Raises `UserError` if that fails, and `GroupChanged` if a
+        server is lost meanwhile."""
+        ...
+
+    def leave(self) -> None:
+        """Leave the group of a broadcast, so that servers that wait for tensors stop waiting; idempotent."""
         ...
 
     def announce(self, tensors: Sequence[TensorInfo], version: int, tag: str) -> Parcel:
@@ -73,6 +78,9 @@ class FileTransport:
     def open(self, control: ControlPlane) -> None:
         """Make a subdirectory for this process, and remove those that killed processes left."""
         self._own = self._own or OwnDirectory(self._directory)
+
+    def leave(self) -> None:
+        """There is no group."""
 
     def announce(self, tensors: Sequence[TensorInfo], version: int, tag: str) -> Parcel:
         """Raises `PolicyError` if the files do not fit."""
@@ -122,6 +130,11 @@ class _Broadcast:
         """`host` is the trainer's address as servers see it; `limit_s` bounds joining, and one broadcast of gloo."""
         self._host = host
         self._limit_s = limit_s
+        self._group: Any = None
+
+    def leave(self) -> None:
+        """Let go of the group. Over TCP its connections close, which servers that wait see at once."""
+        self._group = None
 
     def settled(self, parcel: Parcel, *, delivered: bool) -> None:
         """Nothing to clean up."""
@@ -158,7 +171,7 @@ class GlooTransport(_Broadcast):
         limit = timedelta(seconds=self._limit_s)
         store = TCPStore(self._host, 0, is_master=True, timeout=limit, wait_for_workers=False)
         info = {"host": self._host, "port": store.port, "limit_s": self._limit_s}
-        self._group: Any = self._join(control, lambda world: ProcessGroupGloo(store, 0, world, limit), info)
+        self._group = self._join(control, lambda world: ProcessGroupGloo(store, 0, world, limit), info)
 
     def announce(self, tensors: Sequence[TensorInfo], version: int, tag: str) -> Parcel:
         """Says how many tensors each broadcast packs."""
@@ -199,7 +212,7 @@ class NcclTransport(_Broadcast):
         if not torch.cuda.is_available():
             raise UserError("servers.sync nccl needs a GPU on the trainer's side: set servers.sync to file")
         info = {"master_address": self._host, "master_port": get_open_port(), "packed": True}
-        self._group: Any = self._join(
+        self._group = self._join(
             control, lambda world: trainer_init({**info, "rank_offset": 1, "world_size": world}), info
         )
 
@@ -231,6 +244,9 @@ class AdapterTransport:
     def open(self, control: ControlPlane) -> None:
         """Make the directory."""
         self._directory.mkdir(parents=True, exist_ok=True)
+
+    def leave(self) -> None:
+        """There is no group."""
 
     def announce(self, tensors: Sequence[TensorInfo], version: int, tag: str) -> Parcel:
         """The label is the name of the adapter's directory."""

@@ -14,7 +14,7 @@ import io
 import json
 import random
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -83,13 +83,19 @@ class FakeTaggingVllm(SimulatedVllm):
         """Every request for a completion."""
         self.failing_updates = 0
         """How many of the next updates it fails to load."""
+        self.dies_at = ""
+        """Path of the next call that kills it; with a + behind it, after it has done what the call asks for."""
+        self.receive: Callable[[], Awaitable[object]] | None = None
+        """Waits for the tensors of an update, where they do not come in a file. Raises `ConnectionError`."""
+        self.deaths = 0
+        """How often it was killed."""
         self.faults: list[str] = []
         """What was done to it that gives a real server wrong tokens."""
         self._tick_s, self._stop_share = tick_s, stop_share
         self._fresh()
 
     def _fresh(self) -> None:
-        self.weights, self._version, self._paused = "default", UNSENT, False
+        self.weights, self._version, self._paused, self.updating = "default", UNSENT, False, False
         self._in_flight: list[FakeRequest] = []
         self._cache: dict[tuple[int, ...], int] = {}
 
@@ -103,12 +109,18 @@ class FakeTaggingVllm(SimulatedVllm):
         await super().__aexit__(*exc)
 
     @property
+    def lives(self) -> bool:
+        """Does it listen at its port?"""
+        return self._listener.is_serving()
+
+    @property
     def is_idle(self) -> bool:
         """Has it no request, and would it begin one?"""
         return not self._in_flight and not self._paused
 
     async def kill(self) -> None:
         """Close the port and every connection, and forget everything."""
+        self.deaths += 1
         await self._hang_up()
         self._fresh()
 
@@ -117,6 +129,20 @@ class FakeTaggingVllm(SimulatedVllm):
         await self._listen(int(self.url.rpartition(":")[2]))
 
     async def _answer(self, path: str, query: str, body: bytes) -> tuple[int, Any]:
+        if self.dies_at == path:
+            await self._die()
+        answer = await self._done(path, query, body)
+        if self.dies_at == f"{path}+":
+            await self._die()
+        return answer
+
+    async def _die(self) -> None:
+        """Be killed in the middle of a call."""
+        self.dies_at = ""
+        self._dying = asyncio.create_task(self.kill())
+        await asyncio.Event().wait()
+
+    async def _done(self, path: str, query: str, body: bytes) -> tuple[int, Any]:
         match path:
             case _ if path in self.instead:
                 return self.instead[path]
@@ -127,10 +153,17 @@ class FakeTaggingVllm(SimulatedVllm):
             case "/start_weight_update":
                 if any(request.logprob is not None for request in self._in_flight):
                     self.faults.append("an update began while requests were generating")
-            case "/update_weights":
-                if self.failing_updates:
-                    self.failing_updates -= 1
-                    return 500, {"error": "asked for by a test"}
+                return await super()._answer(path, query, body)
+            case "/update_weights" if self.updating:
+                try:
+                    if self.receive is not None:
+                        await self.receive()
+                    if self.failing_updates:
+                        self.failing_updates -= 1
+                        raise ConnectionError("asked for by a test")
+                except ConnectionError as error:
+                    self.updating = False
+                    return 500, {"error": str(error)}
                 directory = PurePath(json.loads(body)["update_info"]["path"])
                 self._version = int(directory.suffix.removeprefix("."))
             case _:

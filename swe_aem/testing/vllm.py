@@ -45,6 +45,8 @@ class SimulatedVllm:
         self.most_running = 0
         self.requests: list[dict[str, Any]] = []
         self.sampled = 0
+        self.updating = False
+        """Was a weight update begun and not ended?"""
         self.url = ""
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -61,6 +63,10 @@ class SimulatedVllm:
 
     async def _hang_up(self) -> None:
         """Close the port and all connections."""
+        for socket in self._listener.sockets:
+            asyncio.get_running_loop().remove_reader(socket.fileno())
+        for _ in range(3):  # what is accepted already becomes a connection, which would else never be closed
+            await asyncio.sleep(0)
         self._listener.close()
         for connection in self._connections:
             connection.cancel()
@@ -70,6 +76,7 @@ class SimulatedVllm:
         connection = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        connection.add_done_callback(lambda _: writer.close())  # also where it is cancelled before it begins
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -86,8 +93,6 @@ class SimulatedVllm:
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
-        finally:
-            writer.close()
 
     def _may(self, path: str, headers: list[str]) -> bool:
         given = [one.partition(":")[2].strip() for one in headers if one.lower().startswith("authorization:")]
@@ -113,10 +118,16 @@ class SimulatedVllm:
                     return 404, {"error": {"message": f"The lora adapter '{name}' cannot be found."}}
                 self.adapters.remove(name)
                 return 200, {}
-            case "/pause" | "/start_weight_update" | "/update_weights" | "/resume":
+            case "/get_world_size":
+                return 200, {"world_size": 1}
+            case "/pause" | "/resume" | "/init_weight_transfer_engine":
                 return 200, {}
-            case "/finish_weight_update":
-                self.weights = json.loads(body)["weight_version"]
+            case "/start_weight_update" | "/update_weights" | "/finish_weight_update":
+                if self.updating != (path != "/start_weight_update"):
+                    return 500, {"error": f"{path} while an update is {'' if self.updating else 'not '}active"}
+                self.updating = path != "/finish_weight_update"
+                if not self.updating and body:
+                    self.weights = json.loads(body)["weight_version"]
                 return 200, {}
             case "/weight_info":
                 return 200, {"weight_version": self.weights}

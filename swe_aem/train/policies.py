@@ -24,10 +24,11 @@ class Versioned(Protocol):
 
 @asynccontextmanager
 async def open_policy(
-    config: TrainConfig, model: Callable[[], Any], name: str
+    config: TrainConfig, model: Callable[[], Any], name: str, *, patient: bool = False
 ) -> AsyncIterator[tuple[Policy, Versioned]]:
     """The policy and what knows its version, open for the length of an `async with`. `model` makes a copy of the model
-    before training; it is called where the policy samples in this process."""
+    before training; it is called where the policy samples in this process. `patient`: servers that do not answer are
+    waited for."""
     if config.servers is None:
         concurrency = config.rollout.at_once.concurrency
         policy = TransformersPolicy(model(), name=name, max_batch=concurrency, gather_s=_GATHER_S)
@@ -44,6 +45,7 @@ async def open_policy(
         adapter=config.lora is not None,
         in_flight=in_flight,
         routed_experts=config.routing_replay,
+        patient=patient,
     ) as (served, sync):
         yield served, sync
 

@@ -34,6 +34,8 @@ class Opening:
     """Where Python looks for modules."""
     torch_threads: int
     """Threads of one operation of torch, as in the trainer, so that numbers are the same in both."""
+    replaces: bool
+    """Does it take the place of a process that was lost?"""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class RolloutProcess:
     def __enter__(self) -> "RolloutProcess":
         self._child = self._child or RolloutChild(samples=self._config.servers is None)
         try:
-            self._open(self._child)
+            self._open(self._child, replaces=False)
         except ChildGone as gone:
             raise RunAborted(f"the process of the rollouts {gone}") from None
         except BaseException:
@@ -161,9 +161,10 @@ class RolloutProcess:
         except ChildGone as gone:
             raise RolloutsLost(f"the process of the rollouts {gone}") from None
 
-    def _open(self, child: RolloutChild) -> None:
+    def _open(self, child: RolloutChild, *, replaces: bool) -> None:
         config = self._config
-        child.open(Opening(config, self._directory, self._name, tuple(sys.path), _torch_threads(config)))
+        threads = _torch_threads(config)
+        child.open(Opening(config, self._directory, self._name, tuple(sys.path), threads, replaces))
 
     def _replace_if_gone(self) -> None:
         while (why := self._running.how_it_ended) is not None:
@@ -172,7 +173,7 @@ class RolloutProcess:
             self._running.close()
             self._child = RolloutChild(samples=self._config.servers is None)
             with suppress(ChildGone):
-                self._open(self._child)
+                self._open(self._child, replaces=True)
 
     def _count_loss(self, why: str) -> None:
         stored_bytes = _stored_bytes(self._directory)

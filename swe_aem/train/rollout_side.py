@@ -69,7 +69,8 @@ class _Side:
             return load_trained(config)
 
         self._lifetime.enter_context(rollouts_claimed(opening.directory))
-        self._worker = self._lifetime.enter_context(RolloutWorker(config, opening.directory, model, opening.name))
+        worker = RolloutWorker(config, opening.directory, model, opening.name, patient=opening.replaces)
+        self._worker = self._lifetime.enter_context(worker)
 
     def load(self, version: int) -> None:
         """Load the weights that are in the file."""

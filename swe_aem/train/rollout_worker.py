@@ -64,13 +64,16 @@ class _Live:
 class RolloutWorker:
     """Rolls out steps and evaluations. Use as a context manager, on the first process only."""
 
-    def __init__(self, config: TrainConfig, directory: Path, model: Callable[[], Any], name: str) -> None:
+    def __init__(
+        self, config: TrainConfig, directory: Path, model: Callable[[], Any], name: str, *, patient: bool = False
+    ) -> None:
         """`model` makes the worker's own copy, and is not called with servers; `directory` gets `rollouts/` and the
-        stores of evaluations."""
+        stores of evaluations. `patient`: servers that do not answer at first are waited for."""
         self._config = config
         self._directory = directory
         self._model = model
         self._name = name
+        self._patient = patient
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
         self._lifetimes = AsyncExitStack()
@@ -168,7 +171,7 @@ class RolloutWorker:
     async def _open(self) -> _Live:
         rollout = self._config.rollout
         await self._lifetimes.enter_async_context(self._backend)
-        opened = open_policy(self._config, self._model, self._name)
+        opened = open_policy(self._config, self._model, self._name, patient=self._patient)
         policy, versioned = await self._lifetimes.enter_async_context(opened)
         parser = await self._lifetimes.enter_async_context(SwebenchParser())
         agents = await self._lifetimes.enter_async_context(open_agents(rollout, turn_renderer(rollout)))

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from swe_aem.serve.planes import ControlPlane
+from swe_aem.runlog import tell
+from swe_aem.serve.planes import ControlPlane, GroupChanged
 from swe_aem.serve.sender import Sender
 from swe_aem.train.checkpoint_names import CheckpointNames
 from swe_aem.train.config import TrainConfig
@@ -70,19 +71,25 @@ class WeightUpdates:
         """Bring the policy to the weights of `version` steps, which the trainer has now, if they are `wanted`, which
         the first process is asked. All processes call this. Raises `PolicyError` if no server has loaded them. If the
         rollouts are lost meanwhile it returns, and so do they say at the next question."""
+        while not self._brought(version, wanted):
+            """A broadcast lost a server."""
+
+    def _brought(self, version: int, wanted: Callable[[], bool]) -> bool:
+        """False, on all processes, if the weights have to be sent again."""
         what = f"the weights of {version} steps"
         if self._config.servers is None:
             self._processes.first_does(what, lambda: unless_lost(lambda: self._load(version, wanted)))
-            return
+            return True
         begun = self._processes.first_does(what, lambda: unless_lost(lambda: self._begin(version, wanted)))
         if not self._processes.share(begun):
-            return
+            return True
         stream = self._stream()
         if self._sender is not None:
             self._sender.send(stream)
         else:
             stream.take_part()
-        self._processes.first_does(f"serving {what}", lambda: unless_lost(self._end))
+        ended = self._processes.first_does(f"serving {what}", lambda: unless_lost(self._end))
+        return self._processes.share(ended is not False)
 
     def _load(self, version: int, wanted: Callable[[], bool]) -> None:
         if wanted():
@@ -97,9 +104,15 @@ class WeightUpdates:
         self._sender.begin(self._stream().described(), version)
         return True
 
-    def _end(self) -> None:
+    def _end(self) -> bool:
+        """False if a broadcast lost a server, so that it has to be sent again."""
         assert self._sender is not None
-        self._sender.end()
+        try:
+            self._sender.end()
+        except GroupChanged as changed:
+            tell(f"the weights are sent again: {changed}")
+            return False
+        return True
 
     def _stream(self) -> WeightStream:
         assert self._config.servers is not None

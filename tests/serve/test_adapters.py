@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from swe_aem.core import SamplingParams  # noqa: E402
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
-from swe_aem.serve.sync import AdapterSync  # noqa: E402
+from swe_aem.serve.adapter_sync import AdapterSync  # noqa: E402
 from swe_aem.serve.transport import AdapterTransport  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 from tests.serve.updating import Updating  # noqa: E402

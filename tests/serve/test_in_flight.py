@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -10,87 +10,15 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from swe_aem.core import SamplingParams  # noqa: E402
 from swe_aem.errors import PolicyError  # noqa: E402
-from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
-from swe_aem.serve.sync import WeightSync  # noqa: E402
-from swe_aem.serve.transport import FileTransport  # noqa: E402
-from swe_aem.testing.tagging_vllm import STOPS, FakeTaggingVllm, routes_of, version_of  # noqa: E402
-from tests.serve.updating import Updating  # noqa: E402
+from swe_aem.testing.tagging_vllm import FakeTaggingVllm, version_of  # noqa: E402
+from tests.serve.tagged import PHASES, WEIGHTS, Trajectories, check_against_servers, opened  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-WEIGHTS = {"layer.weight": torch.ones(2, 2)}
-
-
-@asynccontextmanager
-async def opened(fakes, directory, **changes):
-    """Policy and sync over these servers, which have version 1."""
-    settings = {
-        "probe_s": 0.02, "probe_limit_s": 2.0, "probes_until_down": 2, "in_flight": "interrupt",
-        "routed_experts": True, **changes,
-    }  # fmt: skip
-    async with AsyncExitStack() as stack:
-        for fake in fakes:
-            await stack.enter_async_context(fake)
-        config = VllmClientConfig(urls=tuple(fake.url for fake in fakes), **settings)
-        policy = await stack.enter_async_context(VllmPolicy(config))
-        sync = Updating(WeightSync(policy), FileTransport(directory))
-        await sync.open()
-        stack.push_async_callback(sync.close)
-        await sync.update(WEIGHTS, 1)
-        yield policy, sync
-
-
-def stamped(completion):
-    """The version that each token bears."""
-    starts = [(0, completion.version), *((span.start, span.version) for span in completion.spans)]
-    return [max(one for one in starts if one[0] <= place)[1] for place in range(len(completion.token_ids))]
-
-
-def routes(prompt, completion):
-    """The bytes of `routes_of` for the token before each sampled one, by the weights that sampled it."""
-    before = (prompt[-1], *completion.token_ids[:-1])
-    pairs = zip(true_versions(completion), before, strict=True)
-    return bytes(expert for version, token in pairs for (expert,) in routes_of(version, token))
-
-
-def true_versions(completion):
-    return [version_of(token) for token in completion.token_ids]
-
-
-class Trajectories:
-    """Many trajectories of a few turns each, one after the other; where an attempt fails, the next begins."""
-
-    def __init__(self, policy, seed):
-        self.answered = []
-        """(prompt, parameters, completion) of each response."""
-        self.enough = asyncio.Event()
-        self._policy = policy
-        self._random = random.Random(seed)
-        self._prompts = 0
-
-    async def run(self, count):
-        """Run `count` at a time until it is `enough`; those that have begun end."""
-        await asyncio.gather(*(self._one_by_one(f"t.{n}") for n in range(count)))
-
-    async def _one_by_one(self, id):
-        while not self.enough.is_set():
-            with suppress(PolicyError):
-                await self._attempt(id, turns=4)
-
-    async def _attempt(self, id, turns):
-        self._prompts += 1
-        prompt = [self._prompts // 900, self._prompts % 900, *self._random.choices(range(900), k=40)]
-        for _ in range(turns):
-            length = self._random.choice((1, 20, 80))
-            params = SamplingParams(max_tokens=length, seed=self._random.getrandbits(48), stop_token_ids=STOPS)
-            completion = await self._policy.sample(prompt, params, trajectory_id=id)
-            self.answered.append((tuple(prompt), params, completion))
-            prompt = [*prompt, *completion.token_ids, *self._random.choices(range(900), k=5)]
-
 
 class Disturbances:
-    """Updates, updates that a server fails to load, and servers that are killed, one after the other or at once."""
+    """Updates, updates that a server fails to load or does not survive, and servers that are killed meanwhile."""
 
     def __init__(self, fakes, policy, sync, seed):
         self.updated = 1
@@ -101,11 +29,16 @@ class Disturbances:
         for number in range(count):
             await self._work_in_progress()
             match number % 4:
-                case 0 | 2:
+                case 0:
                     await self._update()
                 case 1:
                     self._random.choice(self._fakes).failing_updates = 1
                     await self._update()
+                case 2:
+                    dying = self._random.randrange(len(self._fakes))
+                    self._fakes[dying].dies_at = self._random.choice(PHASES)
+                    await self._update()
+                    await self._return(dying)
                 case 3:
                     await asyncio.gather(self._restart(), self._update())
 
@@ -117,41 +50,18 @@ class Disturbances:
 
     async def _update(self):
         self.updated += 1
-        try:
-            await self._sync.update(WEIGHTS, self.updated)
-        except PolicyError:  # a server was killed under it, or none is left
-            await self._policy.wait_all_in_rotation()
+        await self._sync.update(WEIGHTS, self.updated)
 
     async def _restart(self):
         """Killed, it is away for longer than its health checks need to notice."""
         number = self._random.randrange(len(self._fakes))
         await self._fakes[number].kill()
+        await self._return(number)
+
+    async def _return(self, number):
         await until(lambda: self._policy.servers[number].out_reason)
         await self._fakes[number].restart()
         await until(lambda: self._policy.servers[number].out_reason is None)
-
-
-def check_against_servers(answered, fakes):
-    """Every token of every response was sampled once, by the version that it bears, after a prefix of that version, and
-    its routed experts are those of that version at the token before it."""
-    requests = {}
-    for request in (request for fake in fakes for request in fake.asked if request.tokens):
-        requests.setdefault(request.prompt, []).append(request)
-    for prompt, params, completion in answered:
-        assert stamped(completion) == true_versions(completion)
-        assert completion.routed_experts.ids == routes(prompt, completion)
-        assert set(completion.logprobs) == {-0.5}
-        ids, sampled, seeds = completion.token_ids, 0, set()
-        while sampled < len(ids):
-            (request,) = requests[(*prompt, *ids[:sampled])]
-            assert request.max_tokens == params.max_tokens - sampled
-            assert request.seed not in seeds
-            assert tuple(request.tokens) == ids[sampled : sampled + len(request.tokens)]
-            seeds.add(request.seed)
-            sampled += len(request.tokens)
-        assert completion.finish_reason == ("stop" if ids[-1] in params.stop_token_ids else "length")
-        assert completion.finish_reason == "stop" or len(ids) == params.max_tokens
-        assert not set(ids[:-1]) & set(params.stop_token_ids)
 
 
 @pytest.mark.slow

@@ -239,7 +239,7 @@ async def test_adapters_by_versioned_names(policy, sync, model, logprobs_of, tmp
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from swe_aem.serve.sync import AdapterSync
+    from swe_aem.serve.adapter_sync import AdapterSync
     from swe_aem.serve.transport import AdapterTransport
     from tests.serve.updating import Updating
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from swe_aem.core.blocking import in_daemon_thread
+from swe_aem.serve.adapter_sync import AdapterSync
 from swe_aem.serve.pieces import TensorInfo
-from swe_aem.serve.planes import BlockingControl
+from swe_aem.serve.planes import BlockingControl, GroupChanged
 from swe_aem.serve.sender import Sender
-from swe_aem.serve.sync import AdapterSync, WeightSync
+from swe_aem.serve.sync import WeightSync
 from swe_aem.serve.transport import Transport
 
 
@@ -42,4 +43,8 @@ class Updating:
             self.sender.send(sent)
             self.sender.end()
 
-        await in_daemon_thread(work)
+        while True:
+            try:
+                return await in_daemon_thread(work)
+            except GroupChanged:
+                """A broadcast lost a server, and is sent again."""
