@@ -177,7 +177,7 @@ class ScriptedSteps:
         )
 
 
-def save_tiny(directory: Path, **shape: Any) -> None:
-    """Write the tiny policy and its tokenizer as a model directory."""
-    tiny_model(**shape).save_pretrained(directory)
+def save_tiny(directory: Path, *, dtype: Any = None, **shape: Any) -> None:
+    """Write the tiny policy and its tokenizer as a model directory, in another `torch.dtype` than float32 if given."""
+    tiny_model(**shape).to(dtype=dtype).save_pretrained(directory)
     tiny_tokenizer().save_pretrained(directory)

@@ -34,6 +34,7 @@ from swe_aem.core.used import changed_extensions, identities
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, chosen_tasks
 from swe_aem.runlog import tell
+from swe_aem.serve.handover import consume
 from swe_aem.store import PhaseLog, locked
 from swe_aem.train import checkpoints
 from swe_aem.train.config import TrainConfig
@@ -44,8 +45,8 @@ from swe_aem.train.grpo import AgentGRPOTrainer
 from swe_aem.train.heldout import heldout_rollout, judge
 from swe_aem.train.journal import Journal
 from swe_aem.train.lost import unless_lost
+from swe_aem.train.model_directory import ModelDirectory
 from swe_aem.train.models import load_processing, load_trained, model_values, on_cpu, tokenizer_of
-from swe_aem.train.policies import whole_weights
 from swe_aem.train.preset import grpo_arguments
 from swe_aem.train.processes import Processes
 from swe_aem.train.records import (
@@ -68,6 +69,7 @@ from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import StepSource
 from swe_aem.train.trackers import Trackers
+from swe_aem.train.weight_stream import WeightStream
 from swe_aem.train.weight_updates import WeightUpdates
 
 _CHECKPOINTS = "checkpoints"
@@ -143,6 +145,7 @@ class _Run:
             tell(note)
         model = load_trained(config)
         processing = load_processing(config.model)
+        files = ModelDirectory(model, processing, config.model) if config.lora is None else None
         worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
         updates = WeightUpdates(config, self.processes, worker)
         updates.open(stack, self.directory / "weights", model)
@@ -158,13 +161,28 @@ class _Run:
             if self.processes.first:
                 tell(f"resuming from the checkpoint of step {done}")
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        weights = whole_weights(trainer)
-        # `save_model` writes nothing where checkpoints are of shards; `_save` takes out of its dict what is tied.
-        policy = str(self.directory / POLICY)
-        first_does("writing the policy", lambda: trainer._save(policy, state_dict=dict(weights)))
+        self._write_policy(trainer, files)
         if config.heldout is not None:
             evaluations.run(config.steps, greedy=config.heldout.greedy)
         return first_does("the summary", lambda: self._summary(evaluations))
+
+    def _write_policy(self, trainer: AgentGRPOTrainer, files: ModelDirectory | None) -> None:
+        """Write the trained model with all processes, tensor by tensor; of an adapter, which is small, its own
+        files."""
+        policy = self.directory / POLICY
+        failure: str | None = None
+        if files is None:
+            self.processes.first_does("writing the policy", lambda: trainer._save(str(policy)))
+            return
+        stream = WeightStream(trainer, files.named)
+        if self.processes.first:
+            described = stream.described()
+            # Others wait in a collective while a tensor is written.
+            limit_s = self.config.collective_timeout_s / 2
+            failure = consume(stream, lambda tensors: files.write(policy, described, tensors), tensor_limit_s=limit_s)
+        else:
+            stream.take_part()
+        self.processes.first_does("writing the policy", lambda: _require_written(policy, failure))
 
     def _keep(self, phase: str, began_s: float, seconds: float, step: int) -> None:
         if self.phases is not None:
@@ -339,6 +357,11 @@ class _Evaluations(TrainerCallback):
         step, update = divmod(state.global_step, self._config.num_minibatches)
         if every and not update and step % every == 0 and step < self._config.steps:
             self.run(step, greedy=False)
+
+
+def _require_written(policy: Path, failure: str | None) -> None:
+    if failure is not None:
+        raise UserError(f"{policy} could not be written: {failure}. Repeat the command once it can be")
 
 
 def _done(config: TrainConfig, checkpoint: Path | None) -> int:

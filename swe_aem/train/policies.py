@@ -1,6 +1,6 @@
 """The policy that samples in a training run: servers, or a copy in this process."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -48,11 +48,3 @@ async def open_policy(
         patient=patient,
     ) as (served, sync):
         yield served, sync
-
-
-def whole_weights(trainer: Any) -> Mapping[str, Any]:
-    """The trained weights; where they are sharded, gathered on the first process. All processes must call it."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        return trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    return model.state_dict()

@@ -28,6 +28,7 @@ from swe_aem.train.processes import Processes  # noqa: E402
 from swe_aem.train.weight_stream import WeightStream  # noqa: E402
 from tests.train.fsdp import shard_on_cpus  # noqa: E402
 from tests.train.tiny_config import tiny_config  # noqa: E402
+from tests.train.written import rise  # noqa: E402
 
 
 def managed(model: Any) -> list[Any]:
@@ -136,6 +137,7 @@ def main() -> None:
     if not unsharded:
         compare(trainer, weights, None)
         compare(trainer, weights, "bfloat16")
+        print(json.dumps(rise(Path(f"{out}.models"), first=rank == "0")), flush=True)
     if rank == "0":
         torch.save(dict(weights), out)
 

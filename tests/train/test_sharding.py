@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
 from safetensors.torch import load_file  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from swe_aem.testing.steps import save_tiny, tiny_model  # noqa: E402
 from tests.train.test_processes import run_both  # noqa: E402
@@ -25,14 +26,24 @@ def moved(weights: dict[str, Any]) -> dict[str, Any]:
     return {name: (weights[name].float() - one.detach()).flatten() for name, one in tiny_model().named_parameters()}
 
 
+def require_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The same names, types and bits."""
+    assert found.keys() == expected.keys()
+    for name, one in expected.items():
+        assert found[name].dtype == one.dtype
+        assert torch.equal(found[name], one), name
+
+
 def test_gradients_are_shards_in_float32_between_micro_batches(tmp_path: Path) -> None:
-    """And make the update that a model which is not sharded gets, but for the noise of 16 bits."""
-    streamed = []
+    """And make the update that a model which is not sharded gets, but for the noise of 16 bits. Weights are streamed
+    tensor by tensor."""
+    streamed, rose = [], []
     for status, output in run_both("sharded", 0, str(tmp_path / "sharded")):
         assert status == 0, output
         lines = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
         streamed.append([line for line in lines if "stream" in line])
-        *after, end = [line for line in lines if "stream" not in line]
+        *after, end, risen = [line for line in lines if "stream" not in line]
+        rose.append(risen)
         assert end["all sharded"]
         assert 2 * end["mine"] == pytest.approx(end["all"], rel=0.02), "accelerate left FSDP out"
         assert after == [{"whole": 0, "shards": end["mine"], "formats": ["torch.float32"]}] * 4
@@ -44,6 +55,9 @@ def test_gradients_are_shards_in_float32_between_micro_batches(tmp_path: Path) -
     for line in streamed[0]:
         assert line["at once"] <= MOST_AT_ONCE < line["tensors"], "the stream is not gathered"
         assert line["pieces"] > 1
+    model = rose[0]["model"]
+    assert rose[0]["gathered"] > 0.9 * model > 80e6
+    assert rose[0]["streamed"] < 0.25 * model, "the whole model is in the memory of the process that writes it"
     for status, output in run_both("sharded", 0, str(tmp_path / "whole"), "unsharded"):
         assert status == 0, output
     sharded, whole = (moved(torch.load(tmp_path / name)) for name in ("sharded", "whole"))
@@ -57,7 +71,7 @@ def test_gradients_are_shards_in_float32_between_micro_batches(tmp_path: Path) -
 def sharded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three steps in shards that was evaluated after each."""
     place = tmp_path_factory.mktemp("sharded")
-    save_tiny(place / "model")
+    save_tiny(place / "model", dtype=torch.bfloat16)
     heldout = "heldout={every: 1, before: false, greedy: false}"
     for status, output in run_both("sharded_run", 200, str(place / "model"), str(place / "run"), "3", heldout):
         assert status == 0, output
@@ -84,3 +98,11 @@ def test_packed_rows_make_the_update_of_rows_one_by_one(tmp_path: Path) -> None:
     found = json.loads(next(line for line in output.splitlines() if line.startswith('{"')))
     assert found["moved"] > 1e-3
     assert found["apart"] < 1e-4 * found["moved"]
+
+
+def test_the_policy_of_a_sharded_run_is_what_was_trained_in_the_types_of_its_checkpoint(sharded_run: Path) -> None:
+    trained = load_file(sharded_run / "evaluated/trained-3.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(sharded_run / "policy", dtype="auto")
+    assert model.dtype == torch.bfloat16
+    require_same(model.state_dict(), {name: one.to(torch.bfloat16) for name, one in trained.items()})
+    assert AutoTokenizer.from_pretrained(sharded_run / "policy").pad_token == "<pad>"
