@@ -1,9 +1,6 @@
 """The trainer against TRL's own, and AEM inside it against the formulas."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,8 @@ from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer  # no
 from swe_aem.train.grpo import AgentGRPOTrainer, _require_same, _sums, trimmed  # noqa: E402
 from swe_aem.train.records import StepMetrics  # noqa: E402
 from swe_aem.train.trl_config import CISPO_CAP, TrlConfig, recipe  # noqa: E402
+from tests.train import processes  # noqa: E402
+from tests.train.test_processes import run_both  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.contract(trl=True, transformers=True)]
 
@@ -354,12 +353,9 @@ def test_group_relative_is_what_trl_logs(recorded: Any) -> None:
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    env, root = {**os.environ, "OMP_NUM_THREADS": "1"}, Path(__file__).parents[2]
-    for count, rows in ((1, 4), (2, 2)):
-        command = [*torchrun, str(count), "-m", "tests.train.processes", str(tmp_path / str(count)), str(rows)]
-        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=root, timeout=240, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+    processes.train(str(tmp_path / "1"), rows=4)
+    both = run_both("processes", 60, str(tmp_path / "2"), "2")
+    assert [status for status, _ in both] == [0, 0], both
     one, two = (torch.load(tmp_path / str(count)) for count in (1, 2))
     figures = one["figures"]
     aliases = {field.alias for field in StepMetrics.model_fields.values() if field.alias}
