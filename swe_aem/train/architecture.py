@@ -11,8 +11,9 @@ from swe_aem.errors import UserError
 _NOISE = re.compile("drop|jitter")
 _OF_CLASSIFIERS = ("classifier", "summary")
 """What names of dropout that only classification heads have begin with."""
-_LEFT_OUT = ("mtp.", "model.visual.")
-"""What names of tensors begin with that transformers leaves out of a causal language model."""
+LEFT_OUT = ("mtp.", "model.visual.")
+"""What names of tensors begin with that transformers leaves out of a causal language model. The plugin of servers,
+which cannot import this, has them too."""
 
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 _RECURRENT = re.compile("mamba|ssm|rwkv|lstm|recurrent|conv_kernel|state_size")
@@ -46,18 +47,26 @@ def kind_of(values: Mapping[str, Any]) -> str:
     return str((text if isinstance(text, Mapping) else values).get("model_type"))
 
 
-def left_out(model: str) -> str | None:
-    """The name of a tensor in a model directory's index that training a causal language model leaves out, as parts for
-    images and for predicting several tokens; None if there is none, or no index. Raises `UserError` if it cannot be
+def left_out(model: str) -> list[str]:
+    """Names of the tensors in a model directory's checkpoint that training a causal language model leaves out: parts
+    for images and for predicting several tokens. Empty where there is no checkpoint. Raises `UserError` if it cannot be
     read."""
-    path = Path(model) / "model.safetensors.index.json"
-    if not path.is_file():
-        return None
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the index of a checkpoint: {error}") from error
-    return next((name for name in names if name.startswith(_LEFT_OUT)), None)
+    index = Path(model) / "model.safetensors.index.json"
+    paths = [index] if index.is_file() else sorted(Path(model).glob("*.safetensors"))
+    found: set[str] = set()
+    for path in paths:
+        try:
+            names = json.loads(path.read_bytes())["weight_map"] if path == index else _header(path)
+            found |= {name for name in names if name.startswith(LEFT_OUT)}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not a part of a checkpoint: {error}") from error
+    return sorted(found)
+
+
+def _header(path: Path) -> Any:
+    """What a file of safetensors begins with: the length of a JSON object, in 8 bytes, and the object."""
+    with path.open("rb") as file:
+        return json.loads(file.read(int.from_bytes(file.read(8), "little")))
 
 
 def other_than_attention(values: Mapping[str, Any]) -> list[str]:

@@ -141,7 +141,7 @@ class _Run:
         refuse_model(config, values)
         if config.rollout.tokenizer_path != config.model:
             refuse_other_tokenizer(config, tokenizer_of(config.model))
-        if self.processes.first and (note := untrained(config, values)) is not None:
+        for note in untrained(config, values) if self.processes.first else ():
             tell(note)
         model = load_trained(config)
         processing = load_processing(config.model)

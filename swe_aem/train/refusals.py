@@ -69,14 +69,18 @@ def refuse_other_tokenizer(config: TrainConfig, path: str) -> None:
         raise UserError(reason)
 
 
-def untrained(config: TrainConfig, values: Mapping[str, Any]) -> str | None:
-    """What an adapter leaves alone in a model whose config.json has these values; None if nothing is to be said."""
-    if config.lora is None or config.lora.experts or not experts(values):
-        return None
-    return (
-        f"{config.model} is a mixture of experts: the adapter is on {_listed(config.lora.target_modules)}, and no "
-        "weight of a routed expert is trained"
-    )
+def untrained(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
+    """What training leaves alone in a model whose config.json has these values, a sentence for each."""
+    if config.lora is not None and not config.lora.experts and experts(values):
+        yield (
+            f"{config.model} is a mixture of experts: the adapter is on {_listed(config.lora.target_modules)}, and no "
+            "weight of a routed expert is trained"
+        )
+    if config.lora is None and (names := left_out(config.model)):
+        yield (
+            f"{len(names)} tensors of {config.model}, such as {names[0]}, are not trained: servers keep them as they "
+            "are, and policy/ is the model without them"
+        )
 
 
 def launched_sharded() -> bool:
@@ -253,11 +257,6 @@ def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
 def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
     count = experts(values)
     yield from _adapters(config, values, count)
-    if config.servers is not None and config.lora is None and (name := left_out(config.model)) is not None:
-        yield (
-            f"{config.model} has tensors that training leaves out, such as {name}, and servers take whole checkpoints: "
-            "save the model without them, with save_pretrained of transformers' AutoModelForCausalLM, and train that"
-        )
     if config.token_budget is not None and (other := other_than_attention(values)):
         yield (
             f"{config.model} has layers of the kind {other[0]}, in which packed rows would see each other: leave "

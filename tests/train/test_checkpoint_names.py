@@ -12,9 +12,12 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 from transformers.core_model_loading import Concatenate, WeightConverter  # noqa: E402
 
 from swe_aem.core.settings import check  # noqa: E402
+from swe_aem.serve.command import PLUGIN  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
+from swe_aem.train.architecture import LEFT_OUT, left_out  # noqa: E402
 from swe_aem.train.checkpoint_names import CheckpointNames  # noqa: E402
 from swe_aem.train.config import TrainConfig  # noqa: E402
+from swe_aem.train.models import load_model  # noqa: E402
 from tests.train.bringing import bringing  # noqa: E402
 from tests.train.mixtures import SHAPES, mixture  # noqa: E402
 
@@ -83,6 +86,43 @@ def test_a_prefix_of_the_checkpoint_returns(tmp_path: Path) -> None:
     prefixed = {name.replace("model.", "model.language_model.", 1): one for name, one in saved(tmp_path).items()}
     save_file(prefixed, tmp_path / "model.safetensors", {"format": "pt"})
     require_same(named(AutoModelForCausalLM.from_pretrained(tmp_path)), prefixed)
+
+
+def with_vision() -> Any:
+    """A tiny Qwen3.5 with experts that sees images, as its checkpoints are."""
+    from transformers import Qwen3_5MoeConfig, Qwen3_5MoeForConditionalGeneration
+
+    torch.manual_seed(0)
+    vision = {
+        "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "num_position_embeddings": 16,
+        "out_hidden_size": SHAPES["qwen3_5_moe_text"]["hidden_size"],
+    }  # fmt: skip
+    text = SHAPES["qwen3_5_moe_text"]
+    return Qwen3_5MoeForConditionalGeneration(Qwen3_5MoeConfig(text_config=text, vision_config=vision))
+
+
+def test_of_a_model_with_vision_only_what_is_not_trained_is_missing(tmp_path: Path) -> None:
+    """And what was trained goes back into it as the docs say."""
+    whole = with_vision()
+    whole.save_pretrained(tmp_path)
+    files, text = saved(tmp_path), load_model(tmp_path)
+    sent = named(text)
+    missing = files.keys() - sent.keys()
+    assert missing == {name for name in files if name.startswith(LEFT_OUT)} == set(left_out(str(tmp_path)))
+    require_same(sent, {name: one for name, one in files.items() if name not in missing})
+    with torch.no_grad():
+        for parameter in text.parameters():
+            parameter += 1
+    whole.model.language_model.load_state_dict(text.model.state_dict())
+    whole.lm_head.load_state_dict(text.lm_head.state_dict())
+    whole.save_pretrained(tmp_path)
+    again = saved(tmp_path)
+    require_same(again, {name: files[name] for name in missing} | named(text))
+
+
+def test_the_plugin_of_servers_lets_the_same_tensors_be_missing() -> None:
+    lines = (PLUGIN / "swe_aem_vllm.py").read_text().splitlines()
+    assert f"LEFT_OUT = {LEFT_OUT}".replace("'", '"') in lines
 
 
 def test_what_several_tensors_of_the_model_make_waits_for_the_last(tmp_path: Path) -> None:

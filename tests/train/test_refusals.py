@@ -235,11 +235,10 @@ def test_an_adapter_that_misses_experts_is_refused_or_told(tmp_path: Path, quiet
     refuse_at_start(configured(model, servers=servers, lora={"experts": False}))
     chosen = configured(model, servers=servers, lora={"target_modules": ["q_proj", "v_proj"]})
     refuse_at_start(chosen)
-    told = untrained(chosen, {"num_experts": 4})
-    assert told is not None
+    (told,) = untrained(chosen, {"num_experts": 4})
     assert "the adapter is on q_proj, v_proj, and no weight of a routed expert is trained" in told
     assert told in list(plan(chosen, tmp_path / "run"))
-    assert untrained(configured(model, lora={"experts": True}), {"num_experts": 4}) is None
+    assert list(untrained(configured(model, lora={"experts": True}), {"num_experts": 4})) == []
 
 
 @pytest.mark.parametrize(
@@ -269,15 +268,27 @@ def test_adapters_on_experts_need_a_model_of_which_servers_take_them(tmp_path: P
         refuse_at_start(configured(made(tmp_path), lora=lora))
 
 
-def test_parts_of_a_checkpoint_that_are_not_trained_are_refused_with_servers(tmp_path: Path, quiet_host: None) -> None:
-    """Qwen3.5 has them for images and for predicting several tokens; servers would wait for them."""
+@pytest.mark.parametrize("indexed", [True, False])
+def test_parts_of_a_checkpoint_that_are_not_trained_are_told(tmp_path: Path, quiet_host: None, indexed: bool) -> None:
+    """Qwen3.5 has them for images and for predicting several tokens."""
     model = made(tmp_path)
-    names = {"lm_head.weight": "1", "mtp.norm.weight": "2"}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
-    with pytest.raises(UserError, match=r"leaves out, such as mtp\.norm\.weight"):
-        refuse_at_start(configured(model, servers=SERVERS))
-    refuse_at_start(configured(model))
-    refuse_at_start(configured(model, servers=SERVERS | {"sync": "lora"}, lora={}))
+    names = ["lm_head.weight", "model.visual.merger.weight", "mtp.norm.weight"]
+    if indexed:
+        index = {"weight_map": dict.fromkeys(names, "model-00001-of-00001.safetensors")}
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    else:
+        header = json.dumps({"__metadata__": {"format": "pt"}} | {name: {"dtype": "F32"} for name in names}).encode()
+        (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    chosen = configured(model, servers=SERVERS)
+    refuse_at_start(chosen)
+    (told,) = untrained(chosen, {})
+    assert told.startswith(f"2 tensors of {model}, such as model.visual.merger.weight, are not trained: servers keep")
+    assert told in list(plan(chosen, tmp_path / "run"))
+    assert list(untrained(configured(model, servers=SERVERS | {"sync": "lora"}, lora={}), {})) == []
+    damaged = next(path for path in tmp_path.iterdir() if path.name.startswith("model.safetensors"))
+    damaged.write_bytes(b"\x09")
+    with pytest.raises(UserError, match="not a part of a checkpoint"):
+        list(untrained(chosen, {}))
 
 
 def test_a_dry_run_says_what_a_run_would_refuse(tmp_path: Path, quiet_host: None) -> None:

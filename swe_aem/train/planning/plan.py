@@ -62,8 +62,8 @@ def _refusals(config: TrainConfig) -> Iterator[str]:
     for reason in reasons_at_start(config, sharded=sharded):
         yield f"REFUSED: {reason}"
     values = config_of(config.model)
-    if values is not None and (note := untrained(config, values)) is not None:
-        yield note
+    if values is not None:
+        yield from untrained(config, values)
 
 
 def _sandboxes(sandbox: SandboxConfig, images: Sequence[str]) -> Iterator[str]:
