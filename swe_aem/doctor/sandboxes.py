@@ -34,10 +34,12 @@ def launcher() -> Finding:
 
 
 def packing() -> Finding:
-    """The programs that pack images into files."""
+    """The programs that pack images into files, and mount those."""
     found = [format for format, program in (("squashfs", "sqfstar"), ("erofs", "mkfs.erofs")) if shutil.which(program)]
     if not found:
         return warn("packing", "images cannot be packed", "apt-get install squashfs-tools")
+    if os.geteuid() != 0 and not all(map(shutil.which, ("squashfuse", "fusermount3"))):
+        return warn("packing", "packed images cannot be mounted without root", "apt-get install squashfuse fuse3")
     return ok("packing", " and ".join(found))
 
 

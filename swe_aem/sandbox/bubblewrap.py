@@ -1,9 +1,9 @@
 """The embedded backend: bubblewrap sandboxes, no daemon, some 15 ms to start (benchmarks/sandbox.py).
 
-The root is either an unpacked root file system under an overlay, or the host's own read-only system (`host_system.py`).
-All that a sandbox writes lies on a tmpfs of limited size in a mount namespace of its own, so nothing of it is left when
-its last process has gone. Below bubblewrap, `warden launch` makes that tmpfs, the overlays and joins the control group;
-inside, `warden serve` is PID 1.
+The root is either an image's root file system, packed or unpacked, under an overlay, or the host's own read-only system
+(`host_system.py`). All that a sandbox writes lies on a tmpfs of limited size in a mount namespace of its own, so that
+nothing is left when its last process has gone. Below bubblewrap, `warden launch` makes that tmpfs, the overlays and
+joins the control group; inside, `warden serve` is PID 1.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, assert_never
 
@@ -27,8 +28,10 @@ from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.isolation import LAUNCHERS, Launcher
 from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
+from swe_aem.sandbox.packed import PACKED_DIR, configured_dir
+from swe_aem.sandbox.packed_mounts import PackedMounts
 from swe_aem.sandbox.process import GroupMeter, Running, answered, end_entry, enter_command, info_of, spawn
-from swe_aem.sandbox.roots import ROOTFS_DIGEST, LiveSandbox, live_sandboxes, rootfs_dir, rootfs_environment, state_dir
+from swe_aem.sandbox.roots import LiveSandbox, Root, live_sandboxes, packed_root, rootfs_dir, state_dir, unpacked_root
 from swe_aem.sandbox.warden import (
     WardenSandbox,
     check_workdir,
@@ -58,6 +61,8 @@ class BubblewrapBackend:
     def __init__(self, rootfs: Path | None = None, *, launcher: Launcher | None = None) -> None:
         self._rootfs = rootfs
         self._ledger = Ledger.of_roots()
+        self._packed = configured_dir()
+        self._mounts = PackedMounts()
         wanted: list[Launcher] = [*LAUNCHERS] if launcher is None else [launcher]
         usable: list[Launcher] = [name for name in wanted if all(map(shutil.which, LAUNCHERS[name]))]
         if not usable:
@@ -70,28 +75,35 @@ class BubblewrapBackend:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Nothing has to be given back."""
+        """Unmount the packed images that nobody else needs."""
+        await self._mounts.release()
 
-    def _root(self, image: str) -> Path | None:
-        """The unpacked root for an image; None for the host's own system."""
+    def _root(self, image: str) -> Root | None:
+        """What stands for an image; None for the host's own system. A packed image is preferred to an unpacked one."""
         if self._rootfs is None and image == host_system.HOST_IMAGE:
             return None
-        root = self._rootfs or rootfs_dir(image)
-        if not (root / "bin").exists():
+        root = None if self._packed is None or self._rootfs is not None else packed_root(image, self._packed)
+        path = self._rootfs or rootfs_dir(image)
+        root = root or unpacked_root(image, path)
+        if root is None:
+            nor = "" if self._packed is None else f", and is not packed in {self._packed.path}"
             raise TaskUnusable(
-                f"image {image!r} has no unpacked root file system at {root}: once the docker engine has it, run "
-                f"`swe-aem images unpack {image}`, or use the sandbox docker"
+                f"image {image!r} has no unpacked root file system at {path}{nor}: once the docker engine has it, run "
+                f"`swe-aem images unpack {image}`; or, without any engine, `swe-aem images pack {image} --to DIR` and "
+                f"set {PACKED_DIR}=DIR; or use the sandbox docker"
             )
-        rootfs_environment(root, image)  # raises if it is not there
-        return root.resolve()
+        return root
 
-    async def _reserved_root(self, image: str) -> Path | None:
-        """`_root`, kept from `swe-aem images gc` while this process lives."""
+    async def _reserved_root(self, image: str) -> Root | None:
+        """`_root`, mounted, and kept from `swe-aem images gc` while this process lives."""
         if self._rootfs is not None or image == host_system.HOST_IMAGE:
             return self._root(image)
         name = rootfs_dir(image).name
         await self._ledger.reserve(name)
         root = self._root(image)
+        if root is not None and root.packed is not None:
+            self._ledger.release(name)
+            return replace(root, path=await self._mounts.root(root.packed, root.path))
         self._ledger.use(name)
         return root
 
@@ -100,22 +112,21 @@ class BubblewrapBackend:
         return True
 
     async def image_digest(self, image: str) -> str:
-        """A digest of the host toolchain's versions, or the digest of the image that a root was unpacked from."""
+        """A digest of the host toolchain's versions, or the digest of the image that a root was made of."""
         root = self._root(image)
         if root is None:
             return f"host:{host_system.digest()}"
-        return _made_of(root) or "unpacked:unknown"
+        return root.image_id or "unpacked:unknown"
 
     async def has_layer(self, spec: SandboxSpec) -> bool | None:
         """Is there such a layer? None on the host's own system, and on a root of which nobody knows the image."""
         root = self._root(spec.image)
-        if root is None or self._rootfs is not None or _made_of(root) is None:
+        if root is None or self._rootfs is not None or root.image_id is None:
             return None
         assert spec.layer is not None
-        root_name = rootfs_dir(spec.image).name
-        name = layer_name(root_name, spec.layer)
+        name = layer_name(root.name, spec.layer)
         await self._ledger.reserve(name)
-        if not layer_dir(root_name, spec.layer).exists():
+        if not layer_dir(root.name, spec.layer).exists():
             return False
         self._ledger.use(name)
         return True
@@ -126,8 +137,7 @@ class BubblewrapBackend:
         root, key = self._root(spec.image), spec.layer
         assert root is not None
         assert key is not None
-        name = rootfs_dir(spec.image).name
-        draft = LayerDraft(name, key)
+        draft = LayerDraft(root.name, key)
         try:
             await asyncio.to_thread(draft.make)
             sandbox = await self._start(spec.model_copy(update={"layer": None}), keep=draft.directory)
@@ -136,11 +146,11 @@ class BubblewrapBackend:
             finally:
                 await sandbox.close()
             await asyncio.to_thread(draft.keep, sandbox.own_dirs)
-            size_bytes = await asyncio.to_thread(tree_bytes, layer_dir(name, key))
+            size_bytes = await asyncio.to_thread(tree_bytes, layer_dir(root.name, key))
         finally:
             await asyncio.to_thread(draft.discard)
-        known = LedgerEntry(name=layer_name(name, key), origin="layer", image_id=_made_of(root), size_bytes=size_bytes)
-        self._ledger.record(known)
+        name = layer_name(root.name, key)
+        self._ledger.record(LedgerEntry(name=name, origin="layer", image_id=root.image_id, size_bytes=size_bytes))
 
     @asynccontextmanager
     async def open(self, spec: SandboxSpec) -> AsyncIterator[WardenSandbox]:
@@ -174,6 +184,7 @@ class BubblewrapBackend:
             id=id,
             image=spec.image,
             layer=spec.layer,
+            root=None if root is None else root.name,
             pid=None,
             start_ticks=None,
             lease=Lease.start(spec.ttl_s),
@@ -195,7 +206,7 @@ class BubblewrapBackend:
             await answered(sandbox, complaints, self.launcher)
         return sandbox
 
-    def _command(self, spec: SandboxSpec, root: Path | None, keep: Path | None, running: Running) -> list[str]:
+    def _command(self, spec: SandboxSpec, root: Root | None, keep: Path | None, running: Running) -> list[str]:
         scratch = running.home / "scratch"
         disk_bytes = str(spec.limits.disk_bytes or 0)
         launch = [str(self._warden), "launch", *(["-u"] if os.geteuid() != 0 else [])]
@@ -212,8 +223,9 @@ class BubblewrapBackend:
             for name, to in (("tmp", "/tmp"), ("var-tmp", "/var/tmp"), ("home", host_system.HOME)):
                 plan += ["--bind", f"{scratch}/{name}", to]
         else:
-            launch += _layers(spec, keep)
-            launch += ["-o", "root", str(root), *(["-h", "root", isolation.HOSTNAME] if keep is None else [])]
+            launch += [] if spec.layer is None else ["-l", str(layer_dir(root.name, spec.layer) / "upper")]
+            launch += [] if keep is None else ["-k", str(keep)]
+            launch += ["-o", "root", str(root.path), *(["-h", "root", isolation.HOSTNAME] if keep is None else [])]
             plan = ["--bind", f"{scratch}/root", "/"]
         if spec.workspace is not None:
             launch += ["-o", "workspace", str(spec.workspace.resolve())]
@@ -244,7 +256,9 @@ class BubblewrapBackend:
         return [info_of(entry, self.name) for entry in live_sandboxes() if entry.id.startswith(_ID)]
 
     async def prune(self, *, everything: bool = False) -> list[str]:
-        """Remove sandboxes whose owner is gone or whose deadline has passed, or all; returns their ids.
+        """Remove sandboxes whose owner is gone or whose deadline has passed, or all, and what else dead runs left.
+
+        Returns ids of sandboxes, and names of packed images that were unmounted.
 
         Abandoned ones of every `ProcessBackend` of this host go too: a file's is on no list of backends.
         """
@@ -254,24 +268,15 @@ class BubblewrapBackend:
             if entry.lease.orphaned or (everything and entry.id.startswith(_ID)):
                 await asyncio.to_thread(end_entry, entry, groups.get(entry.id))
                 gone.append(entry.id)
+        for id, group in cgroup.abandoned({entry.id for entry in live_sandboxes()}).items():
+            await asyncio.to_thread(group.remove)
+            gone.append(id)
         await asyncio.to_thread(sweep_drafts)
-        return gone
+        return [*gone, *await self._mounts.sweep()]
 
 
-def _layers(spec: SandboxSpec, keep: Path | None) -> list[str]:
-    """Arguments of `warden launch` for the layer that a sandbox starts on, and for the directory that keeps its own."""
-    on = [] if spec.layer is None else ["-l", str(layer_dir(rootfs_dir(spec.image).name, spec.layer) / "upper")]
-    return [*on, *([] if keep is None else ["-k", str(keep)])]
-
-
-def _made_of(root: Path) -> str | None:
-    """Digest of the image that a root was unpacked from; None if nobody knows it."""
-    made_of = root / ROOTFS_DIGEST
-    return made_of.read_text().strip() if made_of.exists() else None
-
-
-def _sandbox(id: str, spec: SandboxSpec, root: Path | None, channel: Channel, running: Running) -> WardenSandbox:
-    own = host_system.environment() if root is None else rootfs_environment(root, spec.image)
+def _sandbox(id: str, spec: SandboxSpec, root: Root | None, channel: Channel, running: Running) -> WardenSandbox:
+    own = host_system.environment() if root is None else root.environment
     return WardenSandbox(id, spec, channel, environment(own, spec.env), GroupMeter(running), running.end)
 
 

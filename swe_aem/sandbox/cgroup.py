@@ -1,8 +1,10 @@
 """Control groups of embedded sandboxes: memory, CPU and process limits, on either version of the kernel's interface."""
 
 import os
+import re
 import signal
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,10 @@ PARENT = "swe-aem"
 _CPU_PERIOD_US = 100_000
 WEIGHT_PER_PROCESSOR = 16
 """Against how many busy processes per processor the sandboxes together keep half of the host."""
+_OURS = re.compile(r".+-[0-9a-f]{12}")
+"""Ids of sandboxes; containers of an engine have others below the same parent."""
+_STARTING_S = 120.0
+"""A group may be empty for so long while its sandbox starts, on a busy host."""
 _V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 
 HOW_TO_DELEGATE = (
@@ -55,6 +61,17 @@ class Cgroup:
         """The most memory that the group has held; None if its kernel does not say (before 5.19 with version 2)."""
         peak = self._read("memory.peak" if self.unified else "memory.max_usage_in_bytes")
         return int(peak) if peak else None
+
+    @property
+    def processes(self) -> list[int]:
+        """The processes in the group."""
+        return [int(pid) for procs in self.procs if procs.exists() for pid in procs.read_text().split()]
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was made."""
+        made_s = [directory.stat().st_mtime for directory in self.directories if directory.exists()]
+        return time.time() - max(made_s, default=time.time())
 
     def remove(self, timeout_s: float = 5.0) -> bool:
         """Kill what is left in the groups and remove them; False if the kernel still holds one after `timeout_s`."""
@@ -203,3 +220,13 @@ def leftovers() -> dict[str, Cgroup]:
         for path in (ROOT / name / PARENT).resolve().glob("*/"):
             found.setdefault(path.name, []).append(path)
     return {id: Cgroup(tuple(dict.fromkeys(paths)), unified=False) for id, paths in found.items()}
+
+
+def abandoned(known: Collection[str]) -> dict[str, Cgroup]:
+    """Empty groups of sandboxes that are not among the ids `known`: what a run left whose records are gone, too, as
+    with a state directory of its own. One of another state directory that is not empty, or young, may be in use."""
+    return {
+        id: group
+        for id, group in leftovers().items()
+        if _OURS.fullmatch(id) and id not in known and group.age_s > _STARTING_S and not group.processes
+    }

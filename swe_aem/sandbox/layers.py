@@ -16,6 +16,7 @@ from pathlib import Path
 from swe_aem.cache import cache_dir
 from swe_aem.core.owner import start_ticks
 from swe_aem.core.quick_starts import sweep_quick_marks
+from swe_aem.sandbox.packed import is_packed_root
 
 
 def layers_dir() -> Path:
@@ -123,10 +124,11 @@ def remove_tree(path: Path) -> None:
 
 
 def sweep_layers(roots: Collection[str]) -> None:
-    """Remove drafts without a process, layers of roots that are not among `roots`, and old marks of quick starts."""
+    """Remove drafts without a process, layers of unpacked roots that are not among `roots`, and old marks of quick
+    starts. A packed root may be on a disk that is not there now; its layers go with the least recently used."""
     sweep_drafts()
     for root, key in kept_layers():
-        if root not in roots:
+        if root not in roots and not is_packed_root(root):
             remove_layer(root, key)
     sweep_quick_marks()
 

@@ -10,6 +10,7 @@ Files and names appear in one step and are never written to again.
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -54,8 +55,18 @@ class PackedImage(Frozen):
     @property
     def environment(self) -> dict[str, str]:
         """`env` by name."""
-        named = [entry.partition("=") for entry in self.env]
-        return {name: value for name, _, value in named}
+        return by_name(self.env)
+
+
+def by_name(entries: Iterable[str]) -> dict[str, str]:
+    """An environment, given as `NAME=value`, by name."""
+    named = [entry.partition("=") for entry in entries]
+    return {name: value for name, _, value in named}
+
+
+def is_packed_root(name: str) -> bool:
+    """Is it the name of a packed image's root? Those of unpacked ones are names of images."""
+    return name.startswith("sha256-")
 
 
 class PackedDir:
@@ -119,7 +130,7 @@ _PACKAGES = {
     "sqfstar": "squashfs-tools",
     "mkfs.erofs": "erofs-utils",
     "squashfuse": "squashfuse",
-    "erofsfuse": "erofsfuse",
+    "fusermount3": "fuse3",
     "mount": "mount",
     "tar": "tar",
 }

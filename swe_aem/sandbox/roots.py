@@ -1,4 +1,4 @@
-"""Unpacked root file systems, and the record of which live sandbox uses which of them.
+"""Root file systems of images, unpacked or packed, and the record of which live sandbox uses which of them.
 
 Used by the embedded backend, which starts sandboxes on these roots, and by `images`, which unpacks and removes them.
 """
@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from swe_aem.cache import cache_dir
 from swe_aem.core.base import Frozen
 from swe_aem.core.owner import Lease
 from swe_aem.errors import TaskUnusable, UserError
+from swe_aem.sandbox.packed import PackedDir, PackedImage, by_name
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +45,38 @@ def rootfs_environment(root: Path, image: str) -> dict[str, str]:
                 f"{root} was unpacked without the image's environment: run `swe-aem images unpack {image}` again"
             ) from None
         return {}
-    named = [entry.partition("=") for entry in entries]
-    return {name: value for name, _, value in named}
+    return by_name(entries)
+
+
+@dataclass(frozen=True)
+class Root:
+    """What stands for an image: a directory with its root file system, or a packed file that has to be mounted."""
+
+    name: str
+    """The name of the directory in the cache, or of the packed image: layers are kept under it."""
+    path: Path
+    image_id: str | None
+    """Digest of the image that it was made of; None if nobody knows it."""
+    environment: dict[str, str]
+    packed: PackedImage | None = None
+    """The image whose file `path` is; None for a directory."""
+
+
+def unpacked_root(image: str, path: Path) -> Root | None:
+    """The root in a directory; None if there is none. Raises `TaskUnusable` for one that lacks the environment."""
+    if not (path / "bin").exists():
+        return None
+    made_of = path / ROOTFS_DIGEST
+    image_id = made_of.read_text().strip() if made_of.exists() else None
+    return Root(path.name, path.resolve(), image_id, rootfs_environment(path, image))
+
+
+def packed_root(image: str, directory: PackedDir) -> Root | None:
+    """The root that a reference stands for in a directory of packed images; None if it is not there."""
+    found = directory.find(image)
+    if found is None:
+        return None
+    return Root(found.stem, directory.file(found), found.image_id, found.environment, found)
 
 
 class LiveSandbox(Frozen):
@@ -54,6 +86,8 @@ class LiveSandbox(Frozen):
     image: str
     layer: str | None = None
     """Key of the kept layer that it started on."""
+    root: str | None = None
+    """Name of the root that it started on; None in records of earlier versions, and on the host's own system."""
     pid: int | None
     """Leader of its process group; None while it is being started."""
     start_ticks: int | None
@@ -85,8 +119,9 @@ def live_images() -> set[str]:
 
 
 def live_layers() -> set[tuple[str, str | None]]:
-    """Root directory and layer of every live sandbox that started on a layer."""
-    return {(rootfs_dir(entry.image).name, entry.layer) for entry in live_sandboxes() if entry.layer is not None}
+    """Name of the root, and layer, of every live sandbox that started on a layer."""
+    on_layers = [entry for entry in live_sandboxes() if entry.layer is not None]
+    return {(entry.root or rootfs_dir(entry.image).name, entry.layer) for entry in on_layers}
 
 
 def live_sandboxes() -> list[LiveSandbox]:

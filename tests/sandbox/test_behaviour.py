@@ -3,16 +3,20 @@
 import asyncio
 import os
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from swe_aem.core import ExecResult, Sandbox, SandboxBackend, SandboxSpec
+from swe_aem.core import ExecResult, Limits, Sandbox, SandboxBackend, SandboxSpec
 from swe_aem.core.owner import Owner
 from swe_aem.errors import SandboxDead, UserError
+from swe_aem.sandbox import cgroup
+from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.testing.containment import breaches
 from swe_aem.testing.sandbox import FakeSandbox
+from tests.conftest import absent
 
 COUNT_OTHERS = "set -- /proc/[0-9]*; echo $#"
 """Counts PID 1 and the shell itself: 2 when nothing else lives."""
@@ -206,3 +210,33 @@ async def test_prune_removes_what_a_dead_process_left(
         assert sandbox.id in await backend.prune()
         assert not await sandbox.alive()
         assert await ours(backend, spec) == []
+
+
+@pytest.mark.bubblewrap
+async def test_prune_removes_empty_groups_that_no_record_names(require_bubblewrap: None) -> None:
+    groups = {what: _group(what) for what in ("empty", "young", "busy")}
+    foreign = _group("foreign", f"{uuid.uuid4().hex}{uuid.uuid4().hex}")  # as an engine names its containers
+    with subprocess.Popen(["sleep", "600"]) as process:
+        for procs in groups["busy"].procs:
+            procs.write_text(str(process.pid))
+        try:
+            gone = await BubblewrapBackend().prune()
+            left = cgroup.leftovers()
+            assert groups["empty"].directories[0].name in gone
+            assert {what for what, group in groups.items() if group.directories[0].name in left} == {"young", "busy"}
+            assert foreign.directories[0].name in left
+        finally:
+            process.kill()
+            process.wait()
+            assert all(group.remove() for group in (*groups.values(), foreign))
+
+
+def _group(what: str, id: str = "") -> cgroup.Cgroup:
+    """A group of a sandbox that nobody knows, made long ago unless it is `young`."""
+    found = cgroup.create(id or f"bw-{uuid.uuid4().hex[:12]}", Limits())
+    if found is None:
+        absent("control groups cannot be made: run as root")
+    assert found is not None
+    for directory in found.directories if what != "young" else ():
+        os.utime(directory, (1000.0, 1000.0))
+    return found

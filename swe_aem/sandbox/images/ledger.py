@@ -2,7 +2,7 @@
 
     images/<scope>/entries/<key>.json    what is known; its modification time is the last use
     images/<scope>/holds/<key>.<id>.json a process that needs the image; gone with that process
-    images/<scope>/lock                  exclusive while an image is removed, shared while one is reserved
+    images/<scope>/holds/<key>.lock/     there while the image is removed, or reserved
 
 A use is one `utime` on the hot path, so no lock and no database: a start must neither wait for it nor fail because of
 it. The first use in a process also reserves the image until that process ends. That takes the lock, so a removal either
@@ -10,14 +10,12 @@ sees the reservation or is over before the image is looked up.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import logging
 import os
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +26,8 @@ from swe_aem.core.base import Frozen
 from swe_aem.core.owner import Lease
 from swe_aem.errors import UserError
 from swe_aem.sandbox.engines import DOCKER, EngineKind
+from swe_aem.sandbox.images.holds import RENEWER, Hold, read_holds
+from swe_aem.sandbox.images.lease_lock import lease_lock
 from swe_aem.sandbox.images.reference import canonical
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,7 @@ logger = logging.getLogger(__name__)
 LOCK_WAIT_S = 120.0
 """A removal holds the lock for as long as the engine takes for one image."""
 _HOLD_S = 30 * 86400.0
-"""Longest hold, in seconds: whether a process on another host still runs cannot be checked from here."""
-_POLL_S = 0.02
+"""Longest hold, in seconds."""
 
 Origin = Literal["pull", "build", "unpack", "layer", "bench"]
 
@@ -55,18 +54,14 @@ class LedgerEntry(Frozen):
     size_bytes: int | None = None
 
 
-class Hold(Frozen):
-    """A process that needs an image."""
-
-    name: str
-    lease: Lease
-
-
 class Ledger:
-    """The ledger of one engine, or of the cache's unpacked root file systems."""
+    """The ledger of one engine, or of the cache's unpacked root file systems, or of packed images."""
 
-    def __init__(self, scope: str, full_name: Callable[[str], str] = canonical) -> None:
-        self.directory = cache_dir() / "images" / scope
+    def __init__(
+        self, scope: str, full_name: Callable[[str], str] = canonical, *, directory: Path | None = None
+    ) -> None:
+        """In the cache, unless `directory` says where."""
+        self.directory = directory or cache_dir() / "images" / scope
         self._full_name = full_name
         self._reserved: dict[tuple[int, str], Path] = {}
 
@@ -101,8 +96,7 @@ class Ledger:
         """Give up this object's reservation of an image. Never fails."""
         path = self._reserved.pop((os.getpid(), self._full_name(name)), None)
         if path is not None:
-            with suppress(OSError):
-                path.unlink()
+            self._drop(path)
 
     def use(self, name: str) -> None:
         """Note that an image is used now. Never fails."""
@@ -162,54 +156,52 @@ class Ledger:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            self._drop(path)
 
     def held(self) -> dict[str, Lease]:
         """Name to the lease of a process that needs the image. Holds of dead processes are deleted on the way."""
-        found = {}
-        for path in (self.directory / "holds").glob("[0-9a-f]*.json"):
-            with suppress(FileNotFoundError, ValidationError):
-                hold = Hold.model_validate_json(path.read_bytes())
-                if hold.lease.orphaned:
-                    path.unlink(missing_ok=True)
-                else:
-                    found[hold.name] = hold.lease
-        return found
+        return {hold.name: hold.lease for hold in read_holds(self.directory / "holds")}
 
     @asynccontextmanager
     async def removing(self, names: Iterable[str]) -> AsyncIterator[Lease | None]:
         """Keep everybody from reserving an image while it is removed; yields the lease of a process that already has.
         Raises `UserError` if the cache cannot be written."""
         wanted = [self._full_name(name) for name in names]
-        locked = self._locked(fcntl.LOCK_EX)
+        locks = ExitStack()
+        taking = asyncio.ensure_future(asyncio.to_thread(self._lock_all, wanted, locks))
         with self._explained():
-            await asyncio.to_thread(locked.__enter__)
-        try:
+            try:
+                await asyncio.shield(taking)
+            except asyncio.CancelledError:  # the thread may yet take them
+                taking.add_done_callback(lambda _: locks.close())
+                raise
+        with locks:
             held = self.held()
             yield next((held[name] for name in wanted if name in held), None)
-        finally:
-            locked.__exit__(None, None, None)
 
     def _hold(self, name: str, ttl_s: float = _HOLD_S) -> Path:
         path = self.directory / "holds" / f"{_key(name)}.{uuid.uuid4().hex[:12]}.json"
-        with self._locked(fcntl.LOCK_SH):
+        with ExitStack() as locks:
+            self._lock_all([name], locks)
             _write(path, Hold(name=name, lease=Lease.start(ttl_s)).model_dump_json())
+        RENEWER.add(path)
         return path
 
-    @contextmanager
-    def _locked(self, mode: int) -> Iterator[None]:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        end_s = time.monotonic() + LOCK_WAIT_S
-        with (self.directory / "lock").open("a") as file:
-            while True:
-                try:
-                    fcntl.flock(file, mode | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end_s:
-                        raise TimeoutError(f"{file.name} has been locked for {LOCK_WAIT_S:.0f} s") from None
-                    time.sleep(_POLL_S)
-            yield
+    def _drop(self, path: Path) -> None:
+        RENEWER.remove(path)
+        with suppress(OSError):
+            path.unlink()
+
+    def _lock_all(self, names: Iterable[str], locks: ExitStack) -> None:
+        """Lock images, always in the same order; what was locked is unlocked again if one cannot be."""
+        holds = self.directory / "holds"
+        holds.mkdir(parents=True, exist_ok=True)
+        try:
+            for key in sorted({_key(name) for name in names}):
+                locks.enter_context(lease_lock(holds / f"{key}.lock", LOCK_WAIT_S))
+        except OSError:
+            locks.close()
+            raise
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import docker
 import httpx
@@ -26,6 +26,7 @@ from tests.waiting import until
 class FakeEngine:
     """An engine with images of given layers, and a registry that has all of them."""
 
+    place: ClassVar[str] = "the engine"
     registry: dict[str, dict[str, int]]
     """Image to its layers' sizes by key."""
     ledger: Ledger = field(default_factory=Ledger.of_engine)

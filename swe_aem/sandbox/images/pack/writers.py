@@ -19,6 +19,8 @@ from swe_aem.sandbox.packed import PackFormat, tool
 
 _DRAFT_LIFE_S = 2 * 86400.0
 _LEASE = "lease.json"
+SQUASHFS_COMPRESSION = "zstd"
+"""Compression of squashfs, at its default level: sqfstar 4.5 takes no other."""
 
 
 def require_tools(format: PackFormat) -> None:
@@ -40,7 +42,18 @@ async def write_image(stream: AsyncIterator[bytes], format: PackFormat, file: Pa
     needed meanwhile. Raises `InfrastructureError` if a program fails."""
     match format:
         case "squashfs":
-            own = ["-root-mode", "755", "-root-uid", "0", "-root-gid", "0", "-comp", "zstd", "-quiet", "-no-progress"]
+            own = [
+                "-root-mode",
+                "755",
+                "-root-uid",
+                "0",
+                "-root-gid",
+                "0",
+                "-comp",
+                SQUASHFS_COMPRESSION,
+                "-quiet",
+                "-no-progress",
+            ]
             await feed([tool("sqfstar", "packing as squashfs"), *own, str(file)], stream, "sqfstar could not write it")
         case "erofs":
             tree = draft / "tree"

@@ -1,0 +1,145 @@
+"""Packed images as directories of this host: each is mounted once, read-only, for all processes of this user.
+
+    mounts/points/<file>    where a file is mounted, below the state directory
+    mounts/holds/...        the processes that need it
+
+The last process that gives a mount up unmounts it; of killed processes, the next one that looks does. Sandboxes that
+started on a mount outlive it: the kernel keeps the file system for as long as anything uses it.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+from swe_aem.errors import StartError, UserError
+from swe_aem.sandbox.images.ledger import Ledger
+from swe_aem.sandbox.packed import PackedImage, tool
+from swe_aem.sandbox.packed_copies import PackedCopies
+from swe_aem.sandbox.roots import state_dir
+
+logger = logging.getLogger(__name__)
+
+_MOUNT_LIMIT_S = 60.0
+
+
+class PackedMounts:
+    """The mounts that this object's owner needs."""
+
+    def __init__(self) -> None:
+        """Raises `UserError` if the limit of copies is no size."""
+        self._copies = PackedCopies.configured()
+        self._mounted: set[str] = set()
+
+    @cached_property
+    def _directory(self) -> Path:
+        return state_dir() / "mounts"
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger("mounts", str, directory=self._directory)
+
+    async def root(self, image: PackedImage, file: Path) -> Path:
+        """The root file system of a packed image, mounted now if it was not.
+
+        Raises `UserError` if this host or user cannot mount it, and `StartError` if that fails.
+        """
+        name, point = image.file_name, self._point(image.file_name)
+        await self._ledger.reserve(name)
+        self._mounted.add(name)
+        if not _is_mounted(point):
+            local = file if self._copies is None else await self._copies.local(file)
+            async with self._ledger.removing([name]):
+                if not _is_mounted(point):
+                    await _mount(image, local, point)
+        return point
+
+    async def release(self) -> None:
+        """Give up every mount, and unmount what no other process needs."""
+        for name in tuple(self._mounted):
+            self._ledger.release(name)
+            self._mounted.discard(name)
+        if self._copies is not None:
+            self._copies.release()
+        await self.sweep()
+
+    async def sweep(self) -> list[str]:
+        """Unmount what no live process needs; returns the names of the files."""
+        gone = []
+        for point in sorted((self._directory / "points").glob("*")):
+            async with self._ledger.removing([point.name]) as holder:
+                if holder is None and await _unmount(point):
+                    gone.append(point.name)
+        return gone
+
+    def _point(self, name: str) -> Path:
+        return self._directory / "points" / name
+
+
+def _is_mounted(point: Path) -> bool:
+    try:
+        os.lstat(point)
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ENOTCONN)
+    return os.path.ismount(point)
+
+
+async def _mount(image: PackedImage, file: Path, point: Path) -> None:
+    """Mount by a loop device as root, else by FUSE."""
+    await _unmount(point)  # a file system in user space whose process is gone
+    point.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        options = "ro,nodev,nosuid,loop"
+        command = [tool("mount", "mounting a packed image"), "-t", image.format, "-o", options, str(file), str(point)]
+    elif image.format == "squashfs":
+        program = tool("squashfuse", "mounting a packed image without root")
+        tool("fusermount3", "mounting a packed image without root")
+        # the sandbox's own root is this user, who must own the files as in an unpacked root
+        command = [program, "-o", f"ro,uid={os.geteuid()},gid={os.getegid()}", str(file), str(point)]
+    else:
+        raise UserError(
+            f"{file} can be mounted only as root: pack {image.reference} with --format squashfs, or run as root"
+        )
+    code, said = await _run(command)
+    if code != 0:
+        raise StartError(f"{file} could not be mounted: {said}")
+
+
+async def _unmount(point: Path) -> bool:
+    """Unmount and remove a mount point; False if the kernel says that it is busy."""
+    command = ["umount", str(point)] if os.geteuid() == 0 else ["fusermount3", "-u", str(point)]
+    while _is_mounted(point) or _is_broken(point):
+        code, said = await _run(command)
+        if code != 0:
+            logger.warning("%s stays mounted: %s; `swe-aem sandbox prune` tries again", point, said)
+            return False
+    with suppress(OSError):
+        point.rmdir()
+    return True
+
+
+def _is_broken(point: Path) -> bool:
+    """Is a file system in user space mounted there whose process is gone?"""
+    try:
+        os.lstat(point)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+async def _run(command: list[str]) -> tuple[int, str]:
+    """Exit code of a program and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        async with asyncio.timeout(_MOUNT_LIMIT_S):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return -1, f"{command[0]} took longer than {_MOUNT_LIMIT_S:.0f} s"
+    return process.returncode or 0, said.decode("utf-8", "replace").strip()

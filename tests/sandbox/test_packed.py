@@ -1,0 +1,189 @@
+"""Bubblewrap on packed images: mounted once, shared, unmounted by whoever is last, copied within a limit."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from swe_aem import grade_async, load_tasks
+from swe_aem.core import Limits, SandboxSpec
+from swe_aem.errors import TaskUnusable, UserError
+from swe_aem.sandbox import host_system, roots
+from swe_aem.sandbox.bubblewrap import BubblewrapBackend
+from swe_aem.sandbox.images.engine import connect
+from swe_aem.sandbox.images.ledger import Ledger
+from swe_aem.sandbox.images.pack import writers
+from swe_aem.sandbox.images.pack.packer import Packer
+from swe_aem.sandbox.images.pack.registry import RegistryClient
+from swe_aem.sandbox.images.unpack import unpack
+from swe_aem.sandbox.packed import PACKED_DIR, PackedDir
+from swe_aem.sandbox.packed_copies import COPY_LIMIT, PackedCopies
+from tests.conftest import absent
+
+pytestmark = [pytest.mark.bubblewrap, pytest.mark.docker, pytest.mark.slow]
+
+IMAGE = "swe-aem/micro:1"
+NO_LIMITS = Limits(memory_bytes=None, cpus=None, pids=None, disk_bytes=None)
+SPEC = SandboxSpec(image=IMAGE, workdir="/root", limits=NO_LIMITS, ttl_s=900)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def packed(
+    require_docker: None, require_bubblewrap: None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[PackedDir]:
+    """The bundled tasks' image, packed from the engine with quick compression."""
+    if shutil.which("sqfstar") is None:
+        absent("sqfstar is not installed: apt-get install squashfs-tools")
+    directory = PackedDir(tmp_path_factory.mktemp("packed"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writers, "SQUASHFS_COMPRESSION", "lz4")
+        async with connect() as engine, RegistryClient() as client:
+            await Packer(directory, client, "squashfs").from_engine(engine, IMAGE)
+    yield directory
+
+
+@pytest.fixture(autouse=True)
+def own_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: PackedDir) -> Iterator[None]:
+    """A cache and mounts of this test only; the bundled tasks' image is not the host's own system."""
+    monkeypatch.setenv("SWE_AEM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(PACKED_DIR, str(packed.path))
+    monkeypatch.setattr(host_system, "HOST_IMAGE", "no-image")
+    state = tmp_path / "state"
+    state.mkdir()
+    monkeypatch.setattr("swe_aem.sandbox.packed_mounts.state_dir", lambda: state)
+    yield
+    for point in (state / "mounts" / "points").glob("*"):
+        subprocess.run(["umount", point], check=False, capture_output=True)
+
+
+def mounts(tmp_path: Path) -> list[str]:
+    """What is mounted in this test's directory of mounts."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [line.split()[2] for line in lines if str(tmp_path) in line]
+
+
+async def test_it_is_mounted_once_read_only_and_unmounted_with_its_last_user(packed: PackedDir, tmp_path: Path) -> None:
+    (image,) = packed.images()
+    first, second = BubblewrapBackend(), BubblewrapBackend()
+    async with first:
+        assert await first.image_digest(IMAGE) == image.image_id
+        assert not mounts(tmp_path)
+        async with second, first.open(SPEC) as one, second.open(SPEC) as two:
+            assert mounts(tmp_path) == ["squashfs"]
+            result = await one.run("stat -c %U:%a /usr/bin/passwd && touch /usr/mine && ls /usr/mine", timeout_s=60)
+            assert (result.exit_code, "root:4755" in result.output) == (0, True), result.output
+            assert (await two.run("ls /usr/mine", timeout_s=60)).exit_code != 0
+            assert one.env["PATH"] == image.environment["PATH"]
+            point = tmp_path / "state" / "mounts" / "points" / image.file_name
+            with pytest.raises(OSError, match="Read-only"):
+                (point / "x").touch()
+        assert mounts(tmp_path) == ["squashfs"]  # the first may start more
+    assert not mounts(tmp_path)
+
+
+async def test_a_killed_user_leaves_no_mount_once_somebody_looks(packed: PackedDir, tmp_path: Path) -> None:
+    code = f"""
+import asyncio
+from pathlib import Path
+from swe_aem.sandbox import packed_mounts
+from swe_aem.sandbox.packed import PackedDir
+packed_mounts.state_dir = lambda: Path({str(tmp_path / "state")!r})
+directory = PackedDir(Path({str(packed.path)!r}))
+(image,) = directory.images()
+asyncio.run(packed_mounts.PackedMounts().root(image, directory.file(image)))
+print("mounted", flush=True)
+input()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.readline) == b"mounted\n"
+        backend = BubblewrapBackend()
+        assert await backend.prune() == []
+        assert mounts(tmp_path) == ["squashfs"]
+        process.send_signal(signal.SIGKILL)
+    (image,) = packed.images()
+    assert image.file_name in await backend.prune()
+    assert not mounts(tmp_path)
+
+
+async def test_sandboxes_outlive_the_mount(tmp_path: Path) -> None:
+    async with BubblewrapBackend() as backend, backend.open(SPEC) as sandbox:
+        await backend.__aexit__()
+        assert not mounts(tmp_path)
+        assert (await sandbox.run("git --version", timeout_s=60)).exit_code == 0
+
+
+@pytest.mark.nightly
+async def test_the_gold_patch_is_graded_as_on_an_unpacked_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    task = load_tasks("micro", limit=1)[0]
+    on_packed = await grade_async(task, task.key.gold_patch)
+    async with connect() as engine:
+        await unpack(engine, Ledger.of_roots(), IMAGE)
+    monkeypatch.delenv(PACKED_DIR)
+    on_unpacked = await grade_async(task, task.key.gold_patch)
+    assert on_packed.resolved
+    differ = {"timing", "eval_s", "twin_s", "log_tail"}  # times, and names made by chance
+    assert on_packed.model_dump(exclude=differ) == on_unpacked.model_dump(exclude=differ)
+
+
+async def test_a_layer_is_kept_on_a_packed_root(tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"layer": "0" * 32})
+    async with BubblewrapBackend() as backend:
+        assert await backend.has_layer(spec) is False
+        async with backend.make_layer(spec) as sandbox:
+            await sandbox.run("echo prepared > /usr/prepared", timeout_s=60)
+        assert await backend.has_layer(spec) is True
+        async with backend.open(spec) as sandbox:
+            assert (await sandbox.run("cat /usr/prepared", timeout_s=60)).output == "prepared\n"
+            assert len(roots.live_layers()) >= 1
+
+
+async def test_a_copy_on_the_own_disk_is_what_gets_mounted(
+    packed: PackedDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image,) = packed.images()
+    monkeypatch.setenv(COPY_LIMIT, "1TiB")
+    async with BubblewrapBackend() as backend, backend.open(SPEC):
+        copy = tmp_path / "cache" / "packed" / image.file_name
+        assert copy.stat().st_size == image.size_bytes
+        lines = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+        (device,) = [line[0] for line in lines if str(tmp_path) in line[1]]
+        backing = Path("/sys/block") / Path(device).name / "loop" / "backing_file"
+        assert backing.read_text().strip() == str(copy)
+
+
+async def test_copies_go_least_recently_used_first_and_never_what_is_needed(tmp_path: Path) -> None:
+    files = [tmp_path / "shared" / f"sha256-{number}.squashfs" for number in range(4)]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_bytes(bytes(1000))
+    first, second, third = (PackedCopies(2500) for _ in range(3))
+    copies = [await first.local(file) for file in files[:2]]
+    assert [copy.parent for copy in copies] == [tmp_path / "cache" / "packed"] * 2
+    assert await second.local(files[2]) == files[2]  # no space: both are needed
+    first.release()
+    ledger = Ledger("packed-copies", str)
+    ledger.touch(files[0].name, at_s=2000.0)
+    ledger.touch(files[1].name, at_s=1000.0)
+    assert (await second.local(files[2])).parent == copies[0].parent
+    assert (copies[0].exists(), copies[1].exists()) == (True, False)
+    assert (await third.local(files[0])) == copies[0]
+
+
+async def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(TaskUnusable, match="images pack other/image:1"):
+        async with BubblewrapBackend().open(SPEC.model_copy(update={"image": "other/image:1"})):
+            pass
+    monkeypatch.setenv(PACKED_DIR, str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="no such directory"):
+        BubblewrapBackend()
+    monkeypatch.delenv(PACKED_DIR)
+    monkeypatch.setenv(COPY_LIMIT, "much")
+    with pytest.raises(UserError, match=COPY_LIMIT):
+        BubblewrapBackend()
