@@ -75,6 +75,12 @@ class ServerControl:
                 names=tuple(card["id"] for card in cards),
             )
 
+    async def is_paused(self) -> bool:
+        """Was its generation paused, and not resumed?"""
+        answer = await self._answer("GET", "/is_paused")
+        with self._reading("/is_paused"):
+            return bool(answer.json()["is_paused"])
+
     async def world_size(self) -> int:
         """Number of worker processes that hold weights."""
         answer = await self._answer("GET", "/get_world_size")

@@ -25,11 +25,13 @@ async def connect(
     in_flight: InFlight = "drain",
     routed_experts: bool = False,
     patient: bool = False,
+    starting: str | None = None,
 ) -> AsyncIterator[tuple[VllmPolicy, WeightSync | AdapterSync]]:
     """Policy and control plane for the length of an `async with`. `adapter` says whether one is trained; `in_flight`
     holds where the configuration says nothing of it; `routed_experts` asks for those of each response; `patient`:
-    servers that do not answer are waited for as requests do. Raises `UserError` if the configuration does not fit
-    what is trained, or a server does not answer. Needs no torch."""
+    servers that do not answer are waited for as requests do; `starting` is the label of servers that have the weights
+    of version 0. Raises `UserError` if the configuration does not fit what is trained, or a server does not answer.
+    Needs no torch."""
     if (config.sync == "lora") != adapter:
         raise UserError(
             f"an adapter is trained and servers.sync is {config.sync}: start servers with --sync lora, and set it"
@@ -45,7 +47,7 @@ async def connect(
         **requests,
     )
     async with VllmPolicy(served) as policy:
-        sync = AdapterSync(policy) if adapter else WeightSync(policy)
+        sync = AdapterSync(policy) if adapter else WeightSync(policy, starting=starting)
         try:
             await sync.open()
             yield policy, sync

@@ -20,6 +20,7 @@ from pathlib import Path
 from swe_aem.errors import UserError
 from swe_aem.serve.command import ServeCommandConfig, vllm_command, vllm_environment
 from swe_aem.serve.guard import TERM_LIMIT_S
+from swe_aem.serve.starting import starting_label
 
 _PHASES = (
     ("Resolved architecture", "reading the configuration"),
@@ -32,6 +33,7 @@ _PHASES = (
 """Text that vLLM logs at the beginning of each phase of its start, and the phase's name."""
 _ERROR = re.compile(r"^.*?((?:\w+\.)*\w*(?:Error|Exception): .+)$")
 _POLL_S = 0.3
+_LABEL_LIMIT_S = 60.0
 
 
 class Served:
@@ -48,12 +50,16 @@ class Served:
             )
         self.config = config.model_copy(update={"program": program})
         self.log = directory / f"vllm-{config.port}.log"
+        self._label: str | None = None
+        """The label of the weights that it loads; None if it may load others than those of the directory."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Served":
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             self.log.replace(f"{self.log}.1")
+        if not any(one.startswith("--load-format") for one in self.config.extra):
+            self._label = starting_label(self.config.model)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("guard.py")), *vllm_command(self.config)],
@@ -93,17 +99,28 @@ class Served:
             time.sleep(_POLL_S)
         tell(f"{time.monotonic() - began:4.0f} s  making the first token")
         self._first_token(limit_s)
+        self._name_weights()
         tell(f"{time.monotonic() - began:4.0f} s  ready")
 
     def _first_token(self, limit_s: float) -> None:
         """Send the first request, which compiles for up to half a minute while the server answers nothing else."""
         body = {"model": self.config.name, "prompt": [1] * 8, "max_tokens": 2, "logprobs": 20, "seed": 0}
-        headers = {"content-type": "application/json"}
-        request = urllib.request.Request(f"{self.config.url}/v1/completions", json.dumps(body).encode(), headers)
         try:
-            urllib.request.urlopen(request, timeout=limit_s).close()
+            self._post("/v1/completions", body, limit_s)
         except OSError as error:
             raise UserError(f"vLLM generates no token: {error}; {self._cause()} (full log: {self.log})") from error
+
+    def _name_weights(self) -> None:
+        """Label the weights that it has loaded. Without a label a trainer sends them again, so a vLLM that takes none
+        is as good."""
+        if self._label is not None and self.config.sync in ("file", "gloo", "nccl"):
+            with suppress(OSError):
+                self._post("/update_weight_version", {"new_version": self._label}, _LABEL_LIMIT_S)
+
+    def _post(self, path: str, body: object, limit_s: float) -> None:
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.config.url}{path}", json.dumps(body).encode(), headers)
+        urllib.request.urlopen(request, timeout=limit_s).close()
 
     def wait(self) -> None:
         """Wait until the server ends, which it should not do by itself, and raise `UserError` with the cause."""

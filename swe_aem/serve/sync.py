@@ -39,11 +39,14 @@ class _Update:
 class WeightSync:
     """Gives servers whole weights (`planes.AsyncControlPlane`)."""
 
-    def __init__(self, policy: VllmPolicy, *, limit_s: float = 1800.0) -> None:
-        """`limit_s` bounds each call to an endpoint that takes longer for larger models, and the time that servers wait
-        for the tensors of an update."""
+    def __init__(self, policy: VllmPolicy, *, starting: str | None = None, limit_s: float = 1800.0) -> None:
+        """`starting` is the label of servers that have the weights of version 0 already. `limit_s` bounds each call to
+        an endpoint that takes longer for larger models, and the time that servers wait for the tensors of an update."""
         self._policy = policy
         self._limit_s = limit_s
+        self._starting = starting
+        self._started_alike = False
+        """Do all servers have the weights of version 0, which nobody has sent?"""
         self._latest: Parcel | None = None
         self._update: _Update | None = None
         self._members: tuple[VllmServer, ...] = ()
@@ -53,21 +56,33 @@ class WeightSync:
 
     @property
     def version(self) -> int | None:
-        """Version of the weights that this sync has brought to the servers; None before the first."""
-        return None if self._latest is None else self._latest.version
+        """Version of the weights that this sync has brought to the servers, or that they had when it was opened; None
+        where that is not known."""
+        if self._latest is not None:
+            return self._latest.version
+        return 0 if self._started_alike else None
 
     async def open(self) -> None:
         """Raises `UserError` if a server was not started for updates."""
         try:
-            for server in self._policy.servers:
-                if (await server.control.served_model()).weights is None:
-                    raise UserError(
-                        f"{server.url} has no endpoints for new weights: start it with `swe-aem serve`, or "
-                        "`vllm serve` with VLLM_SERVER_DEV_MODE=1 and --weight-transfer-config"
-                    )
+            alike = [await self._has_starting_weights(server) for server in self._policy.servers]
         except PolicyError as error:
             raise _other_way(error) from error
+        self._started_alike = all(alike)
+        if self._started_alike:
+            tell("the servers have loaded the weights that training begins with; these are not sent")
         self._policy.repair = self._repair
+
+    async def _has_starting_weights(self, server: VllmServer) -> bool:
+        """Is it known that the server has the weights of version 0? A paused server may be in the middle of an update
+        that nobody has ended. Raises `UserError` if it was not started for updates."""
+        label = (await server.control.served_model()).weights
+        if label is None:
+            raise UserError(
+                f"{server.url} has no endpoints for new weights: start it with `swe-aem serve`, or "
+                "`vllm serve` with VLLM_SERVER_DEV_MODE=1 and --weight-transfer-config"
+            )
+        return label == self._starting and not await server.control.is_paused()
 
     async def close(self) -> None:
         """Give up an update that has not ended; the servers keep their weights."""

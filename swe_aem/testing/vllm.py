@@ -45,6 +45,8 @@ class SimulatedVllm:
         self.most_running = 0
         self.requests: list[dict[str, Any]] = []
         self.sampled = 0
+        self.paused = False
+        """What it answers when it is asked whether it is paused."""
         self.updating = False
         """Was a weight update begun and not ended?"""
         self.url = ""
@@ -120,6 +122,8 @@ class SimulatedVllm:
                 return 200, {}
             case "/get_world_size":
                 return 200, {"world_size": 1}
+            case "/is_paused":
+                return 200, {"is_paused": self.paused}
             case "/pause" | "/resume" | "/init_weight_transfer_engine":
                 return 200, {}
             case "/start_weight_update" | "/update_weights" | "/finish_weight_update":

@@ -18,7 +18,7 @@ class Versioned(Protocol):
     @property
     def version(self) -> int | None:
         """Version of the trained weights that it samples with; 0 are those that training starts from. None where that
-        is not known, as of servers before their first update: a model's path does not tell what a server has read."""
+        is not known, as of servers before their first update that were not started with the same files."""
         ...
 
 
@@ -38,6 +38,7 @@ async def open_policy(
             await policy.close()
         return
     from swe_aem.serve.connect import connect
+    from swe_aem.serve.starting import label_of_sent
 
     in_flight = "interrupt" if config.max_staleness else "drain"
     async with connect(
@@ -46,5 +47,6 @@ async def open_policy(
         in_flight=in_flight,
         routed_experts=config.routing_replay,
         patient=patient,
+        starting=label_of_sent(config.model, trained=config.dtype, sent=config.servers.dtype or config.dtype),
     ) as (served, sync):
         yield served, sync

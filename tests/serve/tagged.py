@@ -9,6 +9,7 @@ import torch
 from swe_aem.core import SamplingParams
 from swe_aem.errors import PolicyError
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
+from swe_aem.serve.planes import Parcel
 from swe_aem.serve.sync import WeightSync
 from swe_aem.serve.transport import FileTransport
 from swe_aem.testing.tagging_vllm import STOPS, routes_of, version_of
@@ -54,6 +55,66 @@ def routes(prompt, completion):
 
 def true_versions(completion):
     return [version_of(token) for token in completion.token_ids]
+
+
+class Broadcast:
+    """A broadcast to fake servers, which receive once `transmit` is through, and fail if a member of the group dies."""
+
+    early = False
+
+    def __init__(self, fakes, loop):
+        """`loop` is the event loop of the servers."""
+        self.groups = 0
+        self.dies = None
+        """The fake that is killed while tensors are sent."""
+        self._loop = loop
+        self._fakes = fakes
+        self._group = None
+        self._sent = None
+
+    def open(self, control):
+        control.join([{} for _ in control.world_sizes()])
+        self.groups += 1
+        self._sent = self._loop.create_future()
+        self._group = {fake: fake.deaths for fake in self._fakes if fake.lives}
+
+    def leave(self):
+        self._group = None
+        self._end(False)
+
+    def announce(self, tensors, version, tag):
+        if self._sent is None or self._sent.done():
+            self._sent = self._loop.create_future()
+        for fake in self._fakes:
+            fake.receive = lambda: self._received(self._sent)
+        return Parcel(f"{tag}.{version}", version, {"path": f"x.{version}"}, atomic=True, again=False)
+
+    async def _received(self, sent):
+        if not await asyncio.shield(sent):
+            raise ConnectionError("connection closed by peer")
+
+    def transmit(self, parcel, tensors):
+        for _ in tensors:
+            if self.dies is not None:
+                asyncio.run_coroutine_threadsafe(self.dies.kill(), self._loop).result()
+                self.dies = None
+        whole = self._group == {fake: fake.deaths for fake in self._group}
+        self._end(whole)
+        if not whole:
+            raise ConnectionError("connection closed by peer")
+
+    def _end(self, whole):
+        def end(sent=self._sent):
+            if sent is not None and not sent.done():
+                sent.set_result(whole)
+
+        self._loop.call_soon_threadsafe(end)
+
+    def settled(self, parcel, *, delivered):
+        pass
+
+    def close(self):
+        pass
 
 
 class Trajectories:

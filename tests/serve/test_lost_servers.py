@@ -7,61 +7,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from swe_aem.errors import PolicyError  # noqa: E402
-from swe_aem.serve.planes import Parcel  # noqa: E402
 from swe_aem.testing.tagging_vllm import FakeTaggingVllm  # noqa: E402
-from tests.serve.tagged import PHASES, WEIGHTS, Trajectories, check_against_servers, opened  # noqa: E402
+from tests.serve.tagged import PHASES, WEIGHTS, Broadcast, Trajectories, check_against_servers, opened  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
 pytestmark = pytest.mark.torch
-
-
-class Broadcast:
-    """A broadcast to fake servers, which receive once `transmit` is through, and fail if a member of the group dies."""
-
-    early = False
-
-    def __init__(self, fakes):
-        self.groups = 0
-        self.dies = None
-        """The fake that is killed while tensors are sent."""
-        self._loop = asyncio.get_running_loop()
-        self._fakes = fakes
-        self._group = None
-        self._sent = None
-
-    def open(self, control):
-        control.join([{} for _ in control.world_sizes()])
-        self.groups += 1
-        self._group = {fake: fake.deaths for fake in self._fakes if fake.lives}
-
-    def leave(self):
-        self._group = None
-
-    def announce(self, tensors, version, tag):
-        self._sent = self._loop.create_future()
-        for fake in self._fakes:
-            fake.receive = lambda: self._received(self._sent)
-        return Parcel(f"{tag}.{version}", version, {"path": f"x.{version}"}, atomic=True, again=False)
-
-    async def _received(self, sent):
-        if not await asyncio.shield(sent):
-            raise ConnectionError("connection closed by peer")
-
-    def transmit(self, parcel, tensors):
-        for _ in tensors:
-            if self.dies is not None:
-                asyncio.run_coroutine_threadsafe(self.dies.kill(), self._loop).result()
-                self.dies = None
-        whole = self._group == {fake: fake.deaths for fake in self._group}
-        self._loop.call_soon_threadsafe(self._sent.set_result, whole)
-        if not whole:
-            raise ConnectionError("connection closed by peer")
-
-    def settled(self, parcel, *, delivered):
-        pass
-
-    def close(self):
-        pass
 
 
 async def returns(policy, fakes, number, version):
@@ -101,7 +51,7 @@ async def test_an_update_goes_on_without_a_server_that_is_killed_which_is_repair
 @pytest.mark.parametrize("phase", [*phases(("/start_weight_update+", "/update_weights")), "while tensors are sent"])
 async def test_a_broadcast_goes_on_in_a_group_of_those_that_live_and_takes_in_who_is_back(tmp_path, phase):
     fakes = [FakeTaggingVllm(), FakeTaggingVllm()]
-    broadcast = Broadcast(fakes)
+    broadcast = Broadcast(fakes, asyncio.get_running_loop())
     async with opened(fakes, tmp_path, transport=broadcast) as (policy, sync):
         trajectories = Trajectories(policy, seed=4)
         working = asyncio.create_task(trajectories.run(6))
@@ -144,7 +94,7 @@ async def test_an_update_waits_for_the_only_server_and_ends_when_it_is_back(tmp_
 @pytest.mark.parametrize("broadcasts", [False, True])
 async def test_an_update_without_any_server_ends_after_the_patience_of_requests_and_names_the_fix(tmp_path, broadcasts):
     fakes = [FakeTaggingVllm(), FakeTaggingVllm()]
-    transport = Broadcast(fakes) if broadcasts else None
+    transport = Broadcast(fakes, asyncio.get_running_loop()) if broadcasts else None
     async with opened(fakes, tmp_path, transport=transport, patience_s=0.3) as (_, sync):
         for fake in fakes:
             fake.dies_at = "/update_weights"

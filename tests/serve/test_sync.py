@@ -7,18 +7,19 @@ import subprocess
 import sys
 import threading
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
-from swe_aem.core.blocking import in_daemon_thread  # noqa: E402
+from swe_aem.core.blocking import begin_in_daemon_thread, in_daemon_thread  # noqa: E402
 from swe_aem.errors import PolicyError  # noqa: E402
 from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy  # noqa: E402
 from swe_aem.serve.pieces import TensorInfo  # noqa: E402
 from swe_aem.serve.planes import Parcel  # noqa: E402
 from swe_aem.serve.sync import WeightSync  # noqa: E402
-from swe_aem.serve.transport import FileTransport  # noqa: E402
+from swe_aem.serve.transport import FileTransport, GlooTransport  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 from tests.serve.updating import Updating  # noqa: E402
 
@@ -245,3 +246,42 @@ def sent(directory):
 
 def names(directory, pattern):
     return sorted(path.name for path in directory.glob(pattern))
+
+
+class Receiver:
+    """The worker of one server, in a thread, which joins the trainer's group as the plugin's does."""
+
+    def world_sizes(self):
+        return (1,)
+
+    def join(self, init_infos):
+        from torch.distributed import ProcessGroupGloo, TCPStore
+
+        (info,) = init_infos
+        limit = timedelta(seconds=60)
+        store = TCPStore(info["host"], info["port"], info["world_size"], False, limit)
+        self._group = ProcessGroupGloo(store, info["rank_offset"], info["world_size"], limit)
+
+    def receive(self):
+        """Wait for a broadcast in a thread; what came of it."""
+        from torch.distributed import BroadcastOptions
+
+        options = BroadcastOptions()
+        options.rootRank = 0
+        packed = torch.zeros(16, dtype=torch.uint8)
+        return begin_in_daemon_thread(lambda: (self._group.broadcast([packed], options).wait(), packed)[1])
+
+
+@pytest.mark.slow
+def test_servers_that_wait_for_tensors_stop_when_the_trainer_leaves_the_group_and_join_the_next_one():
+    transport, receiver = GlooTransport("127.0.0.1", 60.0), Receiver()
+    transport.open(receiver)
+    waiting = receiver.receive()
+    transport.leave()
+    with pytest.raises(RuntimeError, match=r"[Cc]onnection"):
+        waiting.result(50)
+    transport.open(receiver)
+    waiting = receiver.receive()
+    parcel = transport.announce([TensorInfo.of(name, one) for name, one in WEIGHTS.items()], 1, "tag")
+    transport.transmit(parcel, iter(WEIGHTS.items()))
+    assert torch.equal(waiting.result(50).view(torch.float32).view(2, 2), WEIGHTS["layer.weight"])

@@ -21,6 +21,7 @@ from swe_aem.errors import ExtensionFailed, RunAborted, UserError
 from swe_aem.sandbox.roots import state_dir
 from swe_aem.serve.planes import Parcel
 from swe_aem.store import Store
+from swe_aem.testing.tagging_vllm import FakeTaggingVllm
 from swe_aem.testing.vllm import SimulatedVllm
 from swe_aem.train import rollout_process
 from swe_aem.train.config import read_config
@@ -37,13 +38,28 @@ _STOP = 697
 
 
 @pytest.fixture
-def server() -> Iterator[SimulatedVllm]:
-    """A server in a thread."""
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread, in which servers run."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = SimulatedVllm(tokens=lambda body: [100, 101, 102, _STOP])
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
+
+@pytest.fixture
+def server(loop: asyncio.AbstractEventLoop) -> Iterator[SimulatedVllm]:
+    """A server in a thread."""
+    with running(SimulatedVllm(tokens=lambda body: [100, 101, 102, _STOP]), loop) as server:
+        yield server
+
+
+@contextmanager
+def running(server: Any, loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
     def wait(work: Any) -> None:
         asyncio.run_coroutine_threadsafe(work, loop).result(_LIMIT_S)
 
@@ -52,9 +68,6 @@ def server() -> Iterator[SimulatedVllm]:
         yield server
     finally:
         wait(server.__aexit__())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -126,6 +139,66 @@ def test_a_process_that_is_killed_in_a_step_is_replaced_and_the_step_has_its_row
     assert "another one resumes them from the store" in capfd.readouterr().err
     assert start_ticks(rollouts.pid) is None
     assert not sandboxes_of(rollouts.pid)
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+@pytest.mark.bubblewrap
+@pytest.mark.torch
+def test_a_process_that_is_lost_in_the_middle_of_a_broadcast_leaves_no_server_that_waits(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path, require_bubblewrap: None
+) -> None:
+    """First between begin and end, then as servers begin to receive; the update after that brings the right weights."""
+    torch = pytest.importorskip("torch", reason="needs the train extra")
+    from swe_aem.serve.pieces import TensorInfo
+    from swe_aem.serve.sender import Sender
+    from tests.serve.tagged import Broadcast
+
+    fake, weight = FakeTaggingVllm(), torch.ones(2)
+    with (
+        running(fake, loop),
+        RolloutProcess(configuration(fake.url), tmp_path, no_model, "policy") as rollouts,
+        ThreadPoolExecutor() as threads,
+    ):
+        sender = Sender(Broadcast([fake], loop), rollouts.control)
+        sender.open()
+
+        def begin() -> None:
+            assert rollouts.wants_weights(1)
+            sender.begin([TensorInfo.of("w", weight)], 0)
+
+        begin()
+        os.kill(rollouts.pid, signal.SIGKILL)
+        sender.send([("w", weight)])
+        with pytest.raises(RolloutsLost, match="was ended by SIGKILL"):
+            sender.end()
+        until(lambda: fake._version == 0)
+        assert (fake.weights, fake._paused) == ("default", True), "nobody has said that the update ended"
+
+        calls: list[str] = []
+        done = fake._done
+
+        async def held(path: str, query: str, body: bytes) -> Any:
+            calls.append(path)
+            if path == "/start_weight_update":
+                await asyncio.Event().wait()
+            return await done(path, query, body)
+
+        fake._done = held
+        begun = threads.submit(begin)
+        until(lambda: "/start_weight_update" in calls)
+        os.kill(rollouts.pid, signal.SIGKILL)
+        with pytest.raises(RolloutsLost, match="was ended by SIGKILL"):
+            begun.result(_LIMIT_S)
+        fake._done = done
+
+        begin()
+        sender.send([("w", weight)])
+        sender.end()
+        assert fake.weights.endswith(".0")
+        assert (fake._version, fake._paused, fake.updating) == (0, False, False)
+        assert not rollouts.wants_weights(1)
+    assert fake.faults == []
 
 
 @pytest.mark.slow

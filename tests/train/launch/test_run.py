@@ -40,7 +40,8 @@ def test_a_server_that_never_comes_up_ends_the_run_with_the_path_of_its_log(tmp_
     assert f"its log is {tmp_path / 'out' / 'serve'}/vllm-" in said
     cause = said.splitlines()[-1].removeprefix("swe-aem: ")
     assert (tmp_path / "out" / "run.log").read_text().endswith(f"{cause}\n")
-    assert not any(alive(int(pid)) for pid in pids_file.read_text().split())
+    begun = pids_file.read_text().split() if pids_file.exists() else []  # on a busy machine it may not get so far
+    assert not any(alive(int(pid)) for pid in begun)
 
 
 def test_ctrl_c_while_servers_start_leaves_nothing(tmp_path: Path, pids_file: Path) -> None:
