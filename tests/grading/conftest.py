@@ -138,9 +138,10 @@ class HostSandbox:
     async def read_tree(
         self, root: str, paths: Sequence[str], *, max_bytes: int = 64 << 20, max_total_bytes: int = 1 << 30
     ) -> list[bytes | None]:
-        """Contents of regular files."""
+        """Contents of regular files that are not larger than `max_bytes`."""
         places = [Path(self.spec.workdir, root, path) for path in paths]
-        return [place.read_bytes() if place.is_file() and not place.is_symlink() else None for place in places]
+        fitting = [place.is_file() and not place.is_symlink() and place.stat().st_size <= max_bytes for place in places]
+        return [place.read_bytes() if fits else None for place, fits in zip(places, fitting, strict=True)]
 
     async def change_tree(self, root: str, changes: Sequence[TreeChange]) -> None:
         """Removals first, then what is written."""
