@@ -166,10 +166,10 @@ def _model_flops(shape: ModelShape, lengths: list[int], *, adapter: bool) -> flo
     A product of matrices costs two FLOPs per weight and token, and twice that in the backward pass; half of the latter
     is for the weights' own gradients, which an adapter's step does not need. Causal attention: 2 T^2 per query width.
     """
-    products = shape.num_hidden_layers * shape.layer_parameters + shape.embedding_parameters
+    products = shape.layers_parameters + shape.embedding_parameters
     queries = shape.num_attention_heads * shape.head_dim
     linear = sum(2.0 * products * length for length in lengths)
-    attention = sum(2.0 * shape.num_hidden_layers * queries * length**2 for length in lengths)
+    attention = sum(2.0 * shape.attention_layers * queries * length**2 for length in lengths)
     return linear * (3 if adapter else 4) + attention * 4
 
 

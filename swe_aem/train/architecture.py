@@ -42,9 +42,14 @@ def config_of(model: str) -> Mapping[str, Any] | None:
 
 
 def kind_of(values: Mapping[str, Any]) -> str:
-    """The type of the model that training loads: of a model with parts for images, that of its text."""
+    """The type of the model that training loads."""
+    return str(text_of(values).get("model_type"))
+
+
+def text_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values of the model that training loads: of one with parts for images, those of its text."""
     text = values.get("text_config")
-    return str((text if isinstance(text, Mapping) else values).get("model_type"))
+    return text if isinstance(text, Mapping) else values
 
 
 def left_out(model: str) -> list[str]:
@@ -72,8 +77,7 @@ def _header(path: Path) -> Any:
 def other_than_attention(values: Mapping[str, Any]) -> list[str]:
     """The kinds of a model's layers that are no attention, as config.json calls them; "recurrent" where it has settings
     of such layers and no kinds."""
-    text = values.get("text_config")
-    values = text if isinstance(text, Mapping) else values
+    values = text_of(values)
     if kinds := sorted({str(kind) for kind in values.get("layer_types") or ()} - _ATTENTION):
         return kinds
     names = (*values, str(values.get("model_type")))

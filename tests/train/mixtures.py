@@ -25,6 +25,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "qwen3_moe": _DENSE | _EXPERTS,
     "qwen3_next": _DENSE | _EXPERTS | _SHARED | _HYBRID,
     "qwen3_5_moe_text": _DENSE | _EXPERTS | _SHARED | _HYBRID,
+    "qwen3_5_text": _DENSE | _HYBRID,
     "gpt_oss": _DENSE | {"num_local_experts": 4, "num_experts_per_tok": 2},
 }
 

@@ -51,14 +51,20 @@ class ServerMemory(Frozen):
 def lora_parameters(shape: ModelShape, rank: int, *, experts: bool = False) -> int:
     """Parameters of an adapter on all linear layers but the head; those of a mixture's experts are none, and have one
     each where `experts` says so, with gate and up as one matrix."""
+    hidden = shape.hidden_size
     queries = shape.num_attention_heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
-    ends = 2 * (shape.hidden_size + queries) + 2 * (shape.hidden_size + keys)
+    ends = shape.attention_layers * (4 * hidden + shape.query_outputs + queries + 2 * keys)
+    if shape.delta_nets is not None:
+        ends += shape.delta_nets.layers * shape.delta_nets.lora_ends(hidden)
+    mlp = 0
     if not shape.num_experts:
-        ends += 3 * (shape.hidden_size + shape.intermediate_size)
+        mlp = 3 * (hidden + shape.intermediate_size)
     elif experts:
-        ends += shape.num_experts * (2 * shape.hidden_size + 3 * shape.intermediate_size)
-    return rank * ends * shape.num_hidden_layers
+        mlp = shape.num_experts * (2 * hidden + 3 * shape.intermediate_size)
+    if shape.shared_expert_size:
+        mlp += 3 * (hidden + shape.shared_expert_size) + hidden + 1
+    return rank * (ends + shape.num_hidden_layers * mlp)
 
 
 def layer_bytes(
@@ -126,11 +132,14 @@ def activation_bytes(
     expert_adapters: bool = False,
 ) -> float:
     """What `tokens` tokens keep in one forward pass: all layers, or with checkpointing their inputs and the one layer
-    that is computed again; and the last norm. Under autocast what goes from layer to layer is float32."""
-    layer = layer_bytes(shape, compute, lora_rank, autocast=autocast, expert_adapters=expert_adapters)
+    that is computed again; and the last norm. Under autocast what goes from layer to layer is float32. Of a hybrid,
+    what its layers keep is not known, and not counted."""
     between = 4 if autocast else BYTES[compute]
     last = shape.hidden_size * (4 + between)
     inputs = shape.num_hidden_layers * shape.hidden_size * between
+    if shape.delta_nets is not None:
+        return float(tokens * (last + inputs))
+    layer = layer_bytes(shape, compute, lora_rank, autocast=autocast, expert_adapters=expert_adapters)
     return float(tokens * (last + (inputs + layer if checkpointing else shape.num_hidden_layers * layer)))
 
 
@@ -183,6 +192,8 @@ def trainer_memory(
     computing = 0.0
     if shards > 1:
         computing = whole_layer_bytes(shape, compute)
+    elif autocast and checkpointing and shape.delta_nets is not None:
+        computing = one
     elif autocast and checkpointing:
         # Copies of all trained layers live as long as a forward pass, which has no layer of the backward pass yet.
         later = tokens * layer_bytes(shape, compute, lora_rank, autocast=True, expert_adapters=expert_adapters) + head
@@ -202,8 +213,13 @@ def trainer_memory(
 
 
 def cache_bytes_per_token(shape: ModelShape, dtype: str) -> int:
-    """Keys and values of one token in all layers."""
-    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * BYTES[dtype]
+    """Keys and values of one token in all layers with attention."""
+    return 2 * shape.attention_layers * shape.num_key_value_heads * shape.head_dim * BYTES[dtype]
+
+
+def state_bytes(shape: ModelShape, dtype: str) -> int:
+    """What a sequence of any length keeps beside its keys and values: the states of a hybrid's delta nets."""
+    return 0 if shape.delta_nets is None else shape.delta_nets.state_bytes(BYTES[dtype])
 
 
 def server_memory(

@@ -18,8 +18,10 @@ from swe_aem.train.planning.memory import (
     ADAPTER_DTYPE,
     BYTES,
     TrainerMemory,
+    cache_bytes_per_token,
     lora_parameters,
     server_memory,
+    state_bytes,
     trainer_memory,
 )
 from swe_aem.train.planning.shapes import ModelShape, shape_of
@@ -114,6 +116,8 @@ def _trainer(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -
     available_gb = hardware.gpu_memory_gb * (1 - hardware.server_share if hardware.gpus_per_host == 1 else 1)
     verdict = _verdict(memory.total, available_gb)
     yield f"memory per trainer GPU, GB: {parts}; {memory.total / 1e9:.1f} of {available_gb:.0f}{verdict}"
+    if shape.delta_nets is not None:
+        yield "  not counted: what layers keep for the backward pass, which is not known for those with delta nets"
 
 
 def _server(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> Iterator[str]:
@@ -124,10 +128,13 @@ def _server(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) ->
         utilisation=hardware.server_share,
     )
     row = config.rollout.native.max_context_tokens
+    state = state_bytes(shape, "bfloat16")
+    longest = row + -(-state // cache_bytes_per_token(shape, "bfloat16"))
     yield (
         f"memory per server GPU, GB: weights {memory.weights / 1e9:.1f}, KV cache {memory.cache / 1e9:.1f}: "
-        f"{memory.cache_tokens} tokens per server, {memory.cache_tokens // row} trajectories of {row} tokens"
-        + ("" if memory.cache_tokens >= row else "; DOES NOT FIT: more gpus_per_server, or a shorter context")
+        f"{memory.cache_tokens} tokens per server, {memory.cache_tokens // longest} trajectories of {row} tokens"
+        + (f" with {state / 1e6:.0f} MB of state each" if state else "")
+        + ("" if memory.cache_tokens >= longest else "; DOES NOT FIT: more gpus_per_server, or a shorter context")
     )
 
 
