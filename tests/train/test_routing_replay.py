@@ -1,6 +1,7 @@
 """Routes of a sampler in the trainer's passes, against transformers with the same routes."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ pytest.importorskip("trl", reason="needs the train extra")
 from datasets import Dataset  # noqa: E402
 
 from swe_aem.advantage.config import AEMConfig  # noqa: E402
-from swe_aem.core import RoutedExperts  # noqa: E402
+from swe_aem.core import Completion, Response, RoutedExperts  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
+from swe_aem.store.trajectory_row import from_row, to_row  # noqa: E402
+from swe_aem.testing.builders import make_trajectory  # noqa: E402
 from swe_aem.testing.steps import ScriptedFeed, tiny_prompts, tiny_tokenizer  # noqa: E402
 from swe_aem.train.grpo import AgentGRPOTrainer  # noqa: E402
 from swe_aem.train.routing_replay import FREE, RoutingReplay  # noqa: E402
-from swe_aem.train.training_row import ResponseRoutes  # noqa: E402
+from swe_aem.train.training_row import ResponseRoutes, training_row  # noqa: E402
 from tests.train.mixtures import mixture  # noqa: E402
 from tests.train.tiny_config import tiny_config  # noqa: E402
 
@@ -152,6 +155,47 @@ def test_routes_of_responses_lie_where_the_responses_do(id_bytes: int) -> None:
     found = RoutingReplay(mixture()).routes_of([row, []], 6)
     nothing = [[[FREE] * 2] * 2]
     assert found.tolist() == [first + 2 * nothing + second + nothing, 6 * nothing]
+
+
+SPANS = [(PROMPT, PROMPT + 5), (PROMPT + 8, PROMPT + 12)]
+"""Places in `ROW` of two responses with the answer of a tool between them, and another behind them."""
+
+
+def test_a_stored_trajectory_is_trained_with_the_experts_that_sampled_it() -> None:
+    """From a sampler that chooses other experts wherever it samples, through a completion, the store and a training
+    row: the trainer's log-probabilities of sampled tokens are the sampler's."""
+    model = mixture(sharpness=20.0)
+    sampler = copy.deepcopy(model)
+    sampled_from = torch.zeros(len(ROW), dtype=torch.bool)
+    for start, end in SPANS:
+        sampled_from[start - 1 : end - 1] = True
+
+    def third_best(router: Any, args: Any, output: Any) -> Any:
+        logits, _, chosen = output
+        chosen = torch.where(sampled_from[:, None], logits.topk(3).indices[:, [0, 2]], chosen)
+        return logits, logits.softmax(-1).gather(1, chosen), chosen
+
+    for name, one in sampler.named_modules():
+        if name.endswith(".mlp.gate"):
+            one.register_forward_hook(third_best)
+    went, said = routes(sampler, ROW), logps(sampler, ROW).detach()
+    responses = []
+    for start, end in SPANS:
+        completion = Completion(
+            token_ids=tuple(ROW[start:end].tolist()), logprobs=tuple(said[start - 1 : end - 1].tolist()),
+            finish_reason="stop", routed_experts=experts(went[start - 1 : end - 1].tolist()),
+        )  # fmt: skip
+        responses.append(Response.of(completion, start=start, sample_s=0.0, tool_calls=()))
+    rolled_out = make_trajectory("t", 0, token_ids=tuple(ROW.tolist()), responses=tuple(responses))
+    row = training_row(from_row(json.loads(json.dumps(to_row(rolled_out)))), routing_replay=True)
+    replay = RoutingReplay(model)
+    replay.use(replay.routes_of([row.get("routes")], len(row["completion_ids"])), len(row["prompt_ids"]))
+    found, wanted = logps(model, ROW)[PROMPT - 1 :], torch.tensor(row["logprobs"])
+    trained = torch.tensor(row["env_mask"]).bool()
+    assert int(trained.sum()) == 9
+    torch.testing.assert_close(found[trained], wanted[trained], atol=1e-5, rtol=0)
+    replay.use(None)
+    assert not torch.allclose(logps(model, ROW)[PROMPT - 1 :][trained], wanted[trained], atol=1e-2)
 
 
 def second_best_now_and_then(router: Any, args: Any, output: Any) -> Any:
