@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import zlib
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ Sync = Literal["file", "gloo", "nccl", "lora", "none"]
 """How new weights reach a server. file: a file on a file system that both see; gloo: a broadcast over TCP; nccl: a
 broadcast between GPUs; lora: adapters, each with its own name; none: not at all."""
 
+VLLM_VERSIONS = ((0, 31), (0, 33))
+"""First and last version of vLLM that the plugin and the calls of its endpoints are written for."""
 PLUGIN = Path(__file__).resolve().parent / "plugin"
 _CPU_CACHE_GB = 1
 
@@ -44,7 +47,8 @@ class ServeCommandConfig(Frozen):
     cpu: bool = False
     """For a CPU build of vLLM: no graphs, unchunked prompts, 1 GB of KV cache, threads not pinned to cores."""
     program: str = "vllm"
-    """The vllm command, possibly that of another Python environment."""
+    """The vllm command, possibly that of another Python environment. `vllm` is the one on the PATH, or else that of
+    serving/vllm-gpu."""
     gpus: tuple[str, ...] | None = None
     """The devices that it sees, as CUDA_VISIBLE_DEVICES names them; those of this process if not given."""
     extra: tuple[str, ...] = ()
@@ -78,6 +82,13 @@ def vllm_command(config: ServeCommandConfig) -> list[str]:
     if config.sync == "lora":
         line += ["--enable-lora", "--max-lora-rank", str(config.lora_rank), "--max-loras", "2"]
     return [*line, *config.extra]
+
+
+def find_program(program: str) -> str | None:
+    """The path of a vllm command; of the default one where serving/vllm-gpu/install.sh has made it, if no other is on
+    the PATH. None if there is none."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return shutil.which(program) or (shutil.which(cache / "swe-aem/vllm-gpu/bin/vllm") if program == "vllm" else None)
 
 
 def _seed_of_server(config: ServeCommandConfig) -> int:

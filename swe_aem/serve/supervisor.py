@@ -7,7 +7,6 @@ with Served(config, directory) as server:
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from swe_aem.errors import UserError
-from swe_aem.serve.command import ServeCommandConfig, vllm_command, vllm_environment
+from swe_aem.serve.command import (
+    VLLM_VERSIONS,
+    ServeCommandConfig,
+    find_program,
+    vllm_command,
+    vllm_environment,
+)
 from swe_aem.serve.guard import TERM_LIMIT_S
 from swe_aem.serve.starting import starting_label
 
@@ -42,11 +47,11 @@ class Served:
     def __init__(self, config: ServeCommandConfig, directory: Path) -> None:
         """`directory` gets `vllm-PORT.log`; that of the start before becomes `vllm-PORT.log.1`. Raises `UserError` if
         there is no such vllm command."""
-        program = shutil.which(config.program)
+        program = find_program(config.program)
         if program is None:
             raise UserError(
-                f"no command {config.program}: install vllm, in a separate environment if it needs another version of "
-                "torch, and name its command with --vllm, or in a training run with launch.vllm"
+                f"no command {config.program}: run serving/vllm-gpu/install.sh of the sources on a host with GPUs, or "
+                "name the command of another environment with --vllm, or in a training run with launch.vllm"
             )
         self.config = config.model_copy(update={"program": program})
         self.log = directory / f"vllm-{config.port}.log"
@@ -100,6 +105,8 @@ class Served:
         tell(f"{time.monotonic() - began:4.0f} s  making the first token")
         self._first_token(limit_s)
         self._name_weights()
+        if (note := _untested(self.config.url)) is not None:
+            tell(note)
         tell(f"{time.monotonic() - began:4.0f} s  ready")
 
     def _first_token(self, limit_s: float) -> None:
@@ -142,6 +149,21 @@ class Served:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         errors = [match[1] for line in lines if " WARNING " not in line and (match := _ERROR.match(line))]
         return errors[0] if errors else (lines or ["it logged nothing"])[-1]
+
+
+def _untested(url: str) -> str | None:
+    """That the server is a version of vLLM that nobody has tried with this, if it says so."""
+    try:
+        with urllib.request.urlopen(f"{url}/version", timeout=5) as answer:
+            version = str(json.load(answer)["version"])
+        release = tuple(int(part) for part in version.split(".")[:2])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    first, last = VLLM_VERSIONS
+    if first <= release <= last:
+        return None
+    known = " to ".join(".".join(map(str, one)) for one in VLLM_VERSIONS)
+    return f"vLLM {version} was not tested with this; {known} were, and serving/vllm-gpu has one of them"
 
 
 def healthy(url: str) -> bool:

@@ -125,7 +125,8 @@ class LaunchConfig(Frozen):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     vllm: str = "vllm"
-    """The vllm command; by its path if it is that of another Python environment."""
+    """The vllm command; by its path if it is that of another Python environment. `vllm` is the one on the PATH, or else
+    that of serving/vllm-gpu."""
     vllm_arguments: tuple[str, ...] = ()
     """Further arguments of `vllm serve`."""
     server_start_s: _Count = 1800

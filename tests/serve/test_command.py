@@ -28,7 +28,7 @@ def test_servers_that_are_sent_no_seeds_draw_differently():
 
 
 def test_a_missing_vllm_names_the_fix(tmp_path):
-    with pytest.raises(UserError, match="install vllm"):
+    with pytest.raises(UserError, match=r"run serving/vllm-gpu/install\.sh"):
         Served(ServeCommandConfig(model="m", program="no-such-vllm"), tmp_path)
 
 
