@@ -5,11 +5,14 @@ trajectories busy.
         requests and tokens per second through the policy and directly to a real server (swe-aem serve), interleaved
     uv run --all-extras python benchmarks/serving.py asked --url http://127.0.0.1:8000
         tokens per second with and without seeds, and with 20 alternatives per token and none, interleaved
+    uv run python benchmarks/serving.py client
+        processor time of the policy's process per response of 340 tokens to a prompt of 8,000, with and without 20
+        alternatives per token, interleaved, from a simulated server in another process
     uv run --all-extras python benchmarks/serving.py scale
         a rollout of 1,000 concurrent trajectories, with sandboxes in memory and a simulated server in another process
 
-Both sides of `through` send the same bodies. In `scale` a response takes 4 to 12 s and has 64 tokens with 20
-alternatives each. The ideal is the time that the same latencies take in 1,000 slots without anything in between.
+Both sides of `through` send the same bodies. In `scale` a response takes 4 to 12 s and has 64 tokens. The ideal is the
+time that the same latencies take in 1,000 slots without anything in between.
 """
 
 import argparse
@@ -25,12 +28,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 PROMPT_TOKENS, RESPONSE_TOKENS = 200, 64
+CLIENT_PROMPT_TOKENS, CLIENT_RESPONSE_TOKENS = 8000, 340
 TURNS = 6
 LATENCY_S = (4.0, 12.0)
 
@@ -131,6 +135,53 @@ def compare_asked(url: str, *, requests: int, concurrency: int, rounds: int) -> 
     medians = {name: statistics.median(found) for name, found in rates.items()}
     shares = {f"{name}, share of the first": rate / medians[next(iter(ASKED))] for name, rate in medians.items()}
     return result | medians | shares
+
+
+async def answer() -> None:
+    """Server of `client`: prints its URL and answers at once until standard input ends."""
+    from swe_aem.testing.vllm import SimulatedVllm
+
+    response = random.Random(0).choices(range(150_000), k=CLIENT_RESPONSE_TOKENS)
+    async with SimulatedVllm(tokens=lambda body: response, top_logprobs=True) as server:
+        print(server.url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+async def processor_s(url: str, requests: int, top_logprobs: int, concurrency: int = 8) -> float:
+    """Seconds of processor time that the policy takes for so many responses."""
+    from swe_aem.core import SamplingParams
+    from swe_aem.policy import VllmClientConfig, VllmPolicy
+
+    prompt = random.Random(1).choices(range(150_000), k=CLIENT_PROMPT_TOKENS)
+    places = asyncio.Semaphore(concurrency)
+    async with VllmPolicy(VllmClientConfig(urls=(url,), top_logprobs=top_logprobs)) as policy:
+
+        async def one(seed: int) -> None:
+            params = SamplingParams(max_tokens=CLIENT_RESPONSE_TOKENS, seed=seed)
+            async with places:
+                await policy.sample(prompt, params, trajectory_id=f"t.{seed % concurrency}")
+
+        await asyncio.gather(*map(one, range(64)))  # connections and imports
+        began_s = time.process_time()
+        await asyncio.gather(*map(one, range(requests)))
+        return time.process_time() - began_s
+
+
+def client(*, requests: int, rounds: int) -> dict[str, Any]:
+    """Medians over rounds of the policy's processor time per response."""
+    spent_s: dict[int, list[float]] = {20: [], 0: []}
+    with served("answer") as url:
+        for _ in range(rounds):
+            for asked, found in spent_s.items():
+                found.append(asyncio.run(processor_s(url, requests, asked)))
+    per_response = {asked: 1e3 * statistics.median(found) / requests for asked, found in spent_s.items()}
+    return {
+        "requests": requests,
+        "rounds": rounds,
+        "processor ms per response, 20 alternatives": per_response[20],
+        "processor ms per response, none": per_response[0],
+        "none to 20": per_response[0] / per_response[20],
+    }
 
 
 async def simulate() -> None:
@@ -235,20 +286,25 @@ async def roll_out(url: str, trajectories: int, places: int, directory: Path) ->
     return spent_s
 
 
-def scale(*, trajectories: int, places: int) -> dict[str, Any]:
-    """Throughput against the ideal, and the memory of this process."""
+@contextmanager
+def served(what: str) -> Iterator[str]:
+    """URL of a simulated server in another process, which ends with the block."""
     server = subprocess.Popen(
-        [sys.executable, __file__, "simulate"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert server.stdin is not None
     assert server.stdout is not None
     try:
-        url = server.stdout.readline().strip()
-        with tempfile.TemporaryDirectory() as directory:
-            spent_s = asyncio.run(roll_out(url, trajectories, places, Path(directory)))
+        yield server.stdout.readline().strip()
     finally:
         server.stdin.close()
         server.wait(10)
+
+
+def scale(*, trajectories: int, places: int) -> dict[str, Any]:
+    """Throughput against the ideal, and the memory of this process."""
+    with served("simulate") as url, tempfile.TemporaryDirectory() as directory:
+        spent_s = asyncio.run(roll_out(url, trajectories, places, Path(directory)))
     ideal = ideal_s(trajectories, places)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
@@ -263,15 +319,15 @@ def scale(*, trajectories: int, places: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure `through`, `asked` or `scale`, print the figures, and write them with --json."""
+    """Measure `through`, `asked`, `client` or `scale`, print the figures, and write them with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["through", "asked", "scale", "simulate"])
+    parser.add_argument("what", choices=["through", "asked", "client", "scale", "simulate", "answer"])
     parser.add_argument("--url", help="URL of a server that `swe-aem serve` started, for `through` and `asked`")
     parser.add_argument("--quick", action="store_true", help="fewer requests, for rough figures")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
-    if options.what == "simulate":
-        asyncio.run(simulate())
+    if options.what in ("simulate", "answer"):
+        asyncio.run(simulate() if options.what == "simulate" else answer())
         return
     if options.what in ("through", "asked"):
         if options.url is None:
@@ -279,6 +335,8 @@ def main() -> None:
         quick = {"requests": 32, "rounds": 2} if options.quick else {"requests": 256, "rounds": 6}
         measure = compare if options.what == "through" else compare_asked
         result = measure(options.url, concurrency=32, **quick)
+    elif options.what == "client":
+        result = client(requests=100 if options.quick else 400, rounds=2 if options.quick else 5)
     else:
         result = scale(
             **({"trajectories": 20, "places": 20} if options.quick else {"trajectories": 3000, "places": 1000})

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from swe_aem.core import Completion, SamplingParams
 from swe_aem.core.base import Frozen
@@ -135,7 +136,7 @@ class CompletionsPolicy:
         params = self._fitted(prompt_ids, params)
         version = self.version
         request = self._request(prompt_ids, params)
-        response = await self._send("POST", "/v1/completions", request, limit_s=limit_s)
+        response = await self._send("POST", "/v1/completions", to_json(request), limit_s=limit_s)
         try:
             completion = read_completion(
                 self._body(response), params, version, routed_experts=self.config.routed_experts
@@ -238,7 +239,7 @@ class CompletionsPolicy:
         self,
         method: str,
         path: str,
-        body: dict[str, Any] | None = None,
+        body: dict[str, Any] | bytes | None = None,
         *,
         attempts: int | None = None,
         limit_s: float | None = None,

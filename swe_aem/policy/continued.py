@@ -30,7 +30,7 @@ class Continued:
     @property
     def prompt_ids(self) -> tuple[int, ...]:
         """The prompt of the next request: what was sampled so far follows the response's own."""
-        return (*self._prompt_ids, *self._token_ids)
+        return (*self._prompt_ids, *self._token_ids) if self._parts else self._prompt_ids
 
     @property
     def params(self) -> SamplingParams:

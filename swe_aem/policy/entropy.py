@@ -9,6 +9,7 @@ the surprisal -log p of the sampled token, whose mean over a response is unbiase
 
 import math
 from collections.abc import Sequence
+from operator import mul, neg
 from typing import Any
 
 from swe_aem.core.policy import EntropyEstimator
@@ -19,7 +20,8 @@ TOP = 20
 
 def truncated_entropy(logprobs: Sequence[float]) -> float:
     """Sum of -p log p in nats over the `TOP` highest of the given log-probabilities; never below 0."""
-    return max(0.0, -math.fsum(math.exp(value) * value for value in sorted(logprobs, reverse=True)[:TOP]))
+    highest = logprobs if len(logprobs) <= TOP else sorted(logprobs, reverse=True)[:TOP]
+    return max(0.0, -math.fsum(map(mul, map(math.exp, highest), highest)))
 
 
 def estimated(alternatives: Any, logprobs: Sequence[float]) -> tuple[tuple[float, ...], EntropyEstimator]:
@@ -32,4 +34,4 @@ def estimated(alternatives: Any, logprobs: Sequence[float]) -> tuple[tuple[float
         and all(isinstance(one, dict) and len(one) >= TOP for one in alternatives)
     ):
         return tuple(truncated_entropy(list(one.values())) for one in alternatives), "top20"
-    return tuple(-float(value) for value in logprobs), "surprisal"
+    return tuple(map(neg, logprobs)), "surprisal"

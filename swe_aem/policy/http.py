@@ -23,6 +23,7 @@ _KEEPALIVE_S = 2.0
 _CLIENTS = 32
 """HTTP clients that requests take turns at: a client walks through all of its connections at every request, so one
 client with hundreds of connections is slow."""
+_JSON = {"content-type": "application/json"}
 _PROBES = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
@@ -63,17 +64,21 @@ class Http:
         self._turn = itertools.cycle(self._clients)
 
     async def send(
-        self, method: str, url: str, body: dict[str, Any] | None = None, *, limit_s: float | None = None
+        self, method: str, url: str, body: dict[str, Any] | bytes | None = None, *, limit_s: float | None = None
     ) -> "httpx.Response":
-        """One attempt at a request. Raises `NothingSampled` if no connection was made, and `PolicyError` if the answer
-        was lost. `limit_s` is for requests that may take less time than others."""
+        """One attempt at a request, whose body is JSON or is made so. Raises `NothingSampled` if no connection was
+        made, and `PolicyError` if the answer was lost. `limit_s` is for requests that may take less time than
+        others."""
         import httpx
 
         limit_s = limit_s or self._request_timeout_s
         limit = asyncio.timeout(limit_s)
         try:
             async with limit:
-                return await next(self._turn).request(method, url, json=body)
+                client = next(self._turn)
+                if isinstance(body, bytes):
+                    return await client.request(method, url, content=body, headers=_JSON)
+                return await client.request(method, url, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
             raise NothingSampled(why_not_connected(self.url, error, self._proxy)) from error
         except httpx.HTTPError as error:

@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from swe_aem.runlog.secrets import without_keys
 from swe_aem.suggest import did_you_mean
 
@@ -37,8 +39,9 @@ class Answer:
 
     status: int
     text: str
+    """Empty where a request succeeded with JSON."""
     body: Any = None
-    """The JSON in the text; None if it is not JSON."""
+    """The JSON that was sent; None if it was none."""
     headers: dict[str, str] = field(default_factory=dict)
     """By names in lower case."""
 
@@ -46,11 +49,12 @@ class Answer:
     def of(response: "httpx.Response") -> "Answer":
         """The answer in an HTTP response."""
         try:
-            body = response.json()
-        except (ValueError, RecursionError):
-            body = None
+            body = from_json(response.content)  # several times as fast as `json`
+        except ValueError:
+            body = _other_json(response)
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, response.text, body, headers)
+        text = "" if response.status_code == 200 and body else response.text
+        return Answer(response.status_code, text, body, headers)
 
     @property
     def error(self) -> dict[str, Any]:
@@ -162,3 +166,11 @@ def why_not_connected(url: str, error: Exception, proxy: str | None) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in said:
         return f"{url}: its certificate is not trusted ({said}); SSL_CERT_FILE names a file with its authority"
     return f"{url}: cannot connect: {said}; is the server running, and are host and port right?"
+
+
+def _other_json(response: "httpx.Response") -> Any:
+    """JSON that the fast reader refuses, such as lone surrogates or another encoding; None for what is no JSON."""
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return None

@@ -340,6 +340,7 @@ async def open_served(servers: CompletionsServers) -> AsyncIterator[Policy]:
             api_key_env=servers.api_key_env,
             request_timeout_s=servers.request_timeout_s,
             seeded=servers.seeded,
+            top_logprobs=servers.top_logprobs,
         )
         async with open_completions(plain) as policy:
             if policy.engine != "vllm":

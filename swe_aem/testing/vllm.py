@@ -23,7 +23,8 @@ class SimulatedVllm:
         latency_s: Callable[[dict[str, Any]], float] = lambda body: 0.0,
         top_logprobs: bool = False,
     ) -> None:
-        """`tokens` makes the response to a request; by default 8 random ids and a stop token."""
+        """`tokens` makes the response to a request; by default 8 random ids and a stop token. `top_logprobs`: with the
+        alternatives that it asks for."""
         self._tokens = tokens or (lambda body: [*random.choices(range(20, 250), k=8), _STOP])
         self._latency_s = latency_s
         self._top_logprobs = top_logprobs
@@ -151,7 +152,9 @@ class SimulatedVllm:
             self.sampled += len(ids)
         finally:
             self.running -= 1
-        top = [{f"token_id:{n}": -3.0 - n for n in range(20)}] * len(ids) if self._top_logprobs else None
+        asked = body.get("logprobs") or 0
+        alternatives = {f"token_id:{n}": -3.0 - n for n in range(asked)}
+        top = [alternatives] * len(ids) if self._top_logprobs and asked else None
         logprobs = {"token_logprobs": [-0.5] * len(ids), "tokens": [""] * len(ids), "top_logprobs": top}
         return 200, {"choices": [{"token_ids": ids, "logprobs": logprobs, "finish_reason": "stop", "text": ""}]}
 

@@ -49,7 +49,8 @@ def test_micro_by_the_quickstart_policy(vllm_url: str, tmp_path: Path, require_b
     line = [sys.executable, "-m", "swe_aem", "rollout", "--tasks", "tasks/micro", "--limit", "4", "--out"]
     line += [str(tmp_path / "run"), "--agent", "native", "--policy", vllm_url, "--tokenizer", POLICY]
     settings = ["native.max_turns=3", "native.max_context_tokens=1024", "native.max_response_tokens=96",
-                "native.describe_tools=false", "native.prompts=configs/quickstart/prompts", "group_size=2"]  # fmt: skip
+                "native.describe_tools=false", "native.prompts=configs/quickstart/prompts", "group_size=2",
+                "policy.top_logprobs=20"]  # fmt: skip
     done = subprocess.run(
         [*line, *(f"--set={one}" for one in settings)], capture_output=True, text=True, timeout=300, check=False
     )

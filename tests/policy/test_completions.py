@@ -40,6 +40,12 @@ async def test_ids_and_logprobs_are_the_servers_own(server, policy):
     assert request["return_token_ids"]
 
 
+async def test_a_text_of_half_a_character_is_no_obstacle(server, policy, make_choice):
+    """JSON may have lone surrogates, which the fast reader refuses."""
+    server.script = [{"choices": [make_choice(text="\ud83d")]}]
+    assert (await sample(policy)).token_ids == (7, 8, 258)
+
+
 async def test_ids_from_token_strings(server, policy, make_choice):
     logprobs = {"token_logprobs": [-1, -2], "tokens": ["token_id:9", "token_id:258"]}
     server.script = [{"choices": [make_choice(token_ids=None, logprobs=logprobs)]}]
@@ -112,6 +118,10 @@ async def test_requests_without_a_seed_get_different_ones(server, policy):
         ({"token_ids": [7, 8, True]}, "non-negative integers"),
         ({"logprobs": {"token_logprobs": [-1, None, -1]}}, "finite"),
         ({"logprobs": {"token_logprobs": [-1, float("nan"), -1]}}, "finite"),
+        ({"logprobs": {"token_logprobs": [-1, 10**400, -1]}}, "finite"),
+        ({"logprobs": {"token_logprobs": [-1, False, -1]}}, "finite"),
+        ({"logprobs": {"token_logprobs": {"0": -1}}}, "finite"),
+        ({"token_ids": [7, 8, 258.0]}, "non-negative integers"),
         ({"finish_reason": "abort"}, "abort"),
         ({"token_ids": [7, 8, 9]}, "stop token"),
         ({"token_ids": [], "logprobs": {"token_logprobs": []}}, "0 tokens"),

@@ -232,8 +232,11 @@ async def test_a_key_reaches_requests_and_health_checks(monkeypatch):
 async def test_several_urls_and_one_that_is_missing():
     one, two = SimulatedVllm(top_logprobs=True), SimulatedVllm(top_logprobs=True)
     async with one, two, AsyncExitStack() as stack:
-        policy = await stack.enter_async_context(open_served(CompletionsServers(url=f"{one.url},{two.url}")))
+        urls = f"{one.url},{two.url}"
+        policy = await stack.enter_async_context(open_served(CompletionsServers(url=urls)))
         assert isinstance(policy, VllmPolicy)
+        assert (await ask(policy)).entropy_estimator == "surprisal"
+        policy = await stack.enter_async_context(open_served(CompletionsServers(url=urls, top_logprobs=20)))
         assert (await ask(policy)).entropy_estimator == "top20"
     with pytest.raises(UserError, match="no completions server at"):
         async with open_served(CompletionsServers(url="http://127.0.0.1:9,http://127.0.0.1:10")):

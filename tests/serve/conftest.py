@@ -62,7 +62,7 @@ async def policy(vllm_url: str) -> AsyncIterator[Any]:
     """A policy over the shared server."""
     from swe_aem.policy.vllm import VllmClientConfig, VllmPolicy
 
-    async with VllmPolicy(VllmClientConfig(urls=(vllm_url,))) as opened:
+    async with VllmPolicy(VllmClientConfig(urls=(vllm_url,), top_logprobs=20)) as opened:
         yield opened
 
 
