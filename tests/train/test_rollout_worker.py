@@ -89,7 +89,7 @@ def work(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Work:
         given = Given(begun)
 
         @asynccontextmanager
-        async def opened(*_: Any) -> AsyncIterator[Any]:
+        async def opened(*_: Any, **__: Any) -> AsyncIterator[Any]:
             yield given, given
 
         monkeypatch.setattr(rollout_worker, "open_policy", opened)
