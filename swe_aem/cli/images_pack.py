@@ -22,6 +22,7 @@ from swe_aem.cli.images_pull import (
 )
 from swe_aem.cli.mirror import with_settings
 from swe_aem.cli.options import Ids, Json, Limit, Split
+from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 from swe_aem.sandbox.engines import ENGINES
 from swe_aem.sandbox.images.pull import PullConfig, Pulled, Want
@@ -55,6 +56,9 @@ def pack(
     source: Annotated[
         _Source, typer.Option("--from", help="A registry, without any engine; or an engine that has the images.")
     ] = "registry",
+    starts: Annotated[
+        bool, typer.Option("--starts", help="With --tasks: prepare each task's start too, its history scrubbed.")
+    ] = False,
     mirror: Mirrors = None,
     pins: Pins = None,
     as_json: Json = False,
@@ -69,15 +73,33 @@ def pack(
     """
     selection = Selection(references or (), tasks, split, ids, limit)
     packed = PackedDir(_directory(to))
+    if starts and tasks is None:
+        raise UserError("--starts prepares the starts of tasks: give --tasks SET with it")
     if source != "registry":
         if mirror or pins:
             raise UserError("--mirror and --pins are about registries: leave them out with --from docker or podman")
         run(_pack_from_engine(source, list(selection.images()), packed, format))
+        if starts:
+            _pack_starts(selection, packed)
         return
     results = run(_pack(wanted(selection, pins), packed, format, PullConfig(**given), mirror or [], pins, as_json))
     if not as_json:
         report(results, "packed", _ADVICE, _how_to_get)
+    if starts:
+        _pack_starts(selection, packed)
     raise typer.Exit(1 if any(result.status == "failed" for result in results) else 0)
+
+
+def _pack_starts(selection: Selection, packed: PackedDir) -> None:
+    """Prepare and pack the starts of the selected tasks whose images are packed."""
+    from swe_aem.core.settings import check
+    from swe_aem.rollout import RolloutConfig
+    from swe_aem.rollout.packed_starts import pack_starts
+
+    assert selection.tasks is not None
+    config = check(RolloutConfig, {"tasks": selection.tasks, "split": selection.split})
+    done = run(pack_starts(config, selection.task_set(selection.tasks), packed, tell))
+    tell(f"starts: {done.packed} packed, {done.present} were there, {done.quick} are quick enough without a file")
 
 
 def _directory(to: Path | None) -> Path:

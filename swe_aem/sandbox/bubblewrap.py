@@ -28,7 +28,7 @@ from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.isolation import LAUNCHERS, Launcher
 from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
-from swe_aem.sandbox.packed import PACKED_DIR, configured_dir
+from swe_aem.sandbox.packed import PACKED_DIR, PackedDir, configured_dir
 from swe_aem.sandbox.packed_mounts import PackedMounts
 from swe_aem.sandbox.process import GroupMeter, Running, answered, end_entry, enter_command, info_of, spawn
 from swe_aem.sandbox.roots import LiveSandbox, Root, live_sandboxes, packed_root, rootfs_dir, state_dir, unpacked_root
@@ -52,16 +52,18 @@ _CPU_COUNTER = "9"
 class BubblewrapBackend:
     """Starts embedded sandboxes.
 
-    `rootfs` overrides where the root of every image comes from. `launcher` is `bubblewrap` or `util-linux`; by default
-    the first that is installed, and an error if none is.
+    `rootfs` overrides where the root of every image comes from, and `packed` where packed images are. `launcher` is
+    `bubblewrap` or `util-linux`; by default the first that is installed, and an error if none is.
     """
 
     name = "bubblewrap"
 
-    def __init__(self, rootfs: Path | None = None, *, launcher: Launcher | None = None) -> None:
+    def __init__(
+        self, rootfs: Path | None = None, *, launcher: Launcher | None = None, packed: PackedDir | None = None
+    ) -> None:
         self._rootfs = rootfs
         self._ledger = Ledger.of_roots()
-        self._packed = configured_dir()
+        self._packed = packed or configured_dir()
         self._mounts = PackedMounts()
         wanted: list[Launcher] = [*LAUNCHERS] if launcher is None else [launcher]
         usable: list[Launcher] = [name for name in wanted if all(map(shutil.which, LAUNCHERS[name]))]
@@ -103,7 +105,7 @@ class BubblewrapBackend:
         root = self._root(image)
         if root is not None and root.packed is not None:
             self._ledger.release(name)
-            return replace(root, path=await self._mounts.root(root.packed, root.path))
+            return replace(root, path=await self._mounts.mounted(root.path))
         self._ledger.use(name)
         return root
 
@@ -127,7 +129,7 @@ class BubblewrapBackend:
         name = layer_name(root.name, spec.layer)
         await self._ledger.reserve(name)
         if not layer_dir(root.name, spec.layer).exists():
-            return False
+            return self._packed is not None and self._packed.start(spec.layer).is_file()
         self._ledger.use(name)
         return True
 
@@ -178,6 +180,7 @@ class BubblewrapBackend:
                 f"bubblewrap runs commands as the sandbox's own root, not as {spec.user!r}; use the sandbox docker"
             )
         root = await self._reserved_root(spec.image)
+        layer = await self._layer(root, spec.layer)
         id = f"{_ID}{uuid.uuid4().hex[:12]}"
         running = Running(home=state_dir() / id)
         entry = LiveSandbox(
@@ -195,7 +198,7 @@ class BubblewrapBackend:
                 (running.home / "scratch").mkdir(parents=True)
                 entry.save()
                 running.group = cgroup.create(id, _with_room_for_disk(spec.limits))
-                connection, running.process = spawn(self._command(spec, root, keep, running), complaints)
+                connection, running.process = spawn(self._command(spec, root, layer, keep, running), complaints)
                 pid = running.process.pid
                 entry.model_copy(update={"pid": pid, "start_ticks": start_ticks(pid)}).save()
                 channel = await Channel.connect(connection)
@@ -206,7 +209,18 @@ class BubblewrapBackend:
             await answered(sandbox, complaints, self.launcher)
         return sandbox
 
-    def _command(self, spec: SandboxSpec, root: Root | None, keep: Path | None, running: Running) -> list[str]:
+    async def _layer(self, root: Root | None, key: str | None) -> Path | None:
+        """The layer that a sandbox starts on: one that was kept here, or a packed start, which gets mounted."""
+        if root is None or key is None:
+            return None
+        kept = layer_dir(root.name, key)
+        if self._packed is None or kept.exists() or not self._packed.start(key).is_file():
+            return kept / "upper"
+        return await self._mounts.mounted(self._packed.start(key))
+
+    def _command(
+        self, spec: SandboxSpec, root: Root | None, layer: Path | None, keep: Path | None, running: Running
+    ) -> list[str]:
         scratch = running.home / "scratch"
         disk_bytes = str(spec.limits.disk_bytes or 0)
         launch = [str(self._warden), "launch", *(["-u"] if os.geteuid() != 0 else [])]
@@ -223,7 +237,7 @@ class BubblewrapBackend:
             for name, to in (("tmp", "/tmp"), ("var-tmp", "/var/tmp"), ("home", host_system.HOME)):
                 plan += ["--bind", f"{scratch}/{name}", to]
         else:
-            launch += [] if spec.layer is None else ["-l", str(layer_dir(root.name, spec.layer) / "upper")]
+            launch += [] if layer is None else ["-l", str(layer)]
             launch += [] if keep is None else ["-k", str(keep)]
             launch += ["-o", "root", str(root.path), *(["-h", "root", isolation.HOSTNAME] if keep is None else [])]
             plan = ["--bind", f"{scratch}/root", "/"]

@@ -2,6 +2,7 @@
 
     sha256-<image id>.squashfs    the root file system; `.erofs` in the other format
     names/<reference>.json        which file a reference stands for, and the image's environment
+    starts/<key>.squashfs         a prepared start of a task: a layer that lies on its image
     .layers/, .drafts/            what `swe-aem images pack` is working on
 
 Files and names appear in one step and are never written to again.
@@ -93,6 +94,10 @@ class PackedDir:
         """The image's file."""
         return self.path / image.file_name
 
+    def start(self, key: str) -> Path:
+        """The file of a prepared start, by the key of its layer; it need not be there."""
+        return self.path / "starts" / f"{key}.squashfs"
+
     def name(self, image: PackedImage) -> None:
         """Let the image's reference stand for its file; raises `OSError`."""
         record = self._record(image.reference)
@@ -128,6 +133,7 @@ def configured_dir() -> PackedDir | None:
 
 _PACKAGES = {
     "sqfstar": "squashfs-tools",
+    "mksquashfs": "squashfs-tools",
     "mkfs.erofs": "erofs-utils",
     "squashfuse": "squashfuse",
     "fusermount3": "fuse3",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from swe_aem.errors import StartError, UserError
 from swe_aem.sandbox.images.ledger import Ledger
-from swe_aem.sandbox.packed import PackedImage, tool
+from swe_aem.sandbox.packed import tool
 from swe_aem.sandbox.packed_copies import PackedCopies
 from swe_aem.sandbox.roots import state_dir
 
@@ -42,19 +42,19 @@ class PackedMounts:
     def _ledger(self) -> Ledger:
         return Ledger("mounts", str, directory=self._directory)
 
-    async def root(self, image: PackedImage, file: Path) -> Path:
-        """The root file system of a packed image, mounted now if it was not.
+    async def mounted(self, file: Path) -> Path:
+        """The tree in a packed file, mounted now if it was not.
 
         Raises `UserError` if this host or user cannot mount it, and `StartError` if that fails.
         """
-        name, point = image.file_name, self._point(image.file_name)
+        name, point = file.name, self._directory / "points" / file.name
         await self._ledger.reserve(name)
         self._mounted.add(name)
         if not _is_mounted(point):
             local = file if self._copies is None else await self._copies.local(file)
             async with self._ledger.removing([name]):
                 if not _is_mounted(point):
-                    await _mount(image, local, point)
+                    await _mount(local, point)
         return point
 
     async def release(self) -> None:
@@ -75,9 +75,6 @@ class PackedMounts:
                     gone.append(point.name)
         return gone
 
-    def _point(self, name: str) -> Path:
-        return self._directory / "points" / name
-
 
 def _is_mounted(point: Path) -> bool:
     try:
@@ -87,22 +84,21 @@ def _is_mounted(point: Path) -> bool:
     return os.path.ismount(point)
 
 
-async def _mount(image: PackedImage, file: Path, point: Path) -> None:
+async def _mount(file: Path, point: Path) -> None:
     """Mount by a loop device as root, else by FUSE."""
     await _unmount(point)  # a file system in user space whose process is gone
     point.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         options = "ro,nodev,nosuid,loop"
-        command = [tool("mount", "mounting a packed image"), "-t", image.format, "-o", options, str(file), str(point)]
-    elif image.format == "squashfs":
+        kind = file.suffix.removeprefix(".")
+        command = [tool("mount", "mounting a packed image"), "-t", kind, "-o", options, str(file), str(point)]
+    elif file.suffix == ".squashfs":
         program = tool("squashfuse", "mounting a packed image without root")
         tool("fusermount3", "mounting a packed image without root")
         # the sandbox's own root is this user, who must own the files as in an unpacked root
         command = [program, "-o", f"ro,uid={os.geteuid()},gid={os.getegid()}", str(file), str(point)]
     else:
-        raise UserError(
-            f"{file} can be mounted only as root: pack {image.reference} with --format squashfs, or run as root"
-        )
+        raise UserError(f"{file} can be mounted only as root: pack the image with --format squashfs, or run as root")
     code, said = await _run(command)
     if code != 0:
         raise StartError(f"{file} could not be mounted: {said}")

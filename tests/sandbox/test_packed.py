@@ -1,6 +1,7 @@
 """Bubblewrap on packed images: mounted once, shared, unmounted by whoever is last, copied within a limit."""
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -8,12 +9,18 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import docker
 import pytest
 import pytest_asyncio
 
 from swe_aem import grade_async, load_tasks
 from swe_aem.core import Limits, SandboxSpec
+from swe_aem.core.settings import check
 from swe_aem.errors import TaskUnusable, UserError
+from swe_aem.grading import StartLayers, layers
+from swe_aem.rollout import RolloutConfig
+from swe_aem.rollout.budget import sandbox_spec
+from swe_aem.rollout.packed_starts import PackedStarts, pack_starts
 from swe_aem.sandbox import host_system, roots
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.images.engine import connect
@@ -25,10 +32,19 @@ from swe_aem.sandbox.images.unpack import unpack
 from swe_aem.sandbox.packed import PACKED_DIR, PackedDir
 from swe_aem.sandbox.packed_copies import COPY_LIMIT, PackedCopies
 from tests.conftest import absent
+from tests.task_rows import write_tasks
 
 pytestmark = [pytest.mark.bubblewrap, pytest.mark.docker, pytest.mark.slow]
 
-IMAGE = "swe-aem/micro:1"
+MICRO = "swe-aem/micro:1"
+IMAGE = f"swe-aem/test-packed:{os.getpid()}"
+BUILD = """
+set -eu
+export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.org GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.org
+cd /testbed && git init -q -b main . && echo x > one && git add one && git commit -q -m base && git branch base
+for n in 1 2 3; do echo $n > one && git commit -qam "later $n"; done
+git branch future && git reset -q --hard base
+"""
 NO_LIMITS = Limits(memory_bytes=None, cpus=None, pids=None, disk_bytes=None)
 SPEC = SandboxSpec(image=IMAGE, workdir="/root", limits=NO_LIMITS, ttl_s=900)
 
@@ -37,15 +53,37 @@ SPEC = SandboxSpec(image=IMAGE, workdir="/root", limits=NO_LIMITS, ttl_s=900)
 async def packed(
     require_docker: None, require_bubblewrap: None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[PackedDir]:
-    """The bundled tasks' image, packed from the engine with quick compression."""
+    """An image with a repository that has later commits, packed from the engine with quick compression."""
     if shutil.which("sqfstar") is None:
         absent("sqfstar is not installed: apt-get install squashfs-tools")
     directory = PackedDir(tmp_path_factory.mktemp("packed"))
+    client = docker.from_env()
+    await asyncio.to_thread(build, client)
+    try:
+        await pack(directory, IMAGE)
+    finally:
+        client.images.remove(IMAGE, force=True)
+        client.close()
+    yield directory
+
+
+def build(client: docker.DockerClient) -> None:
+    """Make the image on the engine."""
+    container = client.containers.run(MICRO, ["sleep", "600"], detach=True, network_mode="none", init=True)
+    try:
+        code, output = container.exec_run(["bash", "-c", f"mkdir -p /testbed; {BUILD}"])
+        assert code == 0, output
+        container.commit(*IMAGE.split(":"))
+    finally:
+        container.remove(force=True)
+
+
+async def pack(directory: PackedDir, image: str) -> None:
+    """Pack an image of the engine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writers, "SQUASHFS_COMPRESSION", "lz4")
         async with connect() as engine, RegistryClient() as client:
-            await Packer(directory, client, "squashfs").from_engine(engine, IMAGE)
-    yield directory
+            await Packer(directory, client, "squashfs").from_engine(engine, image)
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +134,7 @@ from swe_aem.sandbox.packed import PackedDir
 packed_mounts.state_dir = lambda: Path({str(tmp_path / "state")!r})
 directory = PackedDir(Path({str(packed.path)!r}))
 (image,) = directory.images()
-asyncio.run(packed_mounts.PackedMounts().root(image, directory.file(image)))
+asyncio.run(packed_mounts.PackedMounts().mounted(directory.file(image)))
 print("mounted", flush=True)
 input()
 """
@@ -122,9 +160,12 @@ async def test_sandboxes_outlive_the_mount(tmp_path: Path) -> None:
 @pytest.mark.nightly
 async def test_the_gold_patch_is_graded_as_on_an_unpacked_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     task = load_tasks("micro", limit=1)[0]
+    own = PackedDir(tmp_path / "own")
+    await pack(own, MICRO)
+    monkeypatch.setenv(PACKED_DIR, str(own.path))
     on_packed = await grade_async(task, task.key.gold_patch)
     async with connect() as engine:
-        await unpack(engine, Ledger.of_roots(), IMAGE)
+        await unpack(engine, Ledger.of_roots(), MICRO)
     monkeypatch.delenv(PACKED_DIR)
     on_unpacked = await grade_async(task, task.key.gold_patch)
     assert on_packed.resolved
@@ -142,6 +183,31 @@ async def test_a_layer_is_kept_on_a_packed_root(tmp_path: Path) -> None:
         async with backend.open(spec) as sandbox:
             assert (await sandbox.run("cat /usr/prepared", timeout_s=60)).output == "prepared\n"
             assert len(roots.live_layers()) >= 1
+
+
+async def test_a_packed_start_is_made_once_and_has_no_later_history(
+    packed: PackedDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "NOTICEABLE_S", 0.0)
+    write_tasks(tmp_path / "tasks.jsonl", [IMAGE])
+    config, tasks = check(RolloutConfig, {"tasks": "micro"}), load_tasks(tmp_path / "tasks.jsonl")
+    record, own = tasks[0], PackedDir(tmp_path / "own")  # with starts of this test only
+    shutil.copytree(packed.path, own.path)
+    assert await pack_starts(config, tasks, own) == PackedStarts(packed=1, present=0, quick=0)
+    assert await pack_starts(config, tasks, own) == PackedStarts(packed=0, present=1, quick=0)
+
+    monkeypatch.setenv("SWE_AEM_CACHE", str(tmp_path / "another-host"))
+    backend = BubblewrapBackend(packed=own)
+    spec = sandbox_spec(config, record, 0, run="r", role="agent", workspace=None)
+    async with backend, StartLayers(backend) as starts:
+        chosen = await starts.choose(spec, record, "agent")
+        assert chosen.layer is not None
+        async with backend.open(chosen) as sandbox:
+            said = await sandbox.run("git -C /testbed log --all --format=%s", timeout_s=60)
+            assert said.output == "base\n"
+            assert not list((tmp_path / "another-host" / "layers").glob("*/*"))
+            assert mounts(tmp_path) == ["squashfs", "squashfs"]
+    assert not mounts(tmp_path)
 
 
 async def test_a_copy_on_the_own_disk_is_what_gets_mounted(

@@ -3,13 +3,15 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import tarfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,34 @@ async def test_the_tree_is_the_one_that_an_engine_makes(
     mounted = {"dev", "proc", "sys", ".dockerenv", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab"}
     added = {name for name in engines.keys() - ours.keys() if name in mounted or name.startswith("dev/")}
     assert {name: facts for name, facts in engines.items() if name not in added} == ours
+
+
+async def test_erofs_holds_the_same_tree(
+    packer: Packer, image: Callable[..., Pushed], hasty: PullConfig, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0 or shutil.which("mkfs.erofs") is None:
+        absent("packing as erofs needs root and mkfs.erofs: apt-get install erofs-utils")
+    made_image = image()
+    await pack(packer, hasty, made_image.name)
+    async with RegistryClient() as client:
+        other = Packer(PackedDir(tmp_path / "erofs"), client, "erofs")
+        (result,) = await pack(other, hasty, made_image.name)
+    assert (result.status, result.image_id) == ("pulled", made_image.id), result.why
+    found = other.packed.find(made_image.name)
+    assert found is not None
+    with mounted_erofs(other.packed.file(found), tmp_path / "point") as root:
+        assert listing(root) == listing(tree(packer.packed, made_image.name, tmp_path / "squashfs"))
+
+
+@contextmanager
+def mounted_erofs(file: Path, point: Path) -> Iterator[Path]:
+    """A file as a directory."""
+    point.mkdir()
+    subprocess.run(["mount", "-t", "erofs", "-o", "ro,loop", file, point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", point], check=True)
 
 
 async def test_a_corrupt_layer_is_had_again_and_one_that_stays_corrupt_leaves_nothing(

@@ -67,6 +67,14 @@ async def write_image(stream: AsyncIterator[bytes], format: PackFormat, file: Pa
     await asyncio.to_thread(_flush, file)
 
 
+async def write_layer(upper: Path, file: Path) -> None:
+    """Write a kept layer, whiteouts and an overlay's attributes included, as squashfs; raises as `write_image`."""
+    options = ["-comp", SQUASHFS_COMPRESSION, "-quiet", "-no-progress", "-xattrs"]
+    command = [tool("mksquashfs", "packing a prepared start"), str(upper), str(file), *options]
+    await feed(command, _nothing(), "mksquashfs could not write it")
+    await asyncio.to_thread(_flush, file)
+
+
 @asynccontextmanager
 async def open_draft(drafts: Path) -> AsyncIterator[Path]:
     """A directory of our own below `drafts`, removed at the end; `sweep_drafts` removes those of dead processes."""
