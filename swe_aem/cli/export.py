@@ -62,3 +62,30 @@ def trace(
     found = trace_of(directory)
     replace(out, json.dumps(found) + "\n")
     typer.echo(f"{out}: {len(found['traceEvents'])} events; open it in https://ui.perfetto.dev, which uploads nothing")
+
+
+@app.command(
+    epilog="Example: swe-aem export checkpoint runs/qwen --to models/qwen, then vllm serve models/qwen. Needs the "
+    "extra `train`."
+)
+def checkpoint(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a training run, its --out.")],
+    to: Annotated[Path, typer.Option("--to", help="Directory to write, which must not exist.")],
+    step: Annotated[
+        int | None, typer.Option("--step", min=1, help="Steps behind the checkpoint. [default: the last checkpoint]")
+    ] = None,
+) -> None:
+    """Write the policy of a checkpoint as a model directory.
+
+    The run may continue meanwhile. transformers and vLLM load the directory: safetensors with the names and the data
+    types of the checkpoint that training began with. A checkpoint in the shards of several processes becomes whole
+    tensor by tensor, so the model need not fit in memory. Of an adapter it has the adapter.
+    """
+    from swe_aem.extras import needs
+    from swe_aem.train.start import quiet
+
+    quiet()
+    with needs("train"):
+        from swe_aem.train.export_checkpoint import export_checkpoint
+
+    typer.echo(f"{to}: the policy after {export_checkpoint(directory, to, step=step)} steps")

@@ -8,6 +8,8 @@ from typing import Any
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
+DIRECTORY = "checkpoints"
+"""Where a run has its checkpoints, below its directory."""
 MARK = "complete"
 
 
@@ -37,8 +39,12 @@ class RestoreRngState(TrainerCallback):
 
 def latest(directory: Path) -> Path | None:
     """The last complete checkpoint, None if there is none."""
-    whole = [path.parent for path in directory.glob(f"checkpoint-*/{MARK}")]
-    return max(whole, key=update_of, default=None)
+    return max(whole(directory), key=update_of, default=None)
+
+
+def whole(directory: Path) -> list[Path]:
+    """All complete checkpoints."""
+    return [path.parent for path in directory.glob(f"checkpoint-*/{MARK}")]
 
 
 def remove_torn(directory: Path) -> list[Path]:

@@ -72,7 +72,6 @@ from swe_aem.train.trackers import Trackers
 from swe_aem.train.weight_stream import WeightStream
 from swe_aem.train.weight_updates import WeightUpdates
 
-_CHECKPOINTS = "checkpoints"
 OpenSource = Callable[[TrainConfig, Path, Callable[[], Any], str], AbstractContextManager[Any]]
 """Makes a `StepSource` from the configuration, the directory, what copies the model before training, and its name. It
 is a context manager that also evaluates if the configuration asks for it. `open_rollouts` gives the real ones."""
@@ -105,7 +104,7 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = open_r
 def _claim(stack: ExitStack, config: TrainConfig, directory: Path) -> RunSummary | None:
     """Lock the directory while `stack` is open, and write the configuration; the summary of a run that has ended."""
     stack.enter_context(locked(directory))
-    if (done := _done(config, checkpoints.latest(directory / _CHECKPOINTS))) > config.steps:
+    if (done := _done(config, checkpoints.latest(directory / checkpoints.DIRECTORY))) > config.steps:
         raise UserError(f"{directory} has trained {done} steps: set steps to {done} or more, or choose another --out")
     return claim_run_directory(config, directory)
 
@@ -117,7 +116,7 @@ class _Run:
         self.config = config
         self.open_source = open_source
         self.directory = directory
-        self.checkpoints = directory / _CHECKPOINTS
+        self.checkpoints = directory / checkpoints.DIRECTORY
         self.processes = processes
         self.phases = PhaseLog(directory) if processes.first else None
         self.clock = StepClock(tell=self._keep)

@@ -39,7 +39,11 @@ class ModelDirectory:
 
     def named(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """The checkpoint's names and tensors, made from those of a state dict as they come."""
-        for name, tensor in self._names(tensors):
+        return self.typed(self._names(tensors))
+
+    def typed(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """The checkpoint's tensors in its own types, made from such of other types as they come."""
+        for name, tensor in tensors:
             own = self._own.get(name, self._other)
             yield name, tensor.to(own) if tensor.is_floating_point() else tensor
 

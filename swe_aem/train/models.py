@@ -25,6 +25,15 @@ def load_model(name: Path | str, *, dtype: str = "float32", attention: Attention
     return model
 
 
+def without_weights(name: Path | str) -> Any:
+    """A causal language model as it is loaded, but without memory for its weights. Raises `UserError` if transformers
+    cannot load it."""
+    from transformers import AutoModelForCausalLM
+
+    with _loading(name):
+        return AutoModelForCausalLM.from_pretrained(name, dtype="auto", device_map="meta")
+
+
 def _names(attention: str) -> set[str]:
     """What transformers calls an implementation once it is loaded: one of flash attention is the kernel of the hub that
     stands in for a package that is not installed."""

@@ -69,9 +69,15 @@ def _tensors(trainer: Any) -> dict[str, Tensor]:
     else:
         state = model.state_dict()
         state |= {name: one for name, one in model.named_parameters() if _in_zero3(one)}
-    first = {id(one): name for name, one in reversed(list(model.named_parameters(remove_duplicate=False)))}
-    tied = {name for name, one in model.named_parameters(remove_duplicate=False) if first[id(one)] != name}
+    tied = tied_names(model)
     return {name: one for name, one in state.items() if name not in tied}
+
+
+def tied_names(model: Any) -> set[str]:
+    """The names of parameters that are others' too, all but the first of each."""
+    named = list(model.named_parameters(remove_duplicate=False))
+    first = {id(one): name for name, one in reversed(named)}
+    return {name for name, one in named if first[id(one)] != name}
 
 
 def _in_zero3(tensor: Tensor) -> bool:

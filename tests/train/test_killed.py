@@ -11,6 +11,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
+from typer.testing import CliRunner  # noqa: E402
+
+from swe_aem.cli import app  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import ScriptedSteps, save_tiny  # noqa: E402
 from swe_aem.train.checkpoints import MARK, latest, remove_torn  # noqa: E402
@@ -70,6 +73,15 @@ def test_a_finished_run_is_not_trained_again(
     train(configuration(model, 5), undisturbed, NoSteps)
     assert "is finished; nothing to do" in capsys.readouterr().err
     assert [path.read_bytes() for path in files] == before
+
+
+def test_a_checkpoint_becomes_the_policy(undisturbed: Path, tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["export", "checkpoint", str(undisturbed), "--to", str(tmp_path / "model")])
+    assert told.exit_code == 0, told.output
+    assert told.output.endswith("model: the policy after 5 steps\n")
+    policy = undisturbed / "policy"
+    assert {one.name for one in policy.iterdir()} == {one.name for one in (tmp_path / "model").iterdir()}
+    assert all((tmp_path / "model" / one.name).read_bytes() == one.read_bytes() for one in policy.iterdir())
 
 
 def test_other_settings_are_refused_by_name(model: Path, undisturbed: Path) -> None:

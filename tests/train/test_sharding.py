@@ -12,7 +12,9 @@ pytest.importorskip("trl", reason="needs the train extra")
 from safetensors.torch import load_file  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
+from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import save_tiny, tiny_model  # noqa: E402
+from swe_aem.train.export_checkpoint import export_checkpoint  # noqa: E402
 from tests.train.test_processes import run_both  # noqa: E402
 
 MOST_AT_ONCE = 4 + 1 + 2
@@ -88,6 +90,22 @@ def test_an_evaluation_in_the_middle_of_a_sharded_run_has_the_weights_of_its_ste
             assert torch.equal(served[name], one.to(torch.bfloat16)), (step, name)
         assert before != {name: one.tolist() for name, one in served.items()}, "nothing was trained"
         before = {name: one.tolist() for name, one in served.items()}
+
+
+def test_a_checkpoint_in_shards_becomes_a_model_directory(sharded_run: Path, tmp_path: Path) -> None:
+    """Of the last step, and of one before; what was there is not touched."""
+    assert export_checkpoint(sharded_run, tmp_path / "last") == 3
+    assert export_checkpoint(sharded_run, tmp_path / "2", step=2) == 2
+    for step, name in ((3, "last"), (2, "2")):
+        trained = load_file(sharded_run / f"evaluated/trained-{step}.safetensors")
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / name, dtype="auto")
+        require_same(model.state_dict(), {name: one.to(torch.bfloat16) for name, one in trained.items()})
+    files = [(tmp_path / "last" / one.name, one) for one in (sharded_run / "policy").iterdir()]
+    assert all(one.read_bytes() == other.read_bytes() for one, other in files)
+    with pytest.raises(UserError, match=r"has no checkpoint of step 1: there are those of step 2, 3"):
+        export_checkpoint(sharded_run, tmp_path / "1", step=1)
+    with pytest.raises(UserError, match="exists: remove it, or choose another --to"):
+        export_checkpoint(sharded_run, tmp_path / "2")
 
 
 @pytest.mark.nightly
