@@ -34,12 +34,23 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def configuration(place: Path, vllm: str, gpus: int, **changes: Any) -> Path:
-    """The quickstart on hosts that are said to have so many GPUs: as many processes each, or one server."""
+UNEQUAL = """
+def unequal(trajectory, verdict):
+    return len(trajectory.token_ids) % 97 / 97
+"""
+"""Rewards that differ within each group, so that every step changes the policy."""
+
+
+def configuration(place: Path, vllm: str, gpus: int, *, reward: str = "", **changes: Any) -> Path:
+    """The quickstart on hosts that are said to have so many GPUs: as many processes each, or one server. `reward` is
+    the text of a module with the reward function `unequal`."""
     values = yaml.safe_load(Path("configs/quickstart.yaml").read_text())
     values |= SMALL | changes
     values["model"] = POLICY
     values["rollout"]["group_size"] = 2
+    if reward:
+        (place / "rewards.py").write_text(reward)
+        values["rollout"]["reward"] = f"{place / 'rewards.py'}:unequal"
     values["rollout"]["native"]["prompts"] = str(Path("configs/quickstart/prompts").resolve())
     values["servers"] = {"sync": "file", "patience_s": 1200}
     values["launch"] = {"vllm": vllm, "vllm_arguments": ["--max-num-seqs", "32"]}
@@ -187,7 +198,7 @@ def test_two_hosts_lose_a_server_and_the_process_that_rolls_out_and_end_with_the
     out, log = tmp_path / "out", tmp_path / "job.log"
     heldout = {"split": "heldout", "limit": 2, "before": False, "greedy": False}
     fast = {"learning_rate": 1e-2, "lr_scheduler_type": "constant"}  # so that the policy is another one in the end
-    config = configuration(tmp_path, vllm_program, 1, heldout=heldout, grpo=fast, steps=4)
+    config = configuration(tmp_path, vllm_program, 1, heldout=heldout, grpo=fast, steps=4, reward=UNEQUAL)
 
     def said() -> str:
         return log.read_text()[-5000:]

@@ -15,8 +15,7 @@ import pytest
 from tests.e2e.hosts import descendants
 
 pytestmark = [
-    pytest.mark.nightly, pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch, pytest.mark.vllm,
-    pytest.mark.timeout(1800),
+    pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch, pytest.mark.vllm, pytest.mark.timeout(1800),
 ]  # fmt: skip
 
 LIMIT_S = 900.0
@@ -57,6 +56,40 @@ def engines(pid: int) -> list[int]:
     return found
 
 
+FORWARDER = """#!{python}
+import socket, sys, threading
+
+def copy(source, sink):
+    while data := source.recv(1 << 16):
+        sink.sendall(data)
+    sink.shutdown(socket.SHUT_WR)
+
+port = int(sys.argv[sys.argv.index("--port") + 1])
+with socket.create_server(("127.0.0.1", port)) as listener:
+    while True:
+        near = listener.accept()[0]
+        far = socket.create_connection(("127.0.0.1", {port}))
+        for pair in ((near, far), (far, near)):
+            threading.Thread(target=copy, args=pair, daemon=True).start()
+"""
+"""A vllm command whose server is another one, which has started."""
+
+
+def test_a_launch_trains_with_a_real_server(tmp_path: Path, vllm_url: str, require_bubblewrap: None) -> None:
+    """The server is the one that tests share, for its start takes longer than all else."""
+    out, program = tmp_path / "out", tmp_path / "vllm"
+    program.write_text(FORWARDER.format(python=sys.executable, port=vllm_url.rpartition(":")[2]))
+    program.chmod(0o755)
+    # The weights of the shared server are not those that it has loaded, so it must not be labelled as if they were.
+    arguments = "launch.vllm_arguments=[--load-format,auto]"
+    line = [*command(out, str(program), 1), f"--set={arguments}", "--set=steps=1", "--set=oversampled_groups=2"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert steps(out) == [1]
+    assert (out / "policy" / "config.json").is_file()
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_loses_its_server_is_interrupted_resumes_and_ends(
     tmp_path: Path, vllm_program: str, processes: int, require_bubblewrap: None
