@@ -5,8 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
+
+from swe_aem.train.weight_stream import tied_names
 
 DIRECTORY = "checkpoints"
 """Where a run has its checkpoints, below its directory."""
@@ -35,6 +38,17 @@ class RestoreRngState(TrainerCallback):
         if self._restore is not None:
             self._restore()
             self._restore = None
+
+
+def load_converted(model: Any, checkpoint: Path) -> None:
+    """Load those tensors of a checkpoint that the model holds otherwise than `save_pretrained` writes them, such as
+    experts. The trainer of transformers leaves them as they are when it resumes. Nothing is done for checkpoints in
+    shards and for adapters."""
+    stored = {name for file in checkpoint.glob("model*.safetensors") for name in safe_open(file, "pt").keys()}  # noqa: SIM118
+    missing = set(model.state_dict()) - tied_names(model) - stored
+    if stored and missing:
+        whole = type(model).from_pretrained(checkpoint, dtype=model.dtype).state_dict()
+        model.load_state_dict({name: whole[name] for name in missing}, strict=False)
 
 
 def latest(directory: Path) -> Path | None:

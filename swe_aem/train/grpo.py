@@ -13,6 +13,7 @@ num_iterations`. Otherwise one is added.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import isclose
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from swe_aem.advantage.estimators import estimate, estimator_of
 from swe_aem.advantage.importance import importance_weights, log_ratios, mismatch, mismatch_figures
 from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
+from swe_aem.train.checkpoints import load_converted
 from swe_aem.train.packing import micro_steps, pack, rows_of, unpack
 from swe_aem.train.passes import AS_IT_IS, PassSettings
 from swe_aem.train.refusals import one_ratio_per_row, refuse_silent_changes
@@ -184,6 +186,11 @@ class AgentGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         with self._clock.phase("scoring"):
             return self._scored(inputs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Override of transformers' method, which leaves the experts of a mixture as they were before training."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_converted(self.model if model is None else model, Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with self._clock.phase("checkpoint"):

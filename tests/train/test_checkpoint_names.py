@@ -6,17 +6,21 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra")
+pytest.importorskip("trl", reason="needs the train extra")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 from transformers.core_model_loading import Concatenate, WeightConverter  # noqa: E402
 
+from swe_aem.advantage.config import AEMConfig  # noqa: E402
 from swe_aem.core.settings import check  # noqa: E402
 from swe_aem.serve.command import PLUGIN  # noqa: E402
+from swe_aem.testing.steps import ScriptedFeed, tiny_tokenizer  # noqa: E402
 from swe_aem.testing.vllm import SimulatedVllm  # noqa: E402
 from swe_aem.train.architecture import LEFT_OUT, left_out  # noqa: E402
 from swe_aem.train.checkpoint_names import CheckpointNames  # noqa: E402
 from swe_aem.train.config import TrainConfig  # noqa: E402
+from swe_aem.train.grpo import AgentGRPOTrainer  # noqa: E402
 from swe_aem.train.models import load_model  # noqa: E402
 from tests.train.bringing import bringing  # noqa: E402
 from tests.train.mixtures import SHAPES, mixture  # noqa: E402
@@ -53,6 +57,24 @@ def test_a_models_tensors_are_those_that_save_pretrained_writes(architecture: st
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     require_same(again.state_dict(), model.state_dict())
     require_same(named(again), saved(tmp_path / "saved"))
+
+
+@pytest.mark.parametrize("architecture", ["qwen3_moe", "qwen3_next", "gpt_oss"])
+def test_a_trainer_that_resumes_has_the_trained_experts(
+    architecture: str, tmp_path: Path, make_config: Any, dataset: Any
+) -> None:
+    trained, model = mixture(architecture), mixture(architecture, seed=1)
+    trained.save_pretrained(tmp_path)
+    trainer = AgentGRPOTrainer(
+        model=model,
+        args=make_config(),
+        train_dataset=dataset,
+        processing_class=tiny_tokenizer(),
+        rollout_func=ScriptedFeed(4),
+        advantage=AEMConfig(),
+    )
+    trainer._load_from_checkpoint(str(tmp_path))
+    require_same(model.state_dict(), trained.state_dict())
 
 
 def test_tensors_come_one_by_one(tmp_path: Path) -> None:
