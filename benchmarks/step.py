@@ -27,7 +27,7 @@ from weights import random_model
 from swe_aem.core import Outcome, Response, Trajectory
 from swe_aem.testing.steps import VOCABULARY, ScriptedSteps
 from swe_aem.train.config import TrainConfig, read_config
-from swe_aem.train.planning.plan import trainer_estimate
+from swe_aem.train.planning.fit import trainer_estimate
 from swe_aem.train.planning.shapes import KNOWN, ModelShape, shape_of
 
 UNIT_TIMEOUT_S = 1800
@@ -100,7 +100,7 @@ def _measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
         last = json.loads((Path(directory) / "metrics.jsonl").read_text().splitlines()[-1])
     rows = lengths[-(len(lengths) // options.steps) :]
     flops = _model_flops(shape, rows, adapter=config.lora is not None)
-    planned = trainer_estimate(config, shape)
+    planned = trainer_estimate(config, shape, shards=1)
     return {
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "parameters": shape.parameters,

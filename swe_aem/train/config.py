@@ -23,7 +23,7 @@ from swe_aem.rollout import BudgetConfig, RolloutConfig
 from swe_aem.serve import ServersConfig
 from swe_aem.tasks import FAMILIES
 from swe_aem.train.group_queue import QueueRules, Stale
-from swe_aem.train.passes import PassSettings
+from swe_aem.train.passes import PassSettings, TileMb
 from swe_aem.train.task_samplers import TaskSamplerSetting
 from swe_aem.train.trl_config import TrlConfig
 
@@ -201,6 +201,9 @@ class TrainConfig(Frozen):
     """With grpo.gradient_checkpointing: layers keep the outputs of attention too, which is then not computed again."""
     activation_offloading: bool = False
     """With grpo.gradient_checkpointing: the inputs of layers wait in the host's memory for the backward pass."""
+    head_tile_mb: TileMb = 256
+    """Most that the logits of the head take at a time, in MiB: log-probabilities and entropies are computed in tiles of
+    up to 4,096 tokens, and as many words of the vocabulary as fit."""
     lora: LoraConfig | None = None
     """Train a low-rank adapter; all weights are trained if not given."""
     hardware: HardwareConfig | None = None

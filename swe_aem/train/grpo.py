@@ -12,6 +12,7 @@ num_iterations`. Otherwise one is added.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from swe_aem.advantage.importance import importance_weights, log_ratios, mismatc
 from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
 from swe_aem.train.checkpoints import load_converted
+from swe_aem.train.head_tiles import tile_columns, tiles_of
 from swe_aem.train.packing import micro_steps, pack, rows_of, unpack
 from swe_aem.train.passes import AS_IT_IS, PassSettings
 from swe_aem.train.refusals import one_ratio_per_row, refuse_silent_changes
@@ -81,6 +83,7 @@ class AgentGRPOTrainer(GRPOTrainer):
         self._rollout_func = rollout_func
         self._micro_step: list[int] = []
         """For each row of this process, the number of its micro-step."""
+        self._passes = passes
         passes.prepare(kwargs["model"])
         super().__init__(args=args, reward_funcs=resolved, rollout_func=self._rows, **kwargs)
         self._replay = RoutingReplay(self.accelerator.unwrap_model(self.model)) if routing_replay else None
@@ -122,9 +125,10 @@ class AgentGRPOTrainer(GRPOTrainer):
         if not self._scoring and self._packed:
             return *self._pass_of_packed(model, input_ids, attention_mask, logits_to_keep), None
         if not self._scoring:
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
-            )
+            with tiles_of(self._tile_columns):
+                return super()._get_per_token_logps_and_entropies(
+                    model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+                )
         logps, entropy = self._score(model, input_ids, attention_mask, logits_to_keep, kwargs["batch_size"])
         if self._old is None:
             self._old = (logps, entropy)
@@ -150,9 +154,10 @@ class AgentGRPOTrainer(GRPOTrainer):
             if self._packed:
                 logps, entropy = self._pass_of_packed(model, rows_ids, rows_mask, width)
             else:
-                logps, entropy, _ = super()._get_per_token_logps_and_entropies(
-                    model, rows_ids, rows_mask, width, compute_entropy=True
-                )
+                with tiles_of(self._tile_columns):
+                    logps, entropy, _ = super()._get_per_token_logps_and_entropies(
+                        model, rows_ids, rows_mask, width, compute_entropy=True
+                    )
             parts.append(pad(torch.stack([logps, entropy]), (0, completion - width)))
         logps, entropy = torch.cat(parts, dim=1)
         return logps, entropy
@@ -160,10 +165,19 @@ class AgentGRPOTrainer(GRPOTrainer):
     def _pass_of_packed(self, model: Any, ids: Tensor, mask: Tensor, completion: int) -> tuple[Tensor, Tensor]:
         """(B, T) log-probabilities and entropies of the last `completion` columns, by one pass over all rows."""
         stream = pack(ids, mask, completion)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), tiles_of(self._tile_columns):
             found = model(**stream._asdict(), fused_lm_head=True)
         logps, entropy = (unpack(one, mask)[:, -completion:] for one in (found.log_probs, found.entropy))
         return logps, entropy
+
+    @cached_property
+    def _tile_columns(self) -> int:
+        """Words of a tile of the head, whose logits have the format that layers compute in."""
+        weight = self.accelerator.unwrap_model(self.model).get_output_embeddings().weight
+        args: Any = self.args
+        half = self.accelerator.mixed_precision in ("bf16", "fp16")
+        size = 4 if args.cast_lm_head_to_fp32 else 2 if half else weight.element_size()
+        return tile_columns(self._passes.head_tile_mb, weight.size(0), size)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """Override of TRL's method, which shuffles a process's rows: those of several processes stay in the micro-steps

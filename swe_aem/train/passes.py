@@ -1,5 +1,5 @@
-"""How the trainer makes its passes over the model: which activations are kept, and where they wait. Importable without
-torch.
+"""How the trainer makes its passes over the model: which activations are kept, where they wait, and the tiles of the
+head. Importable without torch.
 
 Checkpointing (`grpo.gradient_checkpointing`) keeps the inputs of layers and computes the rest again in the backward
 pass.
@@ -10,10 +10,15 @@ pass.
 The first is TRL's code, whose GRPO trainer has no setting for it, the second one transformers'.
 """
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
+from swe_aem.train.head_tiles import LEAST_MB
+
+TileMb = Annotated[int, Field(ge=LEAST_MB)]
 
 
 class PassSettings(Frozen):
@@ -23,6 +28,8 @@ class PassSettings(Frozen):
     """Checkpointed layers keep the outputs of attention."""
     activation_offloading: bool = False
     """The inputs of checkpointed layers wait in the host's memory."""
+    head_tile_mb: TileMb = 256
+    """Most that a tile of logits takes, in MiB."""
 
     def prepare(self, model: Any) -> None:
         """Have a model checkpoint its layers so, whenever checkpointing is turned on: TRL turns it off and on again in

@@ -29,6 +29,7 @@ from swe_aem.train.architecture import (
     other_than_attention,
 )
 from swe_aem.train.config import PACKED_HAVE_NO_COLUMNS, TrainConfig
+from swe_aem.train.planning.fit import misfits
 from swe_aem.train.task_samplers import TASK_SAMPLERS
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
 
@@ -51,6 +52,7 @@ def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     yield from _extensions(config)
     yield from _sharding(config, sharded=sharded)
     yield from _attention(config, sharded=sharded)
+    yield from misfits(config)
     if (values := config_of(config.model)) is not None:
         yield from _model(config, values)
     with suppress(UserError):  # a tokenizer that is not on this host

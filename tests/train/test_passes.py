@@ -9,11 +9,14 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from trl.kernels import chunked_logprob  # noqa: E402
+from trl.trainer import utils  # noqa: E402
 
 from swe_aem.core.settings import check  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
-from swe_aem.testing.steps import tiny_model  # noqa: E402
+from swe_aem.testing.steps import VOCABULARY, tiny_model  # noqa: E402
 from swe_aem.train.config import TrainConfig  # noqa: E402
+from swe_aem.train.head_tiles import tiles_of  # noqa: E402
 from swe_aem.train.passes import PassSettings  # noqa: E402
 from tests.train.one_step import trained_weights  # noqa: E402
 
@@ -91,6 +94,39 @@ def test_the_inputs_of_layers_wait_in_the_hosts_memory(
     model(input_ids=torch.randint(2, 64, (1, TOKENS))).logits.sum().backward()
     inputs = 4 * TOKENS * model.config.num_hidden_layers * model.config.hidden_size
     assert sum(copied) == (inputs if offloaded else 0)
+
+
+def test_the_trainers_head_has_tiles_of_the_words_that_there_are(
+    trained: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not of 32,768, in the passes that score and in those that train."""
+    widths: list[int] = []
+    head: Any = chunked_logprob.ChunkedLogProbFunction
+    apply = head.apply
+
+    def watched(*given: Any) -> Any:
+        widths.append(given[5])
+        return apply(*given)
+
+    monkeypatch.setattr(head, "apply", watched)
+    trained(packed=True, minibatches=2)
+    assert widths == [VOCABULARY] * 8
+    assert utils._CHUNKED_LOGPROB_CHUNK_SIZE == 32768
+
+
+def test_narrow_tiles_change_no_more_than_rounding() -> None:
+    torch.manual_seed(0)
+    found = []
+    for columns in (32768, 7):
+        model = tiny_model(sharpness=4.0)
+        utils.add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+        ids = torch.arange(2, 42)[None]
+        with tiles_of(columns):
+            output = model(input_ids=ids, labels=ids, fused_lm_head=True)
+        output.log_probs.sum().backward()
+        found.append((output.log_probs, output.entropy, model.lm_head.weight.grad, model.model.norm.weight.grad))
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
 def test_attention_without_a_kernel_has_nothing_to_keep() -> None:

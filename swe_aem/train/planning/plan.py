@@ -14,16 +14,9 @@ from swe_aem.train.architecture import config_of
 from swe_aem.train.config import HardwareConfig, TrainConfig
 from swe_aem.train.launch.commands import server_line, server_of
 from swe_aem.train.launch.gpus import gpu_count
-from swe_aem.train.planning.memory import (
-    ADAPTER_DTYPE,
-    BYTES,
-    TrainerMemory,
-    cache_bytes_per_token,
-    lora_parameters,
-    server_memory,
-    state_bytes,
-    trainer_memory,
-)
+from swe_aem.train.planning.fit import available_bytes, longest_row, trainer_estimate
+from swe_aem.train.planning.memory import cache_bytes_per_token, lora_parameters, server_memory, state_bytes
+from swe_aem.train.planning.micro_step import ADAPTER_DTYPE, BYTES
 from swe_aem.train.planning.shapes import ModelShape, shape_of
 from swe_aem.train.refusals import reasons_at_start, untrained
 
@@ -110,14 +103,19 @@ def _roles(config: TrainConfig, hardware: HardwareConfig) -> Iterator[str]:
 
 
 def _trainer(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> Iterator[str]:
-    shards = hardware.trainer_gpus if hardware.sharding != "none" else 1
-    memory = trainer_estimate(config, shape, shards)
+    memory = trainer_estimate(config, shape)
     parts = ", ".join(f"{name} {value / 1e9:.1f}" for name, value in memory.model_dump().items() if value)
-    available_gb = hardware.gpu_memory_gb * (1 - hardware.server_share if hardware.gpus_per_host == 1 else 1)
-    verdict = _verdict(memory.total, available_gb)
-    yield f"memory per trainer GPU, GB: {parts}; {memory.total / 1e9:.1f} of {available_gb:.0f}{verdict}"
+    available = available_bytes(hardware)
+    verdict = "" if memory.total <= available else "; DOES NOT FIT"
+    yield (
+        f"memory per trainer GPU, GB: {parts}; of layer and head the larger one: {memory.total / 1e9:.1f} of "
+        f"{available / 1e9:.0f}{verdict}"
+    )
     if shape.delta_nets is not None:
         yield "  not counted: what layers keep for the backward pass, which is not known for those with delta nets"
+        return
+    longest = longest_row(config, shape)
+    yield f"longest rows that fit: {longest} tokens; they may have {config.rollout.native.max_context_tokens}"
 
 
 def _server(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -> Iterator[str]:
@@ -135,29 +133,6 @@ def _server(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) ->
         f"{memory.cache_tokens} tokens per server, {memory.cache_tokens // longest} trajectories of {row} tokens"
         + (f" with {state / 1e6:.0f} MB of state each" if state else "")
         + ("" if memory.cache_tokens >= longest else "; DOES NOT FIT: more gpus_per_server, or a shorter context")
-    )
-
-
-def _verdict(needed: float, available_gb: float) -> str:
-    return "" if needed <= available_gb * 1e9 else "; DOES NOT FIT: more trainer_gpus, shorter rows, or lora"
-
-
-def trainer_estimate(config: TrainConfig, shape: ModelShape, shards: int = 1) -> TrainerMemory:
-    """What one of `shards` training processes holds at the longest row. Shards are float32 and compute in bfloat16, as
-    the launch files say, whatever `dtype` is: accelerate holds the weights that mixed precision trains in float32."""
-    compute = "bfloat16" if config.grpo.bf16 else "float16" if config.grpo.fp16 else config.dtype
-    dtype = config.dtype
-    if shards > 1:
-        dtype, compute = "float32", "bfloat16"
-    return trainer_memory(
-        shape,
-        tokens=max(config.micro_batch_size * config.rollout.native.max_context_tokens, config.token_budget or 0),
-        dtype=dtype,
-        compute=compute,
-        shards=shards,
-        checkpointing=bool(config.grpo.gradient_checkpointing),
-        lora_rank=config.lora.r if config.lora else None,
-        expert_adapters=bool(config.lora and config.lora.experts),
     )
 
 

@@ -18,6 +18,7 @@ from swe_aem.train.planning.memory import (  # noqa: E402
     state_bytes,
     trainer_memory,
 )
+from swe_aem.train.planning.micro_step import Rows  # noqa: E402
 from swe_aem.train.planning.plan import plan  # noqa: E402
 from swe_aem.train.planning.shapes import KNOWN, ModelShape, shape_of  # noqa: E402
 from tests.train.mixtures import SHAPES, mixture  # noqa: E402
@@ -82,7 +83,9 @@ def test_a_sequence_s_cache_and_state_are_exact(made: tuple[ModelShape, Any]) ->
 
 def test_weights_gradients_and_moments_follow(made: tuple[ModelShape, Any]) -> None:
     shape, model = made
-    found = trainer_memory(shape, tokens=8, dtype="float32", compute="bfloat16", shards=1, checkpointing=True)
+    found = trainer_memory(
+        shape, rows=Rows(tokens=8), dtype="float32", compute="bfloat16", shards=1, checkpointing=True
+    )
     assert found.weights == found.gradients == found.optimiser / 2 == sum(one.nbytes for one in model.parameters())
 
 

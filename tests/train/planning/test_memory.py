@@ -13,13 +13,12 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.train.planning.memory import (  # noqa: E402
-    activation_bytes,
-    layer_bytes,
     lora_parameters,
     server_memory,
     trainer_memory,
     whole_layer_bytes,
 )
+from swe_aem.train.planning.micro_step import BYTES, Rows, layer_bytes  # noqa: E402
 from swe_aem.train.planning.shapes import KNOWN, ModelShape, shape_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -42,6 +41,16 @@ def made(request):
     return ModelShape(**fields), Qwen3ForCausalLM(config).float().train()
 
 
+def forward_bytes(shape, compute, *, checkpointing, lora_rank=None, autocast=False, expert_adapters=False):
+    """What a token keeps of all layers, or with checkpointing of their inputs and the layer that is computed again; and
+    of the last norm."""
+    layer = layer_bytes(shape, compute, lora_rank, autocast=autocast, expert_adapters=expert_adapters)
+    between = 4 if autocast else BYTES[compute]
+    inputs = shape.num_hidden_layers * shape.hidden_size * between
+    of_layers = inputs + layer if checkpointing else shape.num_hidden_layers * layer
+    return shape.hidden_size * (4 + between) + of_layers
+
+
 def kept_bytes(model, run):
     """Bytes of what autograd keeps for the backward pass, weights of the model not counted."""
     weights = {one.untyped_storage()._cdata for one in (model.parameters() if model is not None else ())}
@@ -61,7 +70,9 @@ def kept_bytes(model, run):
 
 def test_weights_gradients_and_moments_are_exact(made):
     shape, model = made
-    estimate = trainer_memory(shape, tokens=TOKENS, dtype="float32", compute="float32", shards=1, checkpointing=False)
+    estimate = trainer_memory(
+        shape, rows=Rows(tokens=TOKENS), dtype="float32", compute="float32", shards=1, checkpointing=False
+    )
     optimiser = torch.optim.AdamW(model.parameters())
     model(torch.randint(0, 512, (1, 8)), labels=torch.randint(0, 512, (1, 8))).loss.backward()
     optimiser.step()
@@ -100,11 +111,11 @@ def test_activations_are_within_a_twentieth(made, dtype, compute, adapter):
 
     per_token = (kept(2 * TOKENS) - kept(TOKENS)) / TOKENS
     assert per_token == pytest.approx(
-        activation_bytes(shape, 1, compute, checkpointing=False, lora_rank=rank, autocast=autocast), rel=0.05
+        forward_bytes(shape, compute, checkpointing=False, lora_rank=rank, autocast=autocast), rel=0.05
     )
     copies = kept(TOKENS) - TOKENS * per_token
     estimate = trainer_memory(
-        shape, tokens=TOKENS, dtype=dtype, compute=compute, shards=1, checkpointing=False, lora_rank=rank
+        shape, rows=Rows(tokens=TOKENS), dtype=dtype, compute=compute, shards=1, checkpointing=False, lora_rank=rank
     )
     adapters = 2 * lora_parameters(shape, 16) if adapter and autocast else 0
     assert copies == pytest.approx(estimate.computing + adapters, rel=0.01, abs=100)
@@ -147,8 +158,10 @@ def test_autocasts_copies_of_what_is_trained_live_as_long_as_a_forward_pass(made
 @pytest.mark.parametrize(("name", "tokens", "forward"), [("Qwen3-8B", 1024, True), ("Qwen3-1.7B", 32768, False)])
 def test_a_forward_pass_counts_where_its_copies_take_more_than_a_backward_passes_layer(name, tokens, forward):
     shape = KNOWN[name]
-    found = trainer_memory(shape, tokens=tokens, dtype="float32", compute="bfloat16", shards=1, checkpointing=True)
-    backward = tokens * layer_bytes(shape, "bfloat16", autocast=True) + found.head
+    found = trainer_memory(
+        shape, rows=Rows(tokens=tokens), dtype="float32", compute="bfloat16", shards=1, checkpointing=True
+    )
+    backward = max(found.layer, found.head)
     one = 2 * shape.layer_parameters
     assert found.computing == pytest.approx(shape.num_hidden_layers * one - backward if forward else one)
 
@@ -182,7 +195,7 @@ def test_shards_compute_in_the_dtype_that_layers_are_gathered_in(made, alone, ch
             return kept_bytes(None, lambda: model(ids, use_cache=False).last_hidden_state)
 
     per_token = (kept(2 * TOKENS) - kept(TOKENS)) / TOKENS
-    estimate = activation_bytes(shape, 1, "bfloat16", checkpointing=checkpointing)
+    estimate = forward_bytes(shape, "bfloat16", checkpointing=checkpointing)
     if checkpointing:
         estimate -= layer_bytes(shape, "bfloat16")
     assert per_token == pytest.approx(estimate, rel=0.05)
@@ -252,7 +265,7 @@ def test_checkpointed_activations_are_layer_inputs_and_one_layer(made, dtype, co
     model.gradient_checkpointing_disable()
     found += layer(2 * TOKENS) - layer(TOKENS)
     assert found / TOKENS == pytest.approx(
-        activation_bytes(shape, 1, compute, checkpointing=True, autocast=autocast), rel=0.06
+        forward_bytes(shape, compute, checkpointing=True, autocast=autocast), rel=0.06
     )
 
 
@@ -269,7 +282,12 @@ def test_an_adapter_is_exact(made):
 def test_more_shards_never_take_more_and_more_tokens_never_less(name, shards, tokens):
     def total(shards, tokens):
         return trainer_memory(
-            KNOWN[name], tokens=tokens, dtype="float32", compute="bfloat16", shards=shards, checkpointing=True
+            KNOWN[name],
+            rows=Rows(tokens=tokens),
+            dtype="float32",
+            compute="bfloat16",
+            shards=shards,
+            checkpointing=True,
         )
 
     one, more = total(shards, tokens), total(2 * shards, tokens)
@@ -332,7 +350,9 @@ def test_what_does_not_fit_says_so():
     from swe_aem.train.planning.plan import plan
 
     config = read_config(Path("configs/qwen3-8b-1node.yaml"), ["hardware.trainer_gpus=1", "hardware.sharding=none"])
-    assert "DOES NOT FIT: more trainer_gpus" in "\n".join(plan(config, Path("runs/x")))
+    lines = list(plan(config, Path("runs/x")))
+    assert any(line.startswith("REFUSED: 32768 tokens in a micro-step take") for line in lines)
+    assert any(line.endswith("of 80; DOES NOT FIT") for line in lines)
     small = server_memory(KNOWN["Qwen3-32B"], gpu_bytes=40e9, tensor_parallel=1)
     assert small.cache_tokens == 0
 

@@ -12,11 +12,12 @@ pytest.importorskip("trl", reason="needs the train extra")
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.train.config import LoraConfig, read_config  # noqa: E402
 from swe_aem.train.models import adapted  # noqa: E402
-from swe_aem.train.planning.memory import BYTES, activation_bytes, lora_parameters, trainer_memory  # noqa: E402
+from swe_aem.train.planning.memory import lora_parameters, trainer_memory  # noqa: E402
+from swe_aem.train.planning.micro_step import BYTES, Rows  # noqa: E402
 from swe_aem.train.planning.plan import plan  # noqa: E402
 from swe_aem.train.planning.shapes import KNOWN, ModelShape, shape_of  # noqa: E402
 from tests.train.mixtures import mixture  # noqa: E402
-from tests.train.planning.test_memory import HELD, TOKENS, kept_bytes  # noqa: E402
+from tests.train.planning.test_memory import HELD, TOKENS, forward_bytes, kept_bytes  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -68,8 +69,8 @@ def test_activations_are_within_a_twentieth(
 
     per_token = (kept(2 * TOKENS) - kept(TOKENS)) / TOKENS
     settings: Any = {"checkpointing": False, "lora_rank": rank, "expert_adapters": bool(experts)}
-    assert per_token == pytest.approx(activation_bytes(shape, 1, compute, autocast=autocast, **settings), rel=0.05)
-    estimate = trainer_memory(shape, tokens=TOKENS, dtype=dtype, compute=compute, shards=1, **settings)
+    assert per_token == pytest.approx(forward_bytes(shape, compute, autocast=autocast, **settings), rel=0.05)
+    estimate = trainer_memory(shape, rows=Rows(tokens=TOKENS), dtype=dtype, compute=compute, shards=1, **settings)
     copies, expected = kept(TOKENS) - TOKENS * per_token, estimate.computing
     on_linear, on_all = (lora_parameters(shape, 16, experts=one) for one in (False, True))
     if experts:  # less a gradient, which no forward pass has, and with what peft casts to the format of 16-bit experts
