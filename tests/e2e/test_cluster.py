@@ -197,7 +197,7 @@ def test_two_hosts_lose_a_server_and_the_process_that_rolls_out_and_end_with_the
 ) -> None:
     out, log = tmp_path / "out", tmp_path / "job.log"
     heldout = {"split": "heldout", "limit": 2, "before": False, "greedy": False}
-    fast = {"learning_rate": 1e-2, "lr_scheduler_type": "constant"}  # so that the policy is another one in the end
+    fast = {"learning_rate": 1e-3, "lr_scheduler_type": "constant"}  # so that the policy is another one in the end
     config = configuration(tmp_path, vllm_program, 1, heldout=heldout, grpo=fast, steps=4, reward=UNEQUAL)
 
     def said() -> str:
