@@ -28,6 +28,7 @@ PACKAGES = (
     "store",
     "audit",
     "rollout",
+    "fleet",
     "preflight",
     "evaluate",
     "predictions",
@@ -68,10 +69,18 @@ def test_every_package_is_in_the_list() -> None:
     assert packages == set(PACKAGES)
 
 
-@pytest.mark.parametrize("module", ["torch", "transformers", "renderers", "datasets", "docker", "swebench", "pydantic"])
+@pytest.mark.parametrize(
+    "module", ["torch", "transformers", "renderers", "datasets", "docker", "swebench", "pydantic", "ray"]
+)
 def test_help_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, swe_aem.cli; assert {module!r} not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ray_is_imported_in_one_file() -> None:
+    imports = re.compile(r"^\s*(?:from|import) ray\b", re.MULTILINE)
+    found = [str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if imports.search(path.read_text())]
+    assert found == ["fleet/ray_engine.py"]
 
 
 def test_estimators_import_torch_and_no_other_library_of_models() -> None:

@@ -9,6 +9,7 @@ from swe_aem.api.sandboxes import SandboxSetting
 from swe_aem.api.settings import rollout_settings
 from swe_aem.api.waiting import wait_for
 from swe_aem.core import TaskRecord
+from swe_aem.fleet import roller_for
 from swe_aem.policy import POLICIES
 from swe_aem.reward import RewardLike, setting_of
 from swe_aem.rollout import RolloutConfig, RolloutResult, default_directory, roll_out
@@ -62,7 +63,7 @@ def rollout(
         errors.InfrastructureError: the sandboxes' backend cannot be used.
     """
     config, chosen, directory = _resolved(tasks, sandbox, out, settings | _named(agent, policy, group_size, reward))
-    work = roll_out(config, chosen, directory)
+    work = roll_out(config, chosen, directory, elsewhere=roller_for(config))
     return wait_for(work, interrupted=f"{directory} keeps what was finished; the same call resumes")
 
 
@@ -79,7 +80,7 @@ async def rollout_async(
 ) -> RolloutResult:
     """`rollout` on the running event loop. A task that is cancelled closes its sandboxes before it ends."""
     config, chosen, directory = _resolved(tasks, sandbox, out, settings | _named(agent, policy, group_size, reward))
-    return await roll_out(config, chosen, directory)
+    return await roll_out(config, chosen, directory, elsewhere=roller_for(config))
 
 
 def _named(agent: Any, policy: Any, group_size: int, reward: RewardLike) -> dict[str, Any]:

@@ -25,6 +25,7 @@ VERBS = {
     "models": "Check that a model's files fit the chat format of rollouts; list the families.",
     "images": "List, pull, build, unpack and remove the images that tasks run in.",
     "sandbox": "List, remove and enter sandboxes.",
+    "cluster": "Look at the hosts of a Ray cluster, on which rollouts run with --cluster.",
     "harness": "List and install agents made elsewhere, e.g. OpenHands.",
     "init": "Begin a package of your own that adds to swe-aem, with a test and a README.",
     "doctor": "Check this host, and name the command that fixes what is wrong.",

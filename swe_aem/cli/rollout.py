@@ -111,6 +111,7 @@ PANELS = {
         Mirrored("scheduling.grading"),
         Mirrored("scheduling.max_attempts"),
         Mirrored("scheduling.max_failure_rate"),
+        Mirrored("cluster", metavar="auto|HOST:PORT"),
     ),
 }
 """The settings that have an option; --set reaches all."""
@@ -176,13 +177,16 @@ def _print_plan(settings: RolloutConfig, directory: Path) -> None:
 
 def _run(settings: RolloutConfig, directory: Path) -> int:
     """Roll out, say how it went, and return the exit code."""
+    from swe_aem.fleet import roller_for
     from swe_aem.rollout import chosen_tasks, roll_out
     from swe_aem.rollout.display import money
     from swe_aem.rollout.run_end import left_out_lines, spent_line
     from swe_aem.store import broken_task_lines
 
     try:
-        finished = asyncio.run(roll_out(settings, chosen_tasks(settings), directory, signals=True))
+        elsewhere = roller_for(settings)
+        tasks = chosen_tasks(settings)
+        finished = asyncio.run(roll_out(settings, tasks, directory, signals=True, elsewhere=elsewhere))
     except RunAborted as error:
         complain(error)
         return 1

@@ -29,6 +29,7 @@ from swe_aem.policy import (
 )
 from swe_aem.reward import RewardSetting
 from swe_aem.rollout.at_once import AtOnce, this_host
+from swe_aem.rollout.cluster_config import ClusterConfig
 from swe_aem.sandbox.config import SandboxConfig
 from swe_aem.suggest import did_you_mean
 from swe_aem.tasks import FAMILIES, LockPolicy
@@ -175,6 +176,9 @@ class RolloutConfig(Frozen):
     """Chat format of the prompts."""
     scheduling: SchedulingConfig = SchedulingConfig()
     """Concurrency, retries, and time limits of the stages."""
+    cluster: ClusterConfig | None = None
+    """Roll out on the hosts of a Ray cluster: auto for the one that this host belongs to, or HOST:PORT of its head. If
+    not given: on this host. A rerun may differ."""
 
     @property
     def at_once(self) -> AtOnce:
@@ -237,6 +241,11 @@ class RolloutConfig(Frozen):
         if value is not None:
             FAMILIES.check(FAMILIES.name_of(value))
         return value
+
+    @field_validator("cluster", mode="before")
+    @classmethod
+    def _is_an_address(cls, value: Any) -> Any:
+        return {ClusterConfig.NAME_KEY: value} if isinstance(value, str) else value
 
     @field_validator("policy")
     @classmethod
@@ -307,6 +316,7 @@ def default_directory(config: RolloutConfig) -> Path:
 _FREE_OF_POLICY = ("api_key_env", "price", "request_timeout_s", "attempts", "backoff_s", "patience_s")
 _FREE = (
     "scheduling",
+    "cluster",
     "budget",
     "oversample",
     "early_completion",

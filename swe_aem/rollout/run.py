@@ -8,13 +8,14 @@ The command line, `swe_aem.rollout()`, training and the benchmarks all roll out 
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from swe_aem.core import SandboxBackend, TaskRecord, Trajectory
 from swe_aem.core.base import Frozen
+from swe_aem.errors import UserError
 from swe_aem.policy import check_policy
 from swe_aem.reward import Rewards
 from swe_aem.rollout.components import RolloutComponents, open_components, require_fitting_model
@@ -27,6 +28,7 @@ from swe_aem.rollout.manifest import claim
 from swe_aem.rollout.orchestrator import Orchestrator
 from swe_aem.rollout.places import Places
 from swe_aem.rollout.progress import RunProgress, causes_before, used_before
+from swe_aem.rollout.roller import Roller
 from swe_aem.rollout.spending import Ended, Spending, Used
 from swe_aem.rollout.store_tokenizer import run_tokenizer
 from swe_aem.rollout.supply import TaskSupply
@@ -40,6 +42,8 @@ from swe_aem.tasks import TaskSet
 
 OpenComponents = Callable[[RolloutConfig, TaskSet], AbstractAsyncContextManager[RolloutComponents]]
 """Opens what does the work of a rollout, for the length of an `async with`."""
+MakeRoller = Callable[[RolloutConfig, TaskSet, Path, str], Roller]
+"""Makes what rolls out on other hosts, of the configuration, its tasks, the directory of the store and the run's id."""
 
 _SUMMARY_EVERY_S = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -103,11 +107,13 @@ class RolloutRun:
         backend: SandboxBackend | None = None,
         open_components: OpenComponents = open_components,
         places: Places | None = None,
+        elsewhere: MakeRoller | None = None,
         line_every_s: float = 30.0,
         brief: bool = False,
     ) -> None:
         """`backend` and `open_components` default to what the configuration names. A given backend has been entered,
         and stays so; another one is entered for the length of each `run`. `places` are shared with other runs.
+        `elsewhere` is for a configuration with a `cluster`, and uses none of the three.
 
         Without a terminal a line of progress is printed every `line_every_s` seconds; a `brief` run prints such lines
         on a terminal too, and nothing about single groups.
@@ -118,6 +124,7 @@ class RolloutRun:
         self._backend = backend
         self._open_components = open_components
         self._places = places
+        self._elsewhere = elsewhere
         self._line_every_s = line_every_s
         self._brief = brief
         self._opened: _OpenStore | None = None
@@ -132,10 +139,13 @@ class RolloutRun:
         another run, or it cannot be read. Trajectories that an earlier process could not pay are paid now; raises
         `ExtensionFailed` if that fails again.
         """
-        if self._backend is None:
+        if self._config.cluster is not None and self._elsewhere is None:
+            raise UserError("cluster is for `swe-aem rollout` alone so far: leave it out, to roll out on this host")
+        here, at_once = self._elsewhere is None, self._config.at_once
+        if self._backend is None and here:
             open_backend(self._config.sandbox)  # raises if it cannot work here
-        at_once = self._config.at_once
-        open_files.require(at_once.concurrency)
+        if here:
+            open_files.require(at_once.concurrency)
         tokenizer = _fingerprint(self._config)
         extensions = used_extensions(self._config, self._tasks)
         rewards = Rewards(self._config.reward)
@@ -164,8 +174,9 @@ class RolloutRun:
             torn = writer.quarantined
             untold = [f"a torn record was moved to {torn}; its trajectory is rolled out again"] if torn else []
             untold += [f"{paid} trajectories that were without a reward have one now"] if paid else []
-            untold += filter(None, [at_once.told(self._config.scheduling.given_at_once)])
-            untold += filter(None, [open_files.shortage(at_once.concurrency)])
+            if here:
+                untold += filter(None, [at_once.told(self._config.scheduling.given_at_once)])
+                untold += filter(None, [open_files.shortage(at_once.concurrency)])
             self._opened = _OpenStore(
                 lifetime.pop_all(), writer, rewards, manifest.run, totals, earlier, failures, phases, untold
             )
@@ -282,21 +293,10 @@ class RolloutRun:
         leave_out: bool,
     ) -> Orchestrator:
         """Run an orchestrator with display and summary beside it; returns it for how it ended."""
-        opened = self._open_store
-        lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
         supplying = nullcontext() if supply is None else supply.open(progress.news.append)
-        async with lent as backend, self._open_components(self._config, self._tasks) as components, supplying:
-            roller = LocalRoller(
-                self._config,
-                components,
-                backend,
-                self._store.directory,
-                run=opened.run_id,
-                rewards=opened.rewards,
-                places=self._places,
-            )
+        async with self._rolling() as roller, supplying:
             orchestrator = Orchestrator(
-                self._config, groups, roller, opened.writer, progress, supply=supply, leave_out=leave_out
+                self._config, groups, roller, self._open_store.writer, progress, supply=supply, leave_out=leave_out
             )
             if self._interrupted:
                 orchestrator.stop()
@@ -308,6 +308,25 @@ class RolloutRun:
             finally:
                 self._orchestrator = None
         return orchestrator
+
+    @asynccontextmanager
+    async def _rolling(self) -> AsyncIterator[Roller]:
+        """What rolls out: on this host, unless it was said to be elsewhere."""
+        opened, directory = self._open_store, self._store.directory
+        if self._elsewhere is not None:
+            yield self._elsewhere(self._config, self._tasks, directory, opened.run_id)
+            return
+        lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
+        async with lent as backend, self._open_components(self._config, self._tasks) as components:
+            yield LocalRoller(
+                self._config,
+                components,
+                backend,
+                directory,
+                run=opened.run_id,
+                rewards=opened.rewards,
+                places=self._places,
+            )
 
     async def _report_while(self, running: Awaitable[None], progress: RunProgress) -> None:
         """Await the run with the display and the summary file kept up to date beside it."""
@@ -332,17 +351,24 @@ class RolloutRun:
             self._open_store.writer.write_card()
 
 
-async def roll_out(config: RolloutConfig, tasks: TaskSet, directory: Path, *, signals: bool = False) -> RolloutResult:
+async def roll_out(
+    config: RolloutConfig,
+    tasks: TaskSet,
+    directory: Path,
+    *,
+    signals: bool = False,
+    elsewhere: MakeRoller | None = None,
+) -> RolloutResult:
     """Roll out what the store in `directory` lacks of one group per task. Notes about the tasks go to stderr.
 
-    `signals` and errors are those of `RolloutRun.run`. A task that is cancelled closes its sandboxes first; what was
-    finished is kept.
+    `signals` and errors are those of `RolloutRun.run`, `elsewhere` that of `RolloutRun`. A task that is cancelled
+    closes its sandboxes first; what was finished is kept.
     """
     with run_log(directory):
         for note in tasks.notes:
             tell(note)
         require_fitting_model(config)
-        with RolloutRun(config, tasks, Store(directory)) as rollout:
+        with RolloutRun(config, tasks, Store(directory), elsewhere=elsewhere) as rollout:
             return await rollout.run(signals=signals)
 
 

@@ -34,7 +34,7 @@ class Runs:
         self.interrupted = False
         self.error: Exception | None = None
 
-    def __call__(self, config: RolloutConfig, tasks: TaskSet, store: Store) -> "Runs":
+    def __call__(self, config: RolloutConfig, tasks: TaskSet, store: Store, *, elsewhere: object = None) -> "Runs":
         self.config, self.directory = config, store.directory
         return self
 

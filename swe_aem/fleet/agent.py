@@ -1,0 +1,173 @@
+"""`NodeAgent`: rolls out trajectories on one host for a run elsewhere.
+
+It works only for live tokens: what the run has given up ends here at the next look, and where no look comes for long,
+all of it does.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from swe_aem.errors import InfrastructureError
+from swe_aem.fleet.engine import NodeLost
+from swe_aem.fleet.host_roller import HostRoller, OpenHostRoller, open_host_roller
+from swe_aem.fleet.messages import HostSize, Identity, Job, Live, Opening, Report, Rolled, portable
+from swe_aem.fleet.outbox import Outbox
+from swe_aem.rollout import RolloutConfig
+from swe_aem.rollout.roller import Done
+
+
+def _end_process() -> None:
+    os._exit(1)
+
+
+class NodeAgent:
+    """One per host and run. Its methods are called through an `Engine`, several at a time."""
+
+    def __init__(
+        self, *, open_roller: OpenHostRoller = open_host_roller, leave: Callable[[], None] = _end_process
+    ) -> None:
+        """`leave` ends the agent's process, once no look has come for long and all that it had is closed."""
+        self._open_roller, self._leave = open_roller, leave
+        self._rolls: dict[int, asyncio.Task[_Ended]] = {}
+        self._live = Live(0, frozenset(), 0, False)
+        self._closing = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._opened: _Opened | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._abandoned: asyncio.Task[None] | None = None
+
+    async def identity(self) -> Identity:
+        """This process's software."""
+        return Identity.own()
+
+    async def size(self, config: RolloutConfig) -> HostSize:
+        """The host's size, and its places for the sandboxes of a configuration."""
+        return HostSize.of_this_host(config)
+
+    async def open(self, opening: Opening) -> HostSize:
+        """Open what trajectories need, once; returns the host's size. Raises `UserError` for what does not fit here."""
+        ready: asyncio.Future[HostSize] = asyncio.get_running_loop().create_future()
+        self._keeper = asyncio.create_task(self._keep(opening, ready))
+        return await ready
+
+    async def roll(self, job: Job) -> Rolled:
+        """Roll out one trajectory. A second call with the same token waits for the first one's result."""
+        outbox = self._ready.outbox
+        if job.token not in self._rolls:
+            if job.token <= self._live.issued and job.token not in self._live.tokens:
+                raise InfrastructureError(f"token {job.token} is void: its trajectory was given to another host")
+            self._rolls[job.token] = asyncio.create_task(self._roll(job))
+        rolling = self._rolls[job.token]
+        try:
+            ended = await asyncio.shield(rolling)
+        except asyncio.CancelledError:
+            rolling.cancel()
+            await asyncio.wait({rolling})  # its sandboxes close
+            raise
+        return Rolled(outbox.report(), ended.done, ended.error)
+
+    async def look(self, live: Live) -> Report:
+        """What has happened. Ends whatever works for a token that is not live."""
+        opened = self._ready
+        self._wait_for_looks(opened)
+        self._live = live
+        opened.outbox.arrived(live.seen)
+        opened.outbox.spending.used_up = live.budget_spent
+        for token in [one for one in self._rolls if one <= live.issued and one not in live.tokens]:
+            self._rolls.pop(token).cancel()
+        return opened.outbox.report(opened.news_of_broken_tasks())
+
+    async def close(self) -> None:
+        """End everything; sandboxes are closed on return."""
+        if self._patience is not None:
+            self._patience.cancel()
+        for rolling in self._rolls.values():
+            rolling.cancel()
+        if self._rolls:
+            await asyncio.wait(self._rolls.values())
+        self._rolls.clear()
+        self._opened = None
+        self._closing.set()
+        if self._keeper is not None:
+            await self._keeper
+
+    @property
+    def _ready(self) -> "_Opened":
+        if self._opened is None:
+            raise NodeLost("its agent has ended")
+        return self._opened
+
+    async def _keep(self, opening: Opening, ready: "asyncio.Future[HostSize]") -> None:
+        """Hold open what `open` opened until `close`: one task enters and leaves it."""
+        outbox = Outbox(opening.config.budget)
+        try:
+            async with self._open_roller(opening, outbox) as roller:
+                assert opening.config.cluster is not None
+                self._opened = _Opened(roller, outbox, opening.config.cluster.lost_after_s, opening.broken_tasks)
+                self._wait_for_looks(self._opened)
+                ready.set_result(roller.size)
+                await self._closing.wait()
+        except Exception as error:
+            if ready.done():
+                raise
+            ready.set_exception(portable(error))
+
+    async def _roll(self, job: Job) -> "_Ended":
+        opened = self._ready
+        place = _ToldPlace(lambda: opened.outbox.add("released", job.token))
+        try:
+            return _Ended(await opened.roller.roll(job, place))
+        except Exception as error:
+            return _Ended(error=portable(error))
+
+    def _wait_for_looks(self, opened: "_Opened") -> None:
+        """End everything if the next look takes too long: the run has given up this host by then."""
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = asyncio.get_running_loop().call_later(2 * opened.lost_after_s, self._abandon)
+
+    def _abandon(self) -> None:
+        self._abandoned = asyncio.create_task(self.close())
+        self._abandoned.add_done_callback(lambda _: self._leave())
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What a roller returned, or what it raised."""
+
+    done: Done | None = None
+    error: Exception | None = None
+
+
+@dataclass
+class _Opened:
+    """What exists while an agent is open."""
+
+    roller: HostRoller
+    outbox: Outbox
+    lost_after_s: float
+    told: bytes
+    """What the run knows of broken tasks."""
+
+    def news_of_broken_tasks(self) -> bytes | None:
+        """What is known of broken tasks, if the run does not know it."""
+        known = self.roller.broken_tasks()
+        if known == self.told:
+            return None
+        self.told = known
+        return known
+
+
+class _ToldPlace:
+    """A place that belongs to the run, which is told once when it is free."""
+
+    def __init__(self, told: Callable[[], None]) -> None:
+        self._told: Callable[[], None] | None = told
+
+    def release(self) -> None:
+        """The agent needs the place no more; only the first call counts."""
+        told, self._told = self._told, None
+        if told is not None:
+            told()

@@ -1,0 +1,385 @@
+"""`Fleet`: which hosts there are, how they fare, who has which place, and which tokens are live.
+
+A token names one attempt at one trajectory on one host. At most one is live per trajectory, and only a live token's
+line is handed on: that is the fence which makes every trajectory end once, whatever is lost, silent or late.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from swe_aem.core import TaskRecord, TrajectoryKey
+from swe_aem.errors import InfrastructureError, RunAborted, SweAemError, UserError
+from swe_aem.fleet.engine import Engine, Host, NodeDrained, NodeLost, NodeSilent
+from swe_aem.fleet.events import RunEvents
+from swe_aem.fleet.messages import HostSize, Job, Live, Opening, Report, Rolled
+from swe_aem.fleet.node import Attempt, Node, State, choose, is_suspect
+from swe_aem.rollout.breaker import describe
+from swe_aem.rollout.cluster_config import ClusterConfig
+from swe_aem.rollout.roller import RunState
+
+_JOIN_LIMIT_S = 300.0
+"""Starting a process, importing this package, loading a model."""
+_CLOSE_LIMIT_S = 60.0
+_LONGEST_PAUSE_S = 60.0
+"""Between two tries to start an agent on one host."""
+
+
+class FleetPlace:
+    """A place on a host."""
+
+    def __init__(self, node: Node, freed: Callable[[], None]) -> None:
+        self.node = node
+        self._freed: Callable[[], None] | None = freed
+        node.used += 1
+
+    def release(self) -> None:
+        """The agent needs the place no more; only the first call counts."""
+        if self._freed is not None:
+            self.node.used -= 1
+            freed, self._freed = self._freed, None
+            freed()
+
+
+class Fleet:
+    """The hosts of one run."""
+
+    def __init__(
+        self, engine: Engine, config: ClusterConfig, opening: Opening, run: RunState, events: RunEvents
+    ) -> None:
+        """`events` are told of what agents report."""
+        self._engine, self._config, self._opening, self._run, self._events = engine, config, opening, run, events
+        self._nodes: dict[str, Node] = {}
+        self._places: dict[int, FleetPlace] = {}
+        """Token to the place that its agent frees."""
+        self._tokens = itertools.count(1)
+        self._issued = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._changed = asyncio.Event()
+        self._over: BaseException | None = None
+        """What ends the run."""
+        self._failed_joins: dict[str, int] = {}
+        self._again_s: dict[str, float] = {}
+        self.late_lines = 0
+        """Lines that came after their token was void, and were dropped."""
+        self.lost_attempts = 0
+        """Attempts that ended because their host was lost or drained."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Fleet"]:
+        """Agents on every host that fits, for the length of the block; it begins once `min_nodes` have joined.
+
+        Raises `UserError` if all hosts are refused, `RunAborted` if too few come.
+        """
+        self._start(self._watch())
+        try:
+            while sum(node.takes_work for node in self._nodes.values()) < self._config.min_nodes:
+                await self._change()
+            yield self
+        finally:
+            await self._close()
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All hosts that have not been lost."""
+        return tuple(self._nodes.values())
+
+    async def place(self, record: TaskRecord, *, apart_from: frozenset[str] = frozenset()) -> FleetPlace:
+        """Wait for a place: where the task's image is, if that host has a free one, but on none of the hosts in
+        `apart_from` while others work."""
+        while True:
+            able = [node for node in self._nodes.values() if self._is_able(node, apart_from)]
+            if (node := choose(record.task.image, able, self._opening.config.group_size)) is not None:
+                node.probes += is_suspect(node, self._nodes.values())
+                return FleetPlace(node, self._notify)
+            await self._change()
+
+    def has_other(self, tried: frozenset[str]) -> bool:
+        """Does a host work that is not one of these?"""
+        return any(node.takes_work and node.id not in tried for node in self._nodes.values())
+
+    async def roll(self, place: FleetPlace, key: TrajectoryKey, job: Callable[[int], Job]) -> tuple[Rolled, Attempt]:
+        """What an agent made of a trajectory; `job` makes its job from a token.
+
+        Raises `NodeLost` if the token became void, so that whatever the agent makes of it is dropped.
+        """
+        node = place.node
+        if node.state in (State.AWAY, State.LOST):
+            raise NodeLost(f"{node.label} was lost")
+        self._issued = next(self._tokens)
+        attempt = Attempt(self._issued, key)
+        node.attempts[attempt.token], self._places[attempt.token] = attempt, place
+        try:
+            return await self._result(node, attempt, job(attempt.token)), attempt
+        finally:
+            del node.attempts[attempt.token], self._places[attempt.token]
+
+    async def _result(self, node: Node, attempt: Attempt, job: Job) -> Rolled:
+        while True:
+            call = asyncio.ensure_future(self._engine.call(node.agent, "roll", job))
+            try:
+                await self._first_of(call, attempt.ended)
+            except asyncio.CancelledError:
+                call.cancel()
+                await asyncio.wait({call}, timeout=_CLOSE_LIMIT_S)  # its sandboxes close there
+                raise
+            if self._over is not None:
+                self._leave_behind(call)
+                raise self._over
+            if attempt.void is not None:
+                self._leave_behind(call)
+                self.lost_attempts += 1
+                raise attempt.void
+            try:
+                rolled: Rolled = call.result()
+            except NodeSilent:  # the agent keeps what it has: asked again, it answers for the same token
+                self._is_silent(node)
+                while node.state is State.SILENT and attempt.void is None:
+                    await self._change()
+            except NodeLost as error:
+                self._lost(node, error)
+            else:
+                self._take(node, rolled.report)
+                return rolled
+
+    async def _first_of(self, call: "asyncio.Future[Any]", ended: asyncio.Event) -> None:
+        """Return once the call has ended or the event is set."""
+        waiting = asyncio.ensure_future(ended.wait())
+        try:
+            await asyncio.wait({call, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+
+    def _leave_behind(self, call: "asyncio.Future[Any]") -> None:
+        """Nobody waits for a call any more; if it brings a line all the same, that is counted."""
+        call.add_done_callback(self._came_late)
+        self._tasks.add(call)  # type: ignore[arg-type]  # ensure_future of a coroutine is a task
+
+    def _came_late(self, call: "asyncio.Future[Any]") -> None:
+        self._tasks.discard(call)  # type: ignore[arg-type]
+        if not call.cancelled() and call.exception() is None and call.result().done is not None:
+            self.late_lines += 1
+
+    def _is_able(self, node: Node, apart_from: frozenset[str]) -> bool:
+        if not node.takes_work or node.used >= node.places:
+            return False
+        if node.id in apart_from and self.has_other(apart_from):
+            return False
+        return not is_suspect(node, self._nodes.values()) or node.may_be_probed(self._now_s())
+
+    async def _watch(self) -> None:
+        """Hosts that come and go, until the run ends."""
+        empty_since_s = self._now_s()
+        while True:
+            try:
+                listed = {host.id: host for host in await self._engine.nodes()}
+            except NodeSilent:
+                listed = None
+            if listed is not None:
+                self._compare(listed)
+            now_s = self._now_s()
+            if any(node.takes_work for node in self._nodes.values()):
+                empty_since_s = now_s
+            self._require_hosts(now_s - empty_since_s)
+            self._notify()
+            await asyncio.sleep(self._config.beat_s)
+
+    def _compare(self, listed: dict[str, Host]) -> None:
+        now_s = self._now_s()
+        for host in listed.values():
+            if host.id not in self._nodes and now_s >= self._again_s.get(host.id, now_s):
+                self._nodes[host.id] = Node(host.id, host.name)
+                self._start(self._join(self._nodes[host.id]))
+        for node in list(self._nodes.values()):
+            host = listed.get(node.id)
+            if host is None:
+                self._lost(node, NodeLost(f"{node.label} left the cluster"))
+            elif host.draining and node.drained_at_s is None:
+                node.drained_at_s = now_s + self._config.drain_s
+                self._tell(f"{node.label} is being drained: it gets no more trajectories")
+            if node.drained_at_s is not None and now_s >= node.drained_at_s:
+                node.end_attempts(NodeDrained(f"{node.label} was drained"))
+
+    def _require_hosts(self, empty_s: float) -> None:
+        """Raises where no host works: at once if all are refused, else after `wait_s`."""
+        refused = [node.why for node in self._nodes.values() if node.state is State.REFUSED]
+        if refused and len(refused) == len(self._nodes) and not self._issued:
+            raise UserError(refused[0])
+        if empty_s >= self._config.wait_s:
+            why = f"; {refused[0]}" if refused else ""
+            raise RunAborted(
+                f"no host of the cluster has worked for {empty_s:.0f} s (cluster.wait_s){why}. Finished trajectories "
+                "are kept: start hosts and repeat the command"
+            )
+
+    async def _join(self, node: Node) -> None:
+        try:
+            node.agent = await asyncio.wait_for(self._engine.start(node.id), _JOIN_LIMIT_S)
+            theirs = await self._engine.call(node.agent, "identity", within_s=_JOIN_LIMIT_S)
+            if problem := theirs.differs_from(self._opening.identity):
+                raise UserError(problem)
+            size = await self._engine.call(node.agent, "open", self._opening, within_s=_JOIN_LIMIT_S)
+        except UserError as error:
+            node.state, node.why = State.REFUSED, f"{node.label}: {error}"
+            self._tell(f"REFUSED: {node.why}")
+            await self._stop(node)
+        except (InfrastructureError, TimeoutError) as error:
+            self._tell(f"{node.label} could not join: {describe(error)}")
+            tries = self._failed_joins[node.id] = self._failed_joins.get(node.id, 0) + 1
+            self._again_s[node.id] = self._now_s() + min(_LONGEST_PAUSE_S, 2.0**tries)
+            self._nodes.pop(node.id, None)
+            await self._stop(node)
+        else:
+            if node.state is State.JOINING:  # not lost meanwhile
+                self._joined(node, size)
+            else:
+                await self._stop(node)
+
+    def _joined(self, node: Node, size: HostSize) -> None:
+        node.state, node.places, node.heard_s = State.WORKS, size.places, self._now_s()
+        self._tell(
+            f"{node.label} joined: {size.places} places, {size.processors} processors, "
+            f"{size.memory_bytes / 2**30:.0f} GiB of memory"
+        )
+        self._start(self._beats(node))
+        self._notify()
+
+    async def _beats(self, node: Node) -> None:
+        """Look at a host again and again, until it is lost."""
+        limit_s = max(5.0, self._config.beat_s)
+        while node.state is not State.LOST:
+            live = Live(self._issued, frozenset(_live(node)), node.seen, self._run.spending.spent)
+            try:
+                report = await self._engine.call(node.agent, "look", live, within_s=limit_s)
+            except NodeSilent:
+                self._is_silent(node)
+                if node.state is State.SILENT and self._now_s() - node.heard_s >= self._config.lost_after_s:
+                    self._is_away(node)
+            except NodeLost as error:
+                self._lost(node, error)
+                return
+            else:
+                self._is_heard(node)
+                self._take(node, report)
+            await asyncio.sleep(self._config.beat_s)
+
+    def _is_silent(self, node: Node) -> None:
+        if node.state is State.WORKS:
+            node.state = State.SILENT
+
+    def _is_away(self, node: Node) -> None:
+        node.state = State.AWAY
+        self._tell(f"{node.label} has been silent for {self._config.lost_after_s:.0f} s: its trajectories move")
+        node.end_attempts(NodeLost(f"{node.label} was silent for {self._config.lost_after_s:.0f} s"))
+        self._notify()
+
+    def _is_heard(self, node: Node) -> None:
+        """It answers, and has been told by the same call which tokens are live."""
+        node.heard_s = self._now_s()
+        if node.state is State.AWAY:
+            self._tell(f"{node.label} is back")
+        if node.state in (State.SILENT, State.AWAY):
+            node.state = State.WORKS
+            self._notify()
+
+    def _lost(self, node: Node, error: NodeLost) -> None:
+        if node.state is State.LOST:
+            return
+        drained = node.drained_at_s is not None or isinstance(error, NodeDrained)
+        node.state = State.LOST
+        self._nodes.pop(node.id, None)
+        if node.places:
+            self._tell(f"{node.label} {'has been drained' if drained else 'is lost'}: {error}")
+        node.end_attempts(NodeDrained(str(error)) if drained else error)
+        self._notify()
+
+    def _take(self, node: Node, report: Report) -> None:
+        """Pass on the events of a report that are new. One that ends the run does so where trajectories wait."""
+        try:
+            for event in report.events:
+                if event.number > node.seen:
+                    node.seen = event.number
+                    if event.kind == "released":
+                        self._released(node, *event.arguments)
+                    else:
+                        self._events.take(event, node, tuple(self._nodes.values()), report, self._now_s())
+            if report.broken_tasks is not None:
+                self._events.broken_tasks(report.broken_tasks)
+        except SweAemError as error:
+            self._end_with(error)
+
+    def _released(self, node: Node, token: int) -> None:
+        place = self._places.get(token)
+        if place is not None and place.node is node:
+            place.release()
+
+    async def _change(self) -> None:
+        """Wait until something has changed. Raises what ends the run."""
+        if self._over is None:
+            await self._changed.wait()
+        if self._over is not None:
+            raise self._over
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _end_with(self, error: BaseException) -> None:
+        self._over = self._over or error
+        for node in self._nodes.values():
+            for attempt in node.attempts.values():
+                attempt.ended.set()
+        self._notify()
+
+    def _tell(self, text: str) -> None:
+        self._run.watcher.tell(text)
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:
+                self._end_with(error)
+
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _close(self) -> None:
+        """End agents and what waits for them."""
+        if self.late_lines or self.lost_attempts:
+            self._tell(
+                f"{self.lost_attempts} attempts were on hosts that were lost or drained; {self.late_lines} lines came "
+                "late and were dropped"
+            )
+        ending = list(self._tasks)
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending, timeout=_CLOSE_LIMIT_S)
+        nodes, self._nodes = list(self._nodes.values()), {}
+        await asyncio.gather(*(self._end(node) for node in nodes))
+
+    async def _end(self, node: Node) -> None:
+        if node.state in (State.WORKS, State.SILENT):
+            try:
+                live = Live(self._issued, frozenset(), node.seen, self._run.spending.spent)
+                self._take(node, await self._engine.call(node.agent, "look", live, within_s=_CLOSE_LIMIT_S))
+                await self._engine.call(node.agent, "close", within_s=_CLOSE_LIMIT_S)
+            except InfrastructureError as error:
+                self._tell(f"{node.label} did not end well: {describe(error)}")
+        node.state = State.LOST
+        await self._stop(node)
+
+    async def _stop(self, node: Node) -> None:
+        if node.agent is not None:
+            await self._engine.stop(node.agent)
+
+
+def _live(node: Node) -> list[int]:
+    return [token for token, attempt in node.attempts.items() if attempt.void is None]

@@ -1,0 +1,174 @@
+"""What crosses between this process and the agents: frozen data that can be pickled."""
+
+import hashlib
+import pickle
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import swe_aem
+from swe_aem.core import TaskRecord
+from swe_aem.errors import ExtensionFailed, SweAemError
+from swe_aem.rollout import RolloutConfig, this_host
+from swe_aem.rollout.roller import Done
+from swe_aem.runlog import traceback_of
+from swe_aem.tasks import TaskSet
+
+Kind = Literal[
+    "phase",
+    "phase_ended",
+    "failed",
+    "tell",
+    "released",
+    "agent_failed",
+    "agent_worked",
+    "grading_failed",
+    "grading_worked",
+    "answered",
+    "unanswered",
+    "used",
+    "used_in_vain",
+    "again",
+    "agent_ended",
+]
+"""What an event says: a call of what trajectories share in a run."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The software of a process; all of a fleet must have the same."""
+
+    swe_aem: str
+    """Version, and a digest of the source."""
+    python: str
+
+    @staticmethod
+    def own() -> "Identity":
+        """This process's."""
+        return Identity(f"{swe_aem.__version__} ({_source_digest()})", platform.python_version())
+
+    def differs_from(self, own: "Identity") -> str:
+        """In what another process's software differs from this one's, and what to do; empty if it does not."""
+        if self == own:
+            return ""
+        return (
+            f"it has swe-aem {self.swe_aem} on Python {self.python}, and this process {own.swe_aem} on Python "
+            f"{own.python}: install the same on all hosts"
+        )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What an agent needs to know before its first trajectory."""
+
+    config: RolloutConfig
+    tasks: TaskSet
+    """Without records: those come with each trajectory."""
+    run: str
+    """Id of the run, for labels."""
+    directory: str
+    """Where the command was started: relative paths of the configuration start there."""
+    identity: Identity
+    """The software that an agent must have."""
+    broken_tasks: bytes = b"{}"
+    """What the store knows of broken tasks: the content of its file."""
+
+
+@dataclass(frozen=True)
+class HostSize:
+    """What a host has for sandboxes."""
+
+    processors: int
+    memory_bytes: int
+    """Free when it was looked at."""
+    places: int
+    """Agents that may live at once: what the settings say, or what the host carries."""
+
+    @staticmethod
+    def of_this_host(config: RolloutConfig) -> "HostSize":
+        """What this host has for the sandboxes of a configuration."""
+        host = this_host()
+        return HostSize(host.processors, host.memory_bytes, config.at_once.concurrency)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trajectory to roll out."""
+
+    token: int
+    """Names this attempt among all of the run: only the line of a live token is stored."""
+    record: TaskRecord
+    sample: int
+    earlier: tuple[str, ...]
+    """Failed attempts elsewhere."""
+    left_s: float
+    """Seconds of the trajectory's time that are left."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """Which tokens an agent may work for."""
+
+    issued: int
+    """The last token that has been issued; later ones are not spoken of."""
+    tokens: frozenset[int]
+    """Those of the agent that are live."""
+    seen: int
+    """The last event that has arrived."""
+    budget_spent: bool
+    """Is the run's budget used up?"""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that a run has to know, numbered from 1 by each agent."""
+
+    number: int
+    kind: Kind
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Events that had not arrived when it was made."""
+
+    events: tuple[Event, ...]
+    now_s: float
+    """The host's monotonic clock."""
+    broken_tasks: bytes | None = None
+    """What is known of broken tasks, if that has changed."""
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """How a trajectory's attempts on a host ended."""
+
+    report: Report
+    done: Done | None = None
+    error: Exception | None = None
+    """In place of `done`: what the roller raised."""
+
+
+def portable(error: Exception) -> Exception:
+    """An exception that survives being pickled. Where its traceback matters, a note has it."""
+    if isinstance(error, ExtensionFailed) or not isinstance(error, SweAemError):
+        error.add_note(traceback_of(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception as odd:  # an exception of anybody's own may do anything then
+        instead = RuntimeError(f"{type(error).__name__}: {error} (it cannot be pickled: {odd})")
+        instead.add_note(traceback_of(error))
+        return instead
+    return error
+
+
+@cache
+def _source_digest() -> str:
+    root = Path(swe_aem.__file__).parent
+    state = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if "bundled" not in path.relative_to(root).parts:
+            state.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return state.hexdigest()[:12]

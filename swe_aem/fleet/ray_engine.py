@@ -1,0 +1,168 @@
+"""`RayEngine`: agents are Ray actors, one per host. The only file that imports Ray.
+
+Ray carries the calls and says which hosts are there. Nothing is installed at run time, nothing is restarted or tried
+again by it, and what runs in sandboxes never crosses it.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+# A driver under `uv run` would otherwise have every host install its environment again.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+import ray
+from ray import exceptions
+from ray._private.state import state as cluster_state
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from swe_aem.errors import UserError
+from swe_aem.fleet.agent import NodeAgent
+from swe_aem.fleet.engine import Host, NodeDrained, NodeLost, NodeSilent
+
+RESOURCE = "sandboxes"
+"""Where hosts were started with such a resource, only those get agents."""
+_CALLS = 10_000
+"""Calls of one agent at a time: a trajectory is one, and a look another."""
+_CANCEL_LIMIT_S = 60.0
+_CONNECT_LIMIT_S = 10.0
+
+
+class RayEngine:
+    """Agents on the hosts of a Ray cluster."""
+
+    def __init__(self, address: str) -> None:
+        """`address` is HOST:PORT of the head, or `auto` for the cluster that this host belongs to."""
+        if address.startswith("ray://"):
+            raise UserError(f"{address}: Ray Client is not used here; start this on a host of the cluster, with auto")
+        self._address = address
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Connected. In a thread, because Ray would take over the signals of the main one."""
+        await asyncio.to_thread(self._connect)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(ray.shutdown)
+
+    async def nodes(self) -> list[Host]:
+        """Hosts that belong to the cluster and are meant for agents."""
+        try:
+            return await asyncio.to_thread(_hosts)
+        except (exceptions.RayError, RuntimeError, OSError) as error:
+            raise NodeSilent(f"the head of the cluster does not answer: {_line(error)}") from error
+
+    async def start(self, host: str) -> Any:
+        """A new actor on a host."""
+        options = {
+            "num_cpus": 0,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": _CALLS,
+            # Sandboxes are connected to asyncio's own loop; Ray takes uvloop where that is installed.
+            "runtime_env": {"env_vars": {"RAY_USE_UVLOOP": "0"}},
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(host, soft=False),
+        }
+        return await asyncio.to_thread(lambda: ray.remote(NodeAgent).options(**options).remote())
+
+    async def call(self, agent: Any, method: str, *arguments: Any, within_s: float | None = None) -> Any:
+        """What a method returns or raises. Cancelled, it cancels the method too, which would otherwise keep running."""
+        ref = getattr(agent, method).remote(*arguments)
+        result = asyncio.ensure_future(_result(ref))
+        try:
+            done, _ = await asyncio.wait({result}, timeout=within_s)
+        except asyncio.CancelledError:
+            await _cancel(ref, result)
+            raise
+        if not done:
+            ray.cancel(ref)
+            result.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            raise NodeSilent(f"no answer within {within_s:.0f} s")
+        return result.result()
+
+    async def stop(self, agent: Any) -> None:
+        """Kill the actor."""
+        await asyncio.to_thread(ray.kill, agent)
+
+    def _connect(self) -> None:
+        _require_answer(self._address)
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        try:
+            ray.init(address=self._address, log_to_driver=False, configure_logging=False)
+        except ConnectionError as error:
+            raise UserError(
+                f"no Ray cluster lets this process in at {self._address}: start one with `ray start --head`, and on "
+                "every further host `ray start --address=HOST:PORT`, all with the same RAY_AUTH_TOKEN_PATH "
+                f"({_line(error)})"
+            ) from error
+        except (RuntimeError, ValueError, exceptions.RayError) as error:
+            raise UserError(f"the Ray cluster at {self._address} cannot be used: {_line(error)}") from error
+        if os.environ.get("RAY_AUTH_MODE") != "token":
+            head = ray.get_runtime_context().gcs_address
+            ray.shutdown()
+            raise UserError(
+                f"the Ray cluster at {head} asks for no token: whoever reaches it may run code there, and read answer "
+                "keys. Start it on all hosts, and this, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, a file that "
+                "only you may read (`ray get-auth-token --generate` makes one)"
+            )
+
+
+def _require_answer(address: str) -> None:
+    """Raises `UserError` if nothing listens there: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_LIMIT_S).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error}); give HOST:PORT of its head, as `ray start --head` says"
+        ) from error
+
+
+def _hosts() -> list[Host]:
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    draining = cluster_state.get_draining_nodes()
+    meant = [node for node in alive if node["Resources"].get(RESOURCE)] or alive
+    return [Host(node["NodeID"], node["NodeManagerHostname"], node["NodeID"] in draining) for node in meant]
+
+
+async def _result(ref: Any) -> Any:
+    try:
+        return await ref
+    except exceptions.RayTaskError as error:  # what the method raised; the text of this one is a coloured traceback
+        if isinstance(error.cause, exceptions.TaskCancelledError | asyncio.CancelledError):
+            raise NodeLost("the call was cancelled there") from None
+        if error.cause is None:
+            raise NodeLost(_line(error)) from error
+        raise error.cause from None
+    except exceptions.TaskCancelledError:
+        raise NodeLost("the call was cancelled there") from None
+    except exceptions.ActorUnavailableError as error:
+        raise NodeSilent(_line(error)) from None
+    except exceptions.RayActorError as error:
+        kind = NodeDrained if error.preempted else NodeLost
+        raise kind(f"its agent ended: {_line(error)}") from None
+    except exceptions.RayError as error:
+        raise NodeLost(_line(error)) from None
+
+
+async def _cancel(ref: Any, result: "asyncio.Future[Any]") -> None:
+    """Cancel the method, and wait until it has ended."""
+    ray.cancel(ref)
+    await asyncio.wait({result}, timeout=_CANCEL_LIMIT_S)
+    if result.done() and not result.cancelled():
+        result.exception()
+    else:
+        result.cancel()
+
+
+def _line(error: BaseException) -> str:
+    """The last line of an error that says something: Ray's begin with names and ids."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
