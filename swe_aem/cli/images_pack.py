@@ -25,6 +25,7 @@ from swe_aem.cli.options import Ids, Json, Limit, Split
 from swe_aem.cli.tell import tell
 from swe_aem.errors import UserError
 from swe_aem.sandbox.engines import ENGINES
+from swe_aem.sandbox.images.failures import PullError, PullFailure
 from swe_aem.sandbox.images.pull import PullConfig, Pulled, Want
 from swe_aem.sandbox.images.sizes import size
 from swe_aem.sandbox.packed import PACKED_DIR, PackedDir, PackFormat
@@ -78,10 +79,10 @@ def pack(
     if source != "registry":
         if mirror or pins:
             raise UserError("--mirror and --pins are about registries: leave them out with --from docker or podman")
-        run(_pack_from_engine(source, list(selection.images()), packed, format))
+        failures = run(_pack_from_engine(source, list(selection.images()), packed, format, as_json))
         if starts:
             _pack_starts(selection, packed)
-        return
+        raise typer.Exit(1 if failures else 0)
     results = run(_pack(wanted(selection, pins), packed, format, PullConfig(**given), mirror or [], pins, as_json))
     if not as_json:
         report(results, "packed", _ADVICE, _how_to_get)
@@ -135,13 +136,30 @@ async def _pack(
         return results
 
 
-async def _pack_from_engine(name: "EngineName", images: Sequence[str], packed: PackedDir, format: PackFormat) -> None:
+async def _pack_from_engine(
+    name: "EngineName", images: Sequence[str], packed: PackedDir, format: PackFormat, as_json: bool
+) -> int:
+    """Pack what an engine has; the number of images that could not be packed."""
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.pack.packer import Packer
     from swe_aem.sandbox.images.pack.registry import RegistryClient
 
     async with connect(ENGINES[name]) as engine, RegistryClient() as client:
         packer = Packer(packed, client, format)
+        failures = 0
         for image in dict.fromkeys(images):
-            made, fresh = await packer.from_engine(engine, image)
-            typer.echo(f"{image}: {packed.file(made)} ({size(made.size_bytes)}{'' if fresh else ', was there'})")
+            try:
+                made, fresh = await packer.from_engine(engine, image)
+            except PullError as error:
+                if error.kind is PullFailure.NO_SPACE:
+                    raise
+                failures += 1
+                result = Pulled(reference=image, status="failed", failure=error.kind, why=error.said)
+                said = f"{image}: {error}"
+            else:
+                status: Literal["pulled", "present"] = "pulled" if fresh else "present"
+                facts = {"image_id": made.image_id, "size_bytes": made.size_bytes}
+                result = Pulled(reference=image, status=status, **facts)
+                said = f"{image}: {packed.file(made)} ({size(made.size_bytes)}{'' if fresh else ', was there'})"
+            typer.echo(result.model_dump_json() if as_json else said)
+        return failures

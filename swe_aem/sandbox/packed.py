@@ -12,6 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -111,9 +112,11 @@ class PackedDir:
         self._record(name).unlink(missing_ok=True)
 
     def images(self) -> list[PackedImage]:
-        """Every named image whose file is there, by reference."""
-        records = sorted((self.path / "names").glob("[!.]*.json"))
-        found = [PackedImage.model_validate_json(record.read_bytes()) for record in records]
+        """Every named image whose file is there, by reference. Records that cannot be read count for nothing."""
+        found = []
+        for record in sorted((self.path / "names").glob("[!.]*.json")):
+            with suppress(OSError, ValidationError):
+                found.append(PackedImage.model_validate_json(record.read_bytes()))
         return [image for image in found if self.file(image).is_file()]
 
     def _record(self, name: str) -> Path:

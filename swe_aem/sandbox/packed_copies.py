@@ -34,6 +34,8 @@ class PackedCopies:
         self._directory = cache_dir() / "packed"
         self._ledger = Ledger("packed-copies", str)
         self._needed: set[str] = set()
+        self._under_way_bytes = 0
+        """Of the copies that are being made."""
 
     @classmethod
     def configured(cls) -> Self | None:
@@ -53,7 +55,7 @@ class PackedCopies:
         self._needed.add(file.name)
         try:
             async with self._ledger.removing([file.name]):  # one process copies
-                if not copy.exists():
+                if not _is_copy(copy, file):
                     await self._copy(file, copy)
         except (OSError, UserError) as error:
             logger.warning("%s is used where it is: no copy could be made (%s)", file, error)
@@ -69,7 +71,14 @@ class PackedCopies:
 
     async def _copy(self, file: Path, copy: Path) -> None:
         size_bytes = file.stat().st_size
-        if not await self._make_space(size_bytes):
+        self._under_way_bytes += size_bytes
+        try:
+            await self._copy_into_space(file, copy, size_bytes)
+        finally:
+            self._under_way_bytes -= size_bytes
+
+    async def _copy_into_space(self, file: Path, copy: Path, size_bytes: int) -> None:
+        if not await self._make_space(self._under_way_bytes):
             logger.warning(
                 "%s (%s) is used where it is: it does not fit into %s=%s beside what live processes need",
                 *(file, size(size_bytes), COPY_LIMIT, size(self._limit_bytes)),
@@ -78,7 +87,7 @@ class PackedCopies:
         copy.parent.mkdir(parents=True, exist_ok=True)
         draft = copy.with_name(f".{copy.name}.{uuid.uuid4().hex[:12]}.draft")
         try:
-            await asyncio.to_thread(shutil.copyfile, file, draft)
+            await asyncio.to_thread(_copied, file, draft)
             draft.rename(copy)
         finally:
             draft.unlink(missing_ok=True)
@@ -104,3 +113,14 @@ class PackedCopies:
                     self._ledger.forget(path.name)
                     total -= size_bytes
         return total + wanted_bytes <= self._limit_bytes
+
+
+def _is_copy(copy: Path, file: Path) -> bool:
+    """Is it whole? A power cut may have left less."""
+    return copy.exists() and copy.stat().st_size == file.stat().st_size
+
+
+def _copied(file: Path, draft: Path) -> None:
+    shutil.copyfile(file, draft)
+    with draft.open("rb") as written:
+        os.fsync(written.fileno())

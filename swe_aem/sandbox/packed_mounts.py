@@ -14,6 +14,7 @@ import os
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from swe_aem.errors import StartError, UserError
 from swe_aem.sandbox.images.ledger import Ledger
@@ -33,6 +34,7 @@ class PackedMounts:
         """Raises `UserError` if the limit of copies is no size."""
         self._copies = PackedCopies.configured()
         self._mounted: set[str] = set()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @cached_property
     def _directory(self) -> Path:
@@ -48,13 +50,15 @@ class PackedMounts:
         Raises `UserError` if this host or user cannot mount it, and `StartError` if that fails.
         """
         name, point = file.name, self._directory / "points" / file.name
-        await self._ledger.reserve(name)
-        self._mounted.add(name)
-        if not _is_mounted(point):
-            local = file if self._copies is None else await self._copies.local(file)
-            async with self._ledger.removing([name]):
-                if not _is_mounted(point):
-                    await _mount(local, point)
+        # One at a time: a group that starts at once would fill the pool of threads with waits for the ledger's lock.
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            await self._ledger.reserve(name)
+            self._mounted.add(name)
+            if not _is_mounted(point):
+                local = file if self._copies is None else await self._copies.local(file)
+                async with self._ledger.removing([name]):
+                    if not _is_mounted(point):
+                        await _mount(local, point)
         return point
 
     async def release(self) -> None:
@@ -101,7 +105,7 @@ async def _mount(file: Path, point: Path) -> None:
         raise UserError(f"{file} can be mounted only as root: pack the image with --format squashfs, or run as root")
     code, said = await _run(command)
     if code != 0:
-        raise StartError(f"{file} could not be mounted: {said}")
+        raise StartError(f"{file} could not be mounted: {said}; if the file is damaged, delete it and pack it again")
 
 
 async def _unmount(point: Path) -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
@@ -31,6 +32,7 @@ from swe_aem.sandbox.images.pack.registry import RegistryClient
 from swe_aem.sandbox.images.unpack import unpack
 from swe_aem.sandbox.packed import PACKED_DIR, PackedDir
 from swe_aem.sandbox.packed_copies import COPY_LIMIT, PackedCopies
+from swe_aem.sandbox.packed_mounts import PackedMounts
 from tests.conftest import absent
 from tests.task_rows import write_tasks
 
@@ -44,7 +46,9 @@ export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.org GIT_COMMITTER_NAME=a GIT
 cd /testbed && git init -q -b main . && echo x > one && git add one && git commit -q -m base && git branch base
 for n in 1 2 3; do echo $n > one && git commit -qam "later $n"; done
 git branch future && git reset -q --hard base
+rm -rf /usr/share /usr/lib/python3* /usr/lib/*/perl* /usr/lib/*/gconv /usr/lib/*/libicu* /usr/bin/perl* /var/lib/dpkg
 """
+"""What no test needs is removed: packing it took most of their time."""
 NO_LIMITS = Limits(memory_bytes=None, cpus=None, pids=None, disk_bytes=None)
 SPEC = SandboxSpec(image=IMAGE, workdir="/root", limits=NO_LIMITS, ttl_s=900)
 
@@ -106,6 +110,13 @@ def mounts(tmp_path: Path) -> list[str]:
     return [line.split()[2] for line in lines if str(tmp_path) in line]
 
 
+def backing_files(tmp_path: Path) -> list[Path]:
+    """The files that are mounted there."""
+    lines = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    devices = [Path(line[0]).name for line in lines if str(tmp_path) in line[1]]
+    return [Path((Path("/sys/block") / name / "loop" / "backing_file").read_text().strip()) for name in devices]
+
+
 async def test_it_is_mounted_once_read_only_and_unmounted_with_its_last_user(packed: PackedDir, tmp_path: Path) -> None:
     (image,) = packed.images()
     first, second = BubblewrapBackend(), BubblewrapBackend()
@@ -122,6 +133,21 @@ async def test_it_is_mounted_once_read_only_and_unmounted_with_its_last_user(pac
             with pytest.raises(OSError, match="Read-only"):
                 (point / "x").touch()
         assert mounts(tmp_path) == ["squashfs"]  # the first may start more
+    assert not mounts(tmp_path)
+
+
+async def test_a_group_that_starts_at_once_waits_in_no_thread_and_leaves_no_mount(
+    packed: PackedDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image,) = packed.images()
+    monkeypatch.setenv(COPY_LIMIT, "1TiB")
+    monkeypatch.setattr("swe_aem.sandbox.images.ledger.LOCK_WAIT_S", 5.0)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    mine = PackedMounts()
+    points = await asyncio.gather(*(mine.mounted(packed.file(image)) for _ in range(8)))
+    assert len(set(points)) == 1
+    assert (tmp_path / "cache" / "packed" / image.file_name) in backing_files(tmp_path)
+    await mine.release()
     assert not mounts(tmp_path)
 
 
@@ -218,10 +244,10 @@ async def test_a_copy_on_the_own_disk_is_what_gets_mounted(
     async with BubblewrapBackend() as backend, backend.open(SPEC):
         copy = tmp_path / "cache" / "packed" / image.file_name
         assert copy.stat().st_size == image.size_bytes
-        lines = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-        (device,) = [line[0] for line in lines if str(tmp_path) in line[1]]
-        backing = Path("/sys/block") / Path(device).name / "loop" / "backing_file"
-        assert backing.read_text().strip() == str(copy)
+        assert backing_files(tmp_path) == [copy]
+    copy.write_bytes(b"all that a power cut left")
+    async with BubblewrapBackend() as backend, backend.open(SPEC):
+        assert (backing_files(tmp_path), copy.stat().st_size) == ([copy], image.size_bytes)
 
 
 async def test_copies_go_least_recently_used_first_and_never_what_is_needed(tmp_path: Path) -> None:
@@ -240,6 +266,16 @@ async def test_copies_go_least_recently_used_first_and_never_what_is_needed(tmp_
     assert (await second.local(files[2])).parent == copies[0].parent
     assert (copies[0].exists(), copies[1].exists()) == (True, False)
     assert (await third.local(files[0])) == copies[0]
+
+
+async def test_two_copies_at_once_keep_the_limit(tmp_path: Path) -> None:
+    files = [tmp_path / "shared" / f"sha256-{number}.squashfs" for number in range(2)]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_bytes(bytes(1000))
+    copies = PackedCopies(1500)
+    local = await asyncio.gather(*map(copies.local, files))
+    assert sum(path not in files for path in local) == 1
 
 
 async def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 
 from swe_aem.errors import InfrastructureError
 
+_TOLD_LINES = 3
+
 
 async def feed(command: Sequence[str], stream: AsyncIterator[bytes], what: str) -> None:
     """Run a program with a stream as its standard input, to the end of both.
 
-    Raises `InfrastructureError` that begins with `what` and ends with the program's last line, if it fails. The
-    program is killed if anything else ends the stream.
+    Raises `InfrastructureError` that begins with `what` and ends with the program's last lines, if it fails: its reason
+    is seldom the very last. The program is killed if anything else ends the stream.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -37,7 +39,7 @@ async def feed(command: Sequence[str], stream: AsyncIterator[bytes], what: str) 
             await process.wait()
         complaints = (await said).decode("utf-8", "replace").strip()
     if code != 0:
-        raise InfrastructureError(f"{what}: {complaints.splitlines()[-1] if complaints else code}")
+        raise InfrastructureError(f"{what}: {'; '.join(complaints.splitlines()[-_TOLD_LINES:]) or code}")
 
 
 def tar_command(tar: str, into: str, *, as_root: bool) -> list[str]:

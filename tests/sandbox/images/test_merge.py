@@ -148,6 +148,49 @@ def test_what_no_engine_would_make_is_refused(merged: Any, what: str) -> None:
     assert "layer-0" in caught.value.said
 
 
+def extension(*records: tuple[bytes, bytes]) -> bytes:
+    """A header of extended fields as it lies in a layer, for the member after it."""
+    body = b""
+    for key, value in records:
+        left = len(key) + len(value) + 3
+        length = next(size for size in range(left, left + 9) if size == left + len(str(size)))
+        body += b"%d %s=%s\n" % (length, key, value)
+    header, _ = made("extension", tarfile.XHDTYPE, body)
+    return header.tobuf(tarfile.GNU_FORMAT) + body + bytes(-len(body) % tarfile.BLOCKSIZE)
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, **header: Any) -> bytes:
+    """A member without content as it lies in a layer."""
+    return made(name, kind, **header)[0].tobuf(tarfile.GNU_FORMAT)
+
+
+NUMBERS = {
+    "a time that is no number": extension((b"mtime", b"nan")) + member("x"),
+    "a time without end": extension((b"mtime", b"inf")) + member("x"),
+    "a sparse map of letters": extension((b"GNU.sparse.map", b"x,y")) + member("x"),
+    "a chain of extensions": extension((b"a", b"b")) * 3000 + member("x"),
+    "a device beyond all": extension((b"SCHILY.xattr.user.a", b"x")) + member("x", tarfile.CHRTYPE, devmajor=1 << 40),
+}
+
+
+@pytest.mark.parametrize("what", NUMBERS)
+def test_headers_that_python_cannot_take_make_an_image_malformed(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "layer"
+    path.write_bytes(NUMBERS[what] + bytes(2 * tarfile.BLOCKSIZE))
+    with pytest.raises(PullError) as caught:
+        list(MergedImage([Layer(path, "layer")], {}).tar())
+    assert caught.value.kind is PullFailure.MALFORMED
+
+
+def test_attributes_whose_names_are_no_text_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "layer"
+    names = (b"user.\xff", b"user.a\0b", "user.ü".encode())
+    records = [(b"SCHILY.xattr." + name, b"x") for name in names]
+    path.write_bytes(extension(*records) + member("x") + bytes(2 * tarfile.BLOCKSIZE))
+    header, _ = read(b"".join(MergedImage([Layer(path, "layer")], {}).tar()))["x"]
+    assert header.pax_headers == {"SCHILY.xattr.user.ü": "x"}
+
+
 def test_enormous_files_are_refused_before_they_are_read(merged: Any, tmp_path: Path) -> None:
     bomb = tarfile.TarInfo("bomb")
     bomb.size = merge.MAX_CONTENT_BYTES + 1

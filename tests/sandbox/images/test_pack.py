@@ -17,7 +17,9 @@ from typing import Any
 
 import docker
 import pytest
+from typer.testing import CliRunner
 
+from swe_aem.cli import app
 from swe_aem.errors import UserError
 from swe_aem.sandbox.images.engine import connect
 from swe_aem.sandbox.images.failures import PullFailure
@@ -187,15 +189,15 @@ async def test_erofs_holds_the_same_tree(
     assert (result.status, result.image_id) == ("pulled", made_image.id), result.why
     found = other.packed.find(made_image.name)
     assert found is not None
-    with mounted_erofs(other.packed.file(found), tmp_path / "point") as root:
+    with mounted(other.packed.file(found), tmp_path / "point", "ro,loop", "erofs") as root:
         assert listing(root) == listing(tree(packer.packed, made_image.name, tmp_path / "squashfs"))
 
 
 @contextmanager
-def mounted_erofs(file: Path, point: Path) -> Iterator[Path]:
-    """A file as a directory."""
+def mounted(what: Path | str, point: Path, options: str, kind: str = "tmpfs") -> Iterator[Path]:
+    """A file system as a directory."""
     point.mkdir()
-    subprocess.run(["mount", "-t", "erofs", "-o", "ro,loop", file, point], check=True)
+    subprocess.run(["mount", "-t", kind, "-o", options, what, point], check=True)
     try:
         yield point
     finally:
@@ -281,6 +283,64 @@ async def test_what_cannot_be_packed_is_told_and_not_tried_again(
     assert missing.failure is PullFailure.MISSING
     assert not list(packer.packed.path.parent.rglob("outside"))
     assert not list((packer.packed.path / ".drafts").iterdir())
+
+
+async def test_what_a_disk_has_damaged_is_packed_again(
+    packer: Packer, image: Callable[..., Pushed], hasty: PullConfig, tmp_path: Path
+) -> None:
+    made_image = image()
+    await pack(packer, hasty, made_image.name)
+    found = packer.packed.find(made_image.name)
+    assert found is not None
+    file_of_image, (record,) = packer.packed.file(found), (packer.packed.path / "names").iterdir()
+    os.truncate(file_of_image, 100)
+    (result,) = await pack(packer, hasty, made_image.name)
+    assert (result.status, file_of_image.stat().st_size) == ("pulled", found.size_bytes)
+    record.write_text("")
+    assert packer.packed.images() == []
+    (result,) = await pack(packer, hasty, made_image.name)
+    assert (result.status, packer.packed.find(made_image.name)) == ("pulled", found)
+
+    file_of_image.unlink()
+    layer = packer.packed.path / ".layers" / made_image.layers[0].removeprefix("sha256:")
+    layer.write_bytes(b"not what it was")
+    (result,) = await pack(packer, hasty, made_image.name)
+    assert result.failure is PullFailure.MALFORMED
+    (result,) = await pack(packer, hasty, made_image.name)
+    assert result.status == "pulled", result.why
+
+
+async def test_a_disk_that_is_full_is_called_so(
+    image: Callable[..., Pushed], hasty: PullConfig, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        absent("a small disk can be mounted only as root")
+    with mounted("tmpfs", tmp_path / "small", "size=3m") as small:
+        async with RegistryClient() as client:
+            packer = Packer(PackedDir(small), client, "squashfs")
+            name = image([[file("bin/large", os.urandom(2 << 20))]]).name
+            (result,) = await pack(packer, hasty, name)
+        assert (result.failure, result.attempts) == (PullFailure.NO_SPACE, 1), result.why
+        assert packer.packed.find(name) is None
+        assert not list((small / ".drafts").iterdir())
+
+
+@pytest.mark.docker
+def test_an_image_that_an_engine_lacks_does_not_keep_others_from_being_packed(tmp_path: Path) -> None:
+    client = docker.from_env()
+    tag = uuid.uuid4().hex[:12]
+    client.api.import_image_from_data(archive([file("bin/sh", b"#!")]), "swe-aem/test-small", tag)
+    name, lacking = f"swe-aem/test-small:{tag}", f"swe-aem/test-none:{tag}"
+    arguments = [lacking, name, "--from", "docker", "--json", "--to", str(tmp_path / "packed")]
+    try:
+        result = CliRunner().invoke(app, ["images", "pack", *arguments])
+    finally:
+        client.images.remove(name)
+        client.close()
+    assert result.exit_code == 1, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(row["reference"], row["status"]) for row in rows] == [(lacking, "failed"), (name, "pulled")]
+    assert "has no image" in rows[0]["why"]
 
 
 def test_missing_programs_are_named_with_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

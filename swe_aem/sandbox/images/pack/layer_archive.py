@@ -19,6 +19,8 @@ _MAX_EXTENSION_BYTES = 1 << 20
 """Largest header extension (long names, attributes), which is read into memory at once."""
 _EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
 _EXTENSIONS += (tarfile.GNUTYPE_LONGLINK,)
+_UNREADABLE = (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError)
+_UNREADABLE += (ValueError, OverflowError, RecursionError)  # tarfile takes numbers and chains of headers as they come
 
 
 class Layer(NamedTuple):
@@ -102,7 +104,7 @@ def open_layer(
                     pass
                 if stream.digest != layer.diff_id:
                     raise malformed(f"layer {layer.name} does not have the digest that the image's configuration says")
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, tarfile.TarError) as error:
+    except (*_UNREADABLE, zstandard.ZstdError) as error:
         raise malformed(f"layer {layer.name} is no archive that can be read: {error}") from None
 
 

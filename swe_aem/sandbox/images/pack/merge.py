@@ -25,6 +25,7 @@ _CHUNK_BYTES = 1 << 20
 _OVERLAY_ATTRIBUTES = "user.overlay."
 _PLAIN = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
 _UINT32 = (1 << 32) - 1
+_MAX_MAJOR, _MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
 
 
 @dataclass(slots=True, eq=False)
@@ -272,7 +273,10 @@ def _copied(member: tarfile.TarInfo) -> tarfile.TarInfo:
     header.mtime = min(max(0, int(member.mtime)), _UINT32)
     header.size = max(0, member.size) if _has_content(member) else 0
     header.linkname = member.linkname if member.issym() else ""
-    header.devmajor, header.devminor = member.devmajor, member.devminor
+    if member.ischr() or member.isblk():
+        header.devmajor, header.devminor = member.devmajor, member.devminor
+        if not (0 <= member.devmajor <= _MAX_MAJOR and 0 <= member.devminor <= _MAX_MINOR):
+            raise malformed(f"{member.name!r} is a device with a number that no kernel has")
     header.pax_headers = {key: value for key, value in member.pax_headers.items() if _is_kept(key)}
     if header.issym() and not 0 < len(header.linkname.encode("utf-8", "surrogateescape")) <= _MAX_PATH_BYTES:
         raise malformed(f"{member.name!r} is a link to nowhere")
@@ -281,7 +285,7 @@ def _copied(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _is_kept(key: str) -> bool:
     name = key.removeprefix(_ATTRIBUTE)
-    user = name.startswith("user.") and not name.startswith(_OVERLAY_ATTRIBUTES)
+    user = name.startswith("user.") and not name.startswith(_OVERLAY_ATTRIBUTES) and name.isprintable()
     return key.startswith(_ATTRIBUTE) and (user or name == "security.capability")
 
 

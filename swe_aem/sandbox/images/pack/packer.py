@@ -5,11 +5,11 @@ import errno
 import json
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from swe_aem.errors import InfrastructureError, UserError
+from swe_aem.errors import InfrastructureError, TaskUnusable, UserError
 from swe_aem.sandbox.images.engine import Engine, EngineImage
 from swe_aem.sandbox.images.failures import PullError, PullFailure, classify
 from swe_aem.sandbox.images.pack.layer_archive import Layer, Progress
@@ -67,9 +67,9 @@ class Packer:
         return f"name another directory with --to, or delete names/*.json of {reference.familiar} there"
 
     async def inspect(self, name: str) -> EngineImage | None:
-        """What a reference stands for, if it is packed in this format."""
-        found = self.packed.find(name)
-        if found is None or found.format != self._format:
+        """What a reference stands for, if it is packed in this format, and not damaged."""
+        found = self._found(name)
+        if found is None or found.format != self._format or not self._is_whole(found):
             return None
         bare = Reference.parse(name).name
         return EngineImage(
@@ -86,7 +86,7 @@ class Packer:
             manifest_digest, manifest, config = await self._described(reference, auth)
             yield {"status": f"Digest: {manifest_digest}"}
             image = self._image(reference, config, manifest_digest)
-            if not self.packed.file(image).is_file():
+            if self._must_be_made(image):
                 async for message in self._made(reference, auth, manifest, config, image):
                     yield message
             self._name(image)
@@ -108,14 +108,15 @@ class Packer:
             self._layers.discard()
 
     async def from_engine(self, engine: Engine, name: str) -> tuple[PackedImage, bool]:
-        """Pack an image that an engine has; was it made now? Raises `UserError` if the engine does not have it."""
+        """Pack an image that an engine has; was it made now? Raises `PullError` if the engine does not have it."""
         found = await engine.inspect(name)
         if found is None:
             kind = engine.kind.name
-            raise UserError(f"the {kind} engine has no image {name!r}: get it with {how_to_get(name, kind)}")
+            said = f"the {kind} engine has no image {name!r}: get it with {how_to_get(name, kind)}"
+            raise PullError(PullFailure.MISSING, said)
         config = ImageConfig(image_id=found.id, env=found.env, diff_ids=())
         image = self._image(Reference.parse(name), config, None)
-        fresh = not self.packed.file(image).is_file()
+        fresh = self._must_be_made(image)
         if fresh:
             with _explained(self.packed.path):
                 async with open_draft(self._drafts) as draft, engine.export(found.id) as archive:
@@ -161,21 +162,27 @@ class Packer:
                 yield _message(_DOWNLOADING, blob.digest, there_bytes, blob.size_bytes)
             yield _message("Download complete", blob.digest)
             layers.append(Layer(self._layers.path(blob.digest), blob.digest[:19], diff_id))
-        async with open_draft(self._drafts) as draft:
-            async for read_bytes in self._packed(layers, image, draft):
-                yield _message(_EXTRACTING, image.image_id, read_bytes)
+        try:
+            async with open_draft(self._drafts) as draft:
+                async for read_bytes in self._packed(layers, image, draft):
+                    yield _message(_EXTRACTING, image.image_id, read_bytes)
+        except PullError as error:
+            if error.kind is PullFailure.MALFORMED:  # the disk may be at fault: a rerun downloads them again
+                for layer in layers:
+                    layer.path.unlink(missing_ok=True)
+            raise
         for blob in manifest.layers:
             yield _message("Pull complete", blob.digest)
         yield _message("Pull complete", image.image_id)
         await asyncio.to_thread(self._layers.keep_at_most, KEPT_LAYERS_BYTES, [blob.digest for blob in manifest.layers])
 
     async def _packed(self, layers: Sequence[Layer], image: PackedImage, draft: Path) -> AsyncIterator[int]:
-        """Merge layers and write the file in one step; yields now and then how many bytes of layers were read."""
+        """Merge layers and write the file in one step; yields now and then how many bytes were read and written."""
         progress = Progress()
         writing = asyncio.create_task(self._write(layers, image, draft, progress))
         try:
             while not (await asyncio.wait({writing}, timeout=_TELL_S))[0]:
-                yield progress.read_bytes
+                yield progress.read_bytes + _size_bytes(draft / "image")
             await writing
         finally:
             progress.stopped = True
@@ -189,6 +196,23 @@ class Packer:
             raise malformed("it has no /bin: no command could be run in it")
         await write_image(in_threads(merged.tar()), self._format, draft / "image", draft)
         os.replace(draft / "image", self.packed.file(image))
+
+    def _found(self, name: str) -> PackedImage | None:
+        """What a reference stands for; None also where its record cannot be read, for it will be written again."""
+        with suppress(TaskUnusable):
+            return self.packed.find(name)
+        return None
+
+    def _must_be_made(self, image: PackedImage) -> bool:
+        """Is its file missing, or damaged?"""
+        before = self._found(image.reference)
+        if before is not None and before.file_name == image.file_name:
+            return not self._is_whole(before)
+        return not self.packed.file(image).is_file()
+
+    def _is_whole(self, image: PackedImage) -> bool:
+        """Has its file the size that it was written with? A copy that broke off has not."""
+        return self.packed.file(image).stat().st_size == image.size_bytes
 
     def _image(self, reference: Reference, config: ImageConfig, digest: str | None) -> PackedImage:
         return PackedImage(
@@ -204,6 +228,10 @@ class Packer:
         named = image.model_copy(update={"size_bytes": self.packed.file(image).stat().st_size})
         self.packed.name(named)
         return named
+
+
+def _size_bytes(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _message(status: str, digest: str, current: int | None = None, total: int | None = None) -> Message:
