@@ -35,7 +35,7 @@ class PackedCopies:
         self._ledger = Ledger("packed-copies", str)
         self._needed: set[str] = set()
         self._under_way_bytes = 0
-        """Of the copies that are being made."""
+        """Size of the copies that are being made."""
 
     @classmethod
     def configured(cls) -> Self | None:

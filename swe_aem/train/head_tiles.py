@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _TOKENS = 4096
-"""Of TRL's tiles (TOKEN_CHUNK_SIZE)."""
+"""Tokens of each of TRL's tiles (TOKEN_CHUNK_SIZE)."""
 _STEP = 1024
 """Words of a tile are a multiple of this: TRL's kernel takes so many at a time."""
 LEAST_MB = 16

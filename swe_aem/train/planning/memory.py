@@ -31,7 +31,7 @@ class TrainerMemory(Frozen):
     head: float
     """Most of the backward passes of the head and of the last norm, beside which there is none of a layer."""
     buffers: float
-    """Of the rows: masks of attention, positions, ids."""
+    """What describes the rows: masks of attention, positions, ids."""
     runtime: float = _RUNTIME_BYTES
 
     @property

@@ -14,7 +14,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ADAPTER_DTYPE = "float32"
 """peft holds adapters of 16-bit models in it."""
 _IDS_BYTES = 34
-"""Of a token: its id, position and label, what it is scored with, and the scales of two norms."""
+"""Bytes of a token: its id, position and label, what it is scored with, and the scales of two norms."""
 _NORM_WIDTHS = 24
 """Bytes per width of the model in the backward pass of a norm: what it keeps, and its gradients in float32."""
 
@@ -23,7 +23,7 @@ class Rows(Frozen):
     """The rows of a pass."""
 
     tokens: int
-    """Of all rows, padding included."""
+    """Tokens of all rows, padding included."""
     mask_entries: int = 0
     """Entries of the mask that keeps rows and what comes later apart; 0: attention needs none."""
     stores_matrix: bool = False
