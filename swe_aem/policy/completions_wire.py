@@ -2,16 +2,17 @@
 
 import binascii
 import io
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from swe_aem.core import Completion, RoutedExperts, SamplingParams
 from swe_aem.errors import PolicyError
-from swe_aem.policy.entropy import estimated
+from swe_aem.policy.entropy import are_logprobs, estimated
 from swe_aem.policy.errors import Aborted
 
 _TOKEN_PREFIX = "token_id:"
+_MOST_DIGITS = 18
+"""A token id has fewer; Python refuses to read numbers of thousands."""
 
 
 class Unsuitable(Exception):
@@ -64,12 +65,12 @@ def read_completion(body: Any, params: SamplingParams, version: int, *, routed_e
         raise Unsuitable("the answer has no log-probabilities; the server must support `logprobs`")
     token_ids = _token_ids(choice, logprobs)
     values = logprobs.get("token_logprobs")
-    if not isinstance(values, list) or not _are_logprobs(values):
+    if not isinstance(values, list) or not are_logprobs(values):
         raise PolicyError("the answer's token_logprobs are not a list of finite numbers")
     if len(values) != len(token_ids):
         raise PolicyError(f"the answer has {len(values)} log-probabilities for {len(token_ids)} token ids")
     if aborted:
-        finish_reason = "stop" if token_ids[-1] in params.stop_token_ids else "length"
+        finish_reason = "stop" if token_ids and token_ids[-1] in params.stop_token_ids else "length"
     if finish_reason not in ("stop", "length"):
         raise PolicyError(_ended_for(finish_reason))
     if not 1 <= len(token_ids) <= params.max_tokens:
@@ -112,9 +113,10 @@ def read_probe(body: Any) -> float:
         raise Aborted(_ended_for("abort"), None)
     logprobs = choice.get("logprobs")
     top = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
-    if not isinstance(top, list) or not top or not isinstance(top[0], dict) or not _are_logprobs(top[0].values()):
+    best = top[0] if isinstance(top, list) and top else None
+    if not isinstance(best, dict) or not best or not are_logprobs(best.values()):
         raise PolicyError("the answer has no top_logprobs, so it cannot be checked whether they follow the temperature")
-    return max(top[0].values())
+    return max(best.values())
 
 
 def _only_choice(body: Any) -> dict[str, Any]:
@@ -142,8 +144,6 @@ def _token_ids(choice: dict[str, Any], logprobs: dict[str, Any]) -> list[int]:
 
 def _routed_experts(choice: dict[str, Any], tokens: int) -> RoutedExperts:
     """vLLM sends a `.npy` file in base64: (tokens, layers, experts per token)."""
-    import numpy as np
-
     text = choice.get("routed_experts")
     if text is None:
         raise Unsuitable(
@@ -151,8 +151,8 @@ def _routed_experts(choice: dict[str, Any], tokens: int) -> RoutedExperts:
             "--enable-return-routed-experts, as swe-aem serve does for a run with routing_replay"
         )
     try:
-        found = np.load(io.BytesIO(binascii.a2b_base64(text)), allow_pickle=False)
-    except (ValueError, TypeError, EOFError) as error:  # binascii.Error is a ValueError
+        found = _npy_array(binascii.a2b_base64(text, strict_mode=True))
+    except Exception as error:  # numpy lets out whatever Python's own parser raises for a header
         raise PolicyError(f"the answer's routed_experts are not an array in base64: {error}") from error
     if found.ndim != 3 or found.shape[0] != tokens or not found.size or found.dtype.kind not in "iu":
         raise PolicyError(
@@ -161,7 +161,7 @@ def _routed_experts(choice: dict[str, Any], tokens: int) -> RoutedExperts:
         )
     if int(found.min()) < 0 or int(found.max()) >= 1 << 16:
         raise PolicyError(f"the answer's routed_experts go from {found.min()} to {found.max()}")
-    id_bytes = 1 if found.dtype == np.uint8 else 2
+    id_bytes = 1 if found.dtype == "uint8" else 2
     return RoutedExperts(
         layers=found.shape[1],
         experts_per_token=found.shape[2],
@@ -170,15 +170,21 @@ def _routed_experts(choice: dict[str, Any], tokens: int) -> RoutedExperts:
     )
 
 
+def _npy_array(data: bytes) -> Any:
+    """The array of numbers in a `.npy` file. Nothing is unpickled, and no memory is taken for a shape that the bytes do
+    not fill."""
+    import numpy as np
+    from numpy.lib import format as npy
+
+    file = io.BytesIO(data)
+    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
+    shape, by_columns, dtype = read_header(file)
+    if dtype.kind not in "biufc":
+        raise ValueError(f"it is of {dtype}, and not of numbers")
+    return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if by_columns else "C")
+
+
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise PolicyError(f"the answer has the token id {text!r}")
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise PolicyError(f"the answer has the token id {text[:40]!r}")
     return int(text)
-
-
-def _are_logprobs(values: Collection[Any]) -> bool:
-    """Are they finite numbers? Without a look at each in Python: a response has hundreds."""
-    try:
-        return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))
-    except OverflowError:  # a whole number beyond all floats
-        return False

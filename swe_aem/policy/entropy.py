@@ -8,7 +8,7 @@ the surprisal -log p of the sampled token, whose mean over a response is unbiase
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import mul, neg
 from typing import Any
 
@@ -16,6 +16,14 @@ from swe_aem.core.policy import EntropyEstimator
 
 TOP = 20
 """Alternatives per token that the estimate `top20` sums over."""
+
+
+def are_logprobs(values: Collection[Any]) -> bool:
+    """Are they finite numbers? Without a look at each in Python: a response has hundreds."""
+    try:
+        return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def truncated_entropy(logprobs: Sequence[float]) -> float:
@@ -31,7 +39,7 @@ def estimated(alternatives: Any, logprobs: Sequence[float]) -> tuple[tuple[float
     if (
         isinstance(alternatives, list)
         and len(alternatives) == len(logprobs)
-        and all(isinstance(one, dict) and len(one) >= TOP for one in alternatives)
+        and all(isinstance(one, dict) and len(one) >= TOP and are_logprobs(one.values()) for one in alternatives)
     ):
         return tuple(truncated_entropy(list(one.values())) for one in alternatives), "top20"
     return tuple(map(neg, logprobs)), "surprisal"

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from swe_aem.core import Limits
 from swe_aem.core.base import Frozen
+from swe_aem.sandbox import allowance
 from swe_aem.sandbox.open_files import FILES_PER_TRAJECTORY, OTHER_FILES, raise_limit
 
 _GIB = 1 << 30
@@ -99,18 +100,11 @@ class AtOnce(Frozen):
 
 
 @cache
-def this_host(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> Host:
+def this_host() -> Host:
     """The host as it is when this is first asked, so that all of a process's work has the same numbers."""
-    fields = dict(line.split(":", 1) for line in (proc / "meminfo").read_text().splitlines())
-    memory_bytes = [int(fields["MemAvailable"].split()[0]) << 10]
-    memory_bytes += _numbers(cgroup / "memory.max")
-    memory_bytes += _numbers(cgroup / "memory" / "memory.limit_in_bytes")
-    processors = [len(os.sched_getaffinity(0))]
-    if len(quota := _numbers(cgroup / "cpu.max")) == 2:
-        processors.append(max(1, quota[0] // quota[1]))
     return Host(
-        processors=min(processors),
-        memory_bytes=min(memory_bytes),
+        processors=allowance.processors(),
+        memory_bytes=allowance.free_memory_bytes(),
         disk_bytes={engine: _free_bytes(Path(place)) for engine, place in _DISKS.items()},
         open_files=raise_limit(),
     )
@@ -127,12 +121,3 @@ def _memory_text(host: Host, limit_bytes: int) -> str:
 
 def _free_bytes(place: Path) -> int:
     return shutil.disk_usage(place if place.exists() else "/").free
-
-
-def _numbers(path: Path) -> list[int]:
-    """The numbers in a file of a control group; none where it is missing or says max."""
-    try:
-        words = path.read_text().split()
-    except OSError:
-        return []
-    return [int(word) for word in words] if all(word.isdigit() for word in words) else []

@@ -35,7 +35,7 @@ _CARD_EVERY_S = 1.0
 """The card says how many records there are; that often is enough, for it takes two of a record's three syncs."""
 
 _TOKEN_IDS, _BRANCHES = b', "token_ids": [', b', "branches": "'
-"""Keys of a row; in a string, their quotes have a backslash before them. What is between them is numbers alone."""
+"""Keys of a row; in a string, their quotes have a backslash before them. Between them are numbers and base64."""
 
 
 class StoredRow(NamedTuple):
@@ -189,7 +189,7 @@ def read_excerpt(line: Line, turns: range) -> Excerpt:
 
 
 class RowTexts(NamedTuple):
-    """A row without its token ids and log-probabilities."""
+    """A row without its token ids, log-probabilities and routed experts."""
 
     place: StoredRow
     trajectory: Trajectory

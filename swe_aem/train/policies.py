@@ -11,6 +11,10 @@ from swe_aem.train.config import TrainConfig
 _GATHER_S = 0.03
 """Seconds that a request waits for others to share its batch, which costs little more than one row."""
 
+_MOST_ROWS = 64
+"""Rows of a batch where the settings do not say how many agents there are: each has keys and values, whose memory no
+processor or disk of the host tells."""
+
 
 class Versioned(Protocol):
     """What knows the weights that a policy samples with: a policy in this process, or the control plane of servers."""
@@ -22,6 +26,11 @@ class Versioned(Protocol):
         ...
 
 
+def sampled_together(config: TrainConfig) -> int:
+    """How many rows a policy in this process samples at once: one for each agent that is asked for."""
+    return config.rollout.scheduling.concurrency or min(_MOST_ROWS, config.rollout.at_once.concurrency)
+
+
 @asynccontextmanager
 async def open_policy(
     config: TrainConfig, model: Callable[[], Any], name: str, *, patient: bool = False
@@ -30,8 +39,7 @@ async def open_policy(
     before training; it is called where the policy samples in this process. `patient`: servers that do not answer are
     waited for."""
     if config.servers is None:
-        concurrency = config.rollout.at_once.concurrency
-        policy = TransformersPolicy(model(), name=name, max_batch=concurrency, gather_s=_GATHER_S)
+        policy = TransformersPolicy(model(), name=name, max_batch=sampled_together(config), gather_s=_GATHER_S)
         try:
             yield policy, policy
         finally:

@@ -53,7 +53,7 @@ class RoutingReplay:
         routes = torch.full((len(rows), width, *self._shape), FREE, dtype=torch.int16)
         for number, row in enumerate(rows):
             for start, part in _parts(row):
-                found = torch.as_tensor(part, dtype=torch.int16)
+                found = torch.as_tensor(part)
                 self._require_own(found)
                 routes[number, start : start + len(found)] = found
         return routes
@@ -100,6 +100,6 @@ def _parts(row: Any) -> list[tuple[int, Any]]:
 
 
 def _array_of(experts: RoutedExperts) -> Any:
-    """(tokens, layers, experts per token) int16. No model has as many experts as int16 has numbers."""
-    numbers = np.frombuffer(experts.ids, dtype=f"<u{experts.id_bytes}").astype(np.int16)
+    """(tokens, layers, experts per token) int32, which has all numbers that a store may have."""
+    numbers = np.frombuffer(experts.ids, dtype=f"<u{experts.id_bytes}").astype(np.int32)
     return numbers.reshape(experts.tokens, experts.layers, experts.experts_per_token)

@@ -1,10 +1,13 @@
 """`CompletionsPolicy` against a real server that misbehaves on demand."""
 
 import asyncio
+import binascii
+import io
 import socket
 import time
 import warnings
 
+import numpy as np
 import pytest
 
 from swe_aem.core import SamplingParams
@@ -84,6 +87,28 @@ async def test_a_server_that_returns_no_routed_experts_ends_the_run(server, aski
         await sample(asking)
 
 
+async def test_routed_experts_may_be_written_by_columns(server, asking, make_choice):
+    text = npy("{'descr': '|u1', 'fortran_order': True, 'shape': (3, 2, 1), }", bytes(range(6)))
+    server.script = [{"choices": [make_choice(routed_experts=text)]}]
+    assert (await sample(asking)).routed_experts.ids == bytes([0, 3, 1, 4, 2, 5])
+
+
+def in_base64(data):
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+def npy(header, data=bytes(12)):
+    """A `.npy` file with this header, in base64."""
+    return in_base64(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data)
+
+
+def archive():
+    """What numpy writes several arrays into, and reads with the same function."""
+    file = io.BytesIO()
+    np.savez(file, np.zeros((3, 2, 2), "uint8"))
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -95,6 +120,12 @@ async def test_a_server_that_returns_no_routed_experts_ends_the_run(server, aski
         (routed_experts(ROUTES, "float32"), "float32 of the shape"),
         (routed_experts([[[-1]]] * 3, "int32"), "go from -1 to -1"),
         (routed_experts([[[1 << 16]]] * 3, "int32"), "to 65536"),
+        (f"{routed_experts(ROUTES)[:-1]}?", "not an array in base64"),
+        (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 1000000, 100000000), }"), "not an array in base64"),
+        (npy("{'descr': '|O', 'fortran_order': False, 'shape': (3, 2, 2), }"), "not of numbers"),
+        (npy("{'descr': '|u1', 'fortran_order': ("), "not an array in base64"),
+        (in_base64(archive()), "not an array in base64"),
+        (7, "not an array in base64"),
     ],
 )
 async def test_routed_experts_that_do_not_add_up(server, asking, make_choice, text, message):
@@ -127,6 +158,11 @@ async def test_requests_without_a_seed_get_different_ones(server, policy):
         ({"token_ids": [], "logprobs": {"token_logprobs": []}}, "0 tokens"),
         ({"token_ids": [1] * 11, "logprobs": {"token_logprobs": [-1] * 11}, "finish_reason": "length"}, "11 tokens"),
         ({"token_ids": None, "logprobs": {"token_logprobs": [-1], "tokens": ["token_id:x"]}}, "token id 'x'"),
+        ({"token_ids": None, "logprobs": {"token_logprobs": [-1], "tokens": [f"token_id:{'1' * 5000}"]}}, "token id"),
+        (
+            {"token_ids": [], "logprobs": {"token_logprobs": [], "tokens": ["a"]}, "finish_reason": "abort"},
+            "0 tokens",
+        ),
     ],
 )
 async def test_an_answer_that_does_not_add_up(server, policy, make_choice, changes, message):

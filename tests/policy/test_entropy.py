@@ -36,5 +36,6 @@ def test_estimates_bear_their_estimator():
     values, name = estimated([alternatives, alternatives], [-1.0, -2.0])
     assert name == "top20"
     assert all(math.isclose(value, math.log(TOP)) for value in values)
-    for missing in (None, [alternatives], [alternatives, {"token_id:1": -1.0}]):
+    no_numbers = [[{**alternatives, "token_id:0": one}] * 2 for one in (None, "-1", True, math.nan, -math.inf)]
+    for missing in (None, [alternatives], [alternatives, {"token_id:1": -1.0}], *no_numbers):
         assert estimated(missing, [-1.0, -2.0]) == ((1.0, 2.0), "surprisal")

@@ -1,12 +1,11 @@
 """How much runs at once where the settings do not say: the scarcest of what the host has decides."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from swe_aem.core import Limits
-from swe_aem.rollout import AtOnce, Host, RolloutConfig, at_once, config
+from swe_aem.rollout import AtOnce, Host, RolloutConfig, config
 from swe_aem.rollout.config import differences
 
 GIB = 1 << 30
@@ -76,24 +75,3 @@ def test_a_rerun_on_another_host_may_run_another_number_at_once(monkeypatch: pyt
     assert stored.at_once.concurrency == 2 * 192
     assert differences(stored, RolloutConfig()) == []
     assert differences(stored, RolloutConfig.model_validate({"scheduling": {"concurrency": 1}})) == []
-
-
-@pytest.mark.parametrize(
-    ("files", "memory_bytes", "processors"),
-    [
-        ({}, 8 * GIB, None),
-        ({"memory.max": "max", "cpu.max": "max 100000"}, 8 * GIB, None),
-        ({"memory.max": str(2 * GIB), "cpu.max": "100000 100000"}, 2 * GIB, 1),
-        ({"memory/memory.limit_in_bytes": str(3 * GIB)}, 3 * GIB, None),
-    ],
-)
-def test_a_host_is_no_larger_than_its_control_group(
-    tmp_path: Path, files: dict[str, str], memory_bytes: int, processors: int | None
-) -> None:
-    (tmp_path / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {8 * GIB >> 10} kB\n")
-    for name, text in files.items():
-        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "cgroup" / name).write_text(f"{text}\n")
-    found = at_once.this_host(tmp_path, tmp_path / "cgroup")
-    assert found.memory_bytes == memory_bytes
-    assert found.processors == (processors or at_once.this_host().processors)

@@ -216,6 +216,8 @@ def test_what_has_no_routes_or_other_routers_is_refused() -> None:
         replay.routes_of([[ResponseRoutes(0, experts([[[0, 5]] * 3]))]], 4)
     with pytest.raises(UserError, match=r"up to number 6, .* and 6 experts; serve the model that is trained"):
         replay.routes_of([torch.tensor([[[0, 6]] * 2])], 4)
+    with pytest.raises(UserError, match="up to number 65535"):
+        replay.routes_of([[ResponseRoutes(0, experts([[[0, 65535]] * 2], 2))]], 4)
     with pytest.raises(UserError, match="of the kind qwen3: leave it out"):
         RoutingReplay(mixture("qwen3"))
     with pytest.raises(UserError, match="of the kind gpt_oss"):
