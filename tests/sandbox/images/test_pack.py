@@ -1,6 +1,7 @@
 """Images packed from a real registry without an engine, with faults in between, and from an engine."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from swe_aem.sandbox.images.failures import PullFailure
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.images.pack.packer import Packer
 from swe_aem.sandbox.images.pack.registry import RegistryClient
+from swe_aem.sandbox.images.pack.writers import open_draft
 from swe_aem.sandbox.images.pull import PullConfig, Puller, Want
 from swe_aem.sandbox.images.reference import Reference
 from swe_aem.sandbox.images.registries import Registries, load_credentials
@@ -308,6 +310,24 @@ async def test_what_a_disk_has_damaged_is_packed_again(
     assert result.failure is PullFailure.MALFORMED
     (result,) = await pack(packer, hasty, made_image.name)
     assert result.status == "pulled", result.why
+
+
+async def test_layers_stay_while_another_process_works_there(
+    packer: Packer, image: Callable[..., Pushed], hasty: PullConfig
+) -> None:
+    await pack(packer, hasty, image().name)
+    layers = packer.packed.path / ".layers"
+    before = set(layers.iterdir())
+    async with open_draft(packer.packed.path / ".drafts"):
+        packer.close(finished=True)
+    assert set(layers.iterdir()) == before
+    part = layers / "another.part"
+    with part.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        packer.close(finished=True)
+        assert set(layers.iterdir()) == {*before, part}
+    packer.close(finished=True)
+    assert not layers.exists()
 
 
 async def test_a_disk_that_is_full_is_called_so(

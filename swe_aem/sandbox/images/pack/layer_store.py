@@ -74,10 +74,11 @@ class LayerStore:
             total -= size
 
     def discard(self) -> None:
-        """Remove everything, unless another process is downloading."""
+        """Remove everything; nothing if another process is downloading: it needs whole layers, too."""
+        if not all(map(_is_free, self.directory.glob("*.part"))):
+            return
         for path in self.directory.glob("*"):
-            if path.suffix != ".part" or _is_free(path):
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             self.directory.rmdir()
 

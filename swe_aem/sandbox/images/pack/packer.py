@@ -26,7 +26,14 @@ from swe_aem.sandbox.images.pack.manifest import (
 )
 from swe_aem.sandbox.images.pack.merge import MergedImage
 from swe_aem.sandbox.images.pack.registry import RegistryClient
-from swe_aem.sandbox.images.pack.writers import in_threads, open_draft, require_tools, sweep_drafts, write_image
+from swe_aem.sandbox.images.pack.writers import (
+    has_live_drafts,
+    in_threads,
+    open_draft,
+    require_tools,
+    sweep_drafts,
+    write_image,
+)
 from swe_aem.sandbox.images.recipes import how_to_get
 from swe_aem.sandbox.images.reference import Reference, canonical
 from swe_aem.sandbox.packed import PackedDir, PackedImage, PackFormat
@@ -103,8 +110,9 @@ class Packer:
         self.packed.forget(name)
 
     def close(self, *, finished: bool) -> None:
-        """Remove the layers that were downloaded; unless an image is missing, which a rerun then has sooner."""
-        if finished:
+        """Remove the layers that were downloaded; unless an image is missing, which a rerun then has sooner, or another
+        process packs here, which then removes them."""
+        if finished and not has_live_drafts(self._drafts):
             self._layers.discard()
 
     async def from_engine(self, engine: Engine, name: str) -> tuple[PackedImage, bool]:

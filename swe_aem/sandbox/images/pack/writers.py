@@ -95,6 +95,12 @@ def sweep_drafts(drafts: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
+def has_live_drafts(drafts: Path) -> bool:
+    """Is any process working on a draft?"""
+    leases = map(_lease, drafts.glob("*"))
+    return any(lease is not None and not lease.orphaned for lease in leases)
+
+
 def _lease(draft: Path) -> Lease | None:
     try:
         return Lease.model_validate_json((draft / _LEASE).read_bytes())
