@@ -7,10 +7,10 @@ import resource
 import shutil
 import subprocess
 import tempfile
-from pathlib import Path
 
 from swe_aem.cache import cache_dir
 from swe_aem.core.finding import Finding, fail, ok, warn
+from swe_aem.sandbox import allowance
 from swe_aem.sandbox.open_files import FILES_PER_TRAJECTORY
 
 _GIB = 1 << 30
@@ -65,14 +65,13 @@ def git() -> Finding:
 
 def processors() -> Finding:
     """Processors that this process may use."""
-    count = len(os.sched_getaffinity(0))
+    count = allowance.processors()
     return ok("processors", f"{count}; --concurrency of about {2 * count} keeps them busy with scripted agents")
 
 
 def memory() -> Finding:
-    """Memory that is free now."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    free, total = (int(fields[name].split()[0]) << 10 for name in ("MemAvailable", "MemTotal"))
+    """Memory that is free now, and that this process may use."""
+    free, total = allowance.free_memory_bytes(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     found = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free"
     if free < LEAST_MEMORY_BYTES:
         return warn("memory", found, "a sandbox may use 4 GiB: lower --memory or --concurrency")
