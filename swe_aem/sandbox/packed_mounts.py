@@ -131,7 +131,8 @@ def _is_broken(point: Path) -> bool:
 
 
 async def _run(command: list[str]) -> tuple[int, str]:
-    """Exit code of a program and what it said."""
+    """Exit code of a program and what it said. It has ended when this returns, also where the caller is cancelled: a
+    mount must not appear after the lock is given up."""
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -139,7 +140,9 @@ async def _run(command: list[str]) -> tuple[int, str]:
         async with asyncio.timeout(_MOUNT_LIMIT_S):
             said, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return -1, f"{command[0]} took longer than {_MOUNT_LIMIT_S:.0f} s"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return process.returncode or 0, said.decode("utf-8", "replace").strip()

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from swe_aem import grade_async, load_tasks
 from swe_aem.core import Limits, SandboxSpec, Verdict
+from swe_aem.core.owner import start_ticks
 from swe_aem.core.settings import check
 from swe_aem.errors import TaskUnusable, UserError
 from swe_aem.grading import StartLayers, layers
@@ -35,6 +36,7 @@ from swe_aem.sandbox.packed_copies import COPY_LIMIT, PackedCopies
 from swe_aem.sandbox.packed_mounts import PackedMounts
 from tests.conftest import absent
 from tests.task_rows import write_tasks
+from tests.waiting import until
 
 pytestmark = [pytest.mark.bubblewrap, pytest.mark.docker, pytest.mark.slow]
 
@@ -149,6 +151,22 @@ async def test_a_group_that_starts_at_once_waits_in_no_thread_and_leaves_no_moun
     assert (tmp_path / "cache" / "packed" / image.file_name) in backing_files(tmp_path)
     await mine.release()
     assert not mounts(tmp_path)
+
+
+async def test_a_cancelled_start_leaves_no_program_that_mounts(
+    packed: PackedDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image,) = packed.images()
+    programs, mark = tmp_path / "bin", tmp_path / "mark"
+    programs.mkdir()
+    (programs / "mount").write_text(f"#!/bin/sh\necho $$ > {mark}.draft && mv {mark}.draft {mark}\nexec sleep 600\n")
+    (programs / "mount").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    starting = asyncio.create_task(PackedMounts().mounted(packed.file(image)))
+    await until(mark.exists)
+    starting.cancel()
+    await asyncio.wait({starting})
+    assert start_ticks(int(mark.read_text())) is None
 
 
 async def test_a_killed_user_leaves_no_mount_once_somebody_looks(packed: PackedDir, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Images packed from a real registry without an engine, with faults in between, and from an engine."""
 
+import asyncio
 import base64
 import fcntl
 import json
@@ -310,6 +311,32 @@ async def test_what_a_disk_has_damaged_is_packed_again(
     assert result.failure is PullFailure.MALFORMED
     (result,) = await pack(packer, hasty, made_image.name)
     assert result.status == "pulled", result.why
+
+
+async def test_writing_the_file_is_progress(
+    packer: Packer, image: Callable[..., Pushed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a program that works for longer than `--stall` after it has read everything would be stopped."""
+    read, seen = asyncio.Event(), asyncio.Event()
+
+    async def write(stream: AsyncIterator[bytes], format: str, path: Path, draft: Path) -> None:
+        async for _ in stream:
+            pass
+        read.set()
+        while not seen.is_set():
+            with path.open("ab") as growing:
+                growing.write(b"more")
+            await asyncio.sleep(0.001)
+
+    monkeypatch.setattr("swe_aem.sandbox.images.pack.packer.write_image", write)
+    monkeypatch.setattr("swe_aem.sandbox.images.pack.packer._TELL_S", 0.001)
+    counts = set()
+    async with asyncio.timeout(60):
+        async for message in packer.pull(Reference.parse(image().name), None):
+            if read.is_set() and message["status"] == "Extracting":
+                counts.add(message["progressDetail"]["current"])
+            if len(counts) > 2:
+                seen.set()
 
 
 async def test_layers_stay_while_another_process_works_there(
