@@ -62,6 +62,8 @@ class Fleet:
         """What ends the run."""
         self._failed_joins: dict[str, int] = {}
         self._again_s: dict[str, float] = {}
+        self._needed = config.min_nodes
+        """Hosts that must work, or the run ends after a while."""
         self.late_lines = 0
         """Lines that came after their token was void, and were dropped."""
         self.lost_attempts = 0
@@ -75,8 +77,9 @@ class Fleet:
         """
         self._start(self._watch())
         try:
-            while sum(node.takes_work for node in self._nodes.values()) < self._config.min_nodes:
+            while self._working < self._needed:
                 await self._change()
+            self._needed = 1
             yield self
         finally:
             await self._close()
@@ -95,6 +98,10 @@ class Fleet:
                 node.probes += is_suspect(node, self._nodes.values())
                 return FleetPlace(node, self._notify)
             await self._change()
+
+    @property
+    def _working(self) -> int:
+        return sum(node.takes_work for node in self._nodes.values())
 
     def has_other(self, tried: frozenset[str]) -> bool:
         """Does a host work that is not one of these?"""
@@ -180,7 +187,7 @@ class Fleet:
             if listed is not None:
                 self._compare(listed)
             now_s = self._now_s()
-            if any(node.takes_work for node in self._nodes.values()):
+            if self._working >= self._needed:
                 empty_since_s = now_s
             self._require_hosts(now_s - empty_since_s)
             self._notify()
@@ -203,15 +210,18 @@ class Fleet:
                 node.end_attempts(NodeDrained(f"{node.label} was drained"))
 
     def _require_hosts(self, empty_s: float) -> None:
-        """Raises where no host works: at once if all are refused, else after `wait_s`."""
+        """Raises where too few hosts work: at once if all are refused, else after `wait_s`."""
         refused = [node.why for node in self._nodes.values() if node.state is State.REFUSED]
         if refused and len(refused) == len(self._nodes) and not self._issued:
             raise UserError(refused[0])
         if empty_s >= self._config.wait_s:
+            few = "no host of the cluster has"
+            if self._working:
+                few = f"only {self._working} of {self._needed} hosts (cluster.min_nodes) have"
             why = f"; {refused[0]}" if refused else ""
             raise RunAborted(
-                f"no host of the cluster has worked for {empty_s:.0f} s (cluster.wait_s){why}. Finished trajectories "
-                "are kept: start hosts and repeat the command"
+                f"{few} worked for {empty_s:.0f} s (cluster.wait_s){why}. Finished trajectories are kept: start hosts "
+                "and repeat the command"
             )
 
     async def _join(self, node: Node) -> None:
@@ -225,7 +235,7 @@ class Fleet:
             node.state, node.why = State.REFUSED, f"{node.label}: {error}"
             self._tell(f"REFUSED: {node.why}")
             await self._stop(node)
-        except (InfrastructureError, TimeoutError) as error:
+        except (InfrastructureError, OSError) as error:  # a time limit, a full disk
             self._tell(f"{node.label} could not join: {describe(error)}")
             tries = self._failed_joins[node.id] = self._failed_joins.get(node.id, 0) + 1
             self._again_s[node.id] = self._now_s() + min(_LONGEST_PAUSE_S, 2.0**tries)
@@ -293,6 +303,7 @@ class Fleet:
         if node.places:
             self._tell(f"{node.label} {'has been drained' if drained else 'is lost'}: {error}")
         node.end_attempts(NodeDrained(str(error)) if drained else error)
+        self._start(self._stop(node))  # it may be there all the same, and another agent would share its host
         self._notify()
 
     def _take(self, node: Node, report: Report) -> None:

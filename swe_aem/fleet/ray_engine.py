@@ -7,6 +7,7 @@ again by it, and what runs in sandboxes never crosses it.
 import asyncio
 import logging
 import os
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ _CALLS = 10_000
 """Calls of one agent at a time: a trajectory is one, and a look another."""
 _CANCEL_LIMIT_S = 60.0
 _CONNECT_LIMIT_S = 10.0
+_LIST_LIMIT_S = 30.0
 
 
 class RayEngine:
@@ -39,6 +41,8 @@ class RayEngine:
         """`address` is HOST:PORT of the head, or `auto` for the cluster that this host belongs to."""
         if address.startswith("ray://"):
             raise UserError(f"{address}: Ray Client is not used here; start this on a host of the cluster, with auto")
+        if address != "auto" and not _is_host_and_port(address):  # Ray would start a cluster of its own for `local`
+            raise UserError(f"cluster is {address!r}: give auto, or HOST:PORT of the head, as `ray start --head` says")
         self._address = address
 
     @asynccontextmanager
@@ -53,7 +57,7 @@ class RayEngine:
     async def nodes(self) -> list[Host]:
         """Hosts that belong to the cluster and are meant for agents."""
         try:
-            return await asyncio.to_thread(_hosts)
+            return await asyncio.wait_for(asyncio.to_thread(_hosts), _LIST_LIMIT_S)
         except (exceptions.RayError, RuntimeError, OSError) as error:
             raise NodeSilent(f"the head of the cluster does not answer: {_line(error)}") from error
 
@@ -90,6 +94,7 @@ class RayEngine:
         await asyncio.to_thread(ray.kill, agent)
 
     def _connect(self) -> None:
+        _require_token_mode()
         _require_answer(self._address)
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
@@ -102,14 +107,21 @@ class RayEngine:
             ) from error
         except (RuntimeError, ValueError, exceptions.RayError) as error:
             raise UserError(f"the Ray cluster at {self._address} cannot be used: {_line(error)}") from error
-        if os.environ.get("RAY_AUTH_MODE") != "token":
-            head = ray.get_runtime_context().gcs_address
-            ray.shutdown()
-            raise UserError(
-                f"the Ray cluster at {head} asks for no token: whoever reaches it may run code there, and read answer "
-                "keys. Start it on all hosts, and this, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, a file that "
-                "only you may read (`ray get-auth-token --generate` makes one)"
-            )
+
+
+def _require_token_mode() -> None:
+    """Raises `UserError` unless Ray asks for a token here. Before Ray connects: it would try for long without one."""
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        raise UserError(
+            "Ray asks for no token here: whoever reaches such a cluster may run code there, and read answer keys. "
+            "Start it on all hosts, and this, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, a file that only you "
+            "may read (`ray get-auth-token --generate` makes one)"
+        )
+
+
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) < 2**16
 
 
 def _require_answer(address: str) -> None:

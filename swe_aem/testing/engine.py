@@ -112,7 +112,9 @@ class FakeEngine:
         return work.result()
 
     async def stop(self, agent: _Agent) -> None:
-        """End an agent."""
+        """End an agent, and what it does, if its host can be reached."""
+        if not agent.ended and agent.host.alive and agent.host.reachable:
+            self._ending.add(asyncio.ensure_future(agent.methods.close()))
         agent.ended = True
 
     def _require(self, agent: _Agent) -> None:

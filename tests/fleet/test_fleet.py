@@ -1,6 +1,7 @@
 """What a fleet makes of hosts that are lost, silent, late, drained or broken, in virtual time."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -184,6 +185,52 @@ def test_without_any_host_for_long_the_run_ends_and_a_rerun_goes_on(tmp_path: Pa
         await made.run()
         all_resolved(made)
         assert len(made.backends["b"].opened) == 2 * (24 - stored)
+
+    run_in_virtual_time(main())
+
+
+def test_too_few_hosts_for_long_end_the_run(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = FleetBench(tmp_path, cluster={"min_nodes": 2})
+        made.host("a")
+        with pytest.raises(RunAborted, match=r"only 1 of 2 hosts \(cluster.min_nodes\) have worked for 500 s"):
+            await asyncio.wait_for(made.run(), 1000.0)
+
+    run_in_virtual_time(main())
+
+
+def test_an_agent_that_counts_as_lost_but_runs_does_not_share_its_host_with_the_next_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = FleetBench(tmp_path, work_s=100.0)
+        host = made.host("a")
+        open_then: list[int] = []
+
+        async def beside(_: RemoteRoller) -> None:
+            await asyncio.sleep(5.0)
+            next(iter(host.works)).cancel()  # as Ray says that a call is lost
+            await asyncio.sleep(20.0)
+            open_then.append(len(made.backends["a"].live))
+
+        await made.run(beside)
+        assert open_then == [2 * 4]
+        assert len(host.agents) == 2
+        all_resolved(made)
+
+    run_in_virtual_time(main())
+
+
+def test_a_host_whose_disk_is_full_does_not_end_the_run(tmp_path: Path) -> None:
+    async def full() -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def main() -> None:
+        made = FleetBench(tmp_path)
+        made.host("a")
+        made.host("b")
+        made.backends["a"].answers = full  # type: ignore[method-assign]
+        await made.run()
+        all_resolved(made)
+        assert "could not join: OSError: [Errno 28] No space left on device" in made.told
 
     run_in_virtual_time(main())
 

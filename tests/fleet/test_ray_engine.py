@@ -1,5 +1,7 @@
 """What keeps this process from a Ray cluster is one line; a cluster itself is in tests/e2e/test_fleet.py."""
 
+import socket
+
 import pytest
 
 from swe_aem.errors import ExtensionFailed, UserError
@@ -9,11 +11,28 @@ from swe_aem.fleet.messages import portable
 pytest.importorskip("ray", reason="needs the cluster extra")
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:port"])
-async def test_where_no_cluster_is_the_error_says_how_to_start_one(address: str) -> None:
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:1", "127.0.0.1:port", "127.0.0.1:70000", "no.host.invalid:6379", ":6379", "local", "head", ""],
+)
+async def test_where_no_cluster_is_the_error_says_how_to_start_one(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     with pytest.raises(UserError, match="ray start --head"):
         async with engine_at(address).open():
             pass
+
+
+async def test_a_cluster_without_tokens_is_refused_before_anything_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        with pytest.raises(UserError, match="RAY_AUTH_MODE=token"):
+            async with engine_at(f"127.0.0.1:{listening.getsockname()[1]}").open():
+                pass
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 def test_ray_client_is_refused() -> None:
