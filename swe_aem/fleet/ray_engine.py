@@ -32,6 +32,10 @@ _CALLS = 10_000
 _CANCEL_LIMIT_S = 60.0
 _CONNECT_LIMIT_S = 10.0
 _LIST_LIMIT_S = 30.0
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of gRPC begins, which Ray speaks: the preface of HTTP/2, and a settings frame without settings."""
+_HTTP2_SETTINGS = b"\x04"
+"""The type of the frame with which a server of HTTP/2 begins; three bytes of length precede it."""
 
 
 class RayEngine:
@@ -125,12 +129,16 @@ def _is_host_and_port(address: str) -> bool:
 
 
 def _require_answer(address: str) -> None:
-    """Raises `UserError` if nothing listens there: Ray would try for minutes."""
+    """Raises `UserError` if nothing listens there, or what does is not Ray: Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if not host:
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_LIMIT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_LIMIT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                connection.sendall(_HTTP2_GREETING)
+                if connection.makefile("rb").read(4)[3:] != _HTTP2_SETTINGS:
+                    raise ValueError("what listens there is another program")
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({error}); give HOST:PORT of its head, as `ray start --head` says"

@@ -1,5 +1,6 @@
 """What keeps this process from a Ray cluster is one line; a cluster itself is in tests/e2e/test_fleet.py."""
 
+import asyncio
 import socket
 
 import pytest
@@ -33,6 +34,20 @@ async def test_a_cluster_without_tokens_is_refused_before_anything_connects(monk
                 pass
         with pytest.raises(BlockingIOError):
             listening.accept()
+
+
+async def test_another_program_at_the_address_is_told_from_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(UserError, match=f"no Ray cluster answers at 127.0.0.1:{port}"):
+            async with engine_at(f"127.0.0.1:{port}").open():
+                pass
 
 
 def test_ray_client_is_refused() -> None:
