@@ -28,7 +28,7 @@ def status(
 ) -> None:
     """List the hosts of a cluster, the places that they have for agents, and what keeps one from rolling out.
 
-    Exit code 1 if none could. Places are those of a rollout with the default settings.
+    Exit code 1 if none could. Places and sandboxes are those of a rollout with the default settings.
 
     Example: swe-aem cluster status --cluster 10.0.0.1:6379
     """

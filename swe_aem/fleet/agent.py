@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from swe_aem.errors import InfrastructureError
 from swe_aem.fleet.engine import NodeLost
-from swe_aem.fleet.host_roller import HostRoller, OpenHostRoller, open_host_roller
+from swe_aem.fleet.host_roller import HostRoller, OpenHostRoller, look_at_this_host, open_host_roller
 from swe_aem.fleet.messages import HostSize, Identity, Job, Live, Opening, Report, Rolled, portable
 from swe_aem.fleet.outbox import Outbox
 from swe_aem.rollout import RolloutConfig
@@ -43,8 +43,11 @@ class NodeAgent:
         return Identity.own()
 
     async def size(self, config: RolloutConfig) -> HostSize:
-        """The host's size, and its places for the sandboxes of a configuration."""
-        return HostSize.of_this_host(config)
+        """The host's size, and its places for the sandboxes of a configuration; raises as `look_at_this_host`."""
+        try:
+            return await look_at_this_host(config)
+        except Exception as error:
+            raise portable(error) from None
 
     async def open(self, opening: Opening) -> HostSize:
         """Open what trajectories need, once; returns the host's size. Raises `UserError` for what does not fit here."""

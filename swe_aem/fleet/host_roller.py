@@ -49,6 +49,18 @@ def _backend(config: RolloutConfig) -> SandboxBackend:
     return open_backend(config.sandbox)
 
 
+async def _require_answer(sandboxes: SandboxBackend) -> None:
+    if not await sandboxes.answers():
+        raise UserError(f"its {sandboxes.name} does not answer: run `swe-aem doctor` there")
+
+
+async def look_at_this_host(config: RolloutConfig) -> HostSize:
+    """This host's size. Raises `UserError` if the backend of a configuration's sandboxes cannot be used here."""
+    async with _backend(config) as sandboxes:
+        await _require_answer(sandboxes)
+    return HostSize.of_this_host(config)
+
+
 @asynccontextmanager
 async def open_host_roller(
     opening: Opening,
@@ -72,8 +84,7 @@ async def open_host_roller(
         known = directory / BROKEN_TASKS
         known.write_bytes(opening.broken_tasks)
         async with backend(config) as sandboxes, open_components(config, tasks) as components:
-            if not await sandboxes.answers():
-                raise UserError(f"its {sandboxes.name} does not answer: run `swe-aem doctor` there")
+            await _require_answer(sandboxes)
             roller = LocalRoller(config, components, sandboxes, directory, run=opening.run)
 
             async def roll(job: Job, place: Place) -> Done:

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from swe_aem.errors import InfrastructureError, SweAemError
+from swe_aem.errors import SweAemError, UserError
 from swe_aem.fleet.engine import Engine, Host
 from swe_aem.fleet.messages import HostSize, Identity
 from swe_aem.rollout import RolloutConfig
@@ -40,7 +40,9 @@ async def _look_at(engine: Engine, host: Host, config: RolloutConfig) -> HostSta
             size = await engine.call(agent, "size", config, within_s=_LIMIT_S)
         finally:
             await engine.stop(agent)
-    except (InfrastructureError, SweAemError) as error:
+    except UserError as error:
+        return HostStatus(host, None, str(error))
+    except (SweAemError, OSError) as error:
         return HostStatus(host, None, describe(error))
     problem = theirs.differs_from(Identity.own())
     return HostStatus(host, size, problem or ("it is being drained" if host.draining else ""))
