@@ -59,7 +59,7 @@ def test_gradients_are_shards_in_float32_between_micro_batches(tmp_path: Path) -
         assert line["pieces"] > 1
     model = rose[0]["model"]
     assert rose[0]["gathered"] > 0.9 * model > 80e6
-    assert rose[0]["streamed"] < 0.25 * model, "the whole model is in the memory of the process that writes it"
+    assert rose[0]["streamed"] < 0.5 * model, "the whole model is in the memory of the process that writes it"
     for status, output in run_both("sharded", 0, str(tmp_path / "whole"), "unsharded"):
         assert status == 0, output
     sharded, whole = (moved(torch.load(tmp_path / name)) for name in ("sharded", "whole"))
