@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import torch
-
 from swe_aem.advantage.config import AEMConfig, ImportanceSamplingConfig
 from swe_aem.testing.steps import ScriptedFeed, tiny_model, tiny_tokenizer
 from swe_aem.train.config import LoraConfig
 from swe_aem.train.grpo import AgentGRPOTrainer
 from swe_aem.train.models import adapted
 from swe_aem.train.trl_config import TrlConfig, recipe
+from tests.train.adapters import disturbed
 
 MICRO_STEPS = [0, 0, 0, 1, 2, 2, 3, 3]
 """Of the eight rows of a step; the first four are a minibatch, where there are two."""
@@ -33,13 +32,7 @@ def policy(*, adapter: bool = False) -> Any:
     model = tiny_model(sharpness=4.0).double()
     if not adapter:
         return model
-    model = adapted(model, LoraConfig(r=4))
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, one in model.named_parameters():
-            if "lora_B" in name:
-                one.normal_(std=0.1)
-    return model
+    return disturbed(adapted(model, LoraConfig(r=4)), std=0.1)
 
 
 def trained_weights(model: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from swe_aem.train import models  # noqa: E402
 from swe_aem.train.checkpoint_names import CheckpointNames  # noqa: E402
 from swe_aem.train.config import LoraConfig, TrainConfig  # noqa: E402
 from swe_aem.train.expert_adapters import ExpertAdapterNames  # noqa: E402
+from tests.train.adapters import disturbed  # noqa: E402
 from tests.train.bringing import bringing  # noqa: E402
 from tests.train.mixtures import mixture  # noqa: E402
 
@@ -36,13 +37,7 @@ LINEAR_ATTENTION = {
 
 def adapted(model: Any, **settings: Any) -> Any:
     """The model with an adapter that changes what it says."""
-    found = models.adapted(model, LoraConfig(r=4, alpha=8, **settings))
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in found.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.3)
-    return found
+    return disturbed(models.adapted(model, LoraConfig(r=4, alpha=8, **settings)), std=0.3)
 
 
 def places(model: Any) -> set[str]:

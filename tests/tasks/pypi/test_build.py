@@ -24,9 +24,9 @@ PACKAGE = "inflection"
 pytestmark = [pytest.mark.slow, pytest.mark.docker, pytest.mark.bubblewrap]
 
 
-def _swe_aem(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def _swe_aem(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "swe_aem", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +133,9 @@ async def test_another_python_is_refused(recipe_of: Callable[..., dict[str, Any]
         (["pypi", "--only", PACKAGE, "--out", "."], "holds something else"),
     ],
 )
-def test_wrong_use(arguments: list[str], message: str) -> None:
-    done = _swe_aem("tasks", "build", *arguments)
+def test_wrong_use(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "something.txt").touch()
+    done = _swe_aem("tasks", "build", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
