@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from swe_aem.core import Policy, SamplingParams
+from swe_aem.errors import PolicyError
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart" / "policy"
 
@@ -96,10 +97,17 @@ class Agents:
             await policy.sample(prompt, params, trajectory_id=f"t.{number}")
 
     async def generating(self, wanted: bool = True) -> None:
-        """Return when the server generates, or when it no longer does."""
-        async with asyncio.timeout(60):
-            while bool((await self._policy.servers[0].control.load()).running) != wanted:  # noqa: ASYNC110
+        """Return when the server generates, or when it no longer does. A server whose processors are all taken may be
+        too slow to say: it is asked again."""
+        async with asyncio.timeout(300):
+            while await self._generates() != wanted:
                 await asyncio.sleep(0.05)
+
+    async def _generates(self) -> bool | None:
+        try:
+            return bool((await self._policy.servers[0].control.load()).running)
+        except PolicyError:
+            return None
 
     def cancel(self) -> None:
         """Give up all that is in flight."""
