@@ -1,4 +1,4 @@
-"""`NodeAgent`: rolls out trajectories on one host for a run elsewhere.
+"""`NodeAgent`: does jobs on one host for a run elsewhere, such as trajectories to roll out.
 
 It works only for live tokens: what the run has given up ends here at the next look, and where no look comes for long,
 all of it does.
@@ -8,14 +8,14 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from swe_aem.errors import InfrastructureError
 from swe_aem.fleet.engine import NodeLost
-from swe_aem.fleet.host_roller import HostRoller, OpenHostRoller, look_at_this_host, open_host_roller
-from swe_aem.fleet.messages import HostSize, Identity, Job, Live, Opening, Report, Rolled, portable
+from swe_aem.fleet.host_work import HostWork, OpenHostWork, look_at_this_host
+from swe_aem.fleet.messages import Finished, HostSize, Identity, Job, Live, Opening, Report, portable
 from swe_aem.fleet.outbox import Outbox
 from swe_aem.rollout import RolloutConfig
-from swe_aem.rollout.roller import Done
 
 
 def _end_process() -> None:
@@ -25,12 +25,11 @@ def _end_process() -> None:
 class NodeAgent:
     """One per host and run. Its methods are called through an `Engine`, several at a time."""
 
-    def __init__(
-        self, *, open_roller: OpenHostRoller = open_host_roller, leave: Callable[[], None] = _end_process
-    ) -> None:
-        """`leave` ends the agent's process, once no look has come for long and all that it had is closed."""
-        self._open_roller, self._leave = open_roller, leave
-        self._rolls: dict[int, asyncio.Task[_Ended]] = {}
+    def __init__(self, *, open_work: OpenHostWork | None = None, leave: Callable[[], None] = _end_process) -> None:
+        """`open_work` stands for the `work` of its opening. `leave` ends the agent's process, once no look has come for
+        long and all that it had is closed."""
+        self._open_work, self._leave = open_work, leave
+        self._jobs: dict[int, asyncio.Task[_Ended]] = {}
         self._live = Live(0, frozenset(), 0, False)
         self._closing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -50,26 +49,26 @@ class NodeAgent:
             raise portable(error) from None
 
     async def open(self, opening: Opening) -> HostSize:
-        """Open what trajectories need, once; returns the host's size. Raises `UserError` for what does not fit here."""
+        """Open what jobs need, once; returns the host's size. Raises `UserError` for what does not fit here."""
         ready: asyncio.Future[HostSize] = asyncio.get_running_loop().create_future()
         self._keeper = asyncio.create_task(self._keep(opening, ready))
         return await ready
 
-    async def roll(self, job: Job) -> Rolled:
-        """Roll out one trajectory. A second call with the same token waits for the first one's result."""
+    async def do(self, job: Job) -> Finished:
+        """Do one job. A second call with the same token waits for the first one's result."""
         outbox = self._ready.outbox
-        if job.token not in self._rolls:
+        if job.token not in self._jobs:
             if job.token <= self._live.issued and job.token not in self._live.tokens:
-                raise InfrastructureError(f"token {job.token} is void: its trajectory was given to another host")
-            self._rolls[job.token] = asyncio.create_task(self._roll(job))
-        rolling = self._rolls[job.token]
+                raise InfrastructureError(f"token {job.token} is void: its work was given to another host")
+            self._jobs[job.token] = asyncio.create_task(self._do(job))
+        doing = self._jobs[job.token]
         try:
-            ended = await asyncio.shield(rolling)
+            ended = await asyncio.shield(doing)
         except asyncio.CancelledError:
-            rolling.cancel()
-            await asyncio.wait({rolling})  # its sandboxes close
+            doing.cancel()
+            await asyncio.wait({doing})  # its sandboxes close
             raise
-        return Rolled(outbox.report(), ended.done, ended.error)
+        return Finished(outbox.report(), ended.result, ended.error)
 
     async def look(self, live: Live) -> Report:
         """What has happened. Ends whatever works for a token that is not live."""
@@ -78,19 +77,19 @@ class NodeAgent:
         self._live = live
         opened.outbox.arrived(live.seen)
         opened.outbox.spending.used_up = live.budget_spent
-        for token in [one for one in self._rolls if one <= live.issued and one not in live.tokens]:
-            self._rolls.pop(token).cancel()
+        for token in [one for one in self._jobs if one <= live.issued and one not in live.tokens]:
+            self._jobs.pop(token).cancel()
         return opened.outbox.report(opened.news_of_broken_tasks())
 
     async def close(self) -> None:
         """End everything; sandboxes are closed on return."""
         if self._patience is not None:
             self._patience.cancel()
-        for rolling in self._rolls.values():
-            rolling.cancel()
-        if self._rolls:
-            await asyncio.wait(self._rolls.values())
-        self._rolls.clear()
+        for doing in self._jobs.values():
+            doing.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs.values())
+        self._jobs.clear()
         self._opened = None
         self._closing.set()
         if self._keeper is not None:
@@ -106,22 +105,22 @@ class NodeAgent:
         """Hold open what `open` opened until `close`: one task enters and leaves it."""
         outbox = Outbox(opening.config.budget)
         try:
-            async with self._open_roller(opening, outbox) as roller:
+            async with (self._open_work or opening.work)(opening, outbox) as work:
                 assert opening.config.cluster is not None
-                self._opened = _Opened(roller, outbox, opening.config.cluster.lost_after_s, opening.broken_tasks)
+                self._opened = _Opened(work, outbox, opening.config.cluster.lost_after_s, opening.broken_tasks)
                 self._wait_for_looks(self._opened)
-                ready.set_result(roller.size)
+                ready.set_result(work.size)
                 await self._closing.wait()
         except Exception as error:
             if ready.done():
                 raise
             ready.set_exception(portable(error))
 
-    async def _roll(self, job: Job) -> "_Ended":
+    async def _do(self, job: Job) -> "_Ended":
         opened = self._ready
         place = _ToldPlace(lambda: opened.outbox.add("released", job.token))
         try:
-            return _Ended(await opened.roller.roll(job, place))
+            return _Ended(await opened.work.do(job, place))
         except Exception as error:
             return _Ended(error=portable(error))
 
@@ -138,9 +137,9 @@ class NodeAgent:
 
 @dataclass(frozen=True)
 class _Ended:
-    """What a roller returned, or what it raised."""
+    """What a job returned, or what it raised."""
 
-    done: Done | None = None
+    result: Any = None
     error: Exception | None = None
 
 
@@ -148,7 +147,7 @@ class _Ended:
 class _Opened:
     """What exists while an agent is open."""
 
-    roller: HostRoller
+    work: HostWork
     outbox: Outbox
     lost_after_s: float
     told: bytes
@@ -156,7 +155,7 @@ class _Opened:
 
     def news_of_broken_tasks(self) -> bytes | None:
         """What is known of broken tasks, if the run does not know it."""
-        known = self.roller.broken_tasks()
+        known = self.work.broken_tasks()
         if known == self.told:
             return None
         self.told = known

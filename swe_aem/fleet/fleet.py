@@ -14,7 +14,7 @@ from swe_aem.core import TaskRecord, TrajectoryKey
 from swe_aem.errors import InfrastructureError, RunAborted, SweAemError, UserError
 from swe_aem.fleet.engine import Engine, Host, NodeDrained, NodeLost, NodeSilent
 from swe_aem.fleet.events import RunEvents
-from swe_aem.fleet.messages import HostSize, Job, Live, Opening, Report, Rolled
+from swe_aem.fleet.messages import Finished, HostSize, Job, Live, Opening, Report
 from swe_aem.fleet.node import Attempt, Node, State, choose, is_suspect
 from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.cluster_config import ClusterConfig
@@ -107,8 +107,8 @@ class Fleet:
         """Does a host work that is not one of these?"""
         return any(node.takes_work and node.id not in tried for node in self._nodes.values())
 
-    async def roll(self, place: FleetPlace, key: TrajectoryKey, job: Callable[[int], Job]) -> tuple[Rolled, Attempt]:
-        """What an agent made of a trajectory; `job` makes its job from a token.
+    async def do(self, place: FleetPlace, key: TrajectoryKey, job: Callable[[int], Job]) -> tuple[Finished, Attempt]:
+        """What an agent made of a job; `job` makes it from a token.
 
         Raises `NodeLost` if the token became void, so that whatever the agent makes of it is dropped.
         """
@@ -123,9 +123,9 @@ class Fleet:
         finally:
             del node.attempts[attempt.token], self._places[attempt.token]
 
-    async def _result(self, node: Node, attempt: Attempt, job: Job) -> Rolled:
+    async def _result(self, node: Node, attempt: Attempt, job: Job) -> Finished:
         while True:
-            call = asyncio.ensure_future(self._engine.call(node.agent, "roll", job))
+            call = asyncio.ensure_future(self._engine.call(node.agent, "do", job))
             try:
                 await self._first_of(call, attempt.ended)
             except asyncio.CancelledError:
@@ -140,7 +140,7 @@ class Fleet:
                 self.lost_attempts += 1
                 raise attempt.void
             try:
-                rolled: Rolled = call.result()
+                finished: Finished = call.result()
             except NodeSilent:  # the agent keeps what it has: asked again, it answers for the same token
                 self._is_silent(node)
                 while node.state is State.SILENT and attempt.void is None:
@@ -148,8 +148,8 @@ class Fleet:
             except NodeLost as error:
                 self._lost(node, error)
             else:
-                self._take(node, rolled.report)
-                return rolled
+                self._take(node, finished.report)
+                return finished
 
     async def _first_of(self, call: "asyncio.Future[Any]", ended: asyncio.Event) -> None:
         """Return once the call has ended or the event is set."""
@@ -166,7 +166,7 @@ class Fleet:
 
     def _came_late(self, call: "asyncio.Future[Any]") -> None:
         self._tasks.discard(call)  # type: ignore[arg-type]
-        if not call.cancelled() and call.exception() is None and call.result().done is not None:
+        if not call.cancelled() and call.exception() is None and call.result().error is None:
             self.late_lines += 1
 
     def _is_able(self, node: Node, apart_from: frozenset[str]) -> bool:

@@ -6,15 +6,17 @@ import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import swe_aem
 from swe_aem.core import TaskRecord
 from swe_aem.errors import ExtensionFailed, SweAemError
 from swe_aem.rollout import RolloutConfig, this_host
-from swe_aem.rollout.roller import Done
 from swe_aem.runlog import traceback_of
 from swe_aem.tasks import TaskSet
+
+if TYPE_CHECKING:
+    from swe_aem.fleet.host_work import OpenHostWork
 
 Kind = Literal[
     "phase",
@@ -61,11 +63,13 @@ class Identity:
 
 @dataclass(frozen=True)
 class Opening:
-    """What an agent needs to know before its first trajectory."""
+    """What an agent needs to know before its first job."""
 
+    work: "OpenHostWork"
+    """What does the jobs: a function of a module, which is sent by its name."""
     config: RolloutConfig
     tasks: TaskSet
-    """Without records: those come with each trajectory."""
+    """Without records: those come with each job."""
     run: str
     """Id of the run, for labels."""
     directory: str
@@ -74,6 +78,8 @@ class Opening:
     """The software that an agent must have."""
     broken_tasks: bytes = b"{}"
     """What the store knows of broken tasks: the content of its file."""
+    settings: Any = None
+    """What `work` needs to know beyond that."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +90,18 @@ class HostSize:
     memory_bytes: int
     """Free when it was looked at."""
     places: int
-    """Agents that may live at once: what the settings say, or what the host carries."""
+    """Jobs that may run at once: what the settings say, or what the host carries."""
 
     @staticmethod
-    def of_this_host(config: RolloutConfig) -> "HostSize":
-        """What this host has for the sandboxes of a configuration."""
+    def of_this_host(places: int) -> "HostSize":
+        """This host's, with so many places."""
         host = this_host()
-        return HostSize(host.processors, host.memory_bytes, config.at_once.concurrency)
+        return HostSize(host.processors, host.memory_bytes, places)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One trajectory to roll out."""
+    """One trajectory to roll out, or other work on one task."""
 
     token: int
     """Names this attempt among all of the run: only the line of a live token is stored."""
@@ -104,7 +110,9 @@ class Job:
     earlier: tuple[str, ...]
     """Failed attempts elsewhere."""
     left_s: float
-    """Seconds of the trajectory's time that are left."""
+    """Seconds of the trajectory's time that are left; infinite where there is no limit."""
+    payload: Any = None
+    """What is to be worked on, where that is more than the task."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +150,13 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Rolled:
-    """How a trajectory's attempts on a host ended."""
+class Finished:
+    """How a job's attempts on a host ended."""
 
     report: Report
-    done: Done | None = None
+    result: Any = None
     error: Exception | None = None
-    """In place of `done`: what the roller raised."""
+    """In place of a result: what was raised."""
 
 
 def portable(error: Exception) -> Exception:

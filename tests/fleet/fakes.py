@@ -92,6 +92,6 @@ class FleetBench:
 
         backend = self.backends[name]
         return NodeAgent(
-            open_roller=partial(open_host_roller, open_components=opened, backend=lambda config: backend),
+            open_work=partial(open_host_roller, open_components=opened, backend=lambda config: backend),
             leave=lambda: self.left.append(name),
         )

@@ -8,7 +8,7 @@ import pytest
 
 from swe_aem.errors import InfrastructureError
 from swe_aem.fleet.agent import NodeAgent
-from swe_aem.fleet.host_roller import HostRoller
+from swe_aem.fleet.host_work import HostWork
 from swe_aem.fleet.messages import HostSize, Identity, Job, Live, Opening
 from swe_aem.fleet.outbox import Outbox
 from swe_aem.rollout import RolloutConfig
@@ -30,22 +30,22 @@ def test_a_look_ends_what_is_not_live_and_leaves_what_it_does_not_speak_of() -> 
         raise InfrastructureError("the end")
 
     @asynccontextmanager
-    async def opened(opening: Opening, outbox: Outbox) -> AsyncIterator[HostRoller]:
-        yield HostRoller(HostSize(1, 1, 1), roll, lambda: b"{}")
+    async def opened(opening: Opening, outbox: Outbox) -> AsyncIterator[HostWork]:
+        yield HostWork(HostSize(1, 1, 1), roll)
 
     async def main() -> None:
-        agent = NodeAgent(open_roller=opened, leave=lambda: None)
+        agent = NodeAgent(leave=lambda: None)
         config = RolloutConfig(cluster=ClusterConfig())
-        await agent.open(Opening(config, TaskSet("fakes", ()), "run", "/", Identity("1", "3")))
-        rolls = [asyncio.ensure_future(agent.roll(Job(token, make_record(), token, (), 60.0))) for token in (1, 2, 3)]
+        await agent.open(Opening(opened, config, TaskSet("fakes", ()), "run", "/", Identity("1", "3")))
+        jobs = [asyncio.ensure_future(agent.do(Job(token, make_record(), token, (), 60.0))) for token in (1, 2, 3)]
         await asyncio.sleep(1.0)
         await agent.look(Live(issued=2, tokens=frozenset({2}), seen=0, budget_spent=False))
         await asyncio.sleep(1.0)
         assert ended == [1]
         with pytest.raises(InfrastructureError, match="token 1 is void"):
-            await agent.roll(Job(1, make_record(), 1, (), 60.0))
+            await agent.do(Job(1, make_record(), 1, (), 60.0))
         await agent.close()
         assert sorted(ended) == [1, 2, 3]
-        await asyncio.gather(*rolls, return_exceptions=True)
+        await asyncio.gather(*jobs, return_exceptions=True)
 
     run_in_virtual_time(main())

@@ -27,7 +27,7 @@ def down(_: object) -> FakeBackend:
 async def test_a_host_without_what_sandboxes_need_is_not_ready(
     backend: object, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swe_aem.fleet.host_roller.open_backend", backend)
+    monkeypatch.setattr("swe_aem.fleet.host_work.open_backend", backend)
     engine = FakeEngine(lambda name: NodeAgent())
     engine.add("a")
     (one,) = await look_at_hosts(engine, RolloutConfig())
