@@ -100,7 +100,7 @@ class Agents:
         """Return when the server generates, or when it no longer does. A server whose processors are all taken may be
         too slow to say: it is asked again."""
         async with asyncio.timeout(300):
-            while await self._generates() != wanted:
+            while await self._generates() != wanted:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def _generates(self) -> bool | None:
