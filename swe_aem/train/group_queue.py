@@ -80,16 +80,21 @@ class GroupQueue:
     """The groups that have begun and that no step has consumed.
 
     With `max_staleness` 0 a step takes the next `consumed_per_step` groups, once all are complete. Above 0 it takes the
-    first complete informative ones, oldest first. Zero-variance groups make room for others at once; where
-    `consumed_per_step` groups are complete and too few are informative, they fill the step. Without oversampling no
+    first complete informative ones, oldest first. Zero-variance groups make room for others at once, within
+    `consumed_per_step` * (`max_staleness` + 1); where `consumed_per_step` groups are complete and too few are
+    informative, they fill the step. Of those left over a step rejects as many as it would at 0. Without oversampling no
     group is rejected, so each counts as informative.
     """
 
-    def __init__(self, rules: QueueRules, *, trained: int = 0) -> None:
-        """`trained` steps are behind."""
+    def __init__(self, rules: QueueRules, *, trained: int = 0, consumed: int | None = None) -> None:
+        """`trained` steps are behind, which trained on or rejected `consumed` groups; as many as they may if not
+        given."""
         self._rules = rules
         self._oversamples = rules.consumed_per_step > rules.groups_per_step
         self._version = trained
+        most = rules.consumed_per_step * (trained + rules.max_staleness)
+        self._consumed = min(rules.consumed_per_step * trained if consumed is None else consumed, most)
+        """Groups that steps trained on or rejected; no more than leave the next step what it may consume."""
         self._groups: dict[int, _Group] = {}
         self._dropped: list[int] = []
         self._training = 0
@@ -119,13 +124,16 @@ class GroupQueue:
     def may_begin(self) -> bool:
         """Is there room for another group? At most `groups_per_step` * (`max_staleness` + 1) are begun and not trained,
         so that each of them can still be trained in time; zero-variance groups are not counted here, but together with
-        them there are at most `consumed_per_step` * (`max_staleness` + 1)."""
-        steps = self._rules.max_staleness + 1
-        counted = sum(not self._is_rejectable(group) for group in self._fresh()) + self._training
-        with_rejectable = len(self._fresh()) + self._training
+        them there are at most `consumed_per_step` * (`max_staleness` + 1). And since the run began at most
+        `consumed_per_step` for each step that is trained or among the next `max_staleness` + 1: what a step costs does
+        not depend on the staleness."""
+        fresh = self._fresh()
+        ahead = self._rules.max_staleness + 1
+        counted = sum(not self._is_rejectable(group) for group in fresh) + self._training
         return (
             counted < self._rules.most_begun
-            and with_rejectable < self._rules.consumed_per_step * steps
+            and len(fresh) + self._training < self._rules.consumed_per_step * ahead
+            and len(fresh) + self._consumed < self._rules.consumed_per_step * (self._version + ahead)
             and not self.exhausted
         )
 
@@ -154,6 +162,7 @@ class GroupQueue:
         if taken is not None:
             for number in (*taken.trained, *taken.rejected):
                 del self._groups[number]
+            self._consumed += len(taken.trained) + len(taken.rejected)
             self._dropped.clear()
             self._training = self._places_per_step
         return taken
@@ -186,7 +195,16 @@ class GroupQueue:
             if len(chosen) + len(others) < self._rules.consumed_per_step:
                 return None
             chosen, others = [*chosen, *others[:lacking]], others[lacking:]
-        return self._taken(chosen, others)
+        return self._taken(chosen, self._rejected(others))
+
+    def _rejected(self, others: Collection[_Group]) -> list[_Group]:
+        """Those of the others that leave with the next step: as many as it may reject, oldest first, and those that the
+        step after it could not train on. What is left keeps its place, so that a step costs `consumed_per_step` groups
+        and not as many as are complete when it begins."""
+        spare = self._rules.consumed_per_step - self._rules.groups_per_step
+        oldest_first = sorted(others, key=_age_order)
+        too_old = (one for one in oldest_first[spare:] if self._version + 1 - one.version > self._rules.max_staleness)
+        return [*oldest_first[:spare], *too_old]
 
     def _taken(self, trained: Collection[_Group], rejected: Collection[_Group]) -> Taken:
         return Taken(trained=_numbers(trained), rejected=_numbers(rejected), dropped=tuple(self._dropped))

@@ -176,7 +176,7 @@ class TrainingGroups:
     def _queue_of(self, step: int) -> GroupQueue:
         """The queue; it begins with the first step that was not decided before."""
         if self._queue is None:
-            self._queue = GroupQueue(self._rules, trained=step - 1)
+            self._queue = GroupQueue(self._rules, trained=step - 1, consumed=self._consumed_before())
             if self._log is None:
                 self._next = (step - 1) * self._rules.consumed_per_step
             elif step > len(self._log.steps) + 1:
@@ -187,6 +187,12 @@ class TrainingGroups:
             else:
                 self._gone = {(one.task_id, one.epoch) for line in self._log.steps for one in line.groups}
         return self._queue
+
+    def _consumed_before(self) -> int | None:
+        """Groups that earlier processes trained on or rejected; None where each step consumed as many as it may."""
+        if self._log is None:
+            return None
+        return sum(one.use != "dropped" for line in self._log.steps for one in line.groups)
 
     async def _advance(self) -> RolloutGroup | None:
         """Begin groups that are whole in the store, up to the first one that is not; None if no more may begin."""

@@ -113,6 +113,35 @@ def test_zero_variance_groups_make_room_and_fill_up_in_the_end() -> None:
     assert queue.take() == Taken(trained=(3,))
 
 
+def test_a_step_rejects_no_more_than_it_would_on_policy() -> None:
+    queue = GroupQueue(rules(1, 1, rolled_out=2))
+    begun(queue, 0, 1)
+    complete(queue, 0, 1, worth="zero_variance")
+    begun(queue, 2, 3)
+    complete(queue, 2)
+    assert queue.take() == Taken(trained=(2,), rejected=(0,))
+    assert not queue.may_begin(), "1 keeps its place: it is what the next step rejects"
+    queue.trained()
+    complete(queue, 3)
+    assert queue.take() == Taken(trained=(3,), rejected=(1,))
+
+
+def test_a_zero_variance_group_is_rejected_before_it_is_too_old_to_fill_a_step() -> None:
+    queue = GroupQueue(rules(1, 1, rolled_out=3))
+    begun(queue, 0, 1)
+    complete(queue, 0, 1, worth="zero_variance")
+    begun(queue, 2, 3)
+    complete(queue, 2, 3, worth="zero_variance")
+    begun(queue, 4, 5)
+    complete(queue, 4)
+    assert queue.take() == Taken(trained=(4,), rejected=(0, 1))
+    queue.trained()
+    complete(queue, 5)
+    assert queue.take() == Taken(trained=(5,), rejected=(2, 3))
+    queue.trained()
+    assert queue.complete_groups == 0
+
+
 def test_without_oversampling_every_group_is_trained_on() -> None:
     queue = GroupQueue(rules(1, 1))
     begun(queue, 0, 1)
@@ -202,6 +231,9 @@ class Story:
             assert not taken.rejected
         self.consumed += left
         self.steps.append(taken)
+        if self.rules.stale == "wait":
+            ahead = len(self.steps) + self.rules.max_staleness
+            assert len(self.consumed) <= self.rules.consumed_per_step * ahead, "a step costs what it costs at 0"
 
     def check_bounds(self) -> None:
         ahead = self.rules.max_staleness + 1
@@ -218,7 +250,8 @@ class Story:
 
     def restart(self) -> None:
         """What was not complete is rolled out again, with the weights of then or, in part, of before."""
-        self.queue = GroupQueue(self.rules, trained=self.queue.version)
+        consumed = sum(len(taken.trained) + len(taken.rejected) for taken in self.steps)
+        self.queue = GroupQueue(self.rules, trained=self.queue.version, consumed=consumed)
         again = [number for number in self.began if number not in self.consumed]
         for number in again:
             if number not in self.stored and self.dice.random() < 0.5:
