@@ -1,11 +1,12 @@
-"""An OpenAI-compatible front of any policy, token-exact where that is, with one session per trajectory.
+"""An HTTP front of any policy in three protocols, token-exact where that is, with one session per trajectory.
 
-    harness ──chat completions──> Gateway ──> GatewaySession ──token ids──> Policy
-                                                  │
-                                                  └──> Trajectory
+    harness ──chat completions, responses, messages──> Gateway ──> GatewaySession ──token ids──> Policy
+                                                                       │
+                                                                       └──> Trajectory
 
-`messages` normalises a request's messages, `tree` finds the turn that a request continues, `session` samples and keeps
-what was sampled, `wire` and `server` handle HTTP. `docs/bring-your-own-agent.md` describes it for users.
+`chat_wire`, `responses_wire` and `anthropic_wire` translate a protocol, `messages` normalises a request's messages,
+`tree` finds the turn that a request continues, `session` samples and keeps what was sampled, `server` handles HTTP.
+`docs/gateway.md` describes it for users.
 """
 
 from swe_aem.gateway.server import Gateway

@@ -6,6 +6,7 @@ dropped. Messages that mean the same have equal canonical forms, except for assi
 """
 
 import json
+import math
 from typing import Any
 
 from swe_aem.agent import Message
@@ -61,7 +62,7 @@ def echoes(served: Message, sent: Message) -> bool:
 def parsed_arguments(text: str) -> dict[str, Any] | None:
     """The JSON object that a call's arguments hold; None if they do not hold one."""
     try:
-        value = json.loads(text, parse_float=_number)
+        value = json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_number)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -81,13 +82,16 @@ def _paired(text: str) -> str:
 
 
 def _number(text: str) -> int | float:
-    """A JSON number, with 1.0 read as 1 because clients in JavaScript write it so."""
+    """A JSON number as clients in JavaScript read and write it: a double, with 1.0 as 1. Raises `ValueError` for what
+    is none, such as NaN."""
     value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number of JSON")
     return int(value) if value.is_integer() else value
 
 
 def _spelled(value: Any) -> str:
-    """One text per JSON value, so that NaN equals NaN and true differs from 1."""
+    """One text per JSON value, so that true differs from 1."""
     return json.dumps(value, sort_keys=True)
 
 
@@ -106,8 +110,10 @@ def _text(content: Any) -> str:
 
 def _call(call: Any) -> dict[str, Any]:
     try:
-        name, arguments = call["function"]["name"], call["function"].get("arguments") or ""
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        return {"id": str(call["id"]), "type": "function", "function": {"name": str(name), "arguments": text}}
+        id, name, arguments = call["id"], call["function"]["name"], call["function"].get("arguments") or ""
     except (KeyError, TypeError, AttributeError) as error:
-        raise BadRequest(f"a tool call needs id and function.name: {error!r}") from error
+        raise BadRequest(f"a tool call needs an id and a name: {error!r}") from error
+    if id is None or name is None:
+        raise BadRequest("a tool call needs an id and a name")
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return {"id": str(id), "type": "function", "function": {"name": str(name), "arguments": text}}

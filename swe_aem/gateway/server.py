@@ -5,26 +5,42 @@ async with Gateway(renderer) as gateway:
         ...                                    # a client talks to session.url
     trajectory = session.trajectory(...)
 
-POST URL/chat/completions    streaming too
+POST URL/chat/completions, URL/responses, URL/messages    streaming too
+POST URL/messages/count_tokens
 GET  URL/models
 """
 
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import swe_aem.gateway.wire as wire
 from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import AnyPolicy, Deadline, Stop, Task
+from swe_aem.gateway import anthropic_wire, chat_wire, responses_wire
 from swe_aem.gateway.messages import BadRequest
 from swe_aem.gateway.session import GatewaySession, SessionEnded
+from swe_aem.gateway.wire import Refusal, Wire
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-_MAX_REQUEST_BYTES = 256 << 20
+MAX_REQUEST_BYTES = 256 << 20
 _SHUTDOWN_S = 2.0
+_WIRES: MappingProxyType[str, Wire] = MappingProxyType(
+    {"chat/completions": chat_wire, "responses": responses_wire, "messages": anthropic_wire}
+)
+"""The protocol of each path below a session's URL."""
+_COUNT = "messages/count_tokens"
+
+
+class Refused(Exception):
+    """A request that gets no answer."""
+
+    def __init__(self, refusal: Refusal, why: str) -> None:
+        super().__init__(why)
+        self.refusal = refusal
 
 
 class Gateway:
@@ -41,9 +57,8 @@ class Gateway:
     async def __aenter__(self) -> "Gateway":
         from aiohttp import web
 
-        app = web.Application(client_max_size=_MAX_REQUEST_BYTES)
-        app.router.add_post("/{session}/v1/chat/completions", self._completions)
-        app.router.add_get("/{session}/v1/models", self._models)
+        app = web.Application(client_max_size=MAX_REQUEST_BYTES)
+        app.router.add_route("*", "/{session}/v1/{path:.+}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -70,39 +85,67 @@ class Gateway:
             del self.sessions[session.id]
             await session.close()
 
-    async def _completions(self, request: "web.Request") -> "web.Response":
-        session = self.sessions.get(request.match_info["session"])
-        if session is None:
-            return _refusal(404, "there is no such session, or it is over", "no_session")
-        try:
-            messages, tools, stream = wire.read_request(_parsed(await request.read()))
-            turn = await session.complete(messages, tools)
-        except BadRequest as error:
-            return _refusal(400, str(error), "bad_request")
-        except SessionEnded as error:
-            if session.stop is Stop.CONTEXT_LIMIT:
-                return _refusal(400, str(error), "context_length_exceeded")
-            return _refusal(403, str(error), "session_ended")  # the only status that no client retries
-        if stream:
-            return _response(200, wire.events(session, turn), "text/event-stream")
-        return _json(200, wire.completion(session, turn))
-
-    async def _models(self, request: "web.Request") -> "web.Response":
-        session = self.sessions.get(request.match_info["session"])
-        if session is None:
-            return _refusal(404, "there is no such session, or it is over", "no_session")
-        return _json(200, wire.models(session))
+    async def _handle(self, request: "web.Request") -> "web.Response":
+        return await respond(self.sessions.get(request.match_info["session"]), request)
 
 
-def _parsed(body: bytes) -> Any:
+async def respond(session: GatewaySession | None, request: "web.Request") -> "web.Response":
+    """The response of a session to one HTTP request, whose path below the session's URL is `path`."""
+    path = request.match_info["path"]
+    wire = _WIRES.get(path.removesuffix("/count_tokens"), chat_wire)
     try:
-        return json.loads(body)
+        return await _answer(_open(session), request, path, wire)
+    except Refused as refused:
+        return _json(refused.refusal.status, wire.failure(refused.refusal, str(refused)))
+
+
+async def _answer(session: GatewaySession, request: "web.Request", path: str, wire: Wire) -> "web.Response":
+    """The answer to one request; raises `Refused`."""
+    try:
+        if (request.method, path) == ("GET", "models"):
+            return _json(200, _models(session))
+        if request.method != "POST" or (path not in _WIRES and path != _COUNT):
+            served = ", ".join(f"POST {name}" for name in (*_WIRES, _COUNT))
+            raise Refused(Refusal.NO_ROUTE, f"no {request.method} {path[:200]} here: there are {served}, GET models")
+        asked = wire.read_request(await _body(request))
+        if path == _COUNT:
+            return _json(200, {"input_tokens": session.count_tokens(asked.messages, asked.tools)})
+        turn = await session.complete(asked.messages, asked.tools)
+    except BadRequest as error:
+        raise Refused(Refusal.BAD_REQUEST, str(error)) from error
+    except SessionEnded as error:
+        full = session.stop is Stop.CONTEXT_LIMIT
+        raise Refused(Refusal.CONTEXT_LIMIT if full else Refusal.SESSION_ENDED, str(error)) from error
+    if asked.stream:
+        return _response(200, wire.events(session.policy.name, turn), "text/event-stream")
+    return _json(200, wire.answer(session.policy.name, turn))
+
+
+def _open(session: GatewaySession | None) -> GatewaySession:
+    if session is None:
+        raise Refused(Refusal.NO_SESSION, "there is no such session, or it is over")
+    return session
+
+
+async def _body(request: "web.Request") -> Any:
+    """The JSON body of a request; raises `BadRequest`, and `Refused` for one that is too large."""
+    from aiohttp import web
+
+    try:
+        return json.loads(await request.read())
+    except web.HTTPRequestEntityTooLarge as error:
+        raise Refused(Refusal.TOO_LARGE, f"the body is too large: {error.text}") from error
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from error
 
 
-def _refusal(status: int, message: str, code: str) -> "web.Response":
-    return _json(status, wire.failure(message, code))
+def _models(session: GatewaySession) -> dict[str, Any]:
+    """The list of models as OpenAI's and Anthropic's clients read it; the policy alone is in it."""
+    name = session.policy.name
+    card = {"id": name, "object": "model", "created": 0, "owned_by": "swe-aem", "type": "model"}
+    card |= {"display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+    card |= {"max_model_len": session.limits.max_context_tokens}
+    return {"object": "list", "data": [card], "has_more": False, "first_id": name, "last_id": name}
 
 
 def _json(status: int, body: Any) -> "web.Response":

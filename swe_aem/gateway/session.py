@@ -14,9 +14,9 @@ from itertools import zip_longest
 from typing import Any, NoReturn
 
 from swe_aem.agent import Message, Prompt, TrajectoryEnded, TurnLimits, TurnRenderer, TurnSampler
-from swe_aem.core import AnyPolicy, Branch, Deadline, Response, Stop, Task, ToolCall, Trajectory
+from swe_aem.core import AnyPolicy, Branch, Deadline, Response, Stop, Task, ToolCall, Trajectory, is_chat
 from swe_aem.errors import PolicyError
-from swe_aem.gateway.messages import canonical, encodable
+from swe_aem.gateway.messages import BadRequest, canonical, encodable
 from swe_aem.gateway.tree import Answer, Place, Tree, Turn
 
 
@@ -39,7 +39,7 @@ class GatewaySession:
         self.id = secrets.token_urlsafe(12)
         """Secret: a client that knows it can request responses."""
         self.url = ""
-        """Base URL of the OpenAI API for this session's client."""
+        """Base URL of the OpenAI API for this session's client; Anthropic's clients take it without the `/v1`."""
         self.policy = policy
         self.limits = limits
         self.stop: Stop | None = None
@@ -60,14 +60,24 @@ class GatewaySession:
         """
         if self.ended.is_set():
             raise SessionEnded(self._why)
-        described = json.dumps(tools, sort_keys=True)
-        place = self._tree.place([canonical(message) for message in messages], described)
+        place, described = self._place(messages, tools)
         turn = place.known or self._begin(place, described, tools)
         assert turn.sampling is not None
         await asyncio.wait({turn.sampling})
         if turn.answer is None:
             raise SessionEnded(self._why)
         return turn
+
+    def count_tokens(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> int:
+        """How many tokens the prompt of such a request has; nothing is sampled. Raises what `complete` raises."""
+        if self.ended.is_set():
+            raise SessionEnded(self._why)
+        if is_chat(self.policy):
+            raise BadRequest(
+                "tokens of a request cannot be counted: the policy is a chat API, which tokenises it itself"
+            )
+        place, _ = self._place(messages, tools)
+        return place.known.prompt.tokens if place.known else self._prompt(place, tools).tokens
 
     def end(self, why: str, *, stop: Stop | None = None, error: Exception | None = None) -> None:
         """Refuse further requests and cancel those being sampled; only the first call has an effect."""
@@ -121,6 +131,11 @@ class GatewaySession:
             messages=_messages(main[-1].conversation() if main else []),
             stop=stop,
         )
+
+    def _place(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> tuple[Place, str]:
+        """The place of a request, and its tools as canonical JSON."""
+        described = json.dumps(tools, sort_keys=True)
+        return self._tree.place([canonical(message) for message in messages], described), described
 
     def _begin(self, place: Place, described: str, tools: Sequence[dict[str, Any]]) -> Turn:
         if len(self._turns) >= self.limits.max_turns:

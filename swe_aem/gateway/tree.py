@@ -8,6 +8,7 @@ turn.
 """
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -38,6 +39,8 @@ class Turn:
     prompt: Prompt
     begun_s: float
     """When the request arrived, on the monotonic clock."""
+    id: str = field(default_factory=lambda: secrets.token_hex(12))
+    """Names the response in answers; a repeated request gets the same."""
     children: "list[Turn]" = field(default_factory=list)
     sampling: "asyncio.Task[None] | None" = None
     answer: Answer | None = None

@@ -1,106 +1,119 @@
-"""OpenAI's chat completions: which requests are accepted, and how a turn is answered.
+"""What the wire protocols have in common.
 
-Temperature, top_p, seed and token limits are the run's; a client's values are ignored. Settings that would change the
-meaning of the answer and are not supported (several choices, stop strings, a forced tool, a response format) are
-refused.
+A `Wire` translates between one protocol and the gateway's conversation, which has the form of chat completions:
+
+    body ──read──> Request ──GatewaySession──> Turn ──answer, events──> body
+
+Temperature, top_p, seed and token limits are the run's in every protocol; a client's values are ignored. Settings that
+would change the meaning of an answer and are not supported are refused.
 """
 
 import json
-import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
 
 from swe_aem.gateway.messages import BadRequest
-from swe_aem.gateway.session import GatewaySession
-from swe_aem.gateway.tree import Turn
+from swe_aem.gateway.tree import Answer, Turn
 
-_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "n": ((1,), "one response per request"),
-    "stop": (([],), "a response ends at the model's own stop tokens"),
-    "tool_choice": (("auto",), "the model chooses its tools"),
-    "response_format": (({"type": "text"},), "responses are text"),
-    "logprobs": ((False,), "log-probabilities are kept for training, not sent"),
-    "functions": (([],), "tools are given as `tools`"),
-}
-"""For each member of a request: the values that change nothing, and why other values are refused."""
+Honoured = Mapping[str, tuple[Callable[[Any], bool], str]]
+"""For each member of a request: whether a value changes nothing, and why other values are refused."""
 
 
-def read_request(body: Any) -> tuple[list[Any], list[dict[str, Any]], bool]:
-    """Messages, tools and whether to stream; raises `BadRequest`."""
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list) or not body["messages"]:
-        raise BadRequest("a request is a JSON object with a non-empty list `messages`")
-    for name, (harmless, why) in _REFUSED.items():
-        if body.get(name) is not None and body[name] not in harmless:
-            raise BadRequest(f"{name} {body[name]!r} is not honoured: {why}; leave it out")
-    tools = body.get("tools") or []
-    if not isinstance(tools, list) or not all(isinstance(tool, dict) and "function" in tool for tool in tools):
-        raise BadRequest("tools are a list of {type: function, function: {...}}")
-    return body["messages"], tools, bool(body.get("stream"))
+@dataclass(frozen=True)
+class Request:
+    """A client's request, in the form of chat completions."""
+
+    messages: list[Any]
+    tools: list[dict[str, Any]]
+    stream: bool
 
 
-def completion(session: GatewaySession, turn: Turn) -> dict[str, Any]:
-    """The JSON body of an answer."""
-    choice = {"index": 0, "message": _message(turn), "finish_reason": _finish_reason(turn), "logprobs": None}
-    return {**_head(session, turn, "chat.completion"), "choices": [choice], "usage": _usage(turn)}
+class Refusal(Enum):
+    """Why a request gets no answer; the value is its HTTP status."""
+
+    BAD_REQUEST = (400, "bad_request")
+    CONTEXT_LIMIT = (400, "context_length_exceeded")
+    SESSION_ENDED = (403, "session_ended")  # the only status that no client retries
+    NO_SESSION = (404, "no_session")
+    NO_ROUTE = (404, "not_found")
+    TOO_LARGE = (413, "request_too_large")
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.value[0]
+
+    @property
+    def code(self) -> str:
+        """The code that OpenAI's errors bear."""
+        return self.value[1]
 
 
-def events(session: GatewaySession, turn: Turn) -> bytes:
-    """The answer as server-sent events: the whole message, then its finish reason, then the usage."""
-    head = _head(session, turn, "chat.completion.chunk")
-    delta = _message(turn)
-    for n, call in enumerate(delta.get("tool_calls", [])):
-        call["index"] = n
-    chunks = [
-        {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
-        {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": _finish_reason(turn)}]},
-        {**head, "choices": [], "usage": _usage(turn)},
-    ]
-    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+class Wire(Protocol):
+    """One protocol; a module with these functions is one."""
+
+    def read_request(self, body: Any) -> Request:
+        """The request that the JSON `body` makes; raises `BadRequest`."""
+        ...
+
+    def answer(self, model: str, turn: Turn) -> dict[str, Any]:
+        """The JSON body for an answered turn."""
+        ...
+
+    def events(self, model: str, turn: Turn) -> bytes:
+        """The same as server-sent events."""
+        ...
+
+    def failure(self, refusal: Refusal, why: str) -> dict[str, Any]:
+        """The JSON body of a refusal."""
+        ...
 
 
-def models(session: GatewaySession) -> dict[str, Any]:
-    """The JSON body of the list of models, which holds the policy alone."""
-    card = {"id": session.policy.name, "object": "model", "created": 0, "owned_by": "swe-aem"}
-    return {"object": "list", "data": [{**card, "max_model_len": session.limits.max_context_tokens}]}
+def equals(*harmless: Any) -> Callable[[Any], bool]:
+    """Is a value one of `harmless`?"""
+    return lambda value: value in harmless
 
 
-def failure(message: str, code: str) -> dict[str, Any]:
-    """The JSON body of a refusal."""
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+def check(body: dict[str, Any], honoured: Honoured) -> None:
+    """Raise `BadRequest` for a member of `body` whose value is not honoured."""
+    for name, (is_harmless, why) in honoured.items():
+        value = body.get(name)
+        if value is not None and not is_harmless(value):
+            raise BadRequest(f"{name} {value!r:.200} is not honoured: {why}; leave it out")
 
 
-def _head(session: GatewaySession, turn: Turn, kind: str) -> dict[str, Any]:
+def members(value: Any, name: str) -> list[dict[str, Any]]:
+    """A list of JSON objects, empty if it is missing; raises `BadRequest` for anything else."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(member, dict) for member in value):
+        raise BadRequest(f"{name} is a list of JSON objects")
+    return value
+
+
+def function_tool(name: Any, description: Any, parameters: Any) -> dict[str, Any]:
+    """A tool in the form of chat completions; raises `BadRequest`."""
+    if not isinstance(name, str) or not name:
+        raise BadRequest("a tool needs a name")
+    described = {"description": description} if description is not None else {}
+    schema = {"parameters": parameters} if parameters is not None else {}
+    return {"type": "function", "function": {"name": name, **described, **schema}}
+
+
+def event(data: Any, name: str | None = None) -> bytes:
+    """One server-sent event."""
+    named = f"event: {name}\n".encode() if name else b""
+    return named + b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def answer_of(turn: Turn) -> Answer:
+    """The answer of an answered turn."""
     assert turn.answer is not None
-    return {
-        "id": f"chatcmpl-{session.id}-{turn.answer.sampled.usage.prompt_tokens}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": session.policy.name,
-    }
+    return turn.answer
 
 
-def _message(turn: Turn) -> dict[str, Any]:
-    assert turn.answer is not None
-    message = {**turn.answer.message, "content": turn.answer.message["content"] or None}
-    if "tool_calls" in message:
-        message["tool_calls"] = [{**call} for call in message["tool_calls"]]
-    elif message["content"] is None:
-        message["content"] = ""
-    return message
-
-
-def _finish_reason(turn: Turn) -> str:
-    assert turn.answer is not None
-    if turn.answer.sampled.response.finish_reason == "length":
-        return "length"
-    return "tool_calls" if turn.answer.sampled.turn.calls else "stop"
-
-
-def _usage(turn: Turn) -> dict[str, Any]:
-    assert turn.answer is not None
-    usage = turn.answer.sampled.usage
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-    }
+def is_cut_off(turn: Turn) -> bool:
+    """Did the answer end at the limit of its length?"""
+    return answer_of(turn).sampled.response.finish_reason == "length"

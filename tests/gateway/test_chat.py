@@ -7,7 +7,7 @@ import pytest
 from swe_aem.agent import TurnLimits
 from swe_aem.core import Deadline, Stop
 from swe_aem.errors import PolicyError
-from swe_aem.gateway import Gateway, GatewaySession, wire
+from swe_aem.gateway import Gateway, GatewaySession, chat_wire
 from swe_aem.gateway.session import SessionEnded
 from swe_aem.policy import ContextOverflow
 from swe_aem.testing.chat import ScriptedChat, calls
@@ -27,7 +27,7 @@ def session_of(replies: list[Any], **limits: Any) -> tuple[GatewaySession, Scrip
 async def test_a_harness_converses_and_the_api_gets_its_own_messages_back() -> None:
     session, policy = session_of([LS, "Done."])
     turn = await session.complete(START, TOOLS)
-    served = wire.completion(session, turn)
+    served = chat_wire.answer("scripted", turn)
     (choice,) = served["choices"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["tool_calls"] == LS["tool_calls"]

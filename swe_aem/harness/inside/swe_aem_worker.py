@@ -81,7 +81,8 @@ class Conversation:
     base_commit: str
     """The commit that the work starts from."""
     base_url: str
-    """OpenAI API of this trajectory's policy; any key is accepted. It refuses requests once the trajectory is over."""
+    """URL of this trajectory's policy for OpenAI's clients; Anthropic's take it without the `/v1`. Any key is accepted.
+    Requests are refused once the trajectory is over."""
     model: str
     max_turns: int
     max_context_tokens: int
