@@ -34,17 +34,24 @@ class FleetBench:
     cluster: dict[str, Any] = field(default_factory=dict)
     scheduling: dict[str, Any] = field(default_factory=dict)
     behaviour: Callable[[FakeAgent, Task, Sandbox, int], Awaitable[Stop]] = submit
+    make_agent: type[FakeAgent] = FakeAgent
+    make_engine: type[FakeEngine] = FakeEngine
+    time_limit_s: float = 1000.0
 
     def __post_init__(self) -> None:
         self.backends: dict[str, FakeBackend] = {}
-        self.engine = FakeEngine(self._agent)
+        self.engine = self.make_engine(self._agent)
         self.left: list[str] = []
         """Names of hosts whose agents ended by themselves."""
         self.bench = Bench(
             self.directory,
             [make_record(f"task-{number}") for number in range(self.tasks)],
             scheduling={"concurrency": 4, **self.scheduling},
-            settings={"group_size": self.group_size, "time_limit_s": 1000.0, "cluster": CLUSTER | self.cluster},
+            settings={
+                "group_size": self.group_size,
+                "time_limit_s": self.time_limit_s,
+                "cluster": CLUSTER | self.cluster,
+            },
         )
 
     def host(self, name: str, *, black_hole: bool = False) -> FakeHost:
@@ -83,7 +90,7 @@ class FleetBench:
         return sum(len(backend.live) for backend in self.backends.values())
 
     def _agent(self, name: str) -> NodeAgent:
-        agent = FakeAgent(work_s=self.work_s, behaviour=self.behaviour)
+        agent = self.make_agent(work_s=self.work_s, behaviour=self.behaviour)
         components = replace(self.bench.components(), agent=agent)
 
         @asynccontextmanager

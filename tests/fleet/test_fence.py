@@ -1,0 +1,74 @@
+"""Only the line of a live token is stored, also where a line and the loss of its host come at the same moment."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swe_aem.fleet import NodeLost
+from swe_aem.fleet.fleet import Fleet
+from swe_aem.fleet.messages import Finished, Report
+from swe_aem.fleet.node import Attempt
+from swe_aem.fleet.roller import RemoteRoller
+from swe_aem.rollout.roller import Done
+from swe_aem.testing.builders import make_trajectory
+from swe_aem.testing.engine import FakeEngine
+from swe_aem.testing.virtual_time import run_in_virtual_time
+from tests.fleet.fakes import FleetBench
+
+
+class HeldEngine(FakeEngine):
+    """What its agents make of a trajectory arrives when a test says so."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.held: list[asyncio.Future[Finished]] = []
+
+    async def call(self, agent: Any, method: str, *arguments: Any, within_s: float | None = None) -> Any:
+        if method != "do":
+            return await super().call(agent, method, *arguments, within_s=within_s)
+        self.held.append(asyncio.get_running_loop().create_future())
+        return await self.held[-1]
+
+
+def finished(patch: str) -> Finished:
+    return Finished(Report((), 0.0), Done.of(make_trajectory("task-0", 0, patch=patch)))
+
+
+@pytest.mark.parametrize("lost_first", [True, False])
+@pytest.mark.parametrize("apart", range(8))
+def test_a_line_that_comes_with_the_loss_of_its_host_is_stored_or_late_but_not_both(
+    tmp_path: Path, apart: int, lost_first: bool
+) -> None:
+    """`apart`: so many rounds of the event loop lie between the two."""
+    seen: list[tuple[Fleet, Attempt]] = []
+
+    async def main() -> FleetBench:
+        made = FleetBench(tmp_path, tasks=1, group_size=1, make_engine=HeldEngine)
+        made.host("a")
+        engine = made.engine
+        assert isinstance(engine, HeldEngine)
+
+        async def beside(roller: RemoteRoller) -> None:
+            await asyncio.sleep(3.0)
+            (node,) = roller.fleet.nodes
+            (attempt,) = node.attempts.values()
+            seen.append((roller.fleet, attempt))
+            what = [lambda: engine.held[0].set_result(finished("first")), lambda: node.end_attempts(NodeLost("gone"))]
+            for happens in reversed(what) if lost_first else what:
+                happens()
+                for _ in range(apart):
+                    await asyncio.sleep(0)
+            await asyncio.sleep(3.0)
+            engine.held[1].set_result(finished("second"))
+
+        await made.run(beside)
+        return made
+
+    made = run_in_virtual_time(main())
+    fleet, attempt = seen[0]
+    lost = attempt.void is not None
+    assert lost or not (lost_first or apart == 0)
+    assert fleet.late_lines == fleet.lost_attempts == int(lost)
+    assert made.bench.stored()["task-0", 0].patch == ("second" if lost else "first")
