@@ -66,10 +66,10 @@ async def make(image: str, work: Path) -> tuple[dict[str, Path], list[dict[str, 
             made_s, (packed, _) = await timed(packer.from_engine(engine, image))
             times, mounts = [], PackedMounts()
             for _ in range(5):
-                mounted_s, roots[form] = await timed(mounts.mounted(packer.packed.file(packed)))
+                mounted_s, _ = await timed(mounts.mounted(packer.packed.file(packed)))
                 times.append(mounted_s)
                 await mounts.release()
-            roots[form] = await PackedMounts().mounted(packer.packed.file(packed))
+            roots[form] = (await PackedMounts().mounted(packer.packed.file(packed))).path
             facts = {"form": form, "bytes": packed.size_bytes, "entries": 1, "made_s": made_s}
             rows.append({**facts, "ready_ms": 1000 * statistics.median(times)})
     return roots, rows

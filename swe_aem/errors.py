@@ -69,6 +69,11 @@ class HostFailed(InfrastructureError):
     have caused: direct evidence of an infrastructure failure, whatever a control shows a moment later."""
 
 
+class ImageLost(SandboxDead, HostFailed):
+    """What the host keeps a sandbox's image on failed while the sandbox ran. From then on nothing that it answers says
+    anything about the policy."""
+
+
 class Starved(GraderError):
     """Others had the processors of the host for so long that an evaluation, or reading its log, came to no end."""
 

@@ -5,21 +5,19 @@ killed for memory count only where the whole host had none left, not where a con
 neighbours only those count in which no policy had run anything.
 """
 
-import os
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from swe_aem.sandbox.kernel_log import KERNEL_LOG, KernelLog
 
 NEIGHBOUR_S = 30.0
 """Losses within so many seconds belong together."""
 _STALLED_PERCENT = 10.0
 """Share of the last 10 seconds in which nothing on the host ran for want of memory: pressure above it."""
 _KILL = b"oom-kill:constraint="
-_RECORD_BYTES = 8192
-"""The longest record of the kernel's log."""
 _SCARCE, _VERY_SCARCE = 0.1, 0.03
 """Available share of the host's memory: below the first, stalls are the host's; below the second it is out of memory
 where the kernel does not count stalls."""
@@ -36,7 +34,7 @@ class MemoryMark:
 class HostMemory:
     """This host's memory, as the kernel reports it."""
 
-    def __init__(self, proc: Path = Path("/proc"), kernel_log: Path = Path("/dev/kmsg")) -> None:
+    def __init__(self, proc: Path = Path("/proc"), kernel_log: Path = KERNEL_LOG) -> None:
         self._proc = proc
         self._kills = GlobalKills(kernel_log)
 
@@ -84,26 +82,11 @@ class GlobalKills:
 
     def __init__(self, kernel_log: Path) -> None:
         self._seen = 0
-        try:
-            self._log = os.open(kernel_log, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            self._log = -1
-            return
-        weakref.finalize(self, os.close, self._log)
-        os.lseek(self._log, 0, os.SEEK_END)
+        self._log = KernelLog(kernel_log)
 
     def count(self) -> int:
         """Kills since this object was made."""
-        while self._log >= 0:
-            try:
-                record = os.read(self._log, _RECORD_BYTES)
-            except BrokenPipeError:  # records were overwritten before they were read; the next one is there
-                continue
-            except BlockingIOError:
-                break
-            if not record:
-                break
-            message = record.partition(b";")[2]
+        for message in self._log.new():
             self._seen += message.startswith(_KILL) and not message.startswith(_KILL + b"CONSTRAINT_MEMCG")
         return self._seen
 

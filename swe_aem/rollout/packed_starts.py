@@ -1,7 +1,6 @@
 """Prepared starts as files: the history of each task's repository is scrubbed once, for all hosts that run the task."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -44,6 +43,9 @@ async def pack_starts(
             for role in ("agent", "grader"):
                 spec = sandbox_spec(config, record, 0, run="pack", role=role, workspace=None)
                 key = (await layers.choose(spec, record, role)).layer
+                if key is not None and not await asyncio.to_thread(packed.start_is_sound, key):
+                    packed.forget_start(key)  # or sandboxes would start on a damaged one
+                    key = (await layers.choose(spec, record, role)).layer
                 what = "quick" if key is None else await _pack(packed, record, key)
                 if what == "packed":
                     tell(f"{record.task.id}: the start of its {role} is packed")
@@ -52,12 +54,11 @@ async def pack_starts(
 
 
 async def _pack(packed: PackedDir, record: TaskRecord, key: str) -> str:
-    file, image = packed.start(key), packed.find(record.task.image)
-    if file.is_file():
+    image = packed.find(record.task.image)
+    if packed.has_start(key):
         return "present"
     assert image is not None
     async with open_draft(packed.path / ".drafts") as draft:
         await write_layer(layer_dir(image.stem, key) / "upper", draft / "start")
-        await asyncio.to_thread(file.parent.mkdir, exist_ok=True)
-        os.replace(draft / "start", file)
+        await asyncio.to_thread(packed.keep_start, key, draft / "start")
     return "packed"

@@ -12,9 +12,10 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self, assert_never
 
@@ -24,6 +25,7 @@ from swe_aem.errors import StartError, TaskUnusable, UserError
 from swe_aem.sandbox import cgroup, host_system, isolation
 from swe_aem.sandbox.capabilities import for_warden, mask
 from swe_aem.sandbox.channel import Channel
+from swe_aem.sandbox.image_storage import DirectoryWatch
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.isolation import LAUNCHERS, Launcher
@@ -33,6 +35,7 @@ from swe_aem.sandbox.packed_mounts import PackedMounts
 from swe_aem.sandbox.process import GroupMeter, Running, answered, end_entry, enter_command, info_of, spawn
 from swe_aem.sandbox.roots import LiveSandbox, Root, live_sandboxes, packed_root, rootfs_dir, state_dir, unpacked_root
 from swe_aem.sandbox.warden import (
+    ImageStorage,
     WardenSandbox,
     check_workdir,
     cpu_millis,
@@ -63,7 +66,7 @@ class BubblewrapBackend:
     ) -> None:
         self._rootfs = rootfs
         self._ledger = Ledger.of_roots()
-        self._packed = packed or configured_dir()
+        self._given_packed = packed
         self._mounts = PackedMounts()
         wanted: list[Launcher] = [*LAUNCHERS] if launcher is None else [launcher]
         usable: list[Launcher] = [name for name in wanted if all(map(shutil.which, LAUNCHERS[name]))]
@@ -71,6 +74,12 @@ class BubblewrapBackend:
             raise isolation.missing_tools()
         self.launcher: Launcher = usable[0]
         self._warden = warden_binary()
+
+    @cached_property
+    def _packed(self) -> PackedDir | None:
+        """Where packed images are. Raises `UserError`, but only where an image is asked for: what dead runs left can
+        be listed and removed without them."""
+        return self._given_packed or configured_dir()
 
     async def __aenter__(self) -> Self:
         """Nothing has to be taken: each sandbox has what it needs."""
@@ -96,18 +105,21 @@ class BubblewrapBackend:
             )
         return root
 
-    async def _reserved_root(self, image: str) -> Root | None:
-        """`_root`, mounted, and kept from `swe-aem images gc` while this process lives."""
+    async def _reserved_root(self, image: str) -> tuple[Root | None, list[ImageStorage]]:
+        """`_root`, mounted, and kept from `swe-aem images gc` while this process lives, with what watches over it."""
         if self._rootfs is not None or image == host_system.HOST_IMAGE:
-            return self._root(image)
+            root = self._root(image)
+            return root, [] if root is None else [DirectoryWatch(root.path)]
         name = rootfs_dir(image).name
         await self._ledger.reserve(name)
         root = self._root(image)
-        if root is not None and root.packed is not None:
+        assert root is not None
+        if root.packed is not None:
             self._ledger.release(name)
-            return replace(root, path=await self._mounts.mounted(root.path))
+            tree = await self._mounts.mounted(root.path)
+            return replace(root, path=tree.path), [tree.watch]
         self._ledger.use(name)
-        return root
+        return root, [DirectoryWatch(root.path)]
 
     async def answers(self) -> bool:
         """True: no engine is needed."""
@@ -129,7 +141,7 @@ class BubblewrapBackend:
         name = layer_name(root.name, spec.layer)
         await self._ledger.reserve(name)
         if not layer_dir(root.name, spec.layer).exists():
-            return self._packed is not None and self._packed.start(spec.layer).is_file()
+            return self._packed is not None and self._packed.has_start(spec.layer)
         self._ledger.use(name)
         return True
 
@@ -179,8 +191,8 @@ class BubblewrapBackend:
             raise UserError(
                 f"bubblewrap runs commands as the sandbox's own root, not as {spec.user!r}; use the sandbox docker"
             )
-        root = await self._reserved_root(spec.image)
-        layer = await self._layer(root, spec.layer)
+        root, storage = await self._reserved_root(spec.image)
+        layer, on_layer = await self._layer(root, spec.layer)
         id = f"{_ID}{uuid.uuid4().hex[:12]}"
         running = Running(home=state_dir() / id)
         entry = LiveSandbox(
@@ -202,21 +214,23 @@ class BubblewrapBackend:
                 pid = running.process.pid
                 entry.model_copy(update={"pid": pid, "start_ticks": start_ticks(pid)}).save()
                 channel = await Channel.connect(connection)
-                sandbox = _sandbox(id, spec, root, channel, running)
+                sandbox = _sandbox(id, spec, root, channel, running, [*storage, *on_layer])
             except BaseException:
                 await asyncio.shield(running.end())
                 raise
             await answered(sandbox, complaints, self.launcher)
         return sandbox
 
-    async def _layer(self, root: Root | None, key: str | None) -> Path | None:
-        """The layer that a sandbox starts on: one that was kept here, or a packed start, which gets mounted."""
+    async def _layer(self, root: Root | None, key: str | None) -> tuple[Path | None, list[ImageStorage]]:
+        """The layer that a sandbox starts on, one that was kept here, or a packed start, which gets mounted; and what
+        watches over it."""
         if root is None or key is None:
-            return None
-        kept = layer_dir(root.name, key)
-        if self._packed is None or kept.exists() or not self._packed.start(key).is_file():
-            return kept / "upper"
-        return await self._mounts.mounted(self._packed.start(key))
+            return None, []
+        kept = layer_dir(root.name, key) / "upper"
+        if self._packed is None or kept.exists() or not self._packed.has_start(key):
+            return kept, [DirectoryWatch(kept)]
+        tree = await self._mounts.mounted(self._packed.start(key))
+        return tree.path, [tree.watch]
 
     def _command(
         self, spec: SandboxSpec, root: Root | None, layer: Path | None, keep: Path | None, running: Running
@@ -289,9 +303,11 @@ class BubblewrapBackend:
         return [*gone, *await self._mounts.sweep()]
 
 
-def _sandbox(id: str, spec: SandboxSpec, root: Root | None, channel: Channel, running: Running) -> WardenSandbox:
+def _sandbox(
+    id: str, spec: SandboxSpec, root: Root | None, channel: Channel, running: Running, storage: Sequence[ImageStorage]
+) -> WardenSandbox:
     own = host_system.environment() if root is None else root.environment
-    return WardenSandbox(id, spec, channel, environment(own, spec.env), GroupMeter(running), running.end)
+    return WardenSandbox(id, spec, channel, environment(own, spec.env), GroupMeter(running), running.end, storage)
 
 
 def _with_room_for_disk(limits: Limits) -> Limits:

@@ -3,11 +3,13 @@
     sha256-<image id>.squashfs    the root file system; `.erofs` in the other format
     names/<reference>.json        which file a reference stands for, and the image's environment
     starts/<key>.squashfs         a prepared start of a task: a layer that lies on its image
+    starts/<key>.sha256           its digest
     .layers/, .drafts/            what `swe-aem images pack` is working on
 
 Files and names appear in one step and are never written to again.
 """
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -21,6 +23,7 @@ from pydantic import ValidationError
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import TaskUnusable, UserError
+from swe_aem.sandbox.image_storage import why_not_whole
 from swe_aem.sandbox.images.reference import canonical
 
 PACKED_DIR = "SWE_AEM_IMAGES"
@@ -58,6 +61,11 @@ class PackedImage(Frozen):
     def environment(self) -> dict[str, str]:
         """`env` by name."""
         return by_name(self.env)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def by_name(entries: Iterable[str]) -> dict[str, str]:
@@ -99,6 +107,31 @@ class PackedDir:
         """The file of a prepared start, by the key of its layer; it need not be there."""
         return self.path / "starts" / f"{key}.squashfs"
 
+    def has_start(self, key: str) -> bool:
+        """Is that file there, and as long as it was written? What is in it, `start_is_sound` compares."""
+        try:
+            return why_not_whole(self.start(key)) is None
+        except OSError:
+            return False
+
+    def start_is_sound(self, key: str) -> bool:
+        """Is that file there with the content that `keep_start` put there? Reads all of it."""
+        try:
+            return _digest(self.start(key)) == self._start_digest(key).read_text().strip()
+        except OSError:
+            return False
+
+    def keep_start(self, key: str, draft: Path) -> None:
+        """Move a file that was written beside it to its place; raises `OSError`."""
+        file = self.start(key)
+        file.parent.mkdir(exist_ok=True)
+        self._start_digest(key).write_text(f"{_digest(draft)}\n")
+        os.replace(draft, file)
+
+    def forget_start(self, key: str) -> None:
+        """Remove a damaged one. One that is not there is no error."""
+        self.start(key).unlink(missing_ok=True)
+
     def name(self, image: PackedImage) -> None:
         """Let the image's reference stand for its file; raises `OSError`."""
         record = self._record(image.reference)
@@ -118,6 +151,9 @@ class PackedDir:
             with suppress(OSError, ValidationError):
                 found.append(PackedImage.model_validate_json(record.read_bytes()))
         return [image for image in found if self.file(image).is_file()]
+
+    def _start_digest(self, key: str) -> Path:
+        return self.path / "starts" / f"{key}.sha256"
 
     def _record(self, name: str) -> Path:
         return self.path / "names" / f"{quote(canonical(name), safe='')}.json"

@@ -1,7 +1,8 @@
 """Packed images as directories of this host: each is mounted once, read-only, for all processes of this user.
 
-    mounts/points/<file>    where a file is mounted, below the state directory
-    mounts/holds/...        the processes that need it
+    mounts/points/<file>       where a file is mounted, below the state directory
+    mounts/marks/<file>.json   that file as it was then: other processes see whether it still is
+    mounts/holds/...           the processes that need it
 
 The last process that gives a mount up unmounts it; of killed processes, the next one that looks does. Sandboxes that
 started on a mount outlive it: the kernel keeps the file system for as long as anything uses it.
@@ -12,11 +13,15 @@ import errno
 import logging
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from pydantic import ValidationError
+
 from swe_aem.errors import StartError, UserError
+from swe_aem.sandbox.image_storage import FileMark, MountWatch, why_not_whole
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.packed import tool
 from swe_aem.sandbox.packed_copies import PackedCopies
@@ -27,13 +32,23 @@ logger = logging.getLogger(__name__)
 _MOUNT_LIMIT_S = 60.0
 
 
+@dataclass(frozen=True)
+class PackedTree:
+    """The tree in a packed file."""
+
+    path: Path
+    """Where it is mounted."""
+    watch: MountWatch
+    """Says whether the file still holds it."""
+
+
 class PackedMounts:
     """The mounts that this object's owner needs."""
 
     def __init__(self) -> None:
-        """Raises `UserError` if the limit of copies is no size."""
-        self._copies = PackedCopies.configured()
-        self._mounted: set[str] = set()
+        self._copies: PackedCopies | None = None
+        self._trees: dict[str, PackedTree] = {}
+        self._reserved: set[str] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @cached_property
@@ -44,28 +59,46 @@ class PackedMounts:
     def _ledger(self) -> Ledger:
         return Ledger("mounts", str, directory=self._directory)
 
-    async def mounted(self, file: Path) -> Path:
-        """The tree in a packed file, mounted now if it was not.
+    async def mounted(self, file: Path) -> PackedTree:
+        """The tree in a packed file, mounted now if it was not, or if what is mounted has failed.
 
-        Raises `UserError` if this host or user cannot mount it, and `StartError` if that fails.
+        Raises `UserError` if this host or user cannot mount it, or if the limit of copies is no size, and `StartError`
+        if that fails.
         """
+        self._copies = self._copies or PackedCopies.configured()
         name, point = file.name, self._directory / "points" / file.name
         # One at a time: a group that starts at once would fill the pool of threads with waits for the ledger's lock.
         async with self._locks.setdefault(name, asyncio.Lock()):
-            await self._ledger.reserve(name)
-            self._mounted.add(name)
-            if not _is_mounted(point):
+            tree = self._trees.get(name)
+            if tree is None or tree.watch.failed or not os.path.ismount(point):
+                await self._ledger.reserve(name)
+                self._reserved.add(name)
                 local = file if self._copies is None else await self._copies.local(file)
                 async with self._ledger.removing([name]):
-                    if not _is_mounted(point):
-                        await _mount(local, point)
-        return point
+                    tree = self._trees[name] = await self._joined_or_mounted(local, point)
+        return tree
+
+    async def _joined_or_mounted(self, file: Path, point: Path) -> PackedTree:
+        try:
+            watch = MountWatch(file, point)
+            why = await asyncio.to_thread(why_not_whole, file)
+        except OSError as error:
+            raise StartError(f"{file} cannot be mounted: {error.strerror}") from None
+        if why is not None:
+            raise StartError(f"{file} is damaged: {why}; delete it and pack it again")
+        mark = self._directory / "marks" / f"{point.name}.json"
+        if _mark(mark) != watch.mark or not await asyncio.to_thread(_is_mounted, point):
+            await _mount(file, point)
+            mark.parent.mkdir(exist_ok=True)
+            mark.write_text(watch.mark.model_dump_json())
+        return PackedTree(point, watch)
 
     async def release(self) -> None:
         """Give up every mount, and unmount what no other process needs."""
-        for name in tuple(self._mounted):
+        for name in tuple(self._reserved):
             self._ledger.release(name)
-            self._mounted.discard(name)
+            self._reserved.discard(name)
+        self._trees.clear()
         if self._copies is not None:
             self._copies.release()
         await self.sweep()
@@ -80,19 +113,29 @@ class PackedMounts:
         return gone
 
 
+def loop_devices_can_be_used() -> bool:
+    """May this user mount by a loop device? Others mount by FUSE."""
+    return os.geteuid() == 0
+
+
 def _is_mounted(point: Path) -> bool:
+    return not _is_broken(point) and os.path.ismount(point)
+
+
+def _mark(path: Path) -> FileMark | None:
+    """What was mounted; None where an earlier version did that, or a process was killed meanwhile."""
     try:
-        os.lstat(point)
-    except OSError as error:
-        return error.errno not in (errno.ENOENT, errno.ENOTCONN)
-    return os.path.ismount(point)
+        return FileMark.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 async def _mount(file: Path, point: Path) -> None:
-    """Mount by a loop device as root, else by FUSE."""
-    await _unmount(point)  # a file system in user space whose process is gone
+    """Mount by a loop device as root, else by FUSE, in the place of what has failed there."""
+    if not await _unmount(point):
+        raise StartError(f"{file} could not be mounted: what has failed at {point} cannot be unmounted")
     point.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() == 0:
+    if loop_devices_can_be_used():
         options = "ro,nodev,nosuid,loop"
         kind = file.suffix.removeprefix(".")
         command = [tool("mount", "mounting a packed image"), "-t", kind, "-o", options, str(file), str(point)]
@@ -110,7 +153,7 @@ async def _mount(file: Path, point: Path) -> None:
 
 async def _unmount(point: Path) -> bool:
     """Unmount and remove a mount point; False if the kernel says that it is busy."""
-    command = ["umount", str(point)] if os.geteuid() == 0 else ["fusermount3", "-u", str(point)]
+    command = ["umount", str(point)] if loop_devices_can_be_used() else ["fusermount3", "-u", str(point)]
     while _is_mounted(point) or _is_broken(point):
         code, said = await _run(command)
         if code != 0:
@@ -124,7 +167,7 @@ async def _unmount(point: Path) -> bool:
 def _is_broken(point: Path) -> bool:
     """Is a file system in user space mounted there whose process is gone?"""
     try:
-        os.lstat(point)
+        os.statvfs(point)
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False

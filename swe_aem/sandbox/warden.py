@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, assert_never
 
 from swe_aem.core import BASE_ENV, ExecResult, LimitHits, Limits, SandboxSpec, Tree, TreeChange
-from swe_aem.errors import InfrastructureError, SandboxDead, TaskUnusable, UserError
+from swe_aem.errors import ImageLost, InfrastructureError, SandboxDead, TaskUnusable, UserError
 from swe_aem.sandbox.channel import Channel, Operation
 
 _RUN = struct.Struct("<IIII")
@@ -95,11 +95,21 @@ class Meter(Protocol):
         ...
 
 
+class ImageStorage(Protocol):
+    """What a sandbox's image lies on, on the host."""
+
+    async def trouble(self) -> str | None:
+        """What has failed since the sandbox started, in words; None if it is as it was. Never raises."""
+        ...
+
+
 class WardenSandbox:
     """A live sandbox with a warden as its PID 1.
 
     `env` is the whole environment of its commands; `meter` reads the backend's counters; `dispose` ends what the
-    backend started.
+    backend started. What the sandbox answers counts only while `storage`, what its image lies on, is as it was: where
+    it has failed, the sandbox is dead, and every call raises `ImageLost`. A command that could not be loaded looks like
+    one that the policy got wrong, so the storage is looked at after each answer, whatever the answer is.
     """
 
     settle_command = "builtin kill -9 -1"  # spares PID 1, which no signal from inside reaches, and the shell itself
@@ -112,6 +122,7 @@ class WardenSandbox:
         env: Mapping[str, str],
         meter: Meter,
         dispose: Callable[[], Coroutine[Any, Any, None]],
+        storage: Sequence[ImageStorage] = (),
     ) -> None:
         self.id = id
         self.spec = spec
@@ -123,6 +134,8 @@ class WardenSandbox:
         self._hits = LimitHits()
         self._expires_s = time.monotonic() + spec.ttl_s
         self._dispose = dispose
+        self._storage = storage
+        self._image_lost: str | None = None
         self._closing: asyncio.Task[None] | None = None
 
     async def handshake(self, timeout_s: float) -> None:
@@ -156,10 +169,25 @@ class WardenSandbox:
 
     async def _ask(self, operation: Operation, payload: bytes, timeout_s: float) -> bytes:
         try:
-            return await self._channel.request(operation, payload, timeout_s=timeout_s)
+            answer = await self._channel.request(operation, payload, timeout_s=timeout_s)
+        except OSError:
+            await self._require_image()
+            raise
         except SandboxDead as error:
+            await self._require_image()
             over = f"; its time to live of {self.spec.ttl_s:g} s is over" if time.monotonic() > self._expires_s else ""
             raise SandboxDead(f"sandbox {self.id} is gone: {error}{over}") from None
+        await self._require_image()
+        return answer
+
+    async def _require_image(self) -> None:
+        """Raise `ImageLost`, now and ever after, once what the image lies on has failed."""
+        for storage in self._storage:
+            if self._image_lost is None and (trouble := await storage.trouble()) is not None:
+                self._image_lost = f"the image of sandbox {self.id} was lost: {trouble}"
+                self._channel.give_up(self._image_lost)
+        if self._image_lost is not None:
+            raise ImageLost(self._image_lost)
 
     async def run(
         self,

@@ -68,6 +68,13 @@ def test_a_killed_owner_leaves_nothing_after_prune(require_bubblewrap: None) -> 
     raise AssertionError("prune names nothing that it removed")
 
 
+@pytest.mark.bubblewrap
+def test_prune_needs_no_packed_images(require_bubblewrap: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWE_AEM_IMAGES", "/no/such/directory")
+    pruned = typed("prune", "--sandbox", "bubblewrap")
+    assert (pruned.returncode, "left out" in pruned.stderr) == (0, False), pruned.stderr
+
+
 def test_errors_name_what_there_is() -> None:
     unknown = typed("ls", "--sandbox", "dokcer")
     assert unknown.returncode == 2

@@ -20,7 +20,7 @@ from swe_aem.core import (
     TestStatus,
     Verdict,
 )
-from swe_aem.errors import ControlFailed, GraderError, HostFailed, InfrastructureError, SandboxDead, Starved
+from swe_aem.errors import ControlFailed, GraderError, HostFailed, ImageLost, InfrastructureError, SandboxDead, Starved
 from swe_aem.grading import CapturedWork, GivenTree, StartLayers
 from swe_aem.grading.parser import ParseTimeout
 from swe_aem.rollout import RunAborted, attribution, patch_grading, trajectory_run
@@ -288,16 +288,23 @@ async def test_a_patch_that_cannot_be_captured_is_the_policys_doing(
     assert "captur" in one.error
 
 
-async def test_a_host_without_space_for_a_capture_convicts_nobody(bench: MakeBench) -> None:
-    async def without_space(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
+@pytest.mark.parametrize(
+    "error",
+    [
+        HostFailed("the host cannot keep files for git: No space left on device"),
+        ImageLost("the image of a sandbox was lost: it has fewer bytes"),
+    ],
+)
+async def test_a_host_that_fails_at_a_capture_convicts_nobody(bench: MakeBench, error: InfrastructureError) -> None:
+    async def failing(sandbox: Any, workdir: str, given: Any) -> CapturedWork:
         if "/testbed/trap" in sandbox.files:
-            raise HostFailed("the host cannot keep files for git: No space left on device")
+            raise error
         return await capture(sandbox, workdir, given)
 
-    made = bench(1, agent=FakeAgent(behaviour=trap), capture=without_space, scheduling={"max_attempts": 4})
+    made = bench(1, agent=FakeAgent(behaviour=trap), capture=failing, scheduling={"max_attempts": 4})
     one = (await made.run())["task-0", 0]
     assert (one.outcome, one.reward) == (Outcome.INFRASTRUCTURE, None)
-    assert one.error.endswith("No space left on device (4 times)")
+    assert one.error.endswith(f"{error} (4 times)")
 
 
 async def test_a_call_that_the_time_limit_cut_off_hides_no_spoiled_capture(bench: MakeBench) -> None:
@@ -490,7 +497,12 @@ async def test_nothing_else_excuses_a_grading_sandbox_whose_own_limits_its_patch
 
 
 @pytest.mark.parametrize(
-    "error", [Starved("the evaluation got no processor"), HostFailed("the log cannot be kept: No space left")]
+    "error",
+    [
+        Starved("the evaluation got no processor"),
+        HostFailed("the log cannot be kept: No space left"),
+        ImageLost("the image of a sandbox was lost"),
+    ],
 )
 async def test_what_the_host_lacked_convicts_nobody_whatever_the_limits_did(
     bench: MakeBench, error: InfrastructureError
@@ -561,7 +573,7 @@ async def test_what_takes_sandboxes_at_random_convicts_nobody(bench: MakeBench, 
 async def test_a_grade_that_fails_beside_a_companion_that_fails_too_begins_the_count_again(
     bench: MakeBench, taken: str
 ) -> None:
-    async def grading(grader: Any, record: TaskRecord, patch: Any, sandbox: FakeSandbox) -> Verdict:
+    async def grading(grader: Any, record: TaskRecord, patch: Any, sandbox: Any) -> Verdict:
         if patch == record.key.gold_patch:
             if taken == "while it is graded" and len(graded) == ROUNDS_THAT_DECIDE:
                 raise SandboxDead("connection lost")

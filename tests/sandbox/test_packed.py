@@ -146,8 +146,8 @@ async def test_a_group_that_starts_at_once_waits_in_no_thread_and_leaves_no_moun
     monkeypatch.setattr("swe_aem.sandbox.images.ledger.LOCK_WAIT_S", 5.0)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     mine = PackedMounts()
-    points = await asyncio.gather(*(mine.mounted(packed.file(image)) for _ in range(8)))
-    assert len(set(points)) == 1
+    trees = await asyncio.gather(*(mine.mounted(packed.file(image)) for _ in range(8)))
+    assert len({tree.path for tree in trees}) == 1
     assert (tmp_path / "cache" / "packed" / image.file_name) in backing_files(tmp_path)
     await mine.release()
     assert not mounts(tmp_path)
@@ -239,6 +239,12 @@ async def test_a_packed_start_is_made_once_and_has_no_later_history(
     shutil.copytree(packed.path, own.path)
     assert await pack_starts(config, tasks, own) == PackedStarts(packed=1, present=0, quick=0)
     assert await pack_starts(config, tasks, own) == PackedStarts(packed=0, present=1, quick=0)
+    (file,) = (own.path / "starts").glob("*.squashfs")
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:200] + bytes(200) + whole[400:], b""):
+        file.write_bytes(damaged)
+        shutil.rmtree(tmp_path / "cache" / "layers", ignore_errors=True)
+        assert await pack_starts(config, tasks, own) == PackedStarts(packed=1, present=0, quick=0)
 
     monkeypatch.setenv("SWE_AEM_CACHE", str(tmp_path / "another-host"))
     backend = BubblewrapBackend(packed=own)
@@ -296,14 +302,17 @@ async def test_two_copies_at_once_keep_the_limit(tmp_path: Path) -> None:
     assert sum(path not in files for path in local) == 1
 
 
-async def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_what_is_missing_is_told(packed: PackedDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(TaskUnusable, match="images pack other/image:1"):
         async with BubblewrapBackend().open(SPEC.model_copy(update={"image": "other/image:1"})):
             pass
     monkeypatch.setenv(PACKED_DIR, str(tmp_path / "nowhere"))
+    backend = BubblewrapBackend()
     with pytest.raises(UserError, match="no such directory"):
-        BubblewrapBackend()
-    monkeypatch.delenv(PACKED_DIR)
+        await backend.image_digest(IMAGE)
+    assert isinstance(await backend.prune(), list)  # what dead runs left goes all the same
+    monkeypatch.setenv(PACKED_DIR, str(packed.path))
     monkeypatch.setenv(COPY_LIMIT, "much")
     with pytest.raises(UserError, match=COPY_LIMIT):
-        BubblewrapBackend()
+        async with BubblewrapBackend().open(SPEC):
+            pass
