@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +13,7 @@ from swe_aem.bench.plan import ImagePlan, Plan
 from swe_aem.core import TaskRecord
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
+from swe_aem.fleet import roller_for
 from swe_aem.policy import POLICIES
 from swe_aem.rollout import NATIVE, RolloutConfig, RolloutGroup, RolloutRun, wanted_trajectories
 from swe_aem.rollout.group import group_of
@@ -46,13 +47,14 @@ async def bench(
 ) -> BenchResult:
     """Work through a task set, and write `preds.json`, `report.txt` and `report.html` beside the trajectories.
 
-    On an engine, images are pulled as tasks need them, and removed when there is no room for the next ones within
-    `disk_bytes`. `tell` is told what the run needs before it begins. Raises what `RolloutRun` raises; the files are
-    written in each case.
+    On an engine of this host, images are pulled as tasks need them, and removed when there is no room for the next ones
+    within `disk_bytes`. With a `cluster` its hosts roll out. `tell` is told what the run needs before it begins. Raises
+    what `RolloutRun` raises; the files are written in each case.
     """
     _check_engine(config, disk_bytes, mirrors)
-    async with open_backend(config.sandbox) as backend:
-        with RolloutRun(config, tasks, Store(directory), backend=backend) as rollout:
+    elsewhere = roller_for(config)
+    async with nullcontext() if elsewhere is not None else open_backend(config.sandbox) as backend:
+        with RolloutRun(config, tasks, Store(directory), backend=backend, elsewhere=elsewhere) as rollout:
             groups = {record.task.id: rollout.group(record) for record in tasks}
             todo = by_image(record for record in tasks if groups[record.task.id].missing)
             forget = getattr(backend, "release_image", _nothing)
@@ -106,7 +108,9 @@ def model_of(config: RolloutConfig) -> str:
 
 
 def _engine_of(config: RolloutConfig) -> EngineName | None:
-    """The engine that has the images of the sandboxes; None where they need none."""
+    """This host's engine that has the images of the sandboxes; None where they need none, or are on other hosts."""
+    if config.cluster is not None:
+        return None
     return next((name for name in get_args(EngineName) if name == config.sandbox.type), None)
 
 
@@ -114,6 +118,10 @@ def _check_engine(config: RolloutConfig, disk_bytes: int | None, mirrors: Sequen
     """Raises `UserError` for options about images where there is no engine."""
     if _engine_of(config) is None and (disk_bytes is not None or mirrors):
         what = "--disk" if disk_bytes is not None else "--mirror"
+        if config.cluster is not None:
+            raise UserError(
+                f"{what} is for the engine of this host, and a cluster's hosts have their own: leave it out"
+            )
         raise UserError(
             f"{what} is for images of an engine, and the sandbox {config.sandbox.type} has none: use --sandbox docker "
             f"or podman, or leave {what} out"

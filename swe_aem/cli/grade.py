@@ -72,6 +72,7 @@ _PANELS = {
             "max_log_bytes", "--max-log", "Size up to which a compressed log is kept; 0 keeps none.", "1m",
             metavar="SIZE", parser=as_bytes,
         ),
+        Mirrored("cluster", help="Grade on the hosts of a Ray cluster.", metavar="auto|HOST:PORT"),
     ),
     "Sandboxes": (
         Mirrored(
@@ -199,6 +200,8 @@ def _read_again(source: Path, directory: Path, given: dict[str, Any], assignment
     if source.resolve() == directory.resolve():
         raise UserError("--out is where the logs are: name another directory")
     settings = load(RolloutConfig, None, given, assignments)
+    if settings.cluster is not None:
+        raise UserError("--cluster is for grading in sandboxes, and --from-logs runs nothing: leave one out")
     found = asyncio.run(grade_from_logs(settings, _tasks(settings), source, directory, tell=tell))
     for note in found.summary.left_out:
         tell(note)

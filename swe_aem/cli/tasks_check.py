@@ -15,6 +15,7 @@ from swe_aem.cli.options import Family, Ids, Limit, NoLimits, Sandbox, Split, Ta
 from swe_aem.cli.strength_lines import strength_lines
 from swe_aem.cli.tell import complain, tell
 from swe_aem.cli.twin_lines import twin_lines
+from swe_aem.errors import RunAborted
 from swe_aem.table import table
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def check(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Which mutants --strength makes.")] = 0,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks checked at once.")] = 2,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks checked at once, on each host.")] = 2,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="auto|HOST:PORT", help="Check on the hosts of a Ray cluster.")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Check again tasks that the lock holds already.")] = False,
     user: Annotated[
         str | None,
@@ -80,7 +84,13 @@ def check(
 
     task_set = load_and_tell(tasks, split=split, ids=ids, limit=limit, family=family)
     path = lock or default_lock(tasks)
-    settings = {"sandbox": sandbox, "limits": limits(no_limits), "user": user, "capabilities": capabilities or ()}
+    settings = {
+        "sandbox": sandbox,
+        "limits": limits(no_limits),
+        "user": user,
+        "capabilities": capabilities or (),
+        "cluster": cluster,
+    }
     rollout = checked_settings(RolloutConfig, settings)
     config = CheckConfig(
         counts=RunCounts(gold=gold, noop=noop),
@@ -91,6 +101,9 @@ def check(
     )
     try:
         checked = asyncio.run(_checked(config, task_set, path))
+    except RunAborted as error:
+        complain(error)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         complain(f"interrupted; {path} holds what was found, repeat the command to resume")
         raise typer.Exit(130) from None
@@ -105,8 +118,11 @@ async def _checked(config: "CheckConfig", task_set: "TaskSet", path: Path) -> "C
     from swe_aem.preflight import check as run_check
     from swe_aem.sandbox import open_backend
 
+    progress = _progress(time.monotonic())
+    if config.rollout.cluster is not None:
+        return await run_check(config, task_set, path, None, progress)
     async with open_backend(config.rollout.sandbox) as backend:
-        return await run_check(config, task_set, path, backend, _progress(time.monotonic()))
+        return await run_check(config, task_set, path, backend, progress)
 
 
 def default_lock(source: str) -> Path:

@@ -220,8 +220,8 @@ class Fleet:
                 few = f"only {self._working} of {self._needed} hosts (cluster.min_nodes) have"
             why = f"; {refused[0]}" if refused else ""
             raise RunAborted(
-                f"{few} worked for {empty_s:.0f} s (cluster.wait_s){why}. Finished trajectories are kept: start hosts "
-                "and repeat the command"
+                f"{few} worked for {empty_s:.0f} s (cluster.wait_s){why}. What is finished is kept: start hosts and "
+                "repeat the command"
             )
 
     async def _join(self, node: Node) -> None:

@@ -13,33 +13,28 @@ those predictions again.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 
-from swe_aem.core import Outcome, SandboxBackend, TaskRecord, Trajectory
+from swe_aem.core import SandboxBackend
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcomes import graded, needs_grading
-from swe_aem.errors import InfrastructureError
-from swe_aem.grading import Grader
+from swe_aem.core.unless import unless_set
+from swe_aem.fleet import Engine, engine_at
+from swe_aem.predictions.grading import Graded, Grading, LocalGrading, OpenGrader, RemoteGrading, draft
 from swe_aem.predictions.progress import GradeProgress, grade_facts
 from swe_aem.predictions.reading import Prediction, Predictions
 from swe_aem.predictions.summary import GradeSummary, earlier_wall_s, summarise, write_grade_summary
-from swe_aem.reward import Rewards
 from swe_aem.rollout import RolloutConfig, claim, grading_extensions
-from swe_aem.rollout.breaker import describe
-from swe_aem.rollout.causes import counted
-from swe_aem.rollout.components import grading_components
-from swe_aem.rollout.controls import Controls
+from swe_aem.rollout.breaker import FirstAnswer
 from swe_aem.rollout.display import show
-from swe_aem.rollout.failures import Failures
-from swe_aem.rollout.gate import PhaseTimer, StartGate
-from swe_aem.rollout.local_roller import prune_left_over
 from swe_aem.rollout.manifest import NO_TOKENIZER
 from swe_aem.rollout.orchestrator import raise_first
-from swe_aem.rollout.patch_grading import GradingContext, PatchGrading, grading_breaker, grading_context
+from swe_aem.rollout.patch_grading import grading_breaker
 from swe_aem.rollout.progress import stored_text
+from swe_aem.rollout.roller import Place, RunState
 from swe_aem.rollout.run import two_step_stop
 from swe_aem.rollout.verdict_rewards import verdict_rewards
 from swe_aem.runlog import note, run_log
@@ -71,13 +66,18 @@ class GradeRun:
         directory: Path,
         *,
         backend: SandboxBackend | None = None,
-        grader: Callable[[SandboxBackend], AbstractAsyncContextManager[Grader]] | None = None,
+        grader: OpenGrader | None = None,
+        engine: Engine | None = None,
         line_every_s: float = 30.0,
     ) -> None:
         """`predictions` are for tasks of the set. Of `config` the limits, the sandboxes and `scheduling.grading`, the
-        number of patches graded at once, matter. Without a terminal a line is printed every `line_every_s` seconds."""
-        workers = config.at_once.grading
-        scheduling = config.scheduling.model_copy(update={"concurrency": workers, "grading": workers})
+        number of patches graded at once, matter. Without a terminal a line is printed every `line_every_s` seconds.
+        With a `cluster` in the configuration its hosts grade, reached through `engine` if one is given."""
+        self._engine = engine or (engine_at(config.cluster.address) if config.cluster is not None else None)
+        scheduling = config.scheduling
+        if self._engine is None:
+            workers = config.at_once.grading
+            scheduling = scheduling.model_copy(update={"concurrency": workers, "grading": workers})
         update = {"agent": "native", "policy": PREDICTIONS, "scheduling": scheduling}
         self._config = config.model_copy(update=update)
         self._rewards = verdict_rewards(config.reward, tasks.records)
@@ -87,11 +87,13 @@ class GradeRun:
         self._notes = predictions.notes
         self._directory = directory
         self._backend = backend
-        self._components = grading_components(tasks, grader or (lambda gate: Grader(gate, twins=config.twins)))
+        self._tasks = tasks
+        self._grader = grader
         self._line_every_s = line_every_s
         self._running: asyncio.Task[None] | None = None
         self._drain: asyncio.TimerHandle | None = None
         self._interrupted = self._cancelled = False
+        self._stopping = asyncio.Event()
 
     async def run(self, *, signals: bool = False) -> GradeResult:
         """Grade every prediction that has no verdict yet.
@@ -99,13 +101,9 @@ class GradeRun:
         `signals`: the first Ctrl-C or SIGTERM calls `stop` and the second one `cancel`. Raises `UserError` for bad
         input or a directory of other inputs, `RunAborted` if nothing works any more; `summary.json` is up to date then.
         """
-        with run_log(self._directory):
-            lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
-            async with lent as backend:
-                return await self._run(backend, signals=signals)
-
-    async def _run(self, backend: SandboxBackend, *, signals: bool) -> GradeResult:
-        with ExitStack() as stack:
+        with run_log(self._directory), ExitStack() as stack:
+            if self._engine is None and self._backend is None:
+                open_backend(self._config.sandbox)  # raises if it cannot work here, before anything is written
             writer = stack.enter_context(graded_writer(self._directory))
             run = self._claim(writer)
             failures = FailureLog(self._directory)
@@ -123,7 +121,8 @@ class GradeRun:
             stopping = two_step_stop(self.stop, self.cancel, progress.news.append) if signals else nullcontext()
             try:
                 with stopping:
-                    await self._report_while(writer, progress, backend, run)
+                    async with self._grading(run) as grading:
+                        await self._report_while(grading, writer, progress)
             finally:
                 summary = self._summary(writer, progress)
                 write_grade_summary(self._directory, summary)
@@ -133,12 +132,14 @@ class GradeRun:
         """Start nothing more and let what runs finish, but no longer than the drain limit."""
         if not self._interrupted:
             self._interrupted = True
+            self._stopping.set()
             limit_s = self._config.scheduling.drain_limit_s
             self._drain = asyncio.get_running_loop().call_later(limit_s, self.cancel)
 
     def cancel(self) -> None:
         """Cancel everything that runs; sandboxes are closed before `run` returns. A second call changes nothing."""
         self._interrupted = True
+        self._stopping.set()
         if self._running is not None and not self._cancelled:
             self._cancelled = True
             self._running.cancel()
@@ -159,11 +160,9 @@ class GradeRun:
         )
         return manifest.run
 
-    async def _report_while(
-        self, writer: GradedWriter, progress: GradeProgress, backend: SandboxBackend, run: str
-    ) -> None:
+    async def _report_while(self, grading: Grading, writer: GradedWriter, progress: GradeProgress) -> None:
         """Grade with the display and the summary file kept up to date beside it."""
-        self._running = asyncio.create_task(self._grade_all(writer, progress, backend, run))
+        self._running = asyncio.create_task(self._grade_all(grading, writer, progress))
         if self._cancelled:
             self._running.cancel()
         reporters = [
@@ -203,89 +202,77 @@ class GradeRun:
             failed_attempts=progress.failed_attempts,
         )
 
-    async def _grade_all(
-        self, writer: GradedWriter, progress: GradeProgress, backend: SandboxBackend, run: str
-    ) -> None:
-        limits = self._config.scheduling
-        gate = StartGate(backend, starting=self._config.at_once.starting, start_limit_s=limits.start_limit_s)
-        await prune_left_over(backend, progress.news.append)
+    @asynccontextmanager
+    async def _grading(self, run: str) -> AsyncIterator[Grading]:
+        """What grades: on this host, unless the configuration names a cluster."""
+        if self._engine is not None:
+            yield RemoteGrading(self._config, self._tasks, self._directory, self._engine, run=run)
+            return
+        lent = open_backend(self._config.sandbox) if self._backend is None else nullcontext(self._backend)
+        async with lent as backend:
+            yield LocalGrading(self._config, self._tasks, backend, self._directory, run=run, grader=self._grader)
+
+    async def _grade_all(self, grading: Grading, writer: GradedWriter, progress: GradeProgress) -> None:
         disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verdicts")
+        breaker = grading_breaker(self._config, len({one.task_id for one in self._predictions}))
+        run = RunState(
+            watcher=progress,
+            agent_breaker=breaker,
+            grading_breaker=breaker,
+            first_answer=FirstAnswer(known=True),
+            spending=progress.spending,
+        )
         try:
-            async with self._components.grader(gate) as grader, Controls() as controls:
-                context = grading_context(
-                    self._config, run, self._components, backend, gate, grader, controls, self._directory,
-                    progress.news.append,
-                    breaker=grading_breaker(self._config, len({one.task_id for one in self._predictions})),
-                )  # fmt: skip
-                queue = iter([one for one in self._predictions if one.key not in writer.rows])
+            async with grading.open(run):
                 try:
                     async with asyncio.TaskGroup() as tasks:
-                        for _ in range(self._config.at_once.grading):
-                            tasks.create_task(self._work(queue, context, writer, progress, disk))
+                        await self._dispatch(tasks, grading, writer, progress, disk)
                 except BaseExceptionGroup as group:
                     raise_first(group)
         finally:
             disk.shutdown()  # a verdict that is being written gets written
-            await prune_left_over(backend, progress.news.append)
 
-    async def _work(
+    async def _dispatch(
         self,
-        queue: Iterator[Prediction],
-        context: GradingContext,
+        tasks: asyncio.TaskGroup,
+        grading: Grading,
         writer: GradedWriter,
         progress: GradeProgress,
         disk: ThreadPoolExecutor,
     ) -> None:
-        """Grade one prediction after the other."""
-        while not self._interrupted and (prediction := next(queue, None)) is not None:
-            try:
-                done, wall_s, log = await _graded(
-                    prediction, self._records[prediction.task_id], context, progress, self._rewards
-                )
-                row = graded_prediction(done, wall_s)
-                await asyncio.get_running_loop().run_in_executor(disk, writer.append, row, log)
-                progress.add(done)
-                note(stored_text(count_trajectory(done)), about=str(done.key))
-            finally:
-                progress.left(str(prediction.key))
+        """Start grading each prediction that has no verdict as soon as there is a place for it."""
+        for prediction in self._predictions:
+            if prediction.key in writer.rows:
+                continue
+            if not needs_grading(ungraded := draft(prediction)):
+                await self._keep(Graded(graded(ungraded, None)), writer, progress, disk)
+                continue
+            record = self._records[prediction.task_id]
+            place = await unless_set(self._stopping, grading.place(record))
+            if place is None or self._interrupted:
+                if place is not None:
+                    place.release()
+                return
+            tasks.create_task(self._one(prediction, place, grading, writer, progress, disk))
 
+    async def _one(
+        self,
+        prediction: Prediction,
+        place: Place,
+        grading: Grading,
+        writer: GradedWriter,
+        progress: GradeProgress,
+        disk: ThreadPoolExecutor,
+    ) -> None:
+        try:
+            end = await grading.grade(prediction, self._records[prediction.task_id], place)
+            await self._keep(end, writer, progress, disk)
+        finally:
+            progress.left(str(prediction.key))
 
-async def _graded(
-    prediction: Prediction, record: TaskRecord, context: GradingContext, progress: GradeProgress, rewards: Rewards
-) -> tuple[Trajectory, float, bytes]:
-    """A prediction's end, the seconds it took, and its kept log."""
-    name = str(prediction.key)
-    draft = Trajectory(
-        task_id=prediction.task_id,
-        sample=prediction.sample,
-        agent="",
-        model=prediction.model,
-        stop=prediction.stop,
-        patch=prediction.patch,
-    )
-    if not needs_grading(draft):
-        return rewards(graded(draft, None)), 0.0, b""
-    failures = Failures(prediction.key, progress.failed, phase="grade")
-
-    def enter(phase: str) -> None:
-        failures.phase = phase
-        progress.phase(name, phase)
-
-    def left(phase: str, began_s: float, seconds: float) -> None:
-        progress.phase_ended(prediction.key, len(failures.said) + 1, phase, began_s, seconds)
-
-    timer = PhaseTimer(enter, left)
-    grading = PatchGrading(context, record, prediction.sample, timer, failures)
-    try:
-        with failures.surfacing():
-            end = await grading.run(prediction.patch)
-    except InfrastructureError as error:
-        why = counted(failures.said) or describe(error)
-        done = draft.model_copy(update={"outcome": Outcome.GRADER_FAILURE, "error": why})
-    else:
-        if end.broken is not None:
-            done = draft.model_copy(update={"outcome": Outcome.BROKEN_TASK, "error": end.broken})
-        else:
-            done = graded(draft, end.verdict)
-    done = rewards(done.model_copy(update={"attempt": len(failures.said)}))
-    return done, timer.result()["total"], grading.log
+    async def _keep(self, end: Graded, writer: GradedWriter, progress: GradeProgress, disk: ThreadPoolExecutor) -> None:
+        done = self._rewards(end.trajectory)
+        row = graded_prediction(done, end.wall_s)
+        await asyncio.get_running_loop().run_in_executor(disk, writer.append, row, end.log)
+        progress.add(done)
+        note(stored_text(count_trajectory(done)), about=str(done.key))

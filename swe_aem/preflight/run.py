@@ -1,42 +1,26 @@
 """Preflight of a whole task set: many tasks at once, the lock kept up to date, an interrupted check resumed."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from pydantic import Field
-
-from swe_aem.core import SandboxBackend, TaskRecord
+from swe_aem.core import SandboxBackend, TaskRecord, TrajectoryKey
 from swe_aem.core.base import Frozen
-from swe_aem.errors import InfrastructureError, UserError
-from swe_aem.grading import Grader
-from swe_aem.preflight.probe import NotChecked, Probe, RunCounts, probe_task
-from swe_aem.preflight.strength import StrengthConfig, measure_strength
-from swe_aem.rollout import RolloutConfig, sandbox_spec
-from swe_aem.store import locked, replace
+from swe_aem.fleet import Engine, engine_at
+from swe_aem.preflight.checking import CheckConfig, Checking, LocalChecking, RemoteChecking, TaskCheck
+from swe_aem.preflight.probe import NotChecked
+from swe_aem.rollout.breaker import Breaker, FirstAnswer
+from swe_aem.rollout.orchestrator import raise_first
+from swe_aem.rollout.roller import Place, RunState
+from swe_aem.rollout.spending import Spending
+from swe_aem.runlog import tell
+from swe_aem.store import FailedAttempt, locked, replace
 from swe_aem.tasks import LockEntry, LockKey, TaskSet, lock_text, read_lock
 
 _WRITE_EVERY_S = 1.0
-_RUN = "preflight"
-"""Stands for the run in the labels of sandboxes."""
-
-TaskCheck = LockEntry | NotChecked
-
-
-class CheckConfig(Frozen):
-    """How to check."""
-
-    counts: RunCounts = RunCounts()
-    jobs: int = Field(default=2, ge=1)
-    """Tasks checked at once."""
-    rollout: RolloutConfig = RolloutConfig()
-    """A rollout for which tasks are checked: its sandboxes' user, capabilities and resource limits, limits in seconds,
-    and attempts after infrastructure failures."""
-    strength: StrengthConfig = StrengthConfig()
-    """Whether to measure how strong the tests are, too."""
-    again: bool = False
-    """Check again tasks that have an entry."""
 
 
 class CheckResult(Frozen):
@@ -59,50 +43,64 @@ async def check(
     config: CheckConfig,
     tasks: TaskSet,
     path: Path,
-    backend: SandboxBackend,
-    tell: Callable[[TaskCheck, int, int], None] = lambda task_check, done, of: None,
+    backend: SandboxBackend | None,
+    checked: Callable[[TaskCheck, int, int], None] = lambda task_check, done, of: None,
+    *,
+    engine: Engine | None = None,
 ) -> CheckResult:
     """Check every task that the lock at `path` does not hold yet, and keep the lock up to date meanwhile.
 
     Of a task that it holds without what `config.strength` asks for, only that is measured.
 
-    `backend` is the one that `config.rollout.sandbox` names, entered.
+    `backend` is the one that `config.rollout.sandbox` names, entered; None where `config.rollout` names a cluster: then
+    its hosts check, reached through `engine` if one is given.
 
-    A kill at any moment loses the tasks under test and those of the last second. `tell` gets each task's check, with
+    A kill at any moment loses the tasks under test and those of the last second. `checked` gets each task's check, with
     the number of tasks done and in all. Raises `UserError` if the lock cannot be read or is being written by another
-    check.
+    check; `RunAborted` if no host works.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.parent, f".{path.name}.writer"):
+    with locked(path.parent, f".{path.name}.writer"), TemporaryDirectory(prefix="swe-aem-check-") as scratch:
         lock = _LockFile(path, read_lock(path) if path.exists() else {})
-        known = {} if config.again else await _known(lock.entries, tasks.records, backend, config.rollout.sandbox.type)
-        todo = [record for record in tasks if _is_unknown(known.get(record.task.id), config)]
+        checking = _checking(config, tasks, backend, engine, Path(scratch))
         not_checked: list[NotChecked] = []
-        queue = iter(enumerate(todo, start=1))
-        done = 0
-
-        def keep(entry: LockEntry) -> None:
-            known[entry.task_id] = entry
-            lock.put(entry)
-
-        async def work(grader: Grader) -> None:
-            nonlocal done
-            for _, record in queue:
-                entry = known.get(record.task.id)
-                task_check = await _check_task(record, tasks, grader, backend, config, entry, keep)
-                done += 1
-                if isinstance(task_check, NotChecked):
-                    not_checked.append(task_check)
-                tell(task_check, done, len(todo))
-
         try:
-            async with Grader(backend) as grader, asyncio.TaskGroup() as group:
-                for _ in range(min(config.jobs, len(todo))):
-                    group.create_task(work(grader))
+            async with checking.open(_run_state(config, tasks)):
+                known = {} if config.again else await _known(lock.entries, tasks.records, checking, config)
+                todo = [record for record in tasks if _is_unknown(known.get(record.task.id), config)]
+                done = 0
+
+                def keep(entry: LockEntry) -> None:
+                    known[entry.task_id] = entry
+                    lock.put(entry)
+
+                async def work(record: TaskRecord, place: Place) -> None:
+                    nonlocal done
+                    found = await _check_task(record, known.get(record.task.id), checking, place, config, keep)
+                    done += 1
+                    if isinstance(found, NotChecked):
+                        not_checked.append(found)
+                    checked(found, done, len(todo))
+
+                async with asyncio.TaskGroup() as group:
+                    for record in todo:
+                        group.create_task(work(record, await checking.place(record)))
+        except BaseExceptionGroup as failed:
+            raise_first(failed)
         finally:
             lock.write()
     entries = tuple(known[record.task.id] for record in tasks if record.task.id in known)
     return CheckResult(entries=entries, not_checked=tuple(not_checked), earlier=len(tasks) - len(todo))
+
+
+def _checking(
+    config: CheckConfig, tasks: TaskSet, backend: SandboxBackend | None, engine: Engine | None, scratch: Path
+) -> Checking:
+    cluster = config.rollout.cluster
+    if cluster is not None:
+        return RemoteChecking(config, tasks, scratch, engine or engine_at(cluster.address))
+    assert backend is not None, "without a cluster tasks are checked in sandboxes of a backend"
+    return LocalChecking(config, tasks, backend)
 
 
 def _is_unknown(entry: LockEntry | None, config: CheckConfig) -> bool:
@@ -111,61 +109,75 @@ def _is_unknown(entry: LockEntry | None, config: CheckConfig) -> bool:
 
 async def _check_task(
     record: TaskRecord,
-    tasks: TaskSet,
-    grader: Grader,
-    backend: SandboxBackend,
-    config: CheckConfig,
     entry: LockEntry | None,
+    checking: Checking,
+    place: Place,
+    config: CheckConfig,
     keep: Callable[[LockEntry], None],
 ) -> TaskCheck:
-    """One task's check, of what `entry` does not say; `keep` gets what is found as soon as it is.
-
-    What the host lacks for it, e.g. its image, and infrastructure failures are not its fault.
-    """
-    try:
-        probe = await _probe(record, tasks, grader, config)
-        if entry is None:
-            image = await backend.image_digest(record.task.image)
-            found = await probe_task(probe, config.counts, backend=config.rollout.sandbox.type, image=image)
-            if isinstance(found, NotChecked):
-                return found
-            keep(entry := found)
+    """One task's check, of what `entry` does not say; `keep` gets what is found as soon as it is."""
+    if entry is None:
+        found = await checking.check(record, None, place)
+        if isinstance(found, NotChecked):
+            return found
+        keep(entry := found)
         if not config.strength.wants(entry):
             return entry
-        found = await measure_strength(probe, config.strength, entry)
-        if isinstance(found, LockEntry):
-            keep(found)
-        return found
-    except (UserError, InfrastructureError) as error:
-        return NotChecked(task_id=record.task.id, why=str(error))
-
-
-async def _probe(record: TaskRecord, tasks: TaskSet, grader: Grader, config: CheckConfig) -> Probe:
-    problems = await grader.check(record)
-    if problems:
-        raise UserError("; ".join(problems))
-    workspace = await asyncio.to_thread(tasks.workspace, record.task.id)
-    spec = sandbox_spec(config.rollout, record, 0, run=_RUN, role="grader", workspace=workspace)
-    return Probe(record, grader, spec, config.rollout)
+        place = await checking.place(record)
+    found = await checking.check(record, entry, place)
+    if not isinstance(found, NotChecked):
+        keep(found)
+    return found
 
 
 async def _known(
-    entries: dict[LockKey, LockEntry], records: Sequence[TaskRecord], backend: SandboxBackend, name: str
+    entries: dict[LockKey, LockEntry], records: Sequence[TaskRecord], checking: Checking, config: CheckConfig
 ) -> dict[str, LockEntry]:
     """Entries of a backend, by task id, that speak for a task as it is now, in the image that it has now."""
-    found, digests = {}, {}
-    for record in records:
-        entry, image = entries.get((record.task.id, name)), record.task.image
-        if entry is None or not entry.fits(record):
-            continue
-        if image not in digests:
-            try:
-                digests[image] = await backend.image_digest(image)
-            except (UserError, InfrastructureError):
-                digests[image] = ""  # not there: found out, and told, when the task is checked
-        if entry.image == digests[image]:
-            found[entry.task_id] = entry
-    return found
+    name = config.rollout.sandbox.type
+    fitting = {
+        record.task.id: (record, entry)
+        for record in records
+        if (entry := entries.get((record.task.id, name))) is not None and entry.fits(record)
+    }
+    images = {record.task.image: record for record, _ in fitting.values()}
+    async with asyncio.TaskGroup() as group:
+        asked = {
+            image: group.create_task(checking.image(record, await checking.place(record)))
+            for image, record in images.items()
+        }
+    digests = {image: one.result() for image, one in asked.items()}
+    return {id: entry for id, (record, entry) in fitting.items() if entry.image == digests[record.task.image]}
+
+
+def _run_state(config: CheckConfig, tasks: TaskSet) -> RunState:
+    """A run that tells of what hosts say, and that failures do not end: the result names the tasks that had them."""
+    breaker = Breaker("check a task", sys.maxsize, tasks=len(tasks))
+    return RunState(
+        watcher=_Told(),
+        agent_breaker=breaker,
+        grading_breaker=breaker,
+        first_answer=FirstAnswer(known=True),
+        spending=Spending(),
+    )
+
+
+class _Told:
+    """A `Watcher` that shows messages and failures."""
+
+    def phase(self, id: str, name: str) -> None:
+        """Nobody asks."""
+
+    def phase_ended(self, key: TrajectoryKey, attempt: int, name: str, began_s: float, seconds: float) -> None:
+        """Nobody asks."""
+
+    def failed(self, failed: FailedAttempt) -> None:
+        """An attempt failed."""
+        tell(f"{failed.task_id}: {failed.said}")
+
+    def tell(self, text: str) -> None:
+        """Something that a person should know."""
+        tell(text)
 
 
 class _LockFile:

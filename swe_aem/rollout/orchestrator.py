@@ -14,11 +14,12 @@ store.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from swe_aem.core import TrajectoryKey
+from swe_aem.core.unless import unless_set
 from swe_aem.errors import (
     BudgetSpent,
     ExtensionFailed,
@@ -169,7 +170,7 @@ class Orchestrator:
         """The next group, None if there is none."""
         self._asks = True
         self._tell_if_stuck()
-        group = await self._unless_stopped(self._source.next())
+        group = await unless_set(self._stopping, self._source.next())
         self._asks = False
         if group is not None:
             self._group_of.update(dict.fromkeys(group.keys, group))
@@ -179,7 +180,9 @@ class Orchestrator:
 
     async def _start_missing(self, group: RolloutGroup, tasks: asyncio.TaskGroup, run: RunState) -> None:
         for key in group.missing:
-            place = await self._roller.place(group.record)
+            place = await unless_set(self._stopping, self._roller.place(group.record))
+            if place is None:
+                return
             has_room = await self._progress.spending.start(key)
             enough = group.left_out or (self._config.early_completion and group.complete)
             if self.interrupted or enough or not has_room:
@@ -200,23 +203,13 @@ class Orchestrator:
         """Can the group's task be worked on? Waits for that, but not longer than the run starts anything."""
         if self._supply is None:
             return True
-        brought = await self._unless_stopped(_boxed(self._supply.bring(group.record)))
+        brought = await unless_set(self._stopping, _boxed(self._supply.bring(group.record)))
         if brought is None:
             return False
         if (why := brought[0]) is not None:
             group.given_up()
             self._progress.leave_out(group.record.task.id, why)
         return why is None
-
-    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
-        """The result of `work`, or None once the run stops."""
-        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return working.result() if working.done() else None
-        finally:
-            working.cancel()
-            stopping.cancel()
 
     def _tell_if_stuck(self) -> None:
         """The source learns that nothing runs, and that failures wait for a trajectory that works."""

@@ -33,19 +33,16 @@ class GradeBench:
     records: Sequence[Any] = ()
 
     def grade_run(self) -> GradeRun:
+        return self.made(backend=self.backend, grader=self.grader)
+
+    def made(self, **sandboxes: Any) -> GradeRun:
+        """A run whose sandboxes are these."""
         quick = {"backoff_s": 0.0, **self.scheduling}
         config = RolloutConfig(scheduling=SchedulingConfig(**quick), **self.settings)
         ids = dict.fromkeys(one.task_id for one in self.predictions.found)
         records = tuple(self.records or map(make_record, ids))
         tasks = TaskSet("fakes", records)
-        return GradeRun(
-            config,
-            tasks,
-            self.predictions,
-            self.directory,
-            backend=self.backend,
-            grader=self.grader,  # type: ignore[arg-type]
-        )
+        return GradeRun(config, tasks, self.predictions, self.directory, **sandboxes)
 
     async def run(self) -> GradeResult:
         return await self.grade_run().run()

@@ -69,7 +69,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Check the first task with a stand-in grader, into tmp_path/tasks.lock."""
 
     def start(grader: MutantGrader, mutants: int = 4, seed: int = 0, **settings: Any) -> CheckResult:
-        monkeypatch.setattr("swe_aem.preflight.run.Grader", lambda backend: grader)
+        monkeypatch.setattr("swe_aem.preflight.checking.Grader", lambda backend: grader)
         strength = StrengthConfig(mutants=mutants, seed=seed)
         config = CheckConfig(**{"jobs": 1, "counts": ONLY_GOLD, "strength": strength, **settings})
         return asyncio.run(check(config, one(TASKS), tmp_path / "tasks.lock", FakeBackend()))
