@@ -73,9 +73,9 @@ def control_groups() -> Finding:
     return ok("control groups", f"version {version}, limits can be set")
 
 
-def embedded() -> Finding:
-    """Start a sandbox and run a command in it."""
-    return _start("bubblewrap", Limits(**dict.fromkeys(Limits.model_fields)))
+def embedded(limit_s: float = _START_LIMIT_S) -> Finding:
+    """Start a sandbox and run a command in it, within a limit."""
+    return _start("bubblewrap", Limits(**dict.fromkeys(Limits.model_fields)), limit_s)
 
 
 def container() -> Finding:
@@ -88,12 +88,12 @@ def podman_container() -> Finding:
     return _start("podman", Limits())
 
 
-def _start(kind: str, limits: Limits) -> Finding:
+def _start(kind: str, limits: Limits, limit_s: float = _START_LIMIT_S) -> Finding:
     name = f"{kind} sandbox"
 
     async def run() -> list[str]:
         spec = SandboxSpec(image=HOST_IMAGE, workdir="/tmp", limits=limits, ttl_s=60, labels={"role": "doctor"})
-        async with asyncio.timeout(_START_LIMIT_S), open_backend(kind) as backend, backend.open(spec) as sandbox:
+        async with asyncio.timeout(limit_s), open_backend(kind) as backend, backend.open(spec) as sandbox:
             result = await sandbox.run(f"python3 --version && git --version && {_SHOW_USERS}", timeout_s=10)
             if result.exit_code != 0:
                 raise InfrastructureError(f"its first command failed: {result.output.strip()[:200]}")
@@ -106,7 +106,7 @@ def _start(kind: str, limits: Limits) -> Finding:
     except TimeoutError:
         return fail(
             name,
-            f"did not start within {_START_LIMIT_S:.0f} s",
+            f"did not start within {limit_s:.0f} s",
             "swe-aem sandbox prune, then check whether the host is overloaded",
         )
     except InfrastructureError as error:

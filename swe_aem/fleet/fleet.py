@@ -24,7 +24,7 @@ _JOIN_LIMIT_S = 300.0
 """Starting a process, importing this package, loading a model."""
 _CLOSE_LIMIT_S = 60.0
 _LONGEST_PAUSE_S = 60.0
-"""Between two tries to start an agent on one host."""
+"""Between two tries to start an agent on one host, also where it was refused: its cause may have been removed."""
 
 
 class FleetPlace:
@@ -62,6 +62,8 @@ class Fleet:
         """What ends the run."""
         self._failed_joins: dict[str, int] = {}
         self._again_s: dict[str, float] = {}
+        self._refused: dict[str, str] = {}
+        """Why hosts are or were refused: each cause is told once."""
         self._needed = config.min_nodes
         """Hosts that must work, or the run ends after a while."""
         self.late_lines = 0
@@ -196,7 +198,8 @@ class Fleet:
     def _compare(self, listed: dict[str, Host]) -> None:
         now_s = self._now_s()
         for host in listed.values():
-            if host.id not in self._nodes and now_s >= self._again_s.get(host.id, now_s):
+            known = self._nodes.get(host.id)
+            if (known is None or known.state is State.REFUSED) and now_s >= self._again_s.get(host.id, now_s):
                 self._nodes[host.id] = Node(host.id, host.name)
                 self._start(self._join(self._nodes[host.id]))
         for node in list(self._nodes.values()):
@@ -233,7 +236,10 @@ class Fleet:
             size = await self._engine.call(node.agent, "open", self._opening, within_s=_JOIN_LIMIT_S)
         except UserError as error:
             node.state, node.why = State.REFUSED, f"{node.label}: {error}"
-            self._tell(f"REFUSED: {node.why}")
+            self._again_s[node.id] = self._now_s() + _LONGEST_PAUSE_S
+            if self._refused.get(node.id) != node.why:
+                self._refused[node.id] = node.why
+                self._tell(f"REFUSED: {node.why}")
             await self._stop(node)
         except (InfrastructureError, OSError) as error:  # a time limit, a full disk
             self._tell(f"{node.label} could not join: {describe(error)}")

@@ -1,5 +1,6 @@
 """`HostWork`: what an agent does on its host. `open_host` opens what all kinds of it need: a backend of sandboxes."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -7,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swe_aem.core import SandboxBackend, TaskRecord
+from swe_aem.core import Limits, SandboxBackend, TaskRecord
 from swe_aem.core.scratch import scratch_directory
+from swe_aem.doctor import node_problem
 from swe_aem.errors import UserError
 from swe_aem.fleet.messages import HostSize, Job, Opening
 from swe_aem.fleet.outbox import Outbox
@@ -32,7 +34,8 @@ class HostWork:
 
 OpenHostWork = Callable[[Opening, Outbox], AbstractAsyncContextManager[HostWork]]
 """Opens some, for the length of an `async with`; what its jobs have to tell goes to the outbox."""
-OpenHostBackend = Callable[[RolloutConfig], SandboxBackend]
+OpenHostBackend = Callable[[RolloutConfig], AbstractAsyncContextManager[SandboxBackend]]
+"""Opens the backend of a configuration's sandboxes; raises `UserError` if those cannot work here."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,14 @@ class OpenHost:
         return (self.directory / BROKEN_TASKS).read_bytes()
 
 
-def host_backend(config: RolloutConfig) -> SandboxBackend:
-    """The backend that a configuration names; raises `UserError` if it cannot work here."""
-    return open_backend(config.sandbox)
+@asynccontextmanager
+async def host_backend(config: RolloutConfig) -> AsyncIterator[SandboxBackend]:
+    """The backend that a configuration names, if the host has what its sandboxes need; raises `UserError` if not."""
+    limited = config.limits != Limits(**dict.fromkeys(Limits.model_fields))
+    if problem := await asyncio.to_thread(node_problem, config.sandbox.type, limited=limited):
+        raise UserError(f"`swe-aem doctor` fails there: {problem}")
+    async with open_backend(config.sandbox) as sandboxes:
+        yield sandboxes
 
 
 async def _require_answer(sandboxes: SandboxBackend) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import pytest
 
 from swe_aem.core import Trajectory
 from swe_aem.sandbox import cgroup
-from swe_aem.store import Store
+from swe_aem.store import Store, read_graded
+from swe_aem.tasks import read_lock
 from tests.conftest import absent
 from tests.e2e.ray_cluster import RayCluster, ray_cluster
 from tests.e2e.test_killed import orphaned_groups, sandboxes, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.timeout(600)]
 REPOSITORY = Path(__file__).parents[2]
+_TIMES: Any = {"wall_s": True, "cpu_s": True, "verdict": {"log_tail", "eval_s", "cpu_s", "starved_s"}}
+_MEASURED = {"boot_s", "test_s", "max_test_s", "twin_s", "peak_memory_bytes", "checked_on"}
 TASKS = ["--tasks", "tasks/nano", "--limit", "4", "--no-twins", "--set", "scheduling.backoff_s=0.1"]
 
 
@@ -79,3 +83,37 @@ def test_whatever_is_killed_each_trajectory_is_stored_once_and_nothing_is_left(
     subprocess.run([sys.executable, "-m", "swe_aem", "sandbox", "prune"], check=True, capture_output=True)
     assert sandboxes(owner_alive=False) <= before
     assert orphaned_groups() <= groups_before
+
+
+def swe_aem(cluster: RayCluster, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "swe_aem", *arguments],
+        cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
+    )  # fmt: skip
+    output = done.stdout.decode()
+    assert done.returncode == 0, output
+    return output
+
+
+@pytest.mark.nightly
+def test_patches_are_graded_and_tasks_checked_as_on_one_host(cluster: RayCluster, tmp_path: Path) -> None:
+    added = [cluster.add(), cluster.add()]
+    made, here, there = tmp_path / "made", tmp_path / "here", tmp_path / "there"
+    subprocess.run(command(made), cwd=REPOSITORY, check=True, capture_output=True)
+    grade = ["grade", "--tasks", "tasks/nano", "--predictions", str(made), "--out"]
+    swe_aem(cluster, *grade, str(here))
+    assert "joined" in swe_aem(cluster, *grade, str(there), "--cluster", cluster.address)
+    told_there = [one.model_dump(exclude=_TIMES) for one in read_graded(there)]
+    key = itemgetter("instance_id")
+    assert sorted(told_there, key=key) == sorted((one.model_dump(exclude=_TIMES) for one in read_graded(here)), key=key)
+    assert len(told_there) == 4
+
+    check = ["tasks", "check", "--tasks", "tasks/nano", "--limit", "4", "--gold", "1", "--lock"]
+    swe_aem(cluster, *check, str(tmp_path / "here.lock"))
+    swe_aem(cluster, *check, str(tmp_path / "there.lock"), "--cluster", cluster.address)
+    locks = [read_lock(tmp_path / f"{where}.lock").values() for where in ("here", "there")]
+    entries = [[one.model_dump(exclude=_MEASURED) for one in sorted(lock, key=attrgetter("task_id"))] for lock in locks]
+    assert entries[0] == entries[1]
+    assert "4 were known" in swe_aem(cluster, *check, str(tmp_path / "there.lock"), "--cluster", cluster.address)
+    for host in added:
+        cluster.kill(host)

@@ -277,6 +277,20 @@ def test_a_host_without_an_engine_is_refused_and_others_work(tmp_path: Path) -> 
     run_in_virtual_time(main())
 
 
+def test_a_refused_host_works_once_its_cause_is_removed(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = FleetBench(tmp_path, tasks=40)
+        made.host("a")
+        made.host("b")
+        made.backends["b"].down = True
+        await made.run(after(130.0, lambda: setattr(made.backends["b"], "down", False)))
+        all_resolved(made)
+        assert made.backends["b"].opened
+        assert made.told.count("REFUSED") == 1
+
+    run_in_virtual_time(main())
+
+
 def test_the_second_interrupt_closes_all_sandboxes(tmp_path: Path) -> None:
     async def main() -> None:
         made = FleetBench(tmp_path, work_s=100.0)

@@ -14,6 +14,14 @@ def missing(_: object) -> FakeBackend:
     raise UserError("bwrap is not installed")
 
 
+def sound(*_: object, **__: object) -> str:
+    return ""
+
+
+def without_space(*_: object, **__: object) -> str:
+    return "cache: /cache cannot be written (fix: set SWE_AEM_CACHE)"
+
+
 def down(_: object) -> FakeBackend:
     backend = FakeBackend()
     backend.down = True
@@ -21,13 +29,19 @@ def down(_: object) -> FakeBackend:
 
 
 @pytest.mark.parametrize(
-    ("backend", "problem"),
-    [(lambda _: FakeBackend(), ""), (missing, "bwrap is not installed"), (down, "its fake does not answer")],
+    ("backend", "doctor", "problem"),
+    [
+        (lambda _: FakeBackend(), sound, ""),
+        (missing, sound, "bwrap is not installed"),
+        (down, sound, "its fake does not answer"),
+        (lambda _: FakeBackend(), without_space, "`swe-aem doctor` fails there: cache: /cache cannot be written"),
+    ],
 )
 async def test_a_host_without_what_sandboxes_need_is_not_ready(
-    backend: object, problem: str, monkeypatch: pytest.MonkeyPatch
+    backend: object, doctor: object, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("swe_aem.fleet.host_work.open_backend", backend)
+    monkeypatch.setattr("swe_aem.fleet.host_work.node_problem", doctor)
     engine = FakeEngine(lambda name: NodeAgent())
     engine.add("a")
     (one,) = await look_at_hosts(engine, RolloutConfig())
