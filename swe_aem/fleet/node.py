@@ -1,13 +1,13 @@
 """`Node`: a host as the run sees it: its agent, its places, the tokens that are live there, and how it has fared."""
 
 import asyncio
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from swe_aem.core import TrajectoryKey
+from swe_aem.core.rendezvous import SPILL, weight
 from swe_aem.fleet.engine import NodeLost
 
 SUSPECT_AFTER = 3
@@ -15,8 +15,6 @@ SUSPECT_AFTER = 3
 _PROBE_AFTER_S = 10.0
 """A suspect is given one trajectory after this time without a failure, doubled for each that fails too."""
 _MOST_DOUBLINGS = 6
-_SPILL = 1.25
-"""So many times its share of what runs a host may get because images lie there, before others do."""
 
 
 class State(Enum):
@@ -123,12 +121,11 @@ def choose(image: str, able: list[Node], group_size: int) -> Node | None:
         return None
     share = (sum(node.used for node in able) + 1) / sum(node.places for node in able)
     for node in sorted(able, key=lambda node: _weight(image, node), reverse=True):
-        if node.used < max(group_size, _SPILL * share * node.places):
+        if node.used < max(group_size, SPILL * share * node.places):
             return node
     return min(able, key=lambda node: node.used / node.places)
 
 
 def _weight(image: str, node: Node) -> tuple[bytes, bytes]:
     """By name, for a host that comes back under another id still has its images; by id among hosts of one name."""
-    by_name, by_id = (hashlib.sha256(f"{image}\0{of}".encode()).digest() for of in (node.name, node.id))
-    return by_name, by_id
+    return weight(image, node.name), weight(image, node.id)

@@ -188,13 +188,15 @@ async def open_policy_factory(
     *,
     tools: ScriptTools | None = None,
     replay_from: Mapping[TrajectoryKey, Trajectory] | None = None,
+    at_once: int | None = None,
 ) -> AsyncIterator[PolicyFactory]:
     """The policies of a run, open for the length of an `async with`.
 
     `policy` is the name of a script or of a user's own, the URL of a server, or several with commas between them, the
     directory of a model, or a chat API. What `takes_messages` needs no `renderer`. Scripts act through `tools` if the
-    agent is not the native one. `replay` repeats the trajectories of `replay_from`. Raises `UserError` if there is no
-    such policy, it does not fit, or the server or model cannot be used.
+    agent is not the native one. `replay` repeats the trajectories of `replay_from`. `at_once` is how many trajectories
+    this process runs at once. Raises `UserError` if there is no such policy, it does not fit, or the server or model
+    cannot be used.
     """
     check_policy(policy)
     policy = policy_setting(policy)
@@ -206,7 +208,7 @@ async def open_policy_factory(
         return
     script = SCRIPTS.get(name)
     if script is None:
-        async with _open_shared(policy) as shared:
+        async with _open_shared(policy, at_once) as shared:
             yield lambda record, sample: shared
         return
     if tools is not None and not script.for_harnesses:
@@ -236,12 +238,13 @@ async def _open_own(setting: str | Mapping[str, Any], context: ScriptContext | N
         await made.close()
 
 
-def _open_shared(policy: str | Mapping[str, Any]) -> AbstractAsyncContextManager[AnyPolicy]:
+def _open_shared(policy: str | Mapping[str, Any], at_once: int | None) -> AbstractAsyncContextManager[AnyPolicy]:
     """The one policy of a run that is no script: a service, a server by its URL alone, or a model."""
     if isinstance(policy, str) and _is_url(policy):
         policy = {POLICIES.key: COMPLETIONS, "url": policy}
     if not isinstance(policy, str):
-        return POLICIES.make(policy).opened()
+        made = POLICIES.make(policy)
+        return made.opened(at_once) if POLICIES.name_of(policy) == COMPLETIONS else made.opened()
     from swe_aem.policy.transformers import open_transformers
 
     return open_transformers(Path(policy))

@@ -46,8 +46,9 @@ class CompletionsServers(RequestConfig):
             refuse_key_in_url(url.strip())
         return value
 
-    def opened(self) -> AbstractAsyncContextManager[Policy]:
-        """The policy for the length of an `async with`. Raises `UserError` if a server cannot be used."""
+    def opened(self, at_once: int | None = None) -> AbstractAsyncContextManager[Policy]:
+        """The policy for the length of an `async with`, of so many trajectories at once if that is known. Raises
+        `UserError` if a server cannot be used."""
         from swe_aem.policy.vllm import open_served
 
-        return open_served(self)
+        return open_served(self, at_once)

@@ -45,8 +45,9 @@ class Slots:
     """Slots for requests to one server, given in the order in which requests ask; those that continue a response go
     first."""
 
-    def __init__(self) -> None:
-        self.limit = FIRST
+    def __init__(self, first: int = FIRST) -> None:
+        """`first` is the limit to begin with."""
+        self.limit = min(MOST, max(LEAST, first))
         self.in_flight = 0
         self._open = True
         self._continued: deque[asyncio.Future[bool]] = deque()

@@ -1,6 +1,6 @@
 """A policy behind one or many vLLM servers: which server gets a request, when, and which weights answered it.
 
-    request ──> the server that holds its trajectory's prefix, or the least loaded ──> a slot there ──> tokens
+    request ──> the server that its trajectory's hash names, or the next one ──> a slot there ──> tokens
                                         ▲
     health check, every 2 s: alive? figures? the expected weights?  ──> in rotation, or out of it for a stated reason
 
@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from swe_aem.core import Completion, Policy, SamplingParams
+from swe_aem.core.rendezvous import SPILL, weight
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.completions import CompletionsConfig, open_completions
 from swe_aem.policy.continued import Continued
@@ -237,7 +238,7 @@ class VllmPolicy:
         while home is None or home.out_reason is not None:
             able = [server for server in self.servers if server.out_reason is None]
             if able:
-                home = min(able, key=lambda server: server.slots.wanted)
+                home = choose_server(trajectory_id, able)
                 break
             self._changed.clear()
             try:
@@ -324,13 +325,24 @@ def _holds(found: ServedModel, expected: ServedModel) -> bool:
     return same_weights and set(expected.names) <= set(found.names)
 
 
+def choose_server(trajectory_id: str, able: Sequence[VllmServer]) -> VllmServer:
+    """The server that the trajectory's hash names, so that all processes of a run, and a rerun, find its prefix there,
+    unless that one has much more than its share of the requests; then the next one."""
+    wanted = sum(server.slots.wanted for server in able)
+    for server in sorted(able, key=lambda server: weight(trajectory_id, server.url), reverse=True):
+        if server.slots.wanted < SPILL * (wanted + 1 / server.slots.limit) / len(able):
+            return server
+    return min(able, key=lambda server: server.slots.wanted)
+
+
 def _shown(served: ServedModel) -> str:
     return f"{', '.join(served.names)} ({served.weights})"
 
 
 @asynccontextmanager
-async def open_served(servers: CompletionsServers) -> AsyncIterator[Policy]:
-    """The policy behind one URL or several, for the length of an `async with`. One server that is not vLLM gets a plain
+async def open_served(servers: CompletionsServers, at_once: int | None = None) -> AsyncIterator[Policy]:
+    """The policy behind one URL or several, for the length of an `async with`, of so many trajectories at once. One
+    server that is not vLLM gets a plain
     completions client."""
     urls = tuple(url.strip() for url in servers.url.split(",") if url.strip())
     if len(urls) == 1:
@@ -346,5 +358,6 @@ async def open_served(servers: CompletionsServers) -> AsyncIterator[Policy]:
             if policy.engine != "vllm":
                 yield policy
                 return
-    async with VllmPolicy(VllmClientConfig(urls=urls, **servers.model_dump(exclude={"url"}))) as policy:
+    client = VllmClientConfig(urls=urls, at_once=at_once, **servers.model_dump(exclude={"url"}))
+    async with VllmPolicy(client) as policy:
         yield policy

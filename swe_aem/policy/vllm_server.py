@@ -1,6 +1,7 @@
 """`VllmServer`: one vLLM server as a policy sees it, in rotation or out of it for a stated reason."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.api_key import read_key
 from swe_aem.policy.completions import CompletionsConfig, CompletionsPolicy
 from swe_aem.policy.requests import RequestConfig
-from swe_aem.policy.slots import ServerLoad, Slots, adapted
+from swe_aem.policy.slots import FIRST, ServerLoad, Slots, adapted
 from swe_aem.policy.vllm_control import ServedModel, ServerControl
 
 _Seconds = Annotated[float, Field(gt=0)]
@@ -44,6 +45,14 @@ class VllmClientConfig(RequestConfig):
     drain, they end with the old ones first."""
     routed_experts: bool = False
     """Ask to which experts of a mixture the tokens of responses went."""
+    at_once: Annotated[int, Field(ge=1)] | None = None
+    """Trajectories of this process that may sample at once: each server's slots begin with its share of them. Of many
+    processes that share servers none begins with more than its part."""
+
+    @property
+    def first_slots(self) -> int:
+        """How many slots each server has to begin with."""
+        return FIRST if self.at_once is None else math.ceil(self.at_once / len(self.urls))
 
 
 class VllmServer:
@@ -63,7 +72,7 @@ class VllmServer:
             )
         )
         self.control = ServerControl(url, api_key=read_key(config.api_key_env), limit_s=config.probe_limit_s)
-        self.slots = Slots()
+        self.slots = Slots(config.first_slots)
         self.url = self.control.url
         self._expected: ServedModel | None = None
         self._out_reason: str | None = None

@@ -74,7 +74,9 @@ async def open_components(config: RolloutConfig, tasks: TaskSet) -> AsyncIterato
         require_tokenizer(config.replay_from, config.tokenizer_path)
         stored = StoredTrajectories(Store(config.replay_from))
     async with (
-        open_policy_factory(config.policy, renderer, tools=script_tools(config), replay_from=stored) as policies,
+        open_policy_factory(
+            config.policy, renderer, tools=script_tools(config), replay_from=stored, at_once=config.at_once.concurrency
+        ) as policies,
         open_agents(config, renderer) as agents,
     ):
         yield components_of(agents(config), tasks, policies, lambda gate: Grader(gate, twins=config.twins))

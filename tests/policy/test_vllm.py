@@ -35,9 +35,10 @@ async def test_a_trajectory_stays_and_new_ones_go_where_there_is_room():
     async with one, two, opened(one, two) as policy:
         for _ in range(3):
             await asyncio.gather(*(ask(policy, f"t.{n}") for n in range(10)))
-    assert len(one.requests) == len(two.requests) == 15
-    assert one.most_running == two.most_running == 5
-    assert len(one.requests) + len(two.requests) == 30
+    assert len(one.requests) == 3 * one.most_running
+    assert len(two.requests) == 3 * two.most_running
+    assert one.most_running + two.most_running == 10
+    assert max(one.most_running, two.most_running) <= 7  # a quarter more than its share, and one
 
 
 async def test_requests_have_seeds_of_their_own_over_all_servers():
