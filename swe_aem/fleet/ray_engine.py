@@ -8,7 +8,9 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -53,6 +55,7 @@ class RayEngine:
     async def open(self) -> AsyncIterator[None]:
         """Connected. In a thread, because Ray would take over the signals of the main one."""
         await asyncio.to_thread(self._connect)
+        _take_back_sigterm()
         try:
             yield
         finally:
@@ -111,6 +114,12 @@ class RayEngine:
             ) from error
         except (RuntimeError, ValueError, exceptions.RayError) as error:
             raise UserError(f"the Ray cluster at {self._address} cannot be used: {_line(error)}") from error
+
+
+def _take_back_sigterm() -> None:
+    """Give SIGTERM its handler of before. Ray's would call it, but end this process three seconds later."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 
 
 def _require_token_mode() -> None:

@@ -20,6 +20,7 @@ DOCS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "tasks").glob("*/README.md")),
 ]
+JOBS = sorted(path for path in (ROOT / "configs" / "cluster").iterdir() if path.suffix in {".sh", ".slurm", ".yaml"})
 
 CALLED = re.compile(r"\bswe-aem ((?:[a-z][\w-]*)(?: [a-z][\w-]*)?)((?:(?!swe-aem| -- )[^`\n;#|])*)")
 """A call: the words of the command, and what follows them."""
@@ -170,6 +171,12 @@ def joined(page: str) -> str:
 def test_docs_name_commands_and_flags_that_exist(path: Path) -> None:
     found = list(problems(joined(path.read_text(encoding="utf-8")), alone=path.parent.name != "benchmarks"))
     assert not found, "\n".join(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_job_files_name_commands_and_flags_that_exist(path: Path) -> None:
+    text = re.sub("(?m)^# ?", "", path.read_text(encoding="utf-8"))
+    assert list(problems(joined(text), alone=False)) == []
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,10 @@ def configuration(place: Path, vllm: str, gpus: int, *, reward: str = "", **chan
 
 
 def programs(place: Path) -> Path:
-    """A directory with `swe-aem` and `accelerate` of this environment."""
+    """A directory with the programs of this environment that job files start."""
     bin = place / "bin"
     bin.mkdir()
+    (bin / "ray").write_text(f'#!/bin/bash\nexec {sys.executable} -m ray.scripts.scripts "$@"\n')
     (bin / "swe-aem").write_text(f'#!/bin/bash\nexec {sys.executable} -m swe_aem "$@"\n')
     (bin / "accelerate").write_text(f'#!/bin/bash\nexec {sys.executable} -m accelerate.commands.accelerate_cli "$@"\n')
     for program in bin.iterdir():
@@ -105,7 +106,8 @@ def test_slurm_runs_the_job_on_this_host_and_a_lost_server_is_started_again(
 ) -> None:
     out, log = tmp_path / "out", tmp_path / "job.log"
     config = configuration(tmp_path, vllm_program, GPUS)
-    with own_slurm(tmp_path / "slurm") as environment:
+    with own_slurm() as slurm:
+        environment = slurm.environment
         environment |= {"PATH": f"{programs(tmp_path)}:{environment['PATH']}", "POLL_S": "1"}
         environment |= {"CONFIG": str(config), "OUT": str(out)}
         sizes = ["--nodes=1", f"--gpus-per-node={GPUS}"]

@@ -1,12 +1,16 @@
-"""`configs/cluster/train.slurm` with commands in Slurm's place: two hosts that train, and two that serve."""
+"""`configs/cluster/train.slurm` with commands in Slurm's place: two hosts that train, two that serve, and two that may
+roll out."""
 
 import os
 import subprocess
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "configs/cluster/train.slurm"
+CONFIGS = Path(__file__).parents[2] / "configs"
+SCRIPT = CONFIGS / "cluster/train.slurm"
 STUBS = {
-    "scontrol": "[[ $3 == trainers ]] && printf 'host%s\\n' 0 1 || printf 'host%s\\n' 2 3",
+    "scontrol": """
+case $3 in trainers) hosts=(0 1) ;; servers) hosts=(2 3) ;; rolling) hosts=(4 5) ;; esac
+printf 'host%s\\n' "${hosts[@]}" """,
     # Options, then a command; the host is what a server's name is made of.
     "srun": """while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && export HOST=${1#*=}; shift; done; exec "$@" """,
     "swe-aem": """
@@ -23,9 +27,14 @@ if [[ " $DIE_LATER " == *" $HOST:$port "* ]]; then
     exit 4
 fi
 exec sleep 600""",
+    "ray": """
+echo "$HOST $*" >> joined
+[[ $HOST == host5 && $(grep -c "^host5" joined) == 1 ]] && exit
+exec sleep 600""",
     "curl": """for last; do :; done; last=${last#http://}; [[ -e up/${last%/v1/completions} ]]""",
     # Trains until the job has said, or a server was started as often as, the test waits for.
     "accelerate": """echo "$@" >> training; until [[ -z $HOLD ]] || grep -q "$HOLD" errors; do sleep 0.05; done
+until [[ -z $JOINED ]] || [[ $(wc -l < joined) -ge $JOINED ]]; do sleep 0.05; done
 until [[ -z $STARTS ]] || [[ $(wc -l < started) -ge $STARTS ]]; do sleep 0.05; done
 [[ $(wc -l < training) -gt $FAILS ]] && exit 0
 exit $STATUS""",
@@ -37,6 +46,7 @@ def submit(place: Path, **settings: str) -> tuple[int, str]:
     bin = place / "bin"
     for directory in (bin, place / "up"):
         directory.mkdir()
+    (place / "configs").symlink_to(CONFIGS)
     for name, text in STUBS.items():
         (bin / name).write_text(f"#!/bin/bash\n{text}\n")
         (bin / name).chmod(0o755)
@@ -44,7 +54,8 @@ def submit(place: Path, **settings: str) -> tuple[int, str]:
         **os.environ, "PATH": f"{bin}:{os.environ['PATH']}", "SLURM_JOB_NODELIST_HET_GROUP_0": "trainers",
         "SLURM_JOB_NODELIST_HET_GROUP_1": "servers", "SLURM_PROCID": "0", "CONFIG": "run.yaml", "OUT": "out",
         "POLL_S": "0.05", "STATUS": "0", "FAILS": "99", "DIE": "", "DIE_LATER": "", "LATER_LIVES": "99", "MUTE": "",
-        "HOLD": "", "STARTS": "", "SHARDING": "fsdp2", **settings,
+        "HOLD": "", "STARTS": "", "JOINED": "", "SLURM_JOB_ID": "7", "HOME": str(place), "LOCAL": str(place),
+        "SHARDING": "fsdp2", **settings,
     }  # fmt: skip
     with (place / "errors").open("w") as errors:
         done = subprocess.run(["bash", str(SCRIPT)], cwd=place, env=env, stderr=errors, timeout=200, check=False)
@@ -114,3 +125,19 @@ def test_training_that_fails_after_a_server_was_lost_resumes_once_it_answers(tmp
     assert status == 0, said
     assert "training ended with status 1 after a server was lost; it resumes once the server answers" in said
     assert len((tmp_path / "training").read_text().splitlines()) == 2
+
+
+def test_hosts_of_a_third_component_form_a_cluster_and_join_it_again(tmp_path: Path) -> None:
+    third = {"SLURM_JOB_NODELIST_HET_GROUP_2": "rolling", "REJOIN_S": "0"}
+    status, said = submit(tmp_path, **third, JOINED="4")
+    assert status == 0, said
+    assert "the step of Ray on host5 has ended; it is started again" in said
+    (head,) = (line for line in (tmp_path / "joined").read_text().splitlines() if line.startswith("host0"))
+    assert head.startswith("host0 start --block --disable-usage-stats ")
+    assert head.endswith(" --head --port=6379 --num-cpus=0 --include-dashboard=false")
+    hosts = [
+        line.split()[0] for line in (tmp_path / "joined").read_text().splitlines() if "--address=host0:6379" in line
+    ]
+    assert sorted(hosts)[:3] == ["host4", "host5", "host5"]
+    assert "--cluster host0:6379" in (tmp_path / "training").read_text()
+    assert nothing_serves(tmp_path)
