@@ -29,7 +29,7 @@ CODE = re.compile(r"(?:[`$]|uv run|Example:|^ {4,})\s*$")
 FLAG = re.compile(r"(?<![\w/=\-'\"\[])--[a-z][a-z0-9-]*")
 OTHERS = re.compile(
     r"\b(?:pytest|git|diff|patch|docker (?:run|build|pull|compose)|podman|pip|uv|vllm|systemd-run|bwrap|accelerate"
-    r"|torchrun|python3?|unittest|srun|sbatch|build\.sh|benchmarks[/.]\w+|hf (?:download|upload)"
+    r"|torchrun|python3?|unittest|srun|sbatch|SBATCH|scancel|build\.sh|benchmarks[/.]\w+|hf (?:download|upload)"
     r"|ray (?:start|drain-node|get-auth-token))\b"
 )
 """Programs of other people: the flags behind one of these on the same line are its own."""

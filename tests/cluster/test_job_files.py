@@ -94,9 +94,9 @@ def test_hosts_of_the_cluster_ask_for_a_token_and_write_no_image() -> None:
 
 def test_ray_has_the_options_that_job_files_give_it() -> None:
     found = importlib.util.find_spec("ray")  # its text: importing takes long
-    if found is None or found.origin is None:
+    if found is None:
         absent("ray is not installed")
-    scripts = Path(found.origin).parent / "scripts"
+    scripts = Path(str(found and found.origin)).parent / "scripts"
     known = {
         name for file in ("scripts.py", "symmetric_run.py") for name in OPTION.findall((scripts / file).read_text())
     }
