@@ -33,6 +33,7 @@ PACKAGES = (
     "preflight",
     "evaluate",
     "predictions",
+    "selection",
     "train",
     "view",
     "bench",

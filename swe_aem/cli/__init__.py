@@ -32,6 +32,7 @@ VERBS = {
     "docs": "Read the docs of this version in the terminal: list the pages, or print one.",
     "grade": "Grade predictions, the patches of a store, or kept logs, as rollouts are graded.",
     "eval": "Report pass@1 with its interval and pass@k of a run, or compare two runs.",
+    "select": "Choose one of several samples of each task without its hidden tests: best of n.",
     "audit": "Label trajectories by what they did on the way: tests, runner, grader, network.",
     "recompute-rewards": "Give stored trajectories the rewards of another function; runs nothing.",
     "replay-advantages": "Recompute advantages of stored groups under other AEM settings; needs no GPU.",

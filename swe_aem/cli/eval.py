@@ -55,7 +55,7 @@ def evaluate(
     """
     from swe_aem.evaluate import FEW_TASKS, caveats, compare, comparison_lines, evaluate_directory, lines
 
-    ks = _ks(k)
+    ks = ks_of(k)
     directories = [path for path in (directory, other) if path is not None]
     runs = [evaluate_directory(path, ks=ks, lock=lock, weak=weak, tell=tell) for path in directories]
     reports = [one for one, _ in runs]
@@ -81,13 +81,14 @@ def evaluate(
         typer.echo("\n".join(comparison_lines(comparison, str(directory), str(other), notes)))
 
 
-def _ks(text: str) -> Sequence[int]:
+def ks_of(text: str) -> Sequence[int]:
+    """The numbers of a `--k`, sorted."""
     try:
         ks = sorted({int(part) for part in text.split(",")})
     except ValueError:
         raise UserError(f"--k {text}: expected numbers separated by commas, e.g. 1,4,8") from None
     if ks[0] < 1:
-        raise UserError(f"--k {text}: pass@k is for k of at least 1")
+        raise UserError(f"--k {text}: k is at least 1")
     return ks
 
 

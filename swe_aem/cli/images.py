@@ -1,6 +1,8 @@
 """`swe-aem images`: the images of tasks, pulled, built, packed, unpacked, listed, and removed when the disk is full."""
 
 import time
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,8 +20,10 @@ from swe_aem.table import table
 
 if TYPE_CHECKING:
     from swe_aem.sandbox.images.collect import CollectionResult, Watermark
+    from swe_aem.sandbox.images.engine import Engine
     from swe_aem.sandbox.images.stock import Ours, StoredImage
     from swe_aem.sandbox.images.unpack import Unpacked
+    from swe_aem.sandbox.packed import PackedDir
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,10 +48,9 @@ def list_images(
 ) -> None:
     """List images: size, id, last use, what uses them.
 
-    Shows those on the engine and those unpacked for bubblewrap, and the prepared starts of tasks that are kept
-    as layers on them. Without --tasks: those that swe-aem pulled,
-    unpacked or used. With it: those that the set needs, missing ones too; exit code 1 if one is missing from the
-    engine.
+    Shows those on the engine, those unpacked for bubblewrap, those packed in $SWE_AEM_IMAGES with their copies on this
+    host, and the prepared starts of tasks. Without --tasks: those that swe-aem pulled, unpacked, packed or used. With
+    it: those that the set needs, missing ones too; exit code 1 if one is neither on the engine nor packed.
 
     Example: swe-aem images ls --tasks SWE-bench/SWE-bench_Verified
     """
@@ -61,7 +64,8 @@ def list_images(
         ids = {item.image_id for item in shown if item.place == "engine"}
         shown += [item for item in items if item.place == "engine" and item.layer_of in ids]
     else:
-        shown = items if everything else [item for item in items if item.ours or item.used_s is not None]
+        known = [item for item in items if item.ours or item.used_s is not None or item.place == "packed"]
+        shown = items if everything else known
     if as_json:
         for item in shown:
             typer.echo(item.model_dump_json())
@@ -118,9 +122,9 @@ def gc(
 ) -> None:
     """Free disk space: remove images, the least recently used first.
 
-    Ends once the disk is below its watermark. Only images that swe-aem pulled or unpacked, and layers that it kept on
-    images, are removed, unless you say otherwise; never one that a container or a live sandbox uses, or that a
-    running rollout has used. Exit code 1 if there is still too little space at the end.
+    Ends once the disk is below its watermark. Only images that swe-aem pulled, unpacked or packed from a registry,
+    copies of packed ones, and prepared starts are removed, unless you say otherwise; never one that a container or a
+    live sandbox uses, or that a running rollout has used. Exit code 1 if there is still too little space at the end.
 
     Example: swe-aem images gc --high 80% --low 60% --dry-run
     """
@@ -142,10 +146,11 @@ def gc(
 
 
 async def _stock(name: EngineName, ours: "Ours") -> "list[StoredImage]":
-    """All images on the engine (left out, and told, if none answers) and in the cache."""
+    """All images on the engine (left out, and told, if none answers), in the cache and packed."""
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
-    from swe_aem.sandbox.images.stock import engine_stock, roots_stock
+    from swe_aem.sandbox.images.stock import engine_stock, packed_stock, roots_stock
+    from swe_aem.sandbox.packed import configured_dir
 
     items = []
     try:
@@ -153,7 +158,7 @@ async def _stock(name: EngineName, ours: "Ours") -> "list[StoredImage]":
             items += await engine_stock(engine, Ledger.of_engine(engine.kind), ours)
     except UserError as error:
         tell(f"images of the engine left out: {error}")
-    return [*items, *await roots_stock(Ledger.of_roots(), ours)]
+    return [*items, *await roots_stock(Ledger.of_roots(), ours), *await packed_stock(configured_dir())]
 
 
 async def _unpack(name: EngineName, images: list[str]) -> None:
@@ -170,39 +175,67 @@ async def _unpack(name: EngineName, images: list[str]) -> None:
 async def _collect(
     name: EngineName, mark: "Watermark", ours: "Ours", disk: str | None, dry_run: bool
 ) -> "list[CollectionResult]":
-    """Collect on each disk: the engine's, and the cache's if that is another one."""
+    """Collect on each disk once: the engine's, the cache's and that of packed images."""
     import os
-    from pathlib import Path
 
-    from swe_aem.cache import cache_dir
     from swe_aem.sandbox.images.collect import Collector, sweep_drafts
     from swe_aem.sandbox.images.engine import connect
     from swe_aem.sandbox.images.ledger import Ledger
-    from swe_aem.sandbox.images.stock import engine_stock, roots_stock
+    from swe_aem.sandbox.images.stock import engine_stock
+    from swe_aem.sandbox.packed import configured_dir
 
-    engine_ledger, roots_ledger = Ledger.of_engine(ENGINES[name]), Ledger.of_roots()
+    engine_ledger, roots_ledger, packed = Ledger.of_engine(ENGINES[name]), Ledger.of_roots(), configured_dir()
     if not dry_run:
         sweep_drafts()
-    roots = await roots_stock(roots_ledger, ours)
-    async with connect(ENGINES[name]) as engine:
-        data_root = Path(disk) if disk is not None else await engine.data_root()
-        if data_root is None or not data_root.exists():
-            raise UserError(
-                "the engine's disk cannot be seen from here: run this on the engine's host, or name a path on that "
-                "disk with --disk"
-            )
-        images = await engine_stock(engine, engine_ledger, ours)
+    async with AsyncExitStack() as stack:
+        engine, found = None, await _files_by_place(packed, ours)
+        try:
+            engine = await stack.enter_async_context(connect(ENGINES[name]))
+        except UserError as error:
+            if packed is None:
+                raise
+            tell(f"images of the engine left out: {error}")
+        else:
+            found.insert(0, (await _data_root(engine, disk), await engine_stock(engine, engine_ledger, ours)))
+        by_disk: dict[int, tuple[Path, list[StoredImage]]] = {}
+        for path, items in found:
+            by_disk.setdefault(os.stat(path).st_dev, (path, []))[1].extend(items)
         collector = Collector(engine, engine_ledger, roots_ledger, dry_run=dry_run)
-        folder = cache_dir() / "rootfs"
-        if not folder.is_dir() or os.stat(folder).st_dev == os.stat(data_root).st_dev:
-            return [await collector.collect(data_root, [*images, *roots], mark)]
-        return [await collector.collect(data_root, images, mark), await collector.collect(folder, roots, mark)]
+        return [await collector.collect(path, items, mark) for path, items in by_disk.values()]
+
+
+async def _data_root(engine: "Engine", disk: str | None) -> Path:
+    """A path on the disk of an engine."""
+    data_root = Path(disk) if disk is not None else await engine.data_root()
+    if data_root is None or not data_root.exists():
+        raise UserError(
+            "the engine's disk cannot be seen from here: run this on the engine's host, or name a path on that disk "
+            "with --disk"
+        )
+    return data_root
+
+
+async def _files_by_place(packed: "PackedDir | None", ours: "Ours") -> "list[tuple[Path, list[StoredImage]]]":
+    """What is in the cache, and what is packed, each with the directory that it is in; places without anything are
+    left out."""
+    from swe_aem.cache import cache_dir
+    from swe_aem.sandbox.images.ledger import Ledger
+    from swe_aem.sandbox.images.stock import packed_stock, roots_stock
+
+    files = await packed_stock(packed)
+    copies = [item for item in files if item.place == "copy"]
+    found = [(cache_dir() / "rootfs", await roots_stock(Ledger.of_roots(), ours)), (cache_dir() / "packed", copies)]
+    if packed is not None:
+        found.append((packed.path, [item for item in files if item.place != "copy"]))
+    return [(path, items) for path, items in found if path.is_dir()]
 
 
 def _serves(item: "StoredImage", needed: dict[str, int]) -> bool:
     from swe_aem.sandbox.images.reference import canonical
     from swe_aem.sandbox.roots import rootfs_dir
 
+    if item.place in ("start", "copy"):
+        return False
     if item.place in ("rootfs", "layer"):
         return item.names[0].partition("@")[0] in {rootfs_dir(image).name for image in needed}
     return not {canonical(name) for name in item.names}.isdisjoint(map(canonical, needed))
@@ -211,7 +244,7 @@ def _serves(item: "StoredImage", needed: dict[str, int]) -> bool:
 def _missing(items: "list[StoredImage]", needed: dict[str, int]) -> list[str]:
     from swe_aem.sandbox.images.reference import canonical
 
-    there = {canonical(name) for item in items if item.place == "engine" for name in item.names}
+    there = {canonical(name) for item in items if item.place in ("engine", "packed") for name in item.names}
     return [image for image in needed if canonical(image) not in there]
 
 
@@ -220,11 +253,19 @@ def _show_items(items: "list[StoredImage]") -> None:
     for item in sorted(items, key=lambda item: (item.place, -(item.used_s or 0.0), item.names)):
         used = _ago(time.time() - item.used_s) if item.used_s is not None else "never"
         id = (item.image_id or "-").removeprefix("sha256:")[:12]
-        layer = f"prepared start on {item.layer_of.removeprefix('sha256:')[:12]}" if item.layer_of else ""
-        state = f"in use by {item.in_use}" if item.in_use else layer if item.ours else "not by swe-aem"
+        state = f"in use by {item.in_use}" if item.in_use else _about(item)
         rows.append((item.place, size(item.size_bytes), id, used, ", ".join(item.names), state))
     for line in table(rows, align="<><><"):
         typer.echo(line)
+
+
+def _about(item: "StoredImage") -> str:
+    """What there is to say of an image that nothing uses."""
+    if not item.ours:
+        return "in no registry" if item.place == "packed" else "not by swe-aem"
+    if item.layer_of:
+        return f"prepared start on {item.layer_of.removeprefix('sha256:')[:12]}"
+    return {"start": "prepared start", "copy": "copy on this host"}.get(item.place, "")
 
 
 def _show_collected(collected: "CollectionResult", dry_run: bool) -> None:

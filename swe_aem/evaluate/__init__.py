@@ -2,8 +2,8 @@
 
 from swe_aem.evaluate.compare import FEW_TASKS, Comparison, compare
 from swe_aem.evaluate.directory import evaluate_directory
-from swe_aem.evaluate.rates import Estimate, clustered, wilson
-from swe_aem.evaluate.render import comparison_lines, lines
+from swe_aem.evaluate.rates import Estimate, clustered, mean_pass_at_k, wilson
+from swe_aem.evaluate.render import comparison_lines, lines, percent
 from swe_aem.evaluate.report import RunReport, WeakTasks, caveats, read_run, report, weak_tasks
 from swe_aem.evaluate.score import Sample, Scores, TaskScore, sample_of, score, sums
 
@@ -22,6 +22,8 @@ __all__ = [
     "comparison_lines",
     "evaluate_directory",
     "lines",
+    "mean_pass_at_k",
+    "percent",
     "read_run",
     "report",
     "sample_of",

@@ -3,9 +3,10 @@
 from swe_aem.grading.capture import CapturedWork, GivenTree, capture_work, record_given
 from swe_aem.grading.configuration_files import CONFIGURATION_FILES, matches
 from swe_aem.grading.delta import LINK, Blob, Change, Delta, printable
+from swe_aem.grading.diff import DiffError, FileDiff, split_diff
 from swe_aem.grading.diff_text import render_delta
 from swe_aem.grading.eval_types import results_from
-from swe_aem.grading.foreign import NotApplied
+from swe_aem.grading.foreign import NotApplied, apply_text
 from swe_aem.grading.grader import CONTROL_EXTRA_S, Grader, GradeSlot
 from swe_aem.grading.hygiene import CleanDelta, clean_delta
 from swe_aem.grading.integrity import PASSING
@@ -28,6 +29,8 @@ __all__ = [
     "Change",
     "CleanDelta",
     "Delta",
+    "DiffError",
+    "FileDiff",
     "GivenTree",
     "GradeSlot",
     "Grader",
@@ -36,6 +39,7 @@ __all__ = [
     "StartLayers",
     "SwebenchParser",
     "Twins",
+    "apply_text",
     "capture_work",
     "clean_delta",
     "is_test_name",
@@ -49,4 +53,5 @@ __all__ = [
     "render_delta",
     "results_from",
     "scrub_history",
+    "split_diff",
 ]

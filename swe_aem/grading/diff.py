@@ -56,15 +56,21 @@ def parse_diff(text: str) -> list[FileDiff]:
 
     Lines end at "\\n" and nowhere else: a carriage return or U+2028 is content.
     """
+    return [section for section, _ in split_diff(text)]
+
+
+def split_diff(text: str) -> list[tuple[FileDiff, str]]:
+    """The same sections, each with its own text, which is a diff of one file. Raises `DiffError`."""
     lines = text.split("\n")
     if lines and lines[-1] == "":
         lines.pop()
-    sections: list[FileDiff] = []
+    sections: list[tuple[FileDiff, str]] = []
     at = 0
     while at < len(lines):
         if lines[at].startswith("diff --git ") or _is_plain_header(lines, at):
+            begin = at
             section, at = _Reader(lines, at).section()
-            sections.append(section)
+            sections.append((section, "\n".join(lines[begin:at]) + "\n"))
         elif _HUNK.match(lines[at]) or lines[at].startswith("GIT binary patch"):
             raise DiffError(f"line {at + 1}: a change that belongs to no file")
         else:

@@ -46,6 +46,17 @@ async def apply_foreign(
     return NotApplied("\n".join(said))
 
 
+async def apply_text(sandbox: Sandbox, workdir: str, patch: str, timeout_s: float) -> NotApplied | None:
+    """Apply a patch in a sandbox that is prepared, by `git apply`; None if it applied. Raises `GraderError` if the
+    sandbox cannot take it, and `SandboxDead`."""
+    path = private_path(sandbox, "patch")
+    await put_file(sandbox, path, patch.encode("utf-8", "surrogateescape"))
+    done = await run_git_script(
+        sandbox, "apply.sh", workdir=workdir, timeout_s=timeout_s, PATCH=path, WAY="git", IN_THE_WAY=""
+    )
+    return None if done.words[:1] == ("applied",) else NotApplied(done.result.output.strip())
+
+
 async def _attempt(
     sandbox: Sandbox, record: TaskRecord, workdir: str, patch: str, way: str, deadline: Deadline
 ) -> CapturedWork | NotApplied:

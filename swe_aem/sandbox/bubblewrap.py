@@ -31,7 +31,7 @@ from swe_aem.sandbox.images.stock import tree_bytes
 from swe_aem.sandbox.isolation import LAUNCHERS, Launcher
 from swe_aem.sandbox.layers import LayerDraft, layer_dir, layer_name, sweep_drafts
 from swe_aem.sandbox.packed import PACKED_DIR, PackedDir, configured_dir
-from swe_aem.sandbox.packed_mounts import PackedMounts
+from swe_aem.sandbox.packed_mounts import PackedMounts, PackedTree
 from swe_aem.sandbox.process import GroupMeter, Running, answered, end_entry, enter_command, info_of, spawn
 from swe_aem.sandbox.roots import LiveSandbox, Root, live_sandboxes, packed_root, rootfs_dir, state_dir, unpacked_root
 from swe_aem.sandbox.warden import (
@@ -68,6 +68,7 @@ class BubblewrapBackend:
         self._ledger = Ledger.of_roots()
         self._given_packed = packed
         self._mounts = PackedMounts()
+        self._uses: Ledger | None = None
         wanted: list[Launcher] = [*LAUNCHERS] if launcher is None else [launcher]
         usable: list[Launcher] = [name for name in wanted if all(map(shutil.which, LAUNCHERS[name]))]
         if not usable:
@@ -116,7 +117,7 @@ class BubblewrapBackend:
         assert root is not None
         if root.packed is not None:
             self._ledger.release(name)
-            tree = await self._mounts.mounted(root.path)
+            tree = await self._packed_tree(root.path)
             return replace(root, path=tree.path), [tree.watch]
         self._ledger.use(name)
         return root, [DirectoryWatch(root.path)]
@@ -229,8 +230,16 @@ class BubblewrapBackend:
         kept = layer_dir(root.name, key) / "upper"
         if self._packed is None or kept.exists() or not self._packed.has_start(key):
             return kept, [DirectoryWatch(kept)]
-        tree = await self._mounts.mounted(self._packed.start(key))
+        tree = await self._packed_tree(self._packed.start(key))
         return tree.path, [tree.watch]
+
+    async def _packed_tree(self, file: Path) -> PackedTree:
+        """A packed file, mounted, and kept from `swe-aem images gc` of every host while this process lives."""
+        assert self._packed is not None
+        uses = self._uses = self._uses or Ledger.beside_packed(self._packed.path)
+        await uses.reserve(file.name)
+        uses.use(file.name)
+        return await self._mounts.mounted(file)
 
     def _command(
         self, spec: SandboxSpec, root: Root | None, layer: Path | None, keep: Path | None, running: Running

@@ -5,6 +5,7 @@
     starts/<key>.squashfs         a prepared start of a task: a layer that lies on its image
     starts/<key>.sha256           its digest
     .layers/, .drafts/            what `swe-aem images pack` is working on
+    .uses/                        who needs which file, and when each was last used
 
 Files and names appear in one step and are never written to again.
 """
@@ -131,6 +132,7 @@ class PackedDir:
     def forget_start(self, key: str) -> None:
         """Remove a damaged one. One that is not there is no error."""
         self.start(key).unlink(missing_ok=True)
+        self._start_digest(key).unlink(missing_ok=True)
 
     def name(self, image: PackedImage) -> None:
         """Let the image's reference stand for its file; raises `OSError`."""
@@ -151,6 +153,19 @@ class PackedDir:
             with suppress(OSError, ValidationError):
                 found.append(PackedImage.model_validate_json(record.read_bytes()))
         return [image for image in found if self.file(image).is_file()]
+
+    def remove_image(self, file: Path) -> None:
+        """Remove an image's file with the names that stand for it, which go first."""
+        for record in (self.path / "names").glob("[!.]*.json"):
+            with suppress(OSError, ValidationError):
+                if self.file(PackedImage.model_validate_json(record.read_bytes())) == file:
+                    record.unlink()
+        file.unlink(missing_ok=True)
+
+    def files(self) -> list[Path]:
+        """The files of images, named or not, and those of starts, sorted."""
+        images = [path for format in ("squashfs", "erofs") for path in self.path.glob(f"sha256-*.{format}")]
+        return sorted([*images, *(self.path / "starts").glob("[!.]*.squashfs")])
 
     def _start_digest(self, key: str) -> Path:
         return self.path / "starts" / f"{key}.sha256"

@@ -26,13 +26,18 @@ COPY_LIMIT = "SWE_AEM_IMAGES_COPY"
 _DRAFT_LIFE_S = 86400.0
 
 
+def copies_dir() -> Path:
+    """Where copies lie."""
+    return cache_dir() / "packed"
+
+
 class PackedCopies:
     """The copies in the cache, in `packed/`."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._directory = cache_dir() / "packed"
-        self._ledger = Ledger("packed-copies", str)
+        self._directory = copies_dir()
+        self._ledger = Ledger.of_copies()
         self._needed: set[str] = set()
         self._under_way_bytes = 0
         """Size of the copies that are being made."""

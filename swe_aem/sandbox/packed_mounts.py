@@ -32,6 +32,11 @@ logger = logging.getLogger(__name__)
 _MOUNT_LIMIT_S = 60.0
 
 
+def ledger_of_mounts() -> Ledger:
+    """The processes of this host that need a mount, by file name."""
+    return Ledger("mounts", str, directory=state_dir() / "mounts")
+
+
 @dataclass(frozen=True)
 class PackedTree:
     """The tree in a packed file."""
@@ -57,7 +62,7 @@ class PackedMounts:
 
     @cached_property
     def _ledger(self) -> Ledger:
-        return Ledger("mounts", str, directory=self._directory)
+        return ledger_of_mounts()
 
     async def mounted(self, file: Path) -> PackedTree:
         """The tree in a packed file, mounted now if it was not, or if what is mounted has failed.

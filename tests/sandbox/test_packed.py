@@ -284,7 +284,7 @@ async def test_copies_go_least_recently_used_first_and_never_what_is_needed(tmp_
     assert [copy.parent for copy in copies] == [tmp_path / "cache" / "packed"] * 2
     assert await second.local(files[2]) == files[2]  # no space: both are needed
     first.release()
-    ledger = Ledger("packed-copies", str)
+    ledger = Ledger.of_copies()
     ledger.touch(files[0].name, at_s=2000.0)
     ledger.touch(files[1].name, at_s=1000.0)
     assert (await second.local(files[2])).parent == copies[0].parent

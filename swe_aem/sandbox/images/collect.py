@@ -20,6 +20,7 @@ from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.images.reference import Reference
 from swe_aem.sandbox.images.stock import StoredImage
 from swe_aem.sandbox.layers import remove_layer, sweep_layers
+from swe_aem.sandbox.packed import PackedDir
 from swe_aem.sandbox.roots import live_images, live_layers, rootfs_dir
 
 _DRAFT_LIFE_S = 86400.0
@@ -124,6 +125,7 @@ class Collector:
             return Removal(item=item, outcome="kept", why=item.in_use or "not ours: neither pulled nor unpacked by us")
         if self._dry_run:
             return Removal(item=item, outcome="would be removed")
+        names = item.names if item.path is None else (item.path.name,)
         match item.place:
             case "engine":
                 ledger, remove = self._engine_ledger, self._remove_image
@@ -131,15 +133,23 @@ class Collector:
                 ledger, remove = self._roots_ledger, self._remove_root
             case "layer":
                 ledger, remove = self._roots_ledger, self._remove_root_layer
+            case "packed":
+                assert item.path is not None
+                ledger, remove = Ledger.beside_packed(item.path.parent), self._remove_packed
+            case "start":
+                assert item.path is not None
+                ledger, remove = Ledger.beside_packed(item.path.parents[1]), self._remove_start
+            case "copy":
+                ledger, remove = Ledger.of_copies(), self._remove_copy
             case unknown:
                 assert_never(unknown)
-        async with ledger.removing(item.names) as lease:
+        async with ledger.removing(names) as lease:
             if lease is not None:
                 return Removal(item=item, outcome="kept", why=f"process {lease.owner.pid} on {lease.owner.host}")
             why = await remove(item)
             if why is not None:
                 return Removal(item=item, outcome="kept", why=why)
-            for name in item.names:
+            for name in names:
                 ledger.forget(name)
         return Removal(item=item, outcome="removed")
 
@@ -181,12 +191,32 @@ class Collector:
         await asyncio.to_thread(remove_layer, root, key)
         return None
 
+    async def _remove_packed(self, item: StoredImage) -> str | None:
+        """Remove a packed image with its names."""
+        assert item.path is not None
+        await asyncio.to_thread(PackedDir(item.path.parent).remove_image, item.path)
+        return None
+
+    async def _remove_start(self, item: StoredImage) -> str | None:
+        """Remove a packed start with its digest."""
+        assert item.path is not None
+        PackedDir(item.path.parents[1]).forget_start(item.path.stem)
+        return None
+
+    async def _remove_copy(self, item: StoredImage) -> str | None:
+        """Remove a copy; the next sandbox makes it again."""
+        assert item.path is not None
+        await asyncio.to_thread(item.path.unlink, missing_ok=True)
+        return None
+
 
 def removal_order(items: Sequence[StoredImage]) -> list[StoredImage]:
     """Least recently used first; the layers on an image come right before it, for without it they are of no use."""
     ordered: dict[tuple[str, ...], StoredImage] = {}
     for item in sorted(items, key=lambda item: item.used_s or 0.0):
-        below = {"engine": item.image_id, "rootfs": item.names[0], "layer": None}[item.place]
+        below = {"engine": item.image_id, "rootfs": item.names[0], "packed": item.path and item.path.stem}.get(
+            item.place
+        )
         above = "engine" if item.place == "engine" else "layer"
         on_it = [other for other in items if below and other.layer_of == below and other.place == above]
         for one in (*on_it, item):

@@ -80,6 +80,17 @@ class Ledger:
         """For the images that are packed in a directory."""
         return cls(f"packed-{hashlib.sha256(str(directory).encode()).hexdigest()[:12]}")
 
+    @classmethod
+    def beside_packed(cls, directory: Path) -> "Ledger":
+        """For the files in a directory of packed images, by file name. It lies there, so that hosts which share the
+        directory see who uses what."""
+        return cls("packed", str, directory=directory / ".uses")
+
+    @classmethod
+    def of_copies(cls) -> "Ledger":
+        """For copies of packed files on this host's disk, by file name."""
+        return cls("packed-copies", str)
+
     # -- uses ---------------------------------------------------------------------------------------------------------
 
     async def reserve(self, name: str) -> None:

@@ -1,8 +1,8 @@
-"""The images on the engine and the roots unpacked in the cache: size, last use, and what uses each of them."""
+"""The images on the engine, unpacked in the cache and packed: size, last use, and what uses each of them."""
 
 import asyncio
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -13,10 +13,14 @@ from swe_aem.sandbox.images.engine import Engine, EngineImage
 from swe_aem.sandbox.images.ledger import Ledger, LedgerEntry
 from swe_aem.sandbox.images.reference import canonical
 from swe_aem.sandbox.layers import kept_layers, layer_dir, layer_name
+from swe_aem.sandbox.packed import PackedDir, PackedImage
+from swe_aem.sandbox.packed_copies import copies_dir
+from swe_aem.sandbox.packed_mounts import ledger_of_mounts
 from swe_aem.sandbox.roots import live_images, live_layers, rootfs_dir
 
-Place = Literal["engine", "rootfs", "layer"]
-"""On the engine; an unpacked root in the cache; a kept layer on such a root."""
+Place = Literal["engine", "rootfs", "layer", "packed", "start", "copy"]
+"""On the engine; an unpacked root in the cache; a kept layer on such a root; a packed image; a packed start of a task;
+a copy of one of these two on this host's own disk."""
 
 
 class Ours(Protocol):
@@ -46,6 +50,8 @@ class StoredImage(Frozen):
     """May it be removed once nothing needs it?"""
     layer_of: str | None = None
     """What it is a kept layer on: the id of an image, or the directory of an unpacked root; None if it is none."""
+    path: Path | None = None
+    """The file of what is packed, or of a copy."""
 
 
 async def engine_stock(engine: Engine, ledger: Ledger, ours: Ours) -> list[StoredImage]:
@@ -60,6 +66,49 @@ async def engine_stock(engine: Engine, ledger: Ledger, ours: Ours) -> list[Store
 async def roots_stock(ledger: Ledger, ours: Ours) -> list[StoredImage]:
     """Every unpacked root file system in the cache, and every layer on one."""
     return [*await asyncio.to_thread(_roots, ledger, ours), *await asyncio.to_thread(_root_layers, ledger)]
+
+
+async def packed_stock(packed: PackedDir | None) -> list[StoredImage]:
+    """Every file in a directory of packed images, if there is one, and every copy of such files on this host."""
+    found = [] if packed is None else await asyncio.to_thread(_packed, packed)
+    return [*found, *await asyncio.to_thread(_copies)]
+
+
+def _packed(packed: PackedDir) -> list[StoredImage]:
+    named: dict[Path, list[PackedImage]] = {}
+    for image in packed.images():
+        named.setdefault(packed.file(image), []).append(image)
+    ledger = Ledger.beside_packed(packed.path)
+    entries, held = ledger.entries(), {**ledger.held(), **ledger_of_mounts().held()}
+    return [_packed_item(path, named.get(path, ()), entries, held) for path in packed.files()]
+
+
+def _packed_item(
+    path: Path,
+    images: Sequence[PackedImage],
+    entries: Mapping[str, tuple[LedgerEntry, float]],
+    held: Mapping[str, Lease],
+) -> StoredImage:
+    is_start = path.parent.name == "starts"
+    return StoredImage(
+        place="start" if is_start else "packed",
+        names=tuple(image.reference for image in images) or (path.name,),
+        image_id=None if is_start else path.stem.replace("-", ":", 1),
+        digest=next((image.digest for image in images), None),
+        size_bytes=path.stat().st_size,
+        used_s=entries.get(path.name, (None, None))[1],
+        in_use=_holder([path.name], held),
+        ours=is_start or all(image.digest is not None for image in images),  # else no registry has it
+        path=path,
+    )
+
+
+def _copies() -> list[StoredImage]:
+    ledger = Ledger.of_copies()
+    entries, held = ledger.entries(), {**ledger.held(), **ledger_of_mounts().held()}
+    paths = sorted(copies_dir().glob("[!.]*"))
+    items = [_packed_item(path, (), entries, held) for path in paths]
+    return [item.model_copy(update={"place": "copy", "ours": True}) for item in items]
 
 
 def obtained_by_us(tasks_images: Collection[str] = (), *, everything: bool = False) -> Ours:
