@@ -22,6 +22,7 @@ from swe_aem.policy import names_chat_api
 from swe_aem.rollout import BudgetConfig, RolloutConfig
 from swe_aem.serve import ServersConfig
 from swe_aem.tasks import FAMILIES
+from swe_aem.train.compiled_layers import Compile
 from swe_aem.train.group_queue import QueueRules, Stale
 from swe_aem.train.passes import PassSettings, TileMb
 from swe_aem.train.task_samplers import TaskSamplerSetting
@@ -204,6 +205,9 @@ class TrainConfig(Frozen):
     head_tile_mb: TileMb = 256
     """Most that the logits of the head take at a time, in MiB: log-probabilities and entropies are computed in tiles of
     up to 4,096 tokens, and as many words of the vocabulary as fit."""
+    compile: Compile = "none"
+    """What torch compiles in the trainer: layers, each kind of layer once, at its first pass; none, nothing. It changes
+    results by rounding, and needs a C++ compiler on a CPU, a C compiler on a GPU."""
     lora: LoraConfig | None = None
     """Train a low-rank adapter; all weights are trained if not given."""
     hardware: HardwareConfig | None = None
@@ -300,6 +304,16 @@ class TrainConfig(Frozen):
             raise ValueError("selective_checkpointing has nothing to keep with attention eager: leave one of them out")
         if self.selective_checkpointing and (self.grpo.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
             raise ValueError("selective_checkpointing excludes use_reentrant in grpo.gradient_checkpointing_kwargs")
+        if self.selective_checkpointing and self.compile != "none":
+            raise ValueError(
+                "selective_checkpointing decides for each operation of a layer, and several are one in the code that "
+                f"compile={self.compile} makes: leave one of them out"
+            )
+        if self.routing_replay and self.compile != "none":
+            raise ValueError(
+                f"routing_replay changes what routers give from outside of the layers, which compile={self.compile} "
+                "makes one function of: leave one of them out"
+            )
         return self
 
     @property
@@ -327,6 +341,7 @@ _FREE = (
     "collective_timeout_s",
     "selective_checkpointing",
     "activation_offloading",
+    "compile",
     "servers",
     "hardware",
     "launch",

@@ -31,6 +31,7 @@ from swe_aem.advantage.importance import importance_weights, log_ratios, mismatc
 from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
 from swe_aem.train.checkpoints import load_converted
+from swe_aem.train.compiled_layers import Compilations
 from swe_aem.train.head_tiles import tile_columns, tiles_of
 from swe_aem.train.packing import micro_steps, pack, rows_of, unpack
 from swe_aem.train.passes import AS_IT_IS, PassSettings
@@ -67,7 +68,8 @@ class AgentGRPOTrainer(GRPOTrainer):
         """`importance_sampling` weighs each token's advantage by the ratio of old policy to sampler; mode none does
         not. `routing_replay` takes the experts of a mixture from the `routes` of `rollout_func`. `clock` counts the
         seconds of scoring and of checkpoints. With `packed`, a batch is a whole minibatch, and the rows of one
-        `micro_step` are packed into one forward pass. `passes` says what is kept of a pass, and where."""
+        `micro_step` are packed into one forward pass. `passes` says what is kept of a pass and where, and what is
+        compiled."""
         refuse_silent_changes(args, advantage, importance_sampling, packed=packed, routing_replay=routing_replay)
         self.advantage = advantage
         self._estimator = estimator_of(advantage)
@@ -85,6 +87,7 @@ class AgentGRPOTrainer(GRPOTrainer):
         """For each row of this process, the number of its micro-step."""
         self._passes = passes
         passes.prepare(kwargs["model"])
+        self._compilations = Compilations() if passes.compile != "none" else None
         super().__init__(args=args, reward_funcs=resolved, rollout_func=self._rows, **kwargs)
         self._replay = RoutingReplay(self.accelerator.unwrap_model(self.model)) if routing_replay else None
 
@@ -205,6 +208,12 @@ class AgentGRPOTrainer(GRPOTrainer):
         """Override of transformers' method, which leaves the experts of a mixture as they were before training."""
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         load_converted(self.model if model is None else model, Path(resume_from_checkpoint))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Override of TRL's method: a step's line also says what was compiled."""
+        if self._compilations is not None and "loss" in logs:
+            logs.update(self._compilations.figures())
+        super().log(logs, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with self._clock.phase("checkpoint"):

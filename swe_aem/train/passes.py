@@ -1,5 +1,5 @@
-"""How the trainer makes its passes over the model: which activations are kept, where they wait, and the tiles of the
-head. Importable without torch.
+"""How the trainer makes its passes over the model: which activations are kept, where they wait, the tiles of the head,
+and whether layers are compiled. Importable without torch.
 
 Checkpointing (`grpo.gradient_checkpointing`) keeps the inputs of layers and computes the rest again in the backward
 pass.
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
+from swe_aem.train.compiled_layers import Compile, compile_layers
 from swe_aem.train.head_tiles import LEAST_MB
 
 TileMb = Annotated[int, Field(ge=LEAST_MB)]
@@ -30,15 +31,19 @@ class PassSettings(Frozen):
     """The inputs of checkpointed layers wait in the host's memory."""
     head_tile_mb: TileMb = 256
     """Most that a tile of logits takes, in MiB."""
+    compile: Compile = "none"
+    """What torch compiles: layers, each kind of layer once; none, nothing."""
 
     def prepare(self, model: Any) -> None:
-        """Have a model checkpoint its layers so, whenever checkpointing is turned on: TRL turns it off and on again in
-        each step. Raises `UserError` for attention whose outputs cannot be kept."""
+        """Have a model make its passes so, and checkpoint layers so whenever checkpointing is turned on: TRL turns it
+        off and on again in each step. Raises `UserError` for attention whose outputs cannot be kept."""
         base = model.get_base_model() if hasattr(model, "peft_config") else model
         if self.selective_checkpointing:
             _keep_attention(base)
         if self.activation_offloading:
             _offload(base, selective=self.selective_checkpointing)
+        if self.compile == "layers":
+            compile_layers(base)
 
 
 def _keep_attention(model: Any) -> None:
@@ -65,4 +70,4 @@ def _offload(model: Any, *, selective: bool) -> None:
 
 
 AS_IT_IS = PassSettings()
-"""Nothing is kept but inputs, and on the device."""
+"""Nothing is kept but inputs, and on the device; nothing is compiled."""

@@ -161,6 +161,12 @@ class StepMetrics(RolloutMetrics):
     """Share of trained tokens whose ratio, or whose trajectory's mean ratio, is below importance_sampling.low."""
     importance_high_share: float | None = Field(default=None, alias="importance/high_share")
     """The same above importance_sampling.high."""
+    compile_graphs: int | None = Field(default=None, alias="compile/graphs")
+    """Graphs that torch compiled in the step, with the setting `compile`: after the first steps, recompilations."""
+    compile_graph_breaks: int | None = Field(default=None, alias="compile/graph_breaks")
+    """Places at which a layer had to be divided into several graphs when these were compiled."""
+    compile_s: float | None = Field(default=None, alias="compile/s")
+    """Seconds of compiling; they are part of `scoring_s` and `optimising_s`."""
 
     def seconds_of_phases(self) -> dict[str, float]:
         """Seconds of the step by the field that has them, each second once: those of `PHASES`, and of a line that is

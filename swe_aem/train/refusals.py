@@ -28,6 +28,7 @@ from swe_aem.train.architecture import (
     noise,
     other_than_attention,
 )
+from swe_aem.train.compiled_layers import missing_compiler
 from swe_aem.train.config import PACKED_HAVE_NO_COLUMNS, TrainConfig
 from swe_aem.train.planning.fit import misfits
 from swe_aem.train.task_samplers import TASK_SAMPLERS
@@ -52,6 +53,8 @@ def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     yield from _extensions(config)
     yield from _sharding(config, sharded=sharded)
     yield from _attention(config, sharded=sharded)
+    if config.compile != "none" and (missing := missing_compiler(config.device)) is not None:
+        yield f"compile={config.compile} needs {missing}, or leave compile out"
     yield from misfits(config)
     if (values := config_of(config.model)) is not None:
         yield from _model(config, values)
@@ -259,6 +262,8 @@ def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
 def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
     count = experts(values)
     yield from _adapters(config, values, count)
+    if config.compile != "none":
+        yield from _compiled(config, values, count)
     if config.token_budget is not None and (other := other_than_attention(values)):
         yield (
             f"{config.model} has layers of the kind {other[0]}, in which packed rows would see each other: leave "
@@ -277,6 +282,22 @@ def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{config.model} has {name}={value:g} in its config.json: training would compare log-probabilities of two "
             f"passes that differ at random. Set {name} to 0 there"
+        )
+
+
+def _compiled(config: TrainConfig, values: Mapping[str, Any], count: int) -> Iterator[str]:
+    """Why the layers of a model of so many experts, 0 if it is dense, cannot be compiled."""
+    if other := other_than_attention(values):
+        yield (
+            f"{config.model} has layers of the kind {other[0]}, which loop over the parts of a row, so that compile="
+            f"{config.compile} would compile them for each length: leave compile out"
+        )
+    lora = config.lora
+    if count and lora is not None and (lora.experts or lora.target_modules == "all-linear"):
+        yield (
+            f"{config.model} is a mixture of experts, and compile={config.compile} cannot compile how peft adds "
+            "adapters to tensors of experts: leave compile out, or list modules beside the experts in "
+            "lora.target_modules, e.g. [q_proj,k_proj,v_proj,o_proj], and set lora.experts to false"
         )
 
 

@@ -36,6 +36,7 @@ OWNED = {
     "activation_checkpointing": "grpo.gradient_checkpointing",
     "activation_checkpointing_kwargs": "grpo.gradient_checkpointing_kwargs",
     "use_vllm": "servers",
+    "torch_compile": "compile",
 }
 """Fields that follow from other settings, and from which."""
 
@@ -69,7 +70,7 @@ _NOISE = "log-probabilities of one policy must agree between two passes: nothing
 _MODEL = "model, dtype and attention say what is loaded"
 _NO_FREEZE = "a run may be resumed and continues in trackio: freeze its space with trackio.freeze when it has ended"
 _NO_EFFECT = "nothing in training reads it"
-_COMPILED = "micro-batches differ in width, and the fused head replaces the model's own forward: neither is compiled"
+_COMPILED = "the setting compile has layers compiled, by torch's default backend in its default mode"
 
 _UNUSED: Mapping[str, tuple[str, ...]] = {
     _KL: ("beta", "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps", "use_bias_correction_kl"),
@@ -117,7 +118,7 @@ _UNUSED: Mapping[str, tuple[str, ...]] = {
     _NOISE: ("neftune_noise_alpha", "disable_dropout"),
     _MODEL: ("model_init_kwargs", "trust_remote_code", "use_liger_kernel", "liger_kernel_config"),
     _NO_FREEZE: ("trackio_static_space_id",),
-    _COMPILED: ("torch_compile", "torch_compile_backend", "torch_compile_mode"),
+    _COMPILED: ("torch_compile_backend", "torch_compile_mode"),
     _NO_EFFECT: (
         "do_train", "label_smoothing_factor", "average_tokens_across_devices", "include_num_input_tokens_seen",
         "skip_memory_metrics", "logging_first_step", "log_on_each_node",

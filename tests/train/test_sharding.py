@@ -109,9 +109,10 @@ def test_a_checkpoint_in_shards_becomes_a_model_directory(sharded_run: Path, tmp
 
 
 @pytest.mark.nightly
-def test_packed_rows_make_the_update_of_rows_one_by_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [(), ("compiled",)], ids=["eager", "compiled"])
+def test_packed_rows_make_the_update_of_rows_one_by_one(compiled: tuple[str, ...], tmp_path: Path) -> None:
     """Each process has three micro-steps, whose gradients are reduced one by one."""
-    (status, output), (other, said) = run_both("sharded_packed", 0, str(tmp_path / "out"))
+    (status, output), (other, said) = run_both("sharded_packed", 0, str(tmp_path / "out"), *compiled)
     assert (status, other) == (0, 0), output + said
     found = json.loads(next(line for line in output.splitlines() if line.startswith('{"')))
     assert found["moved"] > 1e-3
