@@ -13,6 +13,7 @@ from swe_aem.cli.options import SANDBOX_HELP, as_setting, complete_policy, compl
 from swe_aem.cli.tell import complain, tell
 from swe_aem.core.settings import check
 from swe_aem.errors import UserError
+from swe_aem.runlog import keep_in
 from swe_aem.selection.config import WAYS, SelectConfig
 
 if TYPE_CHECKING:
@@ -89,9 +90,10 @@ def select(
 
     settings, ks = check(SelectConfig, given), ks_of(k)
     candidates, manifest, rollout = _read(store, sandbox)
+    directory = out or store / "select"
+    keep_in(directory)
     for note in candidates.notes:
         tell(note)
-    directory = out or store / "select"
     selection = _selection(settings, rollout, manifest, candidates, directory)
     try:
         ways = asyncio.run(selection.run())

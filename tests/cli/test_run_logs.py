@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from swe_aem.cli import VERBS, app
 from swe_aem.cli.logged import WITHOUT
 
-OWN_DEFAULT = {"rollout", "bench", "train"}
+OWN_DEFAULT = {"rollout", "bench", "train", "select"}
 """Verbs that write into a directory of their own where no --out is given: `keep_in`."""
 NO_DEFAULT = {"diagnose", "replay-advantages", "recompute-rewards", "report", "tasks build"}
 """Verbs that without --out write nothing, or into what is not theirs: the directory of another run, a cache."""
