@@ -104,5 +104,5 @@ def test_ray_has_the_options_that_job_files_give_it() -> None:
     given = {name for line in lines if RAY.search(line) for name in OPTION.findall(line)}
     groups = [cluster()["spec"]["headGroupSpec"], *cluster()["spec"]["workerGroupSpecs"]]
     given |= {f"--{name}" for group in groups for name in group["rayStartParams"]}
-    assert {"--address", "--resources", "--reason-message"} <= given
+    assert {"--address", "--resources", "--node-id"} <= given
     assert given <= known

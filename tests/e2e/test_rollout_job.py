@@ -15,10 +15,10 @@ from tests.e2e.hosts import two_networks
 from tests.e2e.slurm import Slurm, own_slurm
 from tests.e2e.test_cluster import programs
 
-pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.timeout(7200)]
 
 JOB = Path("configs/cluster/rollout.slurm").resolve()
-LIMIT_S = 900.0
+LIMIT_S = 1800.0
 WANTED = 48
 EVENT = 6
 """After so many further trajectories something is done to the job."""
@@ -53,6 +53,7 @@ def test_a_cancelled_step_and_a_requeue_lose_and_repeat_nothing(tmp_path: Path, 
         first, second = networks.values()
         path = f"{programs(tmp_path)}:{slurm.environment['PATH']}"
         slurm.environment |= {"PATH": path, "LOCAL": str(slurm.disk), "REJOIN_S": "5", "HOME": str(tmp_path)}
+        slurm.environment["MOST_STARTS"] = "30"  # Ray does not start each time on a busy machine
         arguments = ["--tasks", "tasks/nano", "--limit", "4", "--group-size", str(WANTED // 4), "--no-twins"]
         command = ["sbatch", "--parsable", f"--output={log}", str(JOB), *arguments, "--concurrency", "1"]
         command += ["--out", str(out)]
