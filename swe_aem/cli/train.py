@@ -25,6 +25,8 @@ Examples:
       the same without AEM
   swe-aem train configs/qwen3-8b-1node.yaml --launch
       vLLM servers and training processes on the GPUs of this host, started and watched
+  swe-aem train configs/quickstart.yaml --cluster auto
+      the same training, with trajectories on the hosts of a Ray cluster (swe-aem docs cluster)
   accelerate launch -m swe_aem train CONFIG --out DIR
       several processes: the first one rolls out, all train
 
@@ -48,6 +50,15 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. advantage.lam=0; repeat for more."),
     ] = None,
     no_limits: NoLimits = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="auto|HOST:PORT",
+            help="Roll out on the hosts of a Ray cluster: auto for the one that this host belongs to, or HOST:PORT of "
+            "its head (rollout.cluster). A rerun may differ.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the resolved settings and what each process would hold; do nothing."),
@@ -77,12 +88,14 @@ def train(
     from swe_aem.train.config import read_config
 
     unlimited = [f"rollout.limits.{name}=null" for name in Limits.model_fields] if no_limits else []
-    settings = read_config(config, [*unlimited, *(assignments or ())])
+    given = {} if cluster is None else {"rollout.cluster": cluster}
+    settings = read_config(config, [*unlimited, *(assignments or ())], given)
     if shown:
         _print_settings(settings, shown)
         return
     directory = out or Path("runs") / config.stem
-    arguments = _arguments(config, directory, assignments or (), no_limits=no_limits, report=report)
+    options = [*(["--cluster", cluster] if cluster else []), *(["--no-limits"] if no_limits else [])]
+    arguments = _arguments(config, directory, assignments or (), [*options, *([] if report else ["--no-report"])])
     if dry_run:
         _print_plan(settings, directory, arguments)
         return
@@ -95,12 +108,9 @@ def train(
     raise typer.Exit(code)
 
 
-def _arguments(
-    config: Path, directory: Path, assignments: Sequence[str], *, no_limits: bool, report: bool
-) -> list[str]:
+def _arguments(config: Path, directory: Path, assignments: Sequence[str], options: Sequence[str]) -> list[str]:
     """The command line of a training process that --launch starts."""
-    line = ["train", str(config), "--out", str(directory)]
-    line += [*(["--no-limits"] if no_limits else []), *([] if report else ["--no-report"])]
+    line = ["train", str(config), "--out", str(directory), *options]
     return [*line, *(word for one in assignments for word in ("--set", one))]
 
 

@@ -15,7 +15,11 @@ from swe_aem.fleet.engine import NodeLost
 from swe_aem.fleet.host_work import HostWork, OpenHostWork, look_at_this_host
 from swe_aem.fleet.messages import Finished, HostSize, Identity, Job, Live, Opening, Report, portable
 from swe_aem.fleet.outbox import Outbox
+from swe_aem.policy.following import Order
 from swe_aem.rollout import RolloutConfig
+
+_SOON_S = 2.0
+"""How long an agent waits for what it is asked to wait for, before it says that it is asked too early."""
 
 
 def _end_process() -> None:
@@ -80,6 +84,16 @@ class NodeAgent:
         for token in [one for one in self._jobs if one <= live.issued and one not in live.tokens]:
             self._jobs.pop(token).cancel()
         return opened.outbox.report(opened.news_of_broken_tasks())
+
+    async def obey(self, order: Order) -> bool:
+        """Have the policy take an order of its leader; has that been done, or was it soon? See `Follower.obey`."""
+        follower = self._ready.work.follower
+        return follower is None or await follower.obey(order, within_s=_SOON_S)
+
+    async def unused(self, name: str) -> bool:
+        """Does no request name that model or adapter, or soon none any more?"""
+        follower = self._ready.work.follower
+        return follower is None or await follower.unused(name, within_s=_SOON_S)
 
     async def close(self) -> None:
         """End everything; sandboxes are closed on return."""

@@ -28,6 +28,8 @@ class Host:
     name: str
     draining: bool = False
     """Will it be taken away?"""
+    sees_us_at: str = "127.0.0.1"
+    """The address at which it reaches this process."""
 
 
 class Engine(Protocol):

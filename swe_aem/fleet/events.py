@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from swe_aem.core import TrajectoryKey
 from swe_aem.errors import InfrastructureError, PolicyError
@@ -16,6 +16,18 @@ from swe_aem.store import FailedAttempt, replace
 
 _KEYED = ("phase_ended", "again", "agent_ended")
 """Events that mean nothing once their trajectory has moved to another host."""
+
+
+class Events(Protocol):
+    """Is told what agents report."""
+
+    def take(self, event: Event, node: Node, nodes: tuple[Node, ...], report: Report, now_s: float) -> None:
+        """Pass one event on. Raises `RunAborted` and `UserError` where it ends the run."""
+        ...
+
+    def broken_tasks(self, known: bytes) -> None:
+        """Learn what an agent knows of broken tasks."""
+        ...
 
 
 class RunEvents:

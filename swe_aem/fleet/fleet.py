@@ -6,16 +6,18 @@ line is handed on: that is the fence which makes every trajectory end once, what
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from swe_aem.core import TaskRecord, TrajectoryKey
 from swe_aem.errors import InfrastructureError, RunAborted, SweAemError, UserError
 from swe_aem.fleet.engine import Engine, Host, NodeDrained, NodeLost, NodeSilent
-from swe_aem.fleet.events import RunEvents
+from swe_aem.fleet.events import Events
 from swe_aem.fleet.messages import Finished, HostSize, Job, Live, Opening, Report
 from swe_aem.fleet.node import Attempt, Node, State, choose, is_suspect
+from swe_aem.fleet.weights import FleetWeights
 from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.cluster_config import ClusterConfig
 from swe_aem.rollout.roller import RunState
@@ -47,10 +49,23 @@ class Fleet:
     """The hosts of one run."""
 
     def __init__(
-        self, engine: Engine, config: ClusterConfig, opening: Opening, run: RunState, events: RunEvents
+        self,
+        engine: Engine,
+        config: ClusterConfig,
+        opening: Opening,
+        run: RunState,
+        events: Events,
+        *,
+        settings_of: Callable[[Host], Awaitable[Any]] | None = None,
+        weights: FleetWeights | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`events` are told of what agents report."""
+        """`events` are told of what agents report. `settings_of` makes the opening's settings for a host. `weights` are
+        of policies that agents have on servers whose weights change. While agents are not `wanted`, none need work."""
         self._engine, self._config, self._opening, self._run, self._events = engine, config, opening, run, events
+        self._settings_of, self._weights, self._wanted = settings_of, weights, wanted
+        if weights is not None:
+            weights.join(self)
         self._nodes: dict[str, Node] = {}
         self._places: dict[int, FleetPlace] = {}
         """Token to the place that its agent frees."""
@@ -66,6 +81,8 @@ class Fleet:
         """Why hosts are or were refused: each cause is told once."""
         self._needed = config.min_nodes
         """Hosts that must work, or the run ends after a while."""
+        self._begun = False
+        """Did so many join at the start?"""
         self.late_lines = 0
         """Lines that came after their token was void, and were dropped."""
         self.lost_attempts = 0
@@ -80,8 +97,8 @@ class Fleet:
         self._start(self._watch())
         try:
             while self._working < self._needed:
-                await self._change()
-            self._needed = 1
+                await self.change()
+            self._needed, self._begun = 1, True
             yield self
         finally:
             await self._close()
@@ -98,8 +115,8 @@ class Fleet:
             able = [node for node in self._nodes.values() if self._is_able(node, apart_from)]
             if (node := choose(record.task.image, able, self._opening.config.group_size)) is not None:
                 node.probes += is_suspect(node, self._nodes.values())
-                return FleetPlace(node, self._notify)
-            await self._change()
+                return FleetPlace(node, self.notify)
+            await self.change()
 
     @property
     def _working(self) -> int:
@@ -117,6 +134,8 @@ class Fleet:
         node = place.node
         if node.state in (State.AWAY, State.LOST):
             raise NodeLost(f"{node.label} was lost")
+        if self._weights is not None and self._weights.is_outdated(node):
+            raise NodeLost(f"{node.label} was silent while weights changed")
         self._issued = next(self._tokens)
         attempt = Attempt(self._issued, key)
         node.attempts[attempt.token], self._places[attempt.token] = attempt, place
@@ -146,7 +165,7 @@ class Fleet:
             except NodeSilent:  # the agent keeps what it has: asked again, it answers for the same token
                 self._is_silent(node)
                 while node.state is State.SILENT and attempt.void is None:
-                    await self._change()
+                    await self.change()
             except NodeLost as error:
                 self._lost(node, error)
             else:
@@ -174,6 +193,8 @@ class Fleet:
     def _is_able(self, node: Node, apart_from: frozenset[str]) -> bool:
         if not node.takes_work or node.used >= node.places:
             return False
+        if self._weights is not None and not self._weights.is_current(node):
+            return False
         if node.id in apart_from and self.has_other(apart_from):
             return False
         return not is_suspect(node, self._nodes.values()) or node.may_be_probed(self._now_s())
@@ -189,10 +210,10 @@ class Fleet:
             if listed is not None:
                 self._compare(listed)
             now_s = self._now_s()
-            if self._working >= self._needed:
+            if self._working >= self._needed or (self._begun and not self._wanted()):
                 empty_since_s = now_s
             self._require_hosts(now_s - empty_since_s)
-            self._notify()
+            self.notify()
             await asyncio.sleep(self._config.beat_s)
 
     def _compare(self, listed: dict[str, Host]) -> None:
@@ -201,7 +222,7 @@ class Fleet:
             known = self._nodes.get(host.id)
             if (known is None or known.state is State.REFUSED) and now_s >= self._again_s.get(host.id, now_s):
                 self._nodes[host.id] = Node(host.id, host.name)
-                self._start(self._join(self._nodes[host.id]))
+                self._start(self._join(self._nodes[host.id], host))
         for node in list(self._nodes.values()):
             host = listed.get(node.id)
             if host is None:
@@ -227,13 +248,16 @@ class Fleet:
                 "repeat the command"
             )
 
-    async def _join(self, node: Node) -> None:
+    async def _join(self, node: Node, host: Host) -> None:
+        opening = self._opening
         try:
+            if self._settings_of is not None:
+                opening = replace(opening, settings=await self._settings_of(host))
             node.agent = await asyncio.wait_for(self._engine.start(node.id), _JOIN_LIMIT_S)
             theirs = await self._engine.call(node.agent, "identity", within_s=_JOIN_LIMIT_S)
             if problem := theirs.differs_from(self._opening.identity):
                 raise UserError(problem)
-            size = await self._engine.call(node.agent, "open", self._opening, within_s=_JOIN_LIMIT_S)
+            size = await self._engine.call(node.agent, "open", opening, within_s=_JOIN_LIMIT_S)
         except UserError as error:
             node.state, node.why = State.REFUSED, f"{node.label}: {error}"
             self._again_s[node.id] = self._now_s() + _LONGEST_PAUSE_S
@@ -260,7 +284,20 @@ class Fleet:
             f"{size.memory_bytes / 2**30:.0f} GiB of memory"
         )
         self._start(self._beats(node))
-        self._notify()
+        if self._weights is not None:
+            self._start(self._weights.keep(node))
+        self.notify()
+
+    async def ask(self, node: Node, method: str, *arguments: Any, within_s: float) -> Any:
+        """What a method of a host's agent returns; False if the host is lost, or after a while if it is silent."""
+        try:
+            return await self._engine.call(node.agent, method, *arguments, within_s=within_s)
+        except NodeSilent:
+            self._is_silent(node)
+            await asyncio.sleep(self._config.beat_s)
+        except NodeLost as error:
+            self._lost(node, error)
+        return False
 
     async def _beats(self, node: Node) -> None:
         """Look at a host again and again, until it is lost."""
@@ -289,7 +326,7 @@ class Fleet:
         node.state = State.AWAY
         self._tell(f"{node.label} has been silent for {self._config.lost_after_s:.0f} s: its trajectories move")
         node.end_attempts(NodeLost(f"{node.label} was silent for {self._config.lost_after_s:.0f} s"))
-        self._notify()
+        self.notify()
 
     def _is_heard(self, node: Node) -> None:
         """It answers, and has been told by the same call which tokens are live."""
@@ -298,7 +335,7 @@ class Fleet:
             self._tell(f"{node.label} is back")
         if node.state in (State.SILENT, State.AWAY):
             node.state = State.WORKS
-            self._notify()
+            self.notify()
 
     def _lost(self, node: Node, error: NodeLost) -> None:
         if node.state is State.LOST:
@@ -310,7 +347,7 @@ class Fleet:
             self._tell(f"{node.label} {'has been drained' if drained else 'is lost'}: {error}")
         node.end_attempts(NodeDrained(str(error)) if drained else error)
         self._start(self._stop(node))  # it may be there all the same, and another agent would share its host
-        self._notify()
+        self.notify()
 
     def _take(self, node: Node, report: Report) -> None:
         """Pass on the events of a report that are new. One that ends the run does so where trajectories wait."""
@@ -332,14 +369,15 @@ class Fleet:
         if place is not None and place.node is node:
             place.release()
 
-    async def _change(self) -> None:
+    async def change(self) -> None:
         """Wait until something has changed. Raises what ends the run."""
         if self._over is None:
             await self._changed.wait()
         if self._over is not None:
             raise self._over
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Something has changed: whoever waits looks again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -348,7 +386,7 @@ class Fleet:
         for node in self._nodes.values():
             for attempt in node.attempts.values():
                 attempt.ended.set()
-        self._notify()
+        self.notify()
 
     def _tell(self, text: str) -> None:
         self._run.watcher.tell(text)

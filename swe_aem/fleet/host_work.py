@@ -14,6 +14,7 @@ from swe_aem.doctor import node_problem
 from swe_aem.errors import UserError
 from swe_aem.fleet.messages import HostSize, Job, Opening
 from swe_aem.fleet.outbox import Outbox
+from swe_aem.policy.following import Follower
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.broken_tasks import FILE as BROKEN_TASKS
 from swe_aem.rollout.roller import Place
@@ -30,6 +31,8 @@ class HostWork:
     """Does one job to its end. What it returns can be pickled; it releases the place once another job may begin."""
     broken_tasks: Callable[[], bytes] = lambda: b"{}"
     """What is known of broken tasks, as the store's file has it."""
+    follower: Follower | None = None
+    """Obeys orders about the policy, where another process changes the weights of its servers."""
 
 
 OpenHostWork = Callable[[Opening, Outbox], AbstractAsyncContextManager[HostWork]]

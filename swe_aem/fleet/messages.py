@@ -116,6 +116,20 @@ class Job:
 
 
 @dataclass(frozen=True)
+class SharingRollout:
+    """One of several rollouts that use the same agents, as the payload of its jobs."""
+
+    number: int
+    config: RolloutConfig
+    tasks: TaskSet
+    """Without records: those come with each job."""
+    run: str
+    """Id of the run, for labels."""
+    live: frozenset[int]
+    """Numbers of all rollouts that use the agents when the job is made."""
+
+
+@dataclass(frozen=True)
 class Live:
     """Which tokens an agent may work for."""
 
@@ -136,6 +150,8 @@ class Event:
     number: int
     kind: Kind
     arguments: tuple[Any, ...]
+    rollout: int = 0
+    """The number of the rollout that it speaks of, where several share agents (`SharingRollout.number`)."""
 
 
 @dataclass(frozen=True)

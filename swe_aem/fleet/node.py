@@ -76,6 +76,8 @@ class Node:
     """Trajectories it was given as a suspect since something worked there."""
     why: str = ""
     """Why it is refused."""
+    order: int = 0
+    """The last order about the weights of its policy that it has done (`policy.following.Order.number`)."""
 
     @property
     def takes_work(self) -> bool:

@@ -1,5 +1,7 @@
 """`Outbox`: what the trajectories of an agent tell their run, kept until it has arrived there."""
 
+import copy
+import itertools
 import time
 from collections import deque
 
@@ -18,8 +20,17 @@ class Outbox:
 
     def __init__(self, budget: BudgetConfig) -> None:
         self._events: deque[Event] = deque()
-        self._number = 0
+        self._numbers = itertools.count(1)
+        self._rollout = 0
+        self._budget = budget
         self.spending = _ToldSpending(self, budget)
+
+    def of_rollout(self, number: int) -> "Outbox":
+        """The same events, for what the trajectories of one of several rollouts have to tell."""
+        own = copy.copy(self)
+        own._rollout = number
+        own.spending = _ToldSpending(own, self._budget)
+        return own
 
     def run_state(self) -> RunState:
         """The run as trajectories of this host see it."""
@@ -33,8 +44,7 @@ class Outbox:
 
     def add(self, kind: Kind, *arguments: object) -> None:
         """Tell the run something."""
-        self._number += 1
-        self._events.append(Event(self._number, kind, arguments))
+        self._events.append(Event(next(self._numbers), kind, arguments, self._rollout))
 
     def arrived(self, number: int) -> None:
         """Events up to this one have arrived."""

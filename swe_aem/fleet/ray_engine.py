@@ -158,7 +158,16 @@ def _hosts() -> list[Host]:
     alive = [node for node in ray.nodes() if node["Alive"]]
     draining = cluster_state.get_draining_nodes()
     meant = [node for node in alive if node["Resources"].get(RESOURCE)] or alive
-    return [Host(node["NodeID"], node["NodeManagerHostname"], node["NodeID"] in draining) for node in meant]
+    ours = ray.util.get_node_ip_address()
+    return [
+        Host(
+            node["NodeID"],
+            node["NodeManagerHostname"],
+            draining=node["NodeID"] in draining,
+            sees_us_at="127.0.0.1" if node["NodeManagerAddress"] == ours else ours,
+        )
+        for node in meant
+    ]
 
 
 async def _result(ref: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swe_aem.core import TaskRecord, TrajectoryKey
 from swe_aem.fleet.engine import Engine, NodeDrained, NodeLost
@@ -22,6 +22,9 @@ from swe_aem.rollout.failures import Part
 from swe_aem.rollout.roller import Place, RunState
 from swe_aem.store import failed_attempt
 from swe_aem.tasks import TaskSet
+
+if TYPE_CHECKING:
+    from swe_aem.fleet.standing import StandingFleet
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,31 @@ class RemoteWork:
         run: str,
         part: Part,
         settings: Any = None,
+        standing: "StandingFleet | None" = None,
     ) -> None:
         """`directory` keeps what is known of broken tasks; `run` is the run's id. `part` is whose attempt is lost with
-        a host. `settings` are for `work`."""
+        a host. `settings` are for `work`. `standing` are agents that are there already, and do its kind of work."""
         self._work, self._config, self._tasks, self._directory = work, config, tasks, directory
         self._engine, self._run_id, self._settings = engine, run, settings
         self._part: Part = part
+        self._standing = standing
         self._opened: tuple[RunState, Fleet] | None = None
+        self._rollout: Callable[[], Any] = lambda: None
 
     @asynccontextmanager
     async def open(self, run: RunState) -> AsyncIterator[None]:
         """Agents on the hosts of the cluster; once."""
         assert self._config.cluster is not None
+        events = RunEvents(run, self._directory)
+        if self._standing is not None:
+            with self._standing.entered(events, self._config, self._tasks, self._run_id) as self._rollout:
+                self._opened = run, self._standing.fleet
+                try:
+                    yield
+                finally:
+                    self._opened = None
+            return
         async with self._engine.open():
-            events = RunEvents(run, self._directory)
             opening = await asyncio.to_thread(self._opening)
             async with Fleet(self._engine, self._config.cluster, opening, run, events).open() as fleet:
                 self._opened = run, fleet
@@ -103,7 +117,8 @@ class RemoteWork:
             while True:
 
                 def job(token: int, given: tuple[str, ...] = tuple(earlier)) -> Job:
-                    return Job(token, record, piece.sample, given, max(0.0, ends_s - loop.time()), piece.payload)
+                    payload = piece.payload if self._standing is None else self._rollout()
+                    return Job(token, record, piece.sample, given, max(0.0, ends_s - loop.time()), payload)
 
                 try:
                     finished, attempt = await fleet.do(place, key, job)

@@ -8,6 +8,7 @@ from swe_aem.fleet.engine import Engine
 from swe_aem.fleet.fleet import Fleet, FleetPlace
 from swe_aem.fleet.host_roller import open_host_roller
 from swe_aem.fleet.remote_work import AllLost, Piece, RemoteWork
+from swe_aem.fleet.standing import StandingFleet
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.budget import trajectory_s
 from swe_aem.rollout.roller import Done, Place, RunState
@@ -17,10 +18,21 @@ from swe_aem.tasks import TaskSet
 class RemoteRoller:
     """Rolls out trajectories on agents, as `RemoteWork` has work done."""
 
-    def __init__(self, config: RolloutConfig, tasks: TaskSet, directory: Path, engine: Engine, *, run: str) -> None:
-        """`directory` is the store's; `run` is the run's id."""
+    def __init__(
+        self,
+        config: RolloutConfig,
+        tasks: TaskSet,
+        directory: Path,
+        engine: Engine,
+        *,
+        run: str,
+        standing: StandingFleet | None = None,
+    ) -> None:
+        """`directory` is the store's; `run` is the run's id. `standing` are agents that are there already."""
         self._config = config
-        self._work = RemoteWork(open_host_roller, config, tasks, directory, engine, run=run, part="agent")
+        self._work = RemoteWork(
+            open_host_roller, config, tasks, directory, engine, run=run, part="agent", standing=standing
+        )
         self._run: RunState | None = None
 
     def open(self, run: RunState) -> AbstractAsyncContextManager[None]:

@@ -21,7 +21,14 @@ from swe_aem.core import Completion, SamplingParams
 from swe_aem.core.base import Frozen
 from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.api_key import read_key
-from swe_aem.policy.completions_wire import Unsuitable, probe_body, read_completion, read_probe, request_body
+from swe_aem.policy.completions_wire import (
+    Unsuitable,
+    probe_body,
+    read_completion,
+    read_probe,
+    read_version,
+    request_body,
+)
 from swe_aem.policy.entropy import TOP
 from swe_aem.policy.errors import Aborted, ContextOverflow, NothingSampled, RunRefused
 from swe_aem.policy.http import Http
@@ -60,13 +67,17 @@ class CompletionsConfig(Frozen):
     """Send each request's seed; otherwise the server's own generator draws for all of them."""
     routed_experts: bool = False
     """Ask to which experts of a mixture the tokens went. A server that does not tell is refused."""
+    endpoint: bool = False
+    """The server is a `PolicyEndpoint`: an answer says which version of the weights sampled it, its log-probabilities
+    are the policy's own, and it has no estimates of the entropy."""
 
 
 class CompletionsPolicy:
     """A policy on one server; any number of requests at once, which the server batches."""
 
-    def __init__(self, config: CompletionsConfig) -> None:
-        key = read_key(config.api_key_env)
+    def __init__(self, config: CompletionsConfig, *, key: str | None = None) -> None:
+        """`key` is the server's, where no environment variable holds it."""
+        key = key or read_key(config.api_key_env)
         self._key = KeyUse(config.api_key_env, key is not None)
         self._root = _root(config.url)
         self._http = Http(
@@ -82,7 +93,8 @@ class CompletionsPolicy:
         request was sent."""
         self.engine: str | None = None
         """What the server says it is, e.g. vllm."""
-        self._max_model_tokens: int | None = None
+        self.max_model_tokens: int | None = None
+        """Tokens that prompt and response may have together; None where that is not known."""
         self._seeds = itertools.count()
         self._scaling_checked: set[float] = {0.0, 1.0}
         self._scaling_lock = asyncio.Lock()
@@ -118,7 +130,7 @@ class CompletionsPolicy:
             raise RunRefused(f"{self.config.url} does not serve {wanted_model}{listed(cards)}{which}")
         self.name = wanted[0]
         self.engine = cards[self.name].get("owned_by")
-        self._max_model_tokens = cards[self.name].get("max_model_len")
+        self.max_model_tokens = cards[self.name].get("max_model_len")
 
     async def sample(
         self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str, limit_s: float | None = None
@@ -138,12 +150,14 @@ class CompletionsPolicy:
         request = self._request(prompt_ids, params)
         response = await self._send("POST", "/v1/completions", to_json(request), limit_s=limit_s)
         try:
-            completion = read_completion(
-                self._body(response), params, version, routed_experts=self.config.routed_experts
-            )
+            body = self._body(response)
+            completion = read_completion(body, params, version, routed_experts=self.config.routed_experts)
         except Unsuitable as error:
             raise RunRefused(f"{self._root}/v1/completions: {error}; {_CHAT_INSTEAD}") from error
         self._works = True
+        if self.config.endpoint:
+            own = {"version": read_version(body), "entropies": None, "entropy_estimator": None}
+            return completion.model_copy(update=own)
         with suppress(NothingSampled, Aborted):  # then the next response is checked
             await self._check_scaling(params.temperature, prompt_ids, completion)
         return completion
@@ -168,10 +182,10 @@ class CompletionsPolicy:
         if not self.config.seeded:
             seed = None
         max_tokens = params.max_tokens
-        if self._max_model_tokens is not None:
-            max_tokens = min(max_tokens, self._max_model_tokens - len(prompt_ids))
+        if self.max_model_tokens is not None:
+            max_tokens = min(max_tokens, self.max_model_tokens - len(prompt_ids))
         if max_tokens < 1:
-            raise ContextOverflow(f"{len(prompt_ids)} prompt tokens fill the model's {self._max_model_tokens}")
+            raise ContextOverflow(f"{len(prompt_ids)} prompt tokens fill the model's {self.max_model_tokens}")
         return params.model_copy(update={"seed": seed, "max_tokens": max_tokens})
 
     async def _check_scaling(self, temperature: float, prompt_ids: Sequence[int], completion: Completion) -> None:

@@ -10,6 +10,8 @@ from swe_aem.errors import PolicyError
 from swe_aem.policy.entropy import are_logprobs, estimated
 from swe_aem.policy.errors import Aborted
 
+VERSION_FIELD = "weight_version"
+"""Where the answer of a `PolicyEndpoint` says which weights sampled it."""
 _TOKEN_PREFIX = "token_id:"
 _MOST_DIGITS = 18
 """A token id has fewer; Python refuses to read numbers of thousands."""
@@ -94,6 +96,14 @@ def read_completion(body: Any, params: SamplingParams, version: int, *, routed_e
     if aborted:
         raise Aborted(_ended_for("abort"), completion)
     return completion
+
+
+def read_version(body: Any) -> int:
+    """The version that the answer of a `PolicyEndpoint` bears."""
+    version = body.get(VERSION_FIELD) if isinstance(body, dict) else None
+    if type(version) is not int or version < 0:
+        raise PolicyError(f"the answer has no version of the weights, but {version!r:.40}")
+    return version
 
 
 def _ended_for(reason: object) -> str:

@@ -25,7 +25,8 @@ class TransformersPolicy:
         self.name = name
         self._sampler = Sampler(model, name, max_batch=max_batch, gather_s=gather_s)
         language = model.config.get_text_config()
-        self._max_model_tokens = int(language.max_position_embeddings)
+        self.max_model_tokens = int(language.max_position_embeddings)
+        """Tokens that prompt and response may have together."""
         self._vocabulary = int(language.vocab_size)
 
     @property
@@ -56,9 +57,9 @@ class TransformersPolicy:
             )
 
     def _fitted(self, prompt_ids: Sequence[int], params: SamplingParams) -> SamplingParams:
-        tokens_left = self._max_model_tokens - len(prompt_ids)
+        tokens_left = self.max_model_tokens - len(prompt_ids)
         if tokens_left < 1:
-            raise ContextOverflow(f"{len(prompt_ids)} prompt tokens fill the model's {self._max_model_tokens}")
+            raise ContextOverflow(f"{len(prompt_ids)} prompt tokens fill the model's {self.max_model_tokens}")
         return params.model_copy(update={"max_tokens": min(params.max_tokens, tokens_left)})
 
 

@@ -13,7 +13,7 @@ the tokens that it has sampled, and after the switch a request with these tokens
 import asyncio
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from swe_aem.core import Completion, Policy, SamplingParams
@@ -22,6 +22,7 @@ from swe_aem.errors import PolicyError, UserError
 from swe_aem.policy.completions import CompletionsConfig, open_completions
 from swe_aem.policy.continued import Continued
 from swe_aem.policy.errors import Aborted, ContextOverflow, NoServer, NothingSampled
+from swe_aem.policy.following import Followers, NoFollowers, ServerOrder
 from swe_aem.policy.requests import CompletionsServers
 from swe_aem.policy.vllm_control import ServedModel
 from swe_aem.policy.vllm_server import VllmClientConfig, VllmServer
@@ -41,10 +42,14 @@ at the earlier one."""
 class VllmPolicy:
     """Samples any number of requests at once on its servers. Use as an async context manager."""
 
-    def __init__(self, config: VllmClientConfig) -> None:
+    def __init__(self, config: VllmClientConfig, *, told: Sequence[ServerOrder] = ()) -> None:
+        """`told` is what a leader says of the servers when this one is opened to follow it."""
         if not config.urls:
             raise UserError("name at least one server: http://host:port")
         self.config = config
+        self.followers: Followers = NoFollowers()
+        """The policies that change weights when this one does."""
+        self._told = told
         self.name = config.model or ""
         self.servers = tuple(VllmServer(url, config) for url in config.urls)
         self.repair: Callable[[VllmServer], Awaitable[bool]] | None = None
@@ -73,6 +78,9 @@ class VllmPolicy:
 
     async def _open(self) -> None:
         until_s = asyncio.get_running_loop().time() + self.config.open_patience_s
+        if self._told:
+            await self._open_told(until_s)
+            return
         for server in self.servers:
             await self._open_server(server, until_s)
         served = {server.url: server.client.name for server in self.servers}
@@ -80,6 +88,27 @@ class VllmPolicy:
             shown = ", ".join(f"{url}: {name}" for url, name in served.items())
             raise UserError(f"the servers serve different models ({shown}): start them alike, e.g. with swe-aem serve")
         self.name = self.servers[0].client.name
+        self._watchers = [asyncio.create_task(self._watch(server)) for server in self.servers]
+
+    async def _open_told(self, until_s: float) -> None:
+        """Open the servers, of which one at least has to answer by that time of the event loop."""
+        opening = [asyncio.create_task(self._open_server(server, until_s)) for server in self.servers]
+        try:
+            for first in asyncio.as_completed(opening):
+                with suppress(UserError):
+                    await first
+                    break
+            else:
+                opening[0].result()
+        finally:
+            for task in opening:
+                task.cancel()
+            await asyncio.gather(*opening, return_exceptions=True)
+        self.name = next(server.client.name for server, task in zip(self.servers, opening, strict=True) if _ended(task))
+        self.follow(self._told)
+        for server, task in zip(self.servers, opening, strict=True):
+            if not _ended(task):
+                server.suspect("it has not answered yet")
         self._watchers = [asyncio.create_task(self._watch(server)) for server in self.servers]
 
     async def _open_server(self, server: VllmServer, until_s: float) -> None:
@@ -144,7 +173,7 @@ class VllmPolicy:
                 response.add(part, is_cut=False)
                 return left_s
             except Aborted as error:
-                if not server.interrupted:  # by this policy
+                if not server.cuts_off:
                     server.suspect(str(error))
                     raise
                 if error.sampled is not None:
@@ -174,6 +203,7 @@ class VllmPolicy:
         async with self._switching:
             for server in self.servers:
                 server.slots.close()
+            self.followers.hold(interrupted=self.config.in_flight == "interrupt")
             try:
                 await self._emptied()
                 async with self._weights_fixed:
@@ -183,6 +213,38 @@ class VllmPolicy:
                     if server.out_reason is None:
                         server.not_stalled_until(asyncio.get_running_loop().time())
                     server.slots.open()
+                self.followers.release(self.orders)
+
+    @property
+    def orders(self) -> tuple[ServerOrder, ...]:
+        """What followers have to know of the servers now."""
+        return tuple(
+            ServerOrder(
+                url=server.url,
+                expected=server.expected,
+                version=server.client.version,
+                name=server.client.name,
+                max_model_tokens=server.client.max_model_tokens,
+                out_reason=server.out_reason,
+            )
+            for server in self.servers
+        )
+
+    def follow(self, orders: Sequence[ServerOrder]) -> None:
+        """Ask the servers for what a leader says that they serve now, and continue. Use it `between_checks`."""
+        servers, now_s = {server.url: server for server in self.servers}, asyncio.get_running_loop().time()
+        for order in orders:
+            server = servers[order.url]
+            server.expect(order.expected, version=order.version, name=order.name)
+            server.client.max_model_tokens = order.max_model_tokens
+            server.interrupted_by_leader(False)
+            if order.out_reason is not None:
+                server.suspect(order.out_reason)
+            if server.out_reason is None:
+                server.not_stalled_until(now_s)
+            else:
+                server.check_soon()
+            server.slots.open()
 
     def taking_weights(self) -> tuple[VllmServer, ...]:
         """The servers that take weights. Raises `NoServer` if there are none."""
@@ -193,30 +255,44 @@ class VllmPolicy:
 
     async def _emptied(self) -> None:
         """Return once nothing is in flight. The servers generate, should they be asked."""
+        following = asyncio.create_task(self.followers.idle())
         try:
             async with asyncio.timeout(self.config.request_timeout_s):
                 if self.config.in_flight == "interrupt":
-                    await self._interrupt()
+                    await self._interrupt(following)
                 await self._drained()
+                if not await following:  # what a follower that was given up has at the servers ends there
+                    await self._interrupt_each(server for server in self.servers if server.takes_weights)
         except TimeoutError as error:
             limit_s = self.config.request_timeout_s
             raise PolicyError(f"responses in flight did not end within {limit_s:g} s: the weights stay") from error
         finally:
+            following.cancel()
             await asyncio.gather(*(self._resume(server) for server in self.servers if server.interrupted))
 
     async def _drained(self) -> None:
         await asyncio.gather(*(server.slots.drained() for server in self.servers))
 
-    async def _interrupt(self) -> None:
-        """Interrupt the servers until they have answered all requests in flight."""
-        while busy := [server for server in self.servers if server.slots.in_flight]:
-            done = await asyncio.gather(*(server.interrupt() for server in busy), return_exceptions=True)
-            for server, error in zip(busy, done, strict=True):
-                if isinstance(error, PolicyError):
-                    server.suspect(f"it cannot be interrupted: {error}")
+    async def _interrupt(self, following: "asyncio.Task[bool]") -> None:
+        """Interrupt the servers until they have answered all requests in flight. `following` ends once followers have
+        none."""
+        while busy := [
+            server
+            for server in self.servers
+            if server.slots.in_flight or (server.takes_weights and not following.done())
+        ]:
+            await self._interrupt_each(busy)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_INTERRUPT_AGAIN_S):
                     await self._drained()
+                    await asyncio.shield(following)
+
+    async def _interrupt_each(self, servers: Iterable[VllmServer]) -> None:
+        asked = [*servers]
+        done = await asyncio.gather(*(server.interrupt() for server in asked), return_exceptions=True)
+        for server, error in zip(asked, done, strict=True):
+            if isinstance(error, PolicyError):
+                server.suspect(f"it cannot be interrupted: {error}")
 
     async def _resume(self, server: VllmServer) -> None:
         """Let an interrupted server generate; if it does not answer, its health checks try again."""
@@ -228,9 +304,10 @@ class VllmPolicy:
     @asynccontextmanager
     async def between_checks(self) -> AsyncIterator[None]:
         """Hold back health checks during a change that needs no pause of generation, so that what a check finds and
-        what it expects are both from before the change or both from after it."""
+        what it expects are both from before the change or both from after it. Followers learn of it at the end."""
         async with self._weights_fixed:
             yield
+        self.followers.release(self.orders)
 
     async def _server_for(self, trajectory_id: str) -> VllmServer:
         home = self._homes.get(trajectory_id)
@@ -317,6 +394,11 @@ class VllmPolicy:
             if not server.interrupted:
                 server.put_back()
         server.note_load(load)
+
+
+def _ended(task: "asyncio.Task[None]") -> bool:
+    """Has it ended well?"""
+    return not task.cancelled() and task.exception() is None
 
 
 def _holds(found: ServedModel, expected: ServedModel) -> bool:

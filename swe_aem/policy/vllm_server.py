@@ -80,7 +80,7 @@ class VllmServer:
         self._suspected = False
         self._lacks_weights = False
         self._check_soon = asyncio.Event()
-        self._interrupted = False
+        self._interrupted = self._interrupted_by_leader = False
         self._failed_checks = 0
         self._last_load: ServerLoad | None = None
         self._progress_s = 0.0
@@ -121,6 +121,11 @@ class VllmServer:
     def interrupted(self) -> bool:
         """Was it told to generate nothing more, and not yet to generate again?"""
         return self._interrupted
+
+    @property
+    def cuts_off(self) -> bool:
+        """Are requests in flight cut off on purpose, by this policy or by the one that it follows?"""
+        return self._interrupted or self._interrupted_by_leader
 
     @property
     def failed_checks(self) -> int:
@@ -190,6 +195,10 @@ class VllmServer:
     def may_be_paused(self) -> None:
         """A pause was sent and the answer is lost: health checks resume it."""
         self._interrupted = True
+
+    def interrupted_by_leader(self, is_so: bool) -> None:
+        """The policy that this one follows interrupts the server, and will have it generate again; or has done so."""
+        self._interrupted_by_leader = is_so
 
     async def resume(self) -> None:
         """Let it generate again."""

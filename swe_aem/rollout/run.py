@@ -140,7 +140,7 @@ class RolloutRun:
         `ExtensionFailed` if that fails again.
         """
         if self._config.cluster is not None and self._elsewhere is None:
-            raise UserError("cluster is for `swe-aem rollout` alone so far: leave it out, to roll out on this host")
+            raise UserError("cluster is not for this command: leave it out, to roll out on this host")
         here, at_once = self._elsewhere is None, self._config.at_once
         if self._backend is None and here:
             open_backend(self._config.sandbox)  # raises if it cannot work here

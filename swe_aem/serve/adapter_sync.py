@@ -88,6 +88,7 @@ class AdapterSync:
             path = self._loaded.pop(name)
             for server in self._policy.servers:
                 await server.wait_unused(name)
+            await self._policy.followers.unused(name)
             able = [server for server in self._policy.servers if server.out_reason is None]
             await each(able, lambda server, name=name: server.control.unload_adapter(name, limit_s=self._limit_s))
             await in_daemon_thread(lambda path=path: shutil.rmtree(path, ignore_errors=True))

@@ -55,7 +55,6 @@ class SimulatedVllm:
 
     async def __aenter__(self) -> Self:
         await self._listen(0)
-        self.url = f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -63,6 +62,7 @@ class SimulatedVllm:
 
     async def _listen(self, port: int) -> None:
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", port, backlog=4096)
+        self.url = f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
 
     async def _hang_up(self) -> None:
         """Close the port and all connections."""

@@ -346,6 +346,7 @@ _FREE = (
     "hardware",
     "launch",
     "rollout.scheduling",
+    "rollout.cluster",
 )
 
 

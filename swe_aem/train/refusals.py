@@ -31,6 +31,7 @@ from swe_aem.train.architecture import (
 from swe_aem.train.compiled_layers import missing_compiler
 from swe_aem.train.config import PACKED_HAVE_NO_COLUMNS, TrainConfig
 from swe_aem.train.planning.fit import misfits
+from swe_aem.train.planning.shapes import shape_of
 from swe_aem.train.task_samplers import TASK_SAMPLERS
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
 
@@ -56,6 +57,7 @@ def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     if config.compile != "none" and (missing := missing_compiler(config.device)) is not None:
         yield f"compile={config.compile} needs {missing}, or leave compile out"
     yield from misfits(config)
+    yield from _cluster(config)
     if (values := config_of(config.model)) is not None:
         yield from _model(config, values)
     with suppress(UserError):  # a tokenizer that is not on this host
@@ -221,6 +223,22 @@ def _trackers(config: TrainConfig) -> Iterator[str]:
     for name, readers in TRACKERS.items():
         if name in given and not set(readers) & set(chosen):
             yield f"grpo.{name} is read by {' and '.join(readers)} only: add one to report_to, or leave {name} out"
+
+
+_MOST_LENT = 2 * 10**9
+"""Parameters of the largest model with which this process samples for the hosts of a cluster."""
+
+
+def _cluster(config: TrainConfig) -> Iterator[str]:
+    if config.rollout.cluster is None or config.servers is not None:
+        return
+    with suppress(UserError):  # a model whose size is not known
+        count = shape_of(config.model).parameters
+        if count > _MOST_LENT:
+            yield (
+                f"{config.model} has {count / 1e9:.1f} billion parameters: without servers one process would sample "
+                "for all hosts of the cluster, which is for models up to 2 billion. Set servers (swe-aem serve)"
+            )
 
 
 _PACKAGES = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swe_aem.errors import RunAborted
+from swe_aem.errors import RunAborted, UserError
 from swe_aem.extensions import only_here
 from swe_aem.rollout import RolloutConfig
 from swe_aem.runlog import tell
@@ -58,6 +58,11 @@ def open_rollouts(
         with RolloutProcess(config, directory, model, name, child=child) as process:
             yield process
         return
+    if config.rollout.cluster is not None:
+        raise UserError(
+            f"no process on another host can import {', '.join(here)}: put it into a module or file of its own, or "
+            "leave cluster out"
+        )
     from swe_aem.train.rollout_worker import RolloutWorker
 
     tell(

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from swe_aem.core import Agent, Policy
 from swe_aem.errors import SweAemError
+from swe_aem.fleet.standing import StandingFleet
 from swe_aem.grading import Grader, SwebenchParser
 from swe_aem.rollout import (
     GroupSource,
@@ -35,6 +36,7 @@ from swe_aem.rollout import (
     open_agents,
     turn_renderer,
 )
+from swe_aem.rollout.roller import Roller
 from swe_aem.runlog import tell
 from swe_aem.sandbox import open_backend
 from swe_aem.serve.planes import BlockingControl, ControlPlane
@@ -42,6 +44,7 @@ from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.policies import Versioned, open_policy
+from swe_aem.train.rollout_hosts import open_hosts
 from swe_aem.train.steps import Step
 from swe_aem.train.training_groups import TrainingGroups
 
@@ -52,13 +55,23 @@ _CLOSE_S = 120.0
 
 
 @dataclass(frozen=True)
+class _Here:
+    """What trajectories on this host share."""
+
+    parser: SwebenchParser
+    agents: Callable[[RolloutConfig], Agent]
+
+
+@dataclass(frozen=True)
 class _Live:
     """What is open while the worker's thread runs."""
 
     policy: Policy
     versioned: Versioned
-    parser: SwebenchParser
-    agents: Callable[[RolloutConfig], Agent]
+    here: _Here | None
+    """None where trajectories run on the hosts of a cluster."""
+    hosts: StandingFleet | None
+    """Those hosts."""
 
 
 class RolloutWorker:
@@ -80,7 +93,7 @@ class RolloutWorker:
         self._locks = ExitStack()
         self._turns: set[asyncio.Task[Any]] = set()
         self._tasks = chosen_tasks(config.rollout)
-        self._backend = open_backend(config.rollout.sandbox)
+        self._backend = None if config.rollout.cluster else open_backend(config.rollout.sandbox)
         self._places = Places(config.rollout.at_once)
         self._rollout = self._run_of(config.rollout, self._tasks, directory / "rollouts")
         self._groups = TrainingGroups(config, self._tasks.records, directory, self._rollout)
@@ -170,12 +183,16 @@ class RolloutWorker:
 
     async def _open(self) -> _Live:
         rollout = self._config.rollout
-        await self._lifetimes.enter_async_context(self._backend)
+        if self._backend is not None:
+            await self._lifetimes.enter_async_context(self._backend)
         opened = open_policy(self._config, self._model, self._name, patient=self._patient)
         policy, versioned = await self._lifetimes.enter_async_context(opened)
+        if self._backend is None:
+            opening = open_hosts(rollout, self._directory / "rollouts", policy)
+            return _Live(policy, versioned, None, await self._lifetimes.enter_async_context(opening))
         parser = await self._lifetimes.enter_async_context(SwebenchParser())
         agents = await self._lifetimes.enter_async_context(open_agents(rollout, turn_renderer(rollout)))
-        return _Live(policy, versioned, parser, agents)
+        return _Live(policy, versioned, _Here(parser, agents), None)
 
     async def _close(self) -> None:
         """End what runs; its sandboxes are closed, and what was finished is stored."""
@@ -196,18 +213,25 @@ class RolloutWorker:
             backend=self._backend,
             open_components=lambda config, tasks: nullcontext(self._components(config, tasks)),
             places=self._places,
+            elsewhere=self._roller_on_hosts if self._backend is None else None,
             line_every_s=_LINE_EVERY_S,
             brief=True,
         )
 
     def _components(self, config: RolloutConfig, tasks: TaskSet) -> RolloutComponents:
-        live = self._opened
+        live, here = self._opened, self._opened.here
+        assert here is not None
         return components_of(
-            live.agents(config),
+            here.agents(config),
             tasks,
             lambda record, sample: live.policy,
-            lambda gate: Grader(gate, live.parser, twins=config.twins),
+            lambda gate: Grader(gate, here.parser, twins=config.twins),
         )
+
+    def _roller_on_hosts(self, config: RolloutConfig, tasks: TaskSet, directory: Path, run: str) -> Roller:
+        hosts = self._opened.hosts
+        assert hosts is not None
+        return hosts.roller(config, tasks, directory, run)
 
     async def _step(self, number: int, *, lacks: bool) -> Step:
         turn = asyncio.current_task()

@@ -25,7 +25,8 @@ class RayCluster:
         token = directory / "token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
-        self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_worker_niceness": "0"}
+        self.environment = {**os.environ, **ours}
         self._directory = directory
         self._started: list[subprocess.Popen[bytes]] = []
         self.address = ""
