@@ -17,7 +17,7 @@ from swe_aem.core import Outcome, SandboxBackend, TaskRecord
 from swe_aem.core.settings import check
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.grading import StartLayers
-from swe_aem.policy import open_policy_factory
+from swe_aem.policy import is_server, open_policy_factory
 from swe_aem.reward import REWARDS, Rewards, terms_of
 from swe_aem.rollout import Manifest, RolloutConfig
 from swe_aem.rollout.components import turn_renderer
@@ -243,6 +243,8 @@ def _rewards(setting: "str | dict[str, object]") -> Rewards:
 
 def _verifier(config: SelectConfig) -> RolloutConfig:
     """The settings by which a rollout would open the verifier's policy."""
+    if is_server(config.verifier or "") and config.verifier_tokenizer is None:
+        raise UserError("the verifier is behind a URL: give --verifier-tokenizer, the directory of its model")
     values = {"tasks": "none", "policy": config.verifier}
     if config.verifier_tokenizer is not None:
         values["tokenizer"] = config.verifier_tokenizer

@@ -147,6 +147,8 @@ def test_wrong_use_names_the_fix(tmp_path: Path) -> None:
     two = store(tmp_path / "two", [RIGHT, WRONG])
     with pytest.raises(UserError, match="the way verifier needs a policy to ask: --verifier"):
         select(two, "--by", "verifier")
+    with pytest.raises(UserError, match="the verifier is behind a URL: give --verifier-tokenizer"):
+        select(two, "--by", "verifier", "--verifier", "http://host:8000")
     with pytest.raises(UserError, match="reward resolved pays for what the hidden tests said"):
         select(two, "--by", "reward", "--reward", "resolved")
     with pytest.raises(UserError, match=r"needs \{\} where the path of the test file goes"):
