@@ -4,6 +4,7 @@
  *   warden launch ...                                       (outside, see launch.h)
  *   warden clock [WALL_US USED_US IDLE_US WANTED_US]...     (how far the clock of a limit moves, for tests)
  *   warden confine CAPABILITY_MASK COMMAND...               (inside, for a person's shell)
+ *   warden forward PORT SOCKET COMMAND...                   (inside, in a command: see forward.h)
  *
  * One request at a time. A request is {magic, operation, id, payload bytes} and the payload; a reply is {magic, id,
  * errno, payload bytes} and the payload; all numbers little-endian. `swe_aem/sandbox/channel.py` is the other end.
@@ -13,6 +14,7 @@
 #include "clock.h"
 #include "confine.h"
 #include "disk.h"
+#include "forward.h"
 #include "launch.h"
 #include "separate.h"
 #include "tree.h"
@@ -582,6 +584,7 @@ __attribute__((used, noreturn)) void start(long *stack) {
     if (argc > 3 && same(argv[1], "launch")) launch(argv + 2, env);
     if (argc > 1 && same(argv[1], "clock")) try_clock(argv + 2);
     if (argc > 3 && same(argv[1], "confine")) confine(argv + 2, env);
+    if (argc > 4 && same(argv[1], "forward")) forward(argv + 2, env);
     fail("usage: warden serve TTL_S DISK_BYTES CAPABILITY_MASK BLACKHOLE WORKDIR CPU_MILLIS CPU_COUNTER | launch ...", -EINVAL);
 }
 

@@ -3,7 +3,7 @@
 One file each; `docs/architecture.md` has the table. Nothing in here imports another package of this project.
 """
 
-from swe_aem.core.agent import Agent
+from swe_aem.core.agent import Agent, AgentInside, sandbox_for
 from swe_aem.core.deadline import Deadline, bounded
 from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.outcome import OUTCOME_TABLE, Outcome, OutcomeRule
@@ -45,6 +45,7 @@ __all__ = [
     "OUTCOME_TABLE",
     "WALL_PER_LIMIT",
     "Agent",
+    "AgentInside",
     "AnswerKey",
     "AnyPolicy",
     "Branch",
@@ -82,5 +83,6 @@ __all__ = [
     "WaitReporting",
     "bounded",
     "is_chat",
+    "sandbox_for",
     "unavailable_reason",
 ]

@@ -1,10 +1,12 @@
 """`Agent`: the loop that turns a policy and a sandbox into a trajectory."""
 
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, runtime_checkable
 
 from swe_aem.core.deadline import Deadline
+from swe_aem.core.key import TrajectoryKey
 from swe_aem.core.policy import AnyPolicy
-from swe_aem.core.sandbox import Sandbox
+from swe_aem.core.sandbox import Sandbox, SandboxSpec
 from swe_aem.core.task import Task
 from swe_aem.core.trajectory import Trajectory
 
@@ -25,3 +27,18 @@ class Agent(Protocol):
         then there is no trajectory.
         """
         ...
+
+
+@runtime_checkable
+class AgentInside(Protocol):
+    """An agent that may run inside of its sandbox, and then needs something of this host there."""
+
+    def sandbox_for(self, spec: SandboxSpec, key: TrajectoryKey) -> AbstractContextManager[SandboxSpec]:
+        """What to start for one trajectory instead of `spec`; what it needs is there for the length of the `with`, in
+        which `run` plays that trajectory."""
+        ...
+
+
+def sandbox_for(agent: Agent, spec: SandboxSpec, key: TrajectoryKey) -> AbstractContextManager[SandboxSpec]:
+    """What to start for a trajectory of an agent, whether it runs inside or not."""
+    return agent.sandbox_for(spec, key) if isinstance(agent, AgentInside) else nullcontext(spec)

@@ -68,6 +68,9 @@ class SandboxSpec(Frozen):
     capabilities: tuple[str, ...] = ()
     """Capabilities to keep; all others are dropped. Some test suites need CHOWN, DAC_OVERRIDE, FOWNER or SETUID."""
     network: Literal["none", "blackhole"] = "none"
+    shared: dict[str, Path] = {}
+    """Directories of this host that the sandbox sees too, by their path there. It cannot write to them; it can run
+    programs in them, and connect to Unix sockets in them. Needs an engine on this host."""
     limits: Limits = Limits()
     ttl_s: float = 3600.0
     """The sandbox ends itself after this many seconds, whatever happened to its owner."""

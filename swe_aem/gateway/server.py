@@ -10,9 +10,10 @@ POST URL/messages/count_tokens
 GET  URL/models
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -89,17 +90,22 @@ class Gateway:
         return await respond(self.sessions.get(request.match_info["session"]), request)
 
 
-async def respond(session: GatewaySession | None, request: "web.Request") -> "web.Response":
-    """The response of a session to one HTTP request, whose path below the session's URL is `path`."""
+async def respond(
+    session: GatewaySession | None, request: "web.Request", *, reading: asyncio.Semaphore | None = None
+) -> "web.Response":
+    """The response of a session to one HTTP request, whose path below the session's URL is `path`; `reading` bounds how
+    many bodies are read at once."""
     path = request.match_info["path"]
     wire = _WIRES.get(path.removesuffix("/count_tokens"), chat_wire)
     try:
-        return await _answer(_open(session), request, path, wire)
+        return await _answer(_open(session), request, path, wire, reading)
     except Refused as refused:
         return _json(refused.refusal.status, wire.failure(refused.refusal, str(refused)))
 
 
-async def _answer(session: GatewaySession, request: "web.Request", path: str, wire: Wire) -> "web.Response":
+async def _answer(
+    session: GatewaySession, request: "web.Request", path: str, wire: Wire, reading: asyncio.Semaphore | None
+) -> "web.Response":
     """The answer to one request; raises `Refused`."""
     try:
         if (request.method, path) == ("GET", "models"):
@@ -107,14 +113,15 @@ async def _answer(session: GatewaySession, request: "web.Request", path: str, wi
         if request.method != "POST" or (path not in _WIRES and path != _COUNT):
             served = ", ".join(f"POST {name}" for name in (*_WIRES, _COUNT))
             raise Refused(Refusal.NO_ROUTE, f"no {request.method} {path[:200]} here: there are {served}, GET models")
-        asked = wire.read_request(await _body(request))
+        async with reading or nullcontext():
+            asked = wire.read_request(await _body(request))
         if path == _COUNT:
             return _json(200, {"input_tokens": session.count_tokens(asked.messages, asked.tools)})
         turn = await session.complete(asked.messages, asked.tools)
     except BadRequest as error:
         raise Refused(Refusal.BAD_REQUEST, str(error)) from error
     except SessionEnded as error:
-        full = session.stop is Stop.CONTEXT_LIMIT
+        full = error.stop is Stop.CONTEXT_LIMIT
         raise Refused(Refusal.CONTEXT_LIMIT if full else Refusal.SESSION_ENDED, str(error)) from error
     if asked.stream:
         return _response(200, wire.events(session.policy.name, turn), "text/event-stream")

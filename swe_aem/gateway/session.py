@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from itertools import zip_longest
-from typing import Any, NoReturn
+from typing import Any
 
 from swe_aem.agent import Message, Prompt, TrajectoryEnded, TurnLimits, TurnRenderer, TurnSampler
 from swe_aem.core import AnyPolicy, Branch, Deadline, Response, Stop, Task, ToolCall, Trajectory, is_chat
@@ -21,7 +21,11 @@ from swe_aem.gateway.tree import Answer, Place, Tree, Turn
 
 
 class SessionEnded(Exception):
-    """The session has ended and refuses requests; the message says why."""
+    """The session, or the branch that a request belongs to, has ended and refuses requests; the message says why."""
+
+    def __init__(self, why: str, stop: Stop | None) -> None:
+        super().__init__(why)
+        self.stop = stop
 
 
 class GatewaySession:
@@ -47,6 +51,10 @@ class GatewaySession:
         self.error: Exception | None = None
         """The infrastructure failure that ended it, for the owner to raise."""
         self.ended = asyncio.Event()
+        self.reachable = False
+        """Can the policy's own commands send requests? Then a conversation that begins after its first call of a tool
+        is aside: it uses up turns, and is stored as a branch, but is never the trajectory's own and ends nothing but
+        itself."""
         self._why = ""
         self._task, self._sample = task, sample
         self._sampler = TurnSampler(policy, renderer, limits, deadline, task_id=task.id, sample=sample)
@@ -59,19 +67,19 @@ class GatewaySession:
         A repeated request gets the response of the first one, also while that is still being sampled.
         """
         if self.ended.is_set():
-            raise SessionEnded(self._why)
+            raise SessionEnded(self._why, self.stop)
         place, described = self._place(messages, tools)
         turn = place.known or self._begin(place, described, tools)
         assert turn.sampling is not None
         await asyncio.wait({turn.sampling})
         if turn.answer is None:
-            raise SessionEnded(self._why)
+            raise turn.failure or SessionEnded(self._why, self.stop)
         return turn
 
     def count_tokens(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> int:
         """How many tokens the prompt of such a request has; nothing is sampled. Raises what `complete` raises."""
         if self.ended.is_set():
-            raise SessionEnded(self._why)
+            raise SessionEnded(self._why, self.stop)
         if is_chat(self.policy):
             raise BadRequest(
                 "tokens of a request cannot be counted: the policy is a chat API, which tokenises it itself"
@@ -139,20 +147,38 @@ class GatewaySession:
 
     def _begin(self, place: Place, described: str, tools: Sequence[dict[str, Any]]) -> Turn:
         if len(self._turns) >= self.limits.max_turns:
-            self._stop(Stop.TURN_LIMIT, f"all {self.limits.max_turns} turns are taken")
-        turn = Turn(place.parent, described, place.messages, self._prompt(place, tools), time.monotonic())
-        turn.sampling = asyncio.create_task(self._answer(turn, len(self._turns)))
+            why = f"all {self.limits.max_turns} turns are taken"
+            self.end(why, stop=Stop.TURN_LIMIT)
+            raise SessionEnded(why, self.stop)
+        aside = place.parent.aside if place.parent else self.reachable and self._has_acted()
+        try:
+            prompt = self._prompt(place, tools)
+        except SessionEnded as ended:
+            if not aside:
+                self.end(str(ended), stop=ended.stop)
+            raise
+        turn = Turn(place.parent, described, place.messages, prompt, time.monotonic(), aside=aside)
+        turn.sampling = asyncio.create_task(self._answer(turn, self._number(aside=aside)))
         self._turns.append(turn)
         self._tree.add(turn)
         return turn
 
+    def _has_acted(self) -> bool:
+        """Has the policy called a tool?"""
+        return any(turn.answer is not None and turn.answer.sampled.turn.calls for turn in self._turns)
+
+    def _number(self, *, aside: bool) -> int:
+        """The number of the next turn in the session, from 0; those aside have numbers of their own."""
+        return sum(turn.aside is aside for turn in self._turns) + (self.limits.max_turns if aside else 0)
+
     def _prompt(self, place: Place, tools: Sequence[dict[str, Any]]) -> Prompt:
+        """The prompt of a request; raises `SessionEnded` if no turn can follow the response before it."""
         if place.parent is None:
             return self._sampler.start(place.messages, tools)
         assert place.parent.answer is not None
         following = place.parent.prompt.after(place.parent.answer.sampled, place.messages)
         if following is None:
-            self._stop(Stop.MALFORMED, "the response broke the format so that no turn can follow it")
+            raise SessionEnded("the response broke the format so that no turn can follow it", Stop.MALFORMED)
         return following
 
     async def _answer(self, turn: Turn, number: int) -> None:
@@ -161,16 +187,19 @@ class GatewaySession:
             sampled = await self._sampler.sample(turn.prompt, turn=number)
             message = encodable(sampled.turn.message(number + 1))
             turn.answer = Answer(sampled, message, time.monotonic())
-            if calls := sampled.turn.calls:
+            if (calls := sampled.turn.calls) and not turn.aside:
                 self._sampler.count(well_formed=any(call.problem is None for call in calls))
         except TrajectoryEnded as ended:
-            self.end(str(ended), stop=ended.stop)
+            self._unanswered(turn, str(ended), stop=ended.stop)
         except Exception as error:  # the session's owner raises it again
-            self.end(str(error) or repr(error), error=error)
+            self._unanswered(turn, str(error) or repr(error), error=error)
 
-    def _stop(self, stop: Stop, why: str) -> NoReturn:
-        self.end(why, stop=stop)
-        raise SessionEnded(why)
+    def _unanswered(self, turn: Turn, why: str, *, stop: Stop | None = None, error: Exception | None = None) -> None:
+        """End the session, or only the turn if it is aside."""
+        if turn.aside:
+            turn.failure = SessionEnded(why, stop)
+        else:
+            self.end(why, stop=stop, error=error)
 
 
 def _branch(path: list[Turn], skip: Collection[Turn]) -> Branch:

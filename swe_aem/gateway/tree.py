@@ -42,8 +42,13 @@ class Turn:
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     """Names the response in answers; a repeated request gets the same."""
     children: "list[Turn]" = field(default_factory=list)
+    aside: bool = False
+    """Begun, or continues what was begun, after the policy had acted in a sandbox from which it can ask for itself:
+    never the trajectory's own stream."""
     sampling: "asyncio.Task[None] | None" = None
     answer: Answer | None = None
+    failure: Exception | None = None
+    """Why a turn aside has no answer."""
 
     @property
     def token_ids(self) -> list[int]:
@@ -106,10 +111,10 @@ class Tree:
         (self.roots if turn.parent is None else turn.parent.children).append(turn)
 
     def streams(self) -> list[list[Turn]]:
-        """The token streams, each up to a last answered turn: first the one with the most sampled tokens, then the
-        others in the order in which they began."""
+        """The token streams, each up to a last answered turn: first the one with the most sampled tokens that is not
+        aside, then the others in the order in which they began."""
         paths = [leaf.stream() for leaf in _answered_leaves(self.roots)]
-        longest = max(paths, key=_sampled_tokens, default=None)
+        longest = max((path for path in paths if not path[-1].aside), key=_sampled_tokens, default=None)
         return [] if longest is None else [longest, *(path for path in paths if path is not longest)]
 
 

@@ -1,15 +1,19 @@
 """`HarnessAgent`: an `Agent` that runs a harness and records its trajectory at the gateway."""
 
 import asyncio
+import shutil
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from swe_aem.agent import TurnLimits, TurnRenderer
-from swe_aem.core import AnyPolicy, Deadline, Sandbox, Stop, Task, Trajectory
+from swe_aem.core import AnyPolicy, Deadline, Sandbox, SandboxSpec, Stop, Task, Trajectory, TrajectoryKey
 from swe_aem.errors import HarnessError, SandboxDead, UserError
-from swe_aem.gateway import Gateway, GatewaySession
+from swe_aem.gateway import Doorway, Gateway, GatewaySession
+from swe_aem.gateway.inside import FORWARD, INSIDE, ROOT_URL
 from swe_aem.harness.config import HarnessConfig
 from swe_aem.harness.pool import WorkerPool
 from swe_aem.harness.spec import HarnessSpec
@@ -24,7 +28,22 @@ class HarnessAgent:
         self.name = spec.name
         self._options = {**spec.options, **options}
         self.gateway, self.pool = gateway, pool
-        self._limits = limits
+        self._limits, self._inside = limits, spec.inside
+        self._doorways: dict[TrajectoryKey, Doorway] = {}
+
+    @contextmanager
+    def sandbox_for(self, spec: SandboxSpec, key: TrajectoryKey) -> Iterator[SandboxSpec]:
+        """The sandbox of one trajectory, with the gateway in it where the agent runs inside."""
+        if not self._inside:
+            yield spec
+            return
+        directory = Path(tempfile.mkdtemp(dir=self.pool.scratch))
+        self._doorways[key] = Doorway(directory)
+        try:
+            yield spec.model_copy(update={"shared": {**spec.shared, INSIDE: directory}})
+        finally:
+            del self._doorways[key]
+            shutil.rmtree(directory, ignore_errors=True)
 
     async def run(
         self, task: Task, sandbox: Sandbox, policy: AnyPolicy, *, sample: int, deadline: Deadline
@@ -32,7 +51,10 @@ class HarnessAgent:
         """Play one trajectory to its end, as `core.Agent` says. The gateway enforces the limits, so a harness that
         never ends or ignores them is ended too."""
         started = time.monotonic()
-        async with self.gateway.session(task, sample, policy, self._limits, deadline) as session:
+        async with (
+            self.gateway.session(task, sample, policy, self._limits, deadline) as session,
+            self._open_inside(session, TrajectoryKey(task.id, sample)),
+        ):
             try:
                 stop, error = await self._converse(task, sandbox, session, deadline), None
             except SandboxDead as dead:
@@ -42,6 +64,14 @@ class HarnessAgent:
             raise HarnessError(f"the harness {self.name} ended without asking the policy for anything")
         return trajectory.model_copy(update={"error": error, "timings_s": {"agent": time.monotonic() - started}})
 
+    def _open_inside(self, session: GatewaySession, key: TrajectoryKey) -> AbstractAsyncContextManager[None]:
+        """The session, served in the sandbox that `sandbox_for` made for it; nothing where the agent runs outside."""
+        if not self._inside:
+            return nullcontext()
+        if key not in self._doorways:
+            raise HarnessError(f"the harness {self.name} runs inside: open its sandbox with `sandbox_for`")
+        return self._doorways[key].serving(session)
+
     async def _converse(self, task: Task, sandbox: Sandbox, session: GatewaySession, deadline: Deadline) -> Stop:
         """Run the harness and return why the trajectory ended. The session's reason comes before the harness's, which
         may be a consequence of it."""
@@ -49,7 +79,8 @@ class HarnessAgent:
             "statement": task.problem_statement,
             "workdir": task.workdir,
             "base_commit": task.base_commit,
-            "base_url": session.url,
+            "base_url": f"{ROOT_URL}/v1" if self._inside else session.url,
+            "forward": FORWARD if self._inside else "",
             "model": session.policy.name,
             "max_turns": self._limits.max_turns,
             "max_context_tokens": self._limits.max_context_tokens,

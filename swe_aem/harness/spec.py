@@ -48,6 +48,8 @@ class HarnessSpec(Frozen):
     """The tool that runs a command line, given as its argument `command`; scripted policies act through it."""
     finish: dict[str, dict[str, Any]]
     """The tool that ends the work, and its arguments; scripted policies end with it."""
+    inside: bool = False
+    """Its agent runs in the sandbox, and reaches the gateway there, and nothing else, at `conversation.base_url`."""
     environment: dict[str, str] = {}
     """Environment variables of its processes."""
     options: dict[str, Any] = {}

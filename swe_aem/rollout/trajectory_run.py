@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swe_aem.agent import is_own_agent
-from swe_aem.core import AnyPolicy, Deadline, Outcome, Stop, TaskRecord, Trajectory, TrajectoryKey, bounded
+from swe_aem.core import (
+    AnyPolicy,
+    Deadline,
+    Outcome,
+    SandboxSpec,
+    Stop,
+    TaskRecord,
+    Trajectory,
+    TrajectoryKey,
+    bounded,
+    sandbox_for,
+)
 from swe_aem.core.outcomes import graded, needs_grading
 from swe_aem.errors import (
     BudgetSpent,
@@ -143,7 +154,7 @@ class TrajectoryRun:
     ) -> tuple[Trajectory, CapturedWork, GradeSlot]:
         """One attempt of the agent: the trajectory, what it did, and the grading slot, which `slots` owns."""
         self._timer.restart()
-        config, components, task = self.context.config, self.context.components, self.record.task
+        config, agent = self.context.config, self.context.components.agent
         limits = config.scheduling
         async with bounded("making the workspace", budget.within(limits.setup_limit_s)):
             workspace = await self._workspace()
@@ -153,6 +164,15 @@ class TrajectoryRun:
         with self._timer.phase("prepare"):
             async with bounded("preparing the repository", budget.within(limits.setup_limit_s)):
                 spec = await self.context.grading.grader.layers.choose(spec, self.record, "agent")
+        with sandbox_for(agent, spec, self.key) as wanted:
+            return await self._act_in(wanted, workspace, slots, attempt, budget)
+
+    async def _act_in(
+        self, spec: SandboxSpec, workspace: Path | None, slots: AsyncExitStack, attempt: Attempt, budget: Deadline
+    ) -> tuple[Trajectory, CapturedWork, GradeSlot]:
+        """`_act` in a sandbox of that spec, once there is a workspace."""
+        components, task = self.context.components, self.record.task
+        limits = self.context.config.scheduling
         async with self.context.gate.open(spec, self._timer) as sandbox:
             with self._timer.phase("prepare"):
                 async with bounded("preparing the repository", budget.within(limits.setup_limit_s)):

@@ -269,6 +269,8 @@ class BubblewrapBackend:
             plan += ["--bind", f"{scratch}/workspace", spec.workdir]
         plan += ["--proc", "/proc", "--dev", "/dev", "--bind", f"{scratch}/shm", "/dev/shm", "--remount-ro", "/dev"]
         plan += ["--ro-bind", str(self._warden), _INSIDE]
+        for inside, directory in spec.shared.items():
+            plan += ["--ro-bind", str(directory), inside]
         plan += ["--remount-ro", "/"] if root is None else []
         blackhole = is_blackhole(spec.network)
         serve = [_INSIDE, "serve", str(int(spec.ttl_s)), disk_bytes, str(mask(spec.capabilities))]

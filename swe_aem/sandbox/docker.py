@@ -293,7 +293,10 @@ class DockerBackend:
             capabilities = [name.removeprefix("CAP_") for name in spec.capabilities]
         host_config = self._api.create_host_config(
             auto_remove=True,
-            binds=[f"{volume}:{WARDEN_DIR}:ro,nocopy"],
+            binds=[
+                f"{volume}:{WARDEN_DIR}:ro,nocopy",
+                *(f"{path}:{inside}:ro" for inside, path in spec.shared.items()),
+            ],
             cap_add=capabilities or None,
             cap_drop=["ALL"],
             cgroup_parent=self._parent_group,

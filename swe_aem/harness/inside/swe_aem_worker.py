@@ -82,7 +82,11 @@ class Conversation:
     """The commit that the work starts from."""
     base_url: str
     """URL of this trajectory's policy for OpenAI's clients; Anthropic's take it without the `/v1`. Any key is accepted.
-    Requests are refused once the trajectory is over."""
+    Requests are refused once the trajectory is over. With `inside = true` in the head it leads there from the sandbox,
+    in a command that begins with `forward`."""
+    forward: str
+    """What a command begins with that reaches `base_url` from the sandbox, a program with its path and arguments after
+    it; empty without `inside = true`."""
     model: str
     max_turns: int
     max_context_tokens: int
