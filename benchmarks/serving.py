@@ -17,31 +17,19 @@ time that the same latencies take in 1,000 slots without anything in between.
 
 import argparse
 import asyncio
-import heapq
 import json
 import random
-import re
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from simulated_server import CLIENT_RESPONSE_TOKENS, TURNS, ideal_s, served
+
 PROMPT_TOKENS, RESPONSE_TOKENS = 200, 64
-CLIENT_PROMPT_TOKENS, CLIENT_RESPONSE_TOKENS = 8000, 340
-TURNS = 6
-LATENCY_S = (4.0, 12.0)
-
-
-def latency_s(trajectory: int, turn: int) -> float:
-    """Seconds of one response in `scale`; client and server compute the same."""
-    return random.Random(f"{trajectory}.{turn}").uniform(*LATENCY_S)
+CLIENT_PROMPT_TOKENS = 8000
 
 
 def prompts(count: int, seed: int) -> list[list[int]]:
@@ -137,16 +125,6 @@ def compare_asked(url: str, *, requests: int, concurrency: int, rounds: int) -> 
     return result | medians | shares
 
 
-async def answer() -> None:
-    """Server of `client`: prints its URL and answers at once until standard input ends."""
-    from swe_aem.testing.vllm import SimulatedVllm
-
-    response = random.Random(0).choices(range(150_000), k=CLIENT_RESPONSE_TOKENS)
-    async with SimulatedVllm(tokens=lambda body: response, top_logprobs=True) as server:
-        print(server.url, flush=True)
-        await asyncio.to_thread(sys.stdin.read)
-
-
 async def processor_s(url: str, requests: int, top_logprobs: int, concurrency: int = 8) -> float:
     """Seconds of processor time that the policy takes for so many responses."""
     from swe_aem.core import SamplingParams
@@ -184,121 +162,32 @@ def client(*, requests: int, rounds: int) -> dict[str, Any]:
     }
 
 
-async def simulate() -> None:
-    """Server of `scale`: prints its URL and serves until standard input ends."""
-    from swe_aem.policy import load_tokenizer
-    from swe_aem.testing.vllm import SimulatedVllm
-
-    tokenizer = load_tokenizer(None)
-    call = '<tool_call>\n{"name": "bash", "arguments": {"command": "ls"}}\n</tool_call><|im_end|>'
-    response = tokenizer.encode(call)
-    turns: Counter[int] = Counter()
-    number = re.compile(r"trajectory number (\d+)\.")
-
-    def latency(body: dict[str, Any]) -> float:
-        match = number.search(bytes(one for one in body["prompt"] if one < 256).decode("utf-8", "replace"))
-        assert match is not None
-        trajectory = int(match[1])
-        turns[trajectory] += 1
-        return latency_s(trajectory, turns[trajectory] - 1)
-
-    async with SimulatedVllm(tokens=lambda body: response, latency_s=latency, top_logprobs=True) as server:
-        print(server.url, flush=True)
-        await asyncio.to_thread(sys.stdin.read)
-
-
-def ideal_s(trajectories: int, places: int) -> float:
-    """Seconds of the same trajectories in `places` slots, one after the other in each, with nothing in between."""
-    free = [0.0] * places
-    for number in range(trajectories):
-        start = heapq.heappop(free)
-        heapq.heappush(free, start + sum(latency_s(number, turn) for turn in range(TURNS)))
-    return max(free)
-
-
 async def roll_out(url: str, trajectories: int, places: int, directory: Path) -> float:
     """Seconds of a whole rollout into a store."""
+    from in_memory import backend, make_record
+    from in_memory import served as components
 
-    from swe_aem.agent import NativeAgent, NativeConfig, TurnRenderer
-    from swe_aem.core import AnswerKey, Deadline, Sandbox, SandboxBackend, SandboxSpec, Task, TaskRecord, Tree, Verdict
-    from swe_aem.grading import CapturedWork, Delta, GivenTree, Grader, GradeSlot, NotApplied
-    from swe_aem.policy import VllmClientConfig, VllmPolicy, load_tokenizer
-    from swe_aem.rollout import RolloutComponents, RolloutConfig, RolloutRun, SchedulingConfig
+    from swe_aem.rollout import RolloutConfig, RolloutRun
     from swe_aem.store import Store
     from swe_aem.tasks import TaskSet
-    from swe_aem.testing.sandbox import FakeBackend
 
-    class InstantSlot(GradeSlot):
-        def __init__(self) -> None:
-            self.kept_log = b""
-
-        async def delta(self, work: CapturedWork) -> Delta:
-            return Delta(patch="diff --git a/x b/x\n")
-
-        async def grade(self, patch: Delta | NotApplied | str, deadline: Deadline, *, twins: bool = True) -> Verdict:
-            return Verdict(resolved=True, patch_applied=True)
-
-    class InstantGrader(Grader):
-        @asynccontextmanager
-        async def slot(
-            self, record: TaskRecord, spec: SandboxSpec, *, max_log_bytes: int = 0
-        ) -> AsyncIterator[GradeSlot]:
-            yield InstantSlot()
-
-    @asynccontextmanager
-    async def grader(backend: SandboxBackend) -> AsyncIterator[Grader]:
-        yield InstantGrader(backend)
-
-    async def prepare(sandbox: Sandbox, record: TaskRecord) -> GivenTree:
-        return GivenTree(Tree.made_of({}), tracked=frozenset(), ignore_rules={})
-
-    async def capture(sandbox: Sandbox, workdir: str, given: GivenTree) -> CapturedWork:
-        return CapturedWork(given={}, removed=("x",))
-
-    def record(number: int) -> TaskRecord:
-        statement = f"This is trajectory number {number}. Fix the bug."
-        task = Task(id=f"t-{number}", repo="o/r", base_commit="b" * 40, problem_statement=statement, image="fake")
-        key = AnswerKey(
-            task_id=task.id, repo="o/r", version="1", gold_patch="g", test_patch="t", eval_script="true",
-            log_parser="parse_log_pytest", eval_type="pass_and_fail", fail_to_pass=("a",), pass_to_pass=("b",),
-            timeout_s=60,
-        )  # fmt: skip
-        return TaskRecord(task=task, key=key)
-
-    limits = SchedulingConfig(concurrency=places, starting=64, grading=64)
-    config = RolloutConfig(agent="native", policy=url, tokenizer="bytes", scheduling=limits)
-    agent = NativeAgent(NativeConfig(max_turns=TURNS, max_context_tokens=30000), TurnRenderer(load_tokenizer(None)))
-    async with VllmPolicy(VllmClientConfig(urls=(url,))) as policy:
-        policy.servers[0].slots.resize(places)
-        components = RolloutComponents(
-            agent=agent, policies=lambda record, sample: policy, grader=grader, prepare=prepare, capture=capture,
-            workspace=lambda task_id: None,
-        )  # fmt: skip
-        tasks, store = TaskSet("benchmark", tuple(record(number) for number in range(trajectories))), Store(directory)
-        with RolloutRun(
-            config, tasks, store, backend=FakeBackend(), open_components=lambda *_: nullcontext(components), brief=True
-        ) as rollout:
-            began_s = time.perf_counter()
-            result = await rollout.run()
-            spent_s = time.perf_counter() - began_s
-        assert result.summary.trajectories == trajectories
-        assert all(one.responses[-1].finish_reason == "stop" for one in store.trajectories())
-    return spent_s
-
-
-@contextmanager
-def served(what: str) -> Iterator[str]:
-    """URL of a simulated server in another process, which ends with the block."""
-    server = subprocess.Popen(
-        [sys.executable, __file__, what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    config = RolloutConfig.model_validate(
+        {
+            "agent": "native",
+            "policy": url,
+            "tokenizer": "bytes",
+            "native": {"max_turns": TURNS, "max_context_tokens": 30000},
+            "scheduling": {"concurrency": places, "starting": 64, "grading": 64},
+        }
     )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    try:
-        yield server.stdout.readline().strip()
-    finally:
-        server.stdin.close()
-        server.wait(10)
+    tasks, store = TaskSet("benchmark", tuple(map(make_record, range(trajectories)))), Store(directory)
+    with RolloutRun(config, tasks, store, backend=backend(config), open_components=components, brief=True) as rollout:
+        began_s = time.perf_counter()
+        result = await rollout.run()
+        spent_s = time.perf_counter() - began_s
+    assert result.summary.trajectories == trajectories
+    assert all(one.responses[-1].finish_reason == "stop" for one in store.trajectories())
+    return spent_s
 
 
 def scale(*, trajectories: int, places: int) -> dict[str, Any]:
@@ -321,14 +210,11 @@ def scale(*, trajectories: int, places: int) -> dict[str, Any]:
 def main() -> None:
     """Measure `through`, `asked`, `client` or `scale`, print the figures, and write them with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["through", "asked", "client", "scale", "simulate", "answer"])
+    parser.add_argument("what", choices=["through", "asked", "client", "scale"])
     parser.add_argument("--url", help="URL of a server that `swe-aem serve` started, for `through` and `asked`")
     parser.add_argument("--quick", action="store_true", help="fewer requests, for rough figures")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
-    if options.what in ("simulate", "answer"):
-        asyncio.run(simulate() if options.what == "simulate" else answer())
-        return
     if options.what in ("through", "asked"):
         if options.url is None:
             parser.error(f"{options.what} needs --url")

@@ -145,7 +145,7 @@ class Fleet:
             del node.attempts[attempt.token], self._places[attempt.token]
 
     async def _result(self, node: Node, attempt: Attempt, job: Job) -> Finished:
-        while True:
+        while attempt.void is None:
             call = asyncio.ensure_future(self._engine.call(node.agent, "do", job))
             try:
                 await self._first_of(call, attempt.ended)
@@ -153,13 +153,9 @@ class Fleet:
                 call.cancel()
                 await asyncio.wait({call}, timeout=_CLOSE_LIMIT_S)  # its sandboxes close there
                 raise
-            if self._over is not None:
+            if self._over is not None or attempt.void is not None:
                 self._leave_behind(call)
-                raise self._over
-            if attempt.void is not None:
-                self._leave_behind(call)
-                self.lost_attempts += 1
-                raise attempt.void
+                break
             try:
                 finished: Finished = call.result()
             except NodeSilent:  # the agent keeps what it has: asked again, it answers for the same token
@@ -171,6 +167,11 @@ class Fleet:
             else:
                 self._take(node, finished.report)
                 return finished
+        if self._over is not None:
+            raise self._over
+        assert attempt.void is not None
+        self.lost_attempts += 1
+        raise attempt.void
 
     async def _first_of(self, call: "asyncio.Future[Any]", ended: asyncio.Event) -> None:
         """Return once the call has ended or the event is set."""

@@ -201,6 +201,7 @@ async def _cancel(ref: Any, result: "asyncio.Future[Any]") -> None:
 
 
 def _line(error: BaseException) -> str:
-    """The last line of an error that says something: Ray's begin with names and ids."""
+    """The last line of an error that says something, without the advice that Ray adds: Ray's begin with names and
+    ids."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].partition(" Some common causes include")[0] if lines else type(error).__name__

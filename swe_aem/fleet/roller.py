@@ -7,6 +7,7 @@ from swe_aem.core import Outcome, TaskRecord, Trajectory, TrajectoryKey
 from swe_aem.fleet.engine import Engine
 from swe_aem.fleet.fleet import Fleet, FleetPlace
 from swe_aem.fleet.host_roller import open_host_roller
+from swe_aem.fleet.host_work import OpenHostWork
 from swe_aem.fleet.remote_work import AllLost, Piece, RemoteWork
 from swe_aem.fleet.standing import StandingFleet
 from swe_aem.rollout import RolloutConfig
@@ -26,13 +27,13 @@ class RemoteRoller:
         engine: Engine,
         *,
         run: str,
+        work: OpenHostWork = open_host_roller,
         standing: StandingFleet | None = None,
     ) -> None:
-        """`directory` is the store's; `run` is the run's id. `standing` are agents that are there already."""
+        """`directory` is the store's; `run` is the run's id. `work` rolls out on a host. `standing` are agents that are
+        there already."""
         self._config = config
-        self._work = RemoteWork(
-            open_host_roller, config, tasks, directory, engine, run=run, part="agent", standing=standing
-        )
+        self._work = RemoteWork(work, config, tasks, directory, engine, run=run, part="agent", standing=standing)
         self._run: RunState | None = None
 
     def open(self, run: RunState) -> AbstractAsyncContextManager[None]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,30 +31,30 @@ class RayCluster:
         self._started: list[subprocess.Popen[bytes]] = []
         self.address = ""
 
-    def start(self) -> None:
-        """Start the head."""
-        head = ["--head", "--port=0", "--num-cpus=0", "--include-dashboard=false"]
+    def start(self, *more: str, inside: Sequence[str] = ()) -> None:
+        """Start the head, with more options of `ray start`; `inside` is what its command begins with."""
+        head = ["--head", "--port=0", "--num-cpus=0", "--include-dashboard=false", *more]
         for number in range(_TRIES):
             session = self._directory / str(number)
-            output = self._run([*head, f"--temp-dir={session}"])[1]
+            output = self._run([*head, f"--temp-dir={session}"], inside)[1]
             if output is not None:
                 break
         else:
             raise AssertionError("Ray did not start")
         self.address = next(line.split("'")[1] for line in output.splitlines() if "ray start --address=" in line)
 
-    def add(self) -> subprocess.Popen[bytes]:
-        """A further host."""
-        options = [f"--address={self.address}", "--num-cpus=1", '--resources={"sandboxes": 1}']
+    def add(self, *more: str, inside: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """A further host; the arguments are those of `start`."""
+        options = [f"--address={self.address}", "--num-cpus=1", '--resources={"sandboxes": 1}', *more]
         for _ in range(_TRIES):
-            process, output = self._run(options)
+            process, output = self._run(options, inside)
             if output is not None:
                 return process
         raise AssertionError("a host did not join Ray")
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """End a host, and all that runs there, at once."""
-        for pid in _tree(process.pid):
+        for pid in process_tree(process.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
@@ -65,13 +65,17 @@ class RayCluster:
         for process in reversed(list(self._started)):
             self.kill(process)
 
-    def _run(self, options: list[str]) -> tuple[subprocess.Popen[bytes], str | None]:
+    def _run(self, options: list[str], inside: Sequence[str]) -> tuple[subprocess.Popen[bytes], str | None]:
         """Start a host; returns what it printed, None if it did not start."""
         ray = Path(sys.executable).with_name("ray")
         log = self._directory / f"log-{len(list(self._directory.iterdir()))}"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [ray, "start", *options, *_OPTIONS], stdout=file, stderr=file, env=self.environment, cwd=Path.cwd()
+                [*inside, ray, "start", *options, *_OPTIONS],
+                stdout=file,
+                stderr=file,
+                env=self.environment,
+                cwd=Path.cwd(),
             )
         self._started.append(process)
         end_s = time.monotonic() + _START_S
@@ -96,7 +100,7 @@ def ray_cluster() -> Iterator[RayCluster]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _tree(root: int) -> list[int]:
+def process_tree(root: int) -> list[int]:
     """A process and those below it, as they are now."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from swe_aem.core import TrajectoryKey
 from swe_aem.fleet import NodeLost
 from swe_aem.fleet.fleet import Fleet
-from swe_aem.fleet.messages import Finished, Report
+from swe_aem.fleet.messages import Finished, Job, Report
 from swe_aem.fleet.node import Attempt
 from swe_aem.fleet.roller import RemoteRoller
 from swe_aem.rollout.roller import Done
@@ -72,3 +73,64 @@ def test_a_line_that_comes_with_the_loss_of_its_host_is_stored_or_late_but_not_b
     assert lost or not (lost_first or apart == 0)
     assert fleet.late_lines == fleet.lost_attempts == int(lost)
     assert made.bench.stored()["task-0", 0].patch == ("second" if lost else "first")
+
+
+class CountingEngine(FakeEngine):
+    """It notes the token of each job that is sent."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.sent: list[tuple[float, int]] = []
+
+    async def call(self, agent: Any, method: str, *arguments: Any, within_s: float | None = None) -> Any:
+        if method == "do":
+            self.sent.append((asyncio.get_running_loop().time(), arguments[0].token))
+        return await super().call(agent, method, *arguments, within_s=within_s)
+
+
+def test_a_void_token_is_not_sent_to_its_host_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = FleetBench(tmp_path, tasks=1, group_size=1, work_s=60.0, make_engine=CountingEngine)
+        cut_off = made.host("a")
+        voided_s: list[float] = []
+
+        async def beside(roller: RemoteRoller) -> None:
+            await asyncio.sleep(3.0)
+            (node,) = roller.fleet.nodes
+            (attempt,) = node.attempts.values()
+            made.host("b")
+            cut_off.reachable = False
+            next(iter(cut_off.works)).cancel()  # the call is broken off, as the loss of a connection does
+            await attempt.ended.wait()
+            voided_s.append(asyncio.get_running_loop().time())
+
+        await made.run(beside)
+        assert isinstance(made.engine, CountingEngine)
+        assert [token for at_s, token in made.engine.sent if at_s >= voided_s[0] and token == 1] == []
+        assert made.bench.stored()["task-0", 0].attempt == 1
+
+    run_in_virtual_time(main())
+
+
+def test_a_place_on_a_host_that_was_lost_meanwhile_is_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = FleetBench(tmp_path, tasks=1, group_size=1, work_s=20.0)
+        host = made.host("a")
+        lost: list[str] = []
+
+        async def beside(roller: RemoteRoller) -> None:
+            await asyncio.sleep(3.0)
+            (record,) = made.bench.records
+            place, key = await roller.fleet.place(record), TrajectoryKey("task-0", 9)
+            made.engine.lose(host)
+            await asyncio.sleep(3.0)
+            doing = roller.fleet.do(place, key, lambda token: Job(token, record, 9, (), 60.0))
+            with pytest.raises(NodeLost, match="was lost"):
+                await asyncio.wait_for(doing, 60.0)
+            lost.append(place.node.name)
+            made.host("b")
+
+        await made.run(beside)
+        assert lost == ["a"]
+
+    run_in_virtual_time(main())
