@@ -13,6 +13,8 @@ from swe_aem.train.weight_stream import tied_names
 
 DIRECTORY = "checkpoints"
 """Where a run has its checkpoints, below its directory."""
+UNFINISHED = "unfinished"
+"""Where one is written, below that."""
 MARK = "complete"
 
 
@@ -61,9 +63,23 @@ def whole(directory: Path) -> list[Path]:
     return [path.parent for path in directory.glob(f"checkpoint-*/{MARK}")]
 
 
+def complete(written: Path, directory: Path) -> None:
+    """Mark a checkpoint of which all is written, and make it one of those in `directory`, in one step."""
+    (written / MARK).touch()
+    written.rename(directory / written.name)
+
+
+def remove_old(directory: Path, *, keep: int) -> None:
+    """Remove all complete checkpoints but the last `keep`. One that is removed in part is not complete."""
+    for path in sorted(whole(directory), key=update_of)[:-keep]:
+        (path / MARK).unlink()
+        shutil.rmtree(path)
+
+
 def remove_torn(directory: Path) -> list[Path]:
     """Remove checkpoints that a killed process did not finish; returns them."""
     torn = [path for path in directory.glob("checkpoint-*") if not (path / MARK).exists()]
+    torn += (directory / UNFINISHED).glob("checkpoint-*")
     for path in torn:
         shutil.rmtree(path)
     return torn

@@ -30,6 +30,7 @@ from swe_aem.advantage.estimators import estimate, estimator_of
 from swe_aem.advantage.importance import importance_weights, log_ratios, mismatch, mismatch_figures
 from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
+from swe_aem.train.checkpointed import CheckpointedTrainer
 from swe_aem.train.checkpoints import load_converted
 from swe_aem.train.compiled_layers import Compilations
 from swe_aem.train.head_tiles import tile_columns, tiles_of
@@ -48,7 +49,7 @@ def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:
     raise AssertionError("rewards come with the rollouts")
 
 
-class AgentGRPOTrainer(GRPOTrainer):
+class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
     """TRL's `GRPOTrainer` with the rewards of rollouts and an advantage estimator. It takes the same arguments, but no
     `reward_funcs`."""
 
@@ -182,15 +183,15 @@ class AgentGRPOTrainer(GRPOTrainer):
         size = 4 if args.cast_lm_head_to_fp32 else 2 if half else weight.element_size()
         return tile_columns(self._passes.head_tile_mb, weight.size(0), size)
 
-    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+    def _prepare_inputs(self, inputs: Any) -> dict[str, Any]:
         """Override of TRL's method, which shuffles a process's rows: those of several processes stay in the micro-steps
         that they were dealt for."""
         if not self._training or (self.accelerator.num_processes == 1 and not self._packed):
-            return super()._prepare_inputs(generation_batch)
+            return super()._prepare_inputs(inputs)
         args: Any = self.args
         micro_steps = args.steps_per_generation
         if self._step % (micro_steps * self.num_iterations) == 0 or self._buffered_inputs is None:
-            rows = self._generate_and_score_completions(generation_batch)
+            rows = self._generate_and_score_completions(inputs)
             self._buffered_inputs = split_tensor_dict(rows, micro_steps)
         return self._buffered_inputs[self._step % micro_steps]
 

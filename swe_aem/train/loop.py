@@ -37,6 +37,7 @@ from swe_aem.runlog import tell
 from swe_aem.serve.handover import consume
 from swe_aem.store import PhaseLog, locked
 from swe_aem.train import checkpoints
+from swe_aem.train.checkpoint_writer import CheckpointWriter
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.dealing import Dealing, row_cost
 from swe_aem.train.directory import POLICY, claim_run_directory
@@ -133,6 +134,8 @@ class _Run:
         last = checkpoints.latest(self.checkpoints)
         done = _done(config, last)
         first_does = self.processes.first_does
+        writer = self._writer(arguments)
+        stack.callback(writer.close)
         self.trackers = first_does(
             "opening the trackers", lambda: stack.enter_context(Trackers(config, self.directory, done=done))
         )
@@ -152,6 +155,7 @@ class _Run:
         first_does("removing what a killed process left", self._remove_torn)
         # The trainer comes first: what it refuses is refused before anything is rolled out.
         trainer = self._trainer(arguments, model, values, processing, worker, updates, evaluations, done)
+        trainer.checkpoint_writer = writer
         updates.trainer = trainer
         if config.heldout is not None and config.heldout.before:
             evaluations.run(0, greedy=config.heldout.greedy)
@@ -161,6 +165,8 @@ class _Run:
                 tell(f"resuming from the checkpoint of step {done}")
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         self._write_policy(trainer, files)
+        with self.clock.phase("checkpoint"):
+            writer.wait()
         if config.heldout is not None:
             evaluations.run(config.steps, greedy=config.heldout.greedy)
         return first_does("the summary", lambda: self._summary(evaluations))
@@ -193,6 +199,15 @@ class _Run:
             arguments = GRPOConfig(**grpo_arguments(self.config, self.checkpoints, self.processes.count))
         refuse_silent_changes(arguments, self.config.advantage, self.config.importance_sampling)
         return arguments
+
+    def _writer(self, arguments: GRPOConfig) -> CheckpointWriter:
+        return CheckpointWriter(
+            self.checkpoints,
+            self.processes,
+            asynchronous=self.config.asynchronous_checkpoints,
+            keep=arguments.save_total_limit or 1,
+            collective_timeout_s=self.config.collective_timeout_s,
+        )
 
     def _source(self, model: Any) -> AbstractContextManager[Any]:
         """The source of steps."""
@@ -229,7 +244,7 @@ class _Run:
             compact_filtering=config.compact_filtering,
             routing_replay=config.routing_replay,
         )
-        callbacks: list[TrainerCallback] = [checkpoints.Marker()]
+        callbacks: list[TrainerCallback] = []
         if self.processes.first:
             callbacks.append(
                 Journal(

@@ -35,6 +35,7 @@ from swe_aem.train.planning.shapes import shape_of
 from swe_aem.train.task_samplers import TASK_SAMPLERS
 from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
 
+_IN_SHARDS = "SHARDED_STATE_DICT"
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
 
 
@@ -53,6 +54,7 @@ def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     yield from _trackers(config)
     yield from _extensions(config)
     yield from _sharding(config, sharded=sharded)
+    yield from _asynchronous_checkpoints(config)
     yield from _attention(config, sharded=sharded)
     if config.compile != "none" and (missing := missing_compiler(config.device)) is not None:
         yield f"compile={config.compile} needs {missing}, or leave compile out"
@@ -275,6 +277,23 @@ def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
         )
     if sharded and config.lora is not None:
         yield "lora with FSDP or DeepSpeed is not supported: launch with plain data parallelism"
+
+
+def _asynchronous_checkpoints(config: TrainConfig) -> Iterator[str]:
+    if not config.asynchronous_checkpoints:
+        return
+    planned = config.hardware.sharding if config.hardware else "none"
+    if planned == "zero3" or _asked("ACCELERATE_USE_DEEPSPEED"):
+        yield (
+            "asynchronous_checkpoints is not for DeepSpeed, which writes its checkpoints itself while training waits: "
+            "leave it out, or use FSDP2"
+        )
+    kind = os.environ.get("FSDP_STATE_DICT_TYPE", _IN_SHARDS)
+    if _asked("ACCELERATE_USE_FSDP") and kind.upper() != _IN_SHARDS:
+        yield (
+            f"asynchronous_checkpoints writes the shards of each process, and fsdp_state_dict_type is {kind}: make it "
+            f"{_IN_SHARDS}, or leave one of the two out"
+        )
 
 
 def _model(config: TrainConfig, values: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """A whole training run under FSDP2 as one of two gloo processes: `sharded_run.py RANK PORT LIMIT MODEL OUT STEPS
 [SETTING...]`. The first process writes what its servers have at each evaluation, and what was trained until then, to
-OUT/evaluated.
+OUT/evaluated. Checkpoints are written while training continues; OUT/waited has those that training waits for.
 """
 
 import sys
@@ -20,6 +20,7 @@ from swe_aem.testing.steps import ScriptedSteps  # noqa: E402
 from swe_aem.train import loop  # noqa: E402
 from tests.train.fsdp import shard_on_cpus  # noqa: E402
 from tests.train.killable import configuration  # noqa: E402
+from tests.train.saved_twice import saved_twice  # noqa: E402
 
 EVALUATED = Path(out) / "evaluated"
 
@@ -68,7 +69,6 @@ loop._Evaluations._evaluate = lambda self, step, **how: self._worker.evaluated(s
 shard_on_cpus("no")
 pair.meet(port)
 servers = "servers={urls: ['http://127.0.0.1:1'], dtype: bfloat16}"
-config = configuration(
-    Path(model), int(steps), servers, "save_every=1", f"collective_timeout_s={limit}", "micro_batch_size=2", *settings
-)
-loop.train(config, Path(out), Served)
+fixed = ("save_every=1", f"collective_timeout_s={limit}", "micro_batch_size=2", "asynchronous_checkpoints=true")
+with saved_twice(Path(out) / "waited"):
+    loop.train(configuration(Path(model), int(steps), servers, *fixed, *settings), Path(out), Served)

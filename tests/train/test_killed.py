@@ -21,7 +21,9 @@ from swe_aem.train.loop import train  # noqa: E402
 from swe_aem.train.steps import Step  # noqa: E402
 from tests.train.killable import configuration  # noqa: E402
 from tests.train.outcome import metrics, weights  # noqa: E402
+from tests.train.saved_twice import files, saved_twice  # noqa: E402
 
+ASYNCHRONOUS = "asynchronous_checkpoints=true"
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.contract(trl=True, transformers=True)]
 
 
@@ -39,19 +41,39 @@ def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def killed(model: Path, out: Path, kill_at: str) -> int:
+def killed(model: Path, out: Path, kill_at: str, *settings: str) -> int:
     """Status of a process that trains and kills itself."""
-    command = [sys.executable, str(Path(__file__).with_name("killable.py")), str(model), str(out), "5", kill_at]
+    script = str(Path(__file__).with_name("killable.py"))
+    command = [sys.executable, script, str(model), str(out), "5", kill_at, *settings]
     return subprocess.run(command, capture_output=True, timeout=240, check=False).returncode
 
 
-@pytest.mark.parametrize("kill_at", ["3", "save"])
+@pytest.mark.parametrize(
+    ("kill_at", "settings"),
+    [
+        ("3", ()),
+        pytest.param("save", (), marks=pytest.mark.nightly),
+        pytest.param("begun", (ASYNCHRONOUS,), marks=pytest.mark.nightly),
+        ("weights", (ASYNCHRONOUS,)),
+        pytest.param("written", (ASYNCHRONOUS,), marks=pytest.mark.nightly),
+        pytest.param("whole", (ASYNCHRONOUS,), marks=pytest.mark.nightly),
+    ],
+)
 def test_a_killed_run_resumes_bit_for_bit(
-    model: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kill_at: str
+    model: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kill_at: str,
+    settings: tuple[str, ...],
 ) -> None:
-    assert killed(model, tmp_path, kill_at) == -signal.SIGKILL
-    train(configuration(model, 5), tmp_path, ScriptedSteps)
-    assert ("resuming from the checkpoint of step 2" in capsys.readouterr().err) == (kill_at == "3")
+    """Wherever it was killed, and however its checkpoints are written."""
+    assert killed(model, tmp_path, kill_at, *settings) == -signal.SIGKILL
+    torn = list((tmp_path / "checkpoints/unfinished").glob("*"))
+    train(configuration(model, 5, *settings), tmp_path, ScriptedSteps)
+    told = capsys.readouterr().err
+    assert ("resuming from the checkpoint of step 2" in told) == (kill_at in ("3", "whole"))
+    assert ("which a killed process did not finish" in told) == bool(torn) == (kill_at not in ("3", "whole"))
     assert [line["step"] for line in metrics(tmp_path)] == [1, 2, 3, 4, 5]
     assert metrics(tmp_path) == metrics(undisturbed)
     assert weights(tmp_path) == weights(undisturbed)
@@ -107,12 +129,30 @@ def test_the_summary_says_what_was_trained(undisturbed: Path) -> None:
     assert summary["heldout_before"] is summary["heldout_after"] is None
 
 
+@pytest.mark.parametrize("settings", [(), pytest.param(("lora={r: 4}",), id="adapter")])
+def test_weights_that_change_meanwhile_are_in_no_checkpoint(
+    model: Path, undisturbed: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    """All files of a checkpoint that is written while training continues are those of one that training waits for."""
+    with saved_twice(tmp_path / "waited"):
+        train(configuration(model, 5, ASYNCHRONOUS, *settings), tmp_path / "run", ScriptedSteps)
+    found, expected = files(tmp_path / "run/checkpoints"), files(tmp_path / "waited")
+    assert found == expected
+    assert {name.partition("/")[0] for name in found} == {"checkpoint-8", "checkpoint-10"}, "two are kept"
+    stored = "adapter_model.safetensors" if settings else "model.safetensors"
+    assert found[f"checkpoint-8/{stored}"] != found[f"checkpoint-10/{stored}"], "nothing was trained"
+    if not settings:
+        assert metrics(tmp_path / "run") == metrics(undisturbed)
+        assert weights(tmp_path / "run") == weights(undisturbed)
+
+
 def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
     for number, whole in ((2, True), (10, True), (12, False)):
         directory = tmp_path / f"checkpoint-{number}"
         directory.mkdir()
         if whole:
             (directory / MARK).touch()
+    (tmp_path / "unfinished/checkpoint-14").mkdir(parents=True)
     assert latest(tmp_path) == tmp_path / "checkpoint-10"
-    assert remove_torn(tmp_path) == [tmp_path / "checkpoint-12"]
+    assert remove_torn(tmp_path) == [tmp_path / "checkpoint-12", tmp_path / "unfinished/checkpoint-14"]
     assert latest(tmp_path / "none") is None

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import save_tiny, tiny_model  # noqa: E402
 from swe_aem.train.export_checkpoint import export_checkpoint  # noqa: E402
+from tests.train.saved_twice import files  # noqa: E402
 from tests.train.test_processes import run_both  # noqa: E402
 
 MOST_AT_ONCE = 4 + 1 + 2
@@ -90,6 +91,16 @@ def test_an_evaluation_in_the_middle_of_a_sharded_run_has_the_weights_of_its_ste
             assert torch.equal(served[name], one.to(torch.bfloat16)), (step, name)
         assert before != {name: one.tolist() for name, one in served.items()}, "nothing was trained"
         before = {name: one.tolist() for name, one in served.items()}
+
+
+def test_shards_that_are_written_while_training_continues_are_those_that_it_waits_for(sharded_run: Path) -> None:
+    """Whole checkpoints, file by file, but for the random number that torch gives each of its own."""
+    found, expected = files(sharded_run / "checkpoints"), files(sharded_run / "waited")
+    assert found.keys() == expected.keys()
+    assert {name.partition("/")[0] for name in found} == {"checkpoint-4", "checkpoint-6"}
+    assert {name for name in found if found[name] != expected[name]} <= {n for n in found if n.endswith("/.metadata")}
+    shards = "pytorch_model_fsdp_0/__1_0.distcp"
+    assert found[f"checkpoint-4/{shards}"] != found[f"checkpoint-6/{shards}"], "nothing was trained"
 
 
 def test_a_checkpoint_in_shards_becomes_a_model_directory(sharded_run: Path, tmp_path: Path) -> None:

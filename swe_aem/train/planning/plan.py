@@ -111,6 +111,12 @@ def _trainer(config: TrainConfig, hardware: HardwareConfig, shape: ModelShape) -
         f"memory per trainer GPU, GB: {parts}; of layer and head the larger one: {memory.total / 1e9:.1f} of "
         f"{available / 1e9:.0f}{verdict}"
     )
+    if config.asynchronous_checkpoints:
+        copied = memory.gradients + memory.optimiser  # as many bytes of weights as of gradients
+        sharded = hardware.sharding != "none"
+        processes = min(hardware.trainer_gpus, hardware.gpus_per_host) if sharded else 1
+        where = "each trainer's host" if sharded else "the first trainer's host"
+        yield f"memory of {where} for asynchronous_checkpoints, GB: {copied * processes / 1e9:.1f}"
     if shape.delta_nets is not None:
         yield "  not counted: what layers keep for the backward pass, which is not known for those with delta nets"
         return
