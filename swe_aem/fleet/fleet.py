@@ -214,6 +214,8 @@ class Fleet:
             if self._working >= self._needed or (self._begun and not self._wanted()):
                 empty_since_s = now_s
             self._require_hosts(now_s - empty_since_s)
+            if not any(node.state in (State.WORKS, State.SILENT) for node in self._nodes.values()):
+                self._run.nothing_works()
             self.notify()
             await asyncio.sleep(self._config.beat_s)
 

@@ -23,6 +23,7 @@ from ray import exceptions
 from ray._private.state import state as cluster_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+import swe_aem
 from swe_aem.errors import UserError
 from swe_aem.fleet.agent import NodeAgent
 from swe_aem.fleet.engine import Host, NodeDrained, NodeLost, NodeSilent
@@ -184,6 +185,8 @@ async def _result(ref: Any) -> Any:
     except exceptions.ActorUnavailableError as error:
         raise NodeSilent(_line(error)) from None
     except exceptions.RayActorError as error:
+        if f"No module named '{swe_aem.__name__}'" in str(error):
+            raise UserError("swe-aem is not installed there: pip install 'swe-aem[cluster]' on all hosts") from None
         kind = NodeDrained if error.preempted else NodeLost
         raise kind(f"its agent ended: {_line(error)}") from None
     except exceptions.RayError as error:

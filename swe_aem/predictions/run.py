@@ -221,6 +221,7 @@ class GradeRun:
             grading_breaker=breaker,
             first_answer=FirstAnswer(known=True),
             spending=progress.spending,
+            nothing_works=lambda: self.cancel() if self._interrupted else None,
         )
         try:
             async with grading.open(run):

@@ -127,6 +127,11 @@ class Orchestrator:
             self._cancelled = True
             self._main.cancel()
 
+    def _end_if_stopping(self) -> None:
+        """Nothing runs anywhere: what was to finish cannot."""
+        if self.interrupted:
+            self.cancel()
+
     async def _run_all(self) -> None:
         run = self._run_state()
         try:
@@ -151,6 +156,7 @@ class Orchestrator:
             first_answer=FirstAnswer(known=self._progress.totals.billed_tokens > 0),
             spending=self._progress.spending,
             terminal=lambda key: self._group_of[key].finished(key),
+            nothing_works=self._end_if_stopping,
         )
 
     async def _dispatch(self, tasks: asyncio.TaskGroup, run: RunState) -> None:

@@ -74,6 +74,8 @@ class RunState:
     spending: Spending
     terminal: Callable[[TrajectoryKey], None] = lambda key: None
     """Is told that a trajectory has come to its end and will be stored once it has its reward."""
+    nothing_works: Callable[[], None] = lambda: None
+    """Is told, again and again, that nothing can run: a run that is to stop has nothing to wait for."""
 
 
 class Place(Protocol):

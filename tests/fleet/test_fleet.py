@@ -306,3 +306,20 @@ def test_the_second_interrupt_closes_all_sandboxes(tmp_path: Path) -> None:
         assert made.bench.stored() == {}
 
     run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("lost_after_s", [None, 8.0])
+def test_the_first_interrupt_does_not_wait_for_hosts(tmp_path: Path, lost_after_s: float | None) -> None:
+    async def main() -> None:
+        made = FleetBench(tmp_path)
+        loop = asyncio.get_running_loop()
+        if lost_after_s is not None:
+            loop.call_later(lost_after_s, made.engine.lose, made.host("a"))
+        async with made.bench.orchestrator(elsewhere=made.elsewhere) as orchestrator:
+            loop.call_later(20.0, orchestrator.stop)
+            await orchestrator.run()
+        assert orchestrator.interrupted
+        assert loop.time() < 60.0
+        assert made.sandboxes_left == 0
+
+    run_in_virtual_time(main())

@@ -64,3 +64,15 @@ def test_errors_of_hosts_survive_the_way() -> None:
     assert type(portable(UserError("no image"))) is UserError
     assert "1 and 2" in str(portable(Odd(1, 2)))
     assert portable(ExtensionFailed("the reward failed")).__notes__
+
+
+async def test_a_host_without_swe_aem_is_refused_with_the_fix() -> None:
+    from ray.exceptions import RayActorError
+
+    from swe_aem.fleet.ray_engine import _result
+
+    async def died() -> None:
+        raise RayActorError(error_msg="The actor failed to import: ModuleNotFoundError: No module named 'swe_aem'")
+
+    with pytest.raises(UserError, match="swe-aem is not installed there: pip install"):
+        await _result(died())
