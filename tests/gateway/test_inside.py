@@ -22,14 +22,21 @@ SAID = [CALL, CALL, "Done.<|im_end|>"]
 LONG = f"{'a very long answer ' * 40}<|im_end|>"
 
 AGENT = """
-import json, socket, sys, urllib.request
+import json, socket, sys, time, urllib.error, urllib.request
+def send(body):
+    while True:
+        try:
+            with urllib.request.urlopen(url + "/v1/chat/completions", body) as answer:
+                return json.load(answer)["choices"][0]["message"]
+        except urllib.error.HTTPError:
+            raise
+        except OSError:  # too many connections for the moment
+            time.sleep(0.05)
 url, injected = sys.argv[1], sys.argv[2:]
 tools = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}]
 history = [{"role": "user", "content": "Fix it."}]
 while True:
-    body = json.dumps({"messages": history, "tools": tools}).encode()
-    with urllib.request.urlopen(url + "/v1/chat/completions", body) as answer:
-        message = json.load(answer)["choices"][0]["message"]
+    message = send(json.dumps({"messages": history, "tools": tools}).encode())
     history.append(message)
     if not message.get("tool_calls"):
         break
@@ -144,7 +151,7 @@ assert ask("GET", "/v1/models")[0] == 200
 held = []
 for _ in range(MANY):
     one = socket.create_connection(("127.0.0.1", PORT))
-    one.sendall(b"POST /v1/messages HTTP/1.1\\r\\nContent-Length: 1000000\\r\\n\\r\\n{")
+    one.send(b"POST /v1/messages HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 1000000\\r\\n\\r\\n{")
     held.append(one)
 for one in held:
     one.close()
