@@ -42,13 +42,13 @@ _SHUTDOWN_S = 2.0
 class Doorway:
     """A directory of this host with the session's socket and the forwarder."""
 
-    def __init__(self, directory: Path) -> None:
-        """`directory` exists and is empty; nobody else may reach its parent."""
-        from swe_aem.sandbox.warden import warden_binary
-
+    def __init__(self, directory: Path, forwarder: Path) -> None:
+        """`directory` exists and is empty; nobody else may reach its parent. `forwarder` is a static program of the
+        sandbox's architecture: `forward PORT SOCKET COMMAND...` runs COMMAND, and connects PORT to SOCKET until it
+        ends."""
         self.directory = directory
         directory.chmod(0o755)
-        shutil.copyfile(warden_binary(), directory / "forward")
+        shutil.copyfile(forwarder, directory / "forward")
         (directory / "forward").chmod(0o755)
 
     @asynccontextmanager

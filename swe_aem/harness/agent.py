@@ -23,12 +23,19 @@ class HarnessAgent:
     """An `Agent` over a harness; one instance runs any number of trajectories at once."""
 
     def __init__(
-        self, spec: HarnessSpec, options: Mapping[str, Any], limits: TurnLimits, gateway: Gateway, pool: WorkerPool
+        self,
+        spec: HarnessSpec,
+        options: Mapping[str, Any],
+        limits: TurnLimits,
+        gateway: Gateway,
+        pool: WorkerPool,
+        forwarder: Path | None,
     ) -> None:
+        """`forwarder` is what `Doorway` takes, where the agent runs inside of the sandbox."""
         self.name = spec.name
         self._options = {**spec.options, **options}
         self.gateway, self.pool = gateway, pool
-        self._limits, self._inside = limits, spec.inside
+        self._limits, self._inside, self._forwarder = limits, spec.inside, forwarder
         self._doorways: dict[TrajectoryKey, Doorway] = {}
 
     @contextmanager
@@ -37,8 +44,9 @@ class HarnessAgent:
         if not self._inside:
             yield spec
             return
+        assert self._forwarder is not None, "open_harness refuses this"
         directory = Path(tempfile.mkdtemp(dir=self.pool.scratch))
-        self._doorways[key] = Doorway(directory)
+        self._doorways[key] = Doorway(directory, self._forwarder)
         try:
             yield spec.model_copy(update={"shared": {**spec.shared, INSIDE: directory}})
         finally:
@@ -108,14 +116,17 @@ class HarnessAgent:
 
 @asynccontextmanager
 async def open_harness(
-    spec: HarnessSpec, config: HarnessConfig, renderer: TurnRenderer | None
+    spec: HarnessSpec, config: HarnessConfig, renderer: TurnRenderer | None, *, forwarder: Path | None = None
 ) -> AsyncIterator[Callable[[TurnLimits], HarnessAgent]]:
     """A function that makes agents with given limits; their gateway and processes live as long as the `async with`.
+    An agent inside of the sandbox needs the `forwarder` of a `Doorway`.
 
     Raises `UserError` for unknown options and a harness that is not installed, `HarnessError` if it does not start.
     """
     if unknown := config.options.keys() - spec.options.keys():
         known = ", ".join(spec.options) or "none"
         raise UserError(f"the harness {spec.name} has no option {', '.join(sorted(unknown))}; it has {known}")
+    if spec.inside and forwarder is None:
+        raise UserError(f"the harness {spec.name} runs inside of the sandbox, and open_harness got no forwarder for it")
     async with Gateway(renderer) as gateway, WorkerPool(spec, config) as pool:
-        yield lambda limits: HarnessAgent(spec, config.options, limits, gateway, pool)
+        yield lambda limits: HarnessAgent(spec, config.options, limits, gateway, pool, forwarder)

@@ -32,6 +32,7 @@ from swe_aem.policy import (
 )
 from swe_aem.rollout.config import RolloutConfig
 from swe_aem.rollout.store_tokenizer import require_token_ids, require_tokenizer
+from swe_aem.sandbox.warden import warden_binary
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 
@@ -94,7 +95,9 @@ async def open_agents(
     if is_own_agent(config.agent_name):
         yield lambda config: own_agent(config.agent, _limits(config), renderer)
         return
-    async with open_harness(read_harness_spec(config.agent_name), config.harness, renderer) as harness:
+    spec = read_harness_spec(config.agent_name)
+    forwarder = warden_binary() if spec.inside else None
+    async with open_harness(spec, config.harness, renderer, forwarder=forwarder) as harness:
         yield lambda config: harness(_limits(config))
 
 

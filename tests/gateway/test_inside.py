@@ -14,6 +14,7 @@ from swe_aem.gateway import Doorway, Gateway, GatewaySession
 from swe_aem.gateway.inside import FORWARD, INSIDE, MOST_CONNECTIONS, PORT
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.sandbox.host_system import HOST_IMAGE
+from swe_aem.sandbox.warden import warden_binary
 from tests.gateway.conftest import LIMITS, RENDERERS, TASK, Played
 
 RENDERER = RENDERERS["bytes", True]
@@ -78,7 +79,7 @@ async def opened(tmp_path: Path, policy: Played, **limits: Any) -> AsyncIterator
     """A sandbox with the doorway of a session."""
     directory = tmp_path / "doorway"
     directory.mkdir()
-    doorway = Doorway(directory)
+    doorway = Doorway(directory, warden_binary())
     spec = SandboxSpec(image=HOST_IMAGE, workdir="/tmp", shared={INSIDE: directory})
     async with (
         BubblewrapBackend() as backend,
