@@ -97,8 +97,9 @@ def counter(events: str, name: str) -> int:
 
 def _removed(directory: Path) -> bool:
     try:
-        for pid in (directory / "cgroup.procs").read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in map(int, (directory / "cgroup.procs").read_text().split()):
+            if pid:  # 0 is a process of another PID namespace; to `kill` it would mean the caller's own group
+                os.kill(pid, signal.SIGKILL)
         directory.rmdir()
     except (FileNotFoundError, ProcessLookupError):
         return not directory.exists()
