@@ -56,7 +56,7 @@ class NodeAgent:
         """Open what jobs need, once; returns the host's size. Raises `UserError` for what does not fit here."""
         ready: asyncio.Future[HostSize] = asyncio.get_running_loop().create_future()
         self._keeper = asyncio.create_task(self._keep(opening, ready))
-        return await ready
+        return await asyncio.shield(ready)  # a run that ends before does not undo what is being opened
 
     async def do(self, job: Job) -> Finished:
         """Do one job. A second call with the same token waits for the first one's result."""

@@ -34,6 +34,8 @@ _MAX_HOMES = 1 << 16
 """Trajectories whose server is remembered."""
 _BACKOFF_S = (0.1, 5.0)
 """First and longest pause before a refused request is sent again."""
+_ORDER_LATE_S = 10.0
+"""A leader interrupts the servers at once; its order to those that follow may arrive so much later."""
 _INTERRUPT_AGAIN_S = 0.2
 """Seconds between two interruptions of the same server, the later of which is for requests that were on their way to it
 at the earlier one."""
@@ -173,7 +175,7 @@ class VllmPolicy:
                 response.add(part, is_cut=False)
                 return left_s
             except Aborted as error:
-                if not server.cuts_off:
+                if not await server.cuts_off(within_s=_ORDER_LATE_S if self._told else 0.0):
                     server.suspect(str(error))
                     raise
                 if error.sampled is not None:

@@ -80,7 +80,8 @@ class VllmServer:
         self._suspected = False
         self._lacks_weights = False
         self._check_soon = asyncio.Event()
-        self._interrupted = self._interrupted_by_leader = False
+        self._interrupted = False
+        self._interrupted_by_leader = asyncio.Event()
         self._failed_checks = 0
         self._last_load: ServerLoad | None = None
         self._progress_s = 0.0
@@ -122,10 +123,14 @@ class VllmServer:
         """Was it told to generate nothing more, and not yet to generate again?"""
         return self._interrupted
 
-    @property
-    def cuts_off(self) -> bool:
-        """Are requests in flight cut off on purpose, by this policy or by the one that it follows?"""
-        return self._interrupted or self._interrupted_by_leader
+    async def cuts_off(self, *, within_s: float) -> bool:
+        """Are requests in flight cut off on purpose, by this policy, or by the one that it follows, as that says within
+        this time?"""
+        if not self._interrupted:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._interrupted_by_leader.wait()
+        return self._interrupted or self._interrupted_by_leader.is_set()
 
     @property
     def failed_checks(self) -> int:
@@ -198,7 +203,7 @@ class VllmServer:
 
     def interrupted_by_leader(self, is_so: bool) -> None:
         """The policy that this one follows interrupts the server, and will have it generate again; or has done so."""
-        self._interrupted_by_leader = is_so
+        (self._interrupted_by_leader.set if is_so else self._interrupted_by_leader.clear)()
 
     async def resume(self) -> None:
         """Let it generate again."""

@@ -1,11 +1,11 @@
 """Training on a real Ray cluster of two hosts on this machine; the process that trains is killed in the middle."""
 
-import asyncio
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,11 @@ import pytest
 pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.core import Trajectory
-from swe_aem.serve.planes import Parcel
 from swe_aem.store import Store
-from swe_aem.testing.tagging_vllm import FakeRequest, FakeTaggingVllm
-from swe_aem.train.config import read_config
 from swe_aem.train.records import read_metrics
-from swe_aem.train.rollout_worker import RolloutWorker
 from tests.conftest import absent
 from tests.e2e.ray_cluster import RayCluster, ray_cluster
-from tests.train.test_rollout_process import loop, running
+from tests.e2e.updated_fleet import UPDATES
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +27,6 @@ pytestmark = [
     pytest.mark.torch,
     pytest.mark.timeout(3000),
 ]
-__all__ = ["loop"]
 REPOSITORY = Path(__file__).parents[2]
 SMALL = (
     "steps=3", "oversampled_groups=null", "groups_per_step=2", "num_minibatches=1", "micro_batch_size=4",
@@ -41,9 +36,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def cluster(require_bubblewrap: None) -> Iterator[RayCluster]:
-    try:
-        import ray  # noqa: F401
-    except ModuleNotFoundError:
+    if find_spec("ray") is None:
         absent("ray is not installed")
     with ray_cluster() as started:
         started.add()
@@ -95,16 +88,6 @@ def test_it_trains_on_the_groups_of_a_run_on_one_host(cluster: RayCluster, tmp_p
     assert [line.step for line in read_metrics(there)] == [1, 2, 3]
 
 
-class SmallVocabulary(FakeTaggingVllm):
-    """A server whose token 307 was sampled by version 3: the quickstart's tokenizer knows few tokens."""
-
-    def _sample(self, request: FakeRequest) -> None:
-        request.tokens.append(100 * self._version + request.random.randrange(90))
-        self.sampled += 1
-        if len(request.tokens) >= request.max_tokens:
-            self._end(request, "length")
-
-
 def stamps(trajectory: Trajectory) -> list[tuple[int, int]]:
     """(the version that a token bears, the one that sampled it) of each sampled token."""
     found = []
@@ -117,28 +100,18 @@ def stamps(trajectory: Trajectory) -> list[tuple[int, int]]:
 
 
 def test_no_token_bears_another_version_where_a_host_is_lost_beside_updates(
-    cluster: RayCluster, loop: asyncio.AbstractEventLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: RayCluster, tmp_path: Path
 ) -> None:
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
-    lost, updates = cluster.add(), 4
-    queued = (
-        f"steps={updates}", "groups_per_step=2", "max_staleness=2", "importance_sampling={mode: truncate, high: 2}",
-        "rollout.limit=8", "rollout.cluster.lost_after_s=10",
-    )  # fmt: skip
-    fake = SmallVocabulary(tick_s=0.02)
-    with running(fake, loop):
-        settings = [*SMALL, *queued, "heldout=null", f"servers.urls=[{fake.url}]"]
-        config = read_config(Path("configs/quickstart.yaml"), settings, {"rollout.cluster": cluster.address})
-        with RolloutWorker(config, tmp_path, lambda: None, "policy") as worker:
-            for number in range(1, updates + 1):
-                if worker.wants_weights(number):
-                    path = f"x.{number - 1}"
-                    worker.control.begin(Parcel(path, number - 1, {"path": path}, atomic=True, again=True))
-                    worker.control.end(None)
-                assert len(worker.step(number).groups) == 2
-                if number == 2:
-                    cluster.kill(lost)
+    lost = cluster.add()
+    updated = [sys.executable, "-m", "tests.e2e.updated_fleet", cluster.address, str(tmp_path)]
+    driven = subprocess.Popen(updated, cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, text=True)
+    assert driven.stdout is not None
+    said = []
+    for line in driven.stdout:  # Ray has something to say there too
+        said += [line] if line.startswith("step") else []
+        if len(said) == 2 and lost.poll() is None:
+            cluster.kill(lost)
+    assert (driven.wait(), len(said)) == (0, UPDATES)
     sampled = [one for trajectory in stored(tmp_path / "rollouts").values() for one in stamps(trajectory)]
     assert sampled
     assert [one for one in sampled if one[0] != one[1]] == []

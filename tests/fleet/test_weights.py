@@ -168,6 +168,7 @@ MANY_UPDATES = [Step(3.0, "spoil", 0), Step(3.0, "repair", 1), Step(3.0, "spoil"
 @example((A_HOST_THAT_MISSES_AN_UPDATE, "drain"))
 @example((ONE_THAT_IS_LOST_IN_AN_UPDATE, "interrupt"))
 @example((MANY_UPDATES, "interrupt"))
+@example(([Step(3.0, "slow", 0), Step(7.0, "join", 0), Step(7.0, "drain", 0), Step(7.0, "cut_off", 0)], "interrupt"))
 def test_no_stored_token_bears_another_version_than_sampled_it(schedule: tuple[list[Step], str]) -> None:
     check_beside_updates(schedule)
 

@@ -24,12 +24,15 @@ class Direct:
         self._followers = followers
         self._order = Order(0, ())
         self.cut_off = set()
+        self.late_s = 0.0
+        """An order takes so long to arrive."""
 
     def _tell(self, *servers, **held):
         self._order = Order(self._order.number + 1, servers, **held)
         self._told = [asyncio.create_task(self._until_done(one, self._order)) for one in self._heard]
 
     async def _until_done(self, follower, order):
+        await asyncio.sleep(self.late_s)
         done = False
         while not done and order is self._order:
             done = await follower.obey(order, within_s=0.1)
@@ -90,7 +93,8 @@ async def test_no_token_bears_another_version_than_sampled_it(tmp_path, in_fligh
     assert any(got.spans for one in many for _, _, got in one.answered) == (in_flight == "interrupt")
 
 
-async def test_a_follower_that_hears_nothing_does_not_block_and_its_requests_end(tmp_path):
+async def test_a_follower_that_hears_nothing_does_not_block_and_its_requests_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("swe_aem.policy.vllm._ORDER_LATE_S", 0.1)
     async with followed([fake := FakeTaggingVllm(stop_share=0.0)], tmp_path, 2, in_flight="drain") as made:
         sync, (lost, other), direct = made
         asked = asyncio.create_task(
@@ -103,6 +107,17 @@ async def test_a_follower_that_hears_nothing_does_not_block_and_its_requests_end
             await asked
         completion = await other.sample(range(50), LONG, trajectory_id="t.1")
         assert (completion.version, {version_of(token) for token in completion.token_ids}) == (2, {2})
+
+
+async def test_what_is_cut_off_before_the_order_arrives_is_continued(tmp_path):
+    async with followed([fake := FakeTaggingVllm()], tmp_path, 1, in_flight="interrupt") as made:
+        sync, (policy,), direct = made
+        direct.late_s = 0.5
+        asked = asyncio.create_task(policy.sample(range(100), LONG, trajectory_id="t.0"))
+        await until(lambda: any(request.tokens for request in fake.asked))
+        await sync.update(WEIGHTS, 2)
+        completion = await asked
+        check_against_servers([(tuple(range(100)), LONG, completion)], [fake])
 
 
 async def test_one_that_opens_while_a_server_is_down_asks_the_others(tmp_path):
