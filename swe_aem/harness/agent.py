@@ -1,8 +1,6 @@
 """`HarnessAgent`: an `Agent` that runs a harness and records its trajectory at the gateway."""
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
@@ -11,6 +9,7 @@ from typing import Any
 
 from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import AnyPolicy, Deadline, Sandbox, SandboxSpec, Stop, Task, Trajectory, TrajectoryKey
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.errors import HarnessError, SandboxDead, UserError
 from swe_aem.gateway import Doorway, Gateway, GatewaySession
 from swe_aem.gateway.inside import FORWARD, INSIDE, ROOT_URL
@@ -45,13 +44,12 @@ class HarnessAgent:
             yield spec
             return
         assert self._forwarder is not None, "open_harness refuses this"
-        directory = Path(tempfile.mkdtemp(dir=self.pool.scratch))
-        self._doorways[key] = Doorway(directory, self._forwarder)
-        try:
-            yield spec.model_copy(update={"shared": {**spec.shared, INSIDE: directory}})
-        finally:
-            del self._doorways[key]
-            shutil.rmtree(directory, ignore_errors=True)
+        with scratch_directory("doorway", self.pool.scratch) as directory:
+            self._doorways[key] = Doorway(directory, self._forwarder)
+            try:
+                yield spec.model_copy(update={"shared": {**spec.shared, INSIDE: directory}})
+            finally:
+                del self._doorways[key]
 
     async def run(
         self, task: Task, sandbox: Sandbox, policy: AnyPolicy, *, sample: int, deadline: Deadline

@@ -5,10 +5,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from swe_aem.core import SandboxBackend, TaskRecord, TrajectoryKey
 from swe_aem.core.base import Frozen
+from swe_aem.core.scratch import scratch_directory
 from swe_aem.fleet import Engine, engine_at
 from swe_aem.preflight.checking import CheckConfig, Checking, LocalChecking, RemoteChecking, TaskCheck
 from swe_aem.preflight.probe import NotChecked
@@ -60,9 +60,9 @@ async def check(
     check; `RunAborted` if no host works.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.parent, f".{path.name}.writer"), TemporaryDirectory(prefix="swe-aem-check-") as scratch:
+    with locked(path.parent, f".{path.name}.writer"), scratch_directory("check") as scratch:
         lock = _LockFile(path, read_lock(path) if path.exists() else {})
-        checking = _checking(config, tasks, backend, engine, Path(scratch))
+        checking = _checking(config, tasks, backend, engine, scratch)
         not_checked: list[NotChecked] = []
         try:
             async with checking.open(_run_state(config, tasks)):

