@@ -96,7 +96,7 @@ async def test_every_tool_says_what_the_stock_tool_says(kind: str) -> None:
         ) as agents,
         open_backend(kind).open(spec) as sandbox,
     ):
-        await sandbox.run("mkdir /tmp/w", timeout_s=10)
+        await sandbox.run("mkdir /tmp/w", timeout_s=60)
         trajectory = await agents(limits).run(task, sandbox, policy, sample=0, deadline=Deadline.after(240))
     assert trajectory.stop is Stop.SUBMITTED
     assert trajectory.branches == ()

@@ -275,7 +275,7 @@ async def test_a_failing_model_fails_its_batch_and_not_the_policy(model, policy,
 async def test_closing_ends_what_is_being_sampled(policy):
     tasks = [asyncio.create_task(policy.sample([1], params(max_tokens=199), trajectory_id="t")) for _ in range(6)]
     await asyncio.sleep(0.05)
-    await asyncio.wait_for(policy.close(), 5)
+    await asyncio.wait_for(policy.close(), 60)
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(result, PolicyError)
     with pytest.raises(PolicyError, match="closed"):

@@ -78,7 +78,7 @@ def test_the_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
-    _, errors = process.communicate(timeout=5)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "closing the sandboxes" in errors
     assert records(tmp_path) == []

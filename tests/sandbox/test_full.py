@@ -164,7 +164,7 @@ async def test_a_result_says_what_the_limits_did_though_the_command_succeeds(
 
 async def test_what_the_limits_did_is_known_of_a_sandbox_that_died(backend: SandboxBackend, sandbox: Sandbox) -> None:
     fill = FILLERS["memory of processes"].replace("& done; wait", "; done; touch /tmp/filled")
-    await sandbox.run(f"setsid bash -c {shlex.quote(fill)} >/dev/null 2>&1 &", timeout_s=10)
+    await sandbox.run(f"setsid bash -c {shlex.quote(fill)} >/dev/null 2>&1 &", timeout_s=60)
     assert (await sandbox.run("until [ -e /tmp/filled ]; do sleep 0.05; done", timeout_s=100)).exit_code == 0
     if isinstance(backend, DockerBackend):  # the engine removes the container at once
         client = docker.DockerClient(**backend.engine.client_settings())

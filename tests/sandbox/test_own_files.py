@@ -89,13 +89,13 @@ OUTPUT_OBSTACLES = (
 
 
 async def test_output_comes_back_whatever_stands_at_its_place(sandbox: Sandbox) -> None:
-    first = await sandbox.run("true", timeout_s=10)
+    first = await sandbox.run("true", timeout_s=60)
     output = first.output_path.rpartition("/")[0]
     for obstacle in OUTPUT_OBSTACLES:
         await sandbox.run(f"rm -rf {output}; mkdir {output}; {obstacle.format(output=output)}", timeout_s=30, cwd="/")
         before = set((await sandbox.list_tree("/testbed")).entries)
         for _ in range(2):
-            result = await asyncio.wait_for(sandbox.run("echo said; exit 3", timeout_s=10), LONGEST_S)
+            result = await asyncio.wait_for(sandbox.run("echo said; exit 3", timeout_s=60), LONGEST_S)
             assert (result.output, result.exit_code) == ("said\n", 3), obstacle
             assert await sandbox.read_output() == b"said\n"
         assert set((await sandbox.list_tree("/testbed")).entries) == before, obstacle
@@ -132,5 +132,5 @@ async def test_a_work_tree_that_is_a_link_holds_nothing_of_ours(backend: Sandbox
         pytest.skip("the work tree is mounted there, so it is no link")
     changes = {"workdir": "/var/lock", "workspace": None, "limits": Limits()}
     async with backend.open(spec.model_copy(update=changes)) as sandbox:
-        assert (await sandbox.run("pwd -P", timeout_s=10)).output == "/run/lock\n"
+        assert (await sandbox.run("pwd -P", timeout_s=60)).output == "/run/lock\n"
         assert "swe-aem" not in " ".join((await sandbox.list_tree("/var/lock")).entries)

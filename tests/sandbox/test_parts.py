@@ -267,11 +267,11 @@ async def test_a_command_that_the_warden_cannot_run_is_a_result(spec: SandboxSpe
         warden = process.warden_pid(entry)
         before = resource.prlimit(warden, resource.RLIMIT_NOFILE)
         resource.prlimit(warden, resource.RLIMIT_NOFILE, (0, before[1]))
-        refused = await sandbox.run("true", timeout_s=10)
+        refused = await sandbox.run("true", timeout_s=60)
         assert (refused.exit_code, refused.started) == (126, False)
         assert refused.output == "swe-aem: the command could not be run: Too many open files\n"
         resource.prlimit(warden, resource.RLIMIT_NOFILE, before)
-        result = await sandbox.run("echo again", timeout_s=10)
+        result = await sandbox.run("echo again", timeout_s=60)
         assert (result.output, result.started) == ("again\n", True)
 
 

@@ -273,7 +273,7 @@ async def test_output_is_read_without_its_name(backend: SandboxBackend, sandbox:
     if backend.name != "podman":  # whose sandboxes begin with a command of ours
         with pytest.raises(FileNotFoundError):
             await sandbox.read_output()
-    result = await sandbox.run("echo first; rm -rf /tmp/*; echo second", timeout_s=10)
+    result = await sandbox.run("echo first; rm -rf /tmp/*; echo second", timeout_s=60)
     assert await sandbox.read_output() == b"first\nsecond\n"
     await sandbox.run("seq 1 200000", timeout_s=20)
     assert await sandbox.read_output() == "".join(f"{n}\n" for n in range(1, 200_001)).encode()
@@ -285,12 +285,12 @@ async def test_output_is_read_without_its_name(backend: SandboxBackend, sandbox:
 @pytest.mark.parametrize("workdir", ["/testbed", "/tmp", "/var/tmp", "/tmp/below"])
 async def test_nothing_of_ours_is_in_the_work_tree(backend: SandboxBackend, spec: SandboxSpec, workdir: str) -> None:
     async with backend.open(spec.model_copy(update={"workdir": workdir})) as sandbox:
-        result = await sandbox.run("yes | head -c 100000", timeout_s=10)
+        result = await sandbox.run("yes | head -c 100000", timeout_s=60)
         assert not f"{sandbox.private_dir}/".startswith(f"{workdir}/")
         assert not result.output_path.startswith(f"{workdir}/")
         assert len(await sandbox.read_file(result.output_path)) == 100_000
         await sandbox.write_file(f"{sandbox.private_dir}/x", b"private")
-        assert (await sandbox.run(f": {'x' * 200_000}", timeout_s=10)).exit_code == 0
+        assert (await sandbox.run(f": {'x' * 200_000}", timeout_s=60)).exit_code == 0
         found = set((await sandbox.list_tree(workdir)).entries)
         assert {path for path in found if "swe-aem" in path} == set()
         assert {"package", "package/module.py", "run.sh"} <= found

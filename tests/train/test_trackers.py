@@ -76,8 +76,10 @@ def of_trackio() -> Points:
 
 
 def of_wandb(directory: Path) -> Points:
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
+    wandb.teardown()  # its process writes the rest of a run's file after `finish`
     runs: set[str] = set()
     found: Points = {}
     for path in sorted(directory.glob("wandb/offline-run-*/run-*.wandb")):
