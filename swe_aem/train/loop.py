@@ -65,7 +65,7 @@ from swe_aem.train.refusals import (
     refuse_silent_changes,
     untrained,
 )
-from swe_aem.train.rollout_process import RolloutProcess, open_rollouts
+from swe_aem.train.rollout_process import RolloutProcess, open_rollouts, share_cores
 from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import StepSource
@@ -145,6 +145,7 @@ class _Run:
             refuse_other_tokenizer(config, tokenizer_of(config.model))
         for note in untrained(config, values) if self.processes.first else ():
             tell(note)
+        share_cores(config)
         model = load_trained(config)
         processing = load_processing(config.model)
         files = ModelDirectory(model, processing, config.model) if config.lora is None else None

@@ -23,6 +23,7 @@ from swe_aem.serve.planes import ControlPlane, Parcel
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.directory import HELDOUT, ROLLOUTS, rollouts_claimed
 from swe_aem.train.lost import RolloutsLost
+from swe_aem.train.models import on_cpu
 from swe_aem.train.rollout_child import ChildGone, RolloutChild
 from swe_aem.train.rollout_messages import Opening
 
@@ -76,6 +77,16 @@ def open_rollouts(
 def objects_here(config: TrainConfig) -> tuple[str, ...]:
     """Names of what the rollouts call and this process alone has."""
     return only_here([config.rollout.model_dump(mode="json"), config.task_sampler])
+
+
+def share_cores(config: TrainConfig) -> None:
+    """Give torch half of the cores of a CPU host, in this process and in that of the rollouts, where one samples while
+    the other trains. A thread of torch that waits for another one spins, so with a thread per core in both, each takes
+    the cores that the other one waits for."""
+    import torch
+
+    if config.servers is None and config.max_staleness and on_cpu(config.device):
+        torch.set_num_threads(min(torch.get_num_threads(), max(1, len(os.sched_getaffinity(0)) // 2)))
 
 
 class RolloutProcess:

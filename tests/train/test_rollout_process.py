@@ -28,7 +28,7 @@ from swe_aem.train.config import read_config
 from swe_aem.train.lost import RolloutsLost, unless_lost
 from swe_aem.train.rollout_child import RolloutChild
 from swe_aem.train.rollout_messages import pickled_error, read_error
-from swe_aem.train.rollout_process import RolloutProcess, objects_here, open_rollouts
+from swe_aem.train.rollout_process import RolloutProcess, objects_here, open_rollouts, share_cores
 from tests.train.rollouts import configuration, no_model
 
 QUICKSTART = Path("configs/quickstart.yaml")
@@ -264,6 +264,31 @@ def test_errors_keep_their_type_and_cause(cause: Exception | None, comes: type |
     assert (type(read), str(read)) == (ExtensionFailed, "reward: it raised")
     assert "raise ExtensionFailed" in read.__notes__[0]
     assert type(read.__cause__) is (comes or type(None))
+
+
+STALE = ("max_staleness=1", "importance_sampling={mode: truncate, high: 2}")
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "changes", "left"),
+    [
+        (2, 2, STALE, 1),
+        (16, 16, STALE, 8),
+        (16, 4, STALE, 4),
+        (1, 1, STALE, 1),
+        (16, 16, (), 16),
+        (16, 16, (*STALE, "servers.urls=['http://127.0.0.1:1']"), 16),
+    ],
+)
+def test_a_trainer_beside_a_sampler_takes_half_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, changes: tuple[str, ...], left: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    now = [threads]
+    monkeypatch.setattr("torch.set_num_threads", lambda number: now.append(number))
+    share_cores(read_config(Path("configs/quickstart.yaml"), changes))
+    assert now[-1] == left
 
 
 def test_what_is_lost_is_none() -> None:
