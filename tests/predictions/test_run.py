@@ -179,14 +179,16 @@ def test_kill_9_at_random_moments_loses_and_repeats_no_verdict(tmp_path):
     known: set[str] = set()
     for _ in range(3):
         process = start(tmp_path, 60, 0.1)
-        time.sleep(dice.random() * 0.5)
+        while len(read_graded(tmp_path)) == len(known) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(dice.random() * 0.3)
         process.kill()
         process.communicate()
         found = [str(row.key) for row in read_graded(tmp_path)]
         assert len(found) == len(set(found))
         assert known <= set(found), "a verdict was lost"
         known = set(found)
-    assert 0 < len(known) < 60, "the kills came too late or too early to prove anything"
+    assert len(known) < 60, "the kills came too late to prove anything"
     process = start(tmp_path, 60, 0.0)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
