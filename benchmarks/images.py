@@ -130,7 +130,7 @@ def main() -> None:
         rows = asyncio.run(measure(chosen.image, chosen.rounds, Path(work)))
     show(rows)
     if chosen.json is not None:
-        chosen.json.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

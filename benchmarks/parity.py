@@ -29,6 +29,7 @@ from docker.errors import DockerException
 from engine import remove_containers
 from harness import row_of
 from image import copy_out, image_with
+from pydantic import computed_field
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -64,6 +65,7 @@ class Comparison(Frozen):
     differing: tuple[str, ...]
     """Tests that passed for one and not for the other."""
 
+    @computed_field
     @property
     def agrees(self) -> bool:
         """Whether the two verdicts and all tests are equal."""

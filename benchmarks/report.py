@@ -1,9 +1,7 @@
 """From samples to rows: medians over the rounds, ratios to the reference contender, facts about the machine."""
 
 import os
-import platform
 import statistics
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ from contenders import REFERENCE
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from suite.host import host_facts
 from unit import Sample
 
 MEASURES = {
@@ -26,34 +25,10 @@ MEASURES = {
 _MORE_IS_BETTER = {"calls_per_s", "trajectories_per_min"}
 
 
-def busy_cpus(seconds: float = 0.5) -> float:
-    """CPUs that are busy now. Call it while the benchmark itself is idle."""
-
-    def idle_ticks() -> int:
-        with open("/proc/stat") as file:
-            fields = file.readline().split()
-        return int(fields[4]) + int(fields[5])
-
-    before, began_s = idle_ticks(), time.perf_counter()
-    time.sleep(seconds)
-    idle_s = (idle_ticks() - before) / os.sysconf("SC_CLK_TCK")
-    return round(max(0.0, (os.cpu_count() or 1) - idle_s / (time.perf_counter() - began_s)), 2)
-
-
 def machine() -> dict[str, Any]:
     """Facts about the machine, and how busy it was before."""
-    with open("/proc/cpuinfo") as file:
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "cpu": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory_bytes / 2**30, 1),
-        "kernel": platform.release(),
-        "docker_engine": docker.from_env().version()["Version"],
-        "python": platform.python_version(),
-        "load_average_before": round(os.getloadavg()[0], 2),
-    }
+    engine = docker.from_env().version()["Version"]
+    return {**host_facts(), "docker_engine": engine, "load_average_before": round(os.getloadavg()[0], 2)}
 
 
 def _ratio(measure: str, value: float | None, reference: float | None) -> float | None:

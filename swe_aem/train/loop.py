@@ -48,6 +48,7 @@ from swe_aem.train.journal import Journal
 from swe_aem.train.lost import unless_lost
 from swe_aem.train.model_directory import ModelDirectory
 from swe_aem.train.models import load_processing, load_trained, model_values, on_cpu, tokenizer_of
+from swe_aem.train.other_work import OtherWork
 from swe_aem.train.preset import grpo_arguments
 from swe_aem.train.processes import Processes
 from swe_aem.train.records import (
@@ -123,6 +124,7 @@ class _Run:
         self.clock = StepClock(tell=self._keep)
         self.trackers: Trackers | None = None
         self.began = time.monotonic()
+        self.other_work = OtherWork()
         self.earlier_s = _earlier_s(directory)
 
     def run(self, stack: ExitStack) -> RunSummary | None:
@@ -149,6 +151,9 @@ class _Run:
         model = load_trained(config)
         processing = load_processing(config.model)
         files = ModelDirectory(model, processing, config.model) if config.lora is None else None
+        # Other processes of the same run on this host would count as others.
+        if self.processes.count == 1 and (starved := self.other_work.note()):
+            tell(starved)
         worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
         updates = WeightUpdates(config, self.processes, worker)
         updates.open(stack, self.directory / "weights", model)
