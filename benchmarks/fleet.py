@@ -11,7 +11,8 @@ cores      trajectories per second where each response takes 5 ms of the process
 sleeping   1,000 trajectories at once on two agents whose responses take 4 to 12 s, against the same latencies with
            nothing in between; and the memory of a host
 calls      `true` in a sandbox, made on an agent and in this process
-images     distinct images per host of 16, simulated in virtual time with the fleet's own choice of hosts
+images     distinct images per host of 16 that are full, simulated in virtual time, beside those of a fleet that gives
+           any free place to the next trajectory; and the pace of both
 
 `images` can be measured on a busy machine, the others need a quiet one: looks at hosts take processor time each second.
 """
@@ -25,7 +26,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -41,6 +41,7 @@ GOALS = {
     "tool call on an agent to local": "at most 1.05",
     "trajectories per second to one": "at least 1.6",
     "images per host to tasks over hosts": "at most 1.2",
+    "pace to taking any free place": "at least 0.97",
     "host MB": "at most 700",
     "MB per trajectory": "at most 2",
 }
@@ -201,17 +202,22 @@ def calls(hosts: Hosts, quick: bool) -> dict[str, float]:
 
 
 def images(hosts: Hosts, quick: bool) -> dict[str, float]:
-    """Distinct images per host."""
-    from image_spread import spread
+    """Distinct images per host, and how well places are used."""
+    from tests.fleet.spread import FreeForAll, Spread
 
-    groups, size, count = (64, 8, 8) if quick else (192, 16, 16)
-    per_host: Counter[str] = spread(groups=groups, group_size=size, hosts=count)
-    mean = per_host.total() / count
+    groups, size, count, places = (64, 8, 8, 8) if quick else (192, 16, 16, 32)
+    with tempfile.TemporaryDirectory() as directory:
+        found = Spread(Path(directory) / "fleet", count, groups, size, places).run()
+        free = Spread(Path(directory) / "free", count, groups, size, places, roller=FreeForAll).run()
+    per_host = [len(had) for had in found.images.values()]
     return {
         "tasks over hosts": groups / count,
-        "images per host": mean,
-        "most images of a host": max(per_host.values()),
-        "images per host to tasks over hosts": mean * count / groups,
+        "images per host": statistics.fmean(per_host),
+        "most images of a host": max(per_host),
+        "images per host to tasks over hosts": found.images_to_ideal,
+        "the same where any free place is taken": free.images_to_ideal,
+        "share of places that idle": found.idle_share,
+        "pace to taking any free place": free.taken_s / found.taken_s,
     }
 
 

@@ -29,7 +29,7 @@ from swe_aem.rollout import RolloutComponents, RolloutConfig
 from swe_aem.rollout.breaker import Breaker, FirstAnswer
 from swe_aem.rollout.local_roller import LocalRoller
 from swe_aem.rollout.progress import RunProgress
-from swe_aem.rollout.roller import Done, Place, RunState
+from swe_aem.rollout.roller import Done, Place, RunState, StartingGroup
 from swe_aem.rollout.run import OpenComponents
 from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.host_system import HOST_IMAGE
@@ -197,9 +197,12 @@ class Here:
             async with self._roller.open(run):
                 yield
 
-    async def place(self, record: TaskRecord) -> Place:
+    async def admit(self, record: TaskRecord, count: int) -> None:
+        """Groups are started one after the other."""
+
+    async def place(self, record: TaskRecord, group: StartingGroup | None = None) -> Place:
         """Wait for a place."""
-        return await self._roller.place(record)
+        return await self._roller.place(record, group)
 
     async def roll(self, record: TaskRecord, sample: int, place: Place) -> Done:
         """Roll out one trajectory."""

@@ -17,6 +17,7 @@ from swe_aem.fleet.engine import Engine, Host, NodeDrained, NodeLost, NodeSilent
 from swe_aem.fleet.events import Events
 from swe_aem.fleet.messages import Finished, HostSize, Job, Live, Opening, Report
 from swe_aem.fleet.node import Attempt, Node, State, choose, is_suspect
+from swe_aem.fleet.starting_groups import FleetGroup, StartingGroups
 from swe_aem.fleet.weights import FleetWeights
 from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.cluster_config import ClusterConfig
@@ -32,8 +33,9 @@ _LONGEST_PAUSE_S = 60.0
 class FleetPlace:
     """A place on a host."""
 
-    def __init__(self, node: Node, freed: Callable[[], None]) -> None:
-        self.node = node
+    def __init__(self, node: Node, freed: Callable[[], None], group: FleetGroup | None) -> None:
+        """`group` is that of the trajectory which has it, if it has one."""
+        self.node, self.group = node, group
         self._freed: Callable[[], None] | None = freed
         node.used += 1
 
@@ -73,6 +75,7 @@ class Fleet:
         self._issued = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
+        self._starting = StartingGroups(self._nodes.values, self._is_able, opening.config.group_size)
         self._over: BaseException | None = None
         """What ends the run."""
         self._failed_joins: dict[str, int] = {}
@@ -108,15 +111,49 @@ class Fleet:
         """All hosts that have not been lost."""
         return tuple(self._nodes.values())
 
-    async def place(self, record: TaskRecord, *, apart_from: frozenset[str] = frozenset()) -> FleetPlace:
-        """Wait for a place: where the task's image is, if that host has a free one, but on none of the hosts in
-        `apart_from` while others work."""
-        while True:
-            able = [node for node in self._nodes.values() if self._is_able(node, apart_from)]
-            if (node := choose(record.task.image, able, self._opening.config.group_size)) is not None:
-                node.probes += is_suspect(node, self._nodes.values())
-                return FleetPlace(node, self.notify)
+    async def admit(self, record: TaskRecord, count: int) -> FleetGroup:
+        """Wait until a group of so many trajectories may be started, and choose its host: see `StartingGroups`."""
+        while (group := self._starting.admit(record.task.image, count, self.notify)) is None:
             await self.change()
+        return group
+
+    async def place(self, record: TaskRecord, group: FleetGroup | None = None) -> FleetPlace:
+        """Wait for a place: where its group starts; without one, where the task's image is, if that host has a free
+        one, or anywhere."""
+        if group is not None:
+            return await self._taken(lambda: self._starting.start(group), group)
+        return await self._taken(lambda: self._choose(record, self._able(frozenset())), None)
+
+    async def place_again(self, record: TaskRecord, lost: FleetPlace, apart_from: frozenset[str]) -> FleetPlace:
+        """Wait for another place in place of one: where its group is, but on none of the hosts in `apart_from` while
+        others work."""
+        return await self._taken(lambda: self._again(record, lost.group, apart_from), lost.group)
+
+    async def _taken(self, chosen: Callable[[], Node | None], group: FleetGroup | None) -> FleetPlace:
+        while (node := chosen()) is None:
+            await self.change()
+        node.probes += is_suspect(node, self._nodes.values())
+        return FleetPlace(node, self.notify, group)
+
+    def _again(self, record: TaskRecord, group: FleetGroup | None, apart_from: frozenset[str]) -> Node | None:
+        able = self._able(apart_from)
+        if group is None:
+            return self._choose(record, able)
+        self._starting.keep_serving(group)
+        hosts = [node for node in group.hosts if self._starting.serves(node) and not self._avoids(node, apart_from)]
+        if (node := self._choose(record, [node for node in able if node in hosts])) is not None:
+            return node
+        if hosts and self._starting:  # they have places in time, and other groups need those of other hosts
+            return None
+        if (node := self._choose(record, able)) is not None and group not in node.groups:
+            group.hosts = [node]
+        return node
+
+    def _able(self, apart_from: frozenset[str]) -> list[Node]:
+        return [node for node in self._nodes.values() if self._is_able(node) and not self._avoids(node, apart_from)]
+
+    def _choose(self, record: TaskRecord, able: list[Node]) -> Node | None:
+        return choose(record.task.image, able, self._opening.config.group_size)
 
     @property
     def _working(self) -> int:
@@ -191,12 +228,13 @@ class Fleet:
         if not call.cancelled() and call.exception() is None and call.result().error is None:
             self.late_lines += 1
 
-    def _is_able(self, node: Node, apart_from: frozenset[str]) -> bool:
+    def _avoids(self, node: Node, apart_from: frozenset[str]) -> bool:
+        return node.id in apart_from and self.has_other(apart_from)
+
+    def _is_able(self, node: Node) -> bool:
         if not node.takes_work or node.used >= node.places:
             return False
         if self._weights is not None and not self._weights.is_current(node):
-            return False
-        if node.id in apart_from and self.has_other(apart_from):
             return False
         return not is_suspect(node, self._nodes.values()) or node.may_be_probed(self._now_s())
 

@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swe_aem.core import TrajectoryKey
 from swe_aem.core.rendezvous import SPILL, weight
 from swe_aem.fleet.engine import NodeLost
+
+if TYPE_CHECKING:
+    from swe_aem.fleet.starting_groups import FleetGroup
 
 SUSPECT_AFTER = 3
 """Failures in a row from which a host is a suspect while others work."""
@@ -61,6 +64,8 @@ class Node:
     places: int = 0
     used: int = 0
     """Places that are taken."""
+    groups: "list[FleetGroup]" = field(default_factory=list)
+    """Those that are being started there; the first one has the next free place."""
     attempts: dict[int, Attempt] = field(default_factory=dict)
     heard_s: float = 0.0
     """When it last answered, on the loop's clock; likewise all other times here."""
@@ -83,6 +88,11 @@ class Node:
     def takes_work(self) -> bool:
         """May it get trajectories, if it has a place?"""
         return self.state is State.WORKS and self.drained_at_s is None
+
+    @property
+    def load(self) -> int:
+        """Places that are taken, and those that its groups need yet."""
+        return self.used + sum(group.left for group in self.groups)
 
     @property
     def label(self) -> str:
@@ -118,14 +128,14 @@ def is_suspect(node: Node, nodes: Iterable[Node]) -> bool:
 
 def choose(image: str, able: list[Node], group_size: int) -> Node | None:
     """The host for one more trajectory in an image: the one that the image's hash names, unless it has much more than
-    its share of what runs; then the least loaded one (rendezvous hashing with bounded loads)."""
+    its share of what runs or will; then the least loaded one (rendezvous hashing with bounded loads)."""
     if not able:
         return None
-    share = (sum(node.used for node in able) + 1) / sum(node.places for node in able)
+    share = (sum(node.load for node in able) + 1) / sum(node.places for node in able)
     for node in sorted(able, key=lambda node: _weight(image, node), reverse=True):
-        if node.used < max(group_size, SPILL * share * node.places):
+        if node.load < max(group_size, SPILL * share * node.places):
             return node
-    return min(able, key=lambda node: node.used / node.places)
+    return min(able, key=lambda node: node.load / node.places)
 
 
 def _weight(image: str, node: Node) -> tuple[bytes, bytes]:

@@ -14,12 +14,13 @@ from swe_aem.fleet.events import RunEvents
 from swe_aem.fleet.fleet import Fleet, FleetPlace
 from swe_aem.fleet.host_work import OpenHostWork
 from swe_aem.fleet.messages import Identity, Job, Opening
+from swe_aem.fleet.starting_groups import FleetGroup
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.breaker import describe
 from swe_aem.rollout.broken_tasks import FILE as BROKEN_TASKS
 from swe_aem.rollout.budget import backoff_s
 from swe_aem.rollout.failures import Part
-from swe_aem.rollout.roller import Place, RunState
+from swe_aem.rollout.roller import Place, RunState, StartingGroup
 from swe_aem.store import failed_attempt
 from swe_aem.tasks import TaskSet
 
@@ -100,9 +101,14 @@ class RemoteWork:
                 finally:
                     self._opened = None
 
-    async def place(self, record: TaskRecord) -> FleetPlace:
+    async def admit(self, record: TaskRecord, count: int) -> FleetGroup:
+        """Wait until a group may be started; see `Fleet.admit`."""
+        return await self.fleet.admit(record, count)
+
+    async def place(self, record: TaskRecord, group: StartingGroup | None = None) -> FleetPlace:
         """Wait for a place on some host; see `Fleet.place`."""
-        return await self.fleet.place(record)
+        assert group is None or isinstance(group, FleetGroup)
+        return await self.fleet.place(record, group)
 
     async def do(self, piece: Piece, place: Place) -> Any:
         """The result of a piece of work; raises `AllLost`, and what the work does."""
@@ -139,7 +145,7 @@ class RemoteWork:
                     earlier += attempt.failures
                 place.release()
                 await asyncio.sleep(backoff_s(self._config.scheduling, 1))
-                place = await fleet.place(record, apart_from=tried)
+                place = await fleet.place_again(record, place, tried)
         finally:
             place.release()
 

@@ -10,9 +10,10 @@ from swe_aem.fleet.host_roller import open_host_roller
 from swe_aem.fleet.host_work import OpenHostWork
 from swe_aem.fleet.remote_work import AllLost, Piece, RemoteWork
 from swe_aem.fleet.standing import StandingFleet
+from swe_aem.fleet.starting_groups import FleetGroup
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.budget import trajectory_s
-from swe_aem.rollout.roller import Done, Place, RunState
+from swe_aem.rollout.roller import Done, Place, RunState, StartingGroup
 from swe_aem.tasks import TaskSet
 
 
@@ -41,9 +42,13 @@ class RemoteRoller:
         self._run = run
         return self._work.open(run)
 
-    async def place(self, record: TaskRecord) -> FleetPlace:
+    async def admit(self, record: TaskRecord, count: int) -> FleetGroup:
+        """Wait until a group may be started; see `Fleet.admit`."""
+        return await self._work.admit(record, count)
+
+    async def place(self, record: TaskRecord, group: StartingGroup | None = None) -> FleetPlace:
         """Wait for a place on some host; see `Fleet.place`."""
-        return await self._work.place(record)
+        return await self._work.place(record, group)
 
     async def roll(self, record: TaskRecord, sample: int, place: Place) -> Done:
         """Roll out one trajectory to its end, on as many hosts as it takes; raises what `Roller.roll` does."""

@@ -19,7 +19,7 @@ from swe_aem.rollout.controls import Controls
 from swe_aem.rollout.gate import StartGate
 from swe_aem.rollout.patch_grading import grading_context
 from swe_aem.rollout.places import AgentPlace, Places
-from swe_aem.rollout.roller import Done, Place, RewardFailed, RunState
+from swe_aem.rollout.roller import Done, Place, RewardFailed, RunState, StartingGroup
 from swe_aem.rollout.trajectory_run import RunContext, TrajectoryRun
 from swe_aem.store import seal_trajectory
 
@@ -95,7 +95,10 @@ class LocalRoller:
             self._opened = None
             await prune_left_over(self._backend, tell)
 
-    async def place(self, record: TaskRecord) -> AgentPlace:
+    async def admit(self, record: TaskRecord, count: int) -> None:
+        """Groups are started one after the other."""
+
+    async def place(self, record: TaskRecord, group: StartingGroup | None = None) -> AgentPlace:
         """Wait for a place; any will do."""
         return await AgentPlace.of(self._places.agents)
 

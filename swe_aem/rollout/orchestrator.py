@@ -35,7 +35,7 @@ from swe_aem.rollout.group import RolloutGroup
 from swe_aem.rollout.group_source import GivenGroups, GroupSource
 from swe_aem.rollout.patch_grading import grading_breaker
 from swe_aem.rollout.progress import RunProgress, stored_text
-from swe_aem.rollout.roller import Done, Place, RewardFailed, Roller, RunState
+from swe_aem.rollout.roller import Done, Place, RewardFailed, Roller, RunState, StartingGroup
 from swe_aem.rollout.supply import TaskSupply
 from swe_aem.rollout.unrewarded import keep_unrewarded, kept_where
 from swe_aem.runlog import note
@@ -72,6 +72,8 @@ class Orchestrator:
         self._tasks = self._source.tasks
         self._group_of: dict[TrajectoryKey, RolloutGroup] = {}
         self._running = 0
+        self._starting = 0
+        """Groups that are being started beside each other."""
         self._asks = False
         """Is the source asked for a group?"""
         self._unsettled: list[Done] = []
@@ -160,17 +162,39 @@ class Orchestrator:
         )
 
     async def _dispatch(self, tasks: asyncio.TaskGroup, run: RunState) -> None:
-        """Start one task per missing trajectory, group by group, each as soon as there is a slot for its agent, and the
-        budget has room for it."""
+        """Start one task per missing trajectory, group by group or several groups beside each other, as the roller has
+        it: each as soon as there is a slot for its agent, and the budget has room for it."""
         while (group := await self._next()) is not None:
             if await self._supplied(group):
-                self._users[group.record.task.id] += 1
-                try:
-                    await self._start_missing(group, tasks, run)
-                finally:
-                    self._put_down(group)
+                admitted = await unless_set(
+                    self._stopping, _boxed(self._roller.admit(group.record, len(group.missing)))
+                )
+                if admitted is None:
+                    return
+                await self._start_group(group, admitted[0], tasks, run)
             if self.interrupted or self.budget_spent:
                 return
+
+    async def _start_group(
+        self, group: RolloutGroup, starting: StartingGroup | None, tasks: asyncio.TaskGroup, run: RunState
+    ) -> None:
+        """Start what is missing of a group: beside others, if it is among those that the roller starts."""
+        self._users[group.record.task.id] += 1
+        if starting is None:
+            try:
+                await self._start_missing(group, None, tasks, run)
+            finally:
+                self._put_down(group)
+            return
+
+        def started(_: object) -> None:
+            starting.started()
+            self._starting -= 1
+            self._tell_if_stuck()
+            self._put_down(group)
+
+        self._starting += 1
+        tasks.create_task(self._start_missing(group, starting, tasks, run)).add_done_callback(started)
 
     async def _next(self) -> RolloutGroup | None:
         """The next group, None if there is none."""
@@ -184,9 +208,11 @@ class Orchestrator:
                 self._progress.wanted += len(group.missing)
         return group
 
-    async def _start_missing(self, group: RolloutGroup, tasks: asyncio.TaskGroup, run: RunState) -> None:
+    async def _start_missing(
+        self, group: RolloutGroup, starting: StartingGroup | None, tasks: asyncio.TaskGroup, run: RunState
+    ) -> None:
         for key in group.missing:
-            place = await unless_set(self._stopping, self._roller.place(group.record))
+            place = await unless_set(self._stopping, self._roller.place(group.record, starting))
             if place is None:
                 return
             has_room = await self._progress.spending.start(key)
@@ -219,7 +245,7 @@ class Orchestrator:
 
     def _tell_if_stuck(self) -> None:
         """The source learns that nothing runs, and that failures wait for a trajectory that works."""
-        if self._asks and not self._running and self._unsettled:
+        if self._asks and not self._running and not self._starting and self._unsettled:
             self._source.stuck()
 
     def _put_down(self, group: RolloutGroup) -> None:

@@ -86,6 +86,14 @@ class Place(Protocol):
         ...
 
 
+class StartingGroup(Protocol):
+    """A group whose trajectories are being started, beside those of other groups."""
+
+    def started(self) -> None:
+        """All have started that will. Only the first call counts."""
+        ...
+
+
 class Roller(Protocol):
     """Rolls out trajectories, as many at once as it has places."""
 
@@ -93,8 +101,13 @@ class Roller(Protocol):
         """What rolling out needs, open for the length of the block; nothing is left when it ends. Once."""
         ...
 
-    async def place(self, record: TaskRecord) -> Place:
-        """Wait for a place for an agent that works on the task."""
+    async def admit(self, record: TaskRecord, count: int) -> StartingGroup | None:
+        """Wait until a group of so many trajectories of the task may be started beside others; None: groups are started
+        one after the other."""
+        ...
+
+    async def place(self, record: TaskRecord, group: StartingGroup | None = None) -> Place:
+        """Wait for a place for an agent that works on the task, of a group if that was admitted."""
         ...
 
     async def roll(self, record: TaskRecord, sample: int, place: Place) -> Done:

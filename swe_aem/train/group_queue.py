@@ -3,7 +3,7 @@ I/O.
 
     queue = GroupQueue(QueueRules(groups_per_step=8, max_staleness=4, steps=100))
     while queue.may_begin():               # whenever a place is free
-        queue.begin(number)                # numbers rise; the caller knows what they stand for
+        queue.begin(number)                # its place in the order of the caller's choice
     queue.complete(number, "informative")  # all of its trajectories have ended
     taken = queue.take()                   # the next step's groups, or None: the step waits
     queue.trained()                        # the policy samples with the weights after that step
@@ -121,27 +121,30 @@ class GroupQueue:
         chosen = self._oldest_informative()
         return len(chosen) == self._rules.groups_per_step and not self._may_leave_the_rest(chosen)
 
-    def may_begin(self) -> bool:
-        """Is there room for another group? At most `groups_per_step` * (`max_staleness` + 1) are begun and not trained,
-        so that each of them can still be trained in time; zero-variance groups are not counted here, but together with
-        them there are at most `consumed_per_step` * (`max_staleness` + 1). And since the run began at most
-        `consumed_per_step` for each step that is trained or among the next `max_staleness` + 1: what a step costs does
-        not depend on the staleness."""
+    def may_begin(self, *, about_to: int = 0) -> bool:
+        """Is there room for another group, beside those that have begun and so many that are about to? At most
+        `groups_per_step` * (`max_staleness` + 1) are begun and not trained, so that each of them can still be trained
+        in time; zero-variance groups are not counted here, but together with them there are at most
+        `consumed_per_step` * (`max_staleness` + 1). And since the run began at most `consumed_per_step` for each step
+        that is trained or among the next `max_staleness` + 1: what a step costs does not depend on the staleness."""
         fresh = self._fresh()
-        ahead = self._rules.max_staleness + 1
-        counted = sum(not self._is_rejectable(group) for group in fresh) + self._training
+        ahead, begun = self._rules.max_staleness + 1, len(fresh) + about_to
+        counted = sum(not self._is_rejectable(group) for group in fresh) + about_to + self._training
         return (
             counted < self._rules.most_begun
-            and len(fresh) + self._training < self._rules.consumed_per_step * ahead
-            and len(fresh) + self._consumed < self._rules.consumed_per_step * (self._version + ahead)
-            and not self.exhausted
+            and begun + self._training < self._rules.consumed_per_step * ahead
+            and begun + self._consumed < self._rules.consumed_per_step * (self._version + ahead)
+            and not self._is_exhausted_by(begun)
         )
 
     @property
     def exhausted(self) -> bool:
         """Have all groups begun that the steps which are left could consume?"""
+        return self._is_exhausted_by(len(self._fresh()))
+
+    def _is_exhausted_by(self, begun: int) -> bool:
         steps_left = self._rules.steps - self._version
-        return len(self._fresh()) + self._training >= self._rules.consumed_per_step * steps_left
+        return begun + self._training >= self._rules.consumed_per_step * steps_left
 
     def begin(self, number: int, version: int | None = None) -> None:
         """The group begins; `version` is that of its oldest token where a killed process had begun it."""

@@ -64,6 +64,8 @@ class TrainingGroups:
         self._next = 0
         """Place of the next group in the order in which tasks were chosen."""
         self._begun: dict[int, _Begun] = {}
+        self._given: set[int] = set()
+        """Groups that the run has been given, and of which no trajectory has started yet."""
         self._places: dict[TrajectoryKey, int] = {}
         self._ended: list[int] = []
         """Groups that have ended, and were not looked at yet."""
@@ -99,6 +101,7 @@ class TrainingGroups:
         number = self._places[group.keys[0]]
         one = self._begun[number]
         one.began_s, self._stuck = time.monotonic(), False
+        self._given.discard(number)
         self._open_queue.begin(number, one.version)
 
     def ended(self, group: RolloutGroup) -> None:
@@ -123,6 +126,8 @@ class TrainingGroups:
         """Is anything to be rolled out from now on, with the weights that the step begins with?"""
         if self.replays(step):
             return False
+        if self._given:
+            return True
         queue = copy.deepcopy(self._queue_of(step))
         if queue.version < step - 1:
             queue.trained()
@@ -197,7 +202,7 @@ class TrainingGroups:
     async def _advance(self) -> RolloutGroup | None:
         """Begin groups that are whole in the store, up to the first one that is not; None if no more may begin."""
         queue = self._open_queue
-        while queue.may_begin():
+        while queue.may_begin(about_to=len(self._given)):
             number, task = await self._chosen(self._next)
             group = self._group(task)
             stored = await self._load(task) if len(group.missing) < len(group.keys) else ()
@@ -205,6 +210,7 @@ class TrainingGroups:
             self._places[group.keys[0]] = number
             self._begun[number] = _Begun(task, group, oldest_version(stored))
             if self._lacks(group):
+                self._given.add(number)
                 return group
             queue.begin(number, oldest_version(stored))
             self._ended.append(number)

@@ -12,7 +12,7 @@ from swe_aem.errors import ExtensionFailed
 from swe_aem.reward import REWARDS
 from swe_aem.rollout.breaker import Breaker, FirstAnswer
 from swe_aem.rollout.local_roller import LocalRoller
-from swe_aem.rollout.roller import Done, Place, RunState
+from swe_aem.rollout.roller import Done, Place, RunState, StartingGroup
 from swe_aem.rollout.spending import Spending
 from swe_aem.store import Store, Totals, count_trajectory
 from swe_aem.testing.builders import make_record, make_trajectory
@@ -30,8 +30,11 @@ class ElsewhereRoller:
     def open(self, run: RunState) -> AbstractAsyncContextManager[None]:
         return self._roller.open(run)
 
-    async def place(self, record: TaskRecord) -> Place:
-        return await self._roller.place(record)
+    async def admit(self, record: TaskRecord, count: int) -> None:
+        """Groups are started one after the other."""
+
+    async def place(self, record: TaskRecord, group: StartingGroup | None = None) -> Place:
+        return await self._roller.place(record, group)
 
     async def roll(self, record: TaskRecord, sample: int, place: Place) -> Done:
         given = TaskRecord.model_validate_json(record.model_dump_json())

@@ -176,6 +176,10 @@ class Story:
     dice: random.Random
     informative: float
     queue: GroupQueue = field(init=False)
+    given: list[int] = field(default_factory=list)
+    """Groups that are about to begin."""
+    given_back: list[int] = field(default_factory=list)
+    """Those that had not when the process was killed."""
     began: dict[int, int] = field(default_factory=dict)
     """Version of the oldest token of each group that was begun."""
     consumed: list[int] = field(default_factory=list)
@@ -189,12 +193,21 @@ class Story:
         while self.queue.version < self.rules.steps:
             running = [number for number in self.began if number not in self.stored]
             moves = ["train"] if training else ["take"]
-            moves += ["begin"] if self.queue.may_begin() else []
+            may_begin = self.queue.may_begin(about_to=len(self.given))
+            moves += ["give"] if may_begin else []
+            moves += ["begin"] * bool(self.given)
             moves += ["end"] * bool(running)
             moves += ["kill"] * (self.dice.random() < 0.02 and not training)
             match self.dice.choice(moves):
+                case "give":
+                    number = (
+                        self.given_back.pop()
+                        if self.given_back
+                        else len(self.began) + len(self.given) + len(self.given_back)
+                    )
+                    self.given.append(number)
                 case "begin":
-                    number = len(self.began)
+                    number = self.given.pop(self.dice.randrange(len(self.given)))
                     self.queue.begin(number)
                     self.began[number] = self.queue.version
                     self.check_bounds()
@@ -206,7 +219,7 @@ class Story:
                 case "take":
                     taken = self.queue.take()
                     if taken is None:
-                        assert running or self.queue.may_begin(), "the run stands still"
+                        assert running or self.given or may_begin, "the run stands still"
                     else:
                         self.take(taken)
                         training = True
@@ -242,16 +255,17 @@ class Story:
             for number in self.began.keys() - set(self.consumed)
             if self.rules.stale == "wait" or self.queue.version - self.began[number] <= self.rules.max_staleness
         ]
-        assert len(fresh) <= self.rules.consumed_per_step * ahead
+        assert len(fresh) + len(self.given) <= self.rules.consumed_per_step * ahead
         if self.rules.max_staleness:
             oversamples = self.rules.consumed_per_step > self.rules.groups_per_step
             worth_it = [n for n in fresh if not oversamples or self.stored.get(n, "informative") == "informative"]
-            assert len(worth_it) <= self.rules.groups_per_step * ahead
+            assert len(worth_it) + len(self.given) <= self.rules.groups_per_step * ahead
 
     def restart(self) -> None:
         """What was not complete is rolled out again, with the weights of then or, in part, of before."""
         consumed = sum(len(taken.trained) + len(taken.rejected) for taken in self.steps)
         self.queue = GroupQueue(self.rules, trained=self.queue.version, consumed=consumed)
+        self.given_back, self.given = [*self.given_back, *self.given], []
         again = [number for number in self.began if number not in self.consumed]
         for number in again:
             if number not in self.stored and self.dice.random() < 0.5:
@@ -278,5 +292,5 @@ def test_bounds_hold_and_nothing_is_lost_or_doubled(
     story = Story(asked, random.Random(seed), informative).run()
     assert len(story.steps) == 12
     if stale == "wait" and staleness and not more:
-        left = story.began.keys() - set(story.consumed)
+        left = {*story.began, *story.given} - set(story.consumed)
         assert not left, "every group that began was trained on"
