@@ -1,0 +1,1 @@
+"""The study of AEM on bug hunts, which `benchmarks/aem_study.py` runs."""
