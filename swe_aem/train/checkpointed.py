@@ -1,4 +1,7 @@
-"""`CheckpointedTrainer`: makes a trainer of transformers write its checkpoints with a `CheckpointWriter`."""
+"""`CheckpointedTrainer`: has a trainer of transformers write checkpoints with a `CheckpointWriter`.
+
+It resumes from one as it was when that was written, with the experts of a mixture and the random state.
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -10,6 +13,7 @@ from torch import Tensor
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINING_ARGS_NAME, Trainer
 
 from swe_aem.train.checkpoint_writer import CheckpointWriter, Later
+from swe_aem.train.checkpoints import RestoreRngState, load_converted
 
 
 class CheckpointedTrainer(Trainer):
@@ -20,6 +24,19 @@ class CheckpointedTrainer(Trainer):
     """None: as transformers writes them."""
     _saving = False
     _later: Later | None = None
+
+    def train_from(self, checkpoint: Path | None) -> Any:
+        """Train to the end from a checkpoint, as if no process had ended there, or from the beginning; what `train`
+        returns."""
+        if checkpoint is None:
+            return self.train()
+        self.add_callback(RestoreRngState(lambda: self._load_rng_state(str(checkpoint))))
+        return self.train(resume_from_checkpoint=str(checkpoint))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Override of transformers' method, which leaves the experts of a mixture as they were before training."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_converted(self.model if model is None else model, Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         writer = self.checkpoint_writer

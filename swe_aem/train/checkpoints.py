@@ -18,16 +18,6 @@ UNFINISHED = "unfinished"
 MARK = "complete"
 
 
-class Marker(TrainerCallback):
-    """Marks each checkpoint after the trainer has written all of it."""
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Mark the checkpoint that was just saved; the first process does."""
-        directory = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and directory.is_dir():
-            (directory / MARK).touch()
-
-
 class RestoreRngState(TrainerCallback):
     """Restores the random state once more before the first step of a resumed run. transformers restores it before it
     builds the data loader, which then consumes a number, and the rows of a step would be shuffled differently."""

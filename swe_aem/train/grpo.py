@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from math import isclose
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +30,6 @@ from swe_aem.advantage.importance import importance_weights, log_ratios, mismatc
 from swe_aem.advantage.inputs import AdvantageInputs
 from swe_aem.errors import UserError
 from swe_aem.train.checkpointed import CheckpointedTrainer
-from swe_aem.train.checkpoints import load_converted
 from swe_aem.train.compiled_layers import Compilations
 from swe_aem.train.head_tiles import tile_columns, tiles_of
 from swe_aem.train.packing import micro_steps, pack, rows_of, unpack
@@ -204,11 +202,6 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         with self._clock.phase("scoring"):
             return self._scored(inputs)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Override of transformers' method, which leaves the experts of a mixture as they were before training."""
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        load_converted(self.model if model is None else model, Path(resume_from_checkpoint))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Override of TRL's method: a step's line also says what was compiled."""

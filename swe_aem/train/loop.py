@@ -34,7 +34,6 @@ from swe_aem.core.used import changed_extensions, identities
 from swe_aem.errors import UserError
 from swe_aem.rollout import RolloutConfig, chosen_tasks
 from swe_aem.runlog import tell
-from swe_aem.serve.handover import consume
 from swe_aem.store import PhaseLog, locked
 from swe_aem.train import checkpoints
 from swe_aem.train.checkpoint_writer import CheckpointWriter
@@ -71,7 +70,6 @@ from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import StepSource
 from swe_aem.train.trackers import Trackers
-from swe_aem.train.weight_stream import WeightStream
 from swe_aem.train.weight_updates import WeightUpdates
 
 OpenSource = Callable[[TrainConfig, Path, Callable[[], Any], str], AbstractContextManager[Any]]
@@ -165,11 +163,9 @@ class _Run:
         updates.trainer = trainer
         if config.heldout is not None and config.heldout.before:
             evaluations.run(0, greedy=config.heldout.greedy)
-        if last is not None:
-            trainer.add_callback(checkpoints.RestoreRngState(lambda: trainer._load_rng_state(str(last))))
-            if self.processes.first:
-                tell(f"resuming from the checkpoint of step {done}")
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        if last is not None and self.processes.first:
+            tell(f"resuming from the checkpoint of step {done}")
+        trainer.train_from(last)
         self._write_policy(trainer, files)
         with self.clock.phase("checkpoint"):
             writer.wait()
@@ -181,19 +177,11 @@ class _Run:
         """Write the trained model with all processes, tensor by tensor; of an adapter, which is small, its own
         files."""
         policy = self.directory / POLICY
-        failure: str | None = None
         if files is None:
             self.processes.first_does("writing the policy", lambda: trainer._save(str(policy)))
-            return
-        stream = WeightStream(trainer, files.named)
-        if self.processes.first:
-            described = stream.described()
-            # Others wait in a collective while a tensor is written.
-            limit_s = self.config.collective_timeout_s / 2
-            failure = consume(stream, lambda tensors: files.write(policy, described, tensors), tensor_limit_s=limit_s)
         else:
-            stream.take_part()
-        self.processes.first_does("writing the policy", lambda: _require_written(policy, failure))
+            limit_s = self.config.collective_timeout_s
+            files.write_trained(policy, trainer, self.processes, collective_timeout_s=limit_s)
 
     def _keep(self, phase: str, began_s: float, seconds: float, step: int) -> None:
         if self.phases is not None:
@@ -377,11 +365,6 @@ class _Evaluations(TrainerCallback):
         step, update = divmod(state.global_step, self._config.num_minibatches)
         if every and not update and step % every == 0 and step < self._config.steps:
             self.run(step, greedy=False)
-
-
-def _require_written(policy: Path, failure: str | None) -> None:
-    if failure is not None:
-        raise UserError(f"{policy} could not be written: {failure}. Repeat the command once it can be")
 
 
 def _done(config: TrainConfig, checkpoint: Path | None) -> int:

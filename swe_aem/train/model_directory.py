@@ -15,8 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swe_aem.errors import UserError
+from swe_aem.serve.handover import consume
 from swe_aem.serve.pieces import INDEX, PIECE_BYTES, TensorInfo, write_pieces
 from swe_aem.train.checkpoint_names import CheckpointNames
+from swe_aem.train.processes import Processes
+from swe_aem.train.weight_stream import WeightStream
 
 _FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 """Types of a checkpoint that hold its tensors as they are; others are compressed and come with scales."""
@@ -61,6 +65,27 @@ class ModelDirectory:
         write_pieces(unfinished, described, tensors, piece_bytes=self._piece_bytes)
         shutil.rmtree(directory, ignore_errors=True)
         unfinished.rename(directory)
+
+    def write_trained(
+        self, directory: Path, trainer: Any, processes: Processes, *, collective_timeout_s: float
+    ) -> None:
+        """Write the model that a trainer has, whole or in shards, tensor by tensor. All processes call this. Raises
+        `UserError` if it cannot be written."""
+        failure: str | None = None
+        stream = WeightStream(trainer, self.named)
+        if processes.first:
+            described = stream.described()
+            # Others wait in a collective while a tensor is written.
+            limit_s = collective_timeout_s / 2
+            failure = consume(stream, lambda one: self.write(directory, described, one), tensor_limit_s=limit_s)
+        else:
+            stream.take_part()
+        processes.first_does("writing the policy", lambda: _require_written(directory, failure))
+
+
+def _require_written(directory: Path, failure: str | None) -> None:
+    if failure is not None:
+        raise UserError(f"{directory} could not be written: {failure}. Repeat the command once it can be")
 
 
 def _own_types(name: str) -> Iterator[tuple[str, torch.dtype]]:

@@ -66,6 +66,12 @@ def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
         yield from _tokenizer(config, config.model)
 
 
+def refuse_launch() -> None:
+    """Raise `UserError` where `accelerate launch` asked for shards that nothing here trains."""
+    for reason in _launch():
+        raise UserError(reason)
+
+
 def refuse_model(config: TrainConfig, values: Mapping[str, Any]) -> None:
     """Raise `UserError` for settings that cannot be honoured with a model whose config.json has these values."""
     for reason in _model(config, values):
@@ -262,12 +268,16 @@ def _attention(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
         )
 
 
-def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
+def _launch() -> Iterator[str]:
     if _asked("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         yield (
             "version 1 of FSDP would keep the gradient of the whole model on every GPU: launch with --fsdp_version 2, "
             "or --config_file configs/cluster/fsdp2.yaml"
         )
+
+
+def _sharding(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
+    yield from _launch()
     if config.token_budget is not None and _asked("ACCELERATE_USE_DEEPSPEED"):
         yield "DeepSpeed takes an optimiser step after each backward pass, and token_budget makes several: use FSDP2"
     if sharded and config.servers is None:

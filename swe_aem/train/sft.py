@@ -7,7 +7,7 @@ Nothing is tokenised here, and only the verdict decides which trajectories are l
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ _IGNORED = -100
 """Label of a token without loss."""
 _ORIGIN = "sft.json"
 """File beside the checkpoints: the model, rows and settings that they were trained with."""
+_MODEL = "model"
+"""Directory beside the checkpoints: the trained model until all of it is written."""
+_COLLECTIVE_TIMEOUT_S = 1800.0
+"""Limit of one collective between processes, and of the first one's silence."""
 
 
 class SFTConfig(Frozen):
@@ -112,59 +116,53 @@ def row(trajectory: Trajectory, *, everything: bool = False) -> dict[str, list[i
 
 
 def fine_tune(model: Path, rows: Sequence[dict[str, list[int]]], out: Path, config: SFTConfig) -> dict[str, Any]:
-    """Train and write the model to `out`; returns TRL's metrics. A rerun resumes from the last whole checkpoint in
-    `out/checkpoints`. Raises `UserError` for a model that cannot be loaded or has too few token ids, and where the
-    checkpoints are of another model, other rows or other settings."""
-    from datasets import Dataset
-    from trl.trainer.sft_config import SFTConfig as TrainerConfig
-    from trl.trainer.sft_trainer import SFTTrainer
-
+    """Train and write the model to `out`, its tensors in the types of the first model's; returns TRL's metrics. A rerun
+    resumes from the last whole checkpoint in `out/checkpoints`. Raises `UserError` for a model that cannot be loaded or
+    has too few token ids, and where the checkpoints are of another model, other rows or other settings."""
     from swe_aem.train import checkpoints
-    from swe_aem.train.models import load_model, load_processing
+    from swe_aem.train.checkpoint_writer import CheckpointWriter
+    from swe_aem.train.model_directory import ModelDirectory
+    from swe_aem.train.models import load_model, load_processing, on_cpu
+    from swe_aem.train.processes import Processes
+    from swe_aem.train.refusals import refuse_launch
+    from swe_aem.train.sft_trainer import supervised_trainer
 
-    folder = out / "checkpoints"
+    folder = out / checkpoints.DIRECTORY
     origin = _origin(model, rows, config)
     _refuse_others(folder, origin)
-    policy = load_model(model)
-    highest = max(max(one["input_ids"]) for one in rows)
-    if highest >= policy.config.vocab_size:
-        raise UserError(f"{model}: has {policy.config.vocab_size} ids, but the trajectories have {highest}: they were "
-                        "sampled with another tokenizer; roll out again with --tokenizer of this model")  # fmt: skip
-    micro = config.micro_batch_size or config.batch_size
-    if config.batch_size % micro:
-        raise UserError(f"micro_batch_size {micro} does not divide batch_size {config.batch_size}")
-    steps = len(rows) / config.batch_size * config.epochs
-    arguments = TrainerConfig(
-        output_dir=str(folder),
-        num_train_epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.batch_size // micro,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(config.warmup_share * steps),
-        weight_decay=0.0,
-        bf16=config.bf16,
-        gradient_checkpointing=config.gradient_checkpointing,
-        max_length=None,
-        packing=False,
-        save_steps=config.save_every,
-        save_total_limit=2,
-        logging_steps=20,
-        report_to="none",
-        seed=config.seed,
-    )
-    trainer = SFTTrainer(
-        model=policy,
-        args=arguments,
-        train_dataset=Dataset.from_list(list(rows)),
-        processing_class=load_processing(model),
-        callbacks=[checkpoints.Marker()],
-    )
-    with _held(folder, origin) if trainer.is_world_process_zero() else nullcontext():
-        last = checkpoints.latest(folder)
-        result = trainer.train(resume_from_checkpoint=str(last) if last else None)
-        trainer.save_model(str(out))
+    refuse_launch()
+    if config.batch_size % (config.micro_batch_size or 1):
+        raise UserError(f"micro_batch_size {config.micro_batch_size} does not divide batch_size {config.batch_size}")
+    cpu = on_cpu("auto")
+    with Processes(cpu=cpu, collective_timeout_s=_COLLECTIVE_TIMEOUT_S) as processes, ExitStack() as stack:
+        policy = load_model(model)
+        _refuse_unknown_ids(model, policy.config.vocab_size, rows)
+        processing = load_processing(model)
+        files = ModelDirectory(policy, processing, str(model))
+        trainer = supervised_trainer(policy, processing, rows, folder, config, cpu=cpu)
+        processes.first_does("claiming the directory", lambda: stack.enter_context(_held(folder, origin)))
+        trainer.checkpoint_writer = CheckpointWriter(folder, processes)
+        result = trainer.train_from(checkpoints.latest(folder))
+        made = folder / _MODEL
+        files.write_trained(made, trainer, processes, collective_timeout_s=_COLLECTIVE_TIMEOUT_S)
+        processes.first_does("moving the model", lambda: _move(made, out))
     return dict(result.metrics)
+
+
+def _refuse_unknown_ids(model: Path, vocabulary: int, rows: Iterable[dict[str, list[int]]]) -> None:
+    highest = max(max(one["input_ids"]) for one in rows)
+    if highest >= vocabulary:
+        raise UserError(f"{model}: has {vocabulary} ids, but the trajectories have {highest}: they were "
+                        "sampled with another tokenizer; roll out again with --tokenizer of this model")  # fmt: skip
+
+
+def _move(made: Path, to: Path) -> None:
+    """Move the files of a model directory to where others are, in place of those of a model that was there."""
+    for old in to.glob("model*.safetensors*"):
+        old.unlink()
+    for one in made.iterdir():
+        one.replace(to / one.name)
+    made.rmdir()
 
 
 def _origin(model: Path, rows: Sequence[dict[str, list[int]]], config: SFTConfig) -> dict[str, Any]:

@@ -1,5 +1,9 @@
-"""Rejection fine-tuning: what is learned from, where the loss is, and that it learns."""
+"""Rejection fine-tuning: what is learned from, where the loss is, that it learns, and that it resumes."""
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +12,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("trl", reason="needs the train extra")
 
+from safetensors.torch import load_file  # noqa: E402
+
 from swe_aem.core import Outcome, Response, Trajectory  # noqa: E402
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.policy import tokenizer_fingerprint  # noqa: E402
@@ -15,7 +21,10 @@ from swe_aem.rollout import RolloutConfig, claim  # noqa: E402
 from swe_aem.store import Store  # noqa: E402
 from swe_aem.store.files import locked  # noqa: E402
 from swe_aem.testing.steps import save_tiny, tiny_tokenizer  # noqa: E402
+from swe_aem.train.checkpoints import latest  # noqa: E402
 from swe_aem.train.sft import SFTConfig, collect, fine_tune, row  # noqa: E402
+from tests.train.killable_sft import SETTINGS, ending, random_rows  # noqa: E402
+from tests.train.mixtures import mixture  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.contract(trl=True, transformers=True)]
 
@@ -179,3 +188,63 @@ def test_a_model_with_too_few_ids_is_refused(tmp_path: Path) -> None:
         fine_tune(model, [{"input_ids": [2, 500], "labels": [2, 500]}], tmp_path / "out", SFTConfig())
     with pytest.raises(UserError, match="no model that transformers can load"):
         fine_tune(tmp_path / "none", [{"input_ids": [2], "labels": [2]}], tmp_path / "out", SFTConfig())
+
+
+class Killed(BaseException):
+    """Ends a training where a signal would."""
+
+
+def killed_in_this_process(model: Path, out: Path, kill_at: str) -> None:
+    def end() -> None:
+        raise Killed
+
+    with pytest.raises(Killed), ending(kill_at, end):
+        fine_tune(model, random_rows(), out, SETTINGS)
+
+
+def killed_by_a_signal(model: Path, out: Path, kill_at: str) -> None:
+    script = [sys.executable, str(Path(__file__).with_name("killable_sft.py")), str(model), str(out), kill_at]
+    assert subprocess.run(script, capture_output=True, check=False).returncode == -signal.SIGKILL
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("architecture", "kill_at", "killed"),
+    [
+        ("qwen3_moe", "10", killed_in_this_process),
+        *(
+            pytest.param(architecture, kill_at, killed_by_a_signal, marks=pytest.mark.nightly)
+            for architecture in ("qwen3", "qwen3_moe", "gpt_oss")
+            for kill_at in ("3", "10", "13", "18", "save")
+        ),
+    ],
+)
+def test_a_killed_training_resumes_bit_for_bit(
+    architecture: str, kill_at: str, killed: Callable[[Path, Path, str], None], tmp_path: Path
+) -> None:
+    """In the middle of an epoch, in the middle of an update, and with all experts of a mixture."""
+    model = tmp_path / "model"
+    mixture(architecture).save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    fine_tune(model, random_rows(), tmp_path / "undisturbed", SETTINGS)
+    killed(model, tmp_path / "out", kill_at)
+    last = latest(tmp_path / "out/checkpoints")
+    done = {"3": None, "10": "checkpoint-4", "13": "checkpoint-6", "18": "checkpoint-8", "save": "checkpoint-2"}
+    assert (last and last.name) == done[kill_at]
+    fine_tune(model, random_rows(), tmp_path / "out", SETTINGS)
+    undisturbed = tmp_path / "undisturbed"
+    files = [one for one in undisturbed.iterdir() if one.is_file()]
+    assert {one.name for one in files} >= {"config.json", "model.safetensors", "tokenizer.json"}
+    for one in files:
+        assert (tmp_path / "out" / one.name).read_bytes() == one.read_bytes(), one.name
+    first, trained = (load_file(path / "model.safetensors") for path in (model, undisturbed))
+    still = {name for name, one in first.items() if torch.equal(one, trained[name])}
+    assert not {name for name in still if "experts" in name}, "they were not trained"
+
+
+def test_the_model_has_the_data_type_of_the_first_one(tmp_path: Path) -> None:
+    """It is trained in float32 whatever that is."""
+    save_tiny(tmp_path / "model", dtype=torch.bfloat16)
+    fine_tune(tmp_path / "model", ROWS, tmp_path / "out", SHORT)
+    assert {one.dtype for one in load_file(tmp_path / "out/model.safetensors").values()} == {torch.bfloat16}
+    assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "bfloat16"
