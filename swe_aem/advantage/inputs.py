@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdvantageInputs:
-    """The B trajectories of a batch as tensors, padded on the right to T tokens from the first sampled one on."""
+    """The B trajectories of a batch as tensors, padded on the right to T tokens from the first sampled one on. Where
+    branches are trained on (`branches_per_trajectory`), their tokens stand behind those of their trajectory."""
 
     reward: "Tensor"
     """(B,) float32: of each trajectory; NaN where it does not count."""

@@ -47,7 +47,7 @@ class RendererConfig(Frozen):
     """What becomes of earlier thinking. keep: it stays where it was sampled, so that a conversation is one token stream
     and all of it is trained on. as_template: where the model's chat template leaves it out, as most do once a user
     speaks again, the conversation is rendered again without it, and what was sampled before becomes a branch, which is
-    not trained on."""
+    trained on only with branches_per_trajectory."""
 
     @field_validator("family")
     @classmethod

@@ -77,7 +77,8 @@ class Transcript:
             token_ids=tuple(main.token_ids),
             responses=tuple(main.responses),
             branches=tuple(
-                Branch(token_ids=tuple(stream.token_ids), responses=tuple(stream.responses)) for stream in branches
+                Branch(token_ids=tuple(stream.token_ids), responses=tuple(stream.responses), by_agent=True)
+                for stream in branches
             ),
             messages=tuple(self.messages),
             **fields,

@@ -137,6 +137,9 @@ class Branch(Frozen):
     responses: tuple[Response, ...]
     messages: tuple[dict[str, Any], ...] = ()
     """The conversation as chat messages, where there are no token ids that say the same."""
+    by_agent: bool = False
+    """Is it certain that the agent asked for it, and none of the policy's own commands? Only then may it be trained on.
+    False in stores that do not say."""
 
     @model_validator(mode="after")
     def _spans_fit(self) -> "Branch":
@@ -161,7 +164,8 @@ class Trajectory(Frozen):
     token_ids: tuple[int, ...] = ()
     responses: tuple[Response, ...] = ()
     branches: tuple[Branch, ...] = ()
-    """Streams that are not part of this one. Each response is in one stream; training sees `responses` only."""
+    """Streams that are not part of this one. Each response is in one stream; training sees `responses`, and those of
+    branches only where `branches_per_trajectory` asks for them."""
     messages: tuple[dict[str, Any], ...] = ()
     """The conversation as chat messages, for people and for supervised fine-tuning; RL trains on the ids."""
     stop: Stop | None = None

@@ -54,7 +54,7 @@ class GatewaySession:
         self.reachable = False
         """Can the policy's own commands send requests? Then a conversation that begins after its first call of a tool
         is aside: it uses up turns, and is stored as a branch, but is never the trajectory's own and ends nothing but
-        itself."""
+        itself. No branch is then known to be by the agent: a command can also fork the agent's own conversation."""
         self._why = ""
         self._task, self._sample = task, sample
         self._sampler = TurnSampler(policy, renderer, limits, deadline, task_id=task.id, sample=sample)
@@ -125,7 +125,7 @@ class GatewaySession:
         seen = set(main)
         branches = []
         for path in streams[1:]:
-            branches.append(_branch(path, skip=seen))
+            branches.append(_branch(path, skip=seen, by_agent=not self.reachable))
             seen.update(path)
         first_prompt = self._turns[0].prompt.token_ids if self._turns else ()
         return Trajectory(
@@ -202,11 +202,14 @@ class GatewaySession:
             self.end(why, stop=stop, error=error)
 
 
-def _branch(path: list[Turn], skip: Collection[Turn]) -> Branch:
+def _branch(path: list[Turn], skip: Collection[Turn], *, by_agent: bool) -> Branch:
     """A path beside the trajectory's own, with the responses of the turns that are not in `skip`."""
     token_ids = tuple(path[-1].token_ids)
     return Branch(
-        token_ids=token_ids, responses=_responses(path, skip=skip), messages=() if token_ids else _messages(path)
+        token_ids=token_ids,
+        responses=_responses(path, skip=skip),
+        messages=() if token_ids else _messages(path),
+        by_agent=by_agent,
     )
 
 

@@ -15,6 +15,7 @@ is refused. A store of an older format is read and never appended to, so no stor
     8  responses have `usage`, branches `messages`: a chat API reports no token ids; verdicts have `odd_once`
     9  responses have `spans`: several versions of the weights may sample one
     10  trajectories have `routed_experts`
+    11  branches have `by_agent`; before, none is known to be
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from typing import Any
 
 from swe_aem.errors import UserError
 
-FORMAT = 10
+FORMAT = 11
 """What is written."""
 OLDEST = 3
 """The oldest that is read."""

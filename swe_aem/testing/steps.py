@@ -89,7 +89,7 @@ class ScriptedFeed:
         """One row per prompt."""
         first = trainer.accelerator.process_index * len(prompts)
         rows = [
-            {**self._row(prompt, (first + index) % self.group), "place": first + index}
+            {**self._row(prompt, (first + index) % self.group), "place": first + index, "trajectory": first + index}
             for index, prompt in enumerate(prompts)
         ]
         self.calls += 1

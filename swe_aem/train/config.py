@@ -182,6 +182,10 @@ class TrainConfig(Frozen):
     limits_reward: LimitsReward = "graded"
     """Reward of those trajectories in the baseline: graded, what the tests say of their patch; zero, 0 whatever they
     say (DeepSWE, which does not grade them)."""
+    branches_per_trajectory: Annotated[int, Field(ge=0)] = 0
+    """Branches of a trajectory that are trained on beside its own stream, at most so many, the first ones: what a
+    harness samples in a sub-agent, or had sampled before it condensed its history. Each is a row with the advantage of
+    the trajectory. 0: none."""
     rollout: RolloutConfig
     """Settings of the rollouts, the same ones that `swe-aem rollout` takes: tasks, group size, limits, sandboxes,
     scheduling."""
@@ -291,6 +295,16 @@ class TrainConfig(Frozen):
                 f"groups_per_step * rollout.group_size = {rows} rows cannot be split into {self.num_minibatches} "
                 f"num_minibatches of whole micro batches of {self.micro_batch_size}: make num_minibatches * "
                 "micro_batch_size a divisor of the rows"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _branches_have_rows(self) -> "TrainConfig":
+        """Where branches are asked for, their rows have a place in a step."""
+        if self.branches_per_trajectory and self.token_budget is None:
+            raise ValueError(
+                "branches_per_trajectory gives each step another number of rows, which only a token_budget can split: "
+                "set token_budget, to rollout.native.max_context_tokens or more"
             )
         return self
 

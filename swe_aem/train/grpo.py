@@ -3,7 +3,8 @@
 It overrides three things. Rewards come from the rollouts, not from functions of text. While TRL scores a generation
 batch with the old policy, the entropies that its fused head computes anyway are kept. Then the advantages become those
 of the estimator, which sees the batch of all processes. Rows come from `rollout_func`, with the extra fields of
-`DealtRow`. Wherever a row was dealt to, its `place` tells its group; the estimator sees rows in the order of places.
+`DealtRow`. Wherever a row was dealt to, its `place` tells its group; the estimator sees trajectories in the order of
+places, each with the tokens of its branches behind its own (`streams.py`).
 
 An estimator that asks for entropies or log-probabilities needs no extra forward pass where TRL scores the batch anyway:
 with vLLM's correction, or when `gradient_accumulation_steps` is not a multiple of `steps_per_generation *
@@ -38,6 +39,7 @@ from swe_aem.train.refusals import one_ratio_per_row, refuse_silent_changes
 from swe_aem.train.routing_replay import RoutingReplay
 from swe_aem.train.sharding import shard_gradients
 from swe_aem.train.step_clock import StepClock
+from swe_aem.train.streams import Streams, count_trajectories
 from swe_aem.train.training_row import RowFields
 from swe_aem.train.trl_config import MEANS_OVER_ROWS
 
@@ -80,14 +82,18 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
         self._rewards: Tensor | None = None
         self._order = torch.empty(0, dtype=torch.long)
         """For each place, the number of its row among those of all processes, one process after the other."""
+        self._trajectory = torch.empty(0, dtype=torch.long)
+        """For each place, that of its trajectory's row."""
         self._packed = packed
         self._rollout_func = rollout_func
+        self._rows: dict[str, list[Any]] = {}
+        """What `rollout_func` gave for the batch that is scored."""
         self._micro_step: list[int] = []
         """For each row of this process, the number of its micro-step."""
         self._passes = passes
         passes.prepare(kwargs["model"])
         self._compilations = Compilations() if passes.compile != "none" else None
-        super().__init__(args=args, reward_funcs=resolved, rollout_func=self._rows, **kwargs)
+        super().__init__(args=args, reward_funcs=resolved, rollout_func=lambda prompts, trainer: self._rows, **kwargs)
         self._replay = RoutingReplay(self.accelerator.unwrap_model(self.model)) if routing_replay else None
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -95,17 +101,21 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
         super().create_accelerator_and_postprocess()
         shard_gradients(self.accelerator)
 
-    def _rows(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
-        """What `rollout_func` gives; notes which rows make a micro-step."""
-        rows = self._rollout_func(prompts, trainer)
+    def _fetch(self, inputs: Any) -> Any:
+        """Ask `rollout_func` for the rows of a batch, and note which make a micro-step. Returns TRL's inputs, one for
+        each row: a batch of packed rows may have more of them than slots."""
+        self._rows = self._rollout_func([one["prompt"] for one in inputs], self)
+        further = len(self._rows["prompt_ids"]) - len(inputs)
         if self._packed:
-            self._micro_step = list(rows["micro_step"])
-        return rows
+            self._micro_step = list(self._rows["micro_step"])
+        elif further:
+            raise ValueError(f"rollout_func returned {further} rows beyond its slots, and rows are not packed")
+        return [*inputs, *({"prompt": inputs[0]["prompt"]} for _ in range(further))]
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
-        """Rewards of all processes in the order of places, (N, 1); NaN for rows that do not count, which TRL's own
-        metrics then leave out."""
-        missing = [field for field in (*RowFields.__annotations__, "place") if field not in inputs[0]]
+        """Rewards of the trajectories of all processes in the order of places, (B, 1); NaN for those that do not count,
+        which TRL's own metrics then leave out."""
+        missing = [field for field in (*RowFields.__annotations__, "place", "trajectory") if field not in inputs[0]]
         if missing:
             raise ValueError(f"rollout_func returned no {', '.join(missing)}")
         rewards = [row["reward"] if row["counts"] else float("nan") for row in inputs]
@@ -113,7 +123,9 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
         places: Any = gather(torch.tensor([row["place"] for row in inputs], device=device))
         self._order = places.argsort().cpu()
         gathered: Any = gather(torch.tensor(rewards, dtype=torch.float32, device=device))
-        in_order = gathered[places.argsort()]
+        trajectories: Any = gather(torch.tensor([row["trajectory"] for row in inputs], device=device))
+        self._trajectory = trajectories.cpu()[self._order]
+        in_order = gathered[places.argsort()][: count_trajectories(self._trajectory)]
         self._rewards = in_order
         return in_order.unsqueeze(1)
 
@@ -216,6 +228,7 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
     def _scored(self, inputs: Any) -> dict[str, Any]:
         """What TRL makes of the rows that `rollout_func` gives, with the estimator's advantages."""
         self._scoring, self._old = True, None
+        inputs = self._fetch(inputs)
         try:
             output = super()._generate_and_score_completions(inputs)
         finally:
@@ -234,6 +247,7 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
         if self._packed:
             output["micro_step"] = torch.tensor(self._micro_step)
         self._old = self._routes = None
+        self._rows = {}
         return output
 
     def _sampled_scores(self, inputs: Any, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -262,7 +276,9 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
 
     def _advantages(self, inputs: Any, output: dict[str, Any]) -> Tensor:
         """(B,) or (B, T): those of this process's rows. Metrics of the step are noted, over all processes."""
-        everyone = self._inputs(inputs, output)
+        numbers = self._of_everyone(self._response_numbers(inputs, output["completion_ids"]), -1)
+        streams = Streams(self._trajectory, numbers)
+        everyone = self._inputs(inputs, output, streams, streams.join(numbers, -1))
         label = label_of(self.advantage)
         found = estimate(self._estimator, everyone, self.advantage.estimator)
         _require_same(gather_object([_sums(found.values)]), label)
@@ -273,29 +289,31 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
             noted["positive_share"].append(_positive_share(found.values, everyone.response_of_token))
             for name, value in found.metrics.items():
                 noted[f"{label}/{name}"].append(value)
-        mine = found.values[[row["place"] for row in inputs]].to(output["completion_ids"].device)
+        mine = streams.split(found.values)[[row["place"] for row in inputs]].to(output["completion_ids"].device)
         return mine if mine.dim() == 1 else mine[:, : output["completion_ids"].size(1)]
 
-    def _inputs(self, inputs: Any, output: dict[str, Any]) -> AdvantageInputs:
-        """The rows of all processes, in the order of places."""
+    def _inputs(self, inputs: Any, output: dict[str, Any], streams: Streams, numbers: Tensor) -> AdvantageInputs:
+        """The trajectories of all processes, in the order of places. `numbers` is (B, T) long: the response of each
+        token."""
         assert self._rewards is not None  # TRL asks for the rewards in every generation
         reward = self._rewards.cpu()
         weight: Any = gather(torch.tensor([row["weight"] for row in inputs], device=self._rewards.device))
         rewards = gather_object([row["response_rewards"] for row in inputs])
+        own = self._order[: streams.trajectories]
         return AdvantageInputs(
             reward=reward,
             group=torch.arange(reward.numel()) // self._group_size,
-            response_of_token=self._of_everyone(self._response_numbers(inputs, output["completion_ids"]), -1),
-            weight=weight.cpu()[self._order],
-            scores=lambda: self._scores_of_everyone(output),
-            response_rewards=_columns([rewards[number] for number in self._order.tolist()]),
+            response_of_token=numbers,
+            weight=weight.cpu()[own],
+            scores=lambda: self._scores_of_everyone(output, streams),
+            response_rewards=_columns([rewards[number] for number in own.tolist()], least=int(numbers.max()) + 1),
             step=self.state.global_step,
         )
 
-    def _scores_of_everyone(self, output: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """(B, T) entropies and log-probabilities of all processes' rows."""
+    def _scores_of_everyone(self, output: dict[str, Any], streams: Streams) -> tuple[Tensor, Tensor]:
+        """(B, T) entropies and log-probabilities of all processes' trajectories."""
         logps, entropy = self._old_policy(output)
-        return self._of_everyone(entropy, 0), self._of_everyone(logps, 0)
+        return streams.join(self._of_everyone(entropy, 0), 0), streams.join(self._of_everyone(logps, 0), 0)
 
     def _of_everyone(self, values: Tensor, padding: int) -> Tensor:
         """The rows of all processes on the CPU in the order of places, (B, T) with T that of the widest."""
@@ -366,11 +384,12 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
 
     def _loss_of_packed(self, model: Any, inputs: dict[str, Any], rows: slice) -> Tensor:
         """What some rows of a minibatch add to its loss. TRL divides means over rows by the micro-steps of an update,
-        which have one number of rows there: these count for as many as they have."""
-        count, all_rows = rows.stop - rows.start, inputs["prompt_ids"].size(0)
+        which have one number of rows there: these count for as many as they have, of the trajectories of a minibatch,
+        which are as many whether branches are trained on beside them or not."""
+        count, trajectories = rows.stop - rows.start, self.args.per_device_train_batch_size
         before = self.current_gradient_accumulation_steps
         if self.loss_type in MEANS_OVER_ROWS:
-            self.current_gradient_accumulation_steps = all_rows / count
+            self.current_gradient_accumulation_steps = trajectories / count
         try:
             return self._compute_loss(model, rows_of(inputs, rows))
         finally:
@@ -389,12 +408,12 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
         return super()._compute_loss(model, inputs)
 
 
-def _columns(rewards: Sequence[Sequence[float] | None]) -> Tensor | None:
-    """(B, R) rewards of responses, NaN where a row has none; None if no row has any."""
+def _columns(rewards: Sequence[Sequence[float] | None], *, least: int) -> Tensor | None:
+    """(B, R) rewards of responses, NaN where a row has none, with R at least `least`; None if no row has any."""
     width = max((len(row) for row in rewards if row is not None), default=0)
     if not width:
         return None
-    table = torch.full((len(rewards), width), torch.nan)
+    table = torch.full((len(rewards), max(width, least)), torch.nan)
     for number, row in enumerate(rewards):
         table[number, : len(row or ())] = torch.tensor(row or [])
     return table

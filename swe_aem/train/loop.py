@@ -237,6 +237,7 @@ class _Run:
             clock=self.clock,
             compact_filtering=config.compact_filtering,
             routing_replay=config.routing_replay,
+            branches_per_trajectory=config.branches_per_trajectory,
         )
         callbacks: list[TrainerCallback] = []
         if self.processes.first:

@@ -59,7 +59,8 @@ class RolloutMetrics(Frozen):
     sampled_tokens: int | None = None
     """Tokens that the policy sampled in the trajectories' own streams, branches left out."""
     branch_share: float | None = None
-    """Share of the sampled tokens, those of branches included, that are in branches and so not trained on, 0..1."""
+    """Share of the sampled tokens, those of branches included, that are in branches, 0..1. They are not trained on, but
+    for those in `branch_token_share`."""
     tokens_per_s: float | None = None
     """Sampled tokens per second of rollout."""
     tool_failure_rate: float | None = None
@@ -161,6 +162,10 @@ class StepMetrics(RolloutMetrics):
     """Share of trained tokens whose ratio, or whose trajectory's mean ratio, is below importance_sampling.low."""
     importance_high_share: float | None = Field(default=None, alias="importance/high_share")
     """The same above importance_sampling.high."""
+    branch_row_share: float | None = Field(default=None, alias="branches/row_share")
+    """Share of the rows with a trained token that are those of branches, with `branches_per_trajectory`."""
+    branch_token_share: float | None = Field(default=None, alias="branches/token_share")
+    """The same of trained tokens."""
     compile_graphs: int | None = Field(default=None, alias="compile/graphs")
     """Graphs that torch compiled in the step, with the setting `compile`: after the first steps, recompilations."""
     compile_graph_breaks: int | None = Field(default=None, alias="compile/graph_breaks")

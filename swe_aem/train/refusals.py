@@ -11,10 +11,12 @@ from swe_aem.advantage.config import (
     ADVANTAGES,
     NO_IMPORTANCE_SAMPLING,
     AdvantageConfig,
+    EMPGConfig,
     ImportanceSamplingConfig,
     OwnAdvantageConfig,
 )
 from swe_aem.errors import UserError
+from swe_aem.harness import is_harness, read_harness_spec
 from swe_aem.policy import tokenizer_fingerprint
 from swe_aem.reward import Rewards
 from swe_aem.train.architecture import (
@@ -37,6 +39,8 @@ from swe_aem.train.trl_config import TRACKERS, UNUSED, changed_meaning, recipe
 
 _IN_SHARDS = "SHARDED_STATE_DICT"
 _PER_TOKEN_LOSSES = ("cispo", "vespo")
+_EACH_ROW_ALIKE = ("grpo", "sapo", "luspo")
+"""Losses that are means over rows whatever these are long. A mean over rows of dr_grpo divides by a constant."""
 
 
 def refuse_at_start(config: TrainConfig) -> None:
@@ -51,6 +55,8 @@ def reasons_at_start(config: TrainConfig, *, sharded: bool) -> Iterator[str]:
     yield from _losses(recipe(config.grpo), config.advantage, config.importance_sampling)
     if config.token_budget is not None:
         yield from _packing(recipe(config.grpo))
+    if config.branches_per_trajectory:
+        yield from _branches(config)
     yield from _trackers(config)
     yield from _extensions(config)
     yield from _sharding(config, sharded=sharded)
@@ -181,6 +187,33 @@ def _packing(fields: Mapping[str, Any]) -> Iterator[str]:
         changed.append("top_entropy_quantile")
     for name in changed:
         yield f"{name} looks at the tokens of a micro-batch, which token_budget would change: leave one of the two out"
+
+
+def _branches(config: TrainConfig) -> Iterator[str]:
+    """Why branches cannot be trained on with these settings."""
+    loss = recipe(config.grpo)["loss_type"]
+    if loss in _EACH_ROW_ALIKE:
+        yield (
+            f"loss_type {loss} is a mean over rows in which each weighs alike, so a trajectory would weigh more with "
+            "each of its branches: use dr_grpo, dapo or cispo, in which tokens do, or leave branches_per_trajectory out"
+        )
+    if isinstance(config.advantage, EMPGConfig):
+        yield (
+            "advantage empg pays a response for the one that follows it, and no response of a branch follows the last "
+            "one of another stream: use another estimator, or leave branches_per_trajectory out"
+        )
+    agent, rollout = config.rollout.agent_name, config.rollout
+    with suppress(UserError):  # a file that is not there is refused with all other settings of rollouts
+        if is_harness(agent) and read_harness_spec(agent).inside:
+            yield (
+                f"the harness {agent} runs inside of the sandbox, where the policy's own commands can ask for branches "
+                "that look like its own, so none of them is trained on: leave branches_per_trajectory out"
+            )
+    if agent == "native" and rollout.renderer.thinking == "keep":
+        yield (
+            "the native agent makes branches only with rollout.renderer.thinking as_template: leave "
+            "branches_per_trajectory out"
+        )
 
 
 def one_ratio_per_row(fields: Mapping[str, Any]) -> bool:

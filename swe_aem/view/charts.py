@@ -297,10 +297,14 @@ def failures(run: TrainingRun) -> Parts | None:
 
 
 def branches(run: TrainingRun) -> Parts | None:
-    """Share of the sampled tokens that no step trains on; nothing for agents that make no branches."""
-    if not any(run.series("branch_share")[1]):
+    """Share of the sampled and of the trained tokens that are in branches; nothing for agents that make none."""
+    lines = (
+        Line("branch_share", "of what was sampled", "purple", scale=100),
+        Line("branch_token_share", "of what was trained on", "blue", scale=100),
+    )
+    if not any(any(run.series(line.field)[1]) for line in lines):
         return None
-    return _line_chart(run, "sampled tokens, %", Line("branch_share", "in branches", "purple", scale=100))
+    return _line_chart(run, "tokens in branches, %", *lines)
 
 
 def groups(run: TrainingRun) -> Parts | None:
@@ -432,8 +436,8 @@ CHARTS: tuple[Kind, ...] = (
         "branches",
         ROLLOUTS,
         "Branches",
-        "What was sampled after a harness rewrote its history: stored, neither trained on nor in AEM's factors.",
-        "a large share: most of what is sampled teaches nothing",
+        "What was sampled after a harness rewrote its history: trained on only with branches_per_trajectory.",
+        "a large share that is not trained on: most of what is sampled teaches nothing",
         branches,
     ),
     Kind(

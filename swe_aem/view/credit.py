@@ -111,6 +111,8 @@ def _notes(config: TrainConfig) -> list[str]:
             notes.append(f"{chosen.estimator} looks at a whole batch in training, and only at this group here.")
         if isinstance(chosen, AEMConfig) and chosen.shuffle:
             notes.append("Training shuffled the factors, by a seed and its step; here they are shuffled otherwise.")
+    if config.branches_per_trajectory and not isinstance(chosen, BaselineConfig):
+        notes.append("Branches were trained on too; their responses are left out here, and with them α was another.")
     if config.importance_sampling.mode != "none":
         notes.append("Importance sampling weighted each token in training; its ratios are not stored.")
     if config.oversampled_groups:

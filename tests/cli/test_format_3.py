@@ -150,6 +150,7 @@ def test_a_row_keeps_its_branches() -> None:
     assert rewritten.messages == ({"role": "user", "content": "Fix \udcff it"},)
     assert [branch.token_ids for branch in rewritten.branches] == [tuple(range(20, 28)), (1, 2, 3)]
     assert [len(branch.responses) for branch in rewritten.branches] == [1, 0]
+    assert not any(branch.by_agent for branch in rewritten.branches), "nobody knows who asked for them"
     assert [one.responses[0].logprobs for one in (rewritten, rewritten.branches[0])] == [(-0.125, -0.25, -0.375)] * 2
 
 

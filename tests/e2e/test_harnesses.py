@@ -18,6 +18,7 @@ import yaml
 
 from swe_aem.core import Completion, Outcome, Policy, SamplingParams, Stop, TaskRecord, Trajectory
 from swe_aem.core.settings import check
+from swe_aem.harness import install, read_harness_spec
 from swe_aem.policy import scripted
 from swe_aem.rollout import (
     RolloutComponents,
@@ -30,6 +31,8 @@ from swe_aem.rollout import (
 )
 from swe_aem.store import Store
 from swe_aem.testing.chat import ScriptedChat, calls
+from swe_aem.testing.steps import ScriptedSteps
+from swe_aem.train.config import TrainConfig
 from tests.conftest import require_harness
 from tests.e2e.conftest import REPOSITORY
 from tests.walk import walk
@@ -64,7 +67,9 @@ RollOut = Callable[..., Any]
 def groups(tmp_path: Path) -> RollOut:
     """Rolls out groups of gold and no-op; returns the trajectories by id, after checking them token by token."""
 
-    async def run(**settings: Any) -> dict[str, Trajectory]:
+    async def run(
+        exact: Callable[[Trajectory, list[tuple[list[int], list[int]]]], None] = check_exact, **settings: Any
+    ) -> dict[str, Trajectory]:
         config = check(
             RolloutConfig, {"policy": "gold", "group_size": 2, "tokenizer": SMALL, "twins": False, **settings}
         )
@@ -85,7 +90,7 @@ def groups(tmp_path: Path) -> RollOut:
             await rollout.run()
         stored = {trajectory.id: trajectory for trajectory in store.trajectories()}
         for id, trajectory in stored.items():
-            check_exact(trajectory, kept[id])
+            exact(trajectory, kept[id])
         return stored
 
     return run
@@ -98,6 +103,16 @@ def check_exact(trajectory: Trajectory, asked: list[tuple[list[int], list[int]]]
     assert trajectory.responses[-1].end == len(ids)
     assert trajectory.branches == ()
     assert trajectory.stop is Stop.SUBMITTED
+
+
+def check_streams(trajectory: Trajectory, asked: list[tuple[list[int], list[int]]]) -> None:
+    """Every response is in one stream, behind exactly the prompt that it was sampled from."""
+    found = [
+        (list(stream.token_ids[: one.start]), list(stream.token_ids[one.start : one.end]))
+        for stream in (trajectory, *trajectory.branches)
+        for one in stream.responses
+    ]
+    assert sorted(found) == sorted(asked)
 
 
 def check_outcomes(stored: dict[str, Trajectory], tasks: int) -> None:
@@ -158,7 +173,7 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
     from swe_aem.train.grpo import AgentGRPOTrainer
     from swe_aem.train.training_row import training_row
 
-    rows = [{**training_row(trajectory), "place": place} for place, trajectory in enumerate(group)]
+    rows = [{**training_row(trajectory), "place": place, "trajectory": place} for place, trajectory in enumerate(group)]
     assert sorted(row["reward"] for row in rows) == [0.0, 1.0]
     longest = max(len(trajectory.token_ids) for trajectory in group)
     shape = {"num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 8, "hidden_size": 16}
@@ -179,6 +194,46 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
     )
     trainer.train()
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+async def test_a_sub_agent_and_a_condensed_history_are_trained_on(
+    require_bubblewrap: None, groups: RollOut, tmp_path: Path
+) -> None:
+    """From a harness that makes both, over the store, to the weights; without the setting they change nothing."""
+    pytest.importorskip("trl", reason="needs the train extra")
+    from swe_aem.train.loop import train
+    from swe_aem.train.records import read_metrics
+    from swe_aem.train.steps import Step
+
+    agent = str(REPOSITORY / "tests" / "harness" / "condensing_agent.py")
+    install(read_harness_spec(agent))
+    stored = await groups(check_streams, agent=agent, limit=1)
+    resolved, empty = sorted(stored.values(), key=lambda one: one.sample)
+    assert [one.outcome for one in (resolved, empty)] == [Outcome.RESOLVED, Outcome.EMPTY_PATCH]
+    assert [(len(one.responses), one.by_agent) for one in resolved.branches] == [(1, True), (1, True)]
+    assert empty.branches == ()
+
+    class Stored(ScriptedSteps):
+        def step(self, number: int) -> Step:
+            return Step(number=number, groups=((resolved, empty),))
+
+    def trained(name: str, **settings: Any) -> tuple[bytes, Any]:
+        values = {"model": str(REPOSITORY / SMALL), "steps": 1, "groups_per_step": 1, "heldout": None, "device": "cpu"}
+        rollout = {"group_size": 2, "agent": agent, "native": {"max_context_tokens": 4096}}
+        config = check(TrainConfig, {**values, "rollout": rollout, "token_budget": 4096, **settings})
+        train(config, tmp_path / name, Stored)
+        (line,) = read_metrics(tmp_path / name)
+        return (tmp_path / name / "policy" / "model.safetensors").read_bytes(), line
+
+    off, line = trained("off")
+    assert (line.branch_row_share, line.branch_share and line.branch_share > 0) == (None, True)
+    resolved = resolved.model_copy(update={"branches": ()})
+    assert trained("without")[0] == off
+    resolved = stored[resolved.id]
+    on, line = trained("on", branches_per_trajectory=2)
+    assert on != off
+    assert line.branch_row_share == 0.5
+    assert line.branch_token_share == pytest.approx(line.branch_share)
 
 
 def test_a_policy_is_trained_in_a_harness(require_bubblewrap: None, tmp_path: Path) -> None:

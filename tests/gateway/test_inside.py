@@ -171,6 +171,7 @@ async def test_what_the_policys_commands_send_trains_nothing(tmp_path: Path, inj
         assert [len(branch.responses) for branch in trajectory.branches] == [2, 2, 2], "a repeated request counts once"
         aside = sum(len(response.logprobs) for branch in trajectory.branches for response in branch.responses)
         assert aside > sum(len(response.logprobs) for response in trajectory.responses), "they are the longer ones"
+        assert not any(branch.by_agent for branch in trajectory.branches), "no setting has them trained on"
     undisturbed = GatewaySession(TASK, 0, Told(RENDERER, []), RENDERER, LIMITS, Deadline.after(300))
     history: list[Any] = [{"role": "user", "content": "Fix it."}]
     tools = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}]

@@ -213,6 +213,18 @@ async def test_a_rewritten_history_is_another_stream(play: Any) -> None:
     trajectory = session.trajectory("a", Stop.SUBMITTED)
     assert [len(stream.responses) for stream in (trajectory, *trajectory.branches)] == [1, 1]
     assert [list(branch.token_ids) for branch in trajectory.branches] == [policy.prompts[1] + policy.sampled[1]]
+    assert [branch.by_agent for branch in trajectory.branches] == [True]
+
+
+async def test_no_branch_is_known_to_be_by_the_agent_where_the_policys_commands_can_ask_too(play: Any) -> None:
+    """Also not one that forks the agent's own conversation, which a command can repeat word for word."""
+    session, _ = play([LS, "Long and longer.<|im_end|>", "Short.<|im_end|>"])
+    session.reachable = True
+    first = await ask(session, START)
+    await ask(session, following(START, first, "a.py"))
+    await ask(session, following(START, first, "b.py"))
+    (forked,) = session.trajectory("a", Stop.SUBMITTED).branches
+    assert (len(forked.responses), forked.by_agent) == (1, False)
 
 
 async def test_other_tools_are_another_stream(play: Any) -> None:

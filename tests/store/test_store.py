@@ -103,7 +103,10 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
         model=draw(text),
         token_ids=tuple(draw(st.lists(count, min_size=tokens, max_size=tokens))),
         responses=tuple(responses),
-        branches=(Branch(token_ids=tuple(range(end)), responses=tuple(responses)),) if draw(st.booleans()) else (),
+        branches=tuple(
+            Branch(token_ids=tuple(range(end)), responses=tuple(responses), by_agent=by_agent)
+            for by_agent in draw(st.lists(st.booleans(), max_size=2))
+        ),
         messages=tuple(
             draw(st.lists(st.dictionaries(st.sampled_from(["role", "content", "x"]), plain_json), max_size=3))
         ),

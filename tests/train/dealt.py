@@ -1,5 +1,6 @@
 """Train the tiny policy in one of two processes, with rows dealt by length: `dealt.py RANK PORT LIMIT MODEL OUT
-[SETTING...]`. It prints the number of columns of each micro-batch."""
+[SETTING...]`. It prints the number of columns of each micro-batch. Its steps have branches, which a setting may have
+trained on."""
 
 import json
 import sys
@@ -11,8 +12,8 @@ from tests.train import pair
 rank, port, limit, model, out, *settings = sys.argv[1:]
 pair.join(rank, port)
 
-from swe_aem.testing.steps import ScriptedSteps  # noqa: E402
 from swe_aem.train import grpo, loop  # noqa: E402
+from tests.train.branched import BranchedSteps  # noqa: E402
 from tests.train.killable import DEALT, configuration  # noqa: E402
 
 widths: list[int] = []
@@ -30,5 +31,5 @@ def watched(inputs: dict[str, Any]) -> dict[str, Any]:
 grpo.trimmed = watched
 pair.meet(port)
 config = configuration(Path(model), 2, *DEALT, f"collective_timeout_s={limit}", *settings)
-loop.train(config, Path(out), ScriptedSteps)
+loop.train(config, Path(out), BranchedSteps)
 print(json.dumps(widths))

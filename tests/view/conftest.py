@@ -78,6 +78,8 @@ def metrics(steps: int, seed: int = 0) -> list[Line]:
                 "tokens_per_s": random.uniform(300, 400),
                 "sampled_tokens": random.randrange(8000, 12000),
                 "branch_share": random.uniform(0.01, 0.1),
+                "branches/row_share": 0.04,
+                "branches/token_share": 0.03,
                 "rollout_s": rollout_s,
                 "step_s": step_s,
                 "rollout_wait_s": rollout_wait_s,

@@ -34,6 +34,7 @@ CHART_OF_KEY = {
     "tool_failure_rate": "failures",
     "malformed_rate": "failures",
     "branch_share": "branches",
+    "branches/token_share": "branches",
     "zero_variance_groups": "groups",
     "rejected_groups": "groups",
     "positive_share": "positive_share",
@@ -45,7 +46,7 @@ CHART_OF_KEY = {
 }
 NO_CHART = (
     "wall_s", "rollout_s", "step_s", *sorted({*PHASES} - {"rollout_wait_s"}), "version", "groups", "sampled_tokens",
-    "aem/alpha_min", "aem/alpha_max", "aem/entropy_min", "aem/entropy_max",
+    "aem/alpha_min", "aem/alpha_max", "aem/entropy_min", "aem/entropy_max", "branches/row_share",
 )  # fmt: skip
 
 

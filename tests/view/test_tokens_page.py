@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swe_aem.core import Outcome, Response, Trajectory
+from swe_aem.core import Branch, Outcome, Response, Trajectory
 from swe_aem.errors import UserError
 from swe_aem.policy import load_tokenizer
 from swe_aem.testing.builders import make_trajectory
@@ -86,6 +86,27 @@ def test_base_advantages_are_those_of_training_and_what_is_estimated_says_so(tmp
     unpaid = [*members[:6], make_trajectory("t", 6, reward=None), members[7]]
     with pytest.raises(UserError, match=r"Its group was not trained on: t.6 ended as resolved .* without a reward"):
         credit_of(run, unpaid, members[0].key)
+
+
+def test_a_branch_is_shown_as_trained_on_where_it_was(tmp_path: Path) -> None:
+    one = make_trajectory("t", 0)
+    branches = tuple(
+        Branch(token_ids=one.token_ids, responses=one.responses, by_agent=by_agent) for by_agent in (False, True, True)
+    )
+    trained_run(tmp_path / "r", [one.model_copy(update={"branches": branches})])
+    StoreIndex(tmp_path / "r" / "rollouts").build()
+    site = Site([tmp_path / "r"], PAGES)
+
+    def trained(stream: str) -> bool:
+        values = {"run": "r+rollouts", "task": "t", "sample": "0"}
+        html = site.html(Asked(Address("tokens", values, {"stream": stream}), ServerLinks(site.pages)))
+        return "log p -1.500, sampled, not trained on" not in html
+
+    assert [trained(stream) for stream in ("", "1", "2", "3")] == [True, False, False, False]
+    config = tmp_path / "r" / "config.yaml"
+    packed = config.read_text().replace("micro_batch_size: 48", "token_budget: 4096")
+    config.write_text(packed + "\nbranches_per_trajectory: 1\n")
+    assert [trained(stream) for stream in ("", "1", "2", "3")] == [True, False, True, False]
 
 
 def test_the_page_of_a_trajectory_says_what_each_turn_was_trained_with(tmp_path: Path) -> None:

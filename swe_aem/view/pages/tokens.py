@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 from swe_aem.core import OUTCOME_TABLE, Response, Trajectory
 from swe_aem.errors import UserError
-from swe_aem.view.credit import Credit, credit_of
+from swe_aem.train.directory import stored_config
+from swe_aem.train.training_row import trained_branches
+from swe_aem.view.credit import Credit, credit_of, training_directory
 from swe_aem.view.found import Run
 from swe_aem.view.site import Asked, NotThere, Shown, Site
 from swe_aem.view.stored import branch_asked, crumbs, group_of, key_of, load_excerpt, store_of
@@ -59,7 +61,7 @@ def show(site: Site, asked: Asked) -> Shown:
     credit = None
     if by in ("alpha", "advantage"):
         if stream:
-            notes.append("A branch is not trained on.")
+            notes.append("α and advantages are shown for a trajectory's own stream only.")
         else:
             try:
                 credit = credit_of(run, group_of(site, run, one), key)
@@ -67,7 +69,7 @@ def show(site: Site, asked: Asked) -> Shown:
             except UserError as error:
                 notes.append(str(error))
     texts = _texts(run, ids, start, notes)
-    trained = not stream and one.outcome is not None and OUTCOME_TABLE[one.outcome].trained
+    trained = one.outcome is not None and OUTCOME_TABLE[one.outcome].trained and _is_trained(run, one, stream)
     colour = _colour(by, responses, credit, trained=trained)
 
     def at(first: int, colour: str = by) -> str:
@@ -102,6 +104,17 @@ def _stream(one: Trajectory, stream: str) -> tuple[Sequence[int], Sequence[Respo
     at = branch_asked(one, stream)
     source = one if at is None else one.branches[at]
     return source.token_ids, source.responses
+
+
+def _is_trained(run: Run, one: Trajectory, stream: str) -> bool:
+    """Are the tokens of a stream trained on where those of its trajectory are?"""
+    if (at := branch_asked(one, stream)) is None:
+        return True
+    try:
+        most = stored_config(training_directory(run)).branches_per_trajectory
+    except UserError:
+        return False
+    return any(one.branches[at] is branch for branch in trained_branches(one, most))
 
 
 def _start(query: Mapping[str, str], responses: Sequence[Response], total: int) -> int:
