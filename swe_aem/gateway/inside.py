@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swe_aem.gateway.server import MAX_REQUEST_BYTES, respond
+from swe_aem.gateway.server_log import server_log
 from swe_aem.gateway.session import GatewaySession
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Doorway:
         most_bytes = session.limits.max_context_tokens * _BYTES_PER_TOKEN + (1 << 20)
         app = web.Application(client_max_size=min(MAX_REQUEST_BYTES, most_bytes))
         app.router.add_route("*", "/v1/{path:.+}", handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        runner = web.AppRunner(app, access_log=None, logger=server_log(), shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         try:
             listening = await self._listen(runner)

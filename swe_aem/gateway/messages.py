@@ -7,10 +7,13 @@ dropped. Messages that mean the same have equal canonical forms, except for assi
 
 import json
 import math
+import re
 from typing import Any
 
 from swe_aem.agent import Message
 
+_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
+"""A character's escape in JSON, whether it is JSON's own or stands in the string."""
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 
@@ -48,7 +51,9 @@ def echoes(served: Message, sent: Message) -> bool:
     """Is the canonical message `sent` the assistant message `served`, as a client sends it back?
 
     Content may have lost white space at its ends, and reasoning may be missing. Calls must be the same, with arguments
-    of the same value. Arguments that were not a JSON object are not compared: each client changes them in its own way.
+    of the same value, in which Claude Code reads `\\u00e9` as é. A call that OpenCode cannot run is one of its tool
+    `invalid`, which names the tool that was called. Arguments that were not a JSON object are not compared: each client
+    changes them in its own way.
     """
     if sent["role"] != "assistant" or sent["content"].strip() != served["content"].strip():
         return False
@@ -69,12 +74,15 @@ def parsed_arguments(text: str) -> dict[str, Any] | None:
 
 
 def _same_call(served: dict[str, Any], sent: dict[str, Any]) -> bool:
-    if (served["id"], served["function"]["name"]) != (sent["id"], sent["function"]["name"]):
+    if served["id"] != sent["id"]:
         return False
-    if served["function"]["arguments"] == sent["function"]["arguments"]:
+    name, echoed = served["function"]["name"], sent["function"]
+    if name != echoed["name"]:
+        return echoed["name"] == "invalid" and (parsed_arguments(echoed["arguments"]) or {}).get("tool") == name
+    if served["function"]["arguments"] == echoed["arguments"]:
         return True
     arguments = parsed_arguments(served["function"]["arguments"])
-    return arguments is None or _spelled(arguments) == _spelled(parsed_arguments(sent["function"]["arguments"]))
+    return arguments is None or _unescaped(arguments) == _unescaped(parsed_arguments(echoed["arguments"]))
 
 
 def _paired(text: str) -> str:
@@ -88,6 +96,11 @@ def _number(text: str) -> int | float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is no number of JSON")
     return int(value) if value.is_integer() else value
+
+
+def _unescaped(value: Any) -> str:
+    """`_spelled`, with each `\\u00e9` that stands in a string as its character."""
+    return _spelled(json.loads(_ESCAPE.sub(r"\\u\1", _spelled(value))))
 
 
 def _spelled(value: Any) -> str:

@@ -21,6 +21,7 @@ from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import AnyPolicy, Deadline, Stop, Task
 from swe_aem.gateway import anthropic_wire, chat_wire, responses_wire
 from swe_aem.gateway.messages import BadRequest
+from swe_aem.gateway.server_log import server_log
 from swe_aem.gateway.session import GatewaySession, SessionEnded
 from swe_aem.gateway.wire import Refusal, Wire
 
@@ -60,7 +61,7 @@ class Gateway:
 
         app = web.Application(client_max_size=MAX_REQUEST_BYTES)
         app.router.add_route("*", "/{session}/v1/{path:.+}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        self._runner = web.AppRunner(app, access_log=None, logger=server_log(), shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self._root = f"http://127.0.0.1:{self._runner.addresses[0][1]}"

@@ -150,7 +150,7 @@ class GatewaySession:
             why = f"all {self.limits.max_turns} turns are taken"
             self.end(why, stop=Stop.TURN_LIMIT)
             raise SessionEnded(why, self.stop)
-        aside = place.parent.aside if place.parent else self.reachable and self._has_acted()
+        aside = place.parent.aside if place.parent else self.reachable and self.has_acted
         try:
             prompt = self._prompt(place, tools)
         except SessionEnded as ended:
@@ -163,7 +163,8 @@ class GatewaySession:
         self._tree.add(turn)
         return turn
 
-    def _has_acted(self) -> bool:
+    @property
+    def has_acted(self) -> bool:
         """Has the policy called a tool?"""
         return any(turn.answer is not None and turn.answer.sampled.turn.calls for turn in self._turns)
 

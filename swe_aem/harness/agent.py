@@ -10,10 +10,11 @@ from typing import Any
 from swe_aem.agent import TurnLimits, TurnRenderer
 from swe_aem.core import AnyPolicy, Deadline, Sandbox, SandboxSpec, Stop, Task, Trajectory, TrajectoryKey
 from swe_aem.core.scratch import scratch_directory
-from swe_aem.errors import HarnessError, SandboxDead, UserError
+from swe_aem.errors import HarnessError, HarnessRaised, SandboxDead, UserError
 from swe_aem.gateway import Doorway, Gateway, GatewaySession
 from swe_aem.gateway.inside import FORWARD, INSIDE, ROOT_URL
 from swe_aem.harness.config import HarnessConfig
+from swe_aem.harness.environment import PACKAGES, packages
 from swe_aem.harness.pool import WorkerPool
 from swe_aem.harness.spec import HarnessSpec
 
@@ -29,17 +30,19 @@ class HarnessAgent:
         gateway: Gateway,
         pool: WorkerPool,
         forwarder: Path | None,
+        shared: Mapping[str, Path],
     ) -> None:
-        """`forwarder` is what `Doorway` takes, where the agent runs inside of the sandbox."""
+        """Where the agent runs inside of the sandbox, `forwarder` is what `Doorway` takes, and `shared` are directories
+        of this host that it needs, by their path there."""
         self.name = spec.name
         self._options = {**spec.options, **options}
         self.gateway, self.pool = gateway, pool
-        self._limits, self._inside, self._forwarder = limits, spec.inside, forwarder
+        self._limits, self._inside, self._forwarder, self._shared = limits, spec.inside, forwarder, shared
         self._doorways: dict[TrajectoryKey, Doorway] = {}
 
     @contextmanager
     def sandbox_for(self, spec: SandboxSpec, key: TrajectoryKey) -> Iterator[SandboxSpec]:
-        """The sandbox of one trajectory, with the gateway in it where the agent runs inside."""
+        """The sandbox of one trajectory, with the gateway and the agent's packages in it where that runs inside."""
         if not self._inside:
             yield spec
             return
@@ -47,7 +50,7 @@ class HarnessAgent:
         with scratch_directory("doorway", self.pool.scratch) as directory:
             self._doorways[key] = Doorway(directory, self._forwarder)
             try:
-                yield spec.model_copy(update={"shared": {**spec.shared, INSIDE: directory}})
+                yield spec.model_copy(update={"shared": {**spec.shared, **self._shared, INSIDE: directory}})
             finally:
                 del self._doorways[key]
 
@@ -65,6 +68,11 @@ class HarnessAgent:
                 stop, error = await self._converse(task, sandbox, session, deadline), None
             except SandboxDead as dead:
                 stop, error = Stop.SANDBOX_DEAD, str(dead)
+            except HarnessRaised as raised:
+                if not (self._inside and session.has_acted):
+                    raise
+                # The policy's commands can end an agent beside them, so it is measured like the loss of a sandbox.
+                stop, error = Stop.SANDBOX_DEAD, str(raised)
         trajectory = session.trajectory(self.name, stop)
         if stop is Stop.SUBMITTED and not trajectory.responses:
             raise HarnessError(f"the harness {self.name} ended without asking the policy for anything")
@@ -87,6 +95,7 @@ class HarnessAgent:
             "base_commit": task.base_commit,
             "base_url": f"{ROOT_URL}/v1" if self._inside else session.url,
             "forward": FORWARD if self._inside else "",
+            "packages": PACKAGES if self._shared else "",
             "model": session.policy.name,
             "max_turns": self._limits.max_turns,
             "max_context_tokens": self._limits.max_context_tokens,
@@ -126,5 +135,7 @@ async def open_harness(
         raise UserError(f"the harness {spec.name} has no option {', '.join(sorted(unknown))}; it has {known}")
     if spec.inside and forwarder is None:
         raise UserError(f"the harness {spec.name} runs inside of the sandbox, and open_harness got no forwarder for it")
+    own = packages(spec, config.pins)
+    shared = {} if own is None else {PACKAGES: own}
     async with Gateway(renderer) as gateway, WorkerPool(spec, config) as pool:
-        yield lambda limits: HarnessAgent(spec, config.options, limits, gateway, pool, forwarder)
+        yield lambda limits: HarnessAgent(spec, config.options, limits, gateway, pool, forwarder, shared)

@@ -1,4 +1,5 @@
-"""The Python environment of a harness: `swe-aem harness install` makes it, and a rollout uses it."""
+"""The Python environment of a harness, and its packages of the npm registry: `swe-aem harness install` makes both, a
+rollout uses them."""
 
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from swe_aem.cache import cache_dir
 from swe_aem.errors import UserError
 from swe_aem.harness.spec import BUNDLED, HarnessSpec
 
+PACKAGES = "/.swe-aem-packages"
+"""Where a sandbox sees the packages of the npm registry."""
 _COMPLETE = "complete"
 """A file that marks an environment whose installation finished."""
 
@@ -30,15 +33,19 @@ def interpreter(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
     return directory(spec, pins) / "bin" / "python"
 
 
+def packages(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path | None:
+    """The directory with its packages of the npm registry; None if it asks for none."""
+    return directory(spec, pins) / "npm" / "node_modules" if spec.npm else None
+
+
 def install(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
-    """Install the environment if it is missing, and return its directory. Raises `UserError` if uv fails or is
+    """Install the environment if it is missing, and return its directory. Raises `UserError` if uv or npm fails or is
     missing."""
     place = directory(spec, pins)
     if installed(spec, pins):
         return place
-    uv = shutil.which("uv")
-    if uv is None:
-        raise UserError("environments of harnesses are made with uv, which is not installed: pip install uv")
+    uv = _program("uv", "environments of harnesses are made with uv", "pip install uv")
+    npm = _program("npm", f"packages of the harness {spec.name} are npm's", "apt-get install npm") if spec.npm else ""
     shutil.rmtree(place, ignore_errors=True)
     _run([uv, "venv", "--quiet", "--python", _python(spec), str(place)])
     requirements = spec.requirements(pins)
@@ -46,8 +53,28 @@ def install(spec: HarnessSpec, pins: tuple[str, ...] = ()) -> Path:
         python = str(place / "bin" / "python")
         arguments = ["--quiet", "--compile-bytecode", "--python", python, "--requirements", "-"]
         _run([uv, "pip", "install", *arguments], given="\n".join(requirements))
+    if spec.npm:
+        _install_npm(npm, spec.npm_packages(pins), place / "npm")
     (place / _COMPLETE).touch()
     return place
+
+
+def _program(name: str, why: str, fix: str) -> str:
+    """The path of an installer; raises `UserError` if it is missing."""
+    found = shutil.which(name)
+    if found is None:
+        raise UserError(f"{why}, which is not installed: {fix}")
+    return found
+
+
+def _install_npm(npm: str, asked: tuple[str, ...], place: Path) -> None:
+    """Install packages of the npm registry without running scripts of theirs."""
+    place.mkdir()
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    try:
+        _run([npm, "install", "--prefix", str(place), *options, *asked])
+    except UserError as error:
+        raise UserError(f"{error}\n`npm view PACKAGE versions` lists the versions that there are") from None
 
 
 def _python(spec: HarnessSpec) -> str:

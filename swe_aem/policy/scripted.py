@@ -33,9 +33,15 @@ class ScriptTools(Frozen):
     """The tools through which a script acts if the agent is a harness."""
 
     shell: str
-    """The tool that runs a command line, given as its argument `command`."""
-    finish: tuple[str, dict[str, Any]]
-    """The tool that ends the work, and its arguments."""
+    """The tool that runs a command line."""
+    finish: tuple[str, dict[str, Any]] | None
+    """The tool that ends the work, and its arguments; None where a response that calls no tool ends it."""
+    command: dict[str, Any] = {"command": "{command}"}
+    """The arguments of `shell`, with `{command}` where the command line stands."""
+
+    def run(self, command: str) -> dict[str, Any]:
+        """The arguments with which `shell` runs a command line."""
+        return {name: command if value == "{command}" else value for name, value in self.command.items()}
 
 
 class ScriptedPolicy:
@@ -67,7 +73,7 @@ def scripted(
 def gold(record: TaskRecord, renderer: AssistantRenderer, tools: ScriptTools | None = None) -> ScriptedPolicy:
     """Applies the task's gold patch through the tools, or runs its gold command, and submits."""
     if tools is not None:
-        solve = {"command": _piped(_solution(*_gold_script(record)))}
+        solve = tools.run(_piped(_solution(*_gold_script(record))))
         return scripted("gold", [call("I run the known solution.", tools.shell, solve)], renderer, tools)
     if record.key.gold_command:
         solve = {"command": _solution(record.key.gold_files, record.key.gold_command)}
@@ -134,7 +140,9 @@ def call(content: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _submission(renderer: AssistantRenderer, tools: ScriptTools | None = None) -> Completion:
-    tool, arguments = tools.finish if tools else ("submit", {})
+    if tools is not None and tools.finish is None:
+        return _said({"role": "assistant", "content": "I submit."}, renderer)
+    tool, arguments = tools.finish if tools and tools.finish else ("submit", {})
     return _said(call("I submit.", tool, arguments), renderer)
 
 

@@ -173,5 +173,4 @@ def script_tools(config: RolloutConfig) -> ScriptTools | None:
     if is_own_agent(name):
         return tools_of_own_agent(config.agent)
     spec = read_harness_spec(name)
-    ((tool, arguments),) = spec.finish.items()
-    return ScriptTools(shell=spec.shell, finish=(tool, arguments))
+    return ScriptTools(shell=spec.shell, finish=next(iter(spec.finish.items()), None), command=spec.command)

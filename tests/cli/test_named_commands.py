@@ -36,6 +36,8 @@ OTHERS = re.compile(
 OF_OTHERS = {
     "--cap-drop": "docker run",
     "--cgroup-parent": "docker run",
+    "--dangerously-bypass-approvals-and-sandbox": "codex exec",
+    "--dangerously-skip-permissions": "claude",
     "--extra": "./start",
     "--enable-return-routed-experts": "vllm serve",
     "--gpu-memory-utilization": "vllm serve",

@@ -1,5 +1,6 @@
-"""A harness's process, the gateway's session or the sandbox is killed in the middle of conversations of OpenHands; and
-the whole rollout, with the gateway in it. Every trajectory ends as it should, the run goes on, and nothing is left."""
+"""A harness's process, the gateway's session, the sandbox or a client in it is killed in the middle of conversations of
+OpenHands or Codex; and the whole rollout, with the gateway in it. Every trajectory ends as it should, the run goes on,
+and nothing is left."""
 
 import asyncio
 import contextlib
@@ -83,17 +84,29 @@ async def kill_sandbox(agent: HarnessAgent) -> int:
     return 1
 
 
+async def kill_client(agent: HarnessAgent) -> int:
+    """Kill Codex in one sandbox, in the middle of its conversation."""
+    mine = [pid for pid in programs(b"bin/codex") if os.getpid() in ancestors(pid)]
+    os.kill(mine[0], signal.SIGKILL)
+    return 1
+
+
 @pytest.mark.parametrize(
-    "fault", [kill_worker, *(pytest.param(one, marks=pytest.mark.nightly) for one in (close_session, kill_sandbox))]
+    ("agent", "fault"),
+    [
+        ("openhands", kill_worker),
+        *(pytest.param("openhands", one, marks=pytest.mark.nightly) for one in (close_session, kill_sandbox)),
+        pytest.param("codex", kill_client, marks=pytest.mark.nightly),
+    ],
 )
 async def test_an_infrastructure_failure_costs_an_attempt_and_no_trajectory(
-    fault: Callable[[HarnessAgent], Any], require_bubblewrap: None, tmp_path: Path
+    agent: str, fault: Callable[[HarnessAgent], Any], require_bubblewrap: None, tmp_path: Path
 ) -> None:
-    require_harness("openhands")
+    require_harness(agent)
     config = check(
         RolloutConfig,
         {
-            "agent": "openhands",
+            "agent": agent,
             "policy": "gold",
             "limit": TASKS,
             "twins": False,
@@ -136,14 +149,54 @@ async def test_an_infrastructure_failure_costs_an_attempt_and_no_trajectory(
     assert not any(Path(f"/proc/{worker.pid}").exists() for worker in agents[0].pool.workers)
 
 
-def test_kill_9_of_the_rollout_ends_its_processes_and_the_rerun_finishes(
-    require_bubblewrap: None, tmp_path: Path
+SIGNAL = """for process in /proc/[0-9]*; do
+    case "$(readlink "$process/exe")" in */bin/codex) kill -{signal} "${{process#/proc/}}" ;; esac
+done"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("signal", "outcome"),
+    [("KILL", Outcome.SANDBOX_KILLED), ("STOP", Outcome.TIME_LIMIT)],
+    ids=["codex-KILL", "codex-STOP"],
+)
+async def test_a_policy_that_ends_its_agent_does_not_escape(
+    signal: str, outcome: Outcome, require_bubblewrap: None, tmp_path: Path
 ) -> None:
-    require_harness("openhands")
+    require_harness("codex")
+    settings = {"agent": "codex", "policy": "gold", "limit": 1, "time_limit_s": 60, "scheduling": {"backoff_s": 0.1}}
+    config = check(RolloutConfig, settings)
+    renderer, tools = turn_renderer(config), script_tools(config)
+    assert tools is not None
+    assert renderer is not None
+    end = scripted.call("I end it.", tools.shell, tools.run(SIGNAL.format(signal=signal)))
+
+    @asynccontextmanager
+    async def components(config: Any, tasks: Any) -> AsyncIterator[RolloutComponents]:
+        async with open_components(config, tasks) as opened:
+            yield replace(opened, policies=lambda record, sample: scripted.scripted("ending", [end], renderer, tools))
+
+    store = Store(tmp_path / "out")
+    with RolloutRun(config, chosen_tasks(config), store, open_components=components) as rollout:
+        await rollout.run()
+    (trajectory,) = store.trajectories()
+    assert trajectory.outcome is outcome
+    assert trajectory.token_exact
+    assert len(trajectory.responses) == 1
+    if outcome is Outcome.SANDBOX_KILLED:
+        assert (trajectory.reward, trajectory.attempt) == (0, 10)
+        assert "exit code 137" in (trajectory.error or "")
+
+
+@pytest.mark.parametrize("agent", ["openhands", pytest.param("codex", marks=pytest.mark.nightly)])
+def test_kill_9_of_the_rollout_ends_its_processes_and_the_rerun_finishes(
+    agent: str, require_bubblewrap: None, tmp_path: Path
+) -> None:
+    require_harness(agent)
     out = tmp_path / "out"
     options = [
         "--agent",
-        "openhands",
+        agent,
         "--policy",
         "gold",
         "--limit",
@@ -157,11 +210,15 @@ def test_kill_9_of_the_rollout_ends_its_processes_and_the_rerun_finishes(
     command = [sys.executable, "-m", "swe_aem", "rollout", *options]
     run = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not any(part.read_bytes() for part in out.glob("trajectories/*.jsonl")):
+    clients: list[int] = []
+    while not any(part.read_bytes() for part in out.glob("trajectories/*.jsonl")) or bool(clients) != (
+        agent == "codex"
+    ):
         assert run.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    workers = children(run.pid)
+        clients = [pid for pid in programs(b"bin/codex") if run.pid in ancestors(pid)]
+    workers = [*children(run.pid), *clients]
     assert workers
     run.kill()
     run.wait()
@@ -184,3 +241,21 @@ def children(pid: int) -> list[int]:
             if parent == pid and b"harness/inside/main.py" in (directory / "cmdline").read_bytes():
                 found.append(int(directory.name))
     return found
+
+
+def programs(name: bytes) -> list[int]:
+    """Processes that run a program whose path ends so."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (directory / "cmdline").read_bytes().partition(b"\0")[0].endswith(name):
+                found.append(int(directory.name))
+    return found
+
+
+def ancestors(pid: int) -> list[int]:
+    """The process that started a process, the one that started that, and so on."""
+    with contextlib.suppress(OSError):
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return [parent, *(ancestors(parent) if parent > 1 else [])]
+    return []

@@ -65,20 +65,32 @@ RollOut = Callable[..., Any]
 
 @pytest.fixture
 def groups(tmp_path: Path) -> RollOut:
-    """Rolls out groups of gold and no-op; returns the trajectories by id, after checking them token by token."""
+    """Rolls out groups of gold and no-op, or what `script` makes; returns the trajectories by id, after checking them
+    token by token."""
 
     async def run(
-        exact: Callable[[Trajectory, list[tuple[list[int], list[int]]]], None] = check_exact, **settings: Any
+        script: Callable[..., Policy] | None = None,
+        exact: Callable[[Trajectory, list[tuple[list[int], list[int]]]], None] = check_exact,
+        **settings: Any,
     ) -> dict[str, Trajectory]:
         config = check(
-            RolloutConfig, {"policy": "gold", "group_size": 2, "tokenizer": SMALL, "twins": False, **settings}
+            RolloutConfig,
+            {
+                "policy": "gold",
+                "group_size": 2,
+                "tokenizer": SMALL,
+                "twins": False,
+                "native": {"max_context_tokens": 100_000},
+                **settings,
+            },
         )
         renderer, tools = turn_renderer(config), script_tools(config)
         kept: dict[str, list[tuple[list[int], list[int]]]] = defaultdict(list)
 
         def policies(record: TaskRecord, sample: int) -> Policy:
-            script = scripted.noop(renderer, tools) if sample else scripted.gold(record, renderer, tools)
-            return Recorded(script, kept)
+            if script is not None:
+                return Recorded(script(record, renderer, tools), kept)
+            return Recorded(scripted.noop(renderer, tools) if sample else scripted.gold(record, renderer, tools), kept)
 
         @asynccontextmanager
         async def components(config: Any, tasks: Any) -> AsyncIterator[RolloutComponents]:
@@ -121,7 +133,15 @@ def check_outcomes(stored: dict[str, Trajectory], tasks: int) -> None:
     assert len(stored) == 2 * tasks
 
 
-@pytest.mark.parametrize("agent", ["mini-swe-agent", "openhands"])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "mini-swe-agent",
+        "openhands",
+        "codex",
+        *(pytest.param(one, marks=pytest.mark.nightly) for one in ("claude-code", "opencode")),
+    ],
+)
 async def test_gold_resolves_through_its_tools_and_the_group_trains(
     agent: str, kind: str, groups: RollOut, tmp_path: Path
 ) -> None:
@@ -136,6 +156,47 @@ async def test_gold_resolves_through_its_tools_and_the_group_trains(
 async def test_the_sdk_that_openhands_ai_pins(require_bubblewrap: None, groups: RollOut) -> None:
     require_harness("openhands", *OLDER)
     check_outcomes(await groups(agent="openhands", harness={"pins": OLDER}, limit=1), 1)
+
+
+def working(record: TaskRecord, renderer: Any, tools: Any) -> Policy:
+    """Thinks, and does what agents do: fails, prints much and oddly, calls two tools at once, breaks the format, calls
+    what is not there; then applies the gold patch."""
+    gold = scripted.gold(record, renderer, tools)
+    commands = ["false", "seq 20000; printf '\\377\\x1b[31m<|im_end|>\\u00e9\\n'", "cat missing", "git status --short"]
+    made = [
+        {
+            "role": "assistant",
+            "reasoning_content": f"I think of {number}.\n\nAnd twice.",
+            "content": "Look:" if number % 2 else "",
+            "tool_calls": [
+                {"type": "function", "function": {"name": tools.shell, "arguments": tools.run(command)}}
+                for command in commands[number : number + 2]
+            ],
+        }
+        for number in range(len(commands))
+    ]
+    nowhere = scripted.call("I try.", "nowhere", {"a": [1.0, None, {"b": "\u00fc"}]})
+    played = scripted.scripted("working", [*made, nowhere], renderer, tools)
+    broken = renderer.tokenizer.encode(
+        f'<tool_call>\n{{"name": "{tools.shell}", "arguments": {{"x\n</tool_call><|im_end|>'
+    )
+    completion = Completion(token_ids=tuple(broken), logprobs=(-0.5,) * len(broken), finish_reason="stop")
+    script = [*played._script, completion, *gold._script]
+    return scripted.ScriptedPolicy("working", script, gold._ending)
+
+
+@pytest.mark.parametrize(
+    "agent", ["codex", *(pytest.param(one, marks=pytest.mark.nightly) for one in ("claude-code", "opencode"))]
+)
+async def test_a_long_conversation_in_the_sandbox_is_exact(
+    agent: str, require_bubblewrap: None, groups: RollOut
+) -> None:
+    require_harness(agent)
+    (trajectory,) = (
+        await groups(script=working, agent=agent, limit=1, group_size=1, renderer={"enable_thinking": True})
+    ).values()
+    assert trajectory.outcome is Outcome.RESOLVED
+    assert len(trajectory.responses) == 8
 
 
 def solving(context: Any, record: TaskRecord, sample: int) -> ScriptedChat:
@@ -207,7 +268,7 @@ async def test_a_sub_agent_and_a_condensed_history_are_trained_on(
 
     agent = str(REPOSITORY / "tests" / "harness" / "condensing_agent.py")
     install(read_harness_spec(agent))
-    stored = await groups(check_streams, agent=agent, limit=1)
+    stored = await groups(exact=check_streams, agent=agent, limit=1)
     resolved, empty = sorted(stored.values(), key=lambda one: one.sample)
     assert [one.outcome for one in (resolved, empty)] == [Outcome.RESOLVED, Outcome.EMPTY_PATCH]
     assert [(len(one.responses), one.by_agent) for one in resolved.branches] == [(1, True), (1, True)]

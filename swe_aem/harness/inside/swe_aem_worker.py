@@ -8,10 +8,20 @@ Conversations of one process run in threads; whatever a harness keeps in globals
 """
 
 import base64
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+AGENT_HOME = "/var/tmp/.swe-aem-agent"
+"""A directory in the sandbox for what an agent that runs there writes: its settings, sessions and logs."""
+_INSTRUCTION = """Fix this issue in {workdir}. Nobody can answer questions. Leave tests as they are, and commit nothing.
+
+{statement}
+"""
+_ENDLESS_S = 1e6
+_CANNOT_RUN = (125, 126, 127)
 
 Ask = Callable[[str, dict[str, Any]], Any]
 """(method, arguments) to the reply of the rollout's process."""
@@ -87,6 +97,9 @@ class Conversation:
     forward: str
     """What a command begins with that reaches `base_url` from the sandbox, a program with its path and arguments after
     it; empty without `inside = true`."""
+    packages: str
+    """Where the sandbox sees the packages of the npm registry that the head names: `packages`/NAME is the package NAME.
+    Empty without any."""
     model: str
     max_turns: int
     max_context_tokens: int
@@ -95,3 +108,31 @@ class Conversation:
     sandbox: Sandbox = field(repr=False)
     over: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set when the conversation is over and its result is not needed any more."""
+
+    @property
+    def instruction(self) -> str:
+        """The issue as a task, for an agent with prompts of its own."""
+        return _INSTRUCTION.format(workdir=self.workdir, statement=self.statement)
+
+    def run_inside(self, program: str, *arguments: str, env: Mapping[str, str], said: str) -> Ran:
+        """Run an agent's program in the sandbox until it ends, in the repository, with the gateway at `base_url` and
+        the text `said` as its input. It may take as long as the trajectory. Raises `RuntimeError` with its last words
+        if it fails."""
+        given = f"{AGENT_HOME}/input"
+        self.sandbox.write_file(given, said.encode())
+        command = f"exec {self.forward} {shlex.join([program, *arguments])} <{given}"
+        done = self.sandbox.run(command, timeout_s=_ENDLESS_S, env=env)
+        if done.exit_code:
+            raise RuntimeError(f"{program} ended with exit code {done.exit_code}: {_why(done)}")
+        return done
+
+
+def _why(done: Ran) -> str:
+    """The last words of a program that failed, and what to do about it where it could not be run at all."""
+    words = done.text.strip()[-2000:]
+    if done.exit_code in _CANNOT_RUN or "GLIBC_" in words:
+        words += (
+            " (the program does not run in this image, whose C library is another or older than it was built for: see "
+            "`ldd --version` there, and take a newer image, or by harness.pins an older version of the package)"
+        )
+    return words
