@@ -56,12 +56,14 @@ def _others(regimes: Mapping[str, Arms]) -> Iterator[str]:
 
 def _entropy(regime: str, arms: Arms) -> str:
     """What became of the theory's prediction."""
-    phases = theory.phases(arms, "AEM")
-    first, last = (theory.over_steps(arms["AEM"], "positive", part) for part in (0, 3))
+    found = theory.phases(arms, "AEM")
+    first = theory.first_step(arms["AEM"], "positive")
+    early, late = (theory.over_steps(arms["AEM"], "positive", part) for part in (0, 3))
     return (
-        f"**Entropy, about {regime} % at the start.** In the first quarter of the steps, {first:.0%} of the advantages "
-        f"are positive, and AEM's entropy is {_word(phases.early)} GRPO's ({milli(phases.early)} thousandths of a "
-        f"nat). In the last, {last:.0%} are, and it is {_word(phases.late)} GRPO's ({milli(phases.late)})."
+        f"**Entropy, about {regime} % at the start.** AEM's minus GRPO's, in thousandths of a nat: "
+        f"{milli(found.first)} by the first update, with {first:.0%} of the advantages positive, "
+        f"{_held(found.first, first)}; {milli(found.early)} in the first quarter of the steps, with {early:.0%}, "
+        f"{_held(found.early, early)}; {milli(found.late)} in the last, with {late:.0%}, {_held(found.late, late)}."
     )
 
 
@@ -81,5 +83,9 @@ def _modulated(regimes: Mapping[str, Arms]) -> str:
     return f"**AEM acts.** {min(shares):.0%} to {max(shares):.0%} of the trained responses are modulated, by regime."
 
 
-def _word(found: Interval) -> str:
-    return ("above" if found.mean > 0 else "below") if found.excludes_0 else "not measurably apart from"
+def _held(found: Interval, positive: float) -> str:
+    """Is a difference of entropy the one that the theory foretells where so many advantages are positive?"""
+    if not found.excludes_0:
+        return "which neither shows nor refutes the theory"
+    foretold = (found.mean > 0) == (positive < 0.5)
+    return "as the theory foretells" if foretold else "the opposite of what the theory foretells"

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from study.hunts import MAX_TOKENS, Hunt, Task, tasks
+from study.configuration import configuration
+from study.hunts import Hunt, Task, tasks
 from study.policy import warm_start
 from study.settings import SAMPLES, Run
 from study.streams import Row, hunt_all, mean_entropies, surprisals
 from swe_aem.advantage.aem import AEM
 from swe_aem.advantage.diagnostics import pearson, sign_agreement
-from swe_aem.core.settings import check
 from swe_aem.store import replace
 from swe_aem.train import loop
 from swe_aem.train.analysis.stored import group_tensors, inputs_of, modulation
@@ -45,7 +45,7 @@ def made(run: Run, work: Path, results: Path) -> dict[str, Any]:
         before = _evaluated_once(run, policy)
         directory = Path(temporary) / "run"
         measured = _Measured()
-        loop.train(_config(run, policy), directory, lambda *given: HuntSteps(run, measured, *given))
+        loop.train(configuration(run, policy), directory, lambda *given: HuntSteps(run, measured, *given))
         trained = load_model(directory / "policy").eval()
         measured.after_update(trained)
         positive = [one.positive_share for one in read_metrics(directory)]
@@ -90,28 +90,6 @@ def _evaluated_once(run: Run, policy: Path) -> dict[str, str]:
     if not path.exists():
         replace(path, json.dumps(evaluated(load_model(policy).eval(), run)))
     return json.loads(path.read_text())
-
-
-def _config(run: Run, policy: Path) -> TrainConfig:
-    """The configuration of `swe-aem train`."""
-    advantage = run.changes["advantage"]
-    if isinstance(advantage, Mapping) and advantage.get("shuffle"):
-        advantage = {**advantage, "seed": run.sampling_seed}
-    values = {
-        "model": str(policy),
-        "steps": run.steps,
-        "groups_per_step": run.groups_per_step,
-        "oversampled_groups": run.oversampled_groups,
-        "micro_batch_size": run.groups_per_step * run.group_size,
-        "save_every": run.steps,
-        "rollout": {"group_size": run.group_size, "native": {"max_context_tokens": MAX_TOKENS}},
-        "advantage": advantage,
-        "grpo": {"learning_rate": run.learning_rate, "adam_beta2": 0.95, **run.changes.get("grpo", {})},
-        "heldout": None,
-        "device": "cpu",
-        "seed": run.sampling_seed,
-    }
-    return check(TrainConfig, values)
 
 
 class _Responses(NamedTuple):

@@ -30,10 +30,10 @@ ARMS: Mapping[str, Mapping[str, Settings | str]] = {
     "AEM by batch": {"advantage": {"estimator": "aem", "scope": "batch"}},
     "entropy bonus": {"advantage": "leave_one_out", "grpo": {"entropy_coef": 0.01}},
     "EMPG": {"advantage": {"estimator": "empg"}},
-    "STARE": {"advantage": {"estimator": "stare"}},
+    "STARE": {"advantage": {"estimator": "stare", "target_entropy": None}},
 }
 """What an arm changes in the configuration of `swe-aem train`. λ, the range of 0.1 nats and the temperature are the
-defaults, 1, 0.1 and 1."""
+defaults, 1, 0.1 and 1. STARE's own gate, 0.3 nats, would make it plain GRPO in most steps: it is left out."""
 MAIN = tuple(ARMS)[:4]
 AGAIN = 1000
 """Added to the seed of sampling and of tasks where the pilot repeats a run."""

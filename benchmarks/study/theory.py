@@ -89,6 +89,11 @@ def quarter(values: Sequence[float], number: int) -> Sequence[float]:
     return values[number * size :] if number == 3 else values[number * size : (number + 1) * size]
 
 
+def first_step(arm: Mapping[int, Result], name: str) -> float:
+    """Mean of a column's first value over runs."""
+    return fmean(result["steps"][name][0] for result in arm.values())
+
+
 def over_steps(arm: Mapping[int, Result], name: str, part: int | None = None) -> float:
     """Mean of a column over runs and steps, or over one quarter of the steps."""
     several = [result["steps"][name] for result in arm.values()]

@@ -13,8 +13,10 @@ np = pytest.importorskip("numpy")
 
 import aem_study  # noqa: E402
 from study import hunts, measures, results, settings, theory  # noqa: E402
+from study.configuration import configuration  # noqa: E402
 
 from swe_aem.core import Outcome  # noqa: E402
+from swe_aem.train.refusals import reasons_at_start  # noqa: E402
 
 WORD = hunts.WORDS[0]
 
@@ -118,6 +120,15 @@ class TestRuns:
         ]
         assert len({run.key, *(one.key for one in others)}) == 1 + len(others)
 
+    @pytest.mark.parametrize("arm", settings.ARMS)
+    def test_every_arm_is_a_configuration_that_training_accepts(self, arm: str) -> None:
+        run = settings.run_of("20", arm, 3)
+        config = configuration(run, Path("runs/policy"))
+        assert list(reasons_at_start(config, sharded=False)) == []
+        fixed = config.advantage.model_dump()
+        assert (fixed.get("lam", 1), fixed.get("min_range", 0.1), config.rollout.native.temperature) == (1, 0.1, 1)
+        assert fixed.get("seed", 3) == (3 if fixed.get("shuffle", True) else 0)
+
     def test_only_what_is_missing_is_run(self, tmp_path: Path) -> None:
         first, second = settings.run_of("5", "GRPO", 0), settings.run_of("5", "GRPO", 1)
         (tmp_path / first.file).write_text("{}")
@@ -202,7 +213,8 @@ class TestThePage:
         text = " ".join((tmp_path / "docs" / "aem-study.md").read_text(encoding="utf-8").split())
         assert "pass@1 of AEM minus that of GRPO: +25.0 (+0.0 to +50.0) points, 2 seeds" in text
         assert "GRPO that exclude 0, of 1: none" in text
-        assert "entropy is above GRPO's (+100.0 (+100.0 to +100.0) thousandths of a nat)" in text
+        assert "+0.0 (+0.0 to +0.0) by the first update, with 25% of the advantages positive, which neither" in text
+        assert "+100.0 (+100.0 to +100.0) in the first quarter of the steps, with 25%, as the theory foretells" in text
         assert "Signs agree in 12 of 20 (60%), where it has 55 of 64 (86%)" in text
         assert "75% to 75% of the trained responses are modulated" in text
         assert "The pilot, which says what the design can see, has not run yet" in text
@@ -277,6 +289,16 @@ class TestARun:
         assert [one.name for one in (tmp_path / "work").iterdir()] == [f"warm-{run.warm_start.key}"]
         assert list(aem_study.missing([run], tmp_path / "results")) == []
 
+    @pytest.mark.nightly
+    @pytest.mark.parametrize("arm", settings.ARMS)
+    def test_every_arm_trains(self, arm: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+        pytest.importorskip("trl", reason="needs the train extra")
+        from study.runs import made
+
+        directory = tmp_path_factory.getbasetemp() / "every-arm"
+        first, again = (made(tiny(arm), directory / "work", directory / f"{n}") for n in (1, 2))
+        assert {**first, "seconds": 0} == {**again, "seconds": 0}
+
     def test_a_stream_reads_what_a_plain_pass_reads(self) -> None:
         torch = pytest.importorskip("torch")
         from study.policy import imitated
@@ -296,11 +318,11 @@ class TestARun:
         torch.testing.assert_close(padded, torch.stack(plain), atol=1e-4, rtol=1e-4)
 
 
-def tiny(**changes: Any) -> settings.Run:
+def tiny(arm: str = "AEM") -> settings.Run:
     """Two steps of an untaught policy."""
     run = settings.run_of(
         "20",
-        "AEM",
+        arm,
         0,
         steps=2,
         groups_per_step=2,
@@ -308,7 +330,6 @@ def tiny(**changes: Any) -> settings.Run:
         group_size=4,
         heldout_tasks=4,
         fresh=4,
-        **changes,
     )
     small = run.warm_start.model_copy(update={"demonstrations": 64, "steps": 30, "batch": 32, "hidden_size": 16})
     return run.model_copy(update={"warm_start": small})
