@@ -3,6 +3,7 @@ that are network namespaces."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,8 +46,7 @@ def configuration(place: Path, vllm: str, gpus: int, *, reward: str = "", **chan
     """The quickstart on hosts that are said to have so many GPUs: as many processes each, or one server. `reward` is
     the text of a module with the reward function `unequal`."""
     values = yaml.safe_load(Path("configs/quickstart.yaml").read_text())
-    values |= SMALL | changes
-    values["model"] = POLICY
+    values |= SMALL | {"model": POLICY} | changes
     values["rollout"]["group_size"] = 2
     if reward:
         (place / "rewards.py").write_text(reward)
@@ -185,6 +185,15 @@ def sampled(network: str, address: str) -> tuple[list[int], list[int], list[floa
     return prompt, choice["token_ids"], choice["logprobs"]["token_logprobs"]
 
 
+def in_float32(directory: Path) -> Path:
+    """The policy that training starts from, in the type of its training: what it writes of that type loses nothing."""
+    from swe_aem.train.models import load_model
+
+    shutil.copytree(POLICY, directory)
+    load_model(directory).float().save_pretrained(directory)
+    return directory
+
+
 def of_policy(directory: Path, prompt: list[int], response: list[int]) -> list[float]:
     """Log-probabilities of a response under a policy, by transformers."""
     from swe_aem.train.models import load_model
@@ -200,7 +209,8 @@ def test_two_hosts_lose_a_server_and_the_process_that_rolls_out_and_end_with_the
     out, log = tmp_path / "out", tmp_path / "job.log"
     heldout = {"split": "heldout", "limit": 2, "before": False, "greedy": False}
     fast = {"learning_rate": 1e-3, "lr_scheduler_type": "constant"}  # so that the policy is another one in the end
-    config = configuration(tmp_path, vllm_program, 1, heldout=heldout, grpo=fast, steps=4, reward=UNEQUAL)
+    exact = {"model": str(in_float32(tmp_path / "model")), "grpo": fast}
+    config = configuration(tmp_path, vllm_program, 1, heldout=heldout, steps=4, reward=UNEQUAL, **exact)
 
     def said() -> str:
         return log.read_text()[-5000:]
