@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from pathlib import Path
 from struct import Struct
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 from pydantic import ConfigDict
 
@@ -395,4 +395,14 @@ class SandboxBackend(Protocol):
 
     def shell_command(self, sandbox: Sandbox) -> list[str]:
         """Command line for this host that puts a person at a prompt inside one of this backend's live sandboxes."""
+        ...
+
+
+@runtime_checkable
+class FetchesImages(Protocol):
+    """What a `SandboxBackend` may do beyond that: bring an image to this host before a sandbox of it starts."""
+
+    async def fetch_image(self, image: str) -> None:
+        """Have the image here, as far as this backend can; quick where it is. Raises what `SandboxBackend.open` raises,
+        and `OSError`. What a cancelled call leaves half done, the next one does again."""
         ...

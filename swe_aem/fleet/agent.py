@@ -13,6 +13,7 @@ from typing import Any
 from swe_aem.errors import InfrastructureError
 from swe_aem.fleet.engine import NodeLost
 from swe_aem.fleet.host_work import HostWork, OpenHostWork, look_at_this_host
+from swe_aem.fleet.image_fetches import ImageFetches
 from swe_aem.fleet.messages import Finished, HostSize, Identity, Job, Live, Opening, Report, portable
 from swe_aem.fleet.outbox import Outbox
 from swe_aem.policy.following import Order
@@ -81,6 +82,8 @@ class NodeAgent:
         self._live = live
         opened.outbox.arrived(live.seen)
         opened.outbox.spending.used_up = live.budget_spent
+        if opened.images is not None:
+            opened.images.want(live.images)
         for token in [one for one in self._jobs if one <= live.issued and one not in live.tokens]:
             self._jobs.pop(token).cancel()
         return opened.outbox.report(opened.news_of_broken_tasks())
@@ -121,10 +124,13 @@ class NodeAgent:
         try:
             async with (self._open_work or opening.work)(opening, outbox) as work:
                 assert opening.config.cluster is not None
-                self._opened = _Opened(work, outbox, opening.config.cluster.lost_after_s, opening.broken_tasks)
+                images = None if work.fetch is None else ImageFetches(work.fetch, outbox.tell)
+                self._opened = _Opened(work, outbox, opening.config.cluster.lost_after_s, opening.broken_tasks, images)
                 self._wait_for_looks(self._opened)
                 ready.set_result(work.size)
                 await self._closing.wait()
+                if images is not None:
+                    await images.close()
         except Exception as error:
             if ready.done():
                 raise
@@ -133,6 +139,8 @@ class NodeAgent:
     async def _do(self, job: Job) -> "_Ended":
         opened = self._ready
         place = _ToldPlace(lambda: opened.outbox.add("released", job.token))
+        if opened.images is not None:
+            opened.images.begin(job.record.task.image)
         try:
             return _Ended(await opened.work.do(job, place))
         except Exception as error:
@@ -166,6 +174,8 @@ class _Opened:
     lost_after_s: float
     told: bytes
     """What the run knows of broken tasks."""
+    images: ImageFetches | None = None
+    """Brings images here; None where that cannot be done."""
 
     def news_of_broken_tasks(self) -> bytes | None:
         """What is known of broken tasks, if the run does not know it."""

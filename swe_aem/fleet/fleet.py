@@ -344,7 +344,7 @@ class Fleet:
         """Look at a host again and again, until it is lost."""
         limit_s = max(5.0, self._config.beat_s)
         while node.state is not State.LOST:
-            live = Live(self._issued, frozenset(_live(node)), node.seen, self._run.spending.spent)
+            live = Live(self._issued, frozenset(_live(node)), node.seen, self._run.spending.spent, _awaited(node))
             try:
                 report = await self._engine.call(node.agent, "look", live, within_s=limit_s)
             except NodeSilent:
@@ -475,6 +475,11 @@ class Fleet:
     async def _stop(self, node: Node) -> None:
         if node.agent is not None:
             await self._engine.stop(node.agent)
+
+
+def _awaited(node: Node) -> tuple[str, ...]:
+    """Images of the groups that wait to be started on a host; those that have begun there have theirs."""
+    return tuple(dict.fromkeys(group.image for group in node.groups if not group.begun))
 
 
 def _live(node: Node) -> list[int]:

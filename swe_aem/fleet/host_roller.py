@@ -36,4 +36,4 @@ async def open_host_roller(
             return await roller.roll(job.record, job.sample, place, earlier=job.earlier, left_s=job.left_s)
 
         async with roller.open(outbox.run_state()):
-            yield HostWork(host.size, roll, host.broken_tasks)
+            yield HostWork(host.size, roll, host.broken_tasks, fetch=host.fetch)

@@ -67,7 +67,7 @@ async def open_host_rollouts(
     ):
         rollouts = _Rollouts(host, outbox, shared, Places(at_once))
         try:
-            yield HostWork(host.size, rollouts.roll, host.broken_tasks, shared.follower)
+            yield HostWork(host.size, rollouts.roll, host.broken_tasks, shared.follower, host.fetch)
         finally:
             await rollouts.close()
 

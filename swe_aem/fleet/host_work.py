@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swe_aem.core import Limits, SandboxBackend, TaskRecord
+from swe_aem.core import FetchesImages, Limits, SandboxBackend, TaskRecord
 from swe_aem.core.scratch import scratch_directory
 from swe_aem.doctor import node_problem
 from swe_aem.errors import UserError
@@ -20,6 +20,8 @@ from swe_aem.rollout.broken_tasks import FILE as BROKEN_TASKS
 from swe_aem.rollout.roller import Place
 from swe_aem.sandbox import open_backend, open_files
 from swe_aem.tasks import TaskSet
+
+FetchImage = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class HostWork:
     """What is known of broken tasks, as the store's file has it."""
     follower: Follower | None = None
     """Obeys orders about the policy, where another process changes the weights of its servers."""
+    fetch: FetchImage | None = None
+    """Brings an image here before a job needs it, where the backend of its sandboxes can."""
 
 
 OpenHostWork = Callable[[Opening, Outbox], AbstractAsyncContextManager[HostWork]]
@@ -65,6 +69,11 @@ class OpenHost:
     directory: Path
     """This agent's own; it begins with what the run knows of broken tasks."""
     size: HostSize
+
+    @property
+    def fetch(self) -> FetchImage | None:
+        """What `HostWork.fetch` is."""
+        return self.backend.fetch_image if isinstance(self.backend, FetchesImages) else None
 
     def broken_tasks(self) -> bytes:
         """What is known of broken tasks."""

@@ -141,6 +141,8 @@ class Live:
     """The last event that has arrived."""
     budget_spent: bool
     """Is the run's budget used up?"""
+    images: tuple[str, ...] = ()
+    """Those of groups that wait to be started there."""
 
 
 @dataclass(frozen=True)

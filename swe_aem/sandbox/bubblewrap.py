@@ -133,6 +133,10 @@ class BubblewrapBackend:
             return f"host:{host_system.digest()}"
         return root.image_id or "unpacked:unknown"
 
+    async def fetch_image(self, image: str) -> None:
+        """Mount the image, if it is packed, from a copy on this host's own disk where such copies are made."""
+        await self._reserved_root(image)
+
     async def has_layer(self, spec: SandboxSpec) -> bool | None:
         """Is there such a layer? None on the host's own system, and on a root of which nobody knows the image."""
         root = self._root(spec.image)

@@ -26,11 +26,13 @@ async def connect(
     routed_experts: bool = False,
     patient: bool = False,
     starting: str | None = None,
+    at_once: int | None = None,
 ) -> AsyncIterator[tuple[VllmPolicy, WeightSync | AdapterSync]]:
     """Policy and control plane for the length of an `async with`. `adapter` says whether one is trained; `in_flight`
     holds where the configuration says nothing of it; `routed_experts` asks for those of each response; `patient`:
     servers that do not answer are waited for as requests do; `starting` is the label of servers that have the weights
-    of version 0. Raises `UserError` if the configuration does not fit what is trained, or a server does not answer.
+    of version 0; `at_once` trajectories may sample at once, of which each server's slots begin with a share. Raises
+    `UserError` if the configuration does not fit what is trained, or a server does not answer.
     Needs no torch."""
     if (config.sync == "lora") != adapter:
         raise UserError(
@@ -44,6 +46,7 @@ async def connect(
         in_flight=config.in_flight or in_flight,
         open_patience_s=config.patience_s if patient else 0.0,
         routed_experts=routed_experts,
+        at_once=at_once,
         **requests,
     )
     async with VllmPolicy(served) as policy:

@@ -55,6 +55,7 @@ async def open_policy(
         in_flight=in_flight,
         routed_experts=config.routing_replay,
         patient=patient,
+        at_once=config.rollout.at_once.concurrency,
         starting=label_of_sent(config.model, trained=config.dtype, sent=config.servers.dtype or config.dtype),
     ) as (served, sync):
         yield served, sync

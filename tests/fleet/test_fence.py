@@ -1,6 +1,7 @@
 """Only the line of a live token is stored, also where a line and the loss of its host come at the same moment."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from swe_aem.core import TrajectoryKey
 from swe_aem.fleet import NodeLost
 from swe_aem.fleet.fleet import Fleet
-from swe_aem.fleet.messages import Finished, Job, Report
+from swe_aem.fleet.messages import Finished, Job, Live, Report
 from swe_aem.fleet.node import Attempt
 from swe_aem.fleet.roller import RemoteRoller
 from swe_aem.rollout.roller import Done
@@ -110,6 +111,50 @@ def test_a_void_token_is_not_sent_to_its_host_again(tmp_path: Path) -> None:
         assert made.bench.stored()["task-0", 0].attempt == 1
 
     run_in_virtual_time(main())
+
+
+class LookingEngine(FakeEngine):
+    """It calls `seen` with what each look says is live."""
+
+    seen: Callable[[Live], None]
+
+    async def call(self, agent: Any, method: str, *arguments: Any, within_s: float | None = None) -> Any:
+        if method == "look":
+            self.seen(arguments[0])
+        return await super().call(agent, method, *arguments, within_s=within_s)
+
+
+def test_no_look_says_that_a_void_token_is_live(tmp_path: Path) -> None:
+    """Also not one that is sent in the moment in which the token becomes void."""
+    told_void = 0
+
+    async def main() -> None:
+        made = FleetBench(tmp_path, tasks=1, group_size=4, work_s=60.0, make_engine=LookingEngine)
+        drained = made.host("a")
+        fleet: list[Fleet] = []
+
+        def seen(live: Live) -> None:
+            nonlocal told_void
+            attempts = [attempt for node in fleet[0].nodes for attempt in node.attempts.values()]
+            void = {attempt.token for attempt in attempts if attempt.void is not None}
+            assert not void & live.tokens
+            told_void += bool(void)
+
+        async def beside(roller: RemoteRoller) -> None:
+            await asyncio.sleep(3.0)
+            fleet.append(roller.fleet)
+            assert isinstance(made.engine, LookingEngine)
+            made.engine.seen = seen
+            made.host("b")
+            drained.draining = True
+
+        assert isinstance(made.engine, LookingEngine)
+        made.engine.seen = lambda live: None
+        await made.run(beside)
+        assert [one.attempt for one in made.bench.stored().values()] == [0] * 4
+
+    run_in_virtual_time(main())
+    assert told_void
 
 
 def test_a_place_on_a_host_that_was_lost_meanwhile_is_lost(tmp_path: Path) -> None:

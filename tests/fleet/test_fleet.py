@@ -10,6 +10,7 @@ import pytest
 from swe_aem.core import Outcome
 from swe_aem.errors import RunAborted, UserError
 from swe_aem.fleet.messages import Identity
+from swe_aem.fleet.node import SUSPECT_AFTER
 from swe_aem.fleet.roller import RemoteRoller
 from swe_aem.testing.engine import FakeHost
 from swe_aem.testing.virtual_time import run_in_virtual_time
@@ -147,6 +148,22 @@ def test_a_host_that_fails_fast_starves_nobody(tmp_path: Path) -> None:
         assert made.bench.progress.failed_attempts < 30
 
     run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize("broken", ["a", "b"])
+def test_what_a_host_could_not_finish_is_tried_on_another_one_before_it_is_a_suspect(
+    tmp_path: Path, broken: str
+) -> None:
+    """One of the two is the host of the image's hash, so that its first attempts are there."""
+
+    async def main() -> int:
+        made = FleetBench(tmp_path, tasks=1, group_size=1, scheduling={"max_attempts": SUSPECT_AFTER - 1})
+        made.host(broken, black_hole=True)
+        made.host("b" if broken == "a" else "a")
+        await made.run()
+        return all_resolved(made)[0]
+
+    assert run_in_virtual_time(main()) in (0, SUSPECT_AFTER - 1)
 
 
 def test_a_host_that_has_been_repaired_works_again(tmp_path: Path) -> None:

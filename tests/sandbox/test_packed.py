@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from swe_aem import grade_async, load_tasks
-from swe_aem.core import Limits, SandboxSpec, Verdict
+from swe_aem.core import FetchesImages, Limits, SandboxSpec, Verdict
 from swe_aem.core.owner import start_ticks
 from swe_aem.core.settings import check
 from swe_aem.errors import TaskUnusable, UserError
@@ -272,6 +272,20 @@ async def test_a_copy_on_the_own_disk_is_what_gets_mounted(
     copy.write_bytes(b"all that a power cut left")
     async with BubblewrapBackend() as backend, backend.open(SPEC):
         assert (backing_files(tmp_path), copy.stat().st_size) == ([copy], image.size_bytes)
+
+
+async def test_an_image_can_be_fetched_before_a_sandbox_needs_it(
+    packed: PackedDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image,) = packed.images()
+    monkeypatch.setenv(COPY_LIMIT, "1TiB")
+    async with BubblewrapBackend() as backend:
+        assert isinstance(backend, FetchesImages)
+        await backend.fetch_image(IMAGE)
+        assert backing_files(tmp_path) == [tmp_path / "cache" / "packed" / image.file_name]
+        with pytest.raises(TaskUnusable, match="is not packed"):
+            await backend.fetch_image("swe-aem/unknown:1")
+    assert not mounts(tmp_path)
 
 
 async def test_copies_go_least_recently_used_first_and_never_what_is_needed(tmp_path: Path) -> None:
