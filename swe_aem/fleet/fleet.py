@@ -15,6 +15,7 @@ from swe_aem.core import TaskRecord, TrajectoryKey
 from swe_aem.errors import InfrastructureError, RunAborted, SweAemError, UserError
 from swe_aem.fleet.engine import Engine, Host, NodeDrained, NodeLost, NodeSilent
 from swe_aem.fleet.events import Events
+from swe_aem.fleet.figures import FleetFigures
 from swe_aem.fleet.messages import Finished, HostSize, Job, Live, Opening, Report
 from swe_aem.fleet.node import Attempt, Node, State, choose, is_suspect
 from swe_aem.fleet.starting_groups import FleetGroup, StartingGroups
@@ -88,6 +89,9 @@ class Fleet:
         """Did so many join at the start?"""
         self.late_lines = 0
         """Lines that came after their token was void, and were dropped."""
+        self._lost_hosts = 0
+        self._images: set[tuple[str, str]] = set()
+        """Images that were used on a host, by its name."""
         self.lost_attempts = 0
         """Attempts that ended because their host was lost or drained."""
 
@@ -156,6 +160,17 @@ class Fleet:
         return choose(record.task.image, able, self._opening.config.group_size)
 
     @property
+    def figures(self) -> FleetFigures:
+        """How the hosts fared so far."""
+        return FleetFigures(
+            hosts=self._working,
+            lost_hosts=self._lost_hosts,
+            lost_attempts=self.lost_attempts,
+            late_lines=self.late_lines,
+            images=len(self._images),
+        )
+
+    @property
     def _working(self) -> int:
         return sum(node.takes_work for node in self._nodes.values())
 
@@ -174,10 +189,11 @@ class Fleet:
         if self._weights is not None and self._weights.is_outdated(node):
             raise NodeLost(f"{node.label} was silent while weights changed")
         self._issued = next(self._tokens)
-        attempt = Attempt(self._issued, key)
+        attempt, made = Attempt(self._issued, key), job(self._issued)
+        self._images.add((node.name, made.record.task.image))
         node.attempts[attempt.token], self._places[attempt.token] = attempt, place
         try:
-            return await self._result(node, attempt, job(attempt.token)), attempt
+            return await self._result(node, attempt, made), attempt
         finally:
             del node.attempts[attempt.token], self._places[attempt.token]
 
@@ -385,6 +401,7 @@ class Fleet:
         node.state = State.LOST
         self._nodes.pop(node.id, None)
         if node.places:
+            self._lost_hosts += 1
             self._tell(f"{node.label} {'has been drained' if drained else 'is lost'}: {error}")
         node.end_attempts(NodeDrained(str(error)) if drained else error)
         self._start(self._stop(node))  # it may be there all the same, and another agent would share its host

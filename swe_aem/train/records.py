@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from swe_aem.core.base import Frozen
 from swe_aem.core.explain import explain
 from swe_aem.errors import UserError
+from swe_aem.fleet.figures import FleetFigures
 from swe_aem.store import replace
 from swe_aem.store.upgrade import FORMAT, upgrade_heldout, upgrade_step, upgrade_summary
 from swe_aem.train.step_clock import Phase
@@ -88,6 +89,9 @@ class RolloutMetrics(Frozen):
     empty if none was dropped."""
     rollout_s: float | None = None
     """Seconds from the first sandbox to the last verdict; 0 if all trajectories were in the store."""
+    fleet: FleetFigures | None = None
+    """How the hosts of a cluster fared since the step before; None without one, and for a step that an earlier process
+    took its groups of."""
 
 
 class StepMetrics(RolloutMetrics):

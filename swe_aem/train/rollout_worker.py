@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from swe_aem.core import Agent, Policy
 from swe_aem.errors import SweAemError
+from swe_aem.fleet.figures import FleetFigures
 from swe_aem.fleet.standing import StandingFleet
 from swe_aem.grading import Grader, SwebenchParser
 from swe_aem.rollout import (
@@ -102,6 +103,8 @@ class RolloutWorker:
         self._running: dict[RolloutRun, asyncio.Task[Any]] = {}
         self._closing = False
         self._live: _Live | None = None
+        self._figures = FleetFigures()
+        """Those of the hosts of a cluster when the last step was taken."""
 
     def __enter__(self) -> "RolloutWorker":
         for note in self._tasks.notes:
@@ -144,7 +147,7 @@ class RolloutWorker:
     def step(self, number: int) -> Step:
         """The step, as `StepSource.step` says."""
         lacks = self._wait(self._submit(self._groups.lack(number)))
-        return self._wait(self._submit(self._step(number, lacks=lacks)))
+        return self._wait(self._submit(self._counted(self._step(number, lacks=lacks))))
 
     def evaluation_wants_weights(self, rollouts: Mapping[str, RolloutConfig], version: int) -> bool:
         """Does one of these evaluations, by name, need the weights of that version, and does the policy have others? No
@@ -232,6 +235,14 @@ class RolloutWorker:
         hosts = self._opened.hosts
         assert hosts is not None
         return hosts.roller(config, tasks, directory, run)
+
+    async def _counted(self, stepping: Coroutine[Any, Any, Step]) -> Step:
+        """A step, with how the hosts fared since the one before."""
+        step = await stepping
+        if self._opened.hosts is None:
+            return step
+        before, self._figures = self._figures, self._opened.hosts.fleet.figures
+        return step.model_copy(update={"fleet": self._figures.since(before)})
 
     async def _step(self, number: int, *, lacks: bool) -> Step:
         turn = asyncio.current_task()

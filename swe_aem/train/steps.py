@@ -9,6 +9,7 @@ from swe_aem.core import OUTCOME_TABLE, Outcome, Response, Trajectory
 from swe_aem.core.base import Frozen
 from swe_aem.core.outcome import LimitsReward
 from swe_aem.core.outcomes import is_infrastructure_failure, is_resolved
+from swe_aem.fleet.figures import FleetFigures
 from swe_aem.train.group_queue import Worth
 from swe_aem.train.records import RolloutMetrics
 from swe_aem.train.training_row import baseline_response_rewards, baseline_reward
@@ -37,6 +38,8 @@ class Step(Frozen):
     """Seconds in which enough groups were complete and the step waited for older ones."""
     rollout_s: float = 0.0
     """Seconds from the first sandbox to the last verdict; 0 if all of it was in the store."""
+    fleet: FleetFigures | None = None
+    """How the hosts of a cluster fared since the step before; None without one."""
     limits_reward: LimitsReward = "graded"
     """Reward in the baseline of what ended at a limit, as in `baseline_reward`."""
 
@@ -85,6 +88,7 @@ class Step(Frozen):
             dropped_groups=len(self.dropped),
             dropped_by_length=dropped_by_length((*self.groups, *self.rejected), self.dropped) if self.dropped else {},
             rollout_s=self.rollout_s,
+            fleet=self.fleet,
         )
 
 

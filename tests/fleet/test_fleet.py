@@ -9,6 +9,7 @@ import pytest
 
 from swe_aem.core import Outcome
 from swe_aem.errors import RunAborted, UserError
+from swe_aem.fleet.figures import FleetFigures
 from swe_aem.fleet.messages import Identity
 from swe_aem.fleet.node import SUSPECT_AFTER
 from swe_aem.fleet.roller import RemoteRoller
@@ -58,6 +59,28 @@ def test_what_a_lost_host_ran_is_rolled_out_elsewhere(tmp_path: Path) -> None:
         assert sum(all_resolved(made)) == 4
         assert made.bench.progress.failed_attempts == 4
         assert "is lost" in made.told
+
+    run_in_virtual_time(main())
+
+
+def test_figures_tell_what_was_lost_and_which_images_hosts_began_to_use(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = FleetBench(tmp_path)
+        lost, _ = made.host("a"), made.host("b")
+        seen: list[FleetFigures] = []
+
+        async def beside(roller: RemoteRoller) -> None:
+            await asyncio.sleep(4.0)
+            seen.append(roller.fleet.figures)
+            made.engine.lose(lost)
+            await asyncio.sleep(2.0)
+            seen.append(roller.fleet.figures)
+
+        await made.run(beside)
+        before, after = seen
+        assert before == FleetFigures(hosts=2, images=2)
+        assert after == FleetFigures(hosts=1, lost_hosts=1, lost_attempts=4, images=2)
+        assert after.since(before) == FleetFigures(hosts=1, lost_hosts=1, lost_attempts=4)
 
     run_in_virtual_time(main())
 

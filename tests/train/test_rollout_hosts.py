@@ -9,6 +9,7 @@ pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.errors import UserError
 from swe_aem.fleet.agent import NodeAgent
+from swe_aem.fleet.figures import FleetFigures
 from swe_aem.rollout.cluster_config import ClusterConfig
 from swe_aem.testing.engine import FakeEngine
 from swe_aem.train import rollout_hosts, rollout_process
@@ -65,6 +66,8 @@ def test_steps_on_hosts_have_the_rows_of_those_on_this_host(
     assert timeless(there[0]) == timeless(here[0])
     versions = [{turn.version for one in step.groups[0] for turn in one.responses} for step in there]
     assert versions == [{0}, {1}]
+    assert [step.metrics().fleet for step in there] == [FleetFigures(hosts=1, images=1), FleetFigures(hosts=1)]
+    assert here[0].metrics().fleet is None
 
 
 def test_a_run_may_move_to_a_cluster_and_back() -> None:
