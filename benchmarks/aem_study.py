@@ -5,7 +5,7 @@
     uv run --all-extras python benchmarks/aem_study.py --report     # the page, its table and figures, of what is there
 
 A policy of 50,000 weights hunts bugs (`benchmarks/study/hunts.py`): it looks, chooses a file, edits, tests, and looks
-again. It is trained by the loop, the trainer and the estimators of `swe-aem train`. A run takes half a minute of one
+again. It is trained by the loop, the trainer and the estimators of `swe-aem train`. A run takes some 20 s of one
 core and leaves one file of a few kilobytes in `benchmarks/aem_study/`, named by a hash of its settings. Whatever is
 killed, a rerun makes only what is missing. Arms of one seed share the policy at the start, tasks and random numbers.
 """

@@ -34,8 +34,8 @@ LISTED = 4
 """Files of a task."""
 MAX_TURNS = 9
 MAX_RESPONSE_TOKENS = 6
-MAX_TOKENS = 72
-"""Above the longest trajectory."""
+MAX_TOKENS = 84
+"""Above the longest trajectory, which looks in every turn."""
 PROMPT_TOKENS = 3
 _HELDOUT_OF = 4
 """One of so many tasks is held out."""

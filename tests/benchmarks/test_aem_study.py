@@ -79,6 +79,8 @@ class TestHunts:
         answers = [hunt.answer(plain(hunts.LOOK)) for _ in range(hunts.MAX_TURNS)]
         assert all(answers[:-1])
         assert (answers[-1], hunt.outcome) == ([], Outcome.TURN_LIMIT)
+        tokens = len(hunt.prompt) + sum(len(plain(hunts.LOOK)) + len(answer) for answer in answers)
+        assert tokens <= hunts.MAX_TOKENS < tokens + 9
 
     def test_no_heldout_task_is_trained_on(self) -> None:
         def what(task: hunts.Task) -> tuple[Any, ...]:
@@ -278,6 +280,9 @@ class TestARun:
         from study.runs import made
 
         run = tiny()
+        torn = tmp_path / "work" / f"warm-{run.warm_start.key}" / "model.safetensors"
+        torn.parent.mkdir(parents=True)
+        torn.write_text("what a killed process left")
         made(run, tmp_path / "work", tmp_path / "results")
         (path,) = (tmp_path / "results").iterdir()
         written = path.read_text()
