@@ -20,6 +20,7 @@ from swe_aem.agent.families.family import Family
 from swe_aem.agent.families.files import ModelFiles, known_files
 from swe_aem.agent.families.registry import AUTO, MODEL_FAMILIES
 from swe_aem.agent.parsed import Message, ParsedCall, ParsedTurn
+from swe_aem.agent.renderers_library import import_renderers
 from swe_aem.core.base import Frozen
 from swe_aem.errors import UserError
 from swe_aem.policy import Tokenizer
@@ -67,8 +68,7 @@ class TurnRenderer:
     """Renders the first prompt, parses responses, bridges to the next prompt."""
 
     def __init__(self, tokenizer: Tokenizer, config: RendererConfig | None = None) -> None:
-        from renderers import create_renderer
-
+        create_renderer = import_renderers().create_renderer
         self.config = config or RendererConfig()
         self.tokenizer = tokenizer
         files = known_files(tokenizer)

@@ -4,7 +4,10 @@ A verb is a file `swe_aem/cli/<verb>.py` (with underscores for hyphens) that exp
 `VERBS`.
 """
 
+import os
 import sys
+
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for them takes a tenth of a start
 
 import typer
 
