@@ -122,9 +122,7 @@ def _read_assistant(blocks: list[dict[str, Any]]) -> Message:
 
 
 def _read_result(block: dict[str, Any]) -> Message:
-    content = block.get("content")
-    parts = [_read_text(part) for part in members(content, "content")] if isinstance(content, list) else content
-    return {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": parts}
+    return {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": block.get("content")}
 
 
 def _read_text(block: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,10 @@ _ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 
+UNSEEN = "[what stood here is no text, and the policy reads text only]"
+"""Stands for a picture or document in the result of a tool, which the policy's own call has brought there."""
+
+
 class BadRequest(Exception):
     """A request that the gateway refuses; the message says what to change."""
 
@@ -26,7 +30,8 @@ def canonical(message: Any) -> Message:
     `BadRequest`."""
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
         raise BadRequest(f"a message needs one of the roles {', '.join(_ROLES)}")
-    said: Message = {"role": _ROLES[message["role"]], "content": _text(message.get("content"))}
+    said: Message = {"role": _ROLES[message["role"]], "content": ""}
+    said["content"] = _text(message.get("content"), of_tool=said["role"] == "tool")
     if said["role"] == "tool":
         said["tool_call_id"] = str(message.get("tool_call_id", ""))
     if said["role"] == "assistant":
@@ -108,17 +113,26 @@ def _spelled(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _text(content: Any) -> str:
-    """Content as text; the parts of a list are joined by line ends, as servers do. Raises `BadRequest`."""
+def _text(content: Any, *, of_tool: bool = False) -> str:
+    """Content as text; the parts of a list are joined by line ends, as servers do. Raises `BadRequest` for parts that
+    are no text, which only the result of a tool may have."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        if all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-            return "\n".join(part["text"] for part in content)
+        parts = [_part(part, of_tool=of_tool) for part in content]
+        if all(isinstance(part, str) for part in parts):
+            return "\n".join(parts)
         raise BadRequest("the policy reads text only; leave out images and audio")
     raise BadRequest("the content of a message is text, or a list of text parts")
+
+
+def _part(part: Any, *, of_tool: bool) -> Any:
+    """The text of a part; None if it has none."""
+    if not isinstance(part, dict):
+        return None
+    return part.get("text", UNSEEN if of_tool else None)
 
 
 def _call(call: Any) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _read_item(kind: str, item: dict[str, Any]) -> Message:
         case "message":
             return {"role": item.get("role"), "content": _texts(item.get("content"))}
         case "function_call_output":
-            return {"role": "tool", "tool_call_id": item.get("call_id"), "content": _texts(item.get("output"))}
+            return {"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}
         case "item_reference":
             raise BadRequest(f"items are not kept for clients, so that {item.get('id')!r:.100} is unknown; {_WHOLE}")
         case _:

@@ -138,8 +138,7 @@ def check_outcomes(stored: dict[str, Trajectory], tasks: int) -> None:
     [
         "mini-swe-agent",
         "openhands",
-        "codex",
-        *(pytest.param(one, marks=pytest.mark.nightly) for one in ("claude-code", "opencode")),
+        *(pytest.param(one, marks=pytest.mark.nightly) for one in ("claude-code", "codex", "opencode")),
     ],
 )
 async def test_gold_resolves_through_its_tools_and_the_group_trains(

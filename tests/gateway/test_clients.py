@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
 from swe_aem.core import Deadline, Stop
 from swe_aem.gateway import Gateway, GatewaySession
+from swe_aem.gateway.messages import UNSEEN
 from tests.gateway.clients import TOOLS, WIRES, Message, body, understood
 from tests.gateway.conftest import LIMITS, RENDERERS, TASK, Played
 from tests.gateway.test_rewriting import check, observations
@@ -213,7 +215,31 @@ async def test_an_ended_session_says_why_in_the_protocols_own_form(
 
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+SEEN = {"type": "text", "text": "Before it."}
 USER = [{"role": "user", "content": "Fix it."}]
+
+
+RESULTS = {
+    "messages": {"messages": [
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x", "content": [SEEN, IMAGE]}]}
+    ]},
+    "responses": {"input": [
+        {"type": "function_call_output", "call_id": "x", "output": [SEEN, {"type": "input_image", "image_url": "x"}]}
+    ]},
+    "chat/completions": {"messages": [
+        {"role": "tool", "tool_call_id": "x", "content": [SEEN, {"type": "image_url", "image_url": {"url": "x"}}]}
+    ]},
+}  # fmt: skip
+"""A result of a tool with a picture in it, by protocol."""
+
+
+@pytest.mark.parametrize("path", RESULTS)
+async def test_a_picture_in_the_result_of_a_tool_is_words(session: GatewaySession, policy: Played, path: str) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"{session.url}/{path}", json=RESULTS[path])
+    assert answer.status_code == 200
+    (prompt,) = policy.prompts
+    assert f"Before it.\n{UNSEEN}\n" in RENDERER.tokenizer.decode(prompt)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +247,6 @@ USER = [{"role": "user", "content": "Fix it."}]
     [
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, "reads text only"),
         ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "reads text only"),
-        (
-            {
-                "messages": [
-                    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x", "content": [IMAGE]}]}
-                ]
-            },
-            "reads text only",
-        ),
         ({"messages": [*USER, {"role": "assistant", "content": "I"}]}, "beginning of a response"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "roles user, assistant"),
         ({"messages": USER, "stop_sequences": ["x"]}, "own stop tokens"),
