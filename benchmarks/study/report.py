@@ -52,7 +52,7 @@ def page(regimes: Mapping[str, Arms], pilot: Mapping[str, Any] | None) -> str:
     )
     total = len(ARMS) * len(REGIMES) * SEEDS
     filled = {
-        "reading": said or "No arm has run yet.",
+        "reading": said or "No arm has two seeds in common with GRPO yet.",
         "steps": run_of(next(iter(REGIMES)), BASE, 0).steps,
         "pilot": _pilot(pilot),
         "rates": "\n\n".join(_rates_table(regime, arms) for regime, arms in regimes.items()),
