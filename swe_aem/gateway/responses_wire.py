@@ -4,13 +4,14 @@ Items that stand together become one message of chat completions: reasoning, tex
 stored for clients: a request holds the whole conversation.
 """
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from swe_aem.agent import Message
 from swe_aem.gateway.chat_wire import failure as failure
-from swe_aem.gateway.messages import BadRequest
+from swe_aem.gateway.messages import BadRequest, parsed_arguments
 from swe_aem.gateway.tree import Turn
 from swe_aem.gateway.wire import (
     Honoured,
@@ -38,6 +39,14 @@ _HONOURED: Honoured = {
     "top_logprobs": (equals(0), "log-probabilities are kept for training, not sent"),
     "include": (lambda value: "message.output_text.logprobs" not in value, "log-probabilities are not sent"),
 }
+_FREE_TEXT = {
+    "type": "object",
+    "properties": {"input": {"type": "string", "description": "The whole input, as free text"}},
+    "required": ["input"],
+}
+"""Parameters of the function that stands for a tool of the type `custom`, whose input is a text."""
+_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+"""Items that are calls, and what of them is given to the tool."""
 _TEXTS = ("input_text", "output_text", "text", "refusal")
 
 
@@ -82,7 +91,7 @@ def _read_items(items: list[dict[str, Any]]) -> Iterator[Message]:
     begun: Message | None = None
     for item in items:
         kind = item.get("type", "message")
-        of_assistant = kind in ("reasoning", "function_call") or (kind == "message" and item.get("role") == "assistant")
+        of_assistant = kind in ("reasoning", *_CALLS) or (kind == "message" and item.get("role") == "assistant")
         if begun is not None and not (of_assistant and _continues(begun, kind)):
             yield begun
             begun = None
@@ -98,7 +107,7 @@ def _read_items(items: list[dict[str, Any]]) -> Iterator[Message]:
 def _continues(begun: Message, kind: str) -> bool:
     """Can an item of that kind belong to the message? A response has its reasoning first, then its text, then its
     calls."""
-    if kind == "function_call":
+    if kind in _CALLS:
         return True
     return not begun["tool_calls"] and (kind == "message" or not begun["content"])
 
@@ -111,7 +120,10 @@ def _add(begun: Message, kind: str, item: dict[str, Any]) -> None:
         case "message":
             begun["content"] += _texts(item.get("content"))
         case _:
-            function = {"name": item.get("name"), "arguments": item.get("arguments")}
+            arguments = item.get("arguments")
+            if kind == "custom_tool_call":
+                arguments = json.dumps({"input": item.get("input")}, ensure_ascii=False)
+            function = {"name": item.get("name"), "arguments": arguments}
             begun["tool_calls"].append({"id": item.get("call_id"), "function": function})
 
 
@@ -119,7 +131,7 @@ def _read_item(kind: str, item: dict[str, Any]) -> Message:
     match kind:
         case "message":
             return {"role": item.get("role"), "content": _texts(item.get("content"))}
-        case "function_call_output":
+        case "function_call_output" | "custom_tool_call_output":
             return {"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}
         case "item_reference":
             raise BadRequest(f"items are not kept for clients, so that {item.get('id')!r:.100} is unknown; {_WHOLE}")
@@ -139,9 +151,19 @@ def _texts(content: Any) -> list[dict[str, Any]]:
 
 
 def _read_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    if tool.get("type") == "custom":
+        return function_tool(tool.get("name"), _described(tool), _FREE_TEXT)
     if tool.get("type") != "function":
         raise BadRequest(f"a tool of the type {tool.get('type')!r:.100} is not supported: give functions")
     return function_tool(tool.get("name"), tool.get("description"), tool.get("parameters"))
+
+
+def _described(tool: dict[str, Any]) -> str | None:
+    """The description of a tool of free text, with the grammar of its input if it has one."""
+    asked = tool.get("format")
+    grammar = asked.get("definition") if isinstance(asked, dict) else None
+    said = [text for text in (tool.get("description"), grammar and f"The input's grammar:\n{grammar}") if text]
+    return "\n\n".join(said) or None
 
 
 def _head(model: str, turn: Turn) -> dict[str, Any]:
@@ -176,14 +198,32 @@ def _items(turn: Turn) -> list[dict[str, Any]]:
         items.append(message)
     for n, call in enumerate(calls):
         named = {"type": "function_call", "id": f"fc_{turn.id}_{n}", "call_id": call["id"], "status": status}
-        items.append({**named, **call["function"]})
+        items.append({**named, **_called(call["function"], turn)})
     return items
+
+
+def _called(function: dict[str, Any], turn: Turn) -> dict[str, Any]:
+    """What an item says of a call. Where the tool takes free text and the arguments are something else, it is the call
+    of a function, so that the client says what is wrong with it."""
+    given = parsed_arguments(function["arguments"]) or {}
+    free = any(
+        tool["function"]["name"] == function["name"] and tool["function"].get("parameters") == _FREE_TEXT
+        for tool in json.loads(turn.tools)
+    )
+    if not free or given.keys() != {"input"} or not isinstance(given["input"], str):
+        return function
+    return {"type": "custom_tool_call", "name": function["name"], "input": given["input"]}
 
 
 def _item_events(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The events of one item, from its beginning to its end."""
-    begun = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
+    given = _CALLS.get(item["type"])
+    begun = {given: ""} if given else {"content": []}
     yield {"type": "response.output_item.added", "item": {**item, **begun, "status": "in_progress"}}
+    if item["type"] == "custom_tool_call":
+        name, known = "response.custom_tool_call_input", {"item_id": item["id"]}
+        yield {"type": f"{name}.delta", **known, "delta": item["input"]}
+        yield {"type": f"{name}.done", **known, "input": item["input"]}
     if item["type"] == "function_call":
         name, known = "response.function_call_arguments", {"item_id": item["id"]}
         yield {"type": f"{name}.delta", **known, "delta": item["arguments"]}

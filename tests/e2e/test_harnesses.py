@@ -198,6 +198,26 @@ async def test_a_long_conversation_in_the_sandbox_is_exact(
     assert len(trajectory.responses) == 8
 
 
+def patching(record: TaskRecord, renderer: Any, tools: Any) -> Policy:
+    """Uses Codex' tool of free text rightly, with other arguments and with no patch; then the gold patch."""
+    gold = scripted.gold(record, renderer, tools)
+    patch = '*** Begin Patch\n*** Add File: /tmp/x\n+it\'s "here" \\u00e9 \u00e9\n*** End Patch'
+    given: list[dict[str, Any]] = [{"input": patch}, {"patch": patch}, {"input": "none"}]
+    calls = [scripted.call("I patch.", "apply_patch", one) for one in given]
+    calls.append(scripted.call("I look.", tools.shell, tools.run("cat /tmp/x")))
+    made = scripted.scripted("patching", calls, renderer, tools)
+    return scripted.ScriptedPolicy("patching", [*made._script, *gold._script], gold._ending)
+
+
+@pytest.mark.nightly
+async def test_codex_takes_patches_as_free_text(require_bubblewrap: None, groups: RollOut) -> None:
+    require_harness("codex")
+    harness = {"options": {"model": "gpt-5.5"}}
+    (trajectory,) = (await groups(script=patching, agent="codex", limit=1, group_size=1, harness=harness)).values()
+    assert trajectory.outcome is Outcome.RESOLVED
+    assert 'it\'s "here" \\u00e9 \u00e9\n' in trajectory.responses[3].tool_calls[0].observation
+
+
 def solving(context: Any, record: TaskRecord, sample: int) -> ScriptedChat:
     """A chat API that breaks its format once, looks and applies the gold patch in one response, and hands in."""
     patch = base64.b64encode(record.key.gold_patch.encode()).decode()

@@ -323,3 +323,40 @@ async def test_a_path_that_is_not_served_names_those_that_are(session: GatewaySe
 def test_tools_are_those_of_chat_completions() -> None:
     read = {protocol: wire.read_request(body(protocol, START)).tools for protocol, wire in WIRES.items()}
     assert read["anthropic"] == read["responses"] == read["chat"] == TOOLS["chat"]
+
+
+FREE = {"type": "custom", "name": "patch", "description": "Patches.", "format": {"type": "grammar", "syntax": "lark"}}
+FREE["format"]["definition"] = "start: ANYTHING"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_tool_of_free_text_is_a_function_with_one_text(stream: bool) -> None:
+    said = [{"input": '*** "a" \u00e9\n'}, {"text": "x"}, {"input": 3}]
+    replies = [
+        f"<tool_call>\n{json.dumps({'name': 'patch', 'arguments': one})}\n</tool_call><|im_end|>" for one in said
+    ]
+    policy = Played(RENDERER, [*replies, "Done.<|im_end|>"])
+    items: list[Any] = [{"role": "user", "content": "Fix it."}]
+    async with (
+        Gateway(RENDERER) as gateway,
+        gateway.session(TASK, 0, policy, LIMITS, Deadline.after(60)) as session,
+        openai.AsyncOpenAI(base_url=session.url, api_key="none", max_retries=0) as client,
+    ):
+        kinds = []
+        for _ in policy.replies:
+            asked = {"model": "any", "input": items, "tools": [FREE]}
+            if stream:
+                async with client.responses.stream(**asked) as events:
+                    output = (await events.get_final_response()).output
+            else:
+                output = (await client.responses.create(**asked)).output
+            items += [item.model_dump(exclude_none=True) for item in output]
+            kinds.append((output[-1].type, getattr(output[-1], "input", None)))
+            if output[-1].type in ("custom_tool_call", "function_call"):
+                items.append({"type": f"{output[-1].type}_output", "call_id": output[-1].call_id, "output": "seen"})
+    assert kinds == [("custom_tool_call", said[0]["input"]), *[("function_call", None)] * 2, ("message", None)]
+    trajectory = session.trajectory("a", Stop.SUBMITTED)
+    check(trajectory, policy)
+    assert (len(trajectory.responses), trajectory.branches) == (4, ())
+    assert [one.tool_calls[0].observation for one in trajectory.responses[:3]] == ["seen"] * 3
+    assert "Patches.\\n\\nThe input's grammar:\\nstart: ANYTHING" in RENDERER.tokenizer.decode(policy.prompts[0])

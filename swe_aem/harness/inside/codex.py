@@ -13,11 +13,13 @@
 #
 # [tool.swe-aem.options]
 # config = {}
+# model = ""
 # ///
 """Codex in the sandbox, with its own prompts and tools. It speaks OpenAI's responses.
 
 Only the gateway can be reached, so whatever asks other servers is off: telemetry, updates, searches, plugins. So are
-sub-agents, and compaction, which rewrites the history. `config` are more of its settings, by their dotted names.
+sub-agents, and compaction, which rewrites the history. `config` are more of its settings, by their dotted names;
+`model` is the name under which it knows the policy, by which it chooses prompts and tools.
 """
 
 import json
@@ -73,7 +75,7 @@ def converse(conversation: Conversation) -> str:
         "--skip-git-repo-check",
         "--ephemeral",
         "--model",
-        conversation.model,
+        conversation.options["model"] or conversation.model,
         *more,
         "-",
         env={"CODEX_HOME": AGENT_HOME},
