@@ -15,13 +15,10 @@ class CheckpointNames:
 
     def __init__(self, model: Any) -> None:
         """Asks transformers what becomes of each tensor of the model's state dict; no weights are read or copied."""
-        import torch
+        from swe_aem.train.weight_stream import empty_state
 
         self._model = model
-        empty = {
-            name: torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-            for name, tensor in model.state_dict().items()
-        }
+        empty = empty_state(model)
         whole = self._reverted(empty)
         self.shapes: Mapping[str, tuple[int, ...]] = {name: tuple(tensor.shape) for name, tensor in whole.items()}
         """Shapes of the checkpoint's tensors, by name."""

@@ -42,6 +42,7 @@ from swe_aem.train.step_clock import StepClock
 from swe_aem.train.streams import Streams, count_trajectories
 from swe_aem.train.training_row import RowFields
 from swe_aem.train.trl_config import MEANS_OVER_ROWS
+from swe_aem.train.weight_stream import whole_shape
 
 
 def resolved(completions: Sequence[Any], **fields: Any) -> list[float | None]:
@@ -191,7 +192,7 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
         args: Any = self.args
         half = self.accelerator.mixed_precision in ("bf16", "fp16")
         size = 4 if args.cast_lm_head_to_fp32 else 2 if half else weight.element_size()
-        return tile_columns(self._passes.head_tile_mb, weight.size(0), size)
+        return tile_columns(self._passes.head_tile_mb, whole_shape(weight)[0], size)
 
     def _prepare_inputs(self, inputs: Any) -> dict[str, Any]:
         """Override of TRL's method, which shuffles a process's rows: those of several processes stay in the micro-steps

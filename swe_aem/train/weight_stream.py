@@ -85,10 +85,20 @@ def _in_zero3(tensor: Tensor) -> bool:
     return hasattr(tensor, "ds_id")
 
 
+def empty_state(model: Any) -> dict[str, Tensor]:
+    """A model's state dict without memory. What DeepSpeed has partitioned has the shape of the whole."""
+    partitioned = {name: one for name, one in model.named_parameters(remove_duplicate=False) if _in_zero3(one)}
+    return {name: _of_shape(one) for name, one in (model.state_dict() | partitioned).items()}
+
+
+def whole_shape(tensor: Any) -> tuple[int, ...]:
+    """The shape of a parameter, also where DeepSpeed has partitioned it."""
+    return tuple(tensor.ds_shape if _in_zero3(tensor) else tensor.shape)
+
+
 def _of_shape(tensor: Any) -> Tensor:
     """A tensor without memory that has the shape and type of the whole one."""
-    shape = tensor.ds_shape if _in_zero3(tensor) else tensor.shape
-    return torch.empty(shape, dtype=tensor.dtype, device="meta")
+    return torch.empty(whole_shape(tensor), dtype=tensor.dtype, device="meta")
 
 
 def _gathered(tensor: Tensor) -> Any:

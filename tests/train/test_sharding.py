@@ -13,8 +13,9 @@ from safetensors.torch import load_file  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from swe_aem.errors import UserError  # noqa: E402
-from swe_aem.testing.steps import save_tiny, tiny_model  # noqa: E402
+from swe_aem.testing.steps import save_tiny, tiny_model, tiny_tokenizer  # noqa: E402
 from swe_aem.train.export_checkpoint import export_checkpoint  # noqa: E402
+from tests.train.mixtures import mixture  # noqa: E402
 from tests.train.saved_twice import files  # noqa: E402
 from tests.train.test_processes import run_both  # noqa: E402
 
@@ -117,6 +118,31 @@ def test_a_checkpoint_in_shards_becomes_a_model_directory(sharded_run: Path, tmp
         export_checkpoint(sharded_run, tmp_path / "1", step=1)
     with pytest.raises(UserError, match="exists: remove it, or choose another --to"):
         export_checkpoint(sharded_run, tmp_path / "2")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("architecture", "tied"), [("qwen3", True), ("qwen3_moe", False), ("qwen3_moe", True), ("qwen3_5_moe_text", True)]
+)
+def test_shards_of_mixtures_and_of_tied_embeddings_become_a_model_directory(
+    architecture: str, tied: bool, tmp_path: Path
+) -> None:
+    """Which has the logits of the trained weights, as `policy/` has."""
+    model, run = tmp_path / "model", tmp_path / "run"
+    mixture(architecture, tie_word_embeddings=tied, sharpness=20.0).to(torch.bfloat16).save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    heldout = "heldout={every: 1, before: false, greedy: false}"
+    for status, output in run_both("sharded_run", 200, str(model), str(run), "2", heldout):
+        assert status == 0, output
+    assert export_checkpoint(run, tmp_path / "exported") == 2
+    reference, ids = AutoModelForCausalLM.from_pretrained(model, dtype="auto"), torch.arange(2, 34)[None]
+    before = reference(ids).logits
+    reference.load_state_dict(load_file(run / "evaluated/trained-2.safetensors"), strict=not tied)
+    expected = reference(ids).logits
+    assert not torch.equal(before, expected), "nothing was trained"
+    for place in (tmp_path / "exported", run / "policy"):
+        loaded = AutoModelForCausalLM.from_pretrained(place, dtype="auto")
+        assert torch.equal(loaded(ids).logits, expected)
 
 
 @pytest.mark.nightly
