@@ -529,9 +529,13 @@ async def test_a_second_cancellation_does_not_break_off_the_cleaning_up_of_the_f
                 await cleans("orphans")
             return []
 
-    made = bench(1, agent=FakeAgent(work_s=30), backend=SlowToClean())
-    async with made.orchestrator() as orchestrator:
-        asyncio.get_running_loop().call_later(0.05, orchestrator.cancel)
+    async def cancels() -> None:
+        await until(lambda: len(made.backend.live) == 2)
+        orchestrator.cancel()
+
+    made = bench(1, agent=FakeAgent(work_s=3000), backend=SlowToClean())
+    async with made.orchestrator() as orchestrator, asyncio.TaskGroup() as together:
+        together.create_task(cancels())
         await orchestrator.run()
     assert sorted(cleaned) == ["agent", "grader", "orphans"]
 
