@@ -82,9 +82,11 @@ def test_the_first_signal_lets_running_trajectories_finish(tmp_path: Path, numbe
 @pytest.mark.slow
 def test_the_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
     process = start(tmp_path, tasks=40, group_size=1, work_s=20)
-    for _ in range(2):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while "running ones may finish" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "closing the sandboxes" in errors
