@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from swe_aem.advantage.config import Baseline
 from swe_aem.advantage.groups import require_finite, totals
@@ -67,10 +68,12 @@ def _centred(inputs: AdvantageInputs) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _by_response(inputs: AdvantageInputs, advantage: Tensor, scale: Tensor | None = None) -> Tensor:
-    """(B,), or (B, T) if responses have rewards: then each is reduced by what earlier ones of its row are paid."""
+    """(B,), or (B, T) if responses have rewards: then each that has one is reduced by what earlier ones are paid."""
     if inputs.response_rewards is None:
         return advantage
     before = paid_before(inputs.response_rewards, inputs.group)
     before = before if scale is None else before / scale.unsqueeze(1)
-    of_token = before.gather(1, inputs.response_of_token.clamp(min=0))
-    return advantage.unsqueeze(1) - of_token.masked_fill(inputs.response_of_token < 0, 0.0)
+    numbers = inputs.response_of_token
+    last = int(numbers.max()) if numbers.numel() else -1
+    before = pad(before, (0, max(0, last + 1 - before.size(1)))).gather(1, numbers.clamp(min=0))
+    return advantage.unsqueeze(1) - before.masked_fill(numbers < 0, 0.0)

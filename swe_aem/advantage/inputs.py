@@ -38,7 +38,7 @@ class AdvantageInputs:
     """Makes `entropy` and `logprob`: the old policy's forward pass, which only estimators that ask for them cost."""
     response_rewards: "Tensor | None" = None
     """(B, R) float32: what each response is paid, which sums to `reward`; NaN where a trajectory has no such response,
-    or one reward for all of them. None if no trajectory has any."""
+    or one reward for all of them; responses of branches have none. None if no trajectory has any."""
     step: int = 0
     """Optimiser updates before this batch: with a seed, it makes random numbers that a resumed run repeats."""
 

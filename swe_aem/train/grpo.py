@@ -307,7 +307,7 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
             response_of_token=numbers,
             weight=weight.cpu()[own],
             scores=lambda: self._scores_of_everyone(output, streams),
-            response_rewards=_columns([rewards[number] for number in own.tolist()], least=int(numbers.max()) + 1),
+            response_rewards=_columns([rewards[number] for number in own.tolist()]),
             step=self.state.global_step,
         )
 
@@ -409,12 +409,12 @@ class AgentGRPOTrainer(CheckpointedTrainer, GRPOTrainer):
         return super()._compute_loss(model, inputs)
 
 
-def _columns(rewards: Sequence[Sequence[float] | None], *, least: int) -> Tensor | None:
-    """(B, R) rewards of responses, NaN where a row has none, with R at least `least`; None if no row has any."""
+def _columns(rewards: Sequence[Sequence[float] | None]) -> Tensor | None:
+    """(B, R) rewards of responses, NaN where a row has none; None if no row has any."""
     width = max((len(row) for row in rewards if row is not None), default=0)
     if not width:
         return None
-    table = torch.full((len(rewards), max(width, least)), torch.nan)
+    table = torch.full((len(rewards), width), torch.nan)
     for number, row in enumerate(rewards):
         table[number, : len(row or ())] = torch.tensor(row or [])
     return table

@@ -75,3 +75,17 @@ def test_groups_without_a_success_teach_max_rl_nothing() -> None:
 def test_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
         leave_one_out(inputs_of([(math.inf, 0, True)]))
+
+
+def test_a_response_without_a_reward_of_its_own_has_its_trajectorys_advantage() -> None:
+    """Those of a branch have numbers beyond the rewards; another trajectory with one reward may have more responses."""
+    nan = math.nan
+    inputs = AdvantageInputs(
+        reward=torch.tensor([1.0, 0.0, 0.5]),
+        group=torch.zeros(3, dtype=torch.long),
+        response_of_token=torch.tensor([[0, 1, 2, -1], [0, 1, -1, -1], [0, 1, 2, 3]]),
+        weight=torch.ones(3),
+        scores=lambda: (torch.zeros(3, 4), torch.zeros(3, 4)),
+        response_rewards=torch.tensor([[0.5, 0.5], [0.0, 0.0], [nan, nan]]),
+    )
+    assert leave_one_out(inputs).tolist() == [[0.75, 0.25, 0.75, 0.75], [-0.75, -0.25, -0.75, -0.75], [0.0] * 4]

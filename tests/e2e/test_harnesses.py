@@ -35,6 +35,7 @@ from swe_aem.testing.steps import ScriptedSteps
 from swe_aem.train.config import TrainConfig
 from tests.conftest import require_harness
 from tests.e2e.conftest import REPOSITORY
+from tests.harness.newest import NEWEST, install_newest
 from tests.walk import walk
 
 pytestmark = pytest.mark.slow
@@ -218,6 +219,17 @@ async def test_codex_takes_patches_as_free_text(require_bubblewrap: None, groups
     assert 'it\'s "here" \\u00e9 \u00e9\n' in trajectory.responses[3].tool_calls[0].observation
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+async def test_the_newest_sdk_resolves_and_its_group_trains(
+    require_bubblewrap: None, groups: RollOut, tmp_path: Path
+) -> None:
+    install_newest()
+    stored = await groups(agent="openhands", harness={"pins": NEWEST}, limit=1)
+    check_outcomes(stored, 1)
+    train_one_step(list(stored.values()), tmp_path)
+
+
 def solving(context: Any, record: TaskRecord, sample: int) -> ScriptedChat:
     """A chat API that breaks its format once, looks and applies the gold patch in one response, and hands in."""
     patch = base64.b64encode(record.key.gold_patch.encode()).decode()
@@ -276,10 +288,11 @@ def train_one_step(group: list[Trajectory], directory: Path) -> None:
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
+@pytest.mark.nightly
 async def test_a_sub_agent_and_a_condensed_history_are_trained_on(
     require_bubblewrap: None, groups: RollOut, tmp_path: Path
 ) -> None:
-    """From a harness that makes both, over the store, to the weights; without the setting they change nothing."""
+    """From a harness that makes both, over the store, to the weights."""
     pytest.importorskip("trl", reason="needs the train extra")
     from swe_aem.train.loop import train
     from swe_aem.train.records import read_metrics
@@ -297,23 +310,17 @@ async def test_a_sub_agent_and_a_condensed_history_are_trained_on(
         def step(self, number: int) -> Step:
             return Step(number=number, groups=((resolved, empty),))
 
-    def trained(name: str, **settings: Any) -> tuple[bytes, Any]:
-        values = {"model": str(REPOSITORY / SMALL), "steps": 1, "groups_per_step": 1, "heldout": None, "device": "cpu"}
-        rollout = {"group_size": 2, "agent": agent, "native": {"max_context_tokens": 4096}}
-        config = check(TrainConfig, {**values, "rollout": rollout, "token_budget": 4096, **settings})
-        train(config, tmp_path / name, Stored)
-        (line,) = read_metrics(tmp_path / name)
-        return (tmp_path / name / "policy" / "model.safetensors").read_bytes(), line
-
-    off, line = trained("off")
-    assert (line.branch_row_share, line.branch_share and line.branch_share > 0) == (None, True)
-    resolved = resolved.model_copy(update={"branches": ()})
-    assert trained("without")[0] == off
-    resolved = stored[resolved.id]
-    on, line = trained("on", branches_per_trajectory=2)
-    assert on != off
+    values = {"model": str(REPOSITORY / SMALL), "steps": 1, "groups_per_step": 1, "heldout": None, "device": "cpu"}
+    rollout = {"group_size": 2, "agent": agent, "native": {"max_context_tokens": 4096}}
+    settings = {"rollout": rollout, "token_budget": 4096, "branches_per_trajectory": 2}
+    train(check(TrainConfig, {**values, **settings}), tmp_path / "trained", Stored)
+    (line,) = read_metrics(tmp_path / "trained")
     assert line.branch_row_share == 0.5
+    assert line.branch_share is not None
+    assert 0 < line.branch_share < 0.5
     assert line.branch_token_share == pytest.approx(line.branch_share)
+    assert line.grad_norm is not None
+    assert line.grad_norm > 0
 
 
 def test_a_policy_is_trained_in_a_harness(require_bubblewrap: None, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from swe_aem.sandbox import open_backend
 from swe_aem.sandbox.host_system import HOST_IMAGE
 from tests.conftest import MICRO_IMAGE, require_harness
 from tests.harness.conftest import LIMITS, RENDERER, Played, called
+from tests.harness.newest import NEWEST, install_newest
 
 pytestmark = [pytest.mark.slow]
 
@@ -86,13 +87,26 @@ def kind(request: pytest.FixtureRequest) -> str:
     indirect=True,
 )
 async def test_every_tool_says_what_the_stock_tool_says(kind: str) -> None:
+    await play_script(kind)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+async def test_with_the_newest_sdk_they_do_too(require_bubblewrap: None) -> None:
+    """Whatever the package registry has by now: it fails where a release needs another adapter."""
+    install_newest()
+    await play_script("bubblewrap", NEWEST)
+
+
+async def play_script(kind: str, pins: tuple[str, ...] = ()) -> None:
+    """Play `SCRIPT` in a sandbox, and look at every observation."""
     task = Task(id="t", repo="o/r", base_commit="HEAD", problem_statement="P", image=IMAGES[kind], workdir="/tmp/w")
     policy = Played([reply for reply, _, _ in SCRIPT])
     spec = SandboxSpec(image=task.image, workdir="/tmp")
     limits = LIMITS.model_copy(update={"max_turns": 100})
     async with (
         open_harness(
-            read_harness_spec("openhands"), HarnessConfig(options={"no_change_timeout_s": 5}), RENDERER
+            read_harness_spec("openhands"), HarnessConfig(options={"no_change_timeout_s": 5}, pins=pins), RENDERER
         ) as agents,
         open_backend(kind).open(spec) as sandbox,
     ):
