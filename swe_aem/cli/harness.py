@@ -58,7 +58,8 @@ def list_harnesses() -> None:
         harness = read_harness_spec(name)
         state = "installed" if installed(harness) else f"swe-aem harness install {name}"
         options = " ".join(f"{option}={value}" for option, value in harness.options.items())
-        rows.append((name, f"{' '.join(harness.dependencies)}  [{state}]"))
+        needed = (*harness.dependencies, *harness.npm_packages())
+        rows.append((name, f"{' '.join(needed)}  [{state}]"))
         rows.append(("", f"options: {options}"))
     for line in table(rows):
         typer.echo(line)
