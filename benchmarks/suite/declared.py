@@ -57,6 +57,8 @@ class Run(Frozen):
     minutes: float
     needs: tuple[str, ...] = ()
     """`suite.needs` says which there are."""
+    virtual: bool = False
+    """The figures are of a virtual clock, so that the load of the machine changes none."""
     by_hand: str | None = None
     """Why only people make this run."""
     peers: tuple[str, ...] = ()

@@ -77,7 +77,7 @@ class Runner:
             load_after=load_after,
             others_before=others_before,
             others_after=others_after,
-            quiet=is_quiet(facts["cores"], load_before, others_before, others_after),
+            quiet=run.virtual or is_quiet(facts["cores"], load_before, others_before, others_after),
             quick=self._quick,
             wall_s=round(wall_s, 1),
             versions=_versions([*run.peers, *_ALWAYS]),
