@@ -179,11 +179,17 @@ async def test_a_sandbox_that_dies_ends_the_trajectory_with_all_that_was_sampled
 
 
 async def test_a_killed_process_loses_its_conversations_and_no_others(staged: Any) -> None:
+    killed = asyncio.Event()
+
+    async def answer_after_it() -> Any:
+        await killed.wait()
+        return DONE
+
     async with staged(conversations=1, workers=2) as stage:
-        slow = [stage.play([RUN, lambda: asyncio.sleep(0.5, DONE)]) for _ in range(2)]
-        playing = [asyncio.create_task(one) for one in slow]
+        playing = [asyncio.create_task(stage.play([RUN, answer_after_it])) for _ in range(2)]
         await until(lambda: sum(len(worker.conversations) for worker in stage.pool.workers) == 2)
         os.kill(stage.pool.workers[0].pid, signal.SIGKILL)
+        killed.set()
         ended = await asyncio.gather(*playing, return_exceptions=True)
         assert isinstance(ended[0], HarnessError)
         assert "ended with code -9" in str(ended[0])
