@@ -298,11 +298,12 @@ def failures(run: TrainingRun) -> Parts | None:
 
 def branches(run: TrainingRun) -> Parts | None:
     """Share of the sampled and of the trained tokens that are in branches; nothing for agents that make none."""
-    lines = (
+    kinds = (
         Line("branch_share", "of what was sampled", "purple", scale=100),
         Line("branch_token_share", "of what was trained on", "blue", scale=100),
     )
-    if not any(any(run.series(line.field)[1]) for line in lines):
+    lines = [line for line in kinds if any(run.series(line.field)[1])]
+    if not lines:
         return None
     return _line_chart(run, "tokens in branches, %", *lines)
 

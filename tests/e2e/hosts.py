@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -180,6 +180,17 @@ def descendants(pid: int) -> list[int]:
             yield from below(child)
 
     return list(below(pid))
+
+
+def commands(pids: Iterable[int]) -> dict[int, str]:
+    """What those of these processes run that have not ended; one that has may wait for its parent to read how."""
+    found = {}
+    for pid in pids:
+        with suppress(OSError):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] != "Z":
+                found[pid] = line
+    return found
 
 
 def send(pid: int, number: signal.Signals) -> None:

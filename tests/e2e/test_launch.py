@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hosts import descendants
+from tests.e2e.hosts import commands, descendants
 
 pytestmark = [
     pytest.mark.slow, pytest.mark.bubblewrap, pytest.mark.torch, pytest.mark.vllm, pytest.mark.timeout(1800),
@@ -110,7 +110,7 @@ def test_a_run_loses_its_server_is_interrupted_resumes_and_ends(
         below = descendants(run.pid)
         run.send_signal(signal.SIGINT)
         assert run.wait(LIMIT_S) in (0, 130), log.read_text()[-3000:]
-        assert not any(Path(f"/proc/{pid}").exists() for pid in below)
+        assert commands(below) == {}
         assert start().wait(LIMIT_S) == 0, log.read_text()[-3000:]
     finally:
         run.kill()

@@ -66,8 +66,11 @@ def test_a_run_leaves_what_it_promises(finished: Path, require_bubblewrap: None)
     assert [line["groups"] + line["rejected_groups"] for line in lines] == [3, 3]
     assert all(line["infrastructure_failures"] == 0 for line in lines)
     missing = {name for one in read_metrics(finished) for name, value in one if value is None}
-    uncorrected, uncompiled = {"importance_low_share", "importance_high_share"}, {"graphs", "graph_breaks", "s"}
-    assert missing == uncorrected | {f"compile_{name}" for name in uncompiled}, "neither setting was given"
+    without_settings = {
+        "importance_low_share", "importance_high_share", "compile_graphs", "compile_graph_breaks", "compile_s",
+        "branch_row_share", "branch_token_share", "fleet",
+    }  # fmt: skip
+    assert missing == without_settings
     assert all(line["importance/k3_kl"] < 1e-6 for line in lines), "the sampler is a copy of the old policy"
     assert [one.step for one in read_heldout(finished)] == [0, 2]
     assert (finished / "policy" / "model.safetensors").exists()

@@ -37,6 +37,6 @@ def test_the_host_counts_work_of_this_process_as_its_own() -> None:
     while sum(os.times()[:4]) < before.own_s + 0.3:
         pass
     after = now()
-    assert after.own_s - before.own_s >= 0.3
-    assert after.busy_s - before.busy_s >= 0.2  # in hundredths of each processor
+    assert after.own_s - before.own_s >= 0.29  # both are in hundredths, which are no binary fractions
+    assert after.busy_s - before.busy_s >= 0.2
     assert after.clock_s > before.clock_s

@@ -42,9 +42,18 @@ def test_curves_rates_seconds_and_settings_of_both(two_runs: Path) -> None:
     found = {one["name"]: one for one in data}
     assert {"resolved_rate", "alpha", "seconds", "outcomes"} <= found.keys()
     assert "stack" not in {series.get("style") for series in found["seconds"]["series"]}
-    branches = [(one["label"], one["colour"], one.get("dash", False)) for one in found["branches"]["series"]]
-    assert branches == [("first: in branches", "blue", False), ("second: in branches", "orange", True)]
-    assert len(found["branches"]["series"][1]["x"]) == 20
+    stale, branches = (
+        [(one["label"], one["colour"], one.get("dash", False)) for one in found[name]["series"]]
+        for name in ("staleness", "branches")
+    )
+    assert stale == [("first: staleness", "blue", False), ("second: staleness", "orange", True)]
+    assert branches == [
+        ("first: of what was sampled", "purple", False),
+        ("first: of what was trained on", "blue", False),
+        ("second: of what was sampled", "purple", True),
+        ("second: of what was trained on", "blue", True),
+    ]
+    assert len(found["branches"]["series"][-1]["x"]) == 20
 
 
 @pytest.mark.parametrize(("values", "name"), [({"run": "first"}, "run"), ({}, "runs")])
