@@ -39,7 +39,17 @@ AGAIN = 1000
 """Added to the seed of sampling and of tasks where the pilot repeats a run."""
 
 
-class WarmStart(Frozen):
+class Keyed(Frozen):
+    """Settings whose result is stored under a hash of all of them."""
+
+    @property
+    def key(self) -> str:
+        """The hash."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+class WarmStart(Keyed):
     """The policy before training: a model of random weights that imitates demonstrations."""
 
     aim: float
@@ -56,13 +66,8 @@ class WarmStart(Frozen):
         """The demonstrator's."""
         return Skill(self.aim)
 
-    @property
-    def key(self) -> str:
-        """A hash of the settings."""
-        return _hash(self)
 
-
-class Run(Frozen):
+class Run(Keyed):
     """One run: all that its result depends on."""
 
     revision: int = REVISION
@@ -86,20 +91,10 @@ class Run(Frozen):
     """Fresh responses of a state."""
 
     @property
-    def key(self) -> str:
-        """A hash of the settings."""
-        return _hash(self)
-
-    @property
     def file(self) -> str:
         """Name of its result."""
         again = "-again" if self.sampling_seed != self.seed else ""
         return f"{self.regime}-{self.arm.lower().replace(' ', '-')}{again}-{self.seed:02}-{self.key}.json"
-
-
-def _hash(settings: Frozen) -> str:
-    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def run_of(regime: str, arm: str, seed: int, *, again: bool = False, **changed: Any) -> Run:

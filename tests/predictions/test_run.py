@@ -188,7 +188,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_no_verdict(tmp_path):
         assert len(found) == len(set(found))
         assert known <= set(found), "a verdict was lost"
         known = set(found)
-    assert len(known) < 60, "the kills came too late to prove anything"
+    assert 0 < len(known) < 60, "the kills came too early or too late to prove anything"
     process = start(tmp_path, 60, 0.0)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

@@ -51,7 +51,7 @@ def test_kill_9_at_random_moments_then_the_same_command(tmp_path: Path) -> None:
         assert len(found) == len(set(found))
         assert known <= set(found), "a record was lost"
         known = set(found)
-    assert len(known) < 64, "the kills came too late to prove anything"
+    assert 0 < len(known) < 64, "the kills came too early or too late to prove anything"
     process = start(tmp_path, tasks=16, group_size=4, work_s=0.01)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
