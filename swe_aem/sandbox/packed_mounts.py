@@ -12,6 +12,7 @@ import asyncio
 import errno
 import logging
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -119,7 +120,7 @@ class PackedMounts:
 
 
 def loop_devices_can_be_used() -> bool:
-    """May this user mount by a loop device? Others mount by FUSE."""
+    """Might this user mount by a loop device? Others mount by FUSE."""
     return os.geteuid() == 0
 
 
@@ -136,24 +137,50 @@ def _mark(path: Path) -> FileMark | None:
 
 
 async def _mount(file: Path, point: Path) -> None:
-    """Mount by a loop device as root, else by FUSE, in the place of what has failed there."""
+    """Mount in the place of what has failed there, in the first way that works."""
     if not await _unmount(point):
         raise StartError(f"{file} could not be mounted: what has failed at {point} cannot be unmounted")
     point.mkdir(parents=True, exist_ok=True)
-    if loop_devices_can_be_used():
-        options = "ro,nodev,nosuid,loop"
-        kind = file.suffix.removeprefix(".")
-        command = [tool("mount", "mounting a packed image"), "-t", kind, "-o", options, str(file), str(point)]
-    elif file.suffix == ".squashfs":
-        program = tool("squashfuse", "mounting a packed image without root")
-        tool("fusermount3", "mounting a packed image without root")
-        # the sandbox's own root is this user, who must own the files as in an unpacked root
-        command = [program, "-o", f"ro,uid={os.geteuid()},gid={os.getegid()}", str(file), str(point)]
-    else:
-        raise UserError(f"{file} can be mounted only as root: pack the image with --format squashfs, or run as root")
-    code, said = await _run(command)
-    if code != 0:
-        raise StartError(f"{file} could not be mounted: {said}; if the file is damaged, delete it and pack it again")
+    failures = []
+    for command in _commands(file, point):
+        code, said = await _run(command)
+        if code == 0:
+            return
+        failures.append(f"{Path(command[0]).name} ended with {code}: {said or 'it said nothing'}")
+    if file.suffix != ".squashfs":
+        failures.append("FUSE mounts squashfs only")
+    tried = "; ".join(failures)
+    raise StartError(f"{file} could not be mounted: {tried}; if the file is damaged, delete it and pack it again")
+
+
+def _commands(file: Path, point: Path) -> list[list[str]]:
+    """What mounts a file, the best way first. Raises `UserError` if this user has none."""
+    if not loop_devices_can_be_used():
+        if file.suffix != ".squashfs":
+            raise UserError(
+                f"{file} can be mounted only as root: pack the image with --format squashfs, or run as root"
+            )
+        return [_by_fuse(file, point)]
+    kind = file.suffix.removeprefix(".")
+    by_loop = [
+        tool("mount", "mounting a packed image"),
+        "-t",
+        kind,
+        "-o",
+        "ro,nodev,nosuid,loop",
+        str(file),
+        str(point),
+    ]
+    # Root of a container may have no loop devices, and root of a user namespace may mount FUSE only.
+    fuse_is_there = file.suffix == ".squashfs" and all(map(shutil.which, ("squashfuse", "fusermount3")))
+    return [by_loop, _by_fuse(file, point)] if fuse_is_there else [by_loop]
+
+
+def _by_fuse(file: Path, point: Path) -> list[str]:
+    program = tool("squashfuse", "mounting a packed image without root")
+    tool("fusermount3", "mounting a packed image without root")
+    # the sandbox's own root is this user, who must own the files as in an unpacked root
+    return [program, "-o", f"ro,uid={os.geteuid()},gid={os.getegid()}", str(file), str(point)]
 
 
 async def _unmount(point: Path) -> bool:
