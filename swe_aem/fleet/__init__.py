@@ -3,7 +3,7 @@
 `roller_for(config)` is the way in. `docs/cluster.md` says how it works. Only `ray_engine.py` imports Ray.
 """
 
-from swe_aem.fleet.choice import engine_at, roller_for
+from swe_aem.fleet.choice import engine_at, require_cluster, roller_for
 from swe_aem.fleet.engine import Engine, Host, NodeDrained, NodeLost, NodeSilent
 
-__all__ = ["Engine", "Host", "NodeDrained", "NodeLost", "NodeSilent", "engine_at", "roller_for"]
+__all__ = ["Engine", "Host", "NodeDrained", "NodeLost", "NodeSilent", "engine_at", "require_cluster", "roller_for"]

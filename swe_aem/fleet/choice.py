@@ -1,6 +1,7 @@
-"""`roller_for`: what rolls out where a configuration names a cluster."""
+"""`roller_for`: what rolls out where a configuration names a cluster, and whether that can be reached."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swe_aem.errors import UserError
 from swe_aem.fleet.engine import Engine
@@ -8,6 +9,9 @@ from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.roller import Roller
 from swe_aem.rollout.run import MakeRoller
 from swe_aem.tasks import TaskSet
+
+if TYPE_CHECKING:
+    from swe_aem.fleet.ray_engine import RayEngine
 
 
 def roller_for(config: RolloutConfig) -> MakeRoller | None:
@@ -27,8 +31,18 @@ def roller_for(config: RolloutConfig) -> MakeRoller | None:
     return make
 
 
+def require_cluster(config: RolloutConfig) -> None:
+    """Raises `UserError` if a configuration names a cluster that does not let this process in."""
+    if config.cluster is not None:
+        _ray_at(config.cluster.address).require_head()
+
+
 def engine_at(address: str) -> Engine:
     """The engine of the Ray cluster at an address. Raises `UserError` if Ray is not installed."""
+    return _ray_at(address)
+
+
+def _ray_at(address: str) -> "RayEngine":
     try:
         from swe_aem.fleet.ray_engine import RayEngine
     except ModuleNotFoundError as error:

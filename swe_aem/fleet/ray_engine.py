@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import ray
 from ray import exceptions
+from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._private.state import state as cluster_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -27,18 +27,14 @@ import swe_aem
 from swe_aem.errors import UserError
 from swe_aem.fleet.agent import NodeAgent
 from swe_aem.fleet.engine import Host, NodeDrained, NodeLost, NodeSilent
+from swe_aem.fleet.ray_head import require_head
 
 RESOURCE = "sandboxes"
 """Where hosts were started with such a resource, only those get agents."""
 _CALLS = 10_000
 """Calls of one agent at a time: a trajectory is one, and a look another."""
 _CANCEL_LIMIT_S = 60.0
-_CONNECT_LIMIT_S = 10.0
 _LIST_LIMIT_S = 30.0
-_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""How a client of gRPC begins, which Ray speaks: the preface of HTTP/2, and a settings frame without settings."""
-_HTTP2_SETTINGS = b"\x04"
-"""The type of the frame with which a server of HTTP/2 begins; three bytes of length precede it."""
 
 
 class RayEngine:
@@ -51,6 +47,12 @@ class RayEngine:
         if address != "auto" and not _is_host_and_port(address):  # Ray would start a cluster of its own for `local`
             raise UserError(f"cluster is {address!r}: give auto, or HOST:PORT of the head, as `ray start --head` says")
         self._address = address
+
+    def require_head(self) -> str:
+        """HOST:PORT of the head. Raises `UserError` unless it is there, asks for a token, and for this process's."""
+        address = _address_of_this_host() if self._address == "auto" else self._address
+        require_head(address)
+        return address
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -102,19 +104,12 @@ class RayEngine:
         await asyncio.to_thread(ray.kill, agent)
 
     def _connect(self) -> None:
-        _require_token_mode()
-        _require_answer(self._address)
         logging.getLogger("ray").setLevel(logging.ERROR)
+        address = self.require_head()
         try:
-            ray.init(address=self._address, log_to_driver=False, configure_logging=False)
-        except ConnectionError as error:
-            raise UserError(
-                f"no Ray cluster lets this process in at {self._address}: start one with `ray start --head`, and on "
-                "every further host `ray start --address=HOST:PORT`, all with the same RAY_AUTH_TOKEN_PATH "
-                f"({_line(error)})"
-            ) from error
-        except (RuntimeError, ValueError, exceptions.RayError) as error:
-            raise UserError(f"the Ray cluster at {self._address} cannot be used: {_line(error)}") from error
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
+        except (ConnectionError, RuntimeError, ValueError, exceptions.RayError) as error:
+            raise UserError(f"the Ray cluster at {address} cannot be used: {_line(error)}") from error
 
 
 def _take_back_sigterm() -> None:
@@ -123,36 +118,23 @@ def _take_back_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 
 
-def _require_token_mode() -> None:
-    """Raises `UserError` unless Ray asks for a token here. Before Ray connects: it would try for long without one."""
-    if os.environ.get("RAY_AUTH_MODE") != "token":
-        raise UserError(
-            "Ray asks for no token here: whoever reaches such a cluster may run code there, and read answer keys. "
-            "Start it on all hosts, and this, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, a file that only you "
-            "may read (`ray get-auth-token --generate` makes one)"
-        )
-
-
 def _is_host_and_port(address: str) -> bool:
     host, _, port = address.rpartition(":")
     return bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) < 2**16
 
 
-def _require_answer(address: str) -> None:
-    """Raises `UserError` if nothing listens there, or what does is not Ray: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host:
-        return
+def _address_of_this_host() -> str:
+    """That of the cluster's head, as Ray finds it for `auto`. Raises `UserError` if this host belongs to none."""
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_LIMIT_S) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") == "0":
-                connection.sendall(_HTTP2_GREETING)
-                if connection.makefile("rb").read(4)[3:] != _HTTP2_SETTINGS:
-                    raise ValueError("what listens there is another program")
-    except (OSError, ValueError) as error:
+        address = canonicalize_bootstrap_address_or_die("auto")
+    except (ConnectionError, ValueError) as error:
         raise UserError(
-            f"no Ray cluster answers at {address} ({error}); give HOST:PORT of its head, as `ray start --head` says"
+            f"{_line(error)} Start one with `ray start --head`, and on every further host with `ray start "
+            "--address=HOST:PORT`, all with the same RAY_AUTH_TOKEN_PATH"
         ) from error
+    if not _is_host_and_port(address):
+        raise UserError(f"RAY_ADDRESS is {address!r}: give HOST:PORT of the head, as `ray start --head` says")
+    return address
 
 
 def _hosts() -> list[Host]:

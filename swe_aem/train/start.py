@@ -24,14 +24,17 @@ def start_training(config: "TrainConfig", directory: Path) -> "RunSummary | None
 
 
 def _started(config: "TrainConfig", directory: Path) -> "RunSummary | None":
+    from swe_aem.fleet import require_cluster
     from swe_aem.rollout import require_fitting_model
-    from swe_aem.train.directory import existing_run
+    from swe_aem.train.directory import ended_run
     from swe_aem.train.refusals import refuse_at_start
     from swe_aem.train.rollout_process import early_child, open_rollouts
 
-    existing_run(config, directory)
+    ended = ended_run(config, directory)
     refuse_at_start(config)
     require_fitting_model(config.rollout)
+    if first_process() and ended is None:
+        require_cluster(config.rollout)
     with early_child(config) if first_process() else nullcontext() as child:
         if first_process():
             tell("loading torch, transformers and trl")

@@ -20,6 +20,7 @@ async def test_where_no_cluster_is_the_error_says_how_to_start_one(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
     with pytest.raises(UserError, match="ray start --head"):
         async with engine_at(address).open():
             pass
@@ -38,6 +39,7 @@ async def test_a_cluster_without_tokens_is_refused_before_anything_connects(monk
 
 async def test_another_program_at_the_address_is_told_from_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from swe_aem.errors import RunAborted, UserError
+from swe_aem.fleet import require_cluster
 from swe_aem.rollout import require_fitting_model
 from swe_aem.runlog import run_log, tell
 from swe_aem.serve import healthy
@@ -83,6 +84,7 @@ def _refuse(config: TrainConfig, directory: Path) -> None:
     for reason in reasons_at_start(config, sharded=sharded):
         raise UserError(reason)
     require_fitting_model(config.rollout)
+    require_cluster(config.rollout)
 
 
 class _Launched:
