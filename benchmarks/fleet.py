@@ -29,7 +29,10 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swe_aem.rollout.roller import Roller, RunState
 
 BENCHMARKS = Path(__file__).parent
 sys.path.insert(0, str(BENCHMARKS.parent))  # the tests know how to start Ray
@@ -250,7 +253,7 @@ def _child(what: dict[str, Any]) -> None:
     tasks = TaskSet("benchmark", tuple(map(make_record, range(what["trajectories"]))))
     taken = Taken(what["roots"])
 
-    def make(config: RolloutConfig, tasks: TaskSet, directory: Path, run: str) -> Any:
+    def make(config: RolloutConfig, tasks: TaskSet, directory: Path, run: str) -> "Roller":
         if not fleet:
             return _Watched(Here(config, tasks, directory, run, components), taken)
         engine = RayEngine(what["address"])
@@ -269,12 +272,12 @@ def _child(what: dict[str, Any]) -> None:
 class _Watched:
     """A roller whose cost is taken from when it is open until it closes."""
 
-    def __init__(self, roller: Any, taken: "Taken") -> None:
+    def __init__(self, roller: "Roller", taken: "Taken") -> None:
         self._roller, self._taken = roller, taken
-        self.place, self.roll = roller.place, roller.roll
+        self.admit, self.place, self.roll = roller.admit, roller.place, roller.roll
 
     @asynccontextmanager
-    async def open(self, run: Any) -> AsyncIterator[None]:
+    async def open(self, run: "RunState") -> AsyncIterator[None]:
         """What rolling out needs."""
         async with self._roller.open(run), self._taken.watching():
             yield

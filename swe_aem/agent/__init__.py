@@ -12,12 +12,13 @@ from swe_aem.agent.parsed import Message, ParsedCall, ParsedTurn
 from swe_aem.agent.prompt import Prompt, Sampled
 from swe_aem.agent.registry import AGENTS, NATIVE, is_own_agent, own_agent, tools_of_own_agent
 from swe_aem.agent.renderer import RendererConfig, TurnRenderer
-from swe_aem.agent.turn_sampler import TrajectoryEnded, TurnSampler
+from swe_aem.agent.turn_sampler import OUT_OF_TIME, TrajectoryEnded, TurnSampler
 
 __all__ = [
     "AGENTS",
     "MODEL_FAMILIES",
     "NATIVE",
+    "OUT_OF_TIME",
     "SANDBOX_GRACE_S",
     "Conversation",
     "Message",

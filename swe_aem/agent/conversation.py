@@ -126,8 +126,8 @@ class Conversation:
 
         Raises `SandboxDead` if the sandbox is gone, which is not for agents to catch.
         """
-        left_s = self.deadline.remaining_s()
-        limit_s, wall_s = min(timeout_s, left_s), min(WALL_PER_LIMIT * timeout_s, left_s)
+        limit_s = min(timeout_s, self.deadline.remaining_s())
+        wall_s = WALL_PER_LIMIT * limit_s
         with self._ending():
             async with answering(self.sandbox, wall_s):
                 return await self.sandbox.run(command, cwd=self.task.workdir, timeout_s=limit_s, wall_s=wall_s)

@@ -134,9 +134,8 @@ class _Episode:
         return self.prompts.render("malformed_call", problem=str(problem))
 
     async def _carry_out(self, parsed: ParsedCall, fitted: FittedCall) -> ToolCall:
-        left_s = self.deadline.remaining_s()
-        timeout_s = min(self.config.command_timeout_s, left_s)
-        wall_s = min(WALL_PER_LIMIT * self.config.command_timeout_s, left_s)
+        timeout_s = min(self.config.command_timeout_s, self.deadline.remaining_s())
+        wall_s = WALL_PER_LIMIT * timeout_s
         started = time.monotonic()
         async with answering(self.sandbox, wall_s):
             result = await self.toolbox.call(parsed.name, fitted.arguments, timeout_s=timeout_s, wall_s=wall_s)

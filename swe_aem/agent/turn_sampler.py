@@ -3,22 +3,22 @@
     prompt ──> room left? time left? ──> policy ──> a checked response
                     └──────────── no ────┴──────> `TrajectoryEnded` with the limit that was reached
 
-An infrastructure failure is never a limit: it passes through as the policy raised it. If the deadline passes while the
-policy reports that it cannot sample, that is a `PolicyError` too.
+An infrastructure failure is never a limit: it passes through as the policy raised it. A response that takes long is
+no limit either: a request is not cut short at the deadline, whose clock stands meanwhile.
 """
 
-import asyncio
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from swe_aem.agent.config import TurnLimits
 from swe_aem.agent.parsed import Message
 from swe_aem.agent.prompt import Prompt, Sampled, first_prompt
 from swe_aem.agent.renderer import TurnRenderer
 from swe_aem.agent.seed import request_seed
-from swe_aem.core import AnyPolicy, Deadline, SamplingParams, Stop, TrajectoryKey, unavailable_reason
-from swe_aem.errors import PolicyError
+from swe_aem.core import AnyPolicy, Deadline, SamplingParams, Stop, TrajectoryKey
 from swe_aem.policy import ContextOverflow
+
+OUT_OF_TIME = "the trajectory is out of time"
 
 
 class TrajectoryEnded(Exception):
@@ -54,34 +54,20 @@ class TurnSampler:
     async def sample(self, prompt: Prompt, *, turn: int) -> Sampled:
         """The response to `prompt`; `turn` is its number in the trajectory, from 0, which decides its seed.
 
-        Raises `TrajectoryEnded` at the context limit and at the time limit, `PolicyError` if the policy failed or
+        Raises `TrajectoryEnded` at the context limit and after the deadline, `PolicyError` if the policy failed or
         returned something that does not add up.
         """
         params = self._params(prompt, turn)
-        if self._deadline.expired():  # asking for this response is waiting for the policy
-            self.end_at_deadline(waiting=True)
-        limit = asyncio.timeout(self._deadline.remaining_s())
+        self.check_time()
         try:
-            async with limit:
-                return await prompt.sample(params, trajectory_id=str(self._key), number=turn + 1)
+            return await prompt.sample(params, trajectory_id=str(self._key), number=turn + 1)
         except ContextOverflow as error:
             raise TrajectoryEnded(Stop.CONTEXT_LIMIT, f"maximum context length: {error}") from error
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            self.end_at_deadline(waiting=True, cause=error)
 
     def check_time(self) -> None:
         """Raise `TrajectoryEnded` at the time limit if the deadline has passed."""
         if self._deadline.expired():
-            self.end_at_deadline(waiting=False)
-
-    def end_at_deadline(self, *, waiting: bool, cause: BaseException | None = None) -> NoReturn:
-        """Raise what ends a trajectory at its deadline: `TrajectoryEnded` at the time limit, or `PolicyError` if the
-        trajectory was `waiting` for a policy that reports that it cannot sample."""
-        if waiting and (reason := unavailable_reason(self._policy)):
-            raise PolicyError(f"time was up while nothing could be sampled: {reason}") from cause
-        raise TrajectoryEnded(Stop.TIME_LIMIT, "the trajectory is out of time") from cause
+            raise TrajectoryEnded(Stop.TIME_LIMIT, OUT_OF_TIME)
 
     def count(self, *, well_formed: bool) -> None:
         """Count a response. Raises `TrajectoryEnded` after `max_consecutive_malformed` in a row that are not well

@@ -73,8 +73,8 @@ class Plan(Frozen):
         at_once = min(self.concurrency, self.missing)
         most_s = self.missing * self.time_limit_s / at_once
         return (
-            f"time: at most {_hours(most_s)} for the agent, {at_once} at once, each with a limit of "
-            f"{self.time_limit_s:g} s; and the tests"
+            f"time: at most {_hours(most_s)} for agents' commands, {at_once} at once, each with "
+            f"{self.time_limit_s:g} s; responses and tests come on top"
         )
 
 

@@ -22,6 +22,9 @@ class Agent(Protocol):
         """Run until the policy submits, a limit ends it, or the sandbox dies; returns a trajectory without patch,
         verdict and outcome.
 
+        In a rollout the clock of `deadline` stands while the policy is waited for: how long a response takes says
+        nothing of the policy, and its tokens have limits of their own. Whoever calls this bounds that wait.
+
         A dead sandbox (`SandboxDead`) ends it with `Stop.SANDBOX_DEAD`, the message in `error`, and everything that was
         sampled: the policy may have killed it, and is trained on that. Lets any other `InfrastructureError` through:
         then there is no trajectory.

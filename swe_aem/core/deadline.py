@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from swe_aem.errors import InfrastructureError
 
+_LOOK_AGAIN_S = 0.05
+
 
 @dataclass(frozen=True)
 class Deadline:
-    """A point on the monotonic clock, in seconds.
+    """A point on a clock, in seconds: the monotonic clock, or one that stands at times.
 
     A child made with `within` never ends after its parent, whatever is asked for; `tests/core/test_deadline.py` holds
     that for random trees.
@@ -41,18 +43,35 @@ class Deadline:
         """True from the deadline on."""
         return self.clock() >= self.at_s
 
+    def look_again_s(self) -> float:
+        """Seconds to wait before the next look whether it has expired. Never 0, for its clock may stand just before."""
+        return max(self.remaining_s(), _LOOK_AGAIN_S)
+
 
 @asynccontextmanager
 async def bounded(
     what: str, deadline: Deadline, error: type[InfrastructureError] = InfrastructureError
 ) -> AsyncIterator[None]:
     """Cancel the body at the deadline and raise `error`, "<what> took longer than N s", in its place."""
-    limit_s = deadline.remaining_s()
-    timeout = asyncio.timeout(limit_s)
+    limit_s, loop = deadline.remaining_s(), asyncio.get_running_loop()
+    timeout = asyncio.timeout(None)
+    later: asyncio.TimerHandle | None = None
+
+    def look() -> None:
+        nonlocal later
+        if deadline.expired():
+            timeout.reschedule(loop.time())
+        else:
+            later = loop.call_later(deadline.look_again_s(), look)
+
     try:
         async with timeout:
+            look()
             yield
     except TimeoutError as caught:
         if not timeout.expired():
             raise
         raise error(f"{what} took longer than {limit_s:.1f} s") from caught
+    finally:
+        if later is not None:
+            later.cancel()

@@ -180,11 +180,7 @@ class WaitReporting(Protocol):
 
 
 def unavailable_reason(policy: AnyPolicy, trajectory_id: str = "") -> str | None:
-    """Why a policy cannot sample for a trajectory now, None if it can or does not report it.
-
-    A deadline that passes while there is a reason is an infrastructure failure, and no time limit that the policy
-    reached.
-    """
+    """Why a policy cannot sample for a trajectory now, None if it can or does not report it."""
     if isinstance(policy, WaitReporting) and (waits_for := policy.waits_for(trajectory_id)) is not None:
         return waits_for
     return policy.unavailable_reason if isinstance(policy, HealthReporting) else None

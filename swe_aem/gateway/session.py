@@ -13,9 +13,8 @@ from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from swe_aem.agent import Message, Prompt, TrajectoryEnded, TurnLimits, TurnRenderer, TurnSampler
+from swe_aem.agent import OUT_OF_TIME, Message, Prompt, TrajectoryEnded, TurnLimits, TurnRenderer, TurnSampler
 from swe_aem.core import AnyPolicy, Branch, Deadline, Response, Stop, Task, ToolCall, Trajectory, is_chat
-from swe_aem.errors import PolicyError
 from swe_aem.gateway.messages import BadRequest, canonical, encodable
 from swe_aem.gateway.tree import Answer, Place, Tree, Turn
 
@@ -98,14 +97,8 @@ class GatewaySession:
                 turn.sampling.cancel()
 
     def out_of_time(self) -> None:
-        """End the session at its deadline: with `time_limit`, or with an infrastructure failure if it waits for a
-        policy that cannot sample."""
-        try:
-            self._sampler.end_at_deadline(waiting=bool(self._sampling()))
-        except TrajectoryEnded as ended:
-            self.end(str(ended), stop=ended.stop)
-        except PolicyError as error:
-            self.end(str(error), error=error)
+        """End the session at its deadline, with `time_limit`."""
+        self.end(OUT_OF_TIME, stop=Stop.TIME_LIMIT)
 
     async def close(self) -> None:
         """End the session and wait until nothing is being sampled."""

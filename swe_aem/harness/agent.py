@@ -102,11 +102,12 @@ class HarnessAgent:
             "max_response_tokens": self._limits.max_response_tokens,
             "options": self._options,
         }
-        async with self.pool.conversation(start, sandbox, deadline) as conversation:
+        async with self.pool.conversation(start, sandbox, deadline, inside=self._inside) as conversation:
             ended = asyncio.create_task(session.ended.wait())
-            waited_for: set[asyncio.Future[Any]] = {conversation.done, ended}
+            over: set[asyncio.Future[Any]] = {conversation.done, ended}
             try:
-                await asyncio.wait(waited_for, timeout=deadline.remaining_s(), return_when=asyncio.FIRST_COMPLETED)
+                while not deadline.expired() and not any(each.done() for each in over):
+                    await asyncio.wait(over, timeout=deadline.look_again_s(), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 ended.cancel()
             if not conversation.done.done():

@@ -46,12 +46,14 @@ class WorkerPool:
 
     @asynccontextmanager
     async def conversation(
-        self, start: Mapping[str, Any], sandbox: Sandbox, deadline: Deadline
+        self, start: Mapping[str, Any], sandbox: Sandbox, deadline: Deadline, *, inside: bool = False
     ) -> AsyncIterator[HostConversation]:
-        """A conversation in one of the processes; raises `HarnessError` if none can be started."""
+        """A conversation in one of the processes, whose agent may run `inside` of the sandbox; raises `HarnessError` if
+        none can be started."""
         worker = await self._worker()
         try:
-            async with worker.conversation(f"c{next(self._numbers)}", start, sandbox, deadline) as conversation:
+            opened = HostConversation(sandbox, deadline, inside=inside)
+            async with worker.conversation(f"c{next(self._numbers)}", start, opened) as conversation:
                 yield conversation
         finally:
             if worker.retired and not worker.conversations:

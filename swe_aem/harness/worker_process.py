@@ -30,14 +30,16 @@ _LONGEST_LINE_BYTES = 256 << 20
 class HostConversation:
     """One trajectory in a worker process, and the sandbox that it acts in."""
 
-    def __init__(self, sandbox: Sandbox, deadline: Deadline) -> None:
+    def __init__(self, sandbox: Sandbox, deadline: Deadline, *, inside: bool = False) -> None:
+        """`inside`: the agent itself is a command in the sandbox. That asks the policy while it runs, so that it ends
+        with the conversation; any other command has a time limit, and may take no more than the deadline leaves."""
         self.done: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         """How the harness ended it, or the failure that ended it."""
         self.calls: set[asyncio.Task[None]] = set()
         """Calls into the sandbox that are running."""
         self.over = False
         """True once no further call into the sandbox is allowed."""
-        self._sandbox, self._deadline = sandbox, deadline
+        self._sandbox, self._deadline, self._inside = sandbox, deadline, inside
 
     def fail(self, error: Exception) -> None:
         """End it with `error`, which is raised where `done` is awaited; only the first end has an effect."""
@@ -62,8 +64,8 @@ class HostConversation:
                 raise HarnessError(f"the sandbox has no method {method!r}: it has run, read_file and write_file")
 
     async def _run(self, command: str, timeout_s: float, **options: Any) -> dict[str, Any]:
-        left_s = self._deadline.remaining_s()
-        limit_s, wall_s = min(timeout_s, left_s), min(WALL_PER_LIMIT * timeout_s, left_s)
+        limit_s = timeout_s if self._inside else min(timeout_s, self._deadline.remaining_s())
+        wall_s = WALL_PER_LIMIT * limit_s
         try:
             async with answering(self._sandbox, wall_s):
                 done = await self._sandbox.run(command, timeout_s=limit_s, wall_s=wall_s, **options)
@@ -122,10 +124,10 @@ class WorkerProcess:
 
     @asynccontextmanager
     async def conversation(
-        self, id: str, start: Mapping[str, Any], sandbox: Sandbox, deadline: Deadline
+        self, id: str, start: Mapping[str, Any], conversation: HostConversation
     ) -> AsyncIterator[HostConversation]:
         """A conversation for the length of an `async with`; afterwards nothing of it touches the sandbox."""
-        conversation = self.conversations[id] = HostConversation(sandbox, deadline)
+        self.conversations[id] = conversation
         try:
             self._send({"start": {"id": id, **start}})
             yield conversation

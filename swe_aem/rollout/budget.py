@@ -15,10 +15,16 @@ from swe_aem.rollout.config import RolloutConfig, SchedulingConfig
 _TTL_MARGIN_S = 120.0
 
 
+def agent_wall_s(config: RolloutConfig) -> float:
+    """Wall seconds that an agent may take with all that its time limit does not count: its waiting for responses, and
+    for processors that others have."""
+    return WALL_PER_LIMIT * config.time_limit_s
+
+
 def agent_attempt_s(config: RolloutConfig) -> float:
     """Seconds of one attempt from its start to its patch: start, prepare, agent, capture."""
     limits = config.scheduling
-    return limits.start_limit_s + 2 * limits.setup_limit_s + config.time_limit_s + limits.guard_s
+    return limits.start_limit_s + 2 * limits.setup_limit_s + agent_wall_s(config)
 
 
 def grade_attempt_s(config: RolloutConfig, record: TaskRecord) -> float:

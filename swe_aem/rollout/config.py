@@ -165,7 +165,9 @@ class RolloutConfig(Frozen):
     max_log_bytes: Annotated[int, Field(ge=0)] = 1 << 20
     """Compressed size up to which the log behind a verdict is kept; a longer one is cut. 0 keeps none."""
     time_limit_s: _Seconds = 1800.0
-    """Seconds that the agent has for one trajectory. Starting the sandbox and grading do not count."""
+    """Seconds that the agent's program and its commands have for one trajectory. Starting the sandbox, grading, and
+    waiting for responses or for processors that others have do not count; an agent that takes ten times as long with
+    all its waiting is an infrastructure failure."""
     budget: BudgetConfig = BudgetConfig()
     """Tokens and money that the run may use."""
     native: NativeConfig = NativeConfig()

@@ -1,7 +1,8 @@
 """`metered`: a policy whose every request is counted, and refused once the budget is used up.
 
-It stands between an agent and its policy, for one trajectory, so that no agent has to know of budgets. What an own
-policy raises is told apart here too: its own exception ends the run, and is not tried again.
+It stands between an agent and its policy, for one trajectory, so that no agent has to know of budgets, and none can
+count the time of a request as its own. What an own policy raises is told apart here too: its own exception ends the
+run, and is not tried again.
 """
 
 import asyncio
@@ -23,29 +24,43 @@ from swe_aem.core import (
 )
 from swe_aem.errors import ExtensionFailed, PolicyError, SweAemError
 from swe_aem.policy import AnswersLost, ContextOverflow
+from swe_aem.rollout.agent_clock import AgentClock
 from swe_aem.rollout.breaker import FirstAnswer, describe
 from swe_aem.rollout.spending import Spending
 
 
 def metered(
-    policy: AnyPolicy, key: TrajectoryKey, spending: Spending, first: FirstAnswer, *, own: str | None = None
+    policy: AnyPolicy,
+    key: TrajectoryKey,
+    spending: Spending,
+    first: FirstAnswer,
+    clock: AgentClock,
+    *,
+    own: str | None = None,
 ) -> AnyPolicy:
-    """The policy of one trajectory, with its requests counted; `own` is its name if a user brought it.
+    """The policy of one trajectory, with its requests counted, during which `clock` stands; `own` is its name if a user
+    brought it.
 
     Raises `UserError` if there is a budget in money and its responses have no cost.
     """
     if is_chat(policy):
-        return _MeteredChat(policy, key, spending, first, own)
+        return _MeteredChat(policy, key, spending, first, clock, own)
     spending.require_cost(known=False)
-    return _MeteredPolicy(policy, key, spending, first, own)
+    return _MeteredPolicy(policy, key, spending, first, clock, own)
 
 
 class _Metered:
     def __init__(
-        self, policy: AnyPolicy, key: TrajectoryKey, spending: Spending, first: FirstAnswer, own: str | None
+        self,
+        policy: AnyPolicy,
+        key: TrajectoryKey,
+        spending: Spending,
+        first: FirstAnswer,
+        clock: AgentClock,
+        own: str | None,
     ) -> None:
         self.name = policy.name
-        self._policy = policy
+        self._policy, self._clock = policy, clock
         self._key, self._spending, self._first, self._own = key, spending, first, own
 
     @property
@@ -64,7 +79,8 @@ class _Metered:
     def _asking(self) -> Iterator[None]:
         self._spending.require_left()
         try:
-            yield
+            with self._clock.response():
+                yield
         except ContextOverflow:
             self._first.came()  # it works
             raise

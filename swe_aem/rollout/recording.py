@@ -1,6 +1,7 @@
 """`RecordingSandbox`: keeps the calls that an agent makes to its sandbox, so that they can be made again elsewhere."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from swe_aem.agent import SANDBOX_GRACE_S, answering
 from swe_aem.core import ExecResult, LimitHits, Sandbox, Tree, TreeChange
 from swe_aem.errors import SandboxDead
+from swe_aem.rollout.agent_clock import AgentClock
 
 LONGEST_PAUSE_S = 5.0
 """A pause between two calls is repeated up to this length: what was left running may need it."""
@@ -61,9 +63,14 @@ class RecordingSandbox:
     """The sandbox of an agent, every call of which is kept in `recording`."""
 
     def __init__(
-        self, sandbox: Sandbox, ended: Callable[[float, float], None] = lambda wall_s, starved_s: None
+        self,
+        sandbox: Sandbox,
+        clock: AgentClock | None = None,
+        ended: Callable[[float, float], None] = lambda wall_s, starved_s: None,
     ) -> None:
-        """`ended` is told of each command how long it ran, and how long it was starved of processors."""
+        """`clock` counts the commands; `ended` is told of each how long it ran, and how long it was starved of
+        processors."""
+        self._clock = clock or AgentClock(math.inf)
         self._ended = ended
         self.id = sandbox.id
         self.private_dir, self.layer = sandbox.private_dir, sandbox.layer
@@ -90,7 +97,9 @@ class RecordingSandbox:
             )
 
         async with self._kept(make, wall_s or timeout_s):
-            result = await make(self.sandbox)
+            with self._clock.command(timeout_s) as starved:
+                result = await make(self.sandbox)
+                starved(result.starved_s)
         self._known = result.limit_hits
         self._ended(result.wall_s, result.starved_s)
         return result

@@ -8,8 +8,8 @@ trajectory.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from swe_aem.core import (
     TrajectoryKey,
     bounded,
     sandbox_for,
+    unavailable_reason,
 )
 from swe_aem.core.outcomes import graded, needs_grading
 from swe_aem.errors import (
@@ -42,9 +43,10 @@ from swe_aem.errors import (
 from swe_aem.grading import CapturedWork, GradeSlot
 from swe_aem.harness import BUNDLED
 from swe_aem.policy import is_own_policy
+from swe_aem.rollout.agent_clock import AgentClock
 from swe_aem.rollout.attribution import ROUNDS_THAT_DECIDE, Attempt, Finding, Suspicion
 from swe_aem.rollout.breaker import describe
-from swe_aem.rollout.budget import backoff_s, sandbox_spec, trajectory_s
+from swe_aem.rollout.budget import agent_wall_s, backoff_s, sandbox_spec, trajectory_s
 from swe_aem.rollout.causes import counted
 from swe_aem.rollout.companions import Companion
 from swe_aem.rollout.components import RolloutComponents
@@ -55,6 +57,10 @@ from swe_aem.rollout.metered import metered
 from swe_aem.rollout.patch_grading import GradingContext, PatchGrading
 from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.rollout.roller import RunState
+
+
+class _WaitedTooLong(PolicyError):
+    """An agent used up its wall time."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +184,9 @@ class TrajectoryRun:
                 async with bounded("preparing the repository", budget.within(limits.setup_limit_s)):
                     given = await components.prepare(sandbox, self.record)
             slot = await self._open_slot(slots, workspace)
-            attempt.sandbox = RecordingSandbox(sandbox, self.context.grading.starvation.add)
-            attempt.draft = await self._draft(attempt.sandbox, budget)
+            clock = AgentClock(self.context.config.time_limit_s)
+            attempt.sandbox = RecordingSandbox(sandbox, clock, self.context.grading.starvation.add)
+            attempt.draft = await self._draft(attempt.sandbox, clock, budget)
             if attempt.draft.stop is Stop.SANDBOX_DEAD:
                 raise attempt.sandbox.recording.lost or SandboxDead(attempt.draft.error or "the sandbox is gone")
             with self._timer.phase("patch"):
@@ -187,21 +194,33 @@ class TrajectoryRun:
                     work = await components.capture(sandbox, task.workdir, given)
         return attempt.draft.model_copy(update={"attempt": len(self._failures.said)}), work, slot
 
-    async def _draft(self, sandbox: RecordingSandbox, budget: Deadline) -> Trajectory:
+    async def _draft(self, sandbox: RecordingSandbox, clock: AgentClock, budget: Deadline) -> Trajectory:
         """What the agent hands over."""
-        config, policy = self.context.config, self._policy()
+        config, policy = self.context.config, self._policy(clock)
         with self._timer.phase("agent"):
-            deadline = budget.within(config.time_limit_s)
-            async with bounded("the agent", budget.within(config.time_limit_s + config.scheduling.guard_s)):
+            async with (
+                self._wall_time(policy, budget.within(agent_wall_s(config))),
+                bounded("the agent", clock.deadline.postponed(config.scheduling.guard_s)),
+            ):
                 with self._own_agents_errors():
                     draft = await self.context.components.agent.run(
-                        self.record.task, sandbox, policy, sample=self.key.sample, deadline=deadline
+                        self.record.task, sandbox, policy, sample=self.key.sample, deadline=clock.deadline
                     )
         if draft.stop is Stop.TIME_LIMIT and not draft.responses:
             raise InfrastructureError("the time limit came before the policy's first response")
         if draft.stop is Stop.SANDBOX_DEAD and not draft.responses:
             raise SandboxDead(draft.error or "the sandbox was gone before the policy's first response")
         return draft
+
+    @asynccontextmanager
+    async def _wall_time(self, policy: AnyPolicy, limit: Deadline) -> AsyncIterator[None]:
+        """Ends the body, whatever it waits for; raises `PolicyError`, for that is nearly always a response."""
+        try:
+            async with bounded("the agent, with its waiting for responses and processors,", limit, _WaitedTooLong):
+                yield
+        except _WaitedTooLong as error:
+            reason = unavailable_reason(policy)
+            raise PolicyError(f"{error}: {reason}" if reason else str(error)) from error
 
     @contextmanager
     def _own_agents_errors(self) -> Iterator[None]:
@@ -287,13 +306,13 @@ class TrajectoryRun:
     def _companion(self) -> AbstractAsyncContextManager[Companion]:
         return self.context.grading.attribution.trials.sandbox_companion(self.record)
 
-    def _policy(self) -> AnyPolicy:
+    def _policy(self, clock: AgentClock) -> AnyPolicy:
         context = self.context
         policy = context.components.policies(self.record, self.key.sample)
         self.model = policy.name
         name = context.config.policy_name
         own = name if is_own_policy(name) else None
-        return metered(policy, self.key, context.state.spending, context.state.first_answer, own=own)
+        return metered(policy, self.key, context.state.spending, context.state.first_answer, clock, own=own)
 
     def _killed(self, attempt: Attempt, finding: Finding) -> Trajectory:
         """The terminal trajectory of a policy that killed its sandbox, with all that it sampled."""

@@ -126,7 +126,7 @@ def test_the_plan_names_disk_download_and_hours() -> None:
     assert "images: 500 needed, 12 there, 488 to pull" in said
     assert "download: about 244.0 GiB at most" in said
     assert "take at most 60.0 GiB (--disk); 100.0 GiB are free on /docker" in said
-    assert "time: at most 25.0 hours for the agent, 10 at once" in said
+    assert "time: at most 25.0 hours for agents' commands, 10 at once" in said
     assert "about 10.0 hours at the rate so far" in plan(per_trajectory_s=72)
     assert plan(missing=0) == "tasks: 500; trajectories: 500, 500 are done"
 

@@ -30,7 +30,7 @@ def test_a_set_becomes_a_number_predictions_and_a_page_and_a_rerun_adds_what_is_
     first = bench(*words, "--limit", 1)
     assert first.exit_code == 0, first.output
     assert "tasks: 1; trajectories: 1, 0 are done" in first.stderr
-    assert "time: at most 30 minutes for the agent" in first.stderr
+    assert "time: at most 30 minutes for agents' commands" in first.stderr
     assert "pass@1 100.0% (95 % interval 20.7% to 100.0%): 1 of 1 samples of 1 tasks resolved." in first.stdout
     again = bench(*words, "--limit", 2)
     assert (again.exit_code, "trajectories: 2, 1 are done" in again.stderr) == (0, True), again.output

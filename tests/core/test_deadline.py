@@ -69,3 +69,21 @@ async def test_a_timeout_of_the_body_itself_stays_as_it_is() -> None:
     with pytest.raises(TimeoutError, match="somebody else's"):
         async with bounded("working", Deadline.after(10)):
             raise TimeoutError("somebody else's")
+
+
+async def test_a_bound_stands_with_its_clock() -> None:
+    clock = Clock()
+    async with bounded("working", Deadline.after(0.01, clock)):
+        await asyncio.sleep(0.2)
+    deadline = Deadline.after(0.01, clock)
+    clock.now_s += 1.0
+    with pytest.raises(StartError, match=r"working took longer than 0\.0 s"):
+        async with bounded("working", deadline, StartError):
+            await asyncio.sleep(60)
+
+
+async def test_a_bound_that_was_kept_is_over() -> None:
+    deadline = Deadline.after(0.05)
+    async with bounded("working", deadline):
+        pass
+    await asyncio.sleep(0.1)

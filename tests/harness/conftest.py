@@ -86,10 +86,18 @@ class Stage:
         self.agent, self.pool = agent, pool
 
     async def play(
-        self, replies: Sequence[Any], *, handler: Handler = succeed, sandbox: Any = None, deadline_s: float = 60.0
+        self,
+        replies: Sequence[Any],
+        *,
+        handler: Handler = succeed,
+        sandbox: Any = None,
+        deadline: Deadline | None = None,
     ) -> Trajectory:
-        sandbox = sandbox or FakeSandbox("fake", SandboxSpec(image="i"), handler)
-        return await self.agent.run(TASK, sandbox, Played(replies), sample=0, deadline=Deadline.after(deadline_s))
+        sandbox, deadline = (
+            sandbox or FakeSandbox("fake", SandboxSpec(image="i"), handler),
+            deadline or Deadline.after(60),
+        )
+        return await self.agent.run(TASK, sandbox, Played(replies), sample=0, deadline=deadline)
 
 
 @pytest.fixture

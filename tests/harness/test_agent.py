@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from swe_aem.core import Deadline, ExecResult, SandboxSpec, Stop, Trajectory
 from swe_aem.errors import HarnessError, PolicyError, SandboxDead, UserError
 from swe_aem.harness import HarnessConfig, open_harness
 from swe_aem.harness.spec import read_harness_spec
+from swe_aem.rollout.agent_clock import AgentClock
 from swe_aem.testing.chat import ScriptedChat, calls
 from swe_aem.testing.sandbox import FakeSandbox
-from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, TASK, Played, called
+from tests.harness.conftest import DONE, LIMITS, RENDERER, RUN, TASK, called
 from tests.waiting import until
 
 
@@ -25,14 +27,6 @@ def check_exact(trajectory: Trajectory) -> None:
     spans = [trajectory.token_ids[response.start : response.end] for response in trajectory.responses]
     assert set(spans) <= {tuple(RUN), tuple(DONE)}
     assert trajectory.responses[-1].end == len(trajectory.token_ids)
-
-
-async def enough_s(stage: Any) -> float:
-    """Seconds in which a trajectory gets its first response here, however busy the machine is."""
-    await stage.play([DONE])  # which starts the process
-    started = time.monotonic()
-    await stage.play([RUN, DONE])
-    return max(1.0, 5 * (time.monotonic() - started))
 
 
 async def test_a_whole_trajectory(staged: Any) -> None:
@@ -102,52 +96,51 @@ async def test_context_limit(staged: Any) -> None:
     assert trajectory.stop is Stop.CONTEXT_LIMIT
 
 
-async def test_a_stuck_policy_runs_out_of_time(staged: Any) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+async def test_waiting_for_responses_does_not_end_it(staged: Any, waits: bool) -> None:
+    now_s = 0.0
+
+    async def slow() -> list[int]:
+        nonlocal now_s
+        with clock.response() if waits else nullcontext():
+            now_s += 100.0
+            await asyncio.sleep(0.3)  # in which the agent looks whether its time is up
+        return RUN
+
+    clock = AgentClock(0.1, lambda: now_s)
     async with staged() as stage:
-        trajectory = await stage.play([RUN, lambda: asyncio.sleep(60)], deadline_s=await enough_s(stage))
-    assert (trajectory.stop, len(trajectory.responses)) == (Stop.TIME_LIMIT, 1)
+        trajectory = await stage.play([slow, slow, DONE], deadline=clock.deadline)
+    stop, responses = (Stop.SUBMITTED, 3) if waits else (Stop.TIME_LIMIT, 0)
+    assert (trajectory.stop, len(trajectory.responses)) == (stop, responses)
 
 
-async def test_time_that_is_up_while_the_policy_is_down_is_infrastructure(
-    staged: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_command_gets_no_more_time_than_is_left(staged: Any) -> None:
+    limits_s: list[float] = []
+
+    class Endless(FakeSandbox):
+        async def run(self, command: str, **options: Any) -> ExecResult:
+            nonlocal now_s
+            limits_s.append(options["timeout_s"])
+            now_s += options["timeout_s"]
+            return await super().run(command, **options)
+
+    now_s = 0.0
+    sandbox = Endless("endless", SandboxSpec(image="i"), lambda sandbox, command: (124, b""))
     async with staged() as stage:
-        deadline_s = await enough_s(stage)
-        monkeypatch.setattr(Played, "unavailable_reason", "no server answers", raising=False)
-        with pytest.raises(PolicyError, match="nothing could be sampled: no server answers"):
-            await stage.play([RUN, lambda: asyncio.sleep(60)], deadline_s=deadline_s)
+        trajectory = await stage.play([RUN], sandbox=sandbox, deadline=Deadline(1.0, lambda: now_s))
+    assert (trajectory.stop, limits_s, len(trajectory.responses)) == (Stop.TIME_LIMIT, [1.0], 1)
 
 
 async def test_a_client_that_never_comes_back_runs_out_of_time(staged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("swe_aem.harness.worker_process.OVER_GRACE_S", 0.2)
     async with staged("messages = [{", "import time; time.sleep(3600); messages = [{") as stage:
         started = time.monotonic()
-        trajectory = await stage.play([DONE], deadline_s=0.5)
+        trajectory = await stage.play([DONE], deadline=Deadline.after(0.5))
         assert (trajectory.stop, trajectory.responses) == (Stop.TIME_LIMIT, ())
         assert time.monotonic() - started < 10
         assert stage.pool.workers == [], "its process is gone"
-        trajectory = await stage.play([DONE], deadline_s=0.5)
+        trajectory = await stage.play([DONE], deadline=Deadline.after(0.5))
         assert trajectory.stop is Stop.TIME_LIMIT
-
-
-async def test_a_command_is_cut_short_when_time_is_up(staged: Any) -> None:
-    class Slow(FakeSandbox):
-        cancelled = False
-
-        async def run(self, command: str, **options: Any) -> ExecResult:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                self.cancelled = True
-                raise
-            raise AssertionError
-
-    async with staged() as stage:
-        from swe_aem.core import SandboxSpec
-
-        sandbox = Slow("slow", SandboxSpec(image="i"))
-        trajectory = await stage.play([RUN], sandbox=sandbox, deadline_s=1.0)
-    assert (trajectory.stop, sandbox.cancelled) == (Stop.TIME_LIMIT, True)
 
 
 async def test_repeated_malformed_calls(staged: Any) -> None:

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swe_aem.core import Outcome, Sandbox, SandboxSpec, Stop, Task, Verdict
+from swe_aem.core import Completion, Deadline, Outcome, SamplingParams, Sandbox, SandboxSpec, Stop, Task, Verdict
 from swe_aem.errors import GraderError, InfrastructureError, PolicyError, SandboxDead, StartError, UserError
 from swe_aem.rollout import RunAborted, local_roller
 from swe_aem.rollout.recording import RecordingSandbox
 from swe_aem.testing.builders import make_record
 from swe_aem.testing.sandbox import FakeBackend, FakeSandbox
-from tests.rollout.fakes import FakeAgent, FakeGrader, capture_nothing, resolve, submit
+from tests.rollout.fakes import FakeAgent, FakeGrader, FakePolicy, capture_nothing, resolve, submit
 from tests.waiting import until
 
 MakeBench = Callable[..., Any]
@@ -305,6 +305,51 @@ async def test_an_agent_that_ignores_its_deadline_is_given_up(bench: MakeBench) 
     assert one.error is not None
     assert "the agent took longer than" in one.error
     assert not made.backend.live
+
+
+class Asking(FakeAgent):
+    """Asks the policy twice, and is out of time where the native agent would be."""
+
+    async def run(self, task: Any, sandbox: Any, policy: Any, *, sample: int, deadline: Deadline) -> Any:
+        for _ in range(2):
+            await policy.sample([1], SamplingParams(max_tokens=1), trajectory_id="t.0")
+        draft = await super().run(task, sandbox, policy, sample=sample, deadline=deadline)
+        return draft.model_copy(update={"stop": Stop.TIME_LIMIT if deadline.expired() else Stop.SUBMITTED})
+
+
+class Slow(FakePolicy):
+    """A policy whose response takes that long."""
+
+    def __init__(self, response_s: float) -> None:
+        self.response_s = response_s
+        self.unavailable_reason = "the server sleeps" if response_s > 100 else None
+
+    async def sample(self, *args: Any, **kwargs: Any) -> Completion:
+        await asyncio.sleep(self.response_s)
+        return Completion(token_ids=(1,), logprobs=(0.0,), finish_reason="stop")
+
+
+async def test_responses_that_take_long_use_up_no_time(bench: MakeBench) -> None:
+    made = bench(1, agent=Asking(), policies=lambda record, sample: Slow(6.0), settings={"time_limit_s": 10.0})
+    one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.attempt) == (Outcome.RESOLVED, 0)
+
+
+async def test_waiting_for_responses_is_bounded_and_no_limit_that_the_policy_reached(bench: MakeBench) -> None:
+    made = bench(
+        2,
+        agent=Asking(),
+        policies=lambda record, sample: Slow(600.0 if record.task.id == "task-0" else 0.0),
+        settings={"time_limit_s": 0.2},
+        scheduling={"max_attempts": 1, "guard_s": 60.0, **ONE_AFTER_THE_OTHER},
+    )
+    async with asyncio.timeout(60):
+        one = (await made.run())["task-0", 0]
+    assert (one.outcome, one.reward) == (Outcome.INFRASTRUCTURE, None)
+    assert (
+        "the agent, with its waiting for responses and processors, took longer than 2.0 s: the server sleeps"
+        in one.error
+    )
 
 
 @pytest.mark.parametrize("where", ["start", "prepare", "capture", "grade"])

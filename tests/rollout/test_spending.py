@@ -13,6 +13,7 @@ from swe_aem.core import SamplingParams, TrajectoryKey, Usage, Verdict, is_chat
 from swe_aem.errors import BudgetSpent, PolicyError, UserError
 from swe_aem.policy import AnswersLost
 from swe_aem.rollout import BudgetConfig, RolloutConfig, RolloutRun
+from swe_aem.rollout.agent_clock import AgentClock
 from swe_aem.rollout.breaker import FirstAnswer
 from swe_aem.rollout.display import rollout_facts
 from swe_aem.rollout.metered import metered
@@ -102,7 +103,9 @@ async def test_nothing_is_sent_once_the_budget_is_used_up() -> None:
 
 async def test_what_attempts_took_that_all_failed_is_of_the_budget() -> None:
     spending = Spending(BudgetConfig(tokens=100))
-    policy = metered(ScriptedChat([AnswersLost("lost", used(70))]), key(0), spending, FirstAnswer(known=True))
+    policy = metered(
+        ScriptedChat([AnswersLost("lost", used(70))]), key(0), spending, FirstAnswer(known=True), AgentClock(60.0)
+    )
     assert is_chat(policy)
     for _ in range(2):
         with pytest.raises(AnswersLost):
@@ -125,7 +128,7 @@ async def test_a_request_that_is_cut_off_counts_unless_it_was_not_sent(
 
     spending = Spending(BudgetConfig())
     api = ScriptedChat(["Hi.", lambda messages: stalls()])
-    policy = metered(api, key(0), spending, FirstAnswer(known=True))
+    policy = metered(api, key(0), spending, FirstAnswer(known=True), AgentClock(60.0))
     assert is_chat(policy)
     first = await policy.chat([], [], SamplingParams(max_tokens=1), trajectory_id="t.0")
     request = asyncio.ensure_future(policy.chat([], [], SamplingParams(max_tokens=50), trajectory_id="t.0"))
