@@ -342,8 +342,11 @@ def _processor_s(pid: int) -> tuple[bool, float]:
 
 
 def _memory_bytes(pid: int) -> int:
+    """Its share of the memory: pages that several processes have, as those of Ray's library, count once in all."""
     with suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return 1024 * int(line.split()[1])
     return 0
 
 

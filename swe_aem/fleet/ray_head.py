@@ -6,22 +6,13 @@ its token is not there. So the head is asked first, with a call that every clust
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from swe_aem.errors import UserError
 
 _LIMIT_S = 10.0
 _TOKEN, _TOKEN_PATH = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId"
-# HTTP/2, which gRPC is made of (RFC 9113; its headers are RFC 7541)
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS = 0, 1, 4
-_END_STREAM, _END_HEADERS = 1, 4
-_STREAM = 1
-_EMPTY_MESSAGE = bytes(5)
-_UNAUTHENTICATED = b"grpc-status\x0216"
 
 
 def require_head(address: str) -> None:
@@ -38,7 +29,7 @@ def require_head(address: str) -> None:
     token = _own_token()
     try:
         if os.environ.get("RAY_USE_TLS", "0") != "0":
-            _connected(address).close()
+            _require_listener(address)
             return
         if _lets_in(address, None):
             raise UserError(
@@ -75,61 +66,21 @@ def _own_token() -> str:
     )
 
 
-def _lets_in(address: str, token: str | None) -> bool:
-    """Does the head answer a caller with that token? Raises `OSError`, and `ValueError` if it is no server of gRPC."""
-    with _connected(address) as connection:
-        headers = _headers(address, token)
-        connection.sendall(
-            _PREFACE
-            + _frame(_SETTINGS, 0, 0, b"")
-            + _frame(_HEADERS, _END_HEADERS, _STREAM, headers)
-            + _frame(_DATA, _END_STREAM, _STREAM, _EMPTY_MESSAGE)
-        )
-        for kind, flags, content in _answer(connection.makefile("rb")):
-            if kind == _HEADERS and flags & _END_STREAM:
-                return _UNAUTHENTICATED not in content
-            if kind == _DATA:
-                return True
-    raise ValueError("it ended the connection")
-
-
-def _connected(address: str) -> socket.socket:
+def _require_listener(address: str) -> None:
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), timeout=_LIMIT_S)
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_LIMIT_S).close()
 
 
-def _answer(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Kind, flags and content of the frames that answer the call."""
-    kind = None
-    while len(head := stream.read(9)) == 9:
-        if kind is None and head[3] != _SETTINGS:
-            raise ValueError("what listens there is another program")
-        kind = head[3]
-        content = stream.read(int.from_bytes(head[:3]))
-        if int.from_bytes(head[5:]) == _STREAM:
-            yield kind, head[4], content
+def _lets_in(address: str, token: str | None) -> bool:
+    """Does the head answer a caller with that token? Raises `ValueError` if nothing that speaks gRPC is there."""
+    import grpc
 
-
-def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
-    return len(content).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + content
-
-
-def _headers(address: str, token: str | None) -> bytes:
-    """Those of a call of gRPC. Numbers are places in HPACK's table of names."""
-    post, http, path, authority = b"\x83", b"\x86", b"\x04", b"\x01"
-    content_type, authorization, own_name = b"\x0f\x10", b"\x0f\x08", b"\x00"
-    block = post + http + path + _text(_CALL) + authority + _text(address)
-    block += content_type + _text("application/grpc") + own_name + _text("te") + _text("trailers")
-    return block if token is None else block + authorization + _text(f"Bearer {token}")
-
-
-def _text(value: str) -> bytes:
-    """A string of HPACK: its length, seven bits at first, and its bytes."""
-    content = value.encode()
-    if len(content) < 127:
-        return bytes([len(content)]) + content
-    rest, length = len(content) - 127, bytearray([127])
-    while rest >= 128:
-        length.append(rest % 128 | 128)
-        rest //= 128
-    return bytes([*length, rest]) + content
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        try:
+            channel.unary_unary(_CALL)(b"", metadata=metadata, timeout=_LIMIT_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                return False
+            raise ValueError(f"{error.code().name}: {error.details()}") from error
+    return True
