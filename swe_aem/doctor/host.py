@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 
 from swe_aem.cache import cache_dir
+from swe_aem.core.filesystem import network_filesystem
 from swe_aem.core.finding import Finding, fail, ok, warn
 from swe_aem.sandbox import allowance
 from swe_aem.sandbox.open_files import FILES_PER_TRAJECTORY
@@ -95,6 +96,9 @@ def disk() -> Finding:
     found = f"{place}: {free / _GIB:.0f} GiB free"
     if free < LEAST_DISK_BYTES:
         return warn("cache", found, "swe-aem images gc, or set SWE_AEM_CACHE to a larger disk")
+    if (kind := network_filesystem(place)) is not None:
+        found = f"{found}, on {kind}: sandboxes start slowly"
+        return warn("cache", found, "set SWE_AEM_CACHE to a directory on a disk of this host")
     return ok("cache", found)
 
 

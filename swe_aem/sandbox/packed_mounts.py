@@ -21,11 +21,12 @@ from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
+from swe_aem.core.filesystem import network_filesystem
 from swe_aem.errors import StartError, UserError
 from swe_aem.sandbox.image_storage import FileMark, MountWatch, why_not_whole
 from swe_aem.sandbox.images.ledger import Ledger
 from swe_aem.sandbox.packed import tool
-from swe_aem.sandbox.packed_copies import PackedCopies
+from swe_aem.sandbox.packed_copies import COPY_LIMIT, PackedCopies
 from swe_aem.sandbox.roots import state_dir
 
 logger = logging.getLogger(__name__)
@@ -150,7 +151,14 @@ async def _mount(file: Path, point: Path) -> None:
     if file.suffix != ".squashfs":
         failures.append("FUSE mounts squashfs only")
     tried = "; ".join(failures)
-    raise StartError(f"{file} could not be mounted: {tried}; if the file is damaged, delete it and pack it again")
+    why = _of_network(file) or "; if the file is damaged, delete it and pack it again"
+    raise StartError(f"{file} could not be mounted: {tried}{why}")
+
+
+def _of_network(file: Path) -> str:
+    """What to do if a file is on storage of a network, which may be what keeps the kernel from mounting it."""
+    kind = network_filesystem(file.parent)
+    return f" (it is on {kind}: with {COPY_LIMIT}=SIZE a copy on this host's disk is mounted instead)" if kind else ""
 
 
 def _commands(file: Path, point: Path) -> list[list[str]]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from swe_aem.core.filesystem import network_filesystem
 from swe_aem.errors import UserError
 
 
@@ -55,11 +56,20 @@ def _lock(file: IO[str]) -> bool:
 
 @contextmanager
 def locked(directory: Path, name: str = ".lock") -> Iterator[None]:
-    """Hold the directory's lock of that name; raises `UserError` if another process holds it. The kernel frees it when
-    we die."""
+    """Hold the directory's lock of that name; raises `UserError` if another process holds it, or the file system has no
+    locks. The kernel frees it when we die."""
     path = directory / name
     with path.open("a+", encoding="utf-8") as file:
-        if not _lock(file):
+        try:
+            free = _lock(file)
+        except OSError as error:
+            kind = network_filesystem(directory)
+            where = f"{directory} cannot be locked{f' on {kind}' if kind else ''} ({error.strerror})"
+            raise UserError(
+                f"{where}, and two processes must not write there: choose a directory on a disk of this host, or mount "
+                "the storage with locks"
+            ) from error
+        if not free:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise UserError(

@@ -36,6 +36,10 @@ def an_unwritable_cache(patch: Patch) -> None:
     patch.setattr(host, "cache_dir", lambda: Path("/proc/none"))
 
 
+def a_cache_on_a_network(patch: Patch) -> None:
+    patch.setattr(host, "network_filesystem", lambda place: "nfs4")
+
+
 def another_system(patch: Patch) -> None:
     patch.setattr("platform.system", lambda: "Darwin")
 
@@ -80,6 +84,7 @@ def no_network(patch: Patch) -> None:
         (host.git, no_programs, Level.FAIL, "apt-get install git"),
         (host.disk, a_small_disk, Level.WARN, "swe-aem images gc"),
         (host.disk, an_unwritable_cache, Level.FAIL, "SWE_AEM_CACHE"),
+        (host.disk, a_cache_on_a_network, Level.WARN, "SWE_AEM_CACHE to a directory on a disk of this host"),
         (host.temporary, a_small_disk, Level.WARN, "TMPDIR"),
         (host.open_files, few_files, Level.WARN, "ulimit -Hn 1024"),
         (host.gpu, no_programs, Level.FAIL, "NVIDIA"),

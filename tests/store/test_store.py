@@ -1,5 +1,6 @@
 """The store: round trips, recovery from every truncation, exactly once, one writer, and `datasets`."""
 
+import errno
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from swe_aem.core import (
     VersionSpan,
 )
 from swe_aem.errors import UserError
-from swe_aem.store import FORMAT, Store, log_path, seal_trajectory
+from swe_aem.store import FORMAT, Store, files, log_path, seal_trajectory
 from swe_aem.store.files import replace
 from swe_aem.store.segments import read_lines, seal
 from swe_aem.store.store import read_texts
@@ -460,6 +461,17 @@ def test_one_writer_at_a_time_and_the_lock_ends_with_it(tmp_path: Path) -> None:
             pass
     with Store(tmp_path).writer():
         pass
+
+
+def test_a_disk_without_locks_is_told_with_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    monkeypatch.setattr(files, "network_filesystem", lambda path: "nfs")
+    with pytest.raises(UserError, match=r"cannot be locked on nfs \(No locks available\).* a disk of this host"):  # noqa: SIM117
+        with Store(tmp_path).writer():
+            pass
 
 
 @pytest.mark.parametrize(
