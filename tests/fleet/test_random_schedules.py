@@ -99,6 +99,7 @@ async def rolled_out(directory: Path, schedule: list[Step]) -> Watched:
     made = FleetBench(directory, tasks=6, scheduling={"max_attempts": 3})
     for name in "ab":
         made.host(name)
+    drains_only = all(step.what == "drain" for step in schedule)
     for _ in range(4):  # as somebody who repeats the command until it is done
         try:
             await made.run(partial(harm, made, schedule))
@@ -107,7 +108,7 @@ async def rolled_out(directory: Path, schedule: list[Step]) -> Watched:
             schedule = []
             continue
         break
-    return Watched(made, all(step.what == "drain" for step in schedule))
+    return Watched(made, drains_only)
 
 
 @settings(max_examples=20)
@@ -115,6 +116,7 @@ async def rolled_out(directory: Path, schedule: list[Step]) -> Watched:
 @example([Step(3.0, "drain", 0), Step(3.0, "drain", 1)])
 @example([Step(3.0, "cut_off", 0), Step(25.0, "heal", 0), Step(0.5, "lose", 1)])
 @example([Step(0.5, "spoil", 0), Step(3.0, "slow", 1), Step(7.0, "cut_off", 1), Step(45.0, "heal", 1)])
+@example([Step(0.5, "lose", 0), Step(7.0, "spoil", 0), Step(3.0, "cut_off", 0)])  # ends the run, which begins again
 def test_each_trajectory_is_stored_once_and_only_for_work_that_was_not_lost(schedule: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         made, drains_only = run_in_virtual_time(rolled_out(Path(directory), schedule))
