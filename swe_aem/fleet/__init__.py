@@ -4,6 +4,16 @@
 """
 
 from swe_aem.fleet.choice import engine_at, require_cluster, roller_for
-from swe_aem.fleet.engine import Engine, Host, NodeDrained, NodeLost, NodeSilent
+from swe_aem.fleet.engine import NO_HOSTS, Engine, Host, NodeDrained, NodeLost, NodeSilent
 
-__all__ = ["Engine", "Host", "NodeDrained", "NodeLost", "NodeSilent", "engine_at", "require_cluster", "roller_for"]
+__all__ = [
+    "NO_HOSTS",
+    "Engine",
+    "Host",
+    "NodeDrained",
+    "NodeLost",
+    "NodeSilent",
+    "engine_at",
+    "require_cluster",
+    "roller_for",
+]

@@ -12,6 +12,7 @@ from typing import Any
 
 from swe_aem.errors import InfrastructureError
 from swe_aem.fleet.engine import NodeLost
+from swe_aem.fleet.host_shares import HostShare, RunShare, shares_of_this_host
 from swe_aem.fleet.host_work import HostWork, OpenHostWork, look_at_this_host
 from swe_aem.fleet.image_fetches import ImageFetches
 from swe_aem.fleet.messages import Finished, HostSize, Identity, Job, Live, Opening, Report, portable
@@ -30,10 +31,16 @@ def _end_process() -> None:
 class NodeAgent:
     """One per host and run. Its methods are called through an `Engine`, several at a time."""
 
-    def __init__(self, *, open_work: OpenHostWork | None = None, leave: Callable[[], None] = _end_process) -> None:
-        """`open_work` stands for the `work` of its opening. `leave` ends the agent's process, once no look has come for
-        long and all that it had is closed."""
-        self._open_work, self._leave = open_work, leave
+    def __init__(
+        self,
+        *,
+        open_work: OpenHostWork | None = None,
+        shares_host: bool = True,
+        leave: Callable[[], None] = _end_process,
+    ) -> None:
+        """`open_work` stands for the `work` of its opening. `shares_host`: agents of other runs may be on the host.
+        `leave` ends the agent's process, once no look has come for long and all that it had is closed."""
+        self._open_work, self._shares_host, self._leave = open_work, shares_host, leave
         self._jobs: dict[int, asyncio.Task[_Ended]] = {}
         self._live = Live(0, frozenset(), 0, False)
         self._closing = asyncio.Event()
@@ -52,6 +59,10 @@ class NodeAgent:
             return await look_at_this_host(config)
         except Exception as error:
             raise portable(error) from None
+
+    async def shares(self) -> tuple[RunShare, ...]:
+        """What the agents of all runs have of the host."""
+        return await asyncio.to_thread(shares_of_this_host)
 
     async def open(self, opening: Opening) -> HostSize:
         """Open what jobs need, once; returns the host's size. Raises `UserError` for what does not fit here."""
@@ -86,7 +97,8 @@ class NodeAgent:
             opened.images.want(live.images)
         for token in [one for one in self._jobs if one <= live.issued and one not in live.tokens]:
             self._jobs.pop(token).cancel()
-        return opened.outbox.report(opened.news_of_broken_tasks())
+        places = None if opened.share is None else await asyncio.to_thread(opened.share.take)
+        return opened.outbox.report(opened.news_of_broken_tasks(), places)
 
     async def obey(self, order: Order) -> bool:
         """Have the policy take an order of its leader; has that been done, or was it soon? See `Follower.obey`."""
@@ -125,10 +137,15 @@ class NodeAgent:
             async with (self._open_work or opening.work)(opening, outbox) as work:
                 assert opening.config.cluster is not None
                 images = None if work.fetch is None else ImageFetches(work.fetch, outbox.tell)
-                self._opened = _Opened(work, outbox, opening.config.cluster.lost_after_s, opening.broken_tasks, images)
+                share = HostShare(opening, work.size) if self._shares_host else None
+                self._opened = _Opened(
+                    work, outbox, opening.config.cluster.lost_after_s, opening.broken_tasks, images, share
+                )
                 self._wait_for_looks(self._opened)
-                ready.set_result(work.size)
+                ready.set_result(work.size if share is None else share.of(work.size))
                 await self._closing.wait()
+                if share is not None:
+                    share.release()
                 if images is not None:
                     await images.close()
         except Exception as error:
@@ -176,6 +193,8 @@ class _Opened:
     """What the run knows of broken tasks."""
     images: ImageFetches | None = None
     """Brings images here; None where that cannot be done."""
+    share: HostShare | None = None
+    """What it has of the host; None where it shares that with nobody."""
 
     def news_of_broken_tasks(self) -> bytes | None:
         """What is known of broken tasks, if the run does not know it."""

@@ -19,6 +19,13 @@ class NodeSilent(InfrastructureError):
     """A host did not answer. What was asked of it may happen all the same."""
 
 
+NO_HOSTS = (
+    "agents go to hosts that were started with the resource `sandboxes`, or where none ever was, to those with "
+    "processors (--num-cpus above 0), and the cluster has none of these now"
+)
+"""What is said where `Engine.nodes` lists none."""
+
+
 @dataclass(frozen=True)
 class Host:
     """A host that may have an agent."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from swe_aem.core import TaskRecord, TrajectoryKey
 from swe_aem.errors import InfrastructureError, RunAborted, SweAemError, UserError
-from swe_aem.fleet.engine import Engine, Host, NodeDrained, NodeLost, NodeSilent
+from swe_aem.fleet.engine import NO_HOSTS, Engine, Host, NodeDrained, NodeLost, NodeSilent
 from swe_aem.fleet.events import Events
 from swe_aem.fleet.figures import FleetFigures
 from swe_aem.fleet.messages import Finished, HostSize, Job, Live, Opening, Report
@@ -293,13 +293,14 @@ class Fleet:
     def _require_hosts(self, empty_s: float) -> None:
         """Raises where too few hosts work: at once if all are refused, else after `wait_s`."""
         refused = [node.why for node in self._nodes.values() if node.state is State.REFUSED]
+        idle = [node.why for node in self._nodes.values() if node.why]
         if refused and len(refused) == len(self._nodes) and not self._issued:
             raise UserError(refused[0])
         if empty_s >= self._config.wait_s:
             few = "no host of the cluster has"
             if self._working:
                 few = f"only {self._working} of {self._needed} hosts (cluster.min_nodes) have"
-            why = f"; {refused[0]}" if refused else ""
+            why = f"; {idle[0]}" if idle else "" if self._nodes else f"; {NO_HOSTS}"
             raise RunAborted(
                 f"{few} worked for {empty_s:.0f} s (cluster.wait_s){why}. What is finished is kept: start hosts and "
                 "repeat the command"
@@ -336,10 +337,15 @@ class Fleet:
 
     def _joined(self, node: Node, size: HostSize) -> None:
         node.state, node.places, node.heard_s = State.WORKS, size.places, self._now_s()
-        self._tell(
-            f"{node.label} joined: {size.places} places, {size.processors} processors, "
-            f"{size.memory_bytes / 2**30:.0f} GiB of memory"
-        )
+        beside = "; ".join(size.shared)
+        if size.places:
+            self._tell(
+                f"{node.label} joined: {size.places} places, {size.processors} processors, "
+                f"{size.memory_bytes / 2**30:.0f} GiB of memory{f'; {beside}' if beside else ''}"
+            )
+        else:
+            node.why = f"{node.label} has no place left: {beside}"
+            self._tell(f"{node.why}. It works once some are free; --concurrency gives each run its part")
         self._start(self._beats(node))
         if self._weights is not None:
             self._start(self._weights.keep(node))
@@ -419,8 +425,16 @@ class Fleet:
                         self._events.take(event, node, tuple(self._nodes.values()), report, self._now_s())
             if report.broken_tasks is not None:
                 self._events.broken_tasks(report.broken_tasks)
+            self._has_places(node, node.places if report.places is None else report.places)
         except SweAemError as error:
             self._end_with(error)
+
+    def _has_places(self, node: Node, places: int) -> None:
+        """Its agent has so many now: more than before where another run has ended."""
+        if places != node.places:
+            node.places, node.why = places, ""
+            self._tell(f"{node.label} has {places} places now")
+            self.notify()
 
     def _released(self, node: Node, token: int) -> None:
         place = self._places.get(token)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from swe_aem.fleet.host_work import HostWork, OpenHostBackend, host_backend, open_host
-from swe_aem.fleet.messages import Job, Opening
+from swe_aem.fleet.messages import HostSize, Job, Opening
 from swe_aem.fleet.outbox import Outbox
 from swe_aem.rollout import open_components
 from swe_aem.rollout.local_roller import LocalRoller
@@ -26,7 +26,7 @@ async def open_host_roller(
     """
     config = opening.config
     async with (
-        open_host(opening, outbox, places=config.at_once.concurrency, backend=backend) as host,
+        open_host(opening, outbox, HostSize.for_trajectories(config), backend=backend) as host,
         open_components(config, host.tasks) as components,
     ):
         roller = LocalRoller(config, components, host.backend, host.directory, run=opening.run)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from swe_aem.fleet.access import PolicyAccess
 from swe_aem.fleet.host_work import HostWork, OpenHost, OpenHostBackend, ReceivedTasks, host_backend, open_host
-from swe_aem.fleet.messages import Job, Opening, SharingRollout
+from swe_aem.fleet.messages import HostSize, Job, Opening, SharingRollout
 from swe_aem.fleet.outbox import Outbox
 from swe_aem.grading import Grader, SwebenchParser
 from swe_aem.policy.following import Follower
@@ -60,12 +60,12 @@ async def open_host_rollouts(
 ) -> AsyncIterator[HostWork]:
     """Each job names its rollout (`SharingRollout`) and ends in a `Done`. Raises what `open_host` does, and `UserError`
     if the policy cannot be reached."""
-    at_once = opening.config.at_once
+    config = opening.config
     async with (
-        open_host(opening, outbox, places=at_once.concurrency, backend=backend) as host,
+        open_host(opening, outbox, HostSize.for_trajectories(config), backend=backend) as host,
         open_shared(opening) as shared,
     ):
-        rollouts = _Rollouts(host, outbox, shared, Places(at_once))
+        rollouts = _Rollouts(host, outbox, shared, Places(config.at_once))
         try:
             yield HostWork(host.size, rollouts.roll, host.broken_tasks, shared.follower, host.fetch)
         finally:

@@ -99,25 +99,25 @@ async def look_at_this_host(config: RolloutConfig) -> HostSize:
     """This host's size. Raises `UserError` if the backend of a configuration's sandboxes cannot be used here."""
     async with host_backend(config) as sandboxes:
         await _require_answer(sandboxes)
-    return HostSize.of_this_host(config.at_once.concurrency)
+    return HostSize.for_trajectories(config)
 
 
 @asynccontextmanager
 async def open_host(
-    opening: Opening, outbox: Outbox, *, places: int, backend: OpenHostBackend = host_backend
+    opening: Opening, outbox: Outbox, size: HostSize, *, backend: OpenHostBackend = host_backend
 ) -> AsyncIterator[OpenHost]:
-    """A backend, and what else work on a host needs, for so many jobs at once.
+    """A backend, and what else work on a host needs, for as many jobs at once as `size` says.
 
     Raises `UserError` for what is not there, such as an engine, or cannot be used.
     """
     with suppress(OSError):  # then relative paths are not found, by their names
         os.chdir(opening.directory)
-    open_files.require(places)
-    if (few := open_files.shortage(places)) is not None:
+    open_files.require(size.places)
+    if (few := open_files.shortage(size.places)) is not None:
         outbox.tell(few)
     tasks = ReceivedTasks(name=opening.tasks.name, records=(), packages=opening.tasks.packages)
     with scratch_directory("agent") as directory:
         (directory / BROKEN_TASKS).write_bytes(opening.broken_tasks)
         async with backend(opening.config) as sandboxes:
             await _require_answer(sandboxes)
-            yield OpenHost(tasks, sandboxes, directory, HostSize.of_this_host(places))
+            yield OpenHost(tasks, sandboxes, directory, size)

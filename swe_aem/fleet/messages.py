@@ -1,9 +1,12 @@
 """What crosses between this process and the agents: frozen data that can be pickled."""
 
 import hashlib
+import os
 import pickle
 import platform
-from dataclasses import dataclass
+import socket
+import uuid
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -80,6 +83,10 @@ class Opening:
     """What the store knows of broken tasks: the content of its file."""
     settings: Any = None
     """What `work` needs to know beyond that."""
+    name: str = ""
+    """The run, as a person knows it."""
+    driver: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Names the process that drives the run."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +97,31 @@ class HostSize:
     memory_bytes: int
     """Free when it was looked at."""
     places: int
-    """Jobs that may run at once: what the settings say, or what the host carries."""
+    """Jobs that may run at once: what the settings say, or what the host carries and other runs leave."""
+    carries: int = 0
+    """Jobs that the host carries where nothing else runs."""
+    fixed: bool = True
+    """Do the settings say how many places, whatever the host carries?"""
+    shared: tuple[str, ...] = ()
+    """What the agents of other runs have of it, a phrase for each."""
 
     @staticmethod
-    def of_this_host(places: int) -> "HostSize":
+    def of_this_host(places: int, carries: int | None = None, *, fixed: bool = True) -> "HostSize":
         """This host's, with so many places."""
         host = this_host()
-        return HostSize(host.processors, host.memory_bytes, places)
+        return HostSize(host.processors, host.memory_bytes, places, places if carries is None else carries, fixed)
+
+    @staticmethod
+    def for_trajectories(config: RolloutConfig) -> "HostSize":
+        """This host's, for the trajectories of a configuration."""
+        fixed = config.scheduling.concurrency is not None
+        return HostSize.of_this_host(config.at_once.concurrency, config.carried.concurrency, fixed=fixed)
+
+    @staticmethod
+    def for_scripts(config: RolloutConfig, places: int | None = None) -> "HostSize":
+        """This host's, for evaluation scripts in the sandboxes of a configuration: `places`, if that is given."""
+        fixed = places is not None or config.scheduling.grading is not None
+        return HostSize.of_this_host(places or config.at_once.grading, config.carried.grading, fixed=fixed)
 
 
 @dataclass(frozen=True)
@@ -165,6 +190,8 @@ class Report:
     """The host's monotonic clock."""
     broken_tasks: bytes | None = None
     """What is known of broken tasks, if that has changed."""
+    places: int | None = None
+    """What the agent has now of its host's; None where it shares that with nobody."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +202,11 @@ class Finished:
     result: Any = None
     error: Exception | None = None
     """In place of a result: what was raised."""
+
+
+def run_name(name: str) -> str:
+    """A run that this process drives, told from others of that name."""
+    return f"{name} ({socket.gethostname()}, process {os.getpid()})"
 
 
 def portable(error: Exception) -> Exception:

@@ -80,14 +80,14 @@ class Node:
     probes: int = 0
     """Trajectories it was given as a suspect since something worked there."""
     why: str = ""
-    """Why it is refused."""
+    """Why it is refused, or has no place."""
     order: int = 0
     """The last order about the weights of its policy that it has done (`policy.following.Order.number`)."""
 
     @property
     def takes_work(self) -> bool:
-        """May it get trajectories, if it has a place?"""
-        return self.state is State.WORKS and self.drained_at_s is None
+        """May it get trajectories, if it has a free place?"""
+        return self.state is State.WORKS and self.drained_at_s is None and self.places > 0
 
     @property
     def load(self) -> int:

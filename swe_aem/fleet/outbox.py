@@ -51,9 +51,9 @@ class Outbox:
         while self._events and self._events[0].number <= number:
             self._events.popleft()
 
-    def report(self, broken_tasks: bytes | None = None) -> Report:
-        """Events that have not arrived as far as is known here."""
-        return Report(tuple(self._events), time.monotonic(), broken_tasks)
+    def report(self, broken_tasks: bytes | None = None, places: int | None = None) -> Report:
+        """Events that have not arrived as far as is known here; see `Report` for the rest."""
+        return Report(tuple(self._events), time.monotonic(), broken_tasks, places)
 
     def phase(self, id: str, name: str) -> None:
         """The trajectory enters a phase."""

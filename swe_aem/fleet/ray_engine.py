@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ import ray
 from ray import exceptions
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._private.state import state as cluster_state
+from ray.experimental.internal_kv import internal_kv_get_gcs_client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import swe_aem
@@ -30,7 +31,7 @@ from swe_aem.fleet.engine import Host, NodeDrained, NodeLost, NodeSilent
 from swe_aem.fleet.ray_head import require_head
 
 RESOURCE = "sandboxes"
-"""Where hosts were started with such a resource, only those get agents."""
+"""Where hosts were ever started with such a resource, only those get agents."""
 _CALLS = 10_000
 """Calls of one agent at a time: a trajectory is one, and a look another."""
 _CANCEL_LIMIT_S = 60.0
@@ -140,7 +141,6 @@ def _address_of_this_host() -> str:
 def _hosts() -> list[Host]:
     alive = [node for node in ray.nodes() if node["Alive"]]
     draining = cluster_state.get_draining_nodes()
-    meant = [node for node in alive if node["Resources"].get(RESOURCE)] or alive
     ours = ray.util.get_node_ip_address()
     return [
         Host(
@@ -149,8 +149,26 @@ def _hosts() -> list[Host]:
             draining=node["NodeID"] in draining,
             sees_us_at="127.0.0.1" if node["NodeManagerAddress"] == ours else ours,
         )
-        for node in meant
+        for node in meant_for_agents(alive, _were_marked)
     ]
+
+
+def meant_for_agents(alive: list[dict[str, Any]], were_marked: Callable[[], bool]) -> list[dict[str, Any]]:
+    """Those of a cluster's nodes, as Ray lists them, that may have agents: the ones with `RESOURCE`; where no node has
+    it and none `were_marked` before they were lost, the ones that Ray may give work to. So a head that only keeps the
+    cluster together gets none, whatever becomes of the others."""
+    marked = [node for node in alive if node["Resources"].get(RESOURCE)]
+    if marked or were_marked():
+        return marked
+    return [node for node in alive if node["Resources"].get("CPU")]
+
+
+def _were_marked() -> bool:
+    """Has any node of the cluster had `RESOURCE`, also one that is lost? Ray's list of nodes has no resources of
+    those, which the head still knows."""
+    head = internal_kv_get_gcs_client()
+    assert head is not None, "hosts are listed while this process is connected"
+    return any(node.resources_total.get(RESOURCE) for node in head.get_all_node_info().values())
 
 
 async def _result(ref: Any) -> Any:

@@ -13,7 +13,7 @@ from swe_aem.fleet.engine import Engine, NodeDrained, NodeLost
 from swe_aem.fleet.events import RunEvents
 from swe_aem.fleet.fleet import Fleet, FleetPlace
 from swe_aem.fleet.host_work import OpenHostWork
-from swe_aem.fleet.messages import Identity, Job, Opening
+from swe_aem.fleet.messages import Identity, Job, Opening, run_name
 from swe_aem.fleet.starting_groups import FleetGroup
 from swe_aem.rollout import RolloutConfig
 from swe_aem.rollout.breaker import describe
@@ -68,13 +68,16 @@ class RemoteWork:
         run: str,
         part: Part,
         settings: Any = None,
+        name: str = "",
         standing: "StandingFleet | None" = None,
     ) -> None:
         """`directory` keeps what is known of broken tasks; `run` is the run's id. `part` is whose attempt is lost with
-        a host. `settings` are for `work`. `standing` are agents that are there already, and do its kind of work."""
+        a host. `settings` are for `work`. `name` is what a person calls the run, if that is not its directory.
+        `standing` are agents that are there already, and do its kind of work."""
         self._work, self._config, self._tasks, self._directory = work, config, tasks, directory
         self._engine, self._run_id, self._settings = engine, run, settings
         self._part: Part = part
+        self._name = name or str(directory)
         self._standing = standing
         self._opened: tuple[RunState, Fleet] | None = None
         self._rollout: Callable[[], Any] = lambda: None
@@ -171,6 +174,7 @@ class RemoteWork:
             identity=Identity.own(),
             broken_tasks=known.read_bytes() if known.exists() else b"{}",
             settings=self._settings,
+            name=run_name(self._name),
         )
 
     def _tell_lost(self, run: RunState, key: TrajectoryKey, number: int, error: NodeLost) -> None:

@@ -16,7 +16,7 @@ from swe_aem.fleet.events import RunEvents
 from swe_aem.fleet.fleet import Fleet
 from swe_aem.fleet.host_rollouts import open_host_rollouts
 from swe_aem.fleet.host_work import OpenHostWork
-from swe_aem.fleet.messages import Event, Identity, Opening, Report, SharingRollout
+from swe_aem.fleet.messages import Event, Identity, Opening, Report, SharingRollout, run_name
 from swe_aem.fleet.node import Node
 from swe_aem.fleet.weights import FleetWeights
 from swe_aem.rollout import BudgetConfig, RolloutConfig
@@ -66,6 +66,7 @@ class StandingFleet:
             directory=str(Path.cwd()),
             identity=Identity.own(),
             broken_tasks=known.read_bytes() if known.exists() else b"{}",
+            name=run_name(str(directory)),
         )
         self.fleet = Fleet(
             engine,

@@ -15,7 +15,7 @@ from swe_aem.core.outcomes import graded
 from swe_aem.errors import InfrastructureError
 from swe_aem.fleet import Engine
 from swe_aem.fleet.host_work import HostWork, OpenHostBackend, host_backend, open_host
-from swe_aem.fleet.messages import Job, Opening
+from swe_aem.fleet.messages import HostSize, Job, Opening
 from swe_aem.fleet.outbox import Outbox
 from swe_aem.fleet.remote_work import AllLost, Piece, RemoteWork
 from swe_aem.grading import Grader
@@ -163,7 +163,7 @@ async def open_host_grading(
 ) -> AsyncIterator[HostWork]:
     """Grading as work on a host; each job's payload is its prediction, and it ends in a `Graded`."""
     config = opening.config
-    async with open_host(opening, outbox, places=config.at_once.grading, backend=backend) as host:
+    async with open_host(opening, outbox, HostSize.for_scripts(config), backend=backend) as host:
         grading = LocalGrading(config, host.tasks, host.backend, host.directory, run=opening.run, grader=grader)
 
         async def grade(job: Job, place: Place) -> Graded:

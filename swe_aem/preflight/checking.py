@@ -17,7 +17,7 @@ from swe_aem.core.base import Frozen
 from swe_aem.errors import InfrastructureError, UserError
 from swe_aem.fleet import Engine
 from swe_aem.fleet.host_work import HostWork, OpenHostBackend, host_backend, open_host
-from swe_aem.fleet.messages import Job, Opening
+from swe_aem.fleet.messages import HostSize, Job, Opening
 from swe_aem.fleet.outbox import Outbox
 from swe_aem.fleet.remote_work import AllLost, Piece, RemoteWork
 from swe_aem.grading import Grader
@@ -146,7 +146,15 @@ class RemoteChecking:
     def __init__(self, config: CheckConfig, tasks: TaskSet, directory: Path, engine: Engine) -> None:
         """`directory` is one for files of this check alone."""
         self._work = RemoteWork(
-            open_host_checking, config.rollout, tasks, directory, engine, run=_RUN, part="grading", settings=config
+            open_host_checking,
+            config.rollout,
+            tasks,
+            directory,
+            engine,
+            run=_RUN,
+            part="grading",
+            settings=config,
+            name="swe-aem tasks check",
         )
 
     def open(self, run: RunState) -> AbstractAsyncContextManager[None]:
@@ -180,7 +188,7 @@ async def open_host_checking(
     """Checking as work on a host; the `settings` of its opening are a `CheckConfig`."""
     config: CheckConfig = opening.settings
     run = outbox.run_state()
-    async with open_host(opening, outbox, places=config.jobs, backend=backend) as host:
+    async with open_host(opening, outbox, HostSize.for_scripts(config.rollout, config.jobs), backend=backend) as host:
         checking = LocalChecking(config, host.tasks, host.backend, grader)
 
         async def check(job: Job, entry: LockEntry | None) -> TaskCheck:

@@ -185,8 +185,12 @@ class RolloutConfig(Frozen):
     @property
     def at_once(self) -> AtOnce:
         """How much runs at once on this host: what `scheduling` says, and where it says nothing, what it carries."""
-        derived = AtOnce.on(this_host(), self.sandbox.type, self.limits, scripted=self.scripted)
-        return derived.model_copy(update=self.scheduling.given_at_once)
+        return self.carried.model_copy(update=self.scheduling.given_at_once)
+
+    @property
+    def carried(self) -> AtOnce:
+        """What this host carries, whatever `scheduling` says."""
+        return AtOnce.on(this_host(), self.sandbox.type, self.limits, scripted=self.scripted)
 
     @property
     def consecutive_failures(self) -> int:

@@ -31,6 +31,11 @@ class RayCluster:
         self._started: list[subprocess.Popen[bytes]] = []
         self.address = ""
 
+    @property
+    def hosts(self) -> list[subprocess.Popen[bytes]]:
+        """Those that were added and not killed."""
+        return self._started[1:]
+
     def start(self, *more: str, inside: Sequence[str] = ()) -> None:
         """Start the head, with more options of `ray start`; `inside` is what its command begins with."""
         head = ["--head", "--port=0", "--num-cpus=0", "--include-dashboard=false", *more]

@@ -1,9 +1,11 @@
 """Rollouts on a real Ray cluster of two hosts on this machine, which are killed, as is the process that drives them."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -35,6 +37,16 @@ def cluster(require_bubblewrap: None) -> Iterator[RayCluster]:
         absent("ray is not installed")
     with ray_cluster() as started:
         yield started
+
+
+@pytest.fixture
+def one_host(cluster: RayCluster) -> Iterator[subprocess.Popen[bytes]]:
+    """A host for the length of a test, and no other."""
+    for process in cluster.hosts:
+        cluster.kill(process)
+    yield cluster.add()
+    for process in cluster.hosts:
+        cluster.kill(process)
 
 
 def command(out: Path, *more: str) -> list[str]:
@@ -97,7 +109,9 @@ def swe_aem(cluster: RayCluster, *arguments: str) -> str:
 
 
 @pytest.mark.nightly
-def test_patches_are_graded_and_tasks_checked_as_on_one_host(cluster: RayCluster, tmp_path: Path) -> None:
+def test_patches_are_graded_sets_worked_through_and_tasks_checked_as_on_one_host(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
     added = [cluster.add(), cluster.add()]
     made, here, there = tmp_path / "made", tmp_path / "here", tmp_path / "there"
     subprocess.run(command(made), cwd=REPOSITORY, check=True, capture_output=True)
@@ -109,6 +123,11 @@ def test_patches_are_graded_and_tasks_checked_as_on_one_host(cluster: RayCluster
     assert sorted(told_there, key=key) == sorted((one.model_dump(exclude=_TIMES) for one in read_graded(here)), key=key)
     assert len(told_there) == 4
 
+    bench = ["bench", "tasks/nano", "--policy", "gold", "--limit", "2", "--out", str(tmp_path / "bench")]
+    assert "joined" in swe_aem(cluster, *bench, "--cluster", cluster.address)
+    assert json.loads((tmp_path / "bench" / "summary.json").read_text())["resolved"] == 2
+    assert len(json.loads((tmp_path / "bench" / "preds.json").read_text())) == 2
+
     check = ["tasks", "check", "--tasks", "tasks/nano", "--limit", "4", "--gold", "1", "--lock"]
     swe_aem(cluster, *check, str(tmp_path / "here.lock"))
     swe_aem(cluster, *check, str(tmp_path / "there.lock"), "--cluster", cluster.address)
@@ -118,3 +137,58 @@ def test_patches_are_graded_and_tasks_checked_as_on_one_host(cluster: RayCluster
     assert "4 were known" in swe_aem(cluster, *check, str(tmp_path / "there.lock"), "--cluster", cluster.address)
     for host in added:
         cluster.kill(host)
+
+
+@pytest.mark.nightly
+def test_where_all_hosts_are_lost_the_head_rolls_out_nothing_and_the_run_ends(
+    cluster: RayCluster, one_host: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    rollout = command(out, "--group-size", "8", "--cluster", cluster.address, "--concurrency", "1")
+    settings = ["--set", "cluster.wait_s=20"]
+    driven = subprocess.Popen(
+        [*rollout, *settings], cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    wait_for(out, 1, driven)
+    cluster.kill(one_host)
+    output = driven.communicate(timeout=300)[0].decode()
+    assert driven.returncode == 1, output
+    assert output.count(" joined: ") == 1
+    assert "no host of the cluster has worked for" in output
+    stored = Store(out).completed()
+    assert 1 <= len(stored) < 32
+    again = subprocess.run([*rollout, *settings], cwd=REPOSITORY, env=cluster.environment, capture_output=True)
+    assert (again.returncode, b" joined: " in again.stderr) == (1, False), again.stderr
+    cluster.add()
+    subprocess.run(rollout, cwd=REPOSITORY, env=cluster.environment, check=True, capture_output=True)
+    assert len(Store(out).completed()) == 32
+    assert set(stored) <= set(Store(out).completed())
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("one_host")
+def test_the_second_driver_on_a_cluster_waits_for_the_first_and_status_names_both(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
+    logs = {name: tmp_path / f"{name}.log" for name in ("first", "second")}
+    started = {}
+    for name, group_size in (("first", 200), ("second", 2)):
+        with logs[name].open("wb") as log:
+            driven = command(tmp_path / name, "--group-size", str(group_size), "--cluster", cluster.address)
+            started[name] = subprocess.Popen(driven, cwd=REPOSITORY, env=cluster.environment, stdout=log, stderr=log)
+        if name == "first":
+            wait_for(tmp_path / name, 1, started[name])
+    end_s = time.monotonic() + 120
+    while "has no place left" not in (said := logs["second"].read_text()):
+        assert time.monotonic() < end_s, said
+        assert started["second"].poll() is None, said
+        time.sleep(0.1)
+    status = swe_aem(cluster, "cluster", "status", "--cluster", cluster.address)
+    assert re.search(rf"{tmp_path}/first \(.*\) has (\d+) of \1 places; {tmp_path}/second \(.*\) has 0 of", status), (
+        status
+    )
+    started["first"].send_signal(signal.SIGINT)
+    assert [driven.wait(timeout=300) for driven in started.values()] == [130, 0], logs["second"].read_text()
+    assert f"has no place left: {tmp_path}/first (" in said
+    assert "places now" in logs["second"].read_text()
+    assert len(Store(tmp_path / "second").completed()) == 8

@@ -37,6 +37,8 @@ class FleetBench:
     make_agent: type[FakeAgent] = FakeAgent
     make_engine: type[FakeEngine] = FakeEngine
     time_limit_s: float = 1000.0
+    shares_host: bool = False
+    """Do agents count what those of other runs on this machine have?"""
 
     def __post_init__(self) -> None:
         self.backends: dict[str, FakeBackend] = {}
@@ -100,5 +102,6 @@ class FleetBench:
         backend = self.backends[name]
         return NodeAgent(
             open_work=partial(open_host_roller, open_components=opened, backend=lambda config: backend),
+            shares_host=self.shares_host,
             leave=lambda: self.left.append(name),
         )

@@ -125,7 +125,7 @@ class Spread:
         async def opened(opening: Opening, outbox: Outbox) -> AsyncIterator[HostWork]:
             yield HostWork(HostSize(processors=16, memory_bytes=1 << 37, places=self.places), roll)
 
-        return NodeAgent(open_work=opened, leave=lambda: None)
+        return NodeAgent(open_work=opened, shares_host=False, leave=lambda: None)
 
 
 def _record(number: int) -> TaskRecord:

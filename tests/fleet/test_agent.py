@@ -34,7 +34,7 @@ def test_a_look_ends_what_is_not_live_and_leaves_what_it_does_not_speak_of() -> 
         yield HostWork(HostSize(1, 1, 1), roll)
 
     async def main() -> None:
-        agent = NodeAgent(leave=lambda: None)
+        agent = NodeAgent(shares_host=False, leave=lambda: None)
         config = RolloutConfig(cluster=ClusterConfig())
         await agent.open(Opening(opened, config, TaskSet("fakes", ()), "run", "/", Identity("1", "3")))
         jobs = [asyncio.ensure_future(agent.do(Job(token, make_record(), token, (), 60.0))) for token in (1, 2, 3)]

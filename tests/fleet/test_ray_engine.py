@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -78,3 +79,29 @@ async def test_a_host_without_swe_aem_is_refused_with_the_fix() -> None:
 
     with pytest.raises(UserError, match="swe-aem is not installed there: pip install"):
         await _result(died())
+
+
+def node(name: str, **resources: float) -> dict[str, Any]:
+    """As Ray lists one."""
+    return {"NodeID": name, "Alive": True, "Resources": resources}
+
+
+HEAD, WITHOUT_WORK, MARKED = node("head", CPU=16.0), node("head", memory=1e9), node("host", CPU=1.0, sandboxes=1.0)
+
+
+@pytest.mark.parametrize(
+    ("alive", "were_marked", "meant"),
+    [
+        ([HEAD], False, ["head"]),  # a cluster of hosts that are all alike
+        ([HEAD, MARKED], True, ["host"]),
+        ([HEAD], True, []),  # all that were meant are lost
+        ([WITHOUT_WORK], False, []),  # none has come yet
+        ([WITHOUT_WORK, MARKED], True, ["host"]),
+    ],
+)
+def test_a_head_that_only_keeps_the_cluster_together_gets_no_agent(
+    alive: list[dict[str, Any]], were_marked: bool, meant: list[str]
+) -> None:
+    from swe_aem.fleet.ray_engine import meant_for_agents
+
+    assert [one["NodeID"] for one in meant_for_agents(alive, lambda: were_marked)] == meant

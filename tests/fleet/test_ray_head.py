@@ -116,6 +116,7 @@ def test_a_cluster_that_asks_nobody_for_a_token_is_refused(heads: Heads, token: 
     [
         ["rollout", "--tasks", "tasks/nano", "--limit", "1", "--out", "OUT"],
         ["train", "configs/quickstart.yaml", "--out", "OUT"],
+        ["train", "configs/quickstart.yaml", "--out", "OUT", "--launch"],
         ["tasks", "check", "--tasks", "tasks/nano", "--limit", "1", "--lock", "OUT/lock"],
         ["grade", "--tasks", "tasks/nano", "--predictions", "PREDICTIONS", "--out", "OUT"],
         ["bench", "tasks/nano", "--policy", "gold", "--limit", "1", "--out", "OUT"],

@@ -111,7 +111,7 @@ class TrainingBench(FleetBench):
                 yield SharedComponents(lambda config, tasks: mine, opened.follower)
 
         work = partial(open_host_rollouts, open_shared=shared, backend=lambda config: backend)
-        return NodeAgent(open_work=work, leave=lambda: self.left.append(name))
+        return NodeAgent(open_work=work, shares_host=False, leave=lambda: self.left.append(name))
 
 
 def stamped(trajectory: Trajectory) -> None:

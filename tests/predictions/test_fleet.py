@@ -53,7 +53,7 @@ class FleetGrading(GradeBench):
         self.graders.append(replace(self.grader, graded=[]))
         backend = self.backends.setdefault(name, FakeBackend())
         work = partial(open_host_grading, backend=lambda config: backend, grader=cast(Any, self.graders[-1]))
-        return NodeAgent(open_work=work, leave=lambda: self.left.append(name))
+        return NodeAgent(open_work=work, shares_host=False, leave=lambda: self.left.append(name))
 
 
 def timeless(rows: dict[str, GradedPrediction]) -> dict[str, Any]:

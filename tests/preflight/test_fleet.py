@@ -72,7 +72,7 @@ class CheckingFleet:
         work = partial(
             open_host_checking, backend=lambda config: self.backend(name), grader=lambda backend: cast(Any, grader)
         )
-        return NodeAgent(open_work=work, leave=lambda: None)
+        return NodeAgent(open_work=work, shares_host=False, leave=lambda: None)
 
 
 def timeless(entries: tuple[LockEntry, ...]) -> list[dict[str, Any]]:

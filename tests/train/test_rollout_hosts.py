@@ -58,7 +58,7 @@ def timeless(step: Step) -> list[Any]:
 def test_steps_on_hosts_have_the_rows_of_those_on_this_host(
     tmp_path: Path, require_bubblewrap: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = FakeEngine(lambda name: NodeAgent(leave=lambda: None))
+    engine = FakeEngine(lambda name: NodeAgent(shares_host=False, leave=lambda: None))
     engine.add("a")
     monkeypatch.setattr(rollout_hosts, "engine_at", lambda address: engine)
     there = steps(configuration(cluster="auto"), tmp_path / "there", 2)
