@@ -84,7 +84,7 @@ class NodeAgent:
             doing.cancel()
             await asyncio.wait({doing})  # its sandboxes close
             raise
-        return Finished(outbox.report(), ended.result, ended.error)
+        return Finished(outbox.last, ended.result, ended.error)
 
     async def look(self, live: Live) -> Report:
         """What has happened. Ends whatever works for a token that is not live."""

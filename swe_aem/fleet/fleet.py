@@ -7,7 +7,7 @@ line is handed on: that is the fence which makes every trajectory end once, what
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -218,13 +218,22 @@ class Fleet:
             except NodeLost as error:
                 self._lost(node, error)
             else:
-                self._take(node, finished.report)
-                return finished
+                await self._hear(node, attempt, finished.events)
+                if attempt.void is None:
+                    return finished
+                self.late_lines += finished.error is None
         if self._over is not None:
             raise self._over
         assert attempt.void is not None
         self.lost_attempts += 1
         raise attempt.void
+
+    async def _hear(self, node: Node, attempt: Attempt, number: int) -> None:
+        """Wait until a host's events up to that number have arrived, or the token is void. They come with the next look
+        and not with each result, for a host that has much to tell would tell all of it with every one."""
+        while node.seen < number and attempt.void is None:
+            node.asked.set()
+            await self.change()
 
     async def _first_of(self, call: "asyncio.Future[Any]", ended: asyncio.Event) -> None:
         """Return once the call has ended or the event is set."""
@@ -366,6 +375,7 @@ class Fleet:
         """Look at a host again and again, until it is lost."""
         limit_s = max(5.0, self._config.beat_s)
         while node.state is not State.LOST:
+            node.asked.clear()
             live = Live(self._issued, frozenset(_live(node)), node.seen, self._run.spending.spent, _awaited(node))
             try:
                 report = await self._engine.call(node.agent, "look", live, within_s=limit_s)
@@ -379,7 +389,12 @@ class Fleet:
             else:
                 self._is_heard(node)
                 self._take(node, report)
-            await asyncio.sleep(self._config.beat_s)
+                self.notify()
+            if node.state is State.WORKS:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(node.asked.wait(), self._config.beat_s)
+            else:
+                await asyncio.sleep(self._config.beat_s)
 
     def _is_silent(self, node: Node) -> None:
         if node.state is State.WORKS:

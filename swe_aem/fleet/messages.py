@@ -198,7 +198,8 @@ class Report:
 class Finished:
     """How a job's attempts on a host ended."""
 
-    report: Report
+    events: int
+    """The last event of the host by then; those up to it come before the result."""
     result: Any = None
     error: Exception | None = None
     """In place of a result: what was raised."""

@@ -71,6 +71,8 @@ class Node:
     """When it last answered, on the loop's clock; likewise all other times here."""
     seen: int = 0
     """The last event that has arrived."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where somebody waits for the next look."""
     drained_at_s: float | None = None
     """When what still runs there is moved, if it is being drained."""
     streak: int = 0

@@ -51,6 +51,11 @@ class Outbox:
         while self._events and self._events[0].number <= number:
             self._events.popleft()
 
+    @property
+    def last(self) -> int:
+        """Number of the last event; 0 if all have arrived."""
+        return self._events[-1].number if self._events else 0
+
     def report(self, broken_tasks: bytes | None = None, places: int | None = None) -> Report:
         """Events that have not arrived as far as is known here; see `Report` for the rest."""
         return Report(tuple(self._events), time.monotonic(), broken_tasks, places)

@@ -10,7 +10,7 @@ import pytest
 from swe_aem.core import TrajectoryKey
 from swe_aem.fleet import NodeLost
 from swe_aem.fleet.fleet import Fleet
-from swe_aem.fleet.messages import Finished, Job, Live, Report
+from swe_aem.fleet.messages import Finished, Job, Live
 from swe_aem.fleet.node import Attempt
 from swe_aem.fleet.roller import RemoteRoller
 from swe_aem.rollout.roller import Done
@@ -35,7 +35,7 @@ class HeldEngine(FakeEngine):
 
 
 def finished(patch: str) -> Finished:
-    return Finished(Report((), 0.0), Done.of(make_trajectory("task-0", 0, patch=patch)))
+    return Finished(0, Done.of(make_trajectory("task-0", 0, patch=patch)))
 
 
 @pytest.mark.parametrize("lost_first", [True, False])
