@@ -65,14 +65,16 @@ def prune(
 ) -> None:
     """Remove what dead runs left.
 
-    These are sandboxes whose owner has died or whose time is over, and scratch directories of dead runs on this host.
+    These are sandboxes whose owner has died or whose time is over, and scratch directories and agents' records of dead
+    runs on this host.
     Only what swe-aem made is touched.
 
     Example: swe-aem sandbox prune
     """
     from swe_aem.core.scratch import sweep_scratch
+    from swe_aem.fleet.host_shares import sweep_shares
 
-    gone = [*map(str, sweep_scratch())]
+    gone = [*map(str, sweep_scratch()), *sweep_shares()]
     gone += [id for ids in _on_each(sandbox, lambda backend: backend.prune(everything=everything)) for id in ids]
     for id in gone:
         typer.echo(id)

@@ -83,8 +83,8 @@ class HostShare:
 
     def release(self) -> None:
         """Give all of it up."""
-        with suppress(OSError):
-            (_directory() / self._name).unlink()
+        with suppress(OSError), _locked() as directory:
+            (directory / self._name).unlink()
 
     def _left(self) -> int:
         taken = sum(one.places / one.carries for one in self.others)
@@ -101,35 +101,57 @@ def shares_of_this_host() -> tuple[RunShare, ...]:
         return ()
 
 
+def sweep_shares() -> list[str]:
+    """Forget what agents had that have ended; returns the names of their files."""
+    directory = _directory()
+    before = {path.name for path in directory.glob("*.json")}
+    shares_of_this_host()
+    return sorted(before - {path.name for path in directory.glob("*.json")})
+
+
 def _directory() -> Path:
     return state_dir() / "agents"
 
 
 @contextmanager
 def _locked() -> Iterator[Path]:
-    """The directory of this host's shares, for one process at a time. Raises `OSError`."""
+    """The directory of this host's shares, for one process at a time; it is gone afterwards if there are none. Raises
+    `OSError`."""
     directory = _directory()
-    directory.mkdir(mode=0o700, exist_ok=True)
-    lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = _lock(directory)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield directory
     finally:
+        with suppress(OSError):  # somebody has a share
+            directory.rmdir()
         os.close(lock)
 
 
+def _lock(directory: Path) -> int:
+    """Lock the directory, which is made if it is missing, and may be removed by whoever has the lock."""
+    while True:
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        with suppress(FileNotFoundError):
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock), directory.stat()):
+                    return lock
+            os.close(lock)
+
+
 def _living(directory: Path) -> list[RunShare]:
-    """The shares of agents that live, by run; files of others are removed."""
-    found = []
-    for path in directory.glob("[!.]*.json"):
-        try:
-            share = RunShare.model_validate_json(path.read_bytes())
-        except FileNotFoundError:  # released meanwhile
-            continue
-        except ValidationError:  # of another version, or of a process that was killed while it wrote
-            share = None
-        if share is not None and share.owner.alive():
-            found.append(share)
-        else:
-            path.unlink(missing_ok=True)
+    """The shares of agents that live, by run."""
+    found = [share for path in directory.glob("*.json") if (share := _share(path)) is not None]
     return sorted(found, key=lambda share: share.run)
+
+
+def _share(path: Path) -> RunShare | None:
+    """The share that a file says; None if its agent has ended, and then the file is removed."""
+    with suppress(FileNotFoundError, ValidationError):  # released meanwhile; of another version, or not whole
+        share = RunShare.model_validate_json(path.read_bytes())
+        if share.owner.alive():
+            return share
+    path.unlink(missing_ok=True)
+    return None

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from swe_aem.core import Sandbox, Stop, Task
 from swe_aem.core.owner import Owner
 from swe_aem.fleet import host_shares
 from swe_aem.fleet.agent import NodeAgent
-from swe_aem.fleet.host_shares import HostShare, shares_of_this_host
+from swe_aem.fleet.host_shares import HostShare, shares_of_this_host, sweep_shares
 from swe_aem.fleet.messages import HostSize, Identity, Opening
 from swe_aem.fleet.status import look_at_hosts
 from swe_aem.rollout import RolloutConfig, RunAborted
@@ -91,8 +92,28 @@ input()
         mine = share("mine")
         assert (mine.places, [one.run for one in mine.others]) == (0, ["killed"])
         process.kill()
+    assert len(sweep_shares()) == 1
     assert mine.take() == CARRIES
     assert [one.owner for one in shares_of_this_host()] == [Owner.this_process()]
+    assert sweep_shares() == []
+    mine.release()
+    assert not list(own_host.iterdir())
+
+
+def test_agents_that_come_and_go_at_once_have_no_more_than_the_host_together(
+    own_host: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def come_and_go(number: int) -> int:
+        most = 0
+        for _ in range(25):
+            mine = share(f"run-{number}", 3)
+            most = max(most, sum(one.places for one in shares_of_this_host()))
+            mine.release()
+        return most
+
+    with ThreadPoolExecutor(6) as threads:
+        assert max(threads.map(come_and_go, range(6))) <= CARRIES
+    assert (list(own_host.iterdir()), caplog.messages) == ([], [])
 
 
 def test_where_nothing_can_be_written_an_agent_has_what_the_host_carries(own_host: Path) -> None:
