@@ -97,7 +97,9 @@ class NodeAgent:
             opened.images.want(live.images)
         for token in [one for one in self._jobs if one <= live.issued and one not in live.tokens]:
             self._jobs.pop(token).cancel()
-        places = None if opened.share is None else await asyncio.to_thread(opened.share.take)
+        if opened.share is not None and opened.share.is_short:
+            await asyncio.to_thread(opened.share.take)
+        places = None if opened.share is None else opened.share.places
         return opened.outbox.report(opened.news_of_broken_tasks(), places)
 
     async def obey(self, order: Order) -> bool:

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import math
 import os
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,13 +64,18 @@ class HostShare:
         """What this agent has."""
         return self._mine.places
 
+    @property
+    def is_short(self) -> bool:
+        """Has this agent less than it wants?"""
+        return self._mine.places < self._wanted
+
     def of(self, size: HostSize) -> HostSize:
         """The host's size, with the places that this agent has."""
         return replace(size, places=self.places, shared=tuple(map(str, self.others)))
 
     def take(self) -> int:
         """Take more if others leave more now; returns what this agent has."""
-        if self._mine.places < self._wanted:
+        if self.is_short:
             try:
                 with _locked() as directory:
                     self.others = tuple(one for one in _living(directory) if one.driver != self._mine.driver)
@@ -148,9 +154,11 @@ def _living(directory: Path) -> list[RunShare]:
 
 
 def _share(path: Path) -> RunShare | None:
-    """The share that a file says; None if its agent has ended, and then the file is removed."""
+    """The share that a file says; None if its agent has ended, and then the file is removed, or is on another host."""
     with suppress(FileNotFoundError, ValidationError):  # released meanwhile; of another version, or not whole
         share = RunShare.model_validate_json(path.read_bytes())
+        if share.owner.host != socket.gethostname():
+            return None  # hosts share the directory, and whether that agent lives is not known here
         if share.owner.alive():
             return share
     path.unlink(missing_ok=True)

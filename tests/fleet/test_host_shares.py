@@ -116,6 +116,14 @@ def test_agents_that_come_and_go_at_once_have_no_more_than_the_host_together(
     assert (list(own_host.iterdir()), caplog.messages) == ([], [])
 
 
+def test_agents_of_another_host_that_has_the_same_directory_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("socket.gethostname", lambda: "elsewhere")
+        share("a")
+    assert share("b").places == CARRIES
+    assert [one.run for one in shares_of_this_host()] == ["b"]
+
+
 def test_where_nothing_can_be_written_an_agent_has_what_the_host_carries(own_host: Path) -> None:
     (own_host / "agents").write_text("a file in the place of the directory")
     assert share("a").places == CARRIES
