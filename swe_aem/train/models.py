@@ -45,7 +45,15 @@ def _names(attention: str) -> set[str]:
 def load_trained(config: TrainConfig) -> Any:
     """The model that a run trains, as it is before the first step: with a new low-rank adapter if one is trained."""
     model = load_model(config.model, dtype=config.dtype, attention=config.attention)
+    _keep_names_of_its_own_layers(model)
     return model if config.lora is None else adapted(model, config.lora)
+
+
+def _keep_names_of_its_own_layers(model: Any) -> None:
+    """Accelerate shards a model by the classes of layers that it names, and refuses one that it does not have. The text
+    part of a model that also sees names both parts' (Qwen3.5, its mixtures too)."""
+    has = {type(module).__name__ for module in model.modules()}
+    model._no_split_modules = [name for name in model._no_split_modules or () if name in has]
 
 
 def adapted(model: Any, lora: LoraConfig) -> Any:

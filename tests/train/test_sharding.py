@@ -14,8 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from swe_aem.errors import UserError  # noqa: E402
 from swe_aem.testing.steps import save_tiny, tiny_model, tiny_tokenizer  # noqa: E402
+from swe_aem.train.config import read_config  # noqa: E402
 from swe_aem.train.export_checkpoint import export_checkpoint  # noqa: E402
-from tests.train.mixtures import mixture  # noqa: E402
+from swe_aem.train.models import load_trained  # noqa: E402
+from tests.train.mixtures import SHAPES, mixture  # noqa: E402
 from tests.train.saved_twice import files  # noqa: E402
 from tests.train.test_processes import run_both  # noqa: E402
 
@@ -118,6 +120,15 @@ def test_a_checkpoint_in_shards_becomes_a_model_directory(sharded_run: Path, tmp
         export_checkpoint(sharded_run, tmp_path / "1", step=1)
     with pytest.raises(UserError, match="exists: remove it, or choose another --to"):
         export_checkpoint(sharded_run, tmp_path / "2")
+
+
+@pytest.mark.parametrize("architecture", sorted(SHAPES))
+def test_a_model_is_sharded_by_layers_that_it_has(architecture: str, tmp_path: Path) -> None:
+    mixture(architecture).save_pretrained(tmp_path)
+    model = load_trained(read_config(Path("configs/quickstart.yaml"), [f"model={tmp_path}"]))
+    layers = {type(module).__name__ for module in model.modules()}
+    assert model._no_split_modules
+    assert set(model._no_split_modules) <= layers
 
 
 @pytest.mark.nightly
