@@ -181,13 +181,14 @@ def test_an_interrupted_audit_keeps_its_lines(first: Path, tmp_path: Path, monke
 
 
 PEAK = """
-import resource, sys
+import sys
 from pathlib import Path
 from swe_aem.audit import Tally, audited
+from tests.memory import peak_bytes
 tally, peaks = Tally(), []
 for one in audited(Path(sys.argv[1])):
     tally.add(one)
-    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    peaks.append(peak_bytes())
 print(peaks[len(peaks) // 10], peaks[-1], tally.trajectories)
 """
 
@@ -205,4 +206,4 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
     )  # fmt: skip
     early, late, count = map(int, done.stdout.split())
     assert count == 100
-    assert late - early < 4 << 10, "KiB"
+    assert late - early < 4 << 20

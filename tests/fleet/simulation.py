@@ -11,7 +11,6 @@ import asyncio
 import json
 import math
 import random
-import resource
 import tempfile
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from swe_aem.store import Store
 from swe_aem.testing.engine import FakeHost
 from swe_aem.testing.virtual_time import run_in_virtual_time
 from tests.fleet.fakes import FleetBench
+from tests.memory import peak_bytes
 from tests.rollout.fakes import FakeAgent, submit
 
 GROUP_SIZE = 16
@@ -135,7 +135,7 @@ def main() -> None:
         chaos = run_in_virtual_time(simulate(Path(directory), **options))
         found: dict[str, Any] = {
             "wall_s": time.monotonic() - began_s,
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_bytes": peak_bytes(),
             "happened": chaos.happened,
             "most_at_once": chaos.most_at_once,
             "most_repeated": chaos.most_repeated,

@@ -1,7 +1,6 @@
 """Reading a log: how long lines are cut, what that costs, and that none of it costs the orchestrator."""
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from swe_aem.grading.parser import SwebenchParser
 from swe_aem.grading.witness import Record, sign
 from swe_aem.sandbox.bubblewrap import BubblewrapBackend
 from swe_aem.tasks.families.log_parsers import log_parser
+from tests.memory import begin_peak, peak_bytes, resident_bytes
 
 in_the_loop_of_the_parser = pytest.mark.asyncio(loop_scope="session")
 
@@ -146,14 +146,15 @@ echo "{CODE_MARKER}: $SWEBENCH_TEST_EXIT_CODE"
 async def test_the_orchestrators_memory_stays_flat(require_bubblewrap, calc, parser, tmp_path):
     await parser.script(calc.key)
     async with BubblewrapBackend().open(calc.spec()) as sandbox:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        begin_peak()
+        before = resident_bytes()
         done = await evaluate(sandbox, SCRIPT, "/testbed", 120.0, Deadline.after(240), tmp_path)
         assert done.log is not None
         assert done.log.path.stat().st_size > 62_000_000
         reading = await parser.read(calc.key, done.log)
     assert reading.complete
     assert reading.test_exit_code == 0
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10  # kilobytes
+    assert peak_bytes() - before < 32 << 20
 
 
 def test_the_worker_is_bounded_in_memory(tmp_path):

@@ -14,6 +14,7 @@ from swe_aem.serve.handover import consume
 from swe_aem.testing.steps import tiny_model, tiny_tokenizer
 from swe_aem.train.model_directory import ModelDirectory
 from swe_aem.train.weight_stream import WeightStream
+from tests.memory import begin_peak, peak_bytes, resident_bytes
 
 SHAPE = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 16}
 """About 100 MB."""
@@ -62,13 +63,7 @@ def _measured(work: Any) -> int:
     _LIBC.mallopt(_MMAP_THRESHOLD, 1 << 16)
     gc.collect()
     _LIBC.malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _bytes("VmRSS")
+    begin_peak()
+    before = resident_bytes()
     work()
-    return _bytes("VmHWM") - before
-
-
-def _bytes(figure: str) -> int:
-    """VmRSS of this process, or VmHWM, the peak of that."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{figure}:"))
+    return peak_bytes() - before
