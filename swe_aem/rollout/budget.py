@@ -22,9 +22,18 @@ def agent_wall_s(config: RolloutConfig) -> float:
 
 
 def agent_attempt_s(config: RolloutConfig) -> float:
-    """Seconds of one attempt from its start to its patch: start, prepare, agent, capture."""
+    """Seconds of one attempt from its start to its patch: start, prepare, agent with all its waiting, capture."""
+    return _around_agent_s(config) + agent_wall_s(config)
+
+
+def policy_free_s(config: RolloutConfig) -> float:
+    """Seconds of the same where no policy is waited for, as that of a control or a replay."""
+    return _around_agent_s(config) + config.time_limit_s + config.scheduling.guard_s
+
+
+def _around_agent_s(config: RolloutConfig) -> float:
     limits = config.scheduling
-    return limits.start_limit_s + 2 * limits.setup_limit_s + agent_wall_s(config)
+    return limits.start_limit_s + 2 * limits.setup_limit_s
 
 
 def grade_attempt_s(config: RolloutConfig, record: TaskRecord) -> float:
@@ -63,7 +72,7 @@ def start_s(config: RolloutConfig) -> float:
 
 def replay_s(config: RolloutConfig) -> float:
     """Seconds for doing an agent's calls again: its own time, without that of a policy, and a capture."""
-    return start_s(config) + agent_attempt_s(config)
+    return start_s(config) + policy_free_s(config)
 
 
 def sandbox_ttl_s(config: RolloutConfig, record: TaskRecord) -> float:

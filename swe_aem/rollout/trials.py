@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from swe_aem.core import Deadline, LimitHits, Sandbox, SandboxBackend, SandboxSpec, TaskRecord, Verdict, bounded
 from swe_aem.errors import InfrastructureError
 from swe_aem.grading import GivenTree, Grader
-from swe_aem.rollout.budget import agent_attempt_s, grade_attempt_s, replay_s, sandbox_spec, start_s, twins_s
+from swe_aem.rollout.budget import grade_attempt_s, policy_free_s, replay_s, sandbox_spec, start_s, twins_s
 from swe_aem.rollout.companions import Companion, companion
 from swe_aem.rollout.components import GradingComponents
 from swe_aem.rollout.config import RolloutConfig
@@ -77,7 +77,7 @@ class Trials:
         limit_s = start_s(self.config) + grade_attempt_s(self.config, record)
         gold = ""
         if record.key.has_gold:
-            limit = Deadline.after(start_s(self.config) + agent_attempt_s(self.config))
+            limit = Deadline.after(start_s(self.config) + policy_free_s(self.config))
             async with bounded("making the gold patch", limit):
                 gold = await self.grader.gold_patch(record, spec, limit)
         limit = Deadline.after(limit_s)

@@ -23,6 +23,12 @@ def test_the_parts_fit_into_the_whole(
     assert budget.sandbox_ttl_s(config, task) > agent + grade
 
 
+def test_what_waits_for_no_policy_has_the_agents_own_time() -> None:
+    short, long = (RolloutConfig(time_limit_s=seconds) for seconds in (1000.0, 3000.0))
+    assert budget.replay_s(long) - budget.replay_s(short) == 2000.0
+    assert budget.agent_attempt_s(long) - budget.agent_attempt_s(short) == 20_000.0
+
+
 def test_backoff_doubles() -> None:
     limits = SchedulingConfig(backoff_s=2.0)
     assert [budget.backoff_s(limits, n) for n in (1, 2, 3)] == [2.0, 4.0, 8.0]
