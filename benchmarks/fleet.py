@@ -8,7 +8,7 @@ all, `fleet` the process that drives and an agent on each host; they take turns.
 
 processor  processor time per trajectory of 40 turns and 32,000 tokens, from a simulated server in another process
 cores      trajectories per second where each response takes 5 ms of the processor of the process that asks
-sleeping   1,000 trajectories at once on two agents whose responses take 4 to 12 s, against the same latencies with
+sleeping   1,000 trajectories at once on two agents whose responses take 10 to 30 s, against the same latencies with
            nothing in between; and the memory of a host
 calls      `true` in a sandbox, made on an agent and in this process
 images     distinct images per host of 16 that are full, simulated in virtual time, beside those of a fleet that gives
@@ -50,6 +50,8 @@ GOALS = {
 }
 TURNS = 40
 HOSTS = 2
+SLEEP_S = (10.0, 30.0)
+"""So long that 1,000 trajectories, which start together and so end together, leave two cores time to sleep then too."""
 
 
 def main() -> None:
@@ -158,15 +160,15 @@ def cores(hosts: Hosts, quick: bool) -> dict[str, float]:
 
 def sleeping(hosts: Hosts, quick: bool) -> dict[str, float]:
     """Share of the ideal with many places, and memory."""
+    from simulated_server import LATENCY_S, ideal_s, served
     from simulated_server import TURNS as FEW_TURNS
-    from simulated_server import ideal_s, served
 
-    trajectories, places = (60, 40) if quick else (2000, 1000)
-    with served("simulate") as url:
+    trajectories, places, between_s = (60, 40, LATENCY_S) if quick else (2000, 1000, SLEEP_S)
+    with served("simulate", between_s) as url:
         taken = hosts.measured(
             way="fleet", kind="served", policy=url, trajectories=trajectories, places=places // HOSTS, turns=FEW_TURNS
         )
-    ideal, each = ideal_s(trajectories, places), places / HOSTS
+    ideal, each = ideal_s(trajectories, places, between_s), places / HOSTS
     return {
         "ideal, s": ideal,
         "taken, s": taken["wall_s"],

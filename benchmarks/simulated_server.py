@@ -1,6 +1,6 @@
 """Simulated servers in a process of their own: `python benchmarks/simulated_server.py answer|converse|simulate`.
 
-Each prints its URL, and serves until standard input ends.
+Each prints its URL, and serves until standard input ends. `simulate LEAST MOST`: seconds that a response takes.
 """
 
 import asyncio
@@ -17,29 +17,30 @@ from typing import Any
 CLIENT_RESPONSE_TOKENS = 340
 TURNS = 6
 """Responses of a trajectory that `simulate` serves."""
-LATENCY_S = (4.0, 12.0)
+Seconds = tuple[float, float]
+"""The least and the most that a response of `simulate` takes."""
+LATENCY_S: Seconds = (4.0, 12.0)
 
 
-def latency_s(trajectory: int, turn: int) -> float:
+def latency_s(trajectory: int, turn: int, between_s: Seconds) -> float:
     """Seconds of one response of `simulate`; client and server compute the same."""
-    return random.Random(f"{trajectory}.{turn}").uniform(*LATENCY_S)
+    return random.Random(f"{trajectory}.{turn}").uniform(*between_s)
 
 
-def ideal_s(trajectories: int, places: int) -> float:
+def ideal_s(trajectories: int, places: int, between_s: Seconds = LATENCY_S) -> float:
     """Seconds of the same trajectories in `places` slots, one after the other in each, with nothing in between."""
     free = [0.0] * places
     for number in range(trajectories):
         start = heapq.heappop(free)
-        heapq.heappush(free, start + sum(latency_s(number, turn) for turn in range(TURNS)))
+        heapq.heappush(free, start + sum(latency_s(number, turn, between_s) for turn in range(TURNS)))
     return max(free)
 
 
 @contextmanager
-def served(what: str) -> Iterator[str]:
+def served(what: str, between_s: Seconds = LATENCY_S) -> Iterator[str]:
     """URL of a simulated server in another process, which ends with the block."""
-    server = subprocess.Popen(
-        [sys.executable, __file__, what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, __file__, what, *map(str, between_s)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdin is not None
     assert server.stdout is not None
     try:
@@ -79,6 +80,7 @@ async def simulate() -> None:
     tokenizer = load_tokenizer(None)
     call = '<tool_call>\n{"name": "bash", "arguments": {"command": "ls"}}\n</tool_call><|im_end|>'
     response = tokenizer.encode(call)
+    between_s = (float(sys.argv[2]), float(sys.argv[3])) if sys.argv[2:] else LATENCY_S
     turns: Counter[int] = Counter()
     number = re.compile(r"trajectory number (\d+)\.")
 
@@ -87,7 +89,7 @@ async def simulate() -> None:
         assert match is not None
         trajectory = int(match[1])
         turns[trajectory] += 1
-        return latency_s(trajectory, turns[trajectory] - 1)
+        return latency_s(trajectory, turns[trajectory] - 1, between_s)
 
     async with SimulatedVllm(tokens=lambda body: response, latency_s=latency, top_logprobs=True) as server:
         print(server.url, flush=True)
