@@ -129,6 +129,7 @@ def main(socket_fd: str, weights_fd: str, samples: str) -> None:
 
             import_module("torch")
             quiet()
+            import_module("transformers.modeling_utils")  # most of what loading a model imports
 
     def say(level: int, about: str, text: str) -> None:
         with suppress(OSError):
