@@ -2,7 +2,7 @@
 
     python examples/minimal_rl.py           some minutes on two CPU cores; needs the extra train and bubblewrap
 
-A policy of 0.9 million parameters fixes bugs in small files: several attempts per task, each in a sandbox of its own.
+A policy of two million parameters fixes bugs in small files: several attempts per task, each in a sandbox of its own.
 The task's tests grade every patch. AEM turns a group's rewards into an advantage per token. Two updates follow.
 """
 

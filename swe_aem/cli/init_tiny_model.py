@@ -9,8 +9,8 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command(
-    epilog="Example: swe-aem init-tiny-model --from runs/demos --out models/tiny; configs/quickstart/make_policy.sh "
-    "has all steps to a policy that acts."
+    epilog="Example: swe-aem init-tiny-model --from runs/demos --out models/tiny; configs/quickstart/make_policy.py "
+    "trains such a model until it acts."
 )
 def init_tiny_model(
     store: Annotated[
@@ -18,7 +18,7 @@ def init_tiny_model(
     ],
     out: Annotated[Path, typer.Option("--out", help="Directory for model and tokenizer.")],
     vocabulary: Annotated[int, typer.Option("--vocabulary", min=1, help="Size of the vocabulary.")] = 704,
-    hidden_size: Annotated[int, typer.Option("--hidden-size", min=1, help="Width of the model.")] = 128,
+    hidden_size: Annotated[int, typer.Option("--hidden-size", min=1, help="Width, a multiple of 12.")] = 192,
     layers: Annotated[int, typer.Option("--layers", min=1, help="Layers of the model.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the weights.")] = 0,
 ) -> None:

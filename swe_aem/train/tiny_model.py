@@ -1,8 +1,8 @@
-"""A model of about a million random weights and a tokenizer for it, from which the quickstart's policy is trained.
+"""What the quickstart's policy is trained from: a model of two million random weights that looks back, and a tokenizer.
 
-Command: `swe-aem init-tiny-model --from STORE --out DIR`, as `configs/quickstart/make_policy.sh` calls it. The store
-holds conversations of the kind that the policy will have; byte pairs are merged where they occur there, so that a whole
-trajectory is some 200 tokens and not 700. The architecture is Qwen3's, small.
+Command: `swe-aem init-tiny-model --from STORE --out DIR`, for a model of your own; `configs/quickstart/make_policy.py`
+trains such a model. The store holds conversations of the kind that the policy will have; byte pairs are merged where
+they occur there, so that a whole trajectory is some 200 tokens and not 700. The architecture is Qwen3's, small.
 """
 
 import json
@@ -18,15 +18,39 @@ from swe_aem.errors import UserError
 from swe_aem.policy import QWEN3_CONTROL_TOKENS, load_tokenizer
 from swe_aem.rollout import require_token_ids, require_tokenizer
 from swe_aem.store import Store, replace
+from swe_aem.train.look_back import look_back
 
 if TYPE_CHECKING:
     import tokenizers
 
 END, PAD = "<|im_end|>", "<|endoftext|>"
-_CALL = r'\{"name": "\w+", "arguments": \{(?:"command": "|\}\})'
-_PIECES = _CALL + r"| ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s*[\r\n]+|\s+(?!\S)|\s+"
-"""Pieces of text that merges stay within: the frame of a tool call (so that it can be one token), words, single digits
-(line numbers are copied digit by digit), punctuation, white space."""
+_FRAMES = (
+    r'\{"name": "\w+", "arguments": \{(?:"command": "|\}\})',
+    r"ls \./\*\.py; grep -nFB3 '",
+    r"' \*\.py\"\}\}",
+    r"sed -i '",
+    r"s\|\.\*\|",
+    r"\|' \./",
+    r"\.py\"\}\}",
+    r"`: `",
+    r"; `",
+    r"`\?\n",
+)
+"""What is the same around whatever is copied: of a tool call, of the demonstrations' commands, of an issue."""
+_PIECES = "|".join(
+    (
+        *_FRAMES,
+        r" ?[A-Za-z]+",
+        " ?[0-9]",
+        " ?(?:==|!=|<=|>=|//|[-+*]=)",
+        r" ?[^\sA-Za-z0-9]",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    )
+)
+"""Pieces of text that merges stay within: frames (so that each can be one token), words, single digits, operators,
+single signs, white space. Code reads the same wherever it is, so a line can be copied token by token."""
 
 
 class TinyModelConfig(Frozen):
@@ -36,15 +60,15 @@ class TinyModelConfig(Frozen):
 
     vocabulary: int = Field(default=704, ge=300)
     """Token ids, control tokens included. The embedding has the next multiple of 64."""
-    hidden_size: int = Field(default=128, ge=8)
-    """Width of the residual stream."""
+    hidden_size: int = Field(default=192, ge=12, multiple_of=12)
+    """Width of the residual stream, a multiple of 12: six heads, each of an even width."""
     layers: int = Field(default=4, ge=1)
     """Transformer layers."""
-    heads: int = Field(default=4, ge=1)
+    heads: int = Field(default=6, ge=1)
     """Attention heads."""
-    kv_heads: int = Field(default=2, ge=1)
+    kv_heads: int = Field(default=3, ge=1)
     """Key-value heads, a divisor of heads."""
-    intermediate_size: int = Field(default=384, ge=8)
+    intermediate_size: int = Field(default=640, ge=8)
     """Width of the MLP."""
     max_tokens: int = Field(default=1024, ge=64)
     """Longest context of the model."""
@@ -55,14 +79,19 @@ class TinyModelConfig(Frozen):
 def init_tiny_model(store: Path, out: Path, config: TinyModelConfig) -> dict[str, int]:
     """Write tokenizer and model to `out`; returns the numbers of parameters and of token ids. Raises `UserError` for a
     store without conversations, or made with another tokenizer than `bytes`."""
-    tokenizer = _trained_tokenizer(_texts(store), config.vocabulary)
+    tokenizer = trained_tokenizer(_texts(store), config.vocabulary)
     out.mkdir(parents=True, exist_ok=True)
-    model = _model(tokenizer, config)
+    model = random_model(tokenizer, config)
     model.save_pretrained(out)
+    save_tokenizer(tokenizer, out)
+    return {"parameters": sum(weight.numel() for weight in model.parameters()), "tokens": tokenizer.get_vocab_size()}
+
+
+def save_tokenizer(tokenizer: "tokenizers.Tokenizer", out: Path) -> None:
+    """Write it into the directory of a model."""
     tokenizer.save(str(out / "tokenizer.json"))
     described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": PAD}
     replace(out / "tokenizer_config.json", json.dumps({**described, "padding_side": "left"}, indent=2) + "\n")
-    return {"parameters": sum(weight.numel() for weight in model.parameters()), "tokens": tokenizer.get_vocab_size()}
 
 
 def _texts(directory: Path) -> list[str]:
@@ -87,7 +116,8 @@ def _said(trajectory: Trajectory) -> Iterator[str]:
             piece.append(token)
 
 
-def _trained_tokenizer(texts: list[str], size: int) -> "tokenizers.Tokenizer":
+def trained_tokenizer(texts: list[str], size: int) -> "tokenizers.Tokenizer":
+    """Byte pairs merged within pieces of the texts, and the control tokens; `size` ids in all."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     backend = Tokenizer(models.BPE())
@@ -108,7 +138,8 @@ def _trained_tokenizer(texts: list[str], size: int) -> "tokenizers.Tokenizer":
     return backend
 
 
-def _model(tokenizer: "tokenizers.Tokenizer", config: TinyModelConfig) -> Any:
+def random_model(tokenizer: "tokenizers.Tokenizer", config: TinyModelConfig) -> Any:
+    """A `Qwen3ForCausalLM` of random weights that looks back."""
     import torch
     from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
@@ -129,5 +160,6 @@ def _model(tokenizer: "tokenizers.Tokenizer", config: TinyModelConfig) -> Any:
         pad_token_id=pad,
     )
     model = Qwen3ForCausalLM(architecture)
+    look_back(model)
     model.generation_config = GenerationConfig(eos_token_id=[end], pad_token_id=pad)
     return model

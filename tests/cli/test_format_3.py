@@ -20,7 +20,7 @@ from swe_aem.view.training_run import read_training_run
 
 SAMPLE = Path(__file__).parents[1] / "data" / "format-3"
 RUN, GOLD = SAMPLE / "run", SAMPLE / "gold"
-POLICY = "configs/quickstart/policy"
+POLICY = str(SAMPLE / "policy")
 OLDER = rf"older swe-aem \(format 3, now {FORMAT}\): it can be read, not resumed. Choose"
 NEW_NAMES = {
     "gated": "unmodulated", "gated_share": "unmodulated_share", "silent_groups": "zero_variance_groups",

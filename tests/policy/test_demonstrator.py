@@ -1,4 +1,4 @@
-"""The script that solves `tasks/nano` by writing one line anew."""
+"""The script that solves `tasks/nano` by writing one line new."""
 
 import asyncio
 from pathlib import Path

@@ -226,7 +226,7 @@ def test_a_lock_of_an_older_version_is_read(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.bubblewrap
 def test_weaker_tests_let_more_mutants_pass(tmp_path: Path, require_bubblewrap: None) -> None:
-    tasks = load_tasks("nano", split="heldout", ids=["nano__basics-balanced-truncate-missing_branch-65f4a86f"])
+    tasks = load_tasks("nano", split="heldout", ids=["nano__items-balanced-missing_branch-65f4a86f"])
     config = CheckConfig(counts=ONLY_GOLD, strength=StrengthConfig(mutants=4))
     (strong,) = asyncio.run(check(config, tasks, tmp_path / "strong.lock", open_backend("bubblewrap"))).entries
     key = tasks.records[0].key

@@ -4,10 +4,10 @@ Command: `swe-aem tasks compose --functions tasks/nano/functions --out tasks/nan
 
 A policy of a few million parameters can learn these, so the whole loop can be seen on a laptop. Bugs are those of
 `mutate.py` that checks notice. A third of them is held out. Warm-start demonstrations (split `demos`) have none of
-these bugs: they show slips of one token (`slips.py`), in nine tenths of the functions. No repository of a held-out task
-is in another split, so it is an unseen bug in an unseen layout. `part` says what demonstrations cover of a task: bugs
-of the kinds `NEW_KINDS` are no such slips, and a tenth of the functions is new. What is left is for reinforcement
-learning to find.
+these bugs: they show slips of one token (`slips.py`), in four fifths of the functions, and nothing at all of the
+others. No repository of a held-out task is in another split, so it is an unseen bug in an unseen layout. `part` says
+what demonstrations cover of a task: bugs of the kinds `NEW_KINDS` are no such slips, and a fifth of the functions is
+new. What is left is for reinforcement learning to find.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ MODULES = ("ranges", "counts", "items", "words", "basics", "helpers", "toolbox",
 FUNCTIONS_PER_MODULE = (1, 2)
 _LAYOUT_TRIES = 10_000
 _HELDOUT_BUGS = 1 / 3
-_NEW_FUNCTIONS = 1 / 10
+_NEW_FUNCTIONS = 1 / 5
 _TEST_CPU_S = 1
 """Processor seconds of a test run, which needs a twentieth. An endless loop ends there however busy the machine is."""
 _HEREDOC = "EOF_114329324912"
@@ -118,10 +118,11 @@ def _plans(library: FunctionLibrary, config: ComposeConfig) -> dict[str, list[Pl
     }
     plans: dict[str, list[Plan]] = {}
     for split, (count, pool) in of_split.items():
+        names = [name for name in library.functions if split != DEMOS or not _is_new(name, config.seed)]
         dice = random.Random(f"{config.seed} {split}")
         taken = {plan.layout.name for some in plans.values() for plan in some} if split == HELDOUT else set[str]()
         plans[split] = [
-            Plan(_layout(library, bug.function, dice, taken), bug, dice.choice(bug.noticed))
+            Plan(_layout(names, bug.function, dice, taken), bug, dice.choice(bug.noticed))
             for bug in _dealt(pool, count, dice)
         ]
     return plans
@@ -164,9 +165,9 @@ def _dealt(pool: Sequence[Bug], count: int, dice: random.Random) -> Iterator[Bug
         yield hands[kind].pop()
 
 
-def _layout(library: FunctionLibrary, function: str, dice: random.Random, taken: set[str]) -> Layout:
-    """A layout with the function that is not in `taken`, where it is put."""
-    others = [name for name in library.functions if name != function]
+def _layout(names: Sequence[str], function: str, dice: random.Random, taken: set[str]) -> Layout:
+    """A layout of the function, and perhaps another one of `names`, that is not in `taken`, where it is put."""
+    others = [name for name in names if name != function]
     for _ in range(_LAYOUT_TRIES):
         names = [function, *dice.sample(others, min(len(others), dice.randint(*FUNCTIONS_PER_MODULE) - 1))]
         dice.shuffle(names)
@@ -230,7 +231,7 @@ def _row(library: FunctionLibrary, plan: Plan, seed: int) -> dict[str, Any]:
         "base_commit": base_commit,
         "patch": gold_patch,
         "test_patch": test_patch,
-        "problem_statement": _statement(library.functions[bug.function], bug, *plan.told),
+        "problem_statement": statement(library.functions[bug.function], bug.text, *plan.told),
         "hints_text": "",
         "created_at": CREATED_AT,
         "version": "1",
@@ -248,11 +249,14 @@ def _row(library: FunctionLibrary, plan: Plan, seed: int) -> dict[str, Any]:
     }
 
 
-def _statement(function: Function, bug: Bug, number: int, seen: str) -> str:
+def statement(function: Function, broken: str, number: int, seen: str) -> str:
     """What is wrong, by one failing check and the line that its reporter suspects (where lines are missing, the one
-    behind them); not in which file, nor where. Short, since every token of it is read in every step of the loop."""
+    behind them); not in which file, nor where. Short, since every token of it is read in every step of the loop.
+    `number` is the check's, from 1, and `seen` what it sees of the text `broken`."""
     check = function.checks[number - 1]
-    line = bug.text.splitlines()[bug.line - 1].strip()
+    replaced = replaced_line(broken, function.text)
+    assert replaced is not None
+    line = broken.splitlines()[replaced[0] - 1].strip()
     return f"`{function.name}`: `{check.call}` {seen}, expected {check.expected}; `{line}`?\n"
 
 

@@ -1,6 +1,7 @@
 """Small repositories composed of single functions, and the library that they come from."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,10 @@ from swe_aem.tasks.synthesis.compose import (
     TRAIN,
     ComposeConfig,
     compose,
+    part,
     replaced_line,
 )
+from swe_aem.tasks.synthesis.inventions import shape
 from swe_aem.tasks.synthesis.slips import SLIPS
 
 LIBRARY = """def half(n):
@@ -101,6 +104,18 @@ def test_held_out_tasks_are_unseen_bugs_in_unseen_layouts() -> None:
     assert {row["part"] for row in heldout} == {DEMONSTRATED, NEW_KIND, NEW_FUNCTION}
 
 
+def test_no_function_that_demonstrations_cover_has_the_name_or_the_body_of_a_new_one() -> None:
+    functions = FunctionLibrary(nano() / "functions").functions.values()
+    new = [function for function in functions if part(function.name, "", 0) == NEW_FUNCTION]
+    covered = [function for function in functions if function not in new]
+    assert 10 <= len(new) < len(covered)
+    names, shapes = {function.name for function in new}, {shape(function.text) for function in new}
+    for function in covered:
+        said = function.text + "".join(check.call + check.expected for check in function.checks)
+        assert not names & set(re.findall(r"\w+", said)), function.name
+        assert shape(function.text) not in shapes, function.name
+
+
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_demonstrations_show_no_held_back_kind_function_or_bug() -> None:
@@ -110,8 +125,12 @@ def test_demonstrations_show_no_held_back_kind_function_or_bug() -> None:
     new = {row["function"] for row in both if row["part"] == NEW_FUNCTION}
     assert new
     assert {row["mutation_kind"] for row in demos} == {kind for kind, _ in SLIPS}
+    library = FunctionLibrary(nano() / "functions")
+    bodies = {library.functions[name].text.partition("\n")[2] for name in new}
     for row in demos:
-        assert row["function"] not in new
+        shown = "".join(library.clean(row["repo"].partition("/")[2]).values()) + row["problem_statement"] + row["patch"]
+        assert not new & set(re.findall(r"\w+", shown))
+        assert not any(body in shown for body in bodies)
         assert (row["function"], row["instance_id"].rpartition("-")[2]) not in bugs
 
 
