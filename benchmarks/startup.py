@@ -1,10 +1,11 @@
 """Seconds until a command does what it is for: help, the first command in a sandbox, the first rollout of a training.
 
-    uv run --all-extras python benchmarks/startup.py [--rounds 5] [--only help,rollout,train] [--json FILE]
+    uv run --all-extras python benchmarks/startup.py [--rounds 5] [--only help,rollout,train,imports] [--json FILE]
 
 `help`     `swe-aem --help`, until it has ended
 `rollout`  `swe-aem rollout` of the bundled tasks' own patches, until its first agent has a sandbox
 `train`    `swe-aem train` of the quickstart, until its first agent has a sandbox
+`imports`  Python that imports torch and what transformers needs to load any model, and ends: no training begins sooner
 
 Each is a process of its own, ended as soon as run.log says `phase agent`; they take turns, and figures are medians. The
 bytecode of all packages is in a cache, as after an installation: a round before the others makes it.
@@ -25,9 +26,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
-    "help": ["--help"],
-    "rollout": ["rollout", "--limit", "4", "--out"],
-    "train": ["train", "configs/quickstart.yaml", "--out"],
+    "help": ["-m", "swe_aem", "--help"],
+    "rollout": ["-m", "swe_aem", "rollout", "--limit", "4", "--out"],
+    "train": ["-m", "swe_aem", "train", "configs/quickstart.yaml", "--out"],
+    "imports": ["-c", "import torch, transformers.modeling_utils"],
 }
 _FIRST = " phase agent"
 _LIMIT_S = 600.0
@@ -63,7 +65,7 @@ def main() -> None:
 def measure(name: str, out: Path, environment: dict[str, str]) -> float:
     """Seconds that a command takes to do what it is for."""
     words = COMMANDS[name]
-    command = [sys.executable, "-m", "swe_aem", *words, *([str(out)] if words[-1] == "--out" else [])]
+    command = [sys.executable, *words, *([str(out)] if words[-1] == "--out" else [])]
     output = out.with_suffix(".output")
     began = time.time()
     with output.open("wb") as file:
