@@ -165,7 +165,20 @@ def test_an_issue_names_the_function_and_the_line_but_no_file(made: dict[str, li
         assert suspected in told
 
 
+def test_the_bundled_rows_are_of_the_bundled_functions() -> None:
+    library = FunctionLibrary(nano() / "functions")
+    for row in rows(TRAIN) + rows(HELDOUT):
+        files = library.clean(row["repo"].partition("/")[2])
+        (tests,) = (path for path in files if path.startswith("tests/"))
+        for patch, path in (("patch", row["patch"].split()[2].removeprefix("a/")), ("test_patch", tests)):
+            added = re.findall(r"^\+(?!\+\+ )(.*)$", row[patch], re.MULTILINE)
+            assert f"+++ b/{path}\n" in row[patch]
+            assert set(added) <= set(files[path].splitlines())
+        assert added == files[tests].splitlines()
+
+
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_bundled_rows_are_what_the_command_makes() -> None:
     made = compose(ComposeConfig(functions=nano() / "functions"))
     for split in (TRAIN, HELDOUT):
