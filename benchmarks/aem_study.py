@@ -2,27 +2,41 @@
 
     uv run --all-extras python benchmarks/aem_study.py --pilot      # what can the design see? before any arm runs
     uv run --all-extras python benchmarks/aem_study.py              # every run that is missing, one after the other
+    uv run --all-extras python benchmarks/aem_study.py --sandboxes  # GRPO and AEM on the quickstart, in real sandboxes
     uv run --all-extras python benchmarks/aem_study.py --report     # the page, its table and figures, of what is there
 
 A policy of 50,000 weights hunts bugs (`benchmarks/study/hunts.py`): it looks, chooses a file, edits, tests, and looks
 again. It is trained by the loop, the trainer and the estimators of `swe-aem train`. A run takes some 20 s of one
 core and leaves one file of a few kilobytes in `benchmarks/aem_study/`, named by a hash of its settings. Whatever is
 killed, a rerun makes only what is missing. Arms of one seed share the policy at the start, tasks and random numbers.
+A run in sandboxes takes both cores for some ten minutes.
 """
 
 import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # one core; read when torch is imported
 
-from study.settings import ARMS, REGIMES, RESULTS, SEEDS, Run, pilot, plan, read_result  # noqa: E402
+from study.settings import (  # noqa: E402
+    ARMS,
+    REGIMES,
+    RESULTS,
+    SAMPLES,
+    SEEDS,
+    Run,
+    pilot,
+    plan,
+    read_result,
+)
 
 PILOT_SEEDS = 4
+_R = TypeVar("_R")
 
 
 def main() -> None:
@@ -39,6 +53,9 @@ def main() -> None:
 
         conclude(options.results, options.seeds or PILOT_SEEDS)
         return
+    if options.sandboxes:
+        _make_in_sandboxes(options)
+        return
     if not (options.results / "pilot.json").exists():
         sys.exit("what the design can see has to be known before arms run: give --pilot first")
     chosen = (one for one in plan(options.seeds or SEEDS) if one.arm in options.arm and one.regime in options.regime)
@@ -48,12 +65,13 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pilot", action="store_true", help="run plain GRPO twice per seed, and say what can be seen")
+    parser.add_argument("--sandboxes", action="store_true", help="the study's part in real sandboxes, with four seeds")
     parser.add_argument("--report", action="store_true", help="write the page and its figures")
     parser.add_argument("--seeds", type=int, help=f"(default: {SEEDS}; of the pilot {PILOT_SEEDS})")
     parser.add_argument("--arm", action="append", choices=ARMS, help="may be repeated (default: all)")
     parser.add_argument("--regime", action="append", choices=REGIMES, help="may be repeated (default: all)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so many")
-    parser.add_argument("--work", type=Path, default=Path("runs/aem-study"), help="keeps the policies at the start")
+    parser.add_argument("--work", type=Path, default=Path("runs/aem-study"), help="keeps what is unfinished")
     parser.add_argument("--results", type=Path, default=RESULTS, help="(default: benchmarks/aem_study)")
     parser.add_argument("--json", type=Path, help="file for the figures of the report")
     options = parser.parse_args()
@@ -63,18 +81,36 @@ def _options() -> argparse.Namespace:
 
 def _make(runs: Iterable[Run], options: argparse.Namespace) -> None:
     """Make the runs that are missing, one after the other."""
-    until_s = time.monotonic() + 60 * options.minutes
-    for run in missing(runs, options.results):
+    for run in _in_time(missing(runs, options.results), options.minutes):
+        from study.runs import made
+
+        _tell(run.file, made(run, options.work, options.results))
+
+
+def _make_in_sandboxes(options: argparse.Namespace) -> None:
+    """Make the runs in sandboxes that are missing, one after the other."""
+    from study import sandboxes
+
+    runs = sandboxes.plan(options.seeds or sandboxes.SEEDS)
+    lacking = (run for run in runs if run.arm in options.arm and sandboxes.read_run(run, options.results) is None)
+    for run in _in_time(lacking, options.minutes):
+        _tell(run.file, sandboxes.make(run, options.work, options.results))
+
+
+def _in_time(runs: Iterable[_R], minutes: float) -> Iterator[_R]:
+    """The runs that begin before so many minutes are over."""
+    until_s = time.monotonic() + 60 * minutes
+    for run in runs:
         if time.monotonic() > until_s:
             print("the minutes are over; repeat the command for the rest", file=sys.stderr)
             return
-        from study.runs import made
+        yield run
 
-        result = made(run, options.work, options.results)
-        rates = [
-            sum(map(int, result[when]["solved"])) / len(result[when]["solved"]) / 8 for when in ("before", "after")
-        ]
-        print(f"{run.file}: {rates[0]:.1%} -> {rates[1]:.1%}, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
+
+def _tell(file: str, result: Mapping[str, Any]) -> None:
+    solved = [[int(digit) for digit in result[when]["solved"]] for when in ("before", "after")]
+    rates = [sum(one) / len(one) / SAMPLES for one in solved]
+    print(f"{file}: {rates[0]:.1%} -> {rates[1]:.1%}, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
 def missing(runs: Iterable[Run], results: Path) -> Iterator[Run]:

@@ -13,8 +13,8 @@ PAPER_R, PAPER_AGREE, PAPER_SIGNS = 0.63, 55, 64
 """What the paper reports of α - 1 and H - S."""
 
 
-def lines(regimes: Mapping[str, Arms], pilot: Mapping[str, Any] | None) -> Iterator[str]:
-    """The sentences in their order."""
+def lines(regimes: Mapping[str, Arms], pilot: Mapping[str, Any] | None, real: Arms) -> Iterator[str]:
+    """The sentences in their order. `real` are the runs in sandboxes."""
     paired = {regime: arms for regime, arms in regimes.items() if is_paired(arms, "AEM")}
     for regime, arms in paired.items():
         yield _learning(regime, arms, pilot)
@@ -24,6 +24,8 @@ def lines(regimes: Mapping[str, Arms], pilot: Mapping[str, Any] | None) -> Itera
     if any(arms["AEM"] for arms in regimes.values()):
         yield _surprise(regimes)
         yield _modulated(regimes)
+    if is_paired(real, "AEM"):
+        yield _in_sandboxes(real)
 
 
 def _learning(regime: str, arms: Arms, pilot: Mapping[str, Any] | None) -> str:
@@ -81,6 +83,18 @@ def _surprise(regimes: Mapping[str, Arms]) -> str:
 def _modulated(regimes: Mapping[str, Arms]) -> str:
     shares = [1 - theory.over_steps(arms["AEM"], "unmodulated") for arms in regimes.values() if arms["AEM"]]
     return f"**AEM acts.** {min(shares):.0%} to {max(shares):.0%} of the trained responses are modulated, by regime."
+
+
+def _in_sandboxes(arms: Arms) -> str:
+    rates = " and ".join(
+        f"{points(found)} {rate}" for rate in RATES[:2] if (found := difference(arms, "AEM", rate)) is not None
+    )
+    acts = 1 - theory.over_steps(arms["AEM"], "unmodulated")
+    seeds = len(set(arms["AEM"]) & set(arms[BASE]))
+    return (
+        f"**In real sandboxes.** AEM minus GRPO, in points, {seeds} seeds: {rates}. There {acts:.0%} of the responses "
+        "are modulated."
+    )
 
 
 def _held(found: Interval, positive: float) -> str:

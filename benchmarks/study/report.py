@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study import reading, theory
+from study import reading, sandboxes, theory
 from study.figures import draw
 from study.formats import milli, points, signed
 from study.measures import Interval
@@ -26,7 +26,7 @@ def write(directory: Path, figures: Path | None = None, docs: Path = DOCS) -> No
     regimes = read_all(directory)
     pilot = json.loads((directory / FILE).read_text(encoding="utf-8")) if (directory / FILE).exists() else None
     draw(regimes, docs / "images")
-    replace(docs / PAGE, page(regimes, pilot))
+    replace(docs / PAGE, page(regimes, pilot, sandboxes.read_arms(directory)))
     if figures is not None:
         replace(figures, json.dumps(numbers(regimes), indent=1) + "\n")
 
@@ -43,12 +43,12 @@ def numbers(regimes: Mapping[str, Arms]) -> dict[str, Any]:
     }
 
 
-def page(regimes: Mapping[str, Arms], pilot: Mapping[str, Any] | None) -> str:
+def page(regimes: Mapping[str, Arms], pilot: Mapping[str, Any] | None, real: Arms) -> str:
     """The whole page."""
     made = sum(len(several) for arms in regimes.values() for several in arms.values())
     said = "\n".join(
         textwrap.fill(f"- {line}", 122, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        for line in reading.lines(regimes, pilot)
+        for line in reading.lines(regimes, pilot, real)
     )
     total = len(ARMS) * len(REGIMES) * SEEDS
     filled = {
@@ -59,6 +59,9 @@ def page(regimes: Mapping[str, Arms], pilot: Mapping[str, Any] | None) -> str:
         "phases": _phases_table(regimes),
         "states": _states_table(regimes),
         "foretold": _foretold_table(regimes),
+        "real": _real_table(real),
+        "real_made": sum(map(len, real.values())),
+        "real_all": len(sandboxes.ARMS) * sandboxes.SEEDS,
         "made": made,
         "all": total,
         "missing": "" if made == total else ", so this page is of a part of the study",
@@ -82,15 +85,29 @@ def _pilot(pilot: Mapping[str, Any] | None) -> str:
 
 def _rates_table(regime: str, arms: Arms) -> str:
     """The table of one regime."""
+    return f"### About {regime} % at the start\n\n{_table(*_rates(arms))}"
+
+
+def _real_table(arms: Arms) -> str:
+    """The table of the runs in sandboxes, if there are any."""
+    if not any(arms.values()):
+        return "No run in a sandbox has been made with this policy and these tasks yet."
+    columns, rows = _rates(arms, decimals=4)
+    shares = {arm: f"{1 - theory.over_steps(several, 'unmodulated'):.0%}" for arm, several in arms.items() if several}
+    return _table((*columns, "modulated"), [[*row, shares.get(row[0], "")] for row in rows])
+
+
+def _rates(arms: Arms, decimals: int = 3) -> tuple[Sequence[str], list[list[str]]]:
+    """Columns and rows: rates and their differences to plain GRPO, and the entropy with so many decimals."""
     columns = ("arm", "seeds", *RATES, *(f"Δ {rate}" for rate in RATES), "entropy, last quarter")
     everyone = [result for several in arms.values() for result in several.values()]
     rows = [["before", "", *_means(everyone, "before"), "", "", "", ""]] if everyone else []
     for arm, several in arms.items():
         if several:
             apart = [_bold(difference(arms, arm, rate) if is_paired(arms, arm) else None) for rate in RATES]
-            entropy = f"{theory.over_steps(several, 'entropy', 3):.3f}"
+            entropy = f"{theory.over_steps(several, 'entropy', 3):.{decimals}f}"
             rows.append([arm, str(len(several)), *_means(list(several.values()), "after"), *apart, entropy])
-    return f"### About {regime} % at the start\n\n{_table(columns, rows)}"
+    return columns, rows
 
 
 def _means(several: Sequence[Result], when: str) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 np = pytest.importorskip("numpy")
 
 import aem_study  # noqa: E402
-from study import hunts, measures, results, settings, theory  # noqa: E402
+from study import hunts, measures, results, sandboxes, settings, theory  # noqa: E402
 from study.configuration import configuration  # noqa: E402
 
 from swe_aem.core import Outcome  # noqa: E402
@@ -139,6 +139,36 @@ class TestRuns:
         assert list(aem_study.missing([first, second], tmp_path)) == [second]
 
 
+class TestRunsInSandboxes:
+    def test_every_run_has_a_file_of_its_own(self) -> None:
+        runs = list(sandboxes.plan())
+        assert [(run.arm, run.seed) for run in runs] == [(arm, seed) for seed in range(4) for arm in ("GRPO", "AEM")]
+        assert len({run.file for run in runs}) == len(runs)
+
+    def test_another_policy_is_another_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = next(sandboxes.plan())
+        (tmp_path / "model.safetensors").write_bytes(b"other weights")
+        monkeypatch.setattr(sandboxes, "POLICY", tmp_path)
+        assert next(sandboxes.plan()).key != before.key
+
+    def test_the_policy_at_the_start_is_evaluated_once(self, tmp_path: Path) -> None:
+        first, second, *_ = sandboxes.plan()
+        assert sandboxes._known_before(first, tmp_path) is None
+        (tmp_path / sandboxes.DIRECTORY).mkdir()
+        evaluation = {"solved": "08", "greedy": "01"}
+        (tmp_path / sandboxes.DIRECTORY / first.file).write_text(json.dumps({"before": evaluation}))
+        assert sandboxes._known_before(second, tmp_path) == evaluation
+        assert sandboxes.read_arms(tmp_path) == {"GRPO": {0: {"before": evaluation}}, "AEM": {}}
+
+    @pytest.mark.parametrize("arm", sandboxes.ARMS)
+    def test_every_arm_is_a_configuration_that_training_accepts(self, arm: str) -> None:
+        from swe_aem.train.config import read_config
+
+        settings = [f"{name}={json.dumps(value)}" for name, value in sandboxes.ARMS[arm].items()]
+        fixed = read_config(sandboxes.CONFIG, settings, {}).advantage.model_dump()
+        assert (fixed["lam"], fixed["min_range"]) == (0 if arm == "GRPO" else 1, 0.1)
+
+
 class TestStatistics:
     def test_detectable(self) -> None:
         """(1.95996 + 0.84162) * 0.05 / sqrt(16)"""
@@ -227,6 +257,20 @@ class TestThePage:
         ]
         numbers = json.loads((tmp_path / "numbers.json").read_text())
         assert numbers["20"]["AEM"]["sampled pass@1"]["mean"] == 0.25
+        assert "No run in a sandbox has been made" in text
+
+    def test_it_says_what_runs_in_sandboxes_say(self) -> None:
+        pytest.importorskip("matplotlib", reason="needs the train extra")
+        from study import reading, report
+
+        found = {
+            arm: {seed: made_up(solved, better=False) for seed in (0, 1)}
+            for arm, solved in (("GRPO", "4400"), ("AEM", "8800"))
+        }
+        (line,) = reading.lines({}, None, found)
+        assert "AEM minus GRPO, in points, 2 seeds: +25.0 (+0.0 to +50.0) sampled pass@1 and" in line
+        assert line.endswith("There 75% of the responses are modulated.")
+        assert "| AEM | 2 | 50.0 | 50.0 | 50.0 | +25.0 (+0.0 to +50.0) |" in report._real_table(found)
 
     def test_the_pilot_says_what_sixteen_pairs_can_see(self, tmp_path: Path) -> None:
         from study.pilot import conclude
@@ -303,6 +347,22 @@ class TestARun:
         directory = tmp_path_factory.getbasetemp() / "every-arm"
         first, again = (made(tiny(arm), directory / "work", directory / f"{n}") for n in (1, 2))
         assert {**first, "seconds": 0} == {**again, "seconds": 0}
+
+    @pytest.mark.nightly
+    @pytest.mark.bubblewrap
+    @pytest.mark.timeout(900)
+    def test_one_in_sandboxes(self, tmp_path: Path, require_bubblewrap: None) -> None:
+        pytest.importorskip("trl", reason="needs the train extra")
+        changes = {
+            "steps": 1, "groups_per_step": 2, "oversampled_groups": 2, "rollout.group_size": 2, "heldout.limit": 4,
+            "num_minibatches": 1, "micro_batch_size": 4,
+        }  # fmt: skip
+        run = next(sandboxes.plan()).model_copy(update={"changes": changes, "samples": 2})
+        made = sandboxes.make(run, tmp_path / "work", tmp_path / "results")
+        assert sandboxes.read_run(run, tmp_path / "results") == made
+        assert {name: len(values) for name, values in made["steps"].items()} == dict.fromkeys(sandboxes.METRICS, 1)
+        for when in ("before", "after"):
+            assert {kind: len(digits) for kind, digits in made[when].items()} == {"solved": 4, "greedy": 4}
 
     def test_a_stream_reads_what_a_plain_pass_reads(self) -> None:
         torch = pytest.importorskip("torch")
