@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "quickstart.yaml"
 POLICY = ROOT / "configs" / "quickstart" / "policy"
 DIRECTORY = "sandboxes"
-"""Of the results, below those of the hunts."""
+"""Where the results of runs in sandboxes are, below those of the hunts."""
 ARMS: Mapping[str, Settings] = {BASE: {"advantage.lam": 0}, "AEM": {}}
 """With λ = 0 AEM's factors are exactly 1, and entropies are logged."""
 SEEDS = 4
