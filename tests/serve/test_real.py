@@ -50,9 +50,13 @@ async def finished(policy):
 
 
 async def test_a_servers_cache_holds_what_the_formula_of_memory_says(policy):
-    """The shared server has 1 GiB of cache in float32, which it reports in sequences of its longest length."""
-    sequences = float(re.search(r'kv_cache_max_concurrency="([\d.]+)"', await metrics(policy))[1])
-    assert sequences * 1024 == 2**30 // cache_bytes_per_token(shape_of(str(QUICKSTART)), "float32")
+    """The shared server has 1 GiB of cache in float32, in whole blocks, which it reports in sequences of its longest
+    length."""
+    said = await metrics(policy)
+    sequences = float(re.search(r'kv_cache_max_concurrency="([\d.]+)"', said)[1])
+    block = int(re.search(r'[{,]block_size="(\d+)"', said)[1])
+    per_token = cache_bytes_per_token(shape_of(str(QUICKSTART)), "float32")
+    assert sequences * 1024 == 2**30 // (block * per_token) * block
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
