@@ -554,10 +554,14 @@ async def test_a_grading_sandbox_that_was_lost_while_it_waited_is_no_loss_of_the
 
 @pytest.mark.parametrize("when", ["agents work", "patches are graded"])
 async def test_what_takes_sandboxes_at_random_convicts_nobody(bench: MakeBench, when: str) -> None:
-    dice = random.Random(20261129)
+    """Ten in a row may be chance too, in one of 20,000 trajectories here. So what happens to a sandbox depends on which
+    one of its trajectory's it is, not on what ran before it."""
+    dice: dict[str, random.Random] = {}
 
     def taken(sandbox: FakeSandbox, command: str) -> tuple[int, bytes]:
-        return kills(sandbox, KILL if command == hit and dice.random() < 0.5 else command)
+        whose = f"{sandbox.spec.labels['trajectory']} {sandbox.spec.labels['role']}"
+        falls = dice.setdefault(whose, random.Random(whose)).random()
+        return kills(sandbox, KILL if command == hit and falls < 0.5 else command)
 
     hit = "work" if when == "agents work" else "grade"
     made = bench(

@@ -21,7 +21,7 @@ from swe_aem.view.site import Site
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 """Programs of Debian's packages chromium and chromium-driver, None where they are not installed."""
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 _SCROLLING = "scrollable-region-focusable"
 """Left out: Chromium and Firefox let the keyboard enter what scrolls."""
 Line = dict[str, Any]
@@ -81,6 +81,13 @@ class Browser:
             assert time.monotonic() < end, f"this never became true: {script}"
             time.sleep(0.02)
         return found
+
+    def until_at(self, address: str) -> None:
+        """Wait until the page's address contains a text: a form that was sent leads there later. Needs no scripts."""
+        end = time.monotonic() + _WAIT_S
+        while address not in self.driver.current_url:
+            assert time.monotonic() < end, f"{self.driver.current_url} never became {address}"
+            time.sleep(0.02)
 
     def press(self, keys: str) -> None:
         """Press keys, one after the other."""

@@ -262,9 +262,13 @@ def test_lists_searches_and_trajectories_need_no_scripts(at_desk: Browser, serve
     try:
         at_desk.open(f"{server.address}/first%2Brollouts/trajectories")
         at_desk.element("input[name=q]").send_keys("alert\n")
+        at_desk.until_at("q=alert")
         rows = at_desk.elements("table.list tbody th a")
         assert [row.text for row in rows] == [f"t{n}.1" for n in range(5, 0, -1)]
+        found = rows[0].get_attribute("href")
+        assert found
         rows[0].click()
+        at_desk.until_at(found)
         assert "alert(1)" in at_desk.element("article.turn").text
         at_desk.open(f"{server.address}/first")
         assert not at_desk.elements(".main-svg")
