@@ -18,6 +18,7 @@ from swe_aem.tasks.load import bundled
 from swe_aem.tasks.synthesis.compose import NEW_FUNCTION, NEW_KINDS, part
 from swe_aem.tasks.synthesis.inventions import shape
 from swe_aem.tasks.synthesis.mutate import RULES, find_mutations
+from tests.conftest import absent
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
 HELD_BACK = [(kind, rule) for kind, rule in RULES if kind in NEW_KINDS]
@@ -108,7 +109,7 @@ def test_a_run_that_was_interrupted_makes_the_same_policy(
     torch = pytest.importorskip("torch")
     make_policy = importlib.import_module("make_policy")
     if not hasattr(torch.optim, "Muon"):
-        pytest.skip("needs torch 2.9")
+        absent("torch 2.9, which has Muon, is not installed")
     monkeypatch.setattr(make_policy, "PER_BLOCK", 2)
     monkeypatch.setattr(make_policy, "BATCH", 2)
     monkeypatch.setattr(make_policy, "_COPIES", 2)
