@@ -5,7 +5,7 @@
 `help`     `swe-aem --help`, until it has ended
 `rollout`  `swe-aem rollout` of the bundled tasks' own patches, until its first agent has a sandbox
 `train`    `swe-aem train` of the quickstart, until its first agent has a sandbox
-`imports`  Python that imports torch and what transformers needs to load any model, and ends: no training begins sooner
+`imports`  Python that imports torch and what transformers needs to load any model, and ends: no token comes sooner
 
 Each is a process of its own, ended as soon as run.log says `phase agent`; they take turns, and figures are medians. The
 bytecode of all packages is in a cache, as after an installation: a round before the others makes it.

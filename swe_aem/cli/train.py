@@ -13,6 +13,7 @@ from swe_aem.runlog import keep_in
 from swe_aem.table import table
 from swe_aem.train.launch.presses import on_press
 from swe_aem.train.launch.ranks import end_with_accelerate
+from swe_aem.train.other_work import OtherWork
 from swe_aem.train.start import first_process, start_training
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -84,6 +85,7 @@ def train(
     Writes OUT/metrics.jsonl (a line per step), OUT/summary.json, OUT/policy (the model), OUT/rollouts (every
     trajectory) and OUT/report.html.
     """
+    other_work = OtherWork()  # counts while what follows is imported
     from swe_aem.core import Limits
     from swe_aem.train.config import read_config
 
@@ -102,7 +104,7 @@ def train(
     keep_in(directory)
     if launched:
         raise typer.Exit(_launch(settings, directory, arguments))
-    code = _run(settings, directory)
+    code = _run(settings, directory, other_work)
     if code == 0 and report and first_process() and (directory / "summary.json").exists():
         _report(directory)
     raise typer.Exit(code)
@@ -157,14 +159,14 @@ def _launch(settings: Any, directory: Path, arguments: Sequence[str]) -> int:
         return 1
 
 
-def _run(settings: Any, directory: Path) -> int:
+def _run(settings: Any, directory: Path, other_work: OtherWork) -> int:
     """Train, say how it went, and return the exit code."""
     from swe_aem.errors import ExtensionFailed, SweAemError, UserError
 
     end_with_accelerate()
     _interrupt_once()
     try:
-        summary = start_training(settings, directory)
+        summary = start_training(settings, directory, other_work=other_work)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is closed; one that comes now would spoil the exit code
         complain("interrupted; repeat the command to resume, finished trajectories are kept")

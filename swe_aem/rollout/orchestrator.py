@@ -68,6 +68,8 @@ class Orchestrator:
         self._leaves_out = leave_out
         self._cut_off = 0  # trajectories that the end of the budget cut off
         self._grows = isinstance(groups, GroupSource)
+        self._some_are_there = not isinstance(groups, GroupSource) and any(not group.missing for group in groups)
+        """Does the store have all of some of the given groups?"""
         self._source = groups if isinstance(groups, GroupSource) else GivenGroups(groups)
         self._tasks = self._source.tasks
         self._group_of: dict[TrajectoryKey, RolloutGroup] = {}
@@ -344,9 +346,9 @@ class Orchestrator:
                 self._progress.news.append(f"{times} times: {cause}")
 
     def _require_usable(self) -> None:
-        """Raises `UserError` if no task could be rolled out here."""
+        """Raises `UserError` if no task could be rolled out here, nor by an earlier process."""
         left_out = self._progress.left_out
-        if left_out and len(left_out) == self._tasks:
+        if left_out and len(left_out) == self._tasks and not self._some_are_there:
             (task_id, why), others = next(iter(left_out.items())), len(left_out) - 1
             more = f" ({others} more tasks cannot be rolled out)" if others else ""
             raise UserError(f"{task_id}: {why}{more}")

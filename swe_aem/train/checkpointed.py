@@ -3,17 +3,20 @@
 It resumes from one as it was when that was written, with the experts of a mixture and the random state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINING_ARGS_NAME, Trainer
+from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
 
 from swe_aem.train.checkpoint_writer import CheckpointWriter, Later
-from swe_aem.train.checkpoints import RestoreRngState, load_converted
+from swe_aem.train.weight_stream import tied_names
 
 
 class CheckpointedTrainer(Trainer):
@@ -30,13 +33,13 @@ class CheckpointedTrainer(Trainer):
         returns."""
         if checkpoint is None:
             return self.train()
-        self.add_callback(RestoreRngState(lambda: self._load_rng_state(str(checkpoint))))
+        self.add_callback(_RestoreRngState(lambda: self._load_rng_state(str(checkpoint))))
         return self.train(resume_from_checkpoint=str(checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Override of transformers' method, which leaves the experts of a mixture as they were before training."""
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        load_converted(self.model if model is None else model, Path(resume_from_checkpoint))
+        _load_converted(self.model if model is None else model, Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         writer = self.checkpoint_writer
@@ -124,3 +127,28 @@ def _saved_weights(model: Any) -> Mapping[str, Tensor]:
         return state
     trained = {name for name, one in model.named_parameters() if one.requires_grad}
     return {name: one for name, one in state.items() if name in trained}
+
+
+class _RestoreRngState(TrainerCallback):
+    """Restores the random state once more before the first step of a resumed run. transformers restores it before it
+    builds the data loader, which then consumes a number, and the rows of a step would be shuffled differently."""
+
+    def __init__(self, restore: Callable[[], None]) -> None:
+        self._restore: Callable[[], None] | None = restore
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Restore, before the first step only."""
+        if self._restore is not None:
+            self._restore()
+            self._restore = None
+
+
+def _load_converted(model: Any, checkpoint: Path) -> None:
+    """Load those tensors of a checkpoint that the model holds otherwise than `save_pretrained` writes them, such as
+    experts. The trainer of transformers leaves them as they are when it resumes. Nothing is done for checkpoints in
+    shards and for adapters."""
+    stored = {name for file in checkpoint.glob("model*.safetensors") for name in safe_open(file, "pt").keys()}  # noqa: SIM118
+    missing = set(model.state_dict()) - tied_names(model) - stored
+    if stored and missing:
+        whole = type(model).from_pretrained(checkpoint, dtype=model.dtype).state_dict()
+        model.load_state_dict({name: whole[name] for name in missing}, strict=False)

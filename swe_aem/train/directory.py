@@ -17,7 +17,9 @@ from swe_aem.rollout.manifest import or_recompute
 from swe_aem.runlog import tell
 from swe_aem.store import locked, replace
 from swe_aem.store.upgrade import require_resumable
+from swe_aem.train import checkpoints
 from swe_aem.train.config import TrainConfig, differences
+from swe_aem.train.records import HELDOUT as HELDOUT_RATES
 from swe_aem.train.records import SUMMARY, RunSummary, read_run_summary
 from swe_aem.train.used import training_extensions
 
@@ -28,14 +30,16 @@ _ROLLOUTS_LOCK = ".rollouts.lock"
 """Held by the process that rolls out: it may live a little longer than the one that trains."""
 _UNLOCK_S = 300.0
 _POLL_S = 0.1
-_BEGUN = (ROLLOUTS, HELDOUT, "checkpoints")
+_OF_TRAINER = "grpo."
+"""How the settings begin that nothing but the trainer reads."""
 
 
 def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
     """The configuration of the run that the directory holds, None if it holds none. Raises `UserError` if this one
     cannot resume it."""
     path = directory / CONFIG
-    if not path.exists() or not any((directory / name).exists() for name in _BEGUN):
+    evaluated, trained = _stored(directory, HELDOUT), _has_trained(directory)
+    if not path.exists() or not (evaluated or trained):
         return None  # a run that failed on its settings holds nothing
     for store in (directory / ROLLOUTS, *sorted(path for path in (directory / HELDOUT).glob("*") if path.is_dir())):
         if (manifest := read_manifest(store)) is not None:
@@ -47,12 +51,46 @@ def existing_run(config: TrainConfig, directory: Path) -> TrainConfig | None:
             "can be read, not resumed. Choose another --out"
         )
     used = training_extensions(config)
-    found = differences(stored, config) or changed_extensions(recorded_extensions(directory), used)
+    found = differences(stored, config)
+    else_remove = ""
+    if not trained:  # the trainer may have refused its settings beside the first evaluation
+        found = [one for one in found if not one.startswith(_OF_TRAINER)]
+        else_remove = ", or remove it: it has nothing but its first evaluation"
+    found = found or changed_extensions(recorded_extensions(directory), used)
     if found:
-        raise UserError(
-            f"{directory} holds another run: {'; '.join(found)}. Choose another --out{or_recompute(found, directory)}"
-        )
+        instead = f"Choose another --out{or_recompute(found, directory)}{else_remove}"
+        raise UserError(f"{directory} holds another run: {'; '.join(found)}. {instead}")
     return stored
+
+
+def _has_trained(directory: Path) -> bool:
+    """Does a run hold more than its first evaluation, and perhaps not all of that?"""
+    saved = any((directory / checkpoints.DIRECTORY).glob("checkpoint-*"))
+    written = any((directory / name).exists() for name in (HELDOUT_RATES, SUMMARY, POLICY))
+    return _stored(directory, ROLLOUTS) or saved or written
+
+
+def _stored(directory: Path, below: str) -> bool:
+    """Is a trajectory stored there, paid or not?"""
+    return any(part.stat().st_size for part in (directory / below).rglob("trajectories/*.jsonl"))
+
+
+@contextmanager
+def claimed_run(config: TrainConfig, directory: Path) -> Iterator[RunSummary | None]:
+    """Lock the directory for the length of a `with`, and write the configuration; gives the summary of a run that has
+    ended. Raises `UserError` if another process has it, or another run is there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory):
+        if (done := steps_behind(config, checkpoints.latest(directory / checkpoints.DIRECTORY))) > config.steps:
+            raise UserError(
+                f"{directory} has trained {done} steps: set steps to {done} or more, or choose another --out"
+            )
+        yield claim_run_directory(config, directory)
+
+
+def steps_behind(config: TrainConfig, checkpoint: Path | None) -> int:
+    """Steps behind a checkpoint; 0 without one."""
+    return checkpoints.update_of(checkpoint) // config.num_minibatches if checkpoint else 0
 
 
 def claim_run_directory(config: TrainConfig, directory: Path) -> RunSummary | None:

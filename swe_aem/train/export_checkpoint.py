@@ -21,7 +21,7 @@ from swe_aem.errors import UserError
 from swe_aem.serve.pieces import TensorInfo
 from swe_aem.train import checkpoints
 from swe_aem.train.config import TrainConfig
-from swe_aem.train.directory import stored_config
+from swe_aem.train.directory import steps_behind, stored_config
 from swe_aem.train.model_directory import ModelDirectory
 from swe_aem.train.models import load_processing, without_weights
 from swe_aem.train.weight_stream import tied_names
@@ -51,11 +51,11 @@ def export_checkpoint(run: Path, to: Path, *, step: int | None = None) -> int:
         raise UserError(
             f"{checkpoint} was removed while it was read, for the run has saved later ones: repeat the command"
         ) from error
-    return _step(checkpoint, config)
+    return steps_behind(config, checkpoint)
 
 
 def _chosen(run: Path, config: TrainConfig, step: int | None) -> Path:
-    found = {_step(one, config): one for one in checkpoints.whole(run / checkpoints.DIRECTORY)}
+    found = {steps_behind(config, one): one for one in checkpoints.whole(run / checkpoints.DIRECTORY)}
     if not found:
         raise UserError(f"{run} has no checkpoint yet: one is saved every {config.save_every} steps (save_every)")
     if step is None:
@@ -66,10 +66,6 @@ def _chosen(run: Path, config: TrainConfig, step: int | None) -> Path:
             f"{run} has no checkpoint of step {step}: there are those of step {there}; give one with --step"
         )
     return found[step]
-
-
-def _step(checkpoint: Path, config: TrainConfig) -> int:
-    return checkpoints.update_of(checkpoint) // config.num_minibatches
 
 
 def _write(checkpoint: Path, config: TrainConfig, to: Path) -> None:

@@ -34,6 +34,12 @@ def heldout_rollout(config: TrainConfig, *, greedy: bool) -> RolloutConfig:
     return config.rollout.model_copy(update=update)
 
 
+def evaluations(config: TrainConfig, step: int, *, greedy: bool) -> dict[str, RolloutConfig]:
+    """The rollouts that evaluate the policy after `step` steps, by the names of their stores, the sampled one first."""
+    kinds = {"sampled": False, "greedy": True} if greedy else {"sampled": False}
+    return {f"step-{step}-{kind}": heldout_rollout(config, greedy=one) for kind, one in kinds.items()}
+
+
 def judge(sampled: Path, greedy: Path | None, labels: Mapping[str, Mapping[str, str]]) -> HeldoutScore:
     """Rates of the stores of an evaluation; `labels` says which part a task belongs to. A part without a verdict is
     left out; raises `UserError` if there is no verdict at all."""

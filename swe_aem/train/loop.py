@@ -32,22 +32,21 @@ from trl.trainer.grpo_config import GRPOConfig
 from swe_aem.advantage.config import ADVANTAGES, label_of
 from swe_aem.core.used import changed_extensions, identities
 from swe_aem.errors import UserError
-from swe_aem.rollout import RolloutConfig, chosen_tasks
+from swe_aem.rollout import chosen_tasks
 from swe_aem.runlog import tell
-from swe_aem.store import PhaseLog, locked
+from swe_aem.store import PhaseLog
 from swe_aem.train import checkpoints
 from swe_aem.train.checkpoint_writer import CheckpointWriter
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.dealing import Dealing, row_cost
-from swe_aem.train.directory import POLICY, claim_run_directory
+from swe_aem.train.directory import POLICY, claimed_run, steps_behind
 from swe_aem.train.feed import SLOT, Feed
 from swe_aem.train.grpo import AgentGRPOTrainer
-from swe_aem.train.heldout import heldout_rollout, judge
+from swe_aem.train.heldout import evaluations, judge
 from swe_aem.train.journal import Journal
 from swe_aem.train.lost import unless_lost
 from swe_aem.train.model_directory import ModelDirectory
 from swe_aem.train.models import load_processing, load_trained, model_values, on_cpu, tokenizer_of
-from swe_aem.train.other_work import OtherWork
 from swe_aem.train.preset import grpo_arguments
 from swe_aem.train.processes import Processes
 from swe_aem.train.records import (
@@ -65,7 +64,7 @@ from swe_aem.train.refusals import (
     refuse_silent_changes,
     untrained,
 )
-from swe_aem.train.rollout_process import RolloutProcess, open_rollouts, share_cores
+from swe_aem.train.rollout_process import RolloutProcess, model_name, open_rollouts, share_cores
 from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import StepSource
@@ -77,16 +76,22 @@ OpenSource = Callable[[TrainConfig, Path, Callable[[], Any], str], AbstractConte
 is a context manager that also evaluates if the configuration asks for it. `open_rollouts` gives the real ones."""
 
 
-def train(config: TrainConfig, directory: Path, open_source: OpenSource = open_rollouts) -> RunSummary | None:
-    """Train to the end; returns the summary on the first process. Raises `UserError` for wrong input,
-    `RunAborted` where every attempt fails, `ProcessFailed` where another process does, `KeyboardInterrupt` once running
-    trajectories have ended."""
+def train(
+    config: TrainConfig,
+    directory: Path,
+    open_source: OpenSource = open_rollouts,
+    *,
+    claim: Callable[[], RunSummary | None] | None = None,
+) -> RunSummary | None:
+    """Train to the end; returns the summary on the first process. `claim` gives what `claimed_run` gave to the caller,
+    who is inside of it. Raises `UserError` for wrong input, `RunAborted` where every attempt fails, `ProcessFailed`
+    where another process does, `KeyboardInterrupt` once running trajectories have ended."""
     refuse_at_start(config)
     estimator = identities("advantage", ADVANTAGES, config.advantage)
-    directory.mkdir(parents=True, exist_ok=True)
     joined = Processes(cpu=on_cpu(config.device), collective_timeout_s=config.collective_timeout_s)
     with joined as processes, ExitStack() as stack:
-        claimed = processes.first_does("claiming the directory", lambda: _claim(stack, config, directory))
+        claim = claim or (lambda: stack.enter_context(claimed_run(config, directory)))
+        claimed = processes.first_does("claiming the directory", claim)
         finished, of_first = processes.share((claimed, estimator))
         if changed := changed_extensions(of_first, estimator):
             raise UserError(
@@ -99,14 +104,6 @@ def train(config: TrainConfig, directory: Path, open_source: OpenSource = open_r
             return None
         tell(f"{directory} is finished; nothing to do")
         return finished
-
-
-def _claim(stack: ExitStack, config: TrainConfig, directory: Path) -> RunSummary | None:
-    """Lock the directory while `stack` is open, and write the configuration; the summary of a run that has ended."""
-    stack.enter_context(locked(directory))
-    if (done := _done(config, checkpoints.latest(directory / checkpoints.DIRECTORY))) > config.steps:
-        raise UserError(f"{directory} has trained {done} steps: set steps to {done} or more, or choose another --out")
-    return claim_run_directory(config, directory)
 
 
 class _Run:
@@ -122,7 +119,6 @@ class _Run:
         self.clock = StepClock(tell=self._keep)
         self.trackers: Trackers | None = None
         self.began = time.monotonic()
-        self.other_work = OtherWork()
         self.earlier_s = _earlier_s(directory)
 
     def run(self, stack: ExitStack) -> RunSummary | None:
@@ -132,7 +128,7 @@ class _Run:
             stack.callback(self.phases.close)
         arguments = self._arguments()
         last = checkpoints.latest(self.checkpoints)
-        done = _done(config, last)
+        done = steps_behind(config, last)
         first_does = self.processes.first_does
         writer = self._writer(arguments)
         stack.callback(writer.close)
@@ -149,20 +145,16 @@ class _Run:
         model = load_trained(config)
         processing = load_processing(config.model)
         files = ModelDirectory(model, processing, config.model) if config.lora is None else None
-        # Other processes of the same run on this host would count as others.
-        if self.processes.count == 1 and (starved := self.other_work.note()):
-            tell(starved)
         worker = first_does("opening the rollouts", lambda: stack.enter_context(self._source(model)))
         updates = WeightUpdates(config, self.processes, worker)
         updates.open(stack, self.directory / "weights", model)
-        evaluations = _Evaluations(config, self.directory, worker, self.processes, updates, self.clock, self.trackers)
+        measured = _Evaluations(config, self.directory, worker, self.processes, updates, self.clock, self.trackers)
         first_does("removing what a killed process left", self._remove_torn)
-        # The trainer comes first: what it refuses is refused before anything is rolled out.
-        trainer = self._trainer(arguments, model, values, processing, worker, updates, evaluations, done)
+        trainer = self._trainer(arguments, model, values, processing, worker, updates, measured, done)
         trainer.checkpoint_writer = writer
         updates.trainer = trainer
         if config.heldout is not None and config.heldout.before:
-            evaluations.run(0, greedy=config.heldout.greedy)
+            measured.run(0, greedy=config.heldout.greedy)
         if last is not None and self.processes.first:
             tell(f"resuming from the checkpoint of step {done}")
         trainer.train_from(last)
@@ -170,8 +162,8 @@ class _Run:
         with self.clock.phase("checkpoint"):
             writer.wait()
         if config.heldout is not None:
-            evaluations.run(config.steps, greedy=config.heldout.greedy)
-        return first_does("the summary", lambda: self._summary(evaluations))
+            measured.run(config.steps, greedy=config.heldout.greedy)
+        return first_does("the summary", lambda: self._summary(measured))
 
     def _write_policy(self, trainer: AgentGRPOTrainer, files: ModelDirectory | None) -> None:
         """Write the trained model with all processes, tensor by tensor; of an adapter, which is small, its own
@@ -205,7 +197,7 @@ class _Run:
 
     def _source(self, model: Any) -> AbstractContextManager[Any]:
         """The source of steps."""
-        return self.open_source(self.config, self.directory, lambda: copy.deepcopy(model), Path(self.config.model).name)
+        return self.open_source(self.config, self.directory, lambda: copy.deepcopy(model), model_name(self.config))
 
     def _trainer(
         self,
@@ -334,16 +326,11 @@ class _Evaluations(TrainerCallback):
 
     def _wants_weights(self, step: int, *, greedy: bool) -> bool:
         assert self._worker is not None
-        return self._worker.evaluation_wants_weights(self._rollouts(step, greedy=greedy), step)
-
-    def _rollouts(self, step: int, *, greedy: bool) -> dict[str, RolloutConfig]:
-        """The evaluations after `step` steps by the names of their stores, the sampled one first."""
-        kinds = {"sampled": False, "greedy": True} if greedy else {"sampled": False}
-        return {f"step-{step}-{kind}": heldout_rollout(self._config, greedy=one) for kind, one in kinds.items()}
+        return self._worker.evaluation_wants_weights(evaluations(self._config, step, greedy=greedy), step)
 
     def _evaluate(self, step: int, *, greedy: bool) -> None:
         assert self._worker is not None
-        rollouts = self._rollouts(step, greedy=greedy)
+        rollouts = evaluations(self._config, step, greedy=greedy)
         tasks = chosen_tasks(next(iter(rollouts.values())))
         for note in tasks.notes:
             tell(note)
@@ -366,11 +353,6 @@ class _Evaluations(TrainerCallback):
         step, update = divmod(state.global_step, self._config.num_minibatches)
         if every and not update and step % every == 0 and step < self._config.steps:
             self.run(step, greedy=False)
-
-
-def _done(config: TrainConfig, checkpoint: Path | None) -> int:
-    """Steps behind a checkpoint; 0 without one."""
-    return checkpoints.update_of(checkpoint) // config.num_minibatches if checkpoint else 0
 
 
 @contextmanager

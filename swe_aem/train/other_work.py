@@ -1,4 +1,4 @@
-"""`OtherWork`: tells at the start of a training that the host's processors are taken."""
+"""`OtherWork`: tells at the start of a training that the host's processors are taken. Importable without torch."""
 
 import os
 import time
@@ -46,7 +46,7 @@ class OtherWork:
         if theirs < _SHARE * self._cores:
             return None
         return (
-            f"STARVED: while the model was loaded, other work had {min(theirs, self._cores):.1f} of the {self._cores} "
+            f"STARVED: while this began, other work had {min(theirs, self._cores):.1f} of the {self._cores} "
             f"processors of this host (load {os.getloadavg()[0]:.0f}). What is learnt stays the same, but all takes "
             "longer than the docs say"
         )

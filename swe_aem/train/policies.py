@@ -1,10 +1,11 @@
 """The policy that samples in a training run: servers, or a copy in this process."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from swe_aem.core import Policy
+from swe_aem.core import Completion, Policy, SamplingParams
 from swe_aem.policy import TransformersPolicy
 from swe_aem.train.config import TrainConfig
 
@@ -31,15 +32,51 @@ def sampled_together(config: TrainConfig) -> int:
     return config.rollout.scheduling.concurrency or min(_MOST_ROWS, config.rollout.at_once.concurrency)
 
 
+class LoadedLater:
+    """A policy in this process whose model is still being loaded: sandboxes start meanwhile, and whoever samples
+    waits."""
+
+    def __init__(self, name: str, loading: "asyncio.Future[TransformersPolicy]") -> None:
+        self.name = name
+        self._loading = loading
+
+    async def loaded(self) -> TransformersPolicy:
+        """The policy itself. Raises what loading the model raised."""
+        return await asyncio.shield(self._loading)
+
+    @property
+    def version(self) -> int:
+        """Version of the weights that responses are sampled with."""
+        return self._loading.result().version if self._loading.done() else 0
+
+    async def sample(self, prompt_ids: Sequence[int], params: SamplingParams, *, trajectory_id: str) -> Completion:
+        """Sample one response, as `core.Policy` says."""
+        return await (await self.loaded()).sample(prompt_ids, params, trajectory_id=trajectory_id)
+
+    async def update(self, weights: Mapping[str, Any], version: int) -> None:
+        """Load the weights of a state dict, as `TransformersPolicy` does."""
+        await (await self.loaded()).update(weights, version)
+
+    async def close(self) -> None:
+        """Wait until the model is loaded, and release it."""
+        await asyncio.wait({self._loading})
+        if self._loading.exception() is None:
+            await self._loading.result().close()
+
+
 @asynccontextmanager
 async def open_policy(
     config: TrainConfig, model: Callable[[], Any], name: str, *, patient: bool = False
 ) -> AsyncIterator[tuple[Policy, Versioned]]:
     """The policy and what knows its version, open for the length of an `async with`. `model` makes a copy of the model
-    before training; it is called where the policy samples in this process. `patient`: servers that do not answer are
-    waited for."""
+    before training; it is called where the policy samples in this process, in a thread, and a `LoadedLater` stands for
+    the policy. `patient`: servers that do not answer are waited for."""
     if config.servers is None:
-        policy = TransformersPolicy(model(), name=name, max_batch=sampled_together(config), gather_s=_GATHER_S)
+
+        def load() -> TransformersPolicy:
+            return TransformersPolicy(model(), name=name, max_batch=sampled_together(config), gather_s=_GATHER_S)
+
+        policy = LoadedLater(name, asyncio.create_task(asyncio.to_thread(load)))
         try:
             yield policy, policy
         finally:

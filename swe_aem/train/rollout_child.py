@@ -28,21 +28,20 @@ class ChildGone(Exception):
 
 
 class RolloutChild:
-    """An interpreter of its own, which imports what it needs while the caller does other things.
+    """An interpreter of its own, which works while the caller does other things.
 
     It is in a session of its own, so that no Ctrl-C of a terminal reaches it, and ends by itself once this process is
     gone. What it prints to stderr is shown here.
     """
 
-    def __init__(self, *, samples: bool) -> None:
-        """`samples`: a model samples in it, so it imports torch."""
+    def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         self.weights_fd = os.memfd_create("weights")
         """A file in memory that both have open, for weights on their way."""
         with theirs:
             handed = (theirs.fileno(), self.weights_fd)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "swe_aem.train.rollout_side", *map(str, handed), str(int(samples))],
+                [sys.executable, "-m", "swe_aem.train.rollout_side", *map(str, handed)],
                 pass_fds=handed,
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -57,7 +56,8 @@ class RolloutChild:
         self._asking = threading.Lock()
         self.how_it_ended: str | None = None
         """How the process ended, with its last lines; None while it answers."""
-        self._opened = self._closed = False
+        self._opening: Future[tuple[bool, bytes]] | None = None
+        self._closed = False
         self._shown = threading.Thread(target=self._show, name="lines of the rollouts", daemon=True)
         self._read = threading.Thread(target=self._hear, name="replies of the rollouts", daemon=True)
         self._shown.start()
@@ -68,26 +68,31 @@ class RolloutChild:
         """Its process id."""
         return self._process.pid
 
-    def open(self, opening: Opening) -> None:
-        """Have it open sandboxes, store and policy. Raises what that raises, and `ChildGone`."""
-        self._opened = True
-        self.ask("open", opening)
+    def begin_to_open(self, opening: Opening) -> None:
+        """Have it open sandboxes, store and policy, which `opened` waits for."""
+        self._opening = self._send("open", opening)
+
+    def opened(self) -> None:
+        """Wait until all is open. Raises what opening raised, and `ChildGone`."""
+        assert self._opening is not None, "`begin_to_open` comes first"
+        _result(self._opening)
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """What the method returns there; any thread may ask. Raises what it raises, and `ChildGone`."""
+        return _result(self._send(method, *arguments))
+
+    def _send(self, method: str, *arguments: Any) -> "Future[tuple[bool, bytes]]":
         carried = pickle.dumps(arguments)
         answer: Future[tuple[bool, bytes]] = Future()
         with self._asking:
             if self.how_it_ended is not None:
-                raise ChildGone(self.how_it_ended)
+                answer.set_exception(ChildGone(self.how_it_ended))
+                return answer
             number = next(self._numbers)
             self._asked[number] = answer
         with suppress(OSError):  # then it is gone, which its reader says
             self._messages.send(Request(number, method), carried)
-        failed, result = answer.result()
-        if failed:
-            raise read_error(result)
-        return pickle.loads(result)
+        return answer
 
     def close(self) -> None:
         """Have it end what runs and close its sandboxes; it is gone afterwards. Raises what that raises. Where this is
@@ -95,8 +100,8 @@ class RolloutChild:
         if self._closed:
             return
         self._closed = True
-        if not self._opened:
-            self._process.kill()  # it imports, and has nothing to close
+        if self._opening is None:
+            self._process.kill()  # it has nothing to close
         try:
             with suppress(ChildGone):
                 self.ask("close")
@@ -137,3 +142,10 @@ class RolloutChild:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         said = "".join(self._last_lines).strip()
         return f"{how}; its last lines:\n{said}" if said else how
+
+
+def _result(answer: "Future[tuple[bool, bytes]]") -> Any:
+    failed, result = answer.result()
+    if failed:
+        raise read_error(result)
+    return pickle.loads(result)

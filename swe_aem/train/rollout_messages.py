@@ -12,12 +12,13 @@ import os
 import pickle
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from swe_aem.rollout import RolloutConfig
 from swe_aem.runlog import traceback_of
 from swe_aem.train.config import TrainConfig
 
@@ -32,10 +33,13 @@ class Opening:
     """Name of the model."""
     python_path: tuple[str, ...]
     """Where Python looks for modules."""
-    torch_threads: int
-    """Threads of one operation of torch, as in the trainer, so that numbers are the same in both."""
-    replaces: bool
+    torch_threads: int | None
+    """Threads of one operation of torch, as in the trainer, so that numbers are the same in both; None where that has
+    not loaded torch, which chooses the same in both."""
+    replaces: bool = False
     """Does it take the place of a process that was lost?"""
+    first: Mapping[str, RolloutConfig] = field(default_factory=dict)
+    """Evaluations before training, by name, that begin without being asked for."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ trained weights, so what was asked of the one before it raises `RolloutsLost`, a
 asks again.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from swe_aem.errors import RunAborted, UserError
 from swe_aem.extensions import only_here
 from swe_aem.rollout import RolloutConfig
-from swe_aem.runlog import tell
+from swe_aem.runlog import note, tell
 from swe_aem.serve.planes import ControlPlane, Parcel
 from swe_aem.train.config import TrainConfig
 from swe_aem.train.directory import HELDOUT, ROLLOUTS, rollouts_claimed
@@ -36,17 +37,31 @@ MOST_LOSSES = 3
 
 
 @contextmanager
-def early_child(config: TrainConfig) -> Iterator[RolloutChild | None]:
-    """A process that imports what it needs while the caller does; None where the rollouts cannot have one. It is gone
-    afterwards."""
+def early_child(
+    config: TrainConfig, directory: Path, first: Mapping[str, RolloutConfig]
+) -> Iterator[RolloutChild | None]:
+    """A process that opens all it needs, and begins with the evaluations `first`, while the caller does other things;
+    None where the rollouts cannot have one. It is gone afterwards. The caller has claimed the directory."""
     if objects_here(config):
         yield None
         return
-    child = RolloutChild(samples=config.servers is None)
+    child = RolloutChild()
     try:
+        threads = _torch_threads(config) if sys.modules.get("torch") else None
+        child.begin_to_open(Opening(config, directory, model_name(config), tuple(sys.path), threads, first=first))
         yield child
-    finally:
-        child.close()
+    except BaseException:
+        try:
+            child.close()
+        except Exception as closing:  # the reason for closing is what has to be said
+            note(f"closing the rollouts: {closing}", level=logging.ERROR)
+        raise
+    child.close()
+
+
+def model_name(config: TrainConfig) -> str:
+    """What trajectories call the model that is trained."""
+    return Path(config.model).name
 
 
 @contextmanager
@@ -54,7 +69,7 @@ def open_rollouts(
     config: TrainConfig, directory: Path, model: Callable[[], Any], name: str, *, child: RolloutChild | None = None
 ) -> "Iterator[RolloutProcess | RolloutWorker]":
     """The rollouts in a process of their own; in a thread of this one where they call an object that no other process
-    can import, which is said. `child` is a process that has been started already."""
+    can import, which is said. `child` is a process that opens them already."""
     if not (here := objects_here(config)):
         with RolloutProcess(config, directory, model, name, child=child) as process:
             yield process
@@ -103,8 +118,8 @@ class RolloutProcess:
         *,
         child: RolloutChild | None = None,
     ) -> None:
-        """Takes what a `RolloutWorker` does, but the process loads the model by itself. `child` is one that has been
-        started already."""
+        """Takes what a `RolloutWorker` does, but the process loads the model by itself. `child` is one that has begun
+        to open all."""
         self._config = config
         self._directory = directory
         self._name = name
@@ -116,13 +131,19 @@ class RolloutProcess:
         """The control plane of the servers that sample."""
 
     def __enter__(self) -> "RolloutProcess":
-        self._child = self._child or RolloutChild(samples=self._config.servers is None)
         try:
-            self._open(self._child, replaces=False)
+            if self._child is None:
+                self._child = self._opening_child()
+                self._child.opened()
+            else:
+                with suppress(ChildGone):
+                    self._child.opened()
+                self._replace_if_gone()
         except ChildGone as gone:
             raise RunAborted(f"the process of the rollouts {gone}") from None
         except BaseException:
-            self._child.close()
+            if self._child is not None:
+                self._child.close()
             raise
         return self
 
@@ -177,19 +198,22 @@ class RolloutProcess:
         except ChildGone as gone:
             raise RolloutsLost(f"the process of the rollouts {gone}") from None
 
-    def _open(self, child: RolloutChild, *, replaces: bool) -> None:
-        config = self._config
-        threads = _torch_threads(config)
-        child.open(Opening(config, self._directory, self._name, tuple(sys.path), threads, replaces))
+    def _opening_child(self, *, replaces: bool = False) -> RolloutChild:
+        """A process that has begun to open all it needs."""
+        threads = _torch_threads(self._config)
+        opening = Opening(self._config, self._directory, self._name, tuple(sys.path), threads, replaces=replaces)
+        child = RolloutChild()
+        child.begin_to_open(opening)
+        return child
 
     def _replace_if_gone(self) -> None:
         while (why := self._running.how_it_ended) is not None:
             self._count_loss(why)
             tell(f"the process of the rollouts {why}\nanother one resumes them from the store")
             self._running.close()
-            self._child = RolloutChild(samples=self._config.servers is None)
+            self._child = self._opening_child(replaces=True)
             with suppress(ChildGone):
-                self._open(self._child, replaces=True)
+                self._child.opened()
 
     def _count_loss(self, why: str) -> None:
         stored_bytes = _stored_bytes(self._directory)

@@ -1,5 +1,5 @@
-"""The process of the rollouts: `python -m swe_aem.train.rollout_side SOCKET WEIGHTS SAMPLES`, as `RolloutChild` starts
-it. A `RolloutWorker` answers the requests of the trainer, each in a thread of its own.
+"""The process of the rollouts: `python -m swe_aem.train.rollout_side SOCKET WEIGHTS`, as `RolloutChild` starts it. A
+`RolloutWorker` answers the requests of the trainer, each in a thread of its own.
 
 It ends when it is asked to, when its socket is closed, or with the process that started it: trajectories are
 cancelled, sandboxes closed, and the store is unlocked.
@@ -14,15 +14,15 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from importlib import import_module
 from typing import Any
 
-from swe_aem.errors import UserError
 from swe_aem.runlog import forwarded_log
 from swe_aem.train.directory import rollouts_claimed
 from swe_aem.train.rollout_child import CLOSE_S
 from swe_aem.train.rollout_messages import Line, Messages, Opening, Reply, Request, pickled_error
+from swe_aem.train.rollout_process import share_cores
 from swe_aem.train.rollout_worker import RolloutWorker
+from swe_aem.train.start import quiet
 
 _PR_SET_PDEATHSIG = 1
 
@@ -61,16 +61,22 @@ class _Side:
         config = opening.config
 
         def model() -> Any:
+            quiet()
             import torch
 
             from swe_aem.train.models import load_trained
 
-            torch.set_num_threads(opening.torch_threads)
+            if opening.torch_threads is not None:
+                torch.set_num_threads(opening.torch_threads)
+            share_cores(config)
             return load_trained(config)
 
         self._lifetime.enter_context(rollouts_claimed(opening.directory))
-        worker = RolloutWorker(config, opening.directory, model, opening.name, patient=opening.replaces)
-        self._worker = self._lifetime.enter_context(worker)
+        worker = RolloutWorker(
+            config, opening.directory, model, opening.name, patient=opening.replaces, first=opening.first
+        )
+        self._worker = worker
+        self._lifetime.enter_context(worker)
 
     def load(self, version: int) -> None:
         """Load the weights that are in the file."""
@@ -102,6 +108,8 @@ class _Side:
             self._messages.send(Reply(request.number, failed), carried)
 
     def _close(self) -> None:
+        if self._worker is not None:
+            self._worker.begin_closing()
         if self._opening is not None:
             self._opening.join()
         self._lifetime.close()
@@ -114,7 +122,7 @@ def _end_within(limit_s: float) -> None:
     timer.start()
 
 
-def main(socket_fd: str, weights_fd: str, samples: str) -> None:
+def main(socket_fd: str, weights_fd: str) -> None:
     """Serve the process that started this one."""
     for fd in (int(socket_fd), int(weights_fd)):
         os.set_inheritable(fd, False)  # the trainer has to see the end of this process, whatever that has started
@@ -123,13 +131,6 @@ def main(socket_fd: str, weights_fd: str, samples: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: messages.close())
     # The socket alone does not do: processes that the trainer forks have it open too.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if int(samples):
-        with suppress(ImportError, UserError):  # what is missing is said once it is needed
-            from swe_aem.train.start import quiet
-
-            import_module("torch")
-            quiet()
-            import_module("transformers.modeling_utils")  # most of what loading a model imports
 
     def say(level: int, about: str, text: str) -> None:
         with suppress(OSError):

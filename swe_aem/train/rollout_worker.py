@@ -44,7 +44,7 @@ from swe_aem.serve.planes import BlockingControl, ControlPlane
 from swe_aem.store import Store
 from swe_aem.tasks import TaskSet
 from swe_aem.train.config import TrainConfig
-from swe_aem.train.policies import Versioned, open_policy
+from swe_aem.train.policies import LoadedLater, Versioned, open_policy
 from swe_aem.train.rollout_hosts import open_hosts
 from swe_aem.train.steps import Step
 from swe_aem.train.training_groups import TrainingGroups
@@ -79,10 +79,19 @@ class RolloutWorker:
     """Rolls out steps and evaluations. Use as a context manager, on the first process only."""
 
     def __init__(
-        self, config: TrainConfig, directory: Path, model: Callable[[], Any], name: str, *, patient: bool = False
+        self,
+        config: TrainConfig,
+        directory: Path,
+        model: Callable[[], Any],
+        name: str,
+        *,
+        patient: bool = False,
+        first: Mapping[str, RolloutConfig] | None = None,
     ) -> None:
         """`model` makes the worker's own copy, and is not called with servers; `directory` gets `rollouts/` and the
-        stores of evaluations. `patient`: servers that do not answer at first are waited for."""
+        stores of evaluations. `patient`: servers that do not answer at first are waited for. `first` are evaluations
+        before training, by name, that begin at once where the policy has the weights for them: `evaluate` waits for
+        them."""
         self._config = config
         self._directory = directory
         self._model = model
@@ -102,6 +111,8 @@ class RolloutWorker:
         """The rollout that does not end with a step."""
         self._running: dict[RolloutRun, asyncio.Task[Any]] = {}
         self._closing = False
+        self._first = dict(first or {})
+        self._evaluating_first: asyncio.Task[None] | None = None
         self._live: _Live | None = None
         self._figures = FleetFigures()
         """Those of the hosts of a cluster when the last step was taken."""
@@ -112,7 +123,7 @@ class RolloutWorker:
         try:
             self._locks.enter_context(self._rollout)
             self._thread.start()
-            self._live = self._wait(self._submit(self._open()))
+            self._wait(self._submit(self._open()))
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise
@@ -126,6 +137,15 @@ class RolloutWorker:
                 self._thread.join(_CLOSE_S)
         finally:
             self._locks.close()
+
+    def begin_closing(self) -> None:
+        """End what runs, and begin nothing more, also while this is still being opened. Any thread may call this."""
+        self._loop.call_soon_threadsafe(self._end_running)
+
+    def _end_running(self) -> None:
+        self._closing = True
+        for rollout in self._running:
+            rollout.cancel()
 
     @property
     def control(self) -> ControlPlane:
@@ -160,6 +180,9 @@ class RolloutWorker:
         """Roll out a whole task set with the policy's weights, of `version` steps, into `heldout/NAME`; returns that
         directory. A rerun resumes where it was, and does nothing where all is there."""
         directory = self._heldout(name)
+        if self._evaluating_first is not None and name in self._first:
+            self._wait(self._submit(_ended(self._evaluating_first)))
+            return directory
         self._wait(self._submit(self._evaluate(config, chosen_tasks(config), directory, version)))
         return directory
 
@@ -184,28 +207,33 @@ class RolloutWorker:
         """The result. A Ctrl-C is raised here, and reaches whoever closes the worker."""
         return future.result()
 
-    async def _open(self) -> _Live:
+    async def _open(self) -> None:
         rollout = self._config.rollout
         if self._backend is not None:
             await self._lifetimes.enter_async_context(self._backend)
         opened = open_policy(self._config, self._model, self._name, patient=self._patient)
         policy, versioned = await self._lifetimes.enter_async_context(opened)
         if self._backend is None:
-            opening = open_hosts(rollout, self._directory / "rollouts", policy)
-            return _Live(policy, versioned, None, await self._lifetimes.enter_async_context(opening))
-        parser = await self._lifetimes.enter_async_context(SwebenchParser())
-        agents = await self._lifetimes.enter_async_context(open_agents(rollout, turn_renderer(rollout)))
-        return _Live(policy, versioned, _Here(parser, agents), None)
+            opening = open_hosts(rollout, self._directory / "rollouts", await _loaded(policy))
+            hosts = await self._lifetimes.enter_async_context(opening)
+            self._live = _Live(policy, versioned, None, hosts)
+        else:
+            parser = await self._lifetimes.enter_async_context(SwebenchParser())
+            agents = await self._lifetimes.enter_async_context(open_agents(rollout, turn_renderer(rollout)))
+            self._live = _Live(policy, versioned, _Here(parser, agents), None)
+        if self._first and versioned.version == 0 and not self._closing:
+            self._evaluating_first = asyncio.create_task(self._evaluate_first())
+            self._turns.add(self._evaluating_first)
+        await _loaded(policy)
 
     async def _close(self) -> None:
         """End what runs; its sandboxes are closed, and what was finished is stored."""
-        self._closing = True
-        for rollout in self._running:
-            rollout.cancel()
+        self._end_running()
         if ending := {*self._running.values(), *self._turns}:
             await asyncio.wait(ending, timeout=_CLOSE_S)
-        if self._lasting is not None and self._lasting.done() and not self._lasting.cancelled():
-            self._lasting.exception()  # no step that it could fail is left
+        for task in (self._lasting, self._evaluating_first):
+            if task is not None and task.done() and not task.cancelled():
+                task.exception()  # nobody is left whom it could concern
         await self._lifetimes.aclose()
 
     def _run_of(self, config: RolloutConfig, tasks: TaskSet, directory: Path) -> RolloutRun:
@@ -274,6 +302,11 @@ class RolloutWorker:
         finally:
             step.cancel()
 
+    async def _evaluate_first(self) -> None:
+        for name, config in self._first.items():
+            tasks = await asyncio.to_thread(chosen_tasks, config)
+            await self._evaluate(config, tasks, self._heldout(name), 0)
+
     async def _evaluate(self, config: RolloutConfig, tasks: TaskSet, directory: Path, version: int) -> None:
         with self._run_of(config, tasks, directory) as rollout:
             if any(rollout.group(record).missing for record in tasks):
@@ -301,3 +334,13 @@ class RolloutWorker:
 
 class Interrupted(SweAemError):
     """The worker was closed while something was rolled out."""
+
+
+async def _loaded(policy: Policy) -> Policy:
+    """The policy itself, once it can sample."""
+    return await policy.loaded() if isinstance(policy, LoadedLater) else policy
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    """Wait for it; raises what it raised."""
+    await asyncio.shield(task)

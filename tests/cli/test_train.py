@@ -38,7 +38,7 @@ def own_code() -> None:
 def test_code_of_a_user_s_own_that_raises_shows_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def start(*_: Any) -> None:
+    def start(*_: Any, **__: Any) -> None:
         try:
             own_code()
         except KeyError as error:
@@ -63,7 +63,7 @@ def test_a_reward_that_raises_ends_training_with_its_own_traceback(
         return float(Path("/no/such/file").read_text())
 
     rewards = Rewards(REWARDS.add(reads_a_file))
-    monkeypatch.setattr(verb, "start_training", lambda *given: rewards(make_trajectory("t", 0)))
+    monkeypatch.setattr(verb, "start_training", lambda *given, **named: rewards(make_trajectory("t", 0)))
     monkeypatch.setattr(sys, "argv", ["swe-aem", "train", CONFIG, "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -16,7 +16,9 @@ pytest.importorskip("trl", reason="needs the train extra")
 
 from swe_aem.core.owner import start_ticks  # noqa: E402
 from swe_aem.store import Store  # noqa: E402
+from swe_aem.train.config import read_config  # noqa: E402
 from swe_aem.train.consumed import read_consumed  # noqa: E402
+from swe_aem.train.directory import existing_run  # noqa: E402
 from swe_aem.train.records import read_heldout, read_metrics  # noqa: E402
 from swe_aem.view.trace import trace  # noqa: E402
 from tests.view.trace_rules import check, slices  # noqa: E402
@@ -249,10 +251,10 @@ def test_ctrl_c_ends_it_cleanly_and_the_rerun_finishes(tmp_path: Path, require_b
 def test_a_failed_start_holds_nothing(tmp_path: Path) -> None:
     done = train(tmp_path, "model=/no/such/model")
     assert done.returncode == 2
-    loading, error = done.stderr.splitlines()
+    *_, loading, error = done.stderr.splitlines()
     assert loading.startswith("loading")
     assert "/no/such/model: no such directory" in error
-    assert not (tmp_path / "rollouts").exists()
+    assert existing_run(read_config(Path("configs/quickstart.yaml")), tmp_path) is None
 
 
 @pytest.mark.nightly

@@ -17,7 +17,7 @@ def told(*moments: tuple[float, float, float], cores: int = 2) -> str | None:
 def test_it_is_told_where_others_have_half_of_the_processors() -> None:
     note = told((10.0, 500.0, 1.0), (14.0, 508.0, 2.0))
     assert note is not None
-    assert note.startswith("STARVED: while the model was loaded, other work had 1.8 of the 2 processors of this host")
+    assert note.startswith("STARVED: while this began, other work had 1.8 of the 2 processors of this host")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from swe_aem.train import rollout_process
 from swe_aem.train.config import read_config
 from swe_aem.train.lost import RolloutsLost, unless_lost
 from swe_aem.train.rollout_child import RolloutChild
-from swe_aem.train.rollout_messages import pickled_error, read_error
+from swe_aem.train.rollout_messages import Opening, pickled_error, read_error
 from swe_aem.train.rollout_process import RolloutProcess, objects_here, open_rollouts, share_cores
 from tests.train.rollouts import configuration, no_model
 
@@ -225,17 +225,21 @@ def test_nothing_outlives_a_trainer_that_is_killed(
 
 def test_processes_that_end_again_and_again_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(RolloutChild):
-        def __init__(self, *, samples: bool) -> None:
-            super().__init__(samples=samples)
+        def __init__(self) -> None:
+            super().__init__()
             os.kill(self.pid, signal.SIGKILL)
 
     monkeypatch.setattr(rollout_process, "RolloutChild", Killed)
-    rollouts = RolloutProcess(configuration("http://x"), tmp_path, no_model, "policy", child=Killed(samples=False))
+    rollouts = RolloutProcess(configuration("http://x"), tmp_path, no_model, "policy")
     with pytest.raises(RunAborted, match="the process of the rollouts was ended by SIGKILL"):
         rollouts.__enter__()
     with pytest.raises(RunAborted, match=r"3 processes of rollouts .* the last one was ended by SIGKILL"):
         rollouts.wants_weights(1)
     rollouts.__exit__()
+    early = Killed()
+    early.begin_to_open(Opening(configuration("http://x"), tmp_path, "policy", (), None))
+    with pytest.raises(RunAborted, match=r"3 processes of rollouts .* the last one was ended by SIGKILL"):
+        RolloutProcess(configuration("http://x"), tmp_path, no_model, "policy", child=early).__enter__()
 
 
 def test_an_error_of_the_process_comes_as_it_is(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("trl", reason="needs the train extra")
 
-from swe_aem.core import Sandbox, Stop, Task
+from swe_aem.core import Sandbox, Stop, Task, TaskRecord
 from swe_aem.core.settings import check
-from swe_aem.errors import PolicyError, RunAborted, UserError
+from swe_aem.errors import PolicyError, RunAborted, TaskUnusable, UserError
 from swe_aem.rollout import RolloutConfig
 from swe_aem.tasks import TaskSet
 from swe_aem.testing.builders import make_record
@@ -85,7 +85,9 @@ def work(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Work:
     monkeypatch.setattr(rollout_worker, "open_agents", nothing)
     monkeypatch.setattr(rollout_worker, "components_of", lambda *_: bench.components())
 
-    def work(config: TrainConfig, use: Callable[[RolloutWorker], None], begun: int | None = None) -> list[int]:
+    def work(
+        config: TrainConfig, use: Callable[[RolloutWorker], None], begun: int | None = None, **named: Any
+    ) -> list[int]:
         given = Given(begun)
 
         @asynccontextmanager
@@ -93,20 +95,22 @@ def work(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Work:
             yield given, given
 
         monkeypatch.setattr(rollout_worker, "open_policy", opened)
-        with RolloutWorker(config, tmp_path / "run", None, "policy") as worker:
+        with RolloutWorker(config, tmp_path / "run", None, "policy", **named) as worker:
             use(worker)
         return given.versions
 
     return work
 
 
+EVALUATION = RolloutConfig.model_validate({"agent": "native", "policy": MODEL, "scheduling": {"backoff_s": 0.0}})
+
+
 def evaluate(worker: RolloutWorker, version: int, *names: str) -> None:
     """Evaluate the policy of that version under each name, as training does."""
-    settings = RolloutConfig.model_validate({"agent": "native", "policy": MODEL, "scheduling": {"backoff_s": 0.0}})
-    if worker.evaluation_wants_weights(dict.fromkeys(names, settings), version):
+    if worker.evaluation_wants_weights(dict.fromkeys(names, EVALUATION), version):
         worker.load({"of": version}, version)
     for name in names:
-        worker.evaluate(settings, version, name)
+        worker.evaluate(EVALUATION, version, name)
 
 
 def take(worker: RolloutWorker, number: int) -> Step:
@@ -163,6 +167,91 @@ def test_nothing_is_sent_for_what_the_store_has(work: Work) -> None:
     work(configuration(2), whole_run(2))
     assert work(configuration(2), whole_run(2)) == []
     assert work(configuration(3), whole_run(3)) == [2, 3]
+
+
+FIRST = dict.fromkeys(("step-0-sampled", "step-0-greedy"), EVALUATION)
+
+
+def test_the_first_evaluations_begin_unasked_where_the_policy_has_the_weights(work: Work, bench: Bench) -> None:
+    held = bench.agent.behaviour = Held("task-0")
+
+    def use(worker: RolloutWorker) -> None:
+        worker._wait(worker._submit(until(lambda: set(held.began) == {"task-0", "task-1", "task-2"})))
+        assert not worker.evaluation_wants_weights(FIRST, 0)
+        held.held.clear()
+        evaluate(worker, 0, *FIRST)
+        assert len(held.began) == 6, "each task of both, once"
+        take(worker, 1)
+
+    assert work(configuration(1), use, begun=0, first=FIRST) == []
+
+
+@pytest.mark.parametrize("begun", [None, 3])
+def test_the_first_evaluations_wait_for_weights_that_the_policy_may_not_have(
+    work: Work, bench: Bench, begun: int | None
+) -> None:
+    held = bench.agent.behaviour = Held()
+
+    def use(worker: RolloutWorker) -> None:
+        assert worker.evaluation_wants_weights(FIRST, 0)
+        assert not held.began
+        evaluate(worker, 0, *FIRST)
+        assert len(held.began) == 6
+
+    assert work(configuration(1), use, begun=begun, first=FIRST) == [0]
+
+
+def test_an_evaluation_that_fails_unasked_fails_who_asks_for_it(work: Work, bench: Bench) -> None:
+    async def fail(agent: FakeAgent, task: Task, sandbox: Sandbox, sample: int) -> Stop:
+        raise PolicyError("the server is gone")
+
+    bench.agent.behaviour = fail
+    with pytest.raises(RunAborted, match="the server is gone"):
+        work(configuration(1), lambda worker: evaluate(worker, 0, *FIRST), begun=0, first=FIRST)
+
+
+def test_an_evaluation_leaves_out_once_what_cannot_be_had(work: Work, bench: Bench) -> None:
+    """It is asked for after it has ended, and again by a rerun."""
+    prepare, tried = bench.prepare, []
+
+    async def without_task_1(sandbox: Sandbox, record: TaskRecord) -> Any:
+        if record.task.id == "task-1":
+            tried.append(record.task.id)
+            raise TaskUnusable("there is no image of it")
+        return await prepare(sandbox, record)
+
+    bench.prepare = without_task_1
+    work(configuration(1), lambda worker: evaluate(worker, 0, "step-0-sampled"), begun=0, first=FIRST)
+    assert len(tried) == 2, "once for each of both"
+    work(configuration(1), lambda worker: evaluate(worker, 0, "step-0-sampled"), begun=0)
+    assert len(tried) == 3
+
+
+def test_a_worker_that_is_closed_while_it_opens_begins_nothing(
+    work: Work, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = bench.agent.behaviour = Held()
+    opening = RolloutWorker._open
+
+    async def closed_meanwhile(worker: RolloutWorker) -> None:
+        worker.begin_closing()
+        await asyncio.sleep(0)
+        await opening(worker)
+
+    monkeypatch.setattr(RolloutWorker, "_open", closed_meanwhile)
+    work(configuration(1), lambda worker: None, begun=0, first=FIRST)
+    assert not held.began
+
+
+def test_a_worker_that_closes_ends_an_evaluation_that_nobody_asked_for(work: Work, bench: Bench) -> None:
+    held = bench.agent.behaviour = Held("task-0")
+    work(
+        configuration(1),
+        lambda worker: worker._wait(worker._submit(until(lambda: "task-0" in held.began))),
+        begun=0,
+        first=FIRST,
+    )
+    assert not bench.backend.live
 
 
 STALE: dict[str, Any] = {"max_staleness": 1, "importance_sampling": {"mode": "truncate", "high": 2.0}}
