@@ -65,7 +65,7 @@ def test_an_object_of_ones_own_is_named_and_recorded(trained: Any) -> None:
 def test_a_rerun_with_other_code_is_refused(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = trained(halved)
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "checkpoint-1").mkdir(parents=True)
     claim_run_directory(config, tmp_path / "run")
     claim_run_directory(config, tmp_path / "run")
     monkeypatch.setattr(used, "identities", lambda name, point, value: {name: "other code"})
