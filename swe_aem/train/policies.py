@@ -58,10 +58,10 @@ class LoadedLater:
         await (await self.loaded()).update(weights, version)
 
     async def close(self) -> None:
-        """Wait until the model is loaded, and release it."""
-        await asyncio.wait({self._loading})
-        if self._loading.exception() is None:
+        """Release the model. Nobody waits for one that is still being loaded: its thread ends with the process."""
+        if self._loading.done() and self._loading.exception() is None:
             await self._loading.result().close()
+        self._loading.cancel()
 
 
 @asynccontextmanager

@@ -102,13 +102,15 @@ class RolloutChild:
         self._closed = True
         if self._opening is None:
             self._process.kill()  # it has nothing to close
+        left_s = CLOSE_S
         try:
             with suppress(ChildGone):
                 self.ask("close")
+                left_s = _LAST_WORDS_S  # nothing is left of it but perhaps a thread that loads the model
         finally:
             self._messages.close()
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(CLOSE_S)
+            self._process.wait(left_s)
         self._process.kill()
         self._read.join()
         os.close(self.weights_fd)

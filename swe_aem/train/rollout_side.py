@@ -36,6 +36,7 @@ class _Side:
         self._lifetime = ExitStack()
         self._opening: threading.Thread | None = None
         self._worker: RolloutWorker | None = None
+        self._closing = False
 
     def run(self) -> None:
         """Answer requests to the end, and close what is open then."""
@@ -76,6 +77,8 @@ class _Side:
             config, opening.directory, model, opening.name, patient=opening.replaces, first=opening.first
         )
         self._worker = worker
+        if self._closing:  # `_close` saw no worker
+            worker.begin_closing()
         self._lifetime.enter_context(worker)
 
     def load(self, version: int) -> None:
@@ -108,6 +111,7 @@ class _Side:
             self._messages.send(Reply(request.number, failed), carried)
 
     def _close(self) -> None:
+        self._closing = True
         if self._worker is not None:
             self._worker.begin_closing()
         if self._opening is not None:

@@ -110,7 +110,7 @@ class RolloutWorker:
         self._lasting: asyncio.Task[None] | None = None
         """The rollout that does not end with a step."""
         self._running: dict[RolloutRun, asyncio.Task[Any]] = {}
-        self._closing = False
+        self._closing = asyncio.Event()
         self._first = dict(first or {})
         self._evaluating_first: asyncio.Task[None] | None = None
         self._live: _Live | None = None
@@ -143,7 +143,7 @@ class RolloutWorker:
         self._loop.call_soon_threadsafe(self._end_running)
 
     def _end_running(self) -> None:
-        self._closing = True
+        self._closing.set()
         for rollout in self._running:
             rollout.cancel()
 
@@ -214,17 +214,31 @@ class RolloutWorker:
         opened = open_policy(self._config, self._model, self._name, patient=self._patient)
         policy, versioned = await self._lifetimes.enter_async_context(opened)
         if self._backend is None:
-            opening = open_hosts(rollout, self._directory / "rollouts", await _loaded(policy))
+            opening = open_hosts(rollout, self._directory / "rollouts", await self._loaded(policy))
             hosts = await self._lifetimes.enter_async_context(opening)
             self._live = _Live(policy, versioned, None, hosts)
         else:
             parser = await self._lifetimes.enter_async_context(SwebenchParser())
             agents = await self._lifetimes.enter_async_context(open_agents(rollout, turn_renderer(rollout)))
             self._live = _Live(policy, versioned, _Here(parser, agents), None)
-        if self._first and versioned.version == 0 and not self._closing:
+        if self._first and versioned.version == 0 and not self._closing.is_set():
             self._evaluating_first = asyncio.create_task(self._evaluate_first())
             self._turns.add(self._evaluating_first)
-        await _loaded(policy)
+        await self._loaded(policy)
+
+    async def _loaded(self, policy: Policy) -> Policy:
+        """The policy itself, once it can sample; raises `Interrupted` if this is closed before."""
+        if not isinstance(policy, LoadedLater):
+            return policy
+        loading, closing = asyncio.ensure_future(policy.loaded()), asyncio.create_task(self._closing.wait())
+        try:
+            await asyncio.wait({loading, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if not loading.done():
+                raise Interrupted("the model was not loaded")
+            return loading.result()
+        finally:
+            loading.cancel()
+            closing.cancel()
 
     async def _close(self) -> None:
         """End what runs; its sandboxes are closed, and what was finished is stored."""
@@ -328,17 +342,12 @@ class RolloutWorker:
             raise Interrupted(f"{what} was interrupted; finished trajectories are kept")
 
     def _require_open(self, what: str) -> None:
-        if self._closing:
+        if self._closing.is_set():
             raise Interrupted(f"{what} was not begun")
 
 
 class Interrupted(SweAemError):
     """The worker was closed while something was rolled out."""
-
-
-async def _loaded(policy: Policy) -> Policy:
-    """The policy itself, once it can sample."""
-    return await policy.loaded() if isinstance(policy, LoadedLater) else policy
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -23,6 +23,7 @@ from swe_aem.train.config import TrainConfig
 from swe_aem.train.consumed import CONSUMED, read_consumed
 from swe_aem.train.loop import train
 from swe_aem.train.models import tokenizer_of
+from swe_aem.train.policies import LoadedLater
 from swe_aem.train.refusals import reasons_at_start, refuse_other_tokenizer
 from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.steps import Step
@@ -169,7 +170,7 @@ def test_nothing_is_sent_for_what_the_store_has(work: Work) -> None:
     assert work(configuration(3), whole_run(3)) == [2, 3]
 
 
-FIRST = dict.fromkeys(("step-0-sampled", "step-0-greedy"), EVALUATION)
+FIRST: dict[str, RolloutConfig] = dict.fromkeys(("step-0-sampled", "step-0-greedy"), EVALUATION)
 
 
 def test_the_first_evaluations_begin_unasked_where_the_policy_has_the_weights(work: Work, bench: Bench) -> None:
@@ -241,6 +242,31 @@ def test_a_worker_that_is_closed_while_it_opens_begins_nothing(
     monkeypatch.setattr(RolloutWorker, "_open", closed_meanwhile)
     work(configuration(1), lambda worker: None, begun=0, first=FIRST)
     assert not held.began
+
+
+def test_closing_does_not_wait_until_the_model_is_loaded(
+    work: Work, tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.agent.behaviour = Held("task-0")
+    work(configuration(1), lambda worker: None)  # has the worker open fakes
+
+    @asynccontextmanager
+    async def never_loaded(*_: Any, **__: Any) -> AsyncIterator[Any]:
+        policy = LoadedLater("m", asyncio.get_running_loop().create_future())
+        yield policy, policy
+
+    monkeypatch.setattr(rollout_worker, "open_policy", never_loaded)
+    worker = RolloutWorker(configuration(1), tmp_path / "run", lambda: None, "policy", first=FIRST)
+
+    async def close() -> None:
+        await until(lambda: bool(bench.backend.live))
+        worker.begin_closing()
+
+    closing = worker._submit(close())
+    with pytest.raises(rollout_worker.Interrupted, match="the model was not loaded"):
+        worker.__enter__()
+    closing.result()
+    assert not bench.backend.live
 
 
 def test_a_worker_that_closes_ends_an_evaluation_that_nobody_asked_for(work: Work, bench: Bench) -> None:
@@ -373,7 +399,7 @@ def test_what_a_closing_worker_had_not_begun_is_not_begun(work: Work) -> None:
     """A step whose tasks were being chosen when the worker was closed; its rollout would outlive the event loop."""
 
     def use(worker: RolloutWorker) -> None:
-        worker._closing = True
+        worker._closing.set()
         with pytest.raises(rollout_worker.Interrupted, match="step 2 was not begun"):
             worker._wait(worker._submit(worker._roll_out(worker._rollout, worker._groups, "step 2")))
 

@@ -121,6 +121,24 @@ def test_the_first_evaluation_begins_beside_the_loop_and_outlives_what_ends_it(
     assert refused.items() <= known.items() <= found.items()
 
 
+@pytest.mark.slow
+@pytest.mark.bubblewrap
+@pytest.mark.torch
+def test_a_run_that_ends_at_once_has_its_rollouts_begin_nothing(
+    tmp_path: Path, require_bubblewrap: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their process is told to close before it has made what there is to be closed."""
+
+    def end(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    training(end, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        start_training(read_config(QUICKSTART, SMALL), tmp_path)
+    assert not stored(tmp_path)
+    assert " phase agent" not in (tmp_path / "run.log").read_text()
+
+
 def test_a_launcher_of_several_processes_has_them_meet_before_anything_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
