@@ -16,12 +16,12 @@ from swe_aem.extras import needs
 from swe_aem.runlog import run_log, tell
 from swe_aem.train.other_work import OtherWork
 
-_WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where accelerate finds how many processes a launcher started."""
-
 if TYPE_CHECKING:
     from swe_aem.train.config import TrainConfig
     from swe_aem.train.records import RunSummary
+
+_WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where accelerate finds how many processes a launcher started."""
 
 
 def start_training(

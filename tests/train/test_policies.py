@@ -73,13 +73,15 @@ async def test_whoever_samples_waits_for_the_model_and_nobody_else_does() -> Non
 
 async def test_closing_does_not_wait_for_a_model_that_is_still_loaded() -> None:
     go = threading.Event()
-    async with open_policy(in_this_process(), go.wait, "policy") as (policy, _):
-        assert isinstance(policy, LoadedLater)
-        sampling = asyncio.create_task(policy.sample([5], SAMPLING, trajectory_id="t"))
-        await asyncio.sleep(0)
-    with pytest.raises(asyncio.CancelledError):
-        await sampling
-    go.set()
+    try:
+        async with open_policy(in_this_process(), go.wait, "policy") as (policy, _):
+            assert isinstance(policy, LoadedLater)
+            sampling = asyncio.create_task(policy.sample([5], SAMPLING, trajectory_id="t"))
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await sampling
+    finally:
+        go.set()  # nothing ends while a thread waits
 
 
 async def test_a_model_that_cannot_be_loaded_is_said_to_all_who_wait() -> None:
