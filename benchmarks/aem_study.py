@@ -14,6 +14,7 @@ A run in sandboxes takes both cores for some ten minutes.
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -94,7 +95,10 @@ def _make_in_sandboxes(options: argparse.Namespace) -> None:
     runs = sandboxes.plan(options.seeds or sandboxes.SEEDS)
     lacking = (run for run in runs if run.arm in options.arm and sandboxes.read_run(run, options.results) is None)
     for run in _in_time(lacking, options.minutes):
-        _tell(run.file, sandboxes.make(run, options.work, options.results))
+        try:
+            _tell(run.file, sandboxes.make(run, options.work, options.results))
+        except subprocess.CalledProcessError as error:  # the command has said why
+            sys.exit(f"{run.file}: training ended with exit code {error.returncode}; repeat the command, it resumes")
 
 
 def _in_time(runs: Iterable[_R], minutes: float) -> Iterator[_R]:

@@ -16,6 +16,7 @@ from swe_aem.core import (
     SandboxSpec,
     Task,
     TaskRecord,
+    TestStatus,
     Tree,
     Verdict,
 )
@@ -62,8 +63,11 @@ class InstantSlot(GradeSlot):
         return Delta(patch="diff --git a/x b/x\n")
 
     async def grade(self, patch: Delta | NotApplied | str, deadline: Deadline, *, twins: bool = True) -> Verdict:
-        """Resolved, at once."""
-        return Verdict(resolved=True, patch_applied=True)
+        """Resolved, at once. With statuses, as any evaluation that ran: without them a control would be measured."""
+        passed = {"a": TestStatus.PASSED}
+        return Verdict(
+            resolved=True, patch_applied=True, fail_to_pass=passed, fail_to_pass_fraction=1, pass_to_pass_fraction=1
+        )
 
 
 class InstantGrader(Grader):

@@ -65,7 +65,7 @@ def measure(way: str, url: str, trajectories: int, seconds: float) -> list[float
     with (
         tempfile.TemporaryDirectory() as out,
         ThreadPoolExecutor() as threads,
-        make(_config(url, trajectories), Path(out), lambda: None, "policy") as rollouts,
+        make(_config(url, trajectories), Path(out), lambda: None) as rollouts,
     ):
         asked = threads.submit(rollouts.step, 1)
         time.sleep(_BEGIN_S)

@@ -67,14 +67,16 @@ async def straight(url: str, requests: list[list[int]], concurrency: int) -> tup
     import httpx
 
     from swe_aem.core import SamplingParams
+    from swe_aem.policy import VllmClientConfig
     from swe_aem.policy.completions_wire import request_body
 
+    asked = VllmClientConfig(urls=(url,)).top_logprobs
     places = asyncio.Semaphore(concurrency)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=httpx.Limits(max_connections=None)) as client:
 
         async def one(seed: int, prompt: list[int]) -> int:
             params = SamplingParams(max_tokens=RESPONSE_TOKENS, seed=seed)
-            body = request_body("policy", prompt, params, top_logprobs=20)
+            body = request_body("policy", prompt, params, top_logprobs=asked)
             async with places:
                 answer = await client.post("/v1/completions", json=body)
             return len(answer.json()["choices"][0]["token_ids"])

@@ -179,7 +179,7 @@ class HuntSteps:
     """A `StepSource` that plays hunts in this process with the policy that is trained."""
 
     def __init__(
-        self, run: Run, measured: _Measured, config: TrainConfig, directory: Path, model: Callable[[], Any], name: str
+        self, run: Run, measured: _Measured, config: TrainConfig, directory: Path, model: Callable[[], Any]
     ) -> None:
         self._run = run
         self._measured = measured

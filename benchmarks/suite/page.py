@@ -93,6 +93,7 @@ def provenance(result: Result) -> str:
     if result.host:
         host = result.host
         parts += [f"{host['cores']} cores ({host['cpu']}), {host['memory_gib']:g} GiB, Linux {host['kernel']}"]
+        parts += [f"Python {host['python']}"]
         parts += [host["gpu"]] if host.get("gpu") else []
     parts += [f"{name} {version}" for name, version in result.versions.items()]
     if result.load_before is not None:

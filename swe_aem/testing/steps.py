@@ -121,7 +121,7 @@ class ScriptedFeed:
 class ScriptedSteps:
     """A `StepSource` whose trajectories depend on the number of the step and the place in it alone."""
 
-    def __init__(self, config: TrainConfig, directory: Path, model: Any, name: str) -> None:
+    def __init__(self, config: TrainConfig, directory: Path, model: Any) -> None:
         self._config = config
 
     def __enter__(self) -> "ScriptedSteps":

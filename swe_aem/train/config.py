@@ -334,6 +334,11 @@ class TrainConfig(Frozen):
         return self
 
     @property
+    def model_name(self) -> str:
+        """What trajectories call the model that is trained."""
+        return Path(self.model).name
+
+    @property
     def rolled_out_groups(self) -> int:
         """Groups that are rolled out for a step."""
         return self.oversampled_groups or self.groups_per_step

@@ -64,14 +64,14 @@ from swe_aem.train.refusals import (
     refuse_silent_changes,
     untrained,
 )
-from swe_aem.train.rollout_process import RolloutProcess, model_name, open_rollouts, share_cores
+from swe_aem.train.rollout_process import RolloutProcess, open_rollouts, share_cores
 from swe_aem.train.rollout_worker import RolloutWorker
 from swe_aem.train.step_clock import StepClock
 from swe_aem.train.steps import StepSource
 from swe_aem.train.trackers import Trackers
 from swe_aem.train.weight_updates import WeightUpdates
 
-OpenSource = Callable[[TrainConfig, Path, Callable[[], Any], str], AbstractContextManager[Any]]
+OpenSource = Callable[[TrainConfig, Path, Callable[[], Any]], AbstractContextManager[Any]]
 """Makes a `StepSource` from the configuration, the directory, what copies the model before training, and its name. It
 is a context manager that also evaluates if the configuration asks for it. `open_rollouts` gives the real ones."""
 
@@ -197,7 +197,7 @@ class _Run:
 
     def _source(self, model: Any) -> AbstractContextManager[Any]:
         """The source of steps."""
-        return self.open_source(self.config, self.directory, lambda: copy.deepcopy(model), model_name(self.config))
+        return self.open_source(self.config, self.directory, lambda: copy.deepcopy(model))
 
     def _trainer(
         self,

@@ -66,7 +66,7 @@ class LoadedLater:
 
 @asynccontextmanager
 async def open_policy(
-    config: TrainConfig, model: Callable[[], Any], name: str, *, patient: bool = False
+    config: TrainConfig, model: Callable[[], Any], *, patient: bool = False
 ) -> AsyncIterator[tuple[Policy, Versioned]]:
     """The policy and what knows its version, open for the length of an `async with`. `model` makes a copy of the model
     before training; it is called where the policy samples in this process, in a thread, and a `LoadedLater` stands for
@@ -74,9 +74,11 @@ async def open_policy(
     if config.servers is None:
 
         def load() -> TransformersPolicy:
-            return TransformersPolicy(model(), name=name, max_batch=sampled_together(config), gather_s=_GATHER_S)
+            return TransformersPolicy(
+                model(), name=config.model_name, max_batch=sampled_together(config), gather_s=_GATHER_S
+            )
 
-        policy = LoadedLater(name, asyncio.create_task(asyncio.to_thread(load)))
+        policy = LoadedLater(config.model_name, asyncio.create_task(asyncio.to_thread(load)))
         try:
             yield policy, policy
         finally:

@@ -29,8 +29,6 @@ class Opening:
 
     config: TrainConfig
     directory: Path
-    name: str
-    """Name of the model."""
     python_path: tuple[str, ...]
     """Where Python looks for modules."""
     torch_threads: int | None

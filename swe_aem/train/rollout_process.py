@@ -1,7 +1,7 @@
 """`RolloutProcess`: the rollouts of a run in a process of their own, so that they never wait for the trainer's
 interpreter, nor it for them. Importable without torch.
 
-    with RolloutProcess(config, directory, model, name) as rollouts:    # as `RolloutWorker`, which runs in there
+    with RolloutProcess(config, directory, model) as rollouts:    # as `RolloutWorker`, which runs in there
 
 A process that is killed costs its running trajectories: the next one resumes from the store. It does not have the
 trained weights, so what was asked of the one before it raises `RolloutsLost`, and whoever asked brings the weights and
@@ -48,7 +48,7 @@ def early_child(
     child = RolloutChild()
     try:
         threads = _torch_threads(config) if sys.modules.get("torch") else None
-        child.begin_to_open(Opening(config, directory, model_name(config), tuple(sys.path), threads, first=first))
+        child.begin_to_open(Opening(config, directory, tuple(sys.path), threads, first=first))
         yield child
     except BaseException:
         try:
@@ -59,19 +59,14 @@ def early_child(
     child.close()
 
 
-def model_name(config: TrainConfig) -> str:
-    """What trajectories call the model that is trained."""
-    return Path(config.model).name
-
-
 @contextmanager
 def open_rollouts(
-    config: TrainConfig, directory: Path, model: Callable[[], Any], name: str, *, child: RolloutChild | None = None
+    config: TrainConfig, directory: Path, model: Callable[[], Any], *, child: RolloutChild | None = None
 ) -> "Iterator[RolloutProcess | RolloutWorker]":
     """The rollouts in a process of their own; in a thread of this one where they call an object that no other process
     can import, which is said. `child` is a process that opens them already."""
     if not (here := objects_here(config)):
-        with RolloutProcess(config, directory, model, name, child=child) as process:
+        with RolloutProcess(config, directory, model, child=child) as process:
             yield process
         return
     if config.rollout.cluster is not None:
@@ -85,7 +80,7 @@ def open_rollouts(
         f"rollouts run in a thread beside the trainer, and both slow each other: no other process can import "
         f"{', '.join(here)}; put it into a module or file of its own"
     )
-    with rollouts_claimed(directory), RolloutWorker(config, directory, model, name) as worker:
+    with rollouts_claimed(directory), RolloutWorker(config, directory, model) as worker:
         yield worker
 
 
@@ -114,7 +109,6 @@ class RolloutProcess:
         config: TrainConfig,
         directory: Path,
         model: Callable[[], Any],
-        name: str,
         *,
         child: RolloutChild | None = None,
     ) -> None:
@@ -122,7 +116,6 @@ class RolloutProcess:
         to open all."""
         self._config = config
         self._directory = directory
-        self._name = name
         self._child = child
         self._losses = 0
         """Processes lost since a trajectory was stored."""
@@ -201,7 +194,7 @@ class RolloutProcess:
     def _opening_child(self, *, replaces: bool = False) -> RolloutChild:
         """A process that has begun to open all it needs."""
         threads = _torch_threads(self._config)
-        opening = Opening(self._config, self._directory, self._name, tuple(sys.path), threads, replaces=replaces)
+        opening = Opening(self._config, self._directory, tuple(sys.path), threads, replaces=replaces)
         child = RolloutChild()
         child.begin_to_open(opening)
         return child

@@ -73,9 +73,7 @@ class _Side:
             return load_trained(config)
 
         self._lifetime.enter_context(rollouts_claimed(opening.directory))
-        worker = RolloutWorker(
-            config, opening.directory, model, opening.name, patient=opening.replaces, first=opening.first
-        )
+        worker = RolloutWorker(config, opening.directory, model, patient=opening.replaces, first=opening.first)
         self._worker = worker
         if self._closing:  # `_close` saw no worker
             worker.begin_closing()

@@ -1,6 +1,6 @@
 """`RolloutWorker`: the rollout side of a training run, an event loop in a thread of its own beside the trainer.
 
-    with RolloutWorker(config, directory, model, name) as worker:
+    with RolloutWorker(config, directory, model) as worker:
         worker.evaluate(...)            # before
         trainer.train()                 # asks for worker.step(1), worker.step(2), ...
         worker.evaluate(...)            # after
@@ -83,7 +83,6 @@ class RolloutWorker:
         config: TrainConfig,
         directory: Path,
         model: Callable[[], Any],
-        name: str,
         *,
         patient: bool = False,
         first: Mapping[str, RolloutConfig] | None = None,
@@ -95,7 +94,6 @@ class RolloutWorker:
         self._config = config
         self._directory = directory
         self._model = model
-        self._name = name
         self._patient = patient
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollouts", daemon=True)
@@ -211,7 +209,7 @@ class RolloutWorker:
         rollout = self._config.rollout
         if self._backend is not None:
             await self._lifetimes.enter_async_context(self._backend)
-        opened = open_policy(self._config, self._model, self._name, patient=self._patient)
+        opened = open_policy(self._config, self._model, patient=self._patient)
         policy, versioned = await self._lifetimes.enter_async_context(opened)
         if self._backend is None:
             opening = open_hosts(rollout, self._directory / "rollouts", await self._loaded(policy))

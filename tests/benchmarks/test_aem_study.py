@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,13 @@ class TestRunsInSandboxes:
         (tmp_path / sandboxes.DIRECTORY / first.file).write_text(json.dumps({"before": evaluation}))
         assert sandboxes._known_before(second, tmp_path) == evaluation
         assert sandboxes.read_arms(tmp_path) == {"GRPO": {0: {"before": evaluation}}, "AEM": {}}
+
+    def test_training_that_fails_ends_it_in_a_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sandboxes, "CONFIG", tmp_path / "absent.yaml")
+        arguments = ["aem_study.py", "--sandboxes", f"--work={tmp_path / 'work'}", f"--results={tmp_path}"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit, match="exit code 2; repeat the command"):
+            aem_study.main()
 
     @pytest.mark.parametrize("arm", sandboxes.ARMS)
     def test_every_arm_is_a_configuration_that_training_accepts(self, arm: str) -> None:

@@ -37,7 +37,7 @@ def main(address: str, out: Path) -> None:
     asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
     settings = [*SETTINGS, f"servers.urls=[{server.url}]"]
     config = read_config(Path("configs/quickstart.yaml"), settings, {"rollout.cluster": address})
-    with RolloutWorker(config, out, lambda: None, "policy") as worker:
+    with RolloutWorker(config, out, lambda: None) as worker:
         for number in range(1, UPDATES + 1):
             if worker.wants_weights(number):
                 path = f"x.{number - 1}"

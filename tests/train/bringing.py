@@ -28,7 +28,7 @@ async def bringing(
     config: TrainConfig, directory: Path, model: Any
 ) -> AsyncIterator[tuple[Any, Callable[[Any, int], Awaitable[None]]]]:
     """The servers' policy, and `await bring(model, version)`."""
-    async with open_policy(config, model, "m") as (policy, sync):
+    async with open_policy(config, model) as (policy, sync):
         loop = asyncio.get_running_loop()
         plane: Any = sync
         control = BlockingControl(plane, lambda work: asyncio.run_coroutine_threadsafe(work, loop).result())

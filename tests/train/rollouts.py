@@ -25,6 +25,6 @@ def no_model() -> Any:
 
 
 if __name__ == "__main__":
-    with RolloutProcess(configuration(sys.argv[1]), Path(sys.argv[2]), no_model, "policy") as rollouts:
+    with RolloutProcess(configuration(sys.argv[1]), Path(sys.argv[2]), no_model) as rollouts:
         print(rollouts.pid, flush=True)
         rollouts.step(1)

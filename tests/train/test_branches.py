@@ -39,7 +39,7 @@ BRANCHED = (
 
 def step_rows(minibatches: int) -> list[dict[str, Any]]:
     """The rows of two groups of four, as one process gets them."""
-    steps = BranchedSteps(configuration(Path("m"), 1, "groups_per_step=2"), Path(), None, "tiny")
+    steps = BranchedSteps(configuration(Path("m"), 1, "groups_per_step=2"), Path(), None)
     trajectories = [one for group in steps.step(1).groups for one in group]
     own = [training_row(one) for one in trajectories]
     found = StepRows(own, [branch_rows(one, row, most=MOST) for one, row in zip(trajectories, own, strict=True)])

@@ -42,7 +42,7 @@ async def test_slots_of_servers_begin_with_their_share_of_the_agents() -> None:
         rollout = {"group_size": 4, "scheduling": {"concurrency": 90}}
         values = {"model": "m", "steps": 2, "groups_per_step": 4, "rollout": rollout}
         trained = TrainConfig.model_validate({**values, "servers": {"urls": [one.url, other.url]}})
-        async with open_policy(trained, lambda: None, "policy") as (policy, _):
+        async with open_policy(trained, lambda: None) as (policy, _):
             assert isinstance(policy, VllmPolicy)
             assert [server.slots.limit for server in policy.servers] == [45, 45]
 
@@ -58,7 +58,7 @@ async def test_whoever_samples_waits_for_the_model_and_nobody_else_does() -> Non
         go.wait()
         return load_model(MODEL)
 
-    async with open_policy(in_this_process(), model, "policy") as (policy, versioned):
+    async with open_policy(in_this_process(), model) as (policy, versioned):
         assert isinstance(policy, LoadedLater)
         assert (policy.name, versioned.version) == ("policy", 0)
         sampling = asyncio.create_task(policy.sample([5, 6], SAMPLING, trajectory_id="t"))
@@ -74,7 +74,7 @@ async def test_whoever_samples_waits_for_the_model_and_nobody_else_does() -> Non
 async def test_closing_does_not_wait_for_a_model_that_is_still_loaded() -> None:
     go = threading.Event()
     try:
-        async with open_policy(in_this_process(), go.wait, "policy") as (policy, _):
+        async with open_policy(in_this_process(), go.wait) as (policy, _):
             assert isinstance(policy, LoadedLater)
             sampling = asyncio.create_task(policy.sample([5], SAMPLING, trajectory_id="t"))
             await asyncio.sleep(0)
@@ -88,7 +88,7 @@ async def test_a_model_that_cannot_be_loaded_is_said_to_all_who_wait() -> None:
     def model() -> Any:
         raise UserError("no model")
 
-    async with open_policy(in_this_process(), model, "policy") as (policy, _):
+    async with open_policy(in_this_process(), model) as (policy, _):
         assert isinstance(policy, LoadedLater)
         for waiting in (policy.loaded(), policy.sample([5], SAMPLING, trajectory_id="t")):
             with pytest.raises(UserError, match="no model"):

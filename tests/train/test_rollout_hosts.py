@@ -35,7 +35,7 @@ def configuration(*more: str, cluster: str | None = None) -> TrainConfig:
 def steps(config: TrainConfig, directory: Path, count: int) -> list[Step]:
     """The first steps of a run whose weights change by nothing but their version."""
     model = load_trained(config)
-    with RolloutWorker(config, directory, lambda: model, "policy") as worker:
+    with RolloutWorker(config, directory, lambda: model) as worker:
         found = []
         for number in range(1, count + 1):
             if worker.wants_weights(number):
@@ -90,6 +90,6 @@ def test_code_that_no_other_host_can_import_is_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr(rollout_process, "objects_here", lambda config: ("my_reward",))
     with (
         pytest.raises(UserError, match="no process on another host can import my_reward"),
-        open_rollouts(configuration(cluster="auto"), tmp_path, lambda: None, "policy"),
+        open_rollouts(configuration(cluster="auto"), tmp_path, lambda: None),
     ):
         """It is not opened."""

@@ -110,7 +110,7 @@ def test_a_process_that_is_killed_in_a_step_is_replaced_and_the_step_has_its_row
 ) -> None:
     answers_but_one(server)
     with (
-        RolloutProcess(configuration(server.url), tmp_path, no_model, "policy") as rollouts,
+        RolloutProcess(configuration(server.url), tmp_path, no_model) as rollouts,
         ThreadPoolExecutor() as threads,
     ):
         assert rollouts.wants_weights(1)
@@ -157,7 +157,7 @@ def test_a_process_that_is_lost_in_the_middle_of_a_broadcast_leaves_no_server_th
     fake, weight = FakeTaggingVllm(), torch.ones(2)
     with (
         running(fake, loop),
-        RolloutProcess(configuration(fake.url), tmp_path, no_model, "policy") as rollouts,
+        RolloutProcess(configuration(fake.url), tmp_path, no_model) as rollouts,
         ThreadPoolExecutor() as threads,
     ):
         sender = Sender(Broadcast([fake], loop), rollouts.control)
@@ -216,7 +216,7 @@ def test_nothing_outlives_a_trainer_that_is_killed(
     trainer.kill()
     trainer.wait()
     answers_all(server)
-    with RolloutProcess(configuration(server.url), tmp_path, no_model, "policy") as rollouts:
+    with RolloutProcess(configuration(server.url), tmp_path, no_model) as rollouts:
         assert start_ticks(pid) is None or not sandboxes_of(pid), "the rerun has waited for the store"
         assert len(rollouts.step(1).groups[0]) == 4
     until(lambda: start_ticks(pid) is None)
@@ -230,22 +230,22 @@ def test_processes_that_end_again_and_again_end_the_run(tmp_path: Path, monkeypa
             os.kill(self.pid, signal.SIGKILL)
 
     monkeypatch.setattr(rollout_process, "RolloutChild", Killed)
-    rollouts = RolloutProcess(configuration("http://x"), tmp_path, no_model, "policy")
+    rollouts = RolloutProcess(configuration("http://x"), tmp_path, no_model)
     with pytest.raises(RunAborted, match="the process of the rollouts was ended by SIGKILL"):
         rollouts.__enter__()
     with pytest.raises(RunAborted, match=r"3 processes of rollouts .* the last one was ended by SIGKILL"):
         rollouts.wants_weights(1)
     rollouts.__exit__()
     early = Killed()
-    early.begin_to_open(Opening(configuration("http://x"), tmp_path, "policy", (), None))
+    early.begin_to_open(Opening(configuration("http://x"), tmp_path, (), None))
     with pytest.raises(RunAborted, match=r"3 processes of rollouts .* the last one was ended by SIGKILL"):
-        RolloutProcess(configuration("http://x"), tmp_path, no_model, "policy", child=early).__enter__()
+        RolloutProcess(configuration("http://x"), tmp_path, no_model, child=early).__enter__()
 
 
 def test_an_error_of_the_process_comes_as_it_is(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r"no completions server at http://127.0.0.1:9") as raised,
-        RolloutProcess(configuration("http://127.0.0.1:9"), tmp_path, no_model, "policy"),
+        RolloutProcess(configuration("http://127.0.0.1:9"), tmp_path, no_model),
     ):
         pass
     assert "in the process of the rollouts: Traceback" in raised.value.__notes__[0]
@@ -324,7 +324,7 @@ def test_objects_of_this_process_alone_are_called_in_a_thread(
     monkeypatch.setattr(rollout_worker, "RolloutWorker", worker)
     config = read_config(QUICKSTART, options={"rollout.reward": setting_of(half)})
     (name,) = objects_here(config)
-    with open_rollouts(config, tmp_path, no_model, "policy") as rollouts:
+    with open_rollouts(config, tmp_path, no_model) as rollouts:
         assert rollouts == "in a thread"
     assert f"no other process can import {name}" in capsys.readouterr().err
     for importable in (setting_of(of_this_module), "fraction", "my/file.py:reward"):

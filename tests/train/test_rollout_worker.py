@@ -96,7 +96,7 @@ def work(tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Work:
             yield given, given
 
         monkeypatch.setattr(rollout_worker, "open_policy", opened)
-        with RolloutWorker(config, tmp_path / "run", None, "policy", **named) as worker:
+        with RolloutWorker(config, tmp_path / "run", None, **named) as worker:
             use(worker)
         return given.versions
 
@@ -256,7 +256,7 @@ def test_closing_does_not_wait_until_the_model_is_loaded(
         yield policy, policy
 
     monkeypatch.setattr(rollout_worker, "open_policy", never_loaded)
-    worker = RolloutWorker(configuration(1), tmp_path / "run", lambda: None, "policy", first=FIRST)
+    worker = RolloutWorker(configuration(1), tmp_path / "run", lambda: None, first=FIRST)
 
     async def close() -> None:
         await until(lambda: bool(bench.backend.live))

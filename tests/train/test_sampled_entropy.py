@@ -114,7 +114,7 @@ def response(estimator: Any, entropy: float | None) -> Response:
     ],
 )
 def test_a_step_uses_one_estimator(estimators: list[Any], used: Any, values: list[float]) -> None:
-    step = ScriptedSteps(configuration(Path("m"), 1), Path("d"), None, "m").step(1)
+    step = ScriptedSteps(configuration(Path("m"), 1), Path("d"), None).step(1)
     trajectories = [
         one.model_copy(update={"token_ids": (2, 3, 4), "responses": (response(name, 0.7),)})
         for one, name in zip(step.groups[0], estimators, strict=False)

@@ -99,7 +99,7 @@ def test_the_first_evaluation_begins_beside_the_loop_and_outlives_what_ends_it(
 
     def lose(config: TrainConfig, directory: Path, open_source: Any, *, claim: Callable[[], Any]) -> None:
         asked = evaluations(config, 0, greedy=True)
-        with open_source(config, directory, None, "policy") as rollouts:
+        with open_source(config, directory, None) as rollouts:
             until_stored(tmp_path, min(len(refused) + 1, ALL))
             pids.append(rollouts.pid)
             os.kill(rollouts.pid, signal.SIGKILL)
