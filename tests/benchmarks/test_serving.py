@@ -1,7 +1,6 @@
 """The benchmark of the policy in front of a server compares like with like."""
 
 import serving
-
 from swe_aem.testing.vllm import SimulatedVllm
 
 
