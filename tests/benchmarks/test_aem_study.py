@@ -162,7 +162,8 @@ class TestRunsInSandboxes:
         assert sandboxes.read_arms(tmp_path) == {"GRPO": {0: {"before": evaluation}}, "AEM": {}}
 
     def test_training_that_fails_ends_it_in_a_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sandboxes, "CONFIG", tmp_path / "absent.yaml")
+        (tmp_path / "refused.yaml").write_text("no_such_setting: 1\n")
+        monkeypatch.setattr(sandboxes, "CONFIG", tmp_path / "refused.yaml")
         arguments = ["aem_study.py", "--sandboxes", f"--work={tmp_path / 'work'}", f"--results={tmp_path}"]
         monkeypatch.setattr(sys, "argv", arguments)
         with pytest.raises(SystemExit, match="exit code 2; repeat the command"):
