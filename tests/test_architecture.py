@@ -84,6 +84,11 @@ def test_ray_is_imported_in_one_file() -> None:
     assert found == ["fleet/ray_engine.py"]
 
 
+def test_source_is_parsed_in_one_file() -> None:
+    found = [str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if "ast.parse(" in path.read_text()]
+    assert found == ["core/python_source.py"]
+
+
 def test_estimators_import_torch_and_no_other_library_of_models() -> None:
     pytest.importorskip("torch", reason="needs the transformers extra")
     code = (

@@ -16,6 +16,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
+from swe_aem.core.python_source import parsed_module
 from swe_aem.preflight.source_text import code_of, is_known
 
 _SUFFIXES = (".md", ".rst", ".adoc", ".pyi", ".po", ".pot")
@@ -56,7 +57,7 @@ def meaning(path: str, content: bytes) -> object:
 
 def _python_meaning(content: bytes) -> object:
     """Statement by statement: two texts of one file have most of them in common, and a large one takes a second."""
-    tree = ast.parse(content)
+    tree = parsed_module(content)
     try:
         content.decode()
     except UnicodeDecodeError:  # its encoding is said in its first lines
@@ -72,7 +73,7 @@ def _python_meaning(content: bytes) -> object:
 @lru_cache(maxsize=4096)
 def _statement_meaning(text: bytes) -> object:
     """None for a text that stands alone: a docstring, or no program."""
-    tree = ast.parse(text)
+    tree = parsed_module(text)
     if all(isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) for one in tree.body):
         return None
     return _signature(compile(_Bare().visit(tree), "", "exec", dont_inherit=True))

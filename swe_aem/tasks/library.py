@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from swe_aem.core.python_source import parsed_module
 from swe_aem.errors import UserError
 from swe_aem.tasks.packages import TreeStore
 
@@ -91,7 +92,7 @@ def _read(path: Path) -> Function:
     text = path.read_bytes().decode()
     name = path.stem
     try:
-        function, test = ast.parse(text).body
+        function, test = parsed_module(text).body
         assert isinstance(function, ast.FunctionDef)
         assert isinstance(test, ast.FunctionDef)
         assert (function.name, test.name) == (name, f"test_{name}")

@@ -9,7 +9,6 @@ import hashlib
 import posixpath
 import re
 import secrets
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -29,9 +28,6 @@ from swe_aem.grading.twins.source import Unsuitable
 
 _DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
 _MAX_FILE_BYTES = 4 << 20
-_ONE_AT_A_TIME = threading.Lock()
-"""Held while twins are made, in whichever thread. CPython 3.11 counts the depth of a syntax tree that it builds for all
-threads in one place, and raises `SystemError` where one that parses is interrupted by another one that does."""
 _MIN_FUNCTIONS = 4
 """Test functions with twins, of which one may be kept."""
 _MAX_SAMPLE, _MAX_TRIED = 8, 64
@@ -185,8 +181,7 @@ def make_twins(
         "fail_to_pass": tuple(test for test in key.fail_to_pass if test not in flaky),
         "pass_to_pass": tuple(test for test in key.pass_to_pass if test not in flaky),
     }
-    with _ONE_AT_A_TIME:
-        twins = _made(key.model_copy(update=steady), statement, files, with_more=with_more)
+    twins = _made(key.model_copy(update=steady), statement, files, with_more=with_more)
     why_not = {test: "it is flaky, as the lock says" for test in key.fail_to_pass if test in flaky}
     return twins.model_copy(update={"why_not": {**twins.why_not, **why_not}, "flaky": tuple(flaky)})
 

@@ -5,9 +5,10 @@ import codecs
 import io
 import re
 import tokenize
-import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from swe_aem.core.python_source import parsed_module
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
@@ -34,9 +35,7 @@ class Source:
         try:
             encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
             data.decode("utf-8")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.tree = ast.parse(data)
+            self.tree = parsed_module(data)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise Unsuitable(f"its file cannot be parsed by this Python: {type(error).__name__}") from None
         if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig", "ascii"):

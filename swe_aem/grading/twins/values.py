@@ -7,6 +7,7 @@ import string
 import tokenize
 from collections.abc import Iterator
 
+from swe_aem.core.python_source import parsed_expression
 from swe_aem.grading.twins.source import Edit, Source
 
 _CONSTRUCTORS = frozenset(
@@ -55,7 +56,7 @@ def changed_value(source: Source, node: ast.expr, edit: Edit) -> tuple[object] |
     start, end = source.span(node)
     data = source.data[start : edit.start] + edit.new + source.data[edit.end : end]
     try:
-        return value_of(ast.parse(b"(" + data + b"\n)", mode="eval").body)
+        return value_of(parsed_expression(b"(" + data + b"\n)").body)
     except (SyntaxError, ValueError):
         return None
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
+from swe_aem.core.python_source import parsed_module
 from swe_aem.tasks.library import Equation, Function
 from swe_aem.tasks.synthesis.inventor import Invented, invent, random_value
 
@@ -63,7 +64,7 @@ def inventions(seed: int, apart_from: Collection[Function] = ()) -> Iterator[Fun
 
 def shape(text: str) -> str:
     """A function's syntax tree with its own names replaced by numbers, in the order in which they are met."""
-    tree = ast.parse(text)
+    tree = parsed_module(text)
     numbers: dict[str, str] = {}
     for node in ast.walk(tree):
         for field in ("name", "arg", "id"):

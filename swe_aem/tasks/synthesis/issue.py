@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from swe_aem.core.python_source import parsed_module
 from swe_aem.tasks.synthesis.codebase import Codebase
 from swe_aem.tasks.synthesis.expectation import Equal, Raises, Truth, expectation
 from swe_aem.tasks.synthesis.probe_result import FailedTest
@@ -71,7 +72,7 @@ class _Chooser:
 
 def _public_names(codebase: Codebase) -> set[str]:
     """Names of the functions and methods of a package that a user may call."""
-    modules = [ast.parse(codebase.files[path]) for path in codebase.sources]
+    modules = [parsed_module(codebase.files[path]) for path in codebase.sources]
     functions = [node.name for module in modules for node in ast.walk(module) if isinstance(node, ast.FunctionDef)]
     return {name for name in functions if not name.startswith("_")}
 

@@ -8,6 +8,7 @@ import ast
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from swe_aem.core.python_source import parsed_module
 from swe_aem.tasks.synthesis import mutate_branches, mutate_values
 from swe_aem.tasks.synthesis.source import Edit, Source
 
@@ -71,7 +72,7 @@ def find_edits(source: Source, rules: Sequence[tuple[str, Rule]], lines: Collect
 
 def _means_something_else(text: str, original: str) -> bool:
     try:
-        return ast.dump(ast.parse(text)) != original
+        return ast.dump(parsed_module(text)) != original
     except SyntaxError:
         return False
 

@@ -3,6 +3,8 @@
 import ast
 from dataclasses import dataclass
 
+from swe_aem.core.python_source import parsed_module
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -17,7 +19,7 @@ class Source:
     """Text and tree. Positions are offsets in the UTF-8 bytes, as in the tree's own column numbers."""
 
     def __init__(self, text: str) -> None:
-        self.tree = ast.parse(text)
+        self.tree = parsed_module(text)
         self.data = text.encode()
         self._starts = [0]
         for line in self.data.splitlines(keepends=True):

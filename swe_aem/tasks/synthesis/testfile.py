@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from swe_aem.core.python_source import parsed_module
+
 LONGEST_EXAMPLE = 3000
 """Maximum length of an example in characters; a longer one is hard to read."""
 _SETUP = ("setUp", "setup_method")
@@ -29,7 +31,7 @@ def cut_tests(text: str, names: Collection[str]) -> str:
     lines = text.splitlines(keepends=True)
     missing = set(names)
     edits: list[tuple[int, int, list[str]]] = []
-    for prefix, body, end in _bodies(ast.parse(text), "", len(lines)):
+    for prefix, body, end in _bodies(parsed_module(text), "", len(lines)):
         cut = [statement for statement in body if isinstance(statement, _Function) and prefix + statement.name in names]
         missing -= {prefix + statement.name for statement in cut}
         for statement in cut:
@@ -70,7 +72,7 @@ class FailingTest:
 
     def __init__(self, text: str, name: str, line: int, parameters: Mapping[str, str] | None = None) -> None:
         self._text = text
-        self._module = ast.parse(text).body
+        self._module = parsed_module(text).body
         self._parameters = parameters or {}
         *classes, function = name.split("::")
         body = self._module
@@ -124,7 +126,7 @@ class FailingTest:
         blocks.append("".join(snippet.text + "\n" for snippet in shown))
         code = "\n".join(block for block in blocks if block).rstrip("\n")
         try:
-            ast.parse(code)
+            parsed_module(code)
         except SyntaxError as error:
             raise LookupError("a part of an expression that needs its brackets") from error
         if len(code) > LONGEST_EXAMPLE:
@@ -194,7 +196,7 @@ def _named(body: Sequence[ast.stmt], name: str, kind: type[_Kind]) -> _Kind:
 
 def _parsed(text: str) -> Snippet:
     try:
-        return Snippet(text, tuple(ast.parse(text).body))
+        return Snippet(text, tuple(parsed_module(text).body))
     except SyntaxError as error:
         raise LookupError(f"{text} is no code") from error
 
