@@ -8,6 +8,7 @@ again, and holds for one content of the task in one image under the same limits.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,8 +102,8 @@ class BrokenTasks:
             problem = await self._problem(record)
             why = problem.why if problem is not None else ""
             found = Measured(task_id=record.task.id, broken=problem is not None, why=why)
-            known = _File(dict(sorted((self._measured | {digest: found}).items())))
-            replace(self._path, known.model_dump_json(indent=2) + "\n")
+            rows = {key: one.model_dump() for key, one in sorted((self._measured | {digest: found}).items())}
+            replace(self._path, json.dumps(rows, indent=2) + "\n")
         except OSError as error:
             raise InfrastructureError(f"the host failed: {error}") from error
         self._measured[digest] = found
