@@ -140,6 +140,13 @@ def _turned(one: Trajectory) -> Trajectory:
     return one.model_copy(update={"outcome": Outcome.RESOLVED, "reward": 1.0, "verdict": verdict})
 
 
+def _bytes(text: str) -> bytes:
+    """Bytes that are no UTF-8 where the text has surrogates: what they stand for, or themselves."""
+    return b"".join(
+        one.encode("utf-8", "surrogateescape" if "\udc80" <= one <= "\udcff" else "surrogatepass") for one in text
+    )
+
+
 def _describe_store(store: Path, texts: Sequence[str], key: TrajectoryKey) -> None:
     """What stands in a store beside its trajectories."""
     text = whole(texts)
@@ -160,7 +167,7 @@ def _describe_store(store: Path, texts: Sequence[str], key: TrajectoryKey) -> No
     (store / "config.json").write_text(json.dumps(manifest.model_dump(mode="json")))
     path = log_path(store, key)
     path.parent.mkdir()
-    path.write_bytes(zipped(text.encode("utf-8", "surrogateescape" if "\ud800" not in text else "surrogatepass")))
+    path.write_bytes(zipped(_bytes(text)))
 
 
 def zipped(output: bytes, name: str = "output.log", compression: int = zipfile.ZIP_DEFLATED) -> bytes:
