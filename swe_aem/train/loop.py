@@ -72,8 +72,8 @@ from swe_aem.train.trackers import Trackers
 from swe_aem.train.weight_updates import WeightUpdates
 
 OpenSource = Callable[[TrainConfig, Path, Callable[[], Any]], AbstractContextManager[Any]]
-"""Makes a `StepSource` from the configuration, the directory, what copies the model before training, and its name. It
-is a context manager that also evaluates if the configuration asks for it. `open_rollouts` gives the real ones."""
+"""Makes a `StepSource` from the configuration, the directory, and what copies the model before training. It is a
+context manager that also evaluates if the configuration asks for it. `open_rollouts` gives the real ones."""
 
 
 def train(
